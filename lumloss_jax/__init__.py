@@ -1,0 +1,20 @@
+"""Luminance L1 loss, image-restoration losses and metrics in JAX.
+
+This door is light: it imports jax and chex, nothing else. Networks are behind ``lumloss_jax.models``, which needs Flax
+(``pip install 'lumloss-jax[models]'``).
+"""
+
+from lumloss_jax import color, degradations, losses, metrics
+from lumloss_jax.losses import LuminanceL1Terms, luminance_l1_loss, luminance_l1_terms
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LuminanceL1Terms",
+    "color",
+    "degradations",
+    "losses",
+    "luminance_l1_loss",
+    "luminance_l1_terms",
+    "metrics",
+]

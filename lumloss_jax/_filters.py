@@ -1,0 +1,95 @@
+"""Separable filters over the spatial axes of ``[..., H, W, C]``, written out tap by tap in the image's own dtype.
+
+No matrix product and no convolution primitive: on a TPU both would round their inputs to bfloat16 by default.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def box_taps(size: int) -> tuple[float, ...]:
+    """Equal weights of a box window, which sum to 1."""
+    return (1.0 / size,) * size
+
+
+def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
+    """Weights of a sampled Gaussian window centred on its middle, which sum to 1."""
+    radius = (size - 1) / 2
+    weights = [math.exp(-0.5 * ((i - radius) / sigma) ** 2) for i in range(size)]
+    total = math.fsum(weights)
+    return tuple(weight / total for weight in weights)
+
+
+def default_sigma(size: int) -> float:
+    """The Gaussian's sigma in pixels that suits a window of ``size``: 0.3 * ((size - 1) / 2 - 1) + 0.8."""
+    return 0.3 * ((size - 1) / 2 - 1) + 0.8
+
+
+def filter_valid(image: jax.Array, taps: tuple[float, ...]) -> jax.Array:
+    """Correlates both spatial axes with ``taps``, windows inside the image only: H and W shrink by len(taps) - 1."""
+    for axis in (image.ndim - 3, image.ndim - 2):
+        image = _slide(image, taps, axis)
+    return image
+
+
+def local_average(image: jax.Array, taps: tuple[float, ...], mask: jax.Array | None = None) -> jax.Array:
+    """Average of ``image`` ``[..., H, W, C]`` over the window of ``taps`` round each pixel, same shape.
+
+    Only what exists counts: pixels outside the image and pixels under a zero of ``mask`` ``[..., H, W, 1]`` neither add
+    to the sum nor to the weight it is divided by. Where a window holds no weight at all the average is 0.
+    """
+    if len(taps) == 1:
+        return image
+    if mask is None:
+        for axis in (image.ndim - 3, image.ndim - 2):
+            image = _slide_same(image, taps, axis) / _tap_sums(image, taps, axis)
+        return image
+    sums, weights = image * mask, jnp.broadcast_to(mask, (*image.shape[:-1], 1))
+    for axis in (image.ndim - 3, image.ndim - 2):
+        sums, weights = _slide_same(sums, taps, axis), _slide_same(weights, taps, axis)
+    empty = weights <= 0
+    return jnp.where(empty, jnp.zeros_like(sums), sums) / jnp.where(empty, jnp.ones_like(weights), weights)
+
+
+def _slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
+    size = image.shape[axis] - (len(taps) - 1)
+    slices = (lax.slice_in_dim(image, k, k + size, axis=axis) * tap for k, tap in enumerate(taps))
+    total = next(slices)
+    for part in slices:
+        total = total + part
+    return total
+
+
+def _slide_same(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
+    """Slides with zeros outside the image: sums over the pixels that exist."""
+    taps = _reachable(taps, image.shape[axis])
+    radius = len(taps) // 2
+    widths = [(0, 0)] * image.ndim
+    widths[axis] = (radius, radius)
+    return _slide(jnp.pad(image, widths), taps, axis)
+
+
+def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
+    """The weight that exists in the window at each position of one axis: a vector, shaped to divide ``image``."""
+    size = image.shape[axis]
+    taps = _reachable(taps, size)
+    radius = len(taps) // 2
+    if isinstance(size, int):
+        sums = jnp.asarray(np.convolve(np.ones(size), taps)[radius : radius + size], image.dtype)
+    else:  # a symbolic size (jax.export): the same sum, over positions that are known at run time only
+        position = jnp.arange(size)[:, None] + jnp.arange(-radius, radius + 1)[None, :]
+        exists = (position >= 0) & (position < size)
+        sums = jnp.sum(jnp.where(exists, jnp.asarray(taps, image.dtype)[None, :], jnp.zeros((1, 1), image.dtype)), 1)
+    shape: list[int] = [1] * image.ndim
+    shape[axis] = size
+    return sums.reshape(shape)
+
+
+def _reachable(taps: tuple[float, ...], size: int) -> tuple[float, ...]:
+    """Drops taps that reach beyond an axis of ``size`` from every position: a window may be larger than the image."""
+    spare = len(taps) // 2 - (size - 1) if isinstance(size, int) else 0
+    return taps[spare : len(taps) - spare] if spare > 0 else taps

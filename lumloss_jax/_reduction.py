@@ -1,0 +1,206 @@
+"""The one place for input checks, and for means in float32.
+
+Every public function calls these first, then does its maths. A check looks at static facts only (dtype, rank, sizes,
+and values that are concrete), so it runs once, when a function is traced, and costs a compiled step nothing. It raises
+``ValueError`` naming the argument, what it got, what it takes and the mend; ``chex.disable_asserts()`` does not silence
+it. Sizes that are symbolic (``jax.export``) are left unchecked.
+"""
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+AxisName = str | Sequence[str]
+
+
+def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
+    """float64 if any of ``arrays`` is float64, else float32: half precisions are accumulated in float32."""
+    return jnp.dtype(jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32)
+
+
+def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 3)) -> jax.Array:
+    """Checks one float image ``[..., H, W, C]`` and gives it back in the accumulation dtype."""
+    image = jnp.asarray(image)
+    shape = image.shape
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(_wrong_dtype(name, image))
+    if image.ndim < 3:
+        raise ValueError(
+            f"{name} has shape {shape}, which lacks a channel axis: images are [..., H, W, C]; "
+            f"add it with {name}[..., None]."
+        )
+    if isinstance(shape[-1], int) and shape[-1] not in channels:
+        raise ValueError(_wrong_channels(name, shape, channels))
+    if any(isinstance(size, int) and size == 0 for size in shape):
+        raise ValueError(f"{name} has shape {shape}, which holds no pixels: every size must be at least 1.")
+    return image.astype(accumulation_dtype(image))
+
+
+def check_pair(
+    predictions: ArrayLike, targets: ArrayLike, *, channels: tuple[int, ...] = (1, 3)
+) -> tuple[jax.Array, jax.Array]:
+    """Checks two float images of one shape ``[..., H, W, C]`` and gives both back in one accumulation dtype."""
+    predictions = check_image("predictions", predictions, channels=channels)
+    targets = check_image("targets", targets, channels=channels)
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"predictions have shape {predictions.shape} and targets {targets.shape}: the two must be the same; "
+            "nothing is broadcast, since a greyscale image against a colour one would give a wrong loss silently."
+        )
+    dtype = accumulation_dtype(predictions, targets)
+    return predictions.astype(dtype), targets.astype(dtype)
+
+
+def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
+    """Checks per-pixel weights against an image ``[..., H, W, C]`` and gives them as ``[..., H, W, 1]``, its dtype.
+
+    The mask has the image's rank less one, or the image's rank with a last axis of 1; its other sizes are the image's
+    or 1.
+    """
+    if mask is None:
+        return None
+    _check_not_negative("mask", mask)
+    mask = jnp.asarray(mask)
+    if jnp.issubdtype(mask.dtype, jnp.complexfloating):
+        raise ValueError(f"mask has dtype {mask.dtype}: weights are bool, integer or float; take its real part.")
+    shape = mask.shape
+    if mask.ndim == image.ndim - 1:
+        mask = mask[..., None]
+    fits = mask.ndim == image.ndim and all(
+        size == 1 or size == wanted or not (isinstance(size, int) and isinstance(wanted, int))
+        for size, wanted in zip(mask.shape, (*image.shape[:-1], 1), strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"mask has shape {shape} for images of shape {image.shape}: it takes {image.shape[:-1]} or "
+            f"{(*image.shape[:-1], 1)}, where any size may be 1; one weight per image is "
+            f"mask.reshape(-1{', 1' * (image.ndim - 2)})."
+        )
+    return mask.astype(image.dtype)
+
+
+def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, above: float | None = None) -> jax.Array:
+    """Checks a number that may be traced: shape (), and, where it is concrete, finite and not negative.
+
+    ``above`` asks for a value of at least that, for scales that zero would break.
+    """
+    if isinstance(value, str | bytes) or value is None or np.shape(value) != ():
+        got = f"shape {np.shape(value)}" if not isinstance(value, str | bytes) and value is not None else repr(value)
+        raise ValueError(f"{name} must be one number, shape (); got {got}.")
+    _check_not_negative(name, value)
+    if above is not None and not isinstance(value, jax.core.Tracer) and float(value) < above:
+        raise ValueError(f"{name} must be at least {above:g}; got {float(value):g}.")
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        raise ValueError(f"{name} must be a real number; got dtype {value.dtype}.")
+    return value.astype(dtype)
+
+
+def check_option(name: str, value: object, accepted: Iterable[str]) -> str:
+    """Checks that a named option is one of those accepted."""
+    accepted = tuple(accepted)
+    if isinstance(value, str) and value in accepted:
+        return value
+    near = difflib.get_close_matches(str(value), accepted, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"{name} takes {', '.join(map(repr, accepted))}; got {value!r}{hint}")
+
+
+def check_odd_size(name: str, value: object) -> int:
+    """Checks a window's size: a static, odd, positive integer."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(
+            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
+            f"with functools.partial(..., {name}=7), or name it in jit's static_argnames."
+        )
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        size = operator.index(value)  # type: ignore[arg-type]  # whatever is not an int is caught below
+    except TypeError:
+        raise ValueError(f"{name} must be an odd int, 1 or more; got {value!r}.") from None
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"{name} must be odd, 1 or more, so that a window has a centre; got {size}.")
+    return size
+
+
+def check_static_number(name: str, value: object, *, minimum: float, mend: str = "") -> float:
+    """Checks a number that must be known when tracing: finite, and more than ``minimum``."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{name} is traced, but it must be a static Python number: bind it with functools.partial.")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # whatever is not a number is caught below
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be one number; got {value!r}.") from None
+    if not math.isfinite(number) or number <= minimum:
+        raise ValueError(f"{name} must be more than {minimum:g}; got {value!r}.{mend}")
+    return number
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array | None, axis_name: AxisName | None = None) -> jax.Array:
+    """Mean of ``values`` ``[..., C]`` under ``weights`` ``[..., 1]``: sum(w v) / (C sum(w)), 0 if all are 0.
+
+    With ``axis_name`` numerator and weight are summed over that mapped axis first: the mean over all shards.
+    """
+    if weights is None:
+        mean = jnp.mean(values)  # shards have one shape, so the mean of their means is the mean over all
+        return mean if axis_name is None else lax.pmean(mean, axis_name)
+    total = jnp.sum(values * weights)
+    weight = jnp.sum(jnp.broadcast_to(weights, values.shape))
+    if axis_name is not None:
+        total, weight = lax.psum((total, weight), axis_name)
+    empty = weight == 0
+    return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(empty, jnp.ones_like(weight), weight)
+
+
+def hide_masked(image: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Puts 0 where the mask is 0, before any arithmetic: what stands there, NaN too, reaches no value, no gradient."""
+    if mask is None:
+        return image
+    return jnp.where(mask > 0, image, jnp.zeros_like(image))
+
+
+def _wrong_dtype(name: str, image: jax.Array) -> str:
+    takes = f"{name} have dtype {image.dtype}, but images are floats of nominal range [0, 1]: "
+    if jnp.issubdtype(image.dtype, jnp.integer):
+        peak = {"uint8": 255, "uint16": 65535}.get(str(image.dtype), 255)
+        return f"{takes}convert with {name}.astype('float32') / {peak}."
+    return f"{takes}convert with {name}.astype('float32')."
+
+
+def _wrong_channels(name: str, shape: tuple[int, ...], channels: tuple[int, ...]) -> str:
+    takes = f"{name} have shape {shape}, but images are [..., H, W, C] with C in {channels}: "
+    if shape[-1] == 4:
+        return f"{takes}four channels look like RGBA; drop alpha with {name}[..., :3]."
+    if shape[-1] in (1, 3):
+        return f"{takes}this function needs colour; repeat a greyscale channel three times if that is what you mean."
+    if shape[-3] in (1, 3, 4):
+        return f"{takes}this looks like channels first (NCHW); use jnp.moveaxis({name}, -3, -1)."
+    return f"{takes}if these are greyscale without a channel axis, use {name}[..., None]."
+
+
+def _check_not_negative(name: str, value: ArrayLike) -> None:
+    """Refuses concrete values that are negative or not finite; traced ones cannot be looked at."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return  # a global array of several hosts: this process cannot read it
+    # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
+    host = np.asarray(jax.device_get(value))
+    if host.dtype == np.bool_ or np.issubdtype(host.dtype, np.complexfloating) or host.size == 0:
+        return
+    try:
+        numbers = host.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numeric; got {value!r}.") from None
+    lowest = numbers.min()
+    if not np.isfinite(numbers).all() or lowest < 0:
+        worst = lowest if lowest < 0 else numbers[~np.isfinite(numbers)].flat[0]
+        raise ValueError(f"{name} must be finite and not negative; got {worst:g}.")

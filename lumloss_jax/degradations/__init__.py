@@ -1,0 +1,3 @@
+"""Degradations: key first, sigma in image units."""
+
+__all__: list[str] = []

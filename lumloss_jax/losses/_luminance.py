@@ -1,0 +1,236 @@
+"""The luminance L1 loss: absolute error of brightness plus absolute error of colour, weighted.
+
+De Jonge, "LuminanceL1Loss: A loss function which measures percieved brightness and colour differences",
+arXiv:2311.04614, 2023. The paper's word "luminance" is kept for the weight and the term, whatever the signal.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+from jax.typing import ArrayLike
+
+from lumloss_jax import _filters, _reduction
+from lumloss_jax._reduction import AxisName
+from lumloss_jax.color._lab import lightness
+from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
+from lumloss_jax.color._srgb import linearise
+from lumloss_jax.losses._penalties import make_penalty
+
+BRIGHTNESS = ("luma", "luminance", "lightness")
+WINDOWS = ("box", "gaussian")
+
+
+class LuminanceL1Terms(NamedTuple):
+    """The two terms of the luminance L1 loss before weighting, each a scalar."""
+
+    luminance: jax.Array
+    color: jax.Array
+
+
+def luminance_l1_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    luminance_weight: ArrayLike = 0.5,
+    color_weight: ArrayLike = 0.5,
+    brightness: str = "luma",
+    coefficients: Coefficients | None = None,
+    window_size: int = 1,
+    window: str = "box",
+    window_sigma: float | None = None,
+    penalty: str = "l1",
+    charbonnier_epsilon: ArrayLike = 1e-3,
+    huber_delta: ArrayLike = 0.05,
+    mask: ArrayLike | None = None,
+    axis_name: AxisName | None = None,
+) -> jax.Array:
+    r"""Error of brightness plus error of colour, weighted.
+
+    .. math::
+        L = w_l \, \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big)
+          + w_c \, \mathrm{mean}_\text{elements} \, \rho(P - T)
+
+    with y the brightness signal, :math:`G_s` a local average over an s x s window and :math:`\rho` the penalty, |x| by
+    default. With the default weights the loss has the scale of plain L1, so a learning rate found for L1 carries over.
+
+    Pure: jit, grad, vmap, scan, remat, pmap, shard_map and export it as you like. One value per image is
+    ``jax.vmap(luminance_l1_loss)(predictions, targets)``.
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped.
+      targets: float array of the same shape.
+      luminance_weight: w_l, a number of shape (), 0 or more; it may be traced (learned, scheduled, swept by vmap). Too
+        much of it costs colour fidelity.
+      color_weight: w_c, likewise.
+      brightness: y. ``"luma"``, the weighted sum of the gamma-encoded channels, which is the paper's greyscale;
+        ``"luminance"``, that sum in linear light (sRGB curve); ``"lightness"``, CIE L* of that, over 100.
+      coefficients: weights of red, green, blue: ``"rec601"`` (default for luma), ``"rec709"`` (default for luminance
+        and lightness), ``"rec2020"``, or three Python numbers that sum to 1. For linear-light images use
+        ``brightness="luma", coefficients="rec709"``. Greyscale images ignore them.
+      window_size: s, the side of the window in pixels; odd, static; 1 is no window. At a border it averages the pixels
+        that exist; it may be larger than the image.
+      window: ``"box"`` or ``"gaussian"``.
+      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8.
+      penalty: rho. ``"l1"`` |x|; ``"l2"`` x^2 (no half); ``"charbonnier"`` sqrt(x^2 + eps^2), which is eps at equality;
+        ``"huber"`` x^2 / 2 up to delta, then delta (|x| - delta / 2).
+      charbonnier_epsilon: eps, above 0; may be traced. Used by that penalty only.
+      huber_delta: delta, above 0; may be traced. Used by that penalty only.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool, integer or float,
+        0 or more. Means become weighted means. Where it is 0 the images are not read: NaN there is harmless. All 0:
+        loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
+        all shards, also under uneven masks. Without it the value is the shard's own.
+
+    Returns:
+      The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32. Half-precision input is
+      accumulated in float32, but its gradients come back in half precision, where float16 underflows on large
+      batches: cast first.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, for an option outside
+        those above, an even or traced window, a concrete negative weight or mask.
+
+    References:
+      De Jonge, arXiv:2311.04614, 2023.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> targets = jnp.zeros((1, 8, 8, 3))
+      >>> brighter = targets + 0.1  # every channel off by 0.1: brightness and colour are both off by 0.1
+      >>> print(f"{luminance_l1_loss(brighter, targets):.4f}")
+      0.1000
+      >>> redder = targets.at[..., 0].add(0.3)  # the same colour error, 0.3 / 3, with brightness off by 0.299 * 0.3
+      >>> print(f"{luminance_l1_loss(redder, targets):.4f}")
+      0.0948
+      >>> loss, gradient = jax.value_and_grad(luminance_l1_loss)(redder, targets)
+      >>> gradient.shape
+      (1, 8, 8, 3)
+    """
+    dtype = _reduction.accumulation_dtype(*map(jax.numpy.asarray, (predictions, targets)))
+    luminance_weight = _reduction.check_scalar("luminance_weight", luminance_weight, dtype)
+    color_weight = _reduction.check_scalar("color_weight", color_weight, dtype)
+    terms = luminance_l1_terms(
+        predictions,
+        targets,
+        brightness=brightness,
+        coefficients=coefficients,
+        window_size=window_size,
+        window=window,
+        window_sigma=window_sigma,
+        penalty=penalty,
+        charbonnier_epsilon=charbonnier_epsilon,
+        huber_delta=huber_delta,
+        mask=mask,
+        axis_name=axis_name,
+    )
+    return luminance_weight * terms.luminance + color_weight * terms.color
+
+
+def luminance_l1_terms(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    brightness: str = "luma",
+    coefficients: Coefficients | None = None,
+    window_size: int = 1,
+    window: str = "box",
+    window_sigma: float | None = None,
+    penalty: str = "l1",
+    charbonnier_epsilon: ArrayLike = 1e-3,
+    huber_delta: ArrayLike = 0.05,
+    mask: ArrayLike | None = None,
+    axis_name: AxisName | None = None,
+) -> LuminanceL1Terms:
+    r"""The two terms of :func:`luminance_l1_loss` on their own, for logging, learned weights and sweeps.
+
+    .. math::
+        B = \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big), \qquad
+        K = \mathrm{mean}_\text{elements} \, \rho(P - T)
+
+    The loss is ``luminance_weight * B + color_weight * K``: weigh them yourself and nothing is computed twice.
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, as for the loss.
+      targets: float array of the same shape.
+      brightness: as for the loss, and so are all that follow.
+      coefficients: see :func:`luminance_l1_loss`.
+      window_size: see :func:`luminance_l1_loss`.
+      window: see :func:`luminance_l1_loss`.
+      window_sigma: see :func:`luminance_l1_loss`.
+      penalty: see :func:`luminance_l1_loss`.
+      charbonnier_epsilon: see :func:`luminance_l1_loss`.
+      huber_delta: see :func:`luminance_l1_loss`.
+      mask: see :func:`luminance_l1_loss`.
+      axis_name: see :func:`luminance_l1_loss`.
+
+    Returns:
+      ``LuminanceL1Terms(luminance, color)``, two scalars of shape (), 0 or more, lower is better.
+
+    Raises:
+      ValueError: as the loss.
+
+    References:
+      De Jonge, arXiv:2311.04614, 2023.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.full((1, 4, 4, 3), 0.5)
+      >>> terms = luminance_l1_terms(targets.at[..., 2].add(0.3), targets)  # blue weighs little in brightness
+      >>> print(f"{terms.luminance:.4f} {terms.color:.4f}")
+      0.0342 0.1000
+    """
+    predictions, targets = _reduction.check_pair(predictions, targets)
+    mask = _reduction.check_mask(mask, predictions)
+    rho = make_penalty(penalty, predictions.dtype, charbonnier_epsilon=charbonnier_epsilon, huber_delta=huber_delta)
+    taps = _check_window(window_size, window, window_sigma)
+    difference_of_brightness = _make_brightness_difference(brightness, coefficients)
+    chex.assert_equal_shape([predictions, targets])
+
+    predictions = _reduction.hide_masked(predictions, mask)
+    targets = _reduction.hide_masked(targets, mask)
+    difference = predictions - targets  # [..., H, W, C]
+    # Whatever is linear is applied once, to the difference: luma, and the window always.
+    brightness_difference = difference_of_brightness(predictions, targets, difference)  # [..., H, W, 1]
+    brightness_difference = _filters.local_average(brightness_difference, taps, mask)
+    chex.assert_shape(brightness_difference, (*difference.shape[:-1], 1))
+
+    return LuminanceL1Terms(
+        luminance=_reduction.weighted_mean(rho(brightness_difference), mask, axis_name),
+        color=_reduction.weighted_mean(rho(difference), mask, axis_name),
+    )
+
+
+def _make_brightness_difference(
+    brightness: str, coefficients: Coefficients | None
+) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """y(P) - y(T) as a function of P, T and P - T."""
+    _reduction.check_option("brightness", brightness, BRIGHTNESS)
+    if coefficients is None:
+        coefficients = "rec601" if brightness == "luma" else "rec709"
+    weights = check_coefficients(coefficients)
+
+    def luminance(image: jax.Array) -> jax.Array:
+        return weighted_sum(linearise(image), weights)
+
+    if brightness == "luma":
+        return lambda predictions, targets, difference: weighted_sum(difference, weights)
+    if brightness == "luminance":
+        return lambda predictions, targets, difference: weighted_sum(
+            linearise(predictions) - linearise(targets), weights
+        )
+    return lambda predictions, targets, difference: lightness(luminance(predictions)) - lightness(luminance(targets))
+
+
+def _check_window(size: object, window: str, sigma: float | None) -> tuple[float, ...]:
+    """The window's weights along one axis."""
+    size = _reduction.check_odd_size("window_size", size)
+    _reduction.check_option("window", window, WINDOWS)
+    if window == "box":
+        if sigma is not None:
+            raise ValueError(f"window_sigma={sigma!r} is for window='gaussian'; the box window takes none.")
+        return _filters.box_taps(size)
+    if sigma is None:
+        sigma = _filters.default_sigma(size)
+    return _filters.gaussian_taps(size, _reduction.check_static_number("window_sigma", sigma, minimum=0))

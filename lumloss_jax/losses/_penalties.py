@@ -1,0 +1,41 @@
+"""rho: what a difference costs, element by element. Shared by the losses that let their user choose."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+
+PENALTIES = ("l1", "l2", "charbonnier", "huber")
+
+# The square of a smaller epsilon underflows in float32, and Charbonnier's gradient at 0 would be 0/0.
+_SMALLEST_EPSILON = 1e-18
+
+
+def make_penalty(
+    name: str, dtype: jnp.dtype, *, charbonnier_epsilon: ArrayLike = 1e-3, huber_delta: ArrayLike = 0.05
+) -> Callable[[jax.Array], jax.Array]:
+    """The penalty of that name as a function of the difference; raises ``ValueError`` for what it cannot take."""
+    _reduction.check_option("penalty", name, PENALTIES)
+    epsilon = _reduction.check_scalar("charbonnier_epsilon", charbonnier_epsilon, dtype, above=_SMALLEST_EPSILON)
+    delta = _reduction.check_scalar("huber_delta", huber_delta, dtype, above=_SMALLEST_EPSILON)
+    penalties = {"l1": jnp.abs, "l2": jnp.square}
+    if name == "charbonnier":
+        return lambda difference: charbonnier(difference, epsilon)
+    if name == "huber":
+        return lambda difference: huber(difference, delta)
+    return penalties[name]
+
+
+def charbonnier(difference: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """sqrt(x^2 + epsilon^2): L1 rounded off within about epsilon of 0."""
+    return jnp.sqrt(difference * difference + epsilon * epsilon)
+
+
+def huber(difference: jax.Array, delta: jax.Array) -> jax.Array:
+    """x^2 / 2 up to delta, then delta (|x| - delta / 2): optax's form."""
+    size = jnp.abs(difference)
+    quadratic = jnp.minimum(size, delta)
+    return 0.5 * quadratic * quadratic + delta * (size - quadratic)

@@ -1,0 +1,3 @@
+"""Metrics: one value per image."""
+
+__all__: list[str] = []

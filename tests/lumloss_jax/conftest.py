@@ -1,0 +1,13 @@
+"""The library's own tests run strictly: no implicit change of dtype, no implicit new axis."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion() -> Iterator[None]:
+    """Raises wherever two dtypes or two ranks meet."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
