@@ -95,12 +95,12 @@ def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, above: float 
         got = f"shape {np.shape(value)}" if not isinstance(value, str | bytes) and value is not None else repr(value)
         raise ValueError(f"{name} must be one number, shape (); got {got}.")
     _check_not_negative(name, value)
-    if above is not None and not isinstance(value, jax.core.Tracer) and float(value) < above:
-        raise ValueError(f"{name} must be at least {above:g}; got {float(value):g}.")
-    value = jnp.asarray(value)
-    if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        raise ValueError(f"{name} must be a real number; got dtype {value.dtype}.")
-    return value.astype(dtype)
+    number = jnp.asarray(value)
+    if jnp.issubdtype(number.dtype, jnp.complexfloating):
+        raise ValueError(f"{name} must be a real number; got dtype {number.dtype}.")
+    if above is not None and not isinstance(number, jax.core.Tracer) and float(number) < above:
+        raise ValueError(f"{name} must be at least {above:g}; got {float(number):g}.")
+    return number.astype(dtype)
 
 
 def check_option(name: str, value: object, accepted: Iterable[str]) -> str:

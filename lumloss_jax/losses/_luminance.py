@@ -101,9 +101,9 @@ def luminance_l1_loss(
       >>> brighter = targets + 0.1  # every channel off by 0.1: brightness and colour are both off by 0.1
       >>> print(f"{luminance_l1_loss(brighter, targets):.4f}")
       0.1000
-      >>> redder = targets.at[..., 0].add(0.3)  # the same colour error, 0.3 / 3, with brightness off by 0.299 * 0.3
+      >>> redder = targets.at[..., 0].add(0.3)  # colour off by 0.3 / 3, brightness by 0.299 * 0.3
       >>> print(f"{luminance_l1_loss(redder, targets):.4f}")
-      0.0948
+      0.0949
       >>> loss, gradient = jax.value_and_grad(luminance_l1_loss)(redder, targets)
       >>> gradient.shape
       (1, 8, 8, 3)
