@@ -1,3 +1,14 @@
-"""Degradations: key first, sigma in image units."""
+"""Degradations: clean images in, training and test inputs out; pure, jittable, differentiable where that makes sense.
 
-__all__: list[str] = []
+All take a random ``key`` first, then a float image ``[..., H, W, C]`` of nominal range [0, 1], and options by keyword.
+Amounts (noise level, quality) are one number or one per image, in image units (25/255, not 25), and may be traced. They
+compute in float32 (float64 for float64 input). There is no mask: what a loss leaves out is the loss's business.
+"""
+
+from lumloss_jax.degradations._noise import blind_sigma, gaussian_noise, sigma_ramp
+
+__all__ = [
+    "blind_sigma",
+    "gaussian_noise",
+    "sigma_ramp",
+]

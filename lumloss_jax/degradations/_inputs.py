@@ -1,0 +1,106 @@
+"""Checks that only degradations need: keys, and amounts that are one number, one per image or one per pixel.
+
+As in ``_reduction``: static facts only, ``ValueError`` at trace time.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+
+
+def check_key(key: jax.Array) -> jax.Array:
+    """Checks one random key, typed (``jax.random.key``) or legacy (``jax.random.PRNGKey``)."""
+    make = "make one with jax.random.key(0)"
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key must be a jax.random key; got {key!r}: {make}.")
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed and key.dtype != jnp.uint32:
+        raise ValueError(f"key must be a jax.random key; got an array of dtype {key.dtype}: {make}.")
+    if key.ndim != (0 if typed else 1):
+        raise ValueError(
+            f"key must be one key, but it has shape {key.shape}: one key serves a whole batch; for a key per image use "
+            "jax.vmap over keys and images."
+        )
+    return jnp.asarray(key)
+
+
+def check_amount(
+    name: str,
+    value: ArrayLike,
+    image: jax.Array,
+    *,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    maps: bool = False,
+) -> jax.Array:
+    """Checks an amount that may be traced and gives it in the image's dtype, in a shape that broadcasts against it.
+
+    It is one number, or one per image (``image.shape[:-3]``), or with ``maps`` one per pixel: the image's rank less
+    one, or its rank with a last axis of 1, where any size may be 1. Concrete values lie in [minimum, maximum].
+    """
+    check_bounds(name, value, minimum=minimum, maximum=maximum)
+    amount = jnp.asarray(value)
+    if jnp.issubdtype(amount.dtype, jnp.complexfloating):
+        raise ValueError(f"{name} must be real; got dtype {amount.dtype}.")
+    amount = amount.astype(image.dtype)
+    if amount.ndim == 0:
+        return amount
+    shape, per_image = amount.shape, image.shape[:-3]
+    if shape == per_image:
+        return jnp.reshape(amount, (*per_image, 1, 1, 1))
+    if maps and amount.ndim == image.ndim - 1:
+        amount = amount[..., None]
+    fits = all(
+        size == 1 or size == wanted or not (isinstance(size, int) and isinstance(wanted, int))
+        for size, wanted in zip(amount.shape, (*image.shape[:-1], 1), strict=False)
+    )
+    if maps and fits and amount.ndim == image.ndim:
+        return amount
+    takes = "one number" + (f", one per image {per_image}" if per_image else "")
+    if maps:
+        takes += f", or a map {image.shape[:-1]} where any size may be 1"
+    mend = f"; for a map shared by all images use {name}[{'None, ' * (image.ndim - 3)}...]"
+    shared = maps and per_image and shape == image.shape[-3:-1]
+    raise ValueError(f"{name} has shape {shape} for images of shape {image.shape}: it takes {takes}{mend * shared}.")
+
+
+def check_bounds(name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: float = math.inf) -> None:
+    """Refuses concrete values that are not finite or lie outside [minimum, maximum]; traced ones cannot be read."""
+    if isinstance(value, jax.core.Tracer) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+        return
+    # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
+    host = np.asarray(jax.device_get(value))
+    if np.issubdtype(host.dtype, np.complexfloating):
+        raise ValueError(f"{name} must be real; got dtype {host.dtype}.")
+    if host.dtype == np.bool_:
+        raise ValueError(f"{name} must be a number; got {value!r}.")
+    try:
+        numbers = host.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numeric; got {value!r}.") from None
+    wrong = numbers[~(np.isfinite(numbers) & (numbers >= minimum) & (numbers <= maximum))]
+    if wrong.size:
+        if math.isfinite(maximum):
+            takes = f"lie in [{minimum:g}, {maximum:g}]"
+        else:
+            takes = "be finite and not negative" if minimum == 0 else f"be finite and at least {minimum:g}"
+        raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}.")
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Checks a switch: it chooses what is computed, so it must be a Python bool."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{name} is traced, but it must be True or False: bind it with functools.partial before jit.")
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False; got {value!r}.")
+    return bool(value)
+
+
+def check_degradation(key: jax.Array, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Checks what every random degradation takes first."""
+    return check_key(key), _reduction.check_image("image", image)
