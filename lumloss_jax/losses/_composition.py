@@ -1,0 +1,205 @@
+"""Weighted sums of named losses, which give back the total and every term."""
+
+import collections
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+from lumloss_jax._reduction import AxisName
+from lumloss_jax.losses._spec import LOSSES, LossSpec
+from lumloss_jax.losses._spec_parser import parse_loss
+
+Loss = Callable[..., Any]
+Terms = dict[str, jax.Array]
+
+
+class ComposedLoss(Protocol):
+    """What :func:`make_loss` gives: a loss that returns its total and its terms."""
+
+    def __call__(
+        self,
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        mask: ArrayLike | None = None,
+        axis_name: AxisName | None = None,
+    ) -> tuple[jax.Array, Terms]:
+        """Gives ``(total, terms)``."""
+        ...
+
+
+def weighted_sum(
+    losses: Mapping[str, Loss],
+    weights: Mapping[str, ArrayLike],
+    predictions: Any,
+    targets: Any,
+    *,
+    mask: ArrayLike | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[jax.Array, Terms]:
+    r"""Weighted sum of named losses of one prediction, with each of them beside it.
+
+    .. math::
+        L = \sum_i w_i \, L_i(P, T)
+
+    The losses may be any functions of (predictions, targets): this library's, with options bound by
+    ``functools.partial``, or your own. Weights are data: traced (learned, scheduled, swept by vmap), they cost no new
+    trace when they change.
+
+    Args:
+      losses: name -> ``loss(predictions, targets)``, which gives one scalar, or a scalar and a dict of the parts it was
+        made of (as a composition does). A loss is called with ``mask`` and ``axis_name`` too where these are given.
+      weights: name -> weight, one for each loss; numbers of shape (), 0 or more, may be traced.
+      predictions: handed to every loss as it is.
+      targets: likewise.
+      mask: weights per pixel, for every loss; None calls the losses without it.
+      axis_name: mapped axis or axes to take the means over, for every loss; None calls the losses without it.
+
+    Returns:
+      ``(total, terms)``: the weighted sum, shape (), lower is better, float64 if a term is, else float32; and the
+      unweighted value of each loss under its name, in the order given. Parts stand after their loss under their own
+      names, or as ``"loss.part"`` where two would share one name.
+
+    Raises:
+      ValueError: when traced, for no losses, for weights whose names are not those of the losses, for a weight that is
+        not a number or is concretely negative, for a loss that does not give a scalar, and for a mask or axis_name that
+        a loss does not take.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lumloss_jax import losses
+      >>> targets = jnp.zeros((1, 2, 2, 1))
+      >>> total, terms = losses.weighted_sum(
+      ...     {"l1": losses.l1_loss, "mse": losses.mse_loss}, {"l1": 1.0, "mse": 10.0}, targets + 0.1, targets
+      ... )
+      >>> print(f"{total:.4f} = {terms['l1']:.4f} + 10 * {terms['mse']:.4f}")
+      0.2000 = 0.1000 + 10 * 0.0100
+    """
+    if not losses:
+        raise ValueError("losses is empty: it takes at least one name and function.")
+    _check_names(losses, weights)
+    context = {"mask": mask, "axis_name": axis_name}
+    context = {keyword: value for keyword, value in context.items() if value is not None}
+    values: Terms = {}
+    parts: dict[str, Terms] = {}
+    for name, loss in losses.items():
+        _check_takes(name, loss, context)
+        values[name], parts[name] = _as_value_and_parts(name, loss(predictions, targets, **context))
+    dtype = _reduction.accumulation_dtype(*values.values())
+    total = jnp.zeros((), dtype)
+    for name, value in values.items():
+        weight = _reduction.check_scalar(f"the weight of {name!r}", weights[name], dtype)
+        total = total + weight * value.astype(dtype)
+    return total, _merge(values, parts)
+
+
+def make_loss(spec: LossSpec | str) -> ComposedLoss:
+    """The loss of a spec as one function of (predictions, targets).
+
+    The same spec gives the same function, so that jit finds what it compiled before.
+
+    Args:
+      spec: a :class:`LossSpec`, or its text.
+
+    Returns:
+      ``f(predictions, targets, *, weights=None, mask=None, axis_name=None) -> (total, terms)``: the weighted sum, shape
+      (), lower is better, and the unweighted value of each term by its label. A luminance_l1 term is followed by its
+      two parts, "luminance" and "color" (prefixed ``"label."`` where a spec holds several); nothing is computed twice.
+      ``weights``, label -> number, takes the place of the spec's weights: they may be traced, and cost no new trace.
+
+    Raises:
+      ValueError: as :func:`parse_loss`; the function raises what its losses raise.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> loss = make_loss("luminance_l1 + 0.1*mse")
+      >>> targets = jnp.zeros((1, 4, 4, 3))
+      >>> total, terms = loss(targets + 0.1, targets)
+      >>> print(f"{total:.4f}", list(terms))
+      0.1010 ['luminance_l1', 'luminance', 'color', 'mse']
+    """
+    return _make_loss(parse_loss(spec) if isinstance(spec, str) else spec)
+
+
+@functools.cache
+def _make_loss(spec: LossSpec) -> ComposedLoss:
+    losses = {term.label: functools.partial(LOSSES[term.name].call, **dict(term.options)) for term in spec.terms}
+    own_weights = {term.label: term.weight for term in spec.terms}
+
+    def loss(
+        predictions: ArrayLike,
+        targets: ArrayLike,
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        mask: ArrayLike | None = None,
+        axis_name: AxisName | None = None,
+    ) -> tuple[jax.Array, Terms]:
+        chosen = own_weights if weights is None else weights
+        return weighted_sum(losses, chosen, predictions, targets, mask=mask, axis_name=axis_name)
+
+    loss.__doc__ = f"{spec}, as a function of (predictions, targets) that gives (total, terms)."
+    return loss
+
+
+def _check_names(losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]) -> None:
+    for name in weights:
+        if name not in losses:
+            near = difflib.get_close_matches(str(name), losses, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"weights has {name!r}, but the losses are {', '.join(map(repr, losses))}{hint}")
+    missing = [name for name in losses if name not in weights]
+    if missing:
+        raise ValueError(f"weights lacks {', '.join(map(repr, missing))}: give every loss a weight, if it is 1.0.")
+
+
+def _check_takes(name: str, loss: Loss, keywords: Mapping[str, object]) -> None:
+    """Says which loss cannot be masked or averaged over shards, instead of failing inside its call."""
+    try:
+        parameters = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):
+        return  # a callable without a readable signature: its own error will have to do
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    for keyword in keywords:
+        if not any(p.name == keyword and p.kind is not p.POSITIONAL_ONLY for p in parameters):
+            raise ValueError(
+                f"the loss {name!r} takes no {keyword}: call it without, or give it a keyword argument {keyword}=None."
+            )
+
+
+def _as_value_and_parts(name: str, result: Any) -> tuple[jax.Array, Terms]:
+    value, parts = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    if isinstance(parts, Mapping):
+        named = {name: value, **{f"{name}.{part}": number for part, number in parts.items()}}
+        shapes = {label: getattr(number, "shape", None) for label, number in named.items()}
+        if all(shape == () for shape in shapes.values()):
+            return value, dict(parts)
+        wrong = next(label for label, shape in shapes.items() if shape != ())
+        got = type(named[wrong]).__name__ if shapes[wrong] is None else f"an array of shape {shapes[wrong]}"
+    else:
+        wrong, got = name, type(result).__name__
+    raise ValueError(
+        f"the loss {wrong!r} gave {got}, but a loss gives one scalar array: take the mean of a value per image or per "
+        "pixel; a loss that also gives the parts it was made of gives (scalar, dict of scalars)."
+    )
+
+
+def _merge(values: Terms, parts: dict[str, Terms]) -> Terms:
+    """Every loss, each followed by its parts; parts that would share a name are called ``loss.part``."""
+    uses = collections.Counter(values)
+    for terms in parts.values():
+        uses.update(terms.keys())
+    merged: Terms = {}
+    for name, value in values.items():
+        merged[name] = value
+        for part, number in parts[name].items():
+            merged[part if uses[part] == 1 else f"{name}.{part}"] = number
+    return merged

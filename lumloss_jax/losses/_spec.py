@@ -1,0 +1,228 @@
+"""The registry of losses that a spec may name, and specs as data: ``0.84*luminance_l1 + 0.16*mse`` in parts.
+
+A name is the function's name less ``_loss``. Options are checked here without making an array, so that a config can be
+read before JAX's devices are set up.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from lumloss_jax import _reduction
+from lumloss_jax.color._luma import check_coefficients
+from lumloss_jax.losses import _luminance, _penalties, _regression
+
+Check = Callable[[str, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTerm:
+    """One term of a :class:`LossSpec`: a weight, a loss by name, its options.
+
+    Options are kept in the function's order, converted to the option's type, and dropped where they are the default:
+    two terms that mean the same are equal.
+
+    Args:
+      weight: a finite number, 0 or more.
+      name: the loss function's name less ``_loss``.
+      options: pairs of an option's name and its value.
+
+    Raises:
+      ValueError: for a name, an option or a value that is not accepted.
+
+    Example:
+      >>> print(LossTerm(0.5, "luminance_l1", (("window_size", 7), ("window", "box"))))
+      0.5*luminance_l1(window_size=7)
+    """
+
+    weight: float
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Brings the fields to the one canonical form."""
+        object.__setattr__(self, "weight", check_weight(self.weight))
+        check_name(self.name)
+        given = dict(self.options)
+        if len(given) < len(self.options):
+            raise ValueError(f"{self.name} is given an option twice in {self.options!r}.")
+        for option, value in given.items():
+            given[option] = check_value(self.name, option, value)
+        entry = LOSSES[self.name]
+        entry.check_together(given)
+        kept = ((o, given[o]) for o in entry.checks if o in given and given[o] != entry.defaults[o])
+        object.__setattr__(self, "options", tuple(kept))
+
+    @property
+    def label(self) -> str:
+        """The term without its weight, in canonical form: its name among the terms that a loss returns."""
+        if not self.options:
+            return self.name
+        return f"{self.name}({', '.join(f'{option}={_print(value)}' for option, value in self.options)})"
+
+    def __str__(self) -> str:
+        return self.label if self.weight == 1 else f"{_print(self.weight)}*{self.label}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSpec:
+    """A weighted sum of losses as data: frozen, hashable, and ``str(spec)`` is its one canonical form.
+
+    ``parse_loss(str(spec)) == spec``. The order of the terms is kept, since a sum in floating point depends on it.
+
+    Args:
+      terms: one :class:`LossTerm` or more, no loss with the same options twice.
+
+    Raises:
+      ValueError: for no terms, or for one that stands twice.
+
+    Example:
+      >>> print(LossSpec((LossTerm(0.84, "luminance_l1"), LossTerm(0.16, "mse"))))
+      0.84*luminance_l1 + 0.16*mse
+    """
+
+    terms: tuple[LossTerm, ...]
+
+    def __post_init__(self) -> None:
+        """Checks what the terms cannot check alone."""
+        object.__setattr__(self, "terms", tuple(self.terms))
+        if not self.terms:
+            raise ValueError("a loss spec needs at least one term, such as 'luminance_l1'.")
+        labels = [term.label for term in self.terms]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"{label} stands twice in the loss spec: add the weights and write it once.")
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.terms))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """One loss: the public function, a check for each option, a check of them together, and what to call."""
+
+    function: Callable[..., jax.Array]
+    checks: Mapping[str, Check] = dataclasses.field(default_factory=dict)
+    check_together: Callable[[Mapping[str, Any]], object] = lambda options: None
+    with_parts: Callable[..., Any] | None = None  # gives (value, parts), for a loss that is made of parts
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        return self.with_parts or self.function
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        parameters = inspect.signature(self.function).parameters
+        return {option: parameters[option].default for option in self.checks}
+
+
+def _one_of(accepted: Iterable[str]) -> Check:
+    return lambda option, value: _reduction.check_option(option, value, accepted)
+
+
+def _number(lowest: float, *, description: str) -> Check:
+    def check(option: str, value: Any) -> float:
+        # An int beyond the floats is less than infinity and yet has no float: compare with the largest one.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= sys.float_info.max:
+            raise ValueError(f"{option} takes {description}; got {value!r}.")
+        return float(value)
+
+    return check
+
+
+_weight: Check = _number(0.0, description="a finite number, 0 or more")
+_scale: Check = _number(1e-18, description="a finite number above 0 (1e-18 or more, or its square vanishes in float32)")
+
+
+def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
+    if not isinstance(value, str | tuple):
+        raise ValueError(f"{option} takes a name or three numbers, (r, g, b); got {value!r}.")
+    weights = check_coefficients(value)
+    return value if isinstance(value, str) else weights
+
+
+def _luminance_l1_with_parts(
+    predictions: Any, targets: Any, *, luminance_weight: float = 0.5, color_weight: float = 0.5, **options: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    terms = _luminance.luminance_l1_terms(predictions, targets, **options)
+    return luminance_weight * terms.luminance + color_weight * terms.color, terms._asdict()
+
+
+def _sigma_needs_gaussian(options: Mapping[str, Any]) -> None:
+    if "window_sigma" in options and options.get("window") != "gaussian":
+        raise ValueError("window_sigma is for window='gaussian'; the box window takes none.")
+
+
+# Losses that are no function of (predictions, targets) and literals alone, with where to go instead.
+_ELSEWHERE = {
+    "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it with functools.partial "
+    "and add it with weighted_sum.",
+    "gt_mean": "gt_mean wraps a loss, which a spec cannot hold: give gt_mean(loss) to weighted_sum.",
+}
+
+LOSSES: dict[str, _Entry] = {
+    "charbonnier": _Entry(_regression.charbonnier_loss, {"epsilon": _scale}),
+    "huber": _Entry(_regression.huber_loss, {"delta": _scale}),
+    "l1": _Entry(_regression.l1_loss),
+    "luminance_l1": _Entry(
+        _luminance.luminance_l1_loss,
+        {
+            "luminance_weight": _weight,
+            "color_weight": _weight,
+            "brightness": _one_of(_luminance.BRIGHTNESS),
+            "coefficients": _coefficients,
+            "window_size": _reduction.check_odd_size,
+            "window": _one_of(_luminance.WINDOWS),
+            "window_sigma": _scale,
+            "penalty": _one_of(_penalties.PENALTIES),
+            "charbonnier_epsilon": _scale,
+            "huber_delta": _scale,
+        },
+        check_together=_sigma_needs_gaussian,
+        with_parts=_luminance_l1_with_parts,
+    ),
+    "mse": _Entry(_regression.mse_loss),
+}
+
+
+def check_weight(weight: object) -> float:
+    """A term's weight as a float."""
+    return _weight("the weight of a term", weight)
+
+
+def check_name(name: str) -> None:
+    """Checks that a spec may name this loss."""
+    if not isinstance(name, str):
+        raise ValueError(f"a loss is named by a string; got {name!r}.")
+    if name in LOSSES:
+        return
+    if name.removesuffix("_loss") in _ELSEWHERE:
+        raise ValueError(_ELSEWHERE[name.removesuffix("_loss")])
+    raise ValueError(_unknown("loss", name, LOSSES))
+
+
+def check_value(name: str, option: str, value: object) -> Any:
+    """One option of a loss, converted to its type."""
+    entry = LOSSES[name]
+    if option in ("mask", "axis_name"):
+        raise ValueError(f"{option} is data: give it when the loss is called, not in the spec.")
+    if option not in entry.checks:
+        raise ValueError(_unknown(f"option of {name}", option, entry.checks))
+    return None if value is None and entry.defaults[option] is None else entry.checks[option](option, value)
+
+
+def _unknown(kind: str, name: str, accepted: Mapping[str, object]) -> str:
+    near = [
+        m for tried in (name, name.lower().removesuffix("_loss")) for m in difflib.get_close_matches(tried, accepted)
+    ]
+    hint = f"did you mean {near[0]!r}?" if near else "not one of those accepted."
+    return f"unknown {kind} {name!r}; {hint}\naccepted: {', '.join(accepted) or 'none, it takes no options'}"
+
+
+def _print(value: object) -> str:
+    return repr(value).removesuffix(".0") if isinstance(value, float) else repr(value)

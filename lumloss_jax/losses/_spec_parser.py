@@ -1,0 +1,144 @@
+"""Reads ``"0.84*luminance_l1 + 0.16*mse"`` into a spec: Python's grammar, no evaluation, a mark under mistakes."""
+
+import ast
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from lumloss_jax.losses._spec import LOSSES, LossSpec, LossTerm, check_name, check_value, check_weight
+
+_LONGEST = 2000  # characters; Python's parser recurses, and a longer text is not a loss
+
+
+def parse_loss(text: str) -> LossSpec:
+    """Reads a loss spec such as ``"0.84*luminance_l1 + 0.16*mse"`` or ``"luminance_l1(window_size=7)"``.
+
+    The text is parsed with Python's grammar and never evaluated: numbers, strings, None, True, False and tuples of them
+    are all that an option takes. No array is made, so it can run before JAX's devices are set up.
+
+    Args:
+      text: terms joined by ``+``; a term is ``name``, ``name(option=value, ...)``, with ``weight *`` before it if the
+        weight is not 1.
+
+    Returns:
+      The spec, with options converted and defaults dropped.
+
+    Raises:
+      ValueError: for text that is not such a sum, with the text, a mark under the place, what is accepted there, and
+        the nearest accepted name.
+
+    Example:
+      >>> spec = parse_loss("0.5 * luminance_l1(window='box', window_size=7) + mse")
+      >>> print(spec)
+      0.5*luminance_l1(window_size=7) + mse
+      >>> parse_loss(str(spec)) == spec
+      True
+      >>> parse_loss("0.84*luminance + 0.16*mse")
+      Traceback (most recent call last):
+        ...
+      ValueError: unknown loss 'luminance'; did you mean 'luminance_l1'?
+          0.84*luminance + 0.16*mse
+               ^^^^^^^^^
+      ...
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a loss spec is a string such as '0.84*luminance_l1 + 0.16*mse'; got {text!r}.")
+    return _Parser(text).spec()
+
+
+class _Parser:
+    """One text on its way to a spec; knows how to point at a place in it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = re.sub(r"\s", " ", text).strip()  # one line, no tabs: a mark must stand where it is printed
+
+    def spec(self) -> LossSpec:
+        if not self.text:
+            raise ValueError(
+                "the loss spec is empty: write a loss such as 'luminance_l1' or '0.84*luminance_l1 + 0.16*mse'."
+            )
+        if len(self.text) > _LONGEST:
+            raise ValueError(f"the loss spec has {len(self.text)} characters; it takes at most {_LONGEST}.")
+        nodes = []
+        rest = self._tree()
+        while isinstance(rest, ast.BinOp) and isinstance(rest.op, ast.Add):  # a + b + c is (a + b) + c
+            nodes.append(rest.right)
+            rest = rest.left
+        terms: dict[str, LossTerm] = {}
+        for node in reversed([*nodes, rest]):
+            term = self._term(node)
+            if term.label in terms:
+                self._fail(node, f"{term.label} stands twice: add the weights and write it once.")
+            terms[term.label] = term
+        return LossSpec(tuple(terms.values()))
+
+    def _tree(self) -> ast.expr:
+        try:
+            return ast.parse(self.text, mode="eval").body
+        except SyntaxError as error:
+            start = min(max((error.offset or 1) - 1, 0), len(self.text))
+            reason = f"cannot read this: {error.msg}."
+        except (RecursionError, MemoryError, ValueError):
+            start, reason = 0, "cannot read this: too deeply nested, or not text."
+        raise ValueError(self._marked(start, start + 1, f"{reason} A spec is like '0.84*luminance_l1 + 0.16*mse'."))
+
+    def _term(self, node: ast.expr) -> LossTerm:
+        weight, call = 1.0, node
+        if isinstance(node, ast.BinOp):
+            if not isinstance(node.op, ast.Mult):
+                self._fail(node, "terms are joined by +, a weight by *; there are no other operators and no brackets.")
+            if all(isinstance(side, ast.Name | ast.Call) for side in (node.left, node.right)):
+                self._fail(node, "a weight is a number; losses are added, not multiplied.")
+            left_is_weight = not isinstance(node.left, ast.Name | ast.Call)
+            number, call = (node.left, node.right) if left_is_weight else (node.right, node.left)
+            weight = self._at(number, check_weight, self._literal(number))
+        if isinstance(call, ast.Call):
+            return self._call(weight, call)
+        if not isinstance(call, ast.Name):
+            self._fail(call, "a term is a loss by name, with one weight before it and no brackets: '0.5*l1'.")
+        self._at(call, check_name, call.id)
+        return LossTerm(weight, call.id)
+
+    def _call(self, weight: float, call: ast.Call) -> LossTerm:
+        if not isinstance(call.func, ast.Name):
+            self._fail(call.func, "a loss is called by its plain name.")
+        name = call.func.id
+        self._at(call.func, check_name, name)
+        for argument in call.args:
+            self._fail(argument, f"options are written name=value: {', '.join(LOSSES[name].checks) or 'none taken'}.")
+        options: dict[str, Any] = {}
+        for keyword in call.keywords:
+            if keyword.arg is None:
+                self._fail(keyword.value, "options are written name=value, one by one.")
+            if keyword.arg in options:
+                self._fail(keyword, f"{keyword.arg} is given twice.")
+            # The option's name first, so that the mark stands under the name if that is what is wrong.
+            known = keyword.arg in LOSSES[name].checks
+            place = keyword.value if known else keyword
+            value = self._literal(keyword.value) if known else None
+            options[keyword.arg] = self._at(place, check_value, name, keyword.arg, value)
+        return self._at(call, LossTerm, weight, name, tuple(options.items()))
+
+    def _literal(self, node: ast.expr) -> Any:
+        try:
+            value = ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            self._fail(node, "takes a plain value here: a number, a string in quotes, None, True, False or a tuple.")
+        return tuple(value) if isinstance(value, list) else value
+
+    def _at(self, node: ast.expr | ast.keyword, check: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs a check and, where it raises, points at the node."""
+        try:
+            return check(*arguments)
+        except ValueError as error:
+            self._fail(node, str(error))
+
+    def _fail(self, node: ast.expr | ast.keyword, reason: str) -> NoReturn:
+        encoded = self.text.encode()  # ast counts columns in bytes
+        start = len(encoded[: node.col_offset].decode())
+        end = len(encoded[: node.end_col_offset].decode())
+        raise ValueError(self._marked(start, end, reason)) from None
+
+    def _marked(self, start: int, end: int, reason: str) -> str:
+        first, *others = reason.split("\n")
+        return "\n".join([first, f"    {self.text}", f"    {' ' * start}{'^' * max(end - start, 1)}", *others])
