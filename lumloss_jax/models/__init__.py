@@ -1,0 +1,23 @@
+"""Restoration networks in Flax Linen, behind one calling convention.
+
+``model.apply(variables, images, *, sigma=None, train=False)`` returns one array, the restored images: channels last,
+float32, same shape as the images, not clipped. ``sigma`` is the noise's standard deviation in image units, for the
+networks that take it (drunet); the blind ones refuse it. With ``train=True`` batch norm uses the batch's statistics:
+apply with ``mutable=["batch_stats"]``.
+"""
+
+import importlib.util
+
+if importlib.util.find_spec("flax") is None:
+    raise ImportError("lumloss_jax.models needs Flax: pip install 'lumloss-jax[models]'")
+
+from lumloss_jax.models._create import create_model
+from lumloss_jax.models._dncnn import DnCNN
+from lumloss_jax.models._presets import PRESETS, Preset
+
+__all__ = [
+    "PRESETS",
+    "DnCNN",
+    "Preset",
+    "create_model",
+]

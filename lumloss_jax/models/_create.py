@@ -1,0 +1,55 @@
+"""A network by its name and fields."""
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+
+from lumloss_jax import _reduction
+from lumloss_jax.models._presets import PRESETS
+
+
+def create_model(name: str, **config: Any) -> nn.Module:
+    """The network of that name, a Flax Linen module.
+
+    Args:
+      name: one of ``PRESETS``.
+      **config: fields of its class, instead of the preset's values.
+
+    Returns:
+      The module. ``model.init(key, images)`` makes its variables, ``model.apply(variables, images)`` restores.
+
+    Raises:
+      ValueError: for an unknown name or field, with the nearest one and those accepted.
+
+    Example:
+      Shapes and counts without computing or storing anything:
+
+      >>> import jax, jax.numpy as jnp
+      >>> model = create_model("dncnn", depth=20)
+      >>> images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+      >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+      >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+      669312
+
+      A small one, run:
+
+      >>> model = create_model("dncnn", depth=3, features=4)
+      >>> images = jnp.full((1, 8, 8, 3), 0.5)
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> restored = model.apply(variables, images)  # starts as the identity
+      >>> print(restored.shape, f"{restored.mean():.4f}")
+      (1, 8, 8, 3) 0.5000
+    """
+    preset = PRESETS[_reduction.check_option("name", name, PRESETS)]
+    accepted = tuple(sorted(field_names(preset.network)))
+    for field in config:
+        _reduction.check_option(f"{name}'s config", field, accepted)
+    # A list, as it comes out of a JSON file, would make the module unhashable.
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    return preset.network(**{**preset.config, **fields})
+
+
+def field_names(network: type[nn.Module]) -> set[str]:
+    """The fields that a network takes, less the two that Flax adds to every module."""
+    return {field.name for field in dataclasses.fields(network) if field.init} - {"parent", "name"}

@@ -1,0 +1,117 @@
+"""DnCNN (Zhang et al., 2017): a plain stack of convolutions that predicts the noise.
+
+::
+
+    images -- conv, ReLU -- (depth - 2) x [conv, batch norm, ReLU] -- conv -- noise
+       `------------------------------ minus ---------------------------'----- restored
+
+All convolutions are 3x3 with stride 1. Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither
+clipped; any height and width. The receptive field is 2 * depth + 1 pixels wide. Parameters with the default fields:
+558,336 (17 layers, colour), 669,312 (20 layers, colour).
+
+Published forms differ in details that matter when weights are imported; here they are fields, and presets by name:
+
+| preset | biases | batch norm: epsilon, momentum kept | outside the image | weights of |
+|---|---|---|---|---|
+| ``dncnn`` | none | 1e-5, 0.9 | zeros | majedelhelou/BUIFD, SaoYan/DnCNN-PyTorch |
+| ``dncnn_blind`` | as ``dncnn``, with 20 layers | | | the same |
+| ``dncnn_kair`` | all, also before batch norm | 1e-4, 0.1 | zeros | cszn/KAIR |
+| ``dncnn_kair_merged`` | all | none: folded into the convolutions | zeros | cszn/KAIR, the released files |
+| ``dncnn_scico`` | none | 1e-5, 0.99 | circular | lanl/scico |
+
+Differences from the paper: the paper's batch norm has gains that start near zero, and its last convolution starts at
+random; here gains start at one and the last convolution at zero (``initializer="matconvnet"`` is the paper's). The
+reference code returns the noise, this the restored image, like every network of this package. The colour weights of
+BUIFD's authors expect blue, green, red.
+
+K. Zhang, W. Zuo, Y. Chen, D. Meng, L. Zhang, "Beyond a Gaussian denoiser: residual learning of deep CNN for image
+denoising", IEEE TIP 26(7), 2017.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+
+from lumloss_jax import _reduction
+from lumloss_jax.models._inputs import check_images, refuse_sigma
+from lumloss_jax.models._layers import ConvBlock, Settings
+
+BIASES = ("none", "first", "all")
+
+
+class DnCNN(nn.Module):
+    """DnCNN; see the module's text for the figure and the published forms.
+
+    Attributes:
+      depth: number of convolutions, at least 2.
+      features: channels between them.
+      channels: of the images, 3 or 1.
+      batch_norm: False leaves it out (then with biases, unless ``bias`` says otherwise).
+      bias: which convolutions have one: ``"none"``, ``"first"``, ``"all"``; None is none with batch norm, all without.
+      norm_epsilon: of batch norm.
+      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      padding: outside the image, ``"zeros"`` or ``"circular"``.
+      initializer: ``"zero_last"``, or a published recipe: ``"buifd"``, ``"matconvnet"``, ``"kair"``, ``"orthogonal"``,
+        ``"scico"``, ``"torch"``.
+      dtype: of the computation; ``jnp.bfloat16`` halves its memory. Parameters stay float32, and so does the output.
+      remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
+      axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+    """
+
+    depth: int = 17
+    features: int = 64
+    channels: int = 3
+    batch_norm: bool = True
+    bias: str | None = None
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    padding: str = "zeros"
+    initializer: str = "zero_last"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+    axis_name: str | None = None
+
+    @property
+    def biases(self) -> str:
+        """Which convolutions have a bias, with the default settled."""
+        if self.bias is None:
+            return "none" if self.batch_norm else "all"
+        return _reduction.check_option("bias", self.bias, BIASES)
+
+    @nn.compact
+    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+        """Restores images.
+
+        Args:
+          images: float array ``[..., H, W, channels]``.
+          sigma: must be None: the network is blind.
+          train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
+
+        Returns:
+          The restored images, same shape, float32; not clipped.
+        """
+        if self.depth < 2:
+            raise ValueError(f"depth must be at least 2, a first and a last convolution; got {self.depth}.")
+        refuse_sigma("dncnn", sigma)
+        images = check_images(images, self.channels)
+        settings = Settings(
+            train=train,
+            initializer=self.initializer,
+            dtype=self.dtype,
+            padding=self.padding,
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            axis_name=self.axis_name,
+        )
+        every = self.biases == "all"
+        block = nn.remat(ConvBlock) if self.remat else ConvBlock
+
+        x = settings.conv(images, self.features, bias=self.biases != "none", name="conv_first")
+        x = nn.relu(x)  # [..., H, W, features], and so it stays
+        for i in range(self.depth - 2):
+            x = block(settings, self.features, bias=every, batch_norm=self.batch_norm, name=f"block_{i}")(x)
+        noise = settings.conv(x, self.channels, bias=every, last=True, name="conv_last")  # [..., H, W, channels]
+        chex.assert_equal_shape([noise, images])
+        return images - noise.astype(images.dtype)

@@ -1,0 +1,90 @@
+"""How a network's parameters start: the published recipes, under one name each.
+
+| name | convolutions | last convolution | biases | batch-norm gain | used by |
+|---|---|---|---|---|---|
+| ``zero_last`` | normal, variance 2 / fan_in | zero | zero | one | our DnCNN |
+| ``torch`` | uniform within 1 / sqrt(fan_in) | the same | the same | one | PyTorch's default: UNet, DPIR UNet |
+| ``buifd`` | normal, variance 2 / fan_in | the same | zero | normal, clipped to +-0.025 | BUIFD's DnCNN, SaoYan's |
+| ``matconvnet`` | normal, variance 2 / (9 * 64) | the same | zero | normal, at least 0.025 in size | the first DnCNN |
+| ``kair`` | orthogonal, gain 0.2 | the same | zero | uniform in [0.1, 1] | KAIR's DnCNN, DRUNet |
+| ``orthogonal`` | orthogonal, gain 1 | the same | zero | one | the first authors' PyTorch DnCNN |
+| ``scico`` | truncated normal, variance 2 / fan_in | the same | zero | one | scico's DnCNN and UNet |
+
+With a last convolution of zero a residual network starts as the identity, so its first loss is that of the noisy image;
+a random one there costs about 2 dB in the first epochs.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lumloss_jax import _reduction
+
+Initializer = Callable[..., jax.Array]
+
+# Both recipes of the batch-norm gain are written for 3x3 convolutions of 64 features and keep that number for others.
+_GAIN_DEVIATION = math.sqrt(2 / (9 * 64))
+_GAIN_BOUND = 0.025
+
+
+class Initializers(NamedTuple):
+    """One recipe; ``bias`` is a function of the layer's fan_in, which a bias's own shape does not tell."""
+
+    kernel: Initializer
+    last_kernel: Initializer
+    bias: Callable[[int], Initializer]
+    norm_scale: Initializer
+
+
+def initializers(name: str) -> Initializers:
+    """The recipe of that name; raises ``ValueError`` with the accepted names for any other."""
+    return _RECIPES[_reduction.check_option("initializer", name, _RECIPES)]
+
+
+def _recipe(
+    kernel: Initializer,
+    *,
+    last_kernel: Initializer | None = None,
+    bias: Callable[[int], Initializer] = lambda fan_in: nn.initializers.zeros,
+    norm_scale: Initializer = nn.initializers.ones,
+) -> Initializers:
+    return Initializers(kernel, kernel if last_kernel is None else last_kernel, bias, norm_scale)
+
+
+def uniform_of_fan_in(fan_in: int) -> Initializer:
+    """Uniform within 1 / sqrt(fan_in): PyTorch's default for the biases of convolutions and linear layers."""
+    bound = 1 / math.sqrt(fan_in)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def _ceiling_gain(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    return jnp.clip(_GAIN_DEVIATION * jax.random.normal(key, shape, dtype), -_GAIN_BOUND, _GAIN_BOUND)
+
+
+def _floor_gain(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    gain = _GAIN_DEVIATION * jax.random.normal(key, shape, dtype)
+    return jnp.where(gain < 0, jnp.minimum(gain, -_GAIN_BOUND), jnp.maximum(gain, _GAIN_BOUND))
+
+
+def _uniform_gain(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, 0.1, 1.0)
+
+
+# PyTorch's default is Kaiming-uniform with a = sqrt(5), which is uniform within 1 / sqrt(fan_in).
+torch_kernel: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+_he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+_RECIPES = {
+    "zero_last": _recipe(_he_normal, last_kernel=nn.initializers.zeros),
+    "torch": _recipe(torch_kernel, bias=uniform_of_fan_in),
+    "buifd": _recipe(_he_normal, norm_scale=_ceiling_gain),
+    "matconvnet": _recipe(nn.initializers.normal(_GAIN_DEVIATION), norm_scale=_floor_gain),
+    "kair": _recipe(nn.initializers.orthogonal(0.2), norm_scale=_uniform_gain),
+    "orthogonal": _recipe(nn.initializers.orthogonal(1.0)),
+    "scico": _recipe(nn.initializers.kaiming_normal()),
+}
+INITIALIZERS = tuple(_RECIPES)

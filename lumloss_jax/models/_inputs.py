@@ -1,0 +1,88 @@
+"""What every network checks and does with its input: images, noise level, padding to a multiple."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+
+
+def check_images(images: ArrayLike, channels: int) -> jax.Array:
+    """Checks float images ``[..., H, W, channels]`` and gives them in float32 (float64 stays)."""
+    got = np.shape(images)
+    if len(got) >= 3 and got[-1] in (1, 3) and channels in (1, 3) and got[-1] != channels:
+        mend = "create the model with channels=1" if got[-1] == 1 else "create the model with channels=3"
+        other = "repeat the channel three times" if got[-1] == 1 else "convert the images to greyscale"
+        raise ValueError(f"images have shape {got}, but this network has channels={channels}: {mend}, or {other}.")
+    return _reduction.check_image("images", images, channels=(channels,))
+
+
+def refuse_sigma(network: str, sigma: ArrayLike | None) -> None:
+    """Raises for a blind network that is given a noise level: it would be ignored silently."""
+    if sigma is not None:
+        raise ValueError(
+            f"{network} is blind and takes no sigma (it estimates the noise itself); leave sigma out, "
+            "or use drunet, which takes it."
+        )
+
+
+def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax.Array:
+    """Checks a noise level against images ``[..., H, W, C]`` and gives it as a map ``[..., H, W, 1]``.
+
+    It is one number, one number per image (the images' shape without H, W, C), or a map ``[..., H, W]`` or
+    ``[..., H, W, 1]`` in which any size may be 1. Image units: 25 grey levels of 255 are 25 / 255.
+    """
+    if sigma is None:
+        raise ValueError(
+            f"{network} needs the noise's standard deviation: pass sigma=25 / 255, one value per image, or a map."
+        )
+    if not isinstance(sigma, jax.core.Tracer):
+        _check_level(sigma)
+    level = jnp.asarray(sigma)
+    if not (jnp.issubdtype(level.dtype, jnp.floating) or jnp.issubdtype(level.dtype, jnp.integer)):
+        raise ValueError(f"sigma has dtype {level.dtype}: it is a float in image units, such as 25 / 255.")
+    *batch, height, width, _ = images.shape
+    if level.ndim == 0 or level.shape == tuple(batch):
+        level = level.reshape(*level.shape, *(1,) * (images.ndim - level.ndim))
+    elif level.ndim == images.ndim - 1:
+        level = level[..., None]
+    wanted = (*batch, height, width, 1)
+    fits = level.ndim == images.ndim and all(
+        size == 1 or size == full or not (isinstance(size, int) and isinstance(full, int))
+        for size, full in zip(level.shape, wanted, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"sigma has shape {np.shape(sigma)} for images of shape {images.shape}: it takes (), {tuple(batch)}, "
+            f"{wanted[:-1]} or {wanted}, where any size may be 1."
+        )
+    return jnp.broadcast_to(level.astype(images.dtype), wanted)
+
+
+def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
+    """Repeats the last row and column until height and width are multiples; crop the result to the size before.
+
+    The next multiple is written as ((h + m - 1) // m) * m, a form that symbolic sizes of ``jax.export`` can carry.
+    """
+    *batch, height, width, _ = images.shape
+    padded = [((size + multiple - 1) // multiple) * multiple for size in (height, width)]
+    if padded == [height, width]:
+        return images
+    widths = [(0, 0)] * len(batch) + [(0, padded[0] - height), (0, padded[1] - width), (0, 0)]
+    return jnp.pad(images, widths, mode="edge")
+
+
+def _check_level(sigma: ArrayLike) -> None:
+    """Refuses concrete levels that are negative, not finite, or meant for the scale of 0 to 255."""
+    if isinstance(sigma, jax.Array) and not sigma.is_fully_addressable:
+        return  # a global array of several hosts: this process cannot read it
+    try:
+        # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
+        values = np.asarray(jax.device_get(sigma)).astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"sigma must be a number or an array of numbers; got {sigma!r}.") from None
+    if values.size and not (np.isfinite(values).all() and values.min() >= 0):
+        raise ValueError("sigma must be finite and not negative.")
+    if values.size and values.max() > 1:
+        raise ValueError(f"sigma is {values.max():g}, but it is in image units, at most 1: divide by 255.")

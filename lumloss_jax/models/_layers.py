@@ -1,0 +1,131 @@
+"""Layers that the networks share, and the settings that go through all layers of one network."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from lumloss_jax import _reduction
+from lumloss_jax.models._initializers import initializers
+
+PADDINGS = ("zeros", "circular")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What every layer of one network has in common; hashable, so that it can be a module's field.
+
+    Attributes:
+      train: batch norm uses the batch's statistics and updates the running ones; else it uses the running ones.
+      initializer: a name of ``_initializers``.
+      dtype: of the computation. Parameters and batch statistics are float32 whatever it is.
+      padding: what stands outside the image, ``"zeros"`` or ``"circular"``.
+      norm_epsilon: added to the variance by batch norm.
+      norm_momentum: in Flax's sense, the share of the old running value that is kept; PyTorch's is one less this.
+      axis_name: mapped axis over which batch norm takes its statistics (pmap, shard_map).
+    """
+
+    train: bool
+    initializer: str
+    dtype: DTypeLike
+    padding: str = "zeros"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        _reduction.check_option("padding", self.padding, PADDINGS)
+        initializers(self.initializer)
+
+    def conv(
+        self,
+        x: jax.Array,
+        features: int,
+        *,
+        name: str,
+        bias: bool,
+        kernel_size: int = 3,
+        strides: int = 1,
+        last: bool = False,
+    ) -> jax.Array:
+        """A convolution; with an odd kernel and stride 1 it keeps the size."""
+        recipe = initializers(self.initializer)
+        same = "CIRCULAR" if self.padding == "circular" else "SAME"
+        return nn.Conv(
+            features,
+            (kernel_size, kernel_size),
+            strides=(strides, strides),
+            padding=same,
+            use_bias=bias,
+            dtype=self.dtype,
+            kernel_init=recipe.last_kernel if last else recipe.kernel,
+            bias_init=recipe.bias(kernel_size * kernel_size * x.shape[-1]),
+            name=name,
+        )(x)
+
+    def doubling_conv(self, x: jax.Array, features: int, *, name: str, bias: bool) -> jax.Array:
+        """A 2x2 transposed convolution of stride 2, which doubles height and width.
+
+        With ``transpose_kernel`` Flax keeps the kernel as (2, 2, out, in) and unflipped, which is PyTorch's order but
+        for a permutation. PyTorch counts its fan_in over the output channels, and so does an initialiser here.
+        """
+        recipe = initializers(self.initializer)
+        return nn.ConvTranspose(
+            features,
+            (2, 2),
+            strides=(2, 2),
+            padding="VALID",
+            transpose_kernel=True,
+            use_bias=bias,
+            dtype=self.dtype,
+            kernel_init=recipe.kernel,
+            bias_init=recipe.bias(2 * 2 * features),
+            name=name,
+        )(x)
+
+    def norm(self, x: jax.Array, *, name: str) -> jax.Array:
+        """Flax's batch norm over all axes but the last."""
+        return nn.BatchNorm(
+            use_running_average=not self.train,
+            momentum=self.norm_momentum,
+            epsilon=self.norm_epsilon,
+            dtype=self.dtype,
+            scale_init=initializers(self.initializer).norm_scale,
+            axis_name=self.axis_name,
+            name=name,
+        )(x.astype(_reduction.accumulation_dtype(x)))  # statistics in float32; said here for strict promotion
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm where asked for, ReLU.
+
+    ``scale`` is the change of size: 1 keeps it, 2 doubles it (2x2 transposed), 0.5 halves it (2x2, stride 2).
+    """
+
+    settings: Settings
+    features: int
+    bias: bool
+    batch_norm: bool
+    scale: float = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to ``[..., scale * H, scale * W, features]``."""
+        if self.scale == 2:
+            x = self.settings.doubling_conv(x, self.features, bias=self.bias, name="conv")
+        elif self.scale == 0.5:
+            x = self.settings.conv(x, self.features, kernel_size=2, strides=2, bias=self.bias, name="conv")
+        else:
+            x = self.settings.conv(x, self.features, bias=self.bias, name="conv")
+        if self.batch_norm:
+            x = self.settings.norm(x, name="norm")
+        return nn.relu(x)
+
+
+def double_nearest(x: jax.Array) -> jax.Array:
+    """``[..., H, W, C]`` to ``[..., 2H, 2W, C]``, each pixel four times; symbolic sizes too."""
+    *batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[..., :, None, :, None, :], (*batch, height, 2, width, 2, channels))
+    return x.reshape(*batch, 2 * height, 2 * width, channels)

@@ -1,0 +1,47 @@
+"""Networks by name: which class, which fields, and what they cost."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from lumloss_jax.models._dncnn import DnCNN
+
+
+class Preset(NamedTuple):
+    """One named network.
+
+    Attributes:
+      network: its class, a Flax Linen module.
+      config: fields that differ from the class's defaults.
+      parameters: how many trained numbers it has (batch norm's running values not counted).
+      macs_per_pixel: multiplications with addition for each pixel, over convolutions and matrix products.
+      reference: where the form comes from.
+    """
+
+    network: type[nn.Module]
+    config: Mapping[str, Any]
+    parameters: int
+    macs_per_pixel: int
+    reference: str
+
+
+_KAIR_NORM = {"norm_epsilon": 1e-4, "norm_momentum": 0.1}
+
+PRESETS: Mapping[str, Preset] = {
+    "dncnn": Preset(DnCNN, {}, 558_336, 556_416, "Zhang et al. 2017, layers as in majedelhelou/BUIFD"),
+    "dncnn_blind": Preset(DnCNN, {"depth": 20}, 669_312, 667_008, "Zhang et al. 2017, blind, majedelhelou/BUIFD"),
+    "dncnn_kair": Preset(
+        DnCNN, {"bias": "all", "initializer": "kair", **_KAIR_NORM}, 559_363, 556_416, "Zhang et al. 2017, cszn/KAIR"
+    ),
+    "dncnn_kair_merged": Preset(
+        DnCNN, {"batch_norm": False, "initializer": "kair"}, 557_443, 556_416, "the same, batch norm folded"
+    ),
+    "dncnn_scico": Preset(
+        DnCNN,
+        {"padding": "circular", "norm_momentum": 0.99, "initializer": "scico"},
+        558_336,
+        556_416,
+        "Zhang et al. 2017, lanl/scico",
+    ),
+}
