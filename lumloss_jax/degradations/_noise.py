@@ -46,7 +46,7 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
       25
     """
     key, image = _inputs.check_degradation(key, image)
-    sigma = _inputs.check_amount("sigma", sigma, image, maps=True)
+    sigma = _inputs.check_amount("sigma", sigma, image.shape, image.dtype, maps=True)
     clip = _inputs.check_flag("clip", clip)
     noisy = image + sigma * jax.random.normal(key, image.shape, image.dtype)
     chex.assert_equal_shape([noisy, image])
@@ -92,8 +92,8 @@ def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, m
     dtype = jnp.dtype(jnp.float32)
     lowest = _reduction.check_scalar("minimum", minimum, dtype)
     highest = _reduction.check_scalar("maximum", maximum, dtype)
-    if not isinstance(minimum, jax.core.Tracer):
-        _inputs.check_bounds("maximum", maximum, minimum=float(minimum))
+    if not isinstance(lowest, jax.core.Tracer):
+        _inputs.check_bounds("maximum", maximum, minimum=float(lowest))
     return jax.random.uniform(key, shape, dtype, minval=lowest, maxval=highest)
 
 
@@ -129,16 +129,13 @@ def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLik
     if not isinstance(image_shape, tuple) or len(image_shape) < 3:
         raise ValueError(f"image_shape must be the shape of images [..., H, W, C]; got {image_shape!r}.")
     _reduction.check_option("axis", axis, AXES)
-    like = jax.ShapeDtypeStruct(image_shape, jnp.float32)
-    first, last = (
-        jnp.reshape(level, (*level.shape[:-3], 1, 1)) if level.ndim else level
-        for level in (
-            _inputs.check_amount("start", start, like),
-            _inputs.check_amount("stop", stop, like),
-        )
-    )
+    dtype = jnp.dtype(jnp.float32)
+    first = _inputs.check_amount("start", start, image_shape, dtype)
+    last = _inputs.check_amount("stop", stop, image_shape, dtype)
+    # From one per image [..., 1, 1, 1] to one per map [..., 1, 1].
+    first, last = (jnp.squeeze(level, -1) if level.ndim else level for level in (first, last))
     width = axis == "width"
-    fraction = jnp.linspace(0.0, 1.0, image_shape[-2 if width else -3], dtype=jnp.float32)
+    fraction = jnp.linspace(0.0, 1.0, image_shape[-2 if width else -3], dtype=dtype)
     fraction = jnp.reshape(fraction, (*(1,) * (len(image_shape) - 3), *((1, -1) if width else (-1, 1))))
     # Both ends are exact this way, and so is a ramp from a level to itself.
     return jnp.broadcast_to(first * (1 - fraction) + last * fraction, image_shape[:-1])
