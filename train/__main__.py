@@ -1,0 +1,85 @@
+"""The command line: ``python -m train VERB``. One function a verb; what it does is elsewhere."""
+
+import dataclasses
+import difflib
+import os
+import sys
+from pathlib import Path
+
+import jax
+import tyro
+
+from train.config import FitConfig, load_config
+from train.errors import InputError
+from train.presets import PRESETS, find_preset
+
+
+def fit(arguments: list[str]) -> None:
+    """Train a network, evaluate it on photographs that it never saw, write a report."""
+    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
+    resumed = _value_of("--resume", arguments)
+    defaults = load_config(Path(resumed) / "config.json") if resumed else find_preset(preset)
+    presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[FitConfig],
+        prog="python -m train fit [PRESET]",
+        description=f"{fit.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
+        args=arguments,
+        default=defaults,
+    )
+    if resumed:
+        _check_unchanged(defaults, config)
+    from train import loop  # after the arguments are known to be right: its imports take seconds
+
+    loop.fit(config, preset)
+
+
+VERBS = {"fit": fit}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a verb; gives the exit status: 0, 2 for input that the user must mend, 130 after Ctrl-C."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        # A second run of the same preset then compiles in a moment.
+        jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m train VERB [--help]\n")
+        for name, verb in VERBS.items():
+            print(f"  {name:10} {verb.__doc__}")
+        return 0 if arguments else 2
+    try:
+        if arguments[0] not in VERBS:
+            near = difflib.get_close_matches(arguments[0], VERBS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"There is no verb {arguments[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
+        VERBS[arguments[0]](arguments[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _value_of(flag: str, arguments: list[str]) -> str | None:
+    for i, argument in enumerate(arguments):
+        if argument == flag and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(flag + "="):
+            return argument.removeprefix(flag + "=")
+    return None
+
+
+def _check_unchanged(before: FitConfig, after: FitConfig) -> None:
+    """A resumed run may change where it runs and what it logs, not what is learned."""
+    old, new = dataclasses.asdict(before), dataclasses.asdict(after)
+    old.pop("run"), new.pop("run")
+    if old != new:
+        raise InputError(
+            "--resume takes up a run as it was configured; leave the other flags out, or start a new run with them."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""What a run is: one tree of frozen dataclasses, written to the run's folder as JSON and read back from it."""
+
+import ast
+import dataclasses
+import difflib
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lumloss_jax import losses
+from train.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Photographs, and how patches are cut from them."""
+
+    source: Annotated[str, tyro.conf.arg(name="data")] = "photos"
+    """Photographs to train on: "photos" (four that scikit-image ships) or "folder:PATH" (searched recursively)."""
+    test_source: Annotated[str, tyro.conf.arg(name="test-data")] = "photos"
+    """Photographs to evaluate on, never trained on: "photos" (chelsea and coffee) or "folder:PATH"."""
+    patch_size: int = 40
+    """Side of a training patch, in pixels."""
+    batch_size: int = 16
+    """Patches in a step, over all devices together."""
+    sigma: float = 25.0
+    """Standard deviation of the Gaussian noise, on the scale of 0 to 255."""
+
+    def __post_init__(self) -> None:
+        _at_least("--patch-size", self.patch_size, 1)
+        _at_least("--batch-size", self.batch_size, 1)
+        _at_least("--sigma", self.sigma, 0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and what it is trained to make small."""
+
+    model: str = "dncnn(depth=8, features=32, batch_norm=False)"
+    """Network and its fields, as lumloss_jax.models.create_model takes them, e.g. "dncnn(depth=17, features=64)"."""
+    loss: str = "luminance_l1"
+    """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.84*ms_ssim + 0.16*l1"."""
+
+    def __post_init__(self) -> None:
+        try:
+            # One spelling of a loss, whatever the user's spaces: what is saved and compared on resume.
+            object.__setattr__(self, "loss", str(losses.parse_loss(self.loss)))
+        except ValueError as error:
+            raise InputError(f"--loss: {error}") from None
+        parse_model(self.model)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam and its learning rate."""
+
+    steps: int = 2000
+    """Updates to make."""
+    learning_rate: float = 2e-3
+    """Highest learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows the warm-up: half a cosine down to 1 % of the highest rate, or the highest rate throughout."""
+    warmup_steps: int = 50
+    """Steps over which the rate rises from 0."""
+    clip_norm: float | None = None
+    """Largest global norm of the gradient; larger ones are scaled down to it. None: no clipping."""
+
+    def __post_init__(self) -> None:
+        _at_least("--steps", self.steps, 1)
+        _more_than("--learning-rate", self.learning_rate, 0)
+        _at_least("--warmup-steps", self.warmup_steps, 0)
+        if self.clip_norm is not None:
+            _more_than("--clip-norm", self.clip_norm, 0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run stands, what it writes, and the devices it takes. None of it changes what is learned."""
+
+    out: str | None = None
+    """Folder of the run. None: a new numbered folder under runs/."""
+    resume: str | None = None
+    """Folder of a run to go on with, from its last checkpoint and with its configuration."""
+    devices: int | None = None
+    """Devices that share a batch. None: all there are."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last step always has one."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        if self.devices is not None:
+            _at_least("--devices", self.devices, 1)
+        _at_least("--checkpoint-every", self.checkpoint_every, 1)
+        _at_least("--log-every", self.log_every, 1)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Train a network, evaluate it on photographs that it never saw, write a report."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    seed: int = 0
+    """Seed of everything random: initial weights, patches, noise."""
+
+    def __post_init__(self) -> None:
+        _at_least("--seed", self.seed, 0)
+
+
+def save_config(config: FitConfig, path: Path) -> None:
+    """Writes ``config`` as JSON."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+
+def load_config(path: Path) -> FitConfig:
+    """Reads back what :func:`save_config` wrote; a key that this version does not know is an error."""
+    try:
+        tree = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} holds no run: {path.name} is missing there.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a run's configuration: {error}.") from None
+    return _from_tree(FitConfig, tree, str(path))
+
+
+def parse_model(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and fields of a network written as a call, "dncnn(depth=17, features=64)", or as a bare name."""
+    wrong = InputError(f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {text!r}.')
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise wrong from None
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)) or node.args:
+        raise wrong
+    fields: dict[str, Any] = {}
+    for keyword in node.keywords:
+        try:
+            value = ast.literal_eval(keyword.value)  # literals only: nothing of the text is ever run
+        except ValueError:
+            raise InputError(
+                f"--model: {keyword.arg} must be a plain value; got {ast.unparse(keyword.value)}."
+            ) from None
+        if keyword.arg is None:
+            raise wrong
+        fields[keyword.arg] = value
+    return node.func.id, fields
+
+
+def _from_tree(kind: type[Any], tree: Any, where: str) -> Any:
+    if not isinstance(tree, dict):
+        raise InputError(f"{where}: expected the fields of {kind.__name__}, got {tree!r}.")
+    types = typing.get_type_hints(kind)
+    for key in tree:
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{where}: unknown key {key!r}{hint} Known here: {', '.join(types)}.")
+    return kind(
+        **{
+            key: _from_tree(types[key], value, f"{where}, {key}") if dataclasses.is_dataclass(types[key]) else value
+            for key, value in tree.items()
+        }
+    )
+
+
+def _at_least(flag: str, value: float, minimum: float) -> None:
+    if not value >= minimum:
+        raise InputError(f"{flag} must be at least {minimum}; got {value}.")
+
+
+def _more_than(flag: str, value: float, minimum: float) -> None:
+    if not value > minimum:
+        raise InputError(f"{flag} must be more than {minimum}; got {value}.")

@@ -1,0 +1,71 @@
+"""Pictures of results, pixel for pixel: nothing is resampled but by whole factors."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from train.data.images import to_uint8
+from train.inference.evaluate import Evaluation
+
+_MARGIN = 12
+_CAPTION_HEIGHT = 34
+_DETAIL_SCALE = 3
+_INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (255, 210, 0)
+
+
+def comparison(evaluations: list[Evaluation]) -> np.ndarray:
+    """Noisy, restored and clean side by side, each photograph whole and below it a detail at three times the size."""
+    strips = [_strip(evaluation) for evaluation in evaluations]
+    width = max(strip.width for strip in strips)
+    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)), _PAPER)
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    return np.asarray(sheet)
+
+
+def _strip(evaluation: Evaluation) -> Image.Image:
+    rows = {row.method: row for row in evaluation.rows}
+    panels = {
+        f"{evaluation.name}, noisy: {rows['noisy'].psnr:.2f} dB": evaluation.noisy,
+        f"restored: {rows['restored'].psnr:.2f} dB": evaluation.restored,
+        "clean": evaluation.clean,
+    }
+    height, width, _ = evaluation.clean.shape
+    top, left, side_y, side_x = _detail(evaluation.clean)
+    full = Image.new(
+        "RGB",
+        (
+            3 * (width + _MARGIN) + _MARGIN,
+            _CAPTION_HEIGHT + height + _MARGIN + side_y * _DETAIL_SCALE + _MARGIN,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(full)
+    font = ImageFont.load_default(size=20)
+    for i, (caption, pixels) in enumerate(panels.items()):
+        x = _MARGIN + i * (width + _MARGIN)
+        draw.text((x, 6), caption, fill=_INK, font=font)
+        image = Image.fromarray(to_uint8(pixels))
+        full.paste(image, (x, _CAPTION_HEIGHT))
+        frame = (x + left, _CAPTION_HEIGHT + top, x + left + side_x, _CAPTION_HEIGHT + top + side_y)
+        detail = image.crop((left, top, left + side_x, top + side_y))
+        detail = detail.resize((side_x * _DETAIL_SCALE, side_y * _DETAIL_SCALE), Image.Resampling.NEAREST)
+        full.paste(detail, (x, _CAPTION_HEIGHT + height + _MARGIN))
+        draw.rectangle(frame, outline=_FRAME, width=2)
+    return full
+
+
+def _detail(clean: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the window whose edges are strongest: where noise and blur cost most."""
+    height, width, _ = clean.shape
+    size_y, size_x = min(height, height // 2, 100), width // _DETAIL_SCALE
+    size_y, size_x = max(size_y, 1), max(size_x, 1)
+    grey = clean.mean(axis=2)
+    energy = np.zeros_like(grey)
+    energy[:-1] += np.diff(grey, axis=0) ** 2
+    energy[:, :-1] += np.diff(grey, axis=1) ** 2
+    sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    windows = sums[size_y:, size_x:] - sums[:-size_y, size_x:] - sums[size_y:, :-size_x] + sums[:-size_y, :-size_x]
+    top, left = np.unravel_index(int(windows.argmax()), windows.shape)
+    return int(top), int(left), size_y, size_x

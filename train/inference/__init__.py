@@ -1,0 +1,1 @@
+"""Running a trained network: prediction, and all that is built on it."""

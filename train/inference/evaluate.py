@@ -1,0 +1,114 @@
+"""How well a network restores photographs: one row per photograph and method.
+
+The protocol: Gaussian noise, fixed by the seed and the photograph's name, not clipped before the network; the restored
+image clipped to [0, 1] and not rounded; metrics over the whole photograph in float.
+"""
+
+import csv
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.table import Table
+from scipy import ndimage, optimize
+
+from lumloss_jax import degradations, metrics
+from train.data.images import to_float
+from train.data.sources import Source
+from train.inference.predict import Predict
+
+CAPTION = (
+    "noise of fixed seed, unclipped into the network; outputs clipped to [0, 1], not rounded; whole photographs; "
+    "blur: the Gaussian of highest PSNR, picked with the clean photograph in hand"
+)
+# Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
+_BLUR_BOUNDS = (0.2, 8.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photograph under one method."""
+
+    photograph: str
+    sigma: float  # of the noise, 0 to 255
+    method: str  # noisy, blur or restored
+    psnr: float  # dB
+    ssim: float
+    ciede2000: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One photograph: what went in, what came out, and how good each is."""
+
+    name: str
+    clean: np.ndarray
+    noisy: np.ndarray
+    restored: np.ndarray
+    rows: tuple[Row, ...]
+
+
+def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> Iterator[Evaluation]:
+    """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur."""
+    for name, image in zip(source.names, source.images, strict=True):
+        clean = to_float(image)
+        noisy = add_fixed_noise(clean, name, sigma=sigma, seed=seed)
+        restored = predict(noisy)
+        candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
+        rows = tuple(
+            Row(name, sigma, method, *map(float, jax.device_get(_measure(candidate, clean))))
+            for method, candidate in candidates.items()
+        )
+        yield Evaluation(name, clean, noisy, restored, rows)
+
+
+def add_fixed_noise(clean: np.ndarray, name: str, *, sigma: float, seed: int) -> np.ndarray:
+    """The same noise for the same seed, name and sigma on every machine: it is drawn on the CPU."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+        key = jax.random.fold_in(key, round(sigma * 1000))
+        return np.asarray(degradations.gaussian_noise(key, clean, sigma=sigma / 255))
+
+
+def make_table(rows: list[Row]) -> Table:
+    """The rows for a terminal."""
+    table = Table(title=f"sigma {rows[0].sigma:g}", caption=CAPTION, title_justify="left", caption_justify="left")
+    table.add_column("photograph")
+    table.add_column("method")
+    for metric in ("PSNR dB", "SSIM", "CIEDE2000"):
+        table.add_column(metric, justify="right")
+    shown = ""
+    for row in rows:
+        if shown and row.photograph != shown:
+            table.add_section()
+        name = "" if row.photograph == shown else row.photograph
+        table.add_row(name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}")
+        shown = row.photograph
+    return table
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """One line per photograph and method, unrounded."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Row)])
+        writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in rows)
+
+
+@jax.jit
+def _measure(image: jax.Array, clean: jax.Array) -> tuple[jax.Array, ...]:
+    return metrics.psnr(image, clean), metrics.ssim(image, clean), metrics.ciede2000(image, clean)
+
+
+def _best_blur(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    def blurred(sigma: float) -> np.ndarray:
+        return np.clip(ndimage.gaussian_filter(noisy, (sigma, sigma, 0), mode="reflect"), 0, 1)
+
+    def error(sigma: float) -> float:
+        return float(np.mean((blurred(sigma) - clean) ** 2))
+
+    best = optimize.minimize_scalar(error, bounds=_BLUR_BOUNDS, method="bounded", options={"xatol": 0.01})
+    return blurred(best.x)

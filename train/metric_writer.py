@@ -1,0 +1,82 @@
+"""What a run says while it goes on: metrics.jsonl, and a bar with rate, terms and time left."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+# Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
+_SECONDS_BETWEEN_LINES = 15.0
+_NOT_SHOWN = ("gradient_norm", "learning_rate")  # in the file only
+
+
+class MetricWriter:
+    """Appends one line of JSON per logged step, and moves the bar."""
+
+    def __init__(self, path: Path, console: Console, *, start: int, steps: int) -> None:
+        """Lines at or beyond step ``start`` are cut first: after a resume no step appears twice."""
+        _cut_back(path, start)
+        self._file = path.open("a")
+        self._console = console
+        self._steps = steps
+        self._start = start
+        self._began = time.monotonic()
+        self._last_line = self._began
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[terms]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=steps, completed=start, rate="compiling", terms="")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the metrics of the update that made ``step``."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        now = time.monotonic()
+        rate = (step - self._start) / (now - self._began)
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name not in _NOT_SHOWN)
+        self._bar.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", terms=terms)
+        if not self._console.is_terminal and (now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps):
+            self._last_line = now
+            left = (self._steps - step) / rate
+            self._console.print(f"step {step}/{self._steps}  {rate:.1f} steps/s  {left:.0f} s left  {terms}")
+
+    def started(self) -> None:
+        """Starts the clock: compilation is over."""
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "MetricWriter":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._file.close()
+
+
+def _cut_back(path: Path, start: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= start:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # a line that a kill cut short
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, path)

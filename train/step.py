@@ -1,0 +1,61 @@
+"""One update. Pure, and knows no device: sharding.py decides where it runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import optax
+
+from lumloss_jax import degradations
+from train.objective import Objective
+from train.state import TrainState
+
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+
+# One stream of random numbers for each purpose of a run's seed.
+INIT_STREAM, NOISE_STREAM = 0, 1
+
+
+def make_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    *,
+    sigma: float,
+    seed: int,
+) -> Step:
+    """step(state, clean) -> (state, metrics): adds fresh noise, restores, and moves the parameters down the gradient.
+
+    Args:
+      model: the network; gives the restored image.
+      optimizer: what turns a gradient into an update.
+      objective: (restored, clean) -> (loss, terms).
+      sigma: standard deviation of the noise in image units (25/255). The noisy image is not clipped.
+      seed: with the step's number, all that the noise depends on.
+    """
+
+    def step(state: TrainState, clean: jax.Array) -> tuple[TrainState, Metrics]:
+        chex.assert_rank(clean, 4)  # (B, H, W, C)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), NOISE_STREAM), state.step)
+        noisy = degradations.gaussian_noise(key, clean, sigma=sigma)
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            restored, updated = model.apply(variables, noisy, train=True, mutable=["batch_stats"])
+            loss, terms = objective(restored, clean)
+            return loss, (terms, updated.get("batch_stats", state.batch_stats))
+
+        (loss, (terms, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return new_state, {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+
+    return step
