@@ -6,9 +6,13 @@ compute in float32 (float64 for float64 input). There is no mask: what a loss le
 """
 
 from lumloss_jax.degradations._noise import blind_sigma, gaussian_noise, sigma_ramp
+from lumloss_jax.degradations._sensor import SensorVariances, blind_sensor_variances, poisson_gaussian_noise
 
 __all__ = [
+    "SensorVariances",
+    "blind_sensor_variances",
     "blind_sigma",
     "gaussian_noise",
+    "poisson_gaussian_noise",
     "sigma_ramp",
 ]

@@ -89,6 +89,25 @@ def check_bounds(name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: 
         raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}.")
 
 
+def check_range(
+    low_name: str, low: ArrayLike, high_name: str, high: ArrayLike, *, above: float | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Checks the two ends of a range, each one number that may be traced, in this order; gives them in float32."""
+    dtype = jnp.dtype(jnp.float32)
+    lowest = _reduction.check_scalar(low_name, low, dtype, above=above)
+    highest = _reduction.check_scalar(high_name, high, dtype, above=above)
+    if not isinstance(lowest, jax.core.Tracer) and not isinstance(highest, jax.core.Tracer) and highest < lowest:
+        raise ValueError(f"{high_name} must be at least {low_name}, {lowest:g}; got {highest:g}.")
+    return lowest, highest
+
+
+def check_sizes(name: str, shape: object) -> tuple[int, ...]:
+    """Checks the shape of what is drawn: a tuple of static sizes."""
+    if not isinstance(shape, tuple) or any(isinstance(size, float | jax.Array) for size in shape):
+        raise ValueError(f"{name} must be a tuple of sizes, such as images.shape[:-3]; got {shape!r}.")
+    return shape
+
+
 def check_flag(name: str, value: object) -> bool:
     """Checks a switch: it chooses what is computed, so it must be a Python bool."""
     if isinstance(value, jax.core.Tracer):

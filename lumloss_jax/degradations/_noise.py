@@ -87,14 +87,9 @@ def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, m
       ((4,), True)
     """
     key = _inputs.check_key(key)
-    if not isinstance(shape, tuple) or any(isinstance(size, jax.Array) for size in shape):
-        raise ValueError(f"shape must be a tuple of sizes, such as images.shape[:-3]; got {shape!r}.")
-    dtype = jnp.dtype(jnp.float32)
-    lowest = _reduction.check_scalar("minimum", minimum, dtype)
-    highest = _reduction.check_scalar("maximum", maximum, dtype)
-    if not isinstance(lowest, jax.core.Tracer):
-        _inputs.check_bounds("maximum", maximum, minimum=float(lowest))
-    return jax.random.uniform(key, shape, dtype, minval=lowest, maxval=highest)
+    shape = _inputs.check_sizes("shape", shape)
+    lowest, highest = _inputs.check_range("minimum", minimum, "maximum", maximum)
+    return jax.random.uniform(key, shape, jnp.float32, lowest, highest)
 
 
 def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLike, axis: str = "width") -> jax.Array:

@@ -210,7 +210,7 @@ def test_traced_clip_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"minimum": 0.3, "maximum": 0.1}, "maximum must be finite and at least 0.3; got 0.1"),
+        ({"minimum": 0.3, "maximum": 0.1}, "maximum must be at least minimum, 0.3; got 0.1"),
         ({"minimum": -0.1, "maximum": 0.1}, "minimum must be finite and not negative"),
         ({"minimum": 0.0, "maximum": float("inf")}, "maximum"),
         ({"minimum": np.zeros(2), "maximum": 1.0}, r"minimum must be one number"),
