@@ -1,7 +1,12 @@
 """Losses of (predictions, targets): each gives one scalar, lower is better."""
 
+from lumloss_jax.losses._adversarial import adversarial_discriminator_loss, adversarial_generator_loss
 from lumloss_jax.losses._composition import ComposedLoss, make_loss, weighted_sum
+from lumloss_jax.losses._frequency import frequency_loss
+from lumloss_jax.losses._gradient import gradient_loss
+from lumloss_jax.losses._gt_mean import gt_mean
 from lumloss_jax.losses._luminance import LuminanceL1Terms, luminance_l1_loss, luminance_l1_terms
+from lumloss_jax.losses._perceptual import perceptual_loss
 from lumloss_jax.losses._regression import charbonnier_loss, huber_loss, l1_loss, mse_loss
 from lumloss_jax.losses._spec import LossSpec, LossTerm
 from lumloss_jax.losses._spec_parser import parse_loss
@@ -11,7 +16,12 @@ __all__ = [
     "LossSpec",
     "LossTerm",
     "LuminanceL1Terms",
+    "adversarial_discriminator_loss",
+    "adversarial_generator_loss",
     "charbonnier_loss",
+    "frequency_loss",
+    "gradient_loss",
+    "gt_mean",
     "huber_loss",
     "l1_loss",
     "luminance_l1_loss",
@@ -19,5 +29,6 @@ __all__ = [
     "make_loss",
     "mse_loss",
     "parse_loss",
+    "perceptual_loss",
     "weighted_sum",
 ]

@@ -15,7 +15,7 @@ import jax
 
 from lumloss_jax import _reduction
 from lumloss_jax.color._luma import check_coefficients
-from lumloss_jax.losses import _luminance, _penalties, _regression
+from lumloss_jax.losses import _frequency, _gradient, _luminance, _penalties, _regression
 
 Check = Callable[[str, Any], Any]
 
@@ -160,6 +160,7 @@ def _sigma_needs_gaussian(options: Mapping[str, Any]) -> None:
 
 # Losses that are no function of (predictions, targets) and literals alone, with where to go instead.
 _ELSEWHERE = {
+    "adversarial_generator": "adversarial_generator_loss takes a discriminator's scores, not images: add it to the total.",
     "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it with functools.partial "
     "and add it with weighted_sum.",
     "gt_mean": "gt_mean wraps a loss, which a spec cannot hold: give gt_mean(loss) to weighted_sum.",
@@ -167,6 +168,8 @@ _ELSEWHERE = {
 
 LOSSES: dict[str, _Entry] = {
     "charbonnier": _Entry(_regression.charbonnier_loss, {"epsilon": _scale}),
+    "frequency": _Entry(_frequency.frequency_loss, {"spectrum": _one_of(_frequency.SPECTRA)}),
+    "gradient": _Entry(_gradient.gradient_loss, {"operator": _one_of(_gradient.OPERATORS)}),
     "huber": _Entry(_regression.huber_loss, {"delta": _scale}),
     "l1": _Entry(_regression.l1_loss),
     "luminance_l1": _Entry(
