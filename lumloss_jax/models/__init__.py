@@ -11,13 +11,27 @@ import importlib.util
 if importlib.util.find_spec("flax") is None:
     raise ImportError("lumloss_jax.models needs Flax: pip install 'lumloss-jax[models]'")
 
-from lumloss_jax.models._create import create_model
+from lumloss_jax.models._create import create_model, variable_shapes
 from lumloss_jax.models._dncnn import DnCNN
+from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._fold_batch_norm import fold_batch_norm
 from lumloss_jax.models._presets import PRESETS, Preset
+from lumloss_jax.models._torch_weights import from_torch_state_dict, to_torch_state_dict
+from lumloss_jax.models._unet import UNet
+from lumloss_jax.models._unet_dpir import DPIRUNet
+from lumloss_jax.models._unet_scico import ScicoUNet
 
 __all__ = [
     "PRESETS",
+    "DPIRUNet",
+    "DRUNet",
     "DnCNN",
     "Preset",
+    "ScicoUNet",
+    "UNet",
     "create_model",
+    "fold_batch_norm",
+    "from_torch_state_dict",
+    "to_torch_state_dict",
+    "variable_shapes",
 ]

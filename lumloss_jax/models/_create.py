@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from lumloss_jax import _reduction
@@ -28,7 +30,7 @@ def create_model(name: str, **config: Any) -> nn.Module:
       >>> import jax, jax.numpy as jnp
       >>> model = create_model("dncnn", depth=20)
       >>> images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-      >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+      >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)  # drunet: and sigma=0.1
       >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
       669312
 
@@ -53,3 +55,10 @@ def create_model(name: str, **config: Any) -> nn.Module:
 def field_names(network: type[nn.Module]) -> set[str]:
     """The fields that a network takes, less the two that Flax adds to every module."""
     return {field.name for field in dataclasses.fields(network) if field.init} - {"parent", "name"}
+
+
+def variable_shapes(model: nn.Module) -> Any:
+    """The tree of a model's variables as shapes and dtypes; nothing is computed or stored."""
+    images = jax.ShapeDtypeStruct((1, 16, 16, model.channels), jnp.float32)
+    sigma = 0.1 if model.takes_sigma else None
+    return jax.eval_shape(lambda key, images: model.init(key, images, sigma=sigma), jax.random.key(0), images)

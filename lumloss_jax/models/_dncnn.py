@@ -28,6 +28,8 @@ K. Zhang, W. Zuo, Y. Chen, D. Meng, L. Zhang, "Beyond a Gaussian denoiser: resid
 denoising", IEEE TIP 26(7), 2017.
 """
 
+from typing import ClassVar
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -72,6 +74,8 @@ class DnCNN(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     axis_name: str | None = None
+
+    takes_sigma: ClassVar[bool] = False
 
     @property
     def biases(self) -> str:

@@ -8,6 +8,12 @@ from jax.typing import ArrayLike
 from lumloss_jax import _reduction
 
 
+def check_features(features: tuple[int, ...]) -> None:
+    """Checks the widths of a UNet's levels."""
+    if not features or any(width < 1 for width in features):
+        raise ValueError(f"features must hold one width of at least 1 for each level; got {features}.")
+
+
 def check_images(images: ArrayLike, channels: int) -> jax.Array:
     """Checks float images ``[..., H, W, channels]`` and gives them in float32 (float64 stays)."""
     got = np.shape(images)

@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from lumloss_jax.models._dncnn import DnCNN
+from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._unet import UNet
+from lumloss_jax.models._unet_dpir import DPIRUNet
+from lumloss_jax.models._unet_scico import ScicoUNet
 
 
 class Preset(NamedTuple):
@@ -44,4 +48,8 @@ PRESETS: Mapping[str, Preset] = {
         556_416,
         "Zhang et al. 2017, lanl/scico",
     ),
+    "unet": Preset(UNet, {}, 8_564_163, 757_632, "Ronneberger et al. 2015, as in deepinv"),
+    "unet_dpir": Preset(DPIRUNet, {}, 11_558_915, 605_568, "Zhang et al. 2021, the plain UNet of cszn/DPIR"),
+    "unet_scico": Preset(ScicoUNet, {}, 11_659_264, 0, "Balke et al. 2022, lanl/scico"),
+    "drunet": Preset(DRUNet, {}, 32_640_960, 2_117_568, "Zhang et al. 2021, cszn/KAIR and cszn/DPIR"),
 }

@@ -1,0 +1,132 @@
+"""DRUNet (Zhang et al., 2021): a residual UNet that is told the noise level.
+
+::
+
+    images, sigma - head - down1 - down2 - down3 - body - plus - up3 - plus - up2 - plus - up1 - plus - tail - restored
+                         |       |       |       `---------'            |            |            |
+                         |       |       `------------------------------'            |            |
+                         |       `---------------------------------------------------'            |
+                         `------------------------------------------------------------------------'
+
+down: ``blocks`` residual blocks, then a 2x2 convolution of stride 2 to the next width. up: a 2x2 transposed
+convolution, then the blocks. A residual block is z + conv(ReLU(conv(z))), 3x3, no normalisation. Skips are sums and
+carry what the down stages put out. By default four levels of 64, 128, 256, 512 features, four blocks each and no
+biases, so the network is homogeneous of degree one; 32,640,960 parameters (colour), 32,638,656 (grey).
+
+Input ``[..., H, W, channels]``, nominal range [0, 1], and ``sigma``, the noise's standard deviation in the same units
+(25 grey levels are 25 / 255): it becomes one more channel, behind the colours. Output of the same shape, not clipped
+and without a global residual: the network gives the image itself. Height and width need to be multiples of 2^(levels -
+1), 8 by default: other sizes are padded inside, by repeating the last row and column, and cropped.
+
+Differences from the authors' code: DPIR's evaluation cuts every image into four overlapping tiles; here the whole image
+goes through at once, so results differ near DPIR's seams.
+
+K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with deep denoiser prior",
+IEEE TPAMI 44(10), 2021.
+"""
+
+from typing import ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+
+from lumloss_jax.models._inputs import check_features, check_images, check_sigma, pad_to_multiple
+from lumloss_jax.models._layers import Settings
+
+
+class ResidualBlock(nn.Module):
+    """z + conv(ReLU(conv(z))), of z's width."""
+
+    settings: Settings
+    bias: bool
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to the same."""
+        x = self.settings.conv(z, z.shape[-1], bias=self.bias, name="conv_0")
+        return z + self.settings.conv(nn.relu(x), z.shape[-1], bias=self.bias, name="conv_1")
+
+
+class ResidualStage(nn.Module):
+    """Residual blocks, with a change of size before them (``up_to``) or after (``down_to``), each a width."""
+
+    settings: Settings
+    blocks: int
+    bias: bool
+    up_to: int | None = None
+    down_to: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to ``[..., 2H, 2W, up_to]`` or ``[..., H / 2, W / 2, down_to]``, or to the same."""
+        if self.up_to is not None:
+            x = self.settings.doubling_conv(x, self.up_to, bias=self.bias, name="expand")
+        for i in range(self.blocks):
+            x = ResidualBlock(self.settings, self.bias, name=f"block_{i}")(x)
+        if self.down_to is not None:
+            x = self.settings.conv(x, self.down_to, kernel_size=2, strides=2, bias=self.bias, name="reduce")
+        return x
+
+
+class DRUNet(nn.Module):
+    """DRUNet; see the module's text for the figure.
+
+    Attributes:
+      features: width of each level, from the full resolution down; its length is the number of levels.
+      blocks: residual blocks in each stage.
+      channels: of the images, 3 or 1.
+      bias: whether convolutions have one; with biases the network is no longer homogeneous.
+      initializer: ``"kair"``, orthogonal with gain 0.2 as published; ``"torch"``, PyTorch's defaults; or as for DnCNN.
+      dtype: of the computation; parameters stay float32, and so does the output.
+      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.
+    """
+
+    features: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: int = 4
+    channels: int = 3
+    bias: bool = False
+    initializer: str = "kair"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    takes_sigma: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+        """Restores images.
+
+        Args:
+          images: float array ``[..., H, W, channels]``.
+          sigma: standard deviation of the noise in image units: one number, one per image, or a map ``[..., H, W]``.
+          train: of no effect: the network has no batch norm.
+
+        Returns:
+          The restored images, same shape, float32; not clipped.
+        """
+        check_features(self.features)
+        images = check_images(images, self.channels)
+        level_map = check_sigma("drunet", sigma, images)
+        settings = Settings(train=train, initializer=self.initializer, dtype=self.dtype)
+        stage = nn.remat(ResidualStage) if self.remat else ResidualStage
+        first, *deeper = self.features
+
+        x = jnp.concatenate([images, level_map], axis=-1)  # [..., H, W, channels + 1]
+        x = pad_to_multiple(x, 2 ** len(deeper))
+        x = settings.conv(x, first, bias=self.bias, name="head")
+        kept = [x]
+        for i, width in enumerate(deeper, start=1):
+            x = stage(settings, self.blocks, self.bias, down_to=width, name=f"down_{i}")(
+                x
+            )  # [..., H / 2, W / 2, width]
+            kept.append(x)
+        x = stage(settings, self.blocks, self.bias, name="body")(x)
+        for i, width in reversed(list(enumerate(self.features[:-1], start=1))):
+            x = x + kept.pop()
+            x = stage(settings, self.blocks, self.bias, up_to=width, name=f"up_{i}")(x)  # [..., 2H, 2W, width]
+        x = settings.conv(x + kept.pop(), self.channels, bias=self.bias, last=True, name="tail")
+        x = x[..., : images.shape[-3], : images.shape[-2], :].astype(images.dtype)
+        chex.assert_equal_shape([x, images])
+        return x

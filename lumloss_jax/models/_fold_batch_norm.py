@@ -1,0 +1,74 @@
+"""Batch norm folded into the convolutions before it, for a trained network that only restores."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+
+from lumloss_jax.models._create import variable_shapes
+
+
+def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """The same network without batch norm, and variables with which it restores the same.
+
+    Per output channel, with s = gain / sqrt(running variance + epsilon):
+
+        kernel' = s * kernel        bias' = s * (bias - running mean) + batch norm's bias
+
+    Worked out in float64, so that only the result is rounded. Restoring needs fewer passes over memory then; train
+    before folding, since the folded network has no batch norm left to train.
+
+    Args:
+      model: a network with the field ``batch_norm``, set.
+      variables: its ``{"params": ..., "batch_stats": ...}``.
+
+    Returns:
+      The network with ``batch_norm=False`` and biases in all convolutions, and its ``{"params": ...}``.
+
+    Raises:
+      ValueError: for a network without that field, or without batch norm to fold.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from lumloss_jax.models import create_model
+      >>> model, images = create_model("dncnn", depth=3, features=4), jnp.ones((1, 8, 8, 3))
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> folded, folded_variables = fold_batch_norm(model, variables)
+      >>> sorted(folded_variables["params"]["block_0"]["conv"]), folded.batch_norm
+      (['bias', 'kernel'], False)
+    """
+    network = type(model).__name__
+    defaults = {field.name: field.default for field in dataclasses.fields(model)}
+    if "batch_norm" not in defaults:
+        raise ValueError(f"{network} has no form without batch norm, so there is nothing to fold it into.")
+    if not model.batch_norm:
+        raise ValueError(f"this {network} has no batch norm to fold: batch_norm=False.")
+    # bias=None, where that is the default, means biases wherever there is no batch norm; else it is a yes or a no.
+    without: dict[str, Any] = {"batch_norm": False}
+    if "bias" in defaults:
+        without["bias"] = None if defaults["bias"] is None else True
+    folded = model.clone(**without)
+
+    host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.device_get(dict(variables)))
+    params = traverse_util.flatten_dict(host["params"])
+    running = traverse_util.flatten_dict(host["batch_stats"])
+    result = {}
+    for _, *layer, leaf in traverse_util.flatten_dict(variable_shapes(folded)):
+        path, norm = tuple(layer), (*layer[:-1], "norm")
+        if leaf == "kernel":
+            value = params[(*path, leaf)]
+        else:  # a bias that was not there is zero
+            value = params.get((*path, leaf), np.zeros(params[(*path, "kernel")].shape[-1]))
+        if (*norm, "mean") in running and layer[-1] == "conv":
+            deviation = np.sqrt(running[(*norm, "var")] + model.norm_epsilon)
+            gain = params[(*norm, "scale")] / deviation
+            if leaf == "kernel":
+                value = value * gain
+            else:
+                value = (value - running[(*norm, "mean")]) * gain + params[(*norm, "bias")]
+        result[("params", *path, leaf)] = np.asarray(value, np.float32)
+    return folded, traverse_util.unflatten_dict(result)

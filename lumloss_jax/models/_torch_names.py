@@ -1,0 +1,159 @@
+"""What PyTorch code calls the layers of each network: one table of rows per network, and its known renamings.
+
+A row pairs a PyTorch module's name with a Flax module's path and says what kind of layer it is; shapes and axes follow
+from the kind (``_torch_weights``). A network without a row function goes by its Flax paths joined with dots.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from lumloss_jax.models._dncnn import DnCNN
+from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._unet import UNet
+from lumloss_jax.models._unet_dpir import DPIRUNet
+
+
+class Row(NamedTuple):
+    """One layer: its PyTorch name, its Flax path, and its kind.
+
+    Kinds: ``conv`` (transposed ones too), ``dense``, ``batch_norm``, ``layer_norm``, and ``parameter``, where both
+    names are those of an array that is taken as it is.
+    """
+
+    torch: str
+    path: tuple[str, ...]
+    kind: str
+
+
+class Naming(NamedTuple):
+    """Names of one network, as functions of its module: its rows, and what a file may call them besides.
+
+    ``renamings`` are pairs of a regular expression and its replacement, which leads to the name in the rows; the first
+    that matches a key is used.
+    """
+
+    rows: Callable[[Any], list[Row]]
+    renamings: Callable[[Any], list[tuple[str, str]]] = lambda model: []
+
+
+def dncnn_rows(depth: int, batch_norm: bool, *, prefix: str, path: tuple[str, ...] = ()) -> list[Row]:
+    """DnCNN's sequential list: convolution and ReLU; convolution, batch norm, ReLU; ...; convolution."""
+    slots = 3 if batch_norm else 2
+    rows = [Row(f"{prefix}0", (*path, "conv_first"), "conv")]
+    for i in range(depth - 2):
+        rows.append(Row(f"{prefix}{2 + slots * i}", (*path, f"block_{i}", "conv"), "conv"))
+        if batch_norm:
+            rows.append(Row(f"{prefix}{3 + slots * i}", (*path, f"block_{i}", "norm"), "batch_norm"))
+    return [*rows, Row(f"{prefix}{2 + slots * (depth - 2)}", (*path, "conv_last"), "conv")]
+
+
+def _dncnn_prefix(model: DnCNN) -> str:
+    # The three code bases tell by their biases: majedelhelou/BUIFD, cszn/DnCNN, cszn/KAIR.
+    return {"none": "dncnn.dncnn.", "first": "dncnn.", "all": "model."}[model.biases]
+
+
+def _dncnn(model: DnCNN) -> list[Row]:
+    return dncnn_rows(model.depth, model.batch_norm, prefix=_dncnn_prefix(model))
+
+
+def _dncnn_renamings(model: DnCNN) -> list[tuple[str, str]]:
+    return [(r"^(?:dncnn\.dncnn|dncnn|model)\.(?=\d)", _dncnn_prefix(model))]
+
+
+def _conv_blocks(prefix: str, path: tuple[str, ...], names: list[str], batch_norm: bool, start: int = 0) -> list[Row]:
+    """Convolution blocks flattened into one list: each takes a slot for convolution, batch norm if any, and ReLU."""
+    rows = []
+    for i, name in enumerate(names):
+        slot = start + (3 if batch_norm else 2) * i
+        rows.append(Row(f"{prefix}.{slot}", (*path, name, "conv"), "conv"))
+        if batch_norm:
+            rows.append(Row(f"{prefix}.{slot + 1}", (*path, name, "norm"), "batch_norm"))
+    return rows
+
+
+def _unet(model: UNet) -> list[Row]:
+    def pair(torch: str, name: str) -> list[Row]:
+        return _conv_blocks(torch, (name,), ["block_0", "block_1"], model.batch_norm)
+
+    levels = len(model.features)
+    rows = [row for level in range(1, levels + 1) for row in pair(f"Conv{level}", f"encoder_{level}")]
+    for level in range(levels, 1, -1):
+        rows.extend(_conv_blocks(f"Up{level}", (), [f"up_{level}"], model.batch_norm, start=1))  # slot 0 doubles
+        rows.extend(pair(f"Up_conv{level}", f"decoder_{level}"))
+    return [*rows, Row("Conv_1x1", ("conv_last",), "conv")]
+
+
+def _unet_dpir(model: DPIRUNet) -> list[Row]:
+    blocks = [f"block_{i}" for i in range(model.blocks + 1)]
+    stages = range(1, len(model.features))
+
+    def stage(torch: str, name: str, names: list[str]) -> list[Row]:
+        return _conv_blocks(torch, (name,), names, model.batch_norm)
+
+    rows = [Row("m_head.0", ("head",), "conv")]
+    for i in stages:
+        rows.extend(stage(f"m_down{i}", f"down_{i}", [*blocks[:-1], "reduce"]))
+    rows.extend(stage("m_body", "body", blocks))
+    for i in reversed(stages):
+        rows.extend(stage(f"m_up{i}", f"up_{i}", ["expand", *blocks[:-1]]))
+    return [*rows, Row("m_tail", ("tail",), "conv")]
+
+
+def _drunet(model: DRUNet) -> list[Row]:
+    def blocks(torch: str, name: str, start: int = 0) -> list[Row]:
+        return [
+            Row(f"{torch}.{start + i}.res.{slot}", (name, f"block_{i}", conv), "conv")
+            for i in range(model.blocks)
+            for slot, conv in ((0, "conv_0"), (2, "conv_1"))
+        ]
+
+    stages = range(1, len(model.features))
+    rows = [Row("m_head", ("head",), "conv")]
+    for i in stages:
+        rows.extend(blocks(f"m_down{i}", f"down_{i}"))
+        rows.append(Row(f"m_down{i}.{model.blocks}", (f"down_{i}", "reduce"), "conv"))
+    body = blocks("m_body", "body")
+    # A body of one block is no list in the authors' code, so its name lacks the index.
+    rows.extend(
+        [row._replace(torch=row.torch.replace(".0.res", ".res")) for row in body] if model.blocks == 1 else body
+    )
+    for i in reversed(stages):
+        rows.append(Row(f"m_up{i}.0", (f"up_{i}", "expand"), "conv"))
+        rows.extend(blocks(f"m_up{i}", f"up_{i}", start=1))
+    return [*rows, Row("m_tail", ("tail",), "conv")]
+
+
+NAMINGS: Mapping[type[nn.Module], Naming] = {
+    DnCNN: Naming(_dncnn, _dncnn_renamings),
+    DPIRUNet: Naming(_unet_dpir),
+    DRUNet: Naming(_drunet),
+    UNet: Naming(_unet),
+}
+
+
+def naming_of(model: nn.Module) -> Naming | None:
+    """The names of that network, or None where no PyTorch code of it is known."""
+    return NAMINGS.get(type(model))
+
+
+def rows_by_path(paths: list[tuple[str, ...]]) -> list[Row]:
+    """Rows for a network without PyTorch code, from the paths of its variables: a path joined with dots is the name."""
+    leaves: dict[tuple[str, ...], set[str]] = {}
+    for _, *layer, leaf in paths:
+        leaves.setdefault(tuple(layer), set()).add(leaf)
+    return [
+        Row(".".join(layer), layer, "conv" if "kernel" in names else "batch_norm") for layer, names in leaves.items()
+    ]
+
+
+def canonical(key: str, renamings: list[tuple[str, str]]) -> str:
+    """A file's key under the name that the rows use: without DataParallel's ``module.``, known renamings applied."""
+    key = re.sub(r"^(?:module\.)+", "", key)
+    for pattern, replacement in renamings:
+        renamed, count = re.subn(pattern, replacement, key)
+        if count:
+            return renamed
+    return key

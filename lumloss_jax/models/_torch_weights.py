@@ -1,0 +1,196 @@
+"""PyTorch's state dictionaries to Flax variables and back, as NumPy arrays; and folding batch norm away.
+
+Facts that this rests on, each checked by parity with PyTorch's outputs: a convolution's weight (out, in, h, w) is the
+kernel (h, w, in, out), unflipped, since both compute a correlation; a transposed one's (in, out, h, w) is the kernel
+(h, w, out, in) that ``transpose_kernel=True`` takes, unflipped too, so the same permutation serves; a linear weight
+(out, in) is the kernel (in, out); PyTorch's running variance is unbiased and is kept as it is.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+
+from lumloss_jax.models._create import create_model, variable_shapes
+from lumloss_jax.models._torch_names import Row, canonical, naming_of, rows_by_path
+
+_CONV_AXES = (2, 3, 1, 0)
+
+# Per kind: PyTorch's entry, Flax's collection and leaf, and the axes that take the one to the other.
+_ENTRIES: dict[str, tuple[tuple[str, str, str, tuple[int, ...] | None], ...]] = {
+    "conv": (("weight", "params", "kernel", _CONV_AXES), ("bias", "params", "bias", None)),
+    "dense": (("weight", "params", "kernel", (1, 0)), ("bias", "params", "bias", None)),
+    "batch_norm": (
+        ("weight", "params", "scale", None),
+        ("bias", "params", "bias", None),
+        ("running_mean", "batch_stats", "mean", None),
+        ("running_var", "batch_stats", "var", None),
+    ),
+    "layer_norm": (("weight", "params", "scale", None), ("bias", "params", "bias", None)),
+}
+_COUNTER = "num_batches_tracked"  # of a batch norm; Flax has none, and nothing here depends on it
+_WRAPPERS = ("params", "state_dict")  # where training code bases put the dictionary in a checkpoint
+
+
+class _Entry(NamedTuple):
+    key: str
+    path: tuple[str, ...]
+    axes: tuple[int, ...] | None
+    shape: tuple[int, ...]  # PyTorch's
+
+
+def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: Any) -> dict[str, Any]:
+    """Flax variables from a PyTorch state dictionary of NumPy arrays.
+
+    A dictionary below ``"params"`` or ``"state_dict"`` is taken out; a leading ``module.`` and the renamings between
+    code bases are understood; half precision becomes float32; batch norm's counters are dropped.
+
+    Args:
+      name: a preset, as for :func:`create_model`.
+      state_dict: arrays by PyTorch's names, ``{"dncnn.dncnn.0.weight": array, ...}``.
+      **config: the network's fields, which must be those the weights were trained with.
+
+    Returns:
+      ``{"params": ..., "batch_stats": ...}`` of float32 NumPy arrays, as ``create_model(name, **config)`` takes them;
+      without batch norm there is no ``batch_stats``.
+
+    Raises:
+      ValueError: where keys are missing, unknown or of another shape: one error that lists them all, each unknown key
+        with the nearest missing one, nearest first.
+
+    Example:
+      >>> import numpy as np
+      >>> state_dict = {"module.dncnn.0.weight": np.ones((4, 1, 3, 3)), "module.dncnn.2.weight": np.ones((1, 4, 3, 3))}
+      >>> variables = from_torch_state_dict("dncnn", state_dict, depth=2, features=4, channels=1)
+      >>> variables["params"]["conv_last"]["kernel"].shape
+      (3, 3, 4, 1)
+    """
+    model = create_model(name, **config)
+    rows, entries = _layout(model)
+    naming = naming_of(model)
+    renamings = [] if naming is None else naming.renamings(model)
+    counters = {f"{row.torch}.{_COUNTER}" for row in rows if row.kind == "batch_norm"}
+
+    arrays: dict[str, np.ndarray] = {}
+    given: dict[str, str] = {}  # canonical key to the file's
+    for raw, value in _unwrapped(state_dict).items():
+        key = canonical(raw, renamings)
+        if key in counters:
+            continue
+        if key in given:
+            raise ValueError(f"the state dict holds {key!r} twice, as {given[key]!r} and as {raw!r}.")
+        arrays[key], given[key] = np.asarray(value), raw
+    _compare(name, {entry.key: entry.shape for entry in entries}, arrays, given)
+
+    flat = {
+        entry.path: np.ascontiguousarray(
+            (arrays[entry.key] if entry.axes is None else arrays[entry.key].transpose(entry.axes)).astype(np.float32)
+        )
+        for entry in entries
+    }
+    return traverse_util.unflatten_dict(flat)
+
+
+def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) -> dict[str, np.ndarray]:
+    """A PyTorch state dictionary of NumPy arrays from Flax variables: the inverse of :func:`from_torch_state_dict`.
+
+    Args:
+      name: a preset, as for :func:`create_model`.
+      variables: ``{"params": ..., "batch_stats": ...}``, or any tree of that form, such as gradients.
+      **config: the network's fields.
+
+    Returns:
+      Arrays by the reference code's names, in its order, float32; ``torch.from_numpy`` on each makes a dictionary that
+      its ``load_state_dict`` takes. Batch norm's counters are 0.
+
+    Raises:
+      ValueError: where variables are missing, unknown or of another shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> fields = {"depth": 2, "features": 4, "channels": 1}
+      >>> variables = create_model("dncnn", **fields).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+      >>> {key: array.shape for key, array in to_torch_state_dict("dncnn", variables, **fields).items()}
+      {'dncnn.dncnn.0.weight': (4, 1, 3, 3), 'dncnn.dncnn.2.weight': (1, 4, 3, 3)}
+    """
+    model = create_model(name, **config)
+    _, entries = _layout(model)
+    flat = {
+        path: np.asarray(jax.device_get(leaf))
+        for path, leaf in traverse_util.flatten_dict(dict(variables)).items()
+        if path[0] in ("params", "batch_stats")
+    }
+    dotted = {"/".join(path): leaf for path, leaf in flat.items()}
+    shapes = traverse_util.flatten_dict(variable_shapes(model), sep="/")
+    _compare(name, {path: leaf.shape for path, leaf in shapes.items()}, dotted, {key: key for key in dotted})
+
+    state_dict: dict[str, np.ndarray] = {}
+    for entry in entries:
+        array = flat[entry.path].astype(np.float32)
+        state_dict[entry.key] = np.ascontiguousarray(
+            array if entry.axes is None else array.transpose(np.argsort(entry.axes))
+        )
+        if entry.path[0] == "batch_stats" and entry.path[-1] == "var":  # PyTorch's last running value
+            state_dict[f"{entry.key.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
+    return state_dict
+
+
+def _layout(model: nn.Module) -> tuple[list[Row], list[_Entry]]:
+    """The rows of a network, and every array it has, in PyTorch's order, under both names."""
+    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variable_shapes(model)).items()}
+    naming = naming_of(model)
+    rows = rows_by_path(list(shapes)) if naming is None else naming.rows(model)
+    entries = []
+    for row in rows:
+        if row.kind == "parameter":
+            entries.append(_Entry(row.torch, ("params", *row.path), None, shapes[("params", *row.path)]))
+            continue
+        for entry, collection, leaf, axes in _ENTRIES[row.kind]:
+            path = (collection, *row.path, leaf)
+            if path in shapes:  # a layer may lack its bias
+                shape = shapes[path] if axes is None else tuple(np.array(shapes[path])[np.argsort(axes)].tolist())
+                entries.append(_Entry(f"{row.torch}.{entry}", path, axes, shape))
+    unnamed = set(shapes) - {entry.path for entry in entries}
+    if unnamed:
+        raise RuntimeError(f"the name table of {type(model).__name__} lacks {sorted(unnamed)}.")
+    return rows, entries
+
+
+def _unwrapped(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The dictionary of arrays inside a checkpoint's dictionary."""
+    for wrapper in _WRAPPERS:
+        if isinstance(state_dict.get(wrapper), Mapping):
+            return state_dict[wrapper]
+    return state_dict
+
+
+def _compare(
+    name: str, wanted: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray], given: Mapping[str, str]
+) -> None:
+    """Raises one error for all that does not fit; ``given`` has the name by which each array came."""
+    missing = [key for key in wanted if key not in arrays]
+    unknown = [key for key in arrays if key not in wanted]
+    lines = [f"missing: {key} {wanted[key]}" for key in missing]
+
+    def nearness(key: str) -> float:
+        return max((difflib.SequenceMatcher(None, key, other).ratio() for other in missing), default=0.0)
+
+    for key in sorted(unknown, key=nearness, reverse=True):
+        near = difflib.get_close_matches(key, missing or list(wanted), n=1, cutoff=0.5)
+        hint = f"; nearest: {near[0]}" if near else ""
+        lines.append(f"unknown: {given[key]} {arrays[key].shape}{hint}")
+    for key, shape in wanted.items():
+        if key in arrays and arrays[key].shape != shape:
+            lines.append(f"misshapen: {given[key]} is {arrays[key].shape}, takes {shape}")
+        elif key in arrays and not _is_float(arrays[key]):
+            lines.append(f"wrong dtype: {given[key]} holds {arrays[key].dtype}, takes floats")
+    if lines:
+        raise ValueError(f"the weights do not fit {name!r} with these fields:\n  " + "\n  ".join(lines))
+
+
+def _is_float(array: np.ndarray) -> bool:
+    return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"

@@ -1,0 +1,128 @@
+"""UNet (Ronneberger et al., 2015) as used for denoising: concatenated skips and a global residual.
+
+::
+
+    images - [2 conv] f1 ---------------------------------- cat - [2 conv] - 1x1 conv - plus - restored
+       |         pool - [2 conv] f2 --------------- cat - [2 conv] - up'                  |
+       |                   pool - [2 conv] f3 - up'                                       |
+       `----------------------------------------------------------------------------------'
+
+Each conv is 3x3, batch norm, ReLU; pool takes the maximum of 2x2; up doubles by nearest neighbour, then conv to the
+width of the level above; what is kept comes first in the concatenation. One level more than drawn by default: four, of
+64, 128, 256, 512 features, 8,564,163 parameters (colour, with batch norm). Input and output are ``[..., H, W,
+channels]``, nominal range [0, 1], neither clipped. Height and width need to be multiples of 2^(levels - 1), 8 by
+default: other sizes are padded inside, by repeating the last row and column, and cropped.
+
+Differences from the paper: padded convolutions (the output has the input's size), batch norm, nearest-neighbour
+doubling and convolution in place of a transposed convolution, and the residual. The form, its layer names and its
+initialisers (PyTorch's defaults) are those of deepinv's UNet.
+
+O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
+"""
+
+from typing import ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+
+from lumloss_jax.models._inputs import check_features, check_images, pad_to_multiple, refuse_sigma
+from lumloss_jax.models._layers import ConvBlock, Settings, double_nearest
+
+
+class ConvStage(nn.Module):
+    """Several convolution blocks of one width."""
+
+    settings: Settings
+    features: int
+    depth: int
+    bias: bool
+    batch_norm: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to ``[..., H, W, features]``."""
+        for i in range(self.depth):
+            x = ConvBlock(self.settings, self.features, self.bias, self.batch_norm, name=f"block_{i}")(x)
+        return x
+
+
+class UNet(nn.Module):
+    """The concatenating UNet; see the module's text for the figure.
+
+    Attributes:
+      features: width of each level, from the full resolution down; its length is the number of levels.
+      channels: of the images, 3 or 1.
+      batch_norm: False leaves it out.
+      bias: whether convolutions have one, also those before batch norm; the last one always has.
+      residual: whether the input is added to the output.
+      norm_epsilon: of batch norm.
+      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      padding: outside the image, ``"zeros"`` or ``"circular"``.
+      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others as for DnCNN.
+      dtype: of the computation; parameters stay float32, and so does the output.
+      remat: recompute each level in the backward pass instead of storing its inside: less memory, a third more time.
+      axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+    """
+
+    features: tuple[int, ...] = (64, 128, 256, 512)
+    channels: int = 3
+    batch_norm: bool = True
+    bias: bool = True
+    residual: bool = True
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    padding: str = "zeros"
+    initializer: str = "torch"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+    axis_name: str | None = None
+
+    takes_sigma: ClassVar[bool] = False
+
+    @nn.compact
+    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+        """Restores images.
+
+        Args:
+          images: float array ``[..., H, W, channels]``.
+          sigma: must be None: the network is blind.
+          train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
+
+        Returns:
+          The restored images, same shape, float32; not clipped.
+        """
+        check_features(self.features)
+        refuse_sigma("unet", sigma)
+        images = check_images(images, self.channels)
+        settings = Settings(
+            train=train,
+            initializer=self.initializer,
+            dtype=self.dtype,
+            padding=self.padding,
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            axis_name=self.axis_name,
+        )
+        stage = nn.remat(ConvStage) if self.remat else ConvStage
+        levels = len(self.features)
+
+        x = pad_to_multiple(images, 2 ** (levels - 1))
+        kept = []
+        for level, width in enumerate(self.features, start=1):
+            if level > 1:
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))  # [..., H / 2, W / 2, C]
+            x = stage(settings, width, 2, self.bias, self.batch_norm, name=f"encoder_{level}")(x)
+            kept.append(x)
+        for level in range(levels, 1, -1):
+            width = self.features[level - 2]
+            x = double_nearest(x)  # [..., 2H, 2W, C]
+            x = ConvBlock(settings, width, self.bias, self.batch_norm, name=f"up_{level}")(x)
+            x = jnp.concatenate([kept[level - 2], x], axis=-1)  # [..., H, W, 2 width]
+            x = stage(settings, width, 2, self.bias, self.batch_norm, name=f"decoder_{level}")(x)
+        x = settings.conv(x, self.channels, kernel_size=1, bias=True, last=True, name="conv_last")
+        x = x[..., : images.shape[-3], : images.shape[-2], :].astype(images.dtype)
+        chex.assert_equal_shape([x, images])
+        return images + x if self.residual else x

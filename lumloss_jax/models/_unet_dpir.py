@@ -1,0 +1,125 @@
+"""The plain UNet of DPIR (Zhang et al., 2021): DRUNet's outline, blind, with a global residual.
+
+As DRUNet (see the figure in ``_drunet``), with these differences: no noise channel; the blocks are convolution, batch
+norm where asked for, ReLU, without residual sums; ``blocks`` of them per stage and one more in the body; batch norm and
+ReLU also after each strided and each transposed convolution, ReLU alone after the head; biases everywhere; and the
+input is added to the output. Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped.
+Sizes that are no multiples of 2^(levels - 1) are padded inside, by repeating the last row and column, and cropped.
+11,558,915 parameters (colour).
+
+No training recipe is published for it; it starts from PyTorch's defaults, as the authors' class does.
+
+K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with deep denoiser prior",
+IEEE TPAMI 44(10), 2021.
+"""
+
+from typing import ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+
+from lumloss_jax.models._inputs import check_features, check_images, pad_to_multiple, refuse_sigma
+from lumloss_jax.models._layers import ConvBlock, Settings
+
+
+class ResizingStage(nn.Module):
+    """Convolution blocks, with a change of size before them (``up_to``) or after (``down_to``), each a width."""
+
+    settings: Settings
+    blocks: int
+    bias: bool
+    batch_norm: bool
+    up_to: int | None = None
+    down_to: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to ``[..., 2H, 2W, up_to]`` or ``[..., H / 2, W / 2, down_to]``, or to the same."""
+
+        def block(x: jax.Array, features: int, name: str, scale: float = 1) -> jax.Array:
+            return ConvBlock(self.settings, features, self.bias, self.batch_norm, scale, name=name)(x)
+
+        if self.up_to is not None:
+            x = block(x, self.up_to, "expand", 2)
+        for i in range(self.blocks):
+            x = block(x, x.shape[-1], f"block_{i}")
+        if self.down_to is not None:
+            x = block(x, self.down_to, "reduce", 0.5)
+        return x
+
+
+class DPIRUNet(nn.Module):
+    """DPIR's plain UNet; see the module's text.
+
+    Attributes:
+      features: width of each level, from the full resolution down; its length is the number of levels.
+      blocks: convolutions in each stage; the body has one more.
+      channels: of the images, 3 or 1.
+      batch_norm: True adds it, behind every convolution but head and tail.
+      bias: whether convolutions have one, also those before batch norm.
+      norm_epsilon: of batch norm.
+      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others as for DnCNN.
+      dtype: of the computation; parameters stay float32, and so does the output.
+      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.
+      axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+    """
+
+    features: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: int = 2
+    channels: int = 3
+    batch_norm: bool = False
+    bias: bool = True
+    norm_epsilon: float = 1e-4
+    norm_momentum: float = 0.1
+    initializer: str = "torch"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+    axis_name: str | None = None
+
+    takes_sigma: ClassVar[bool] = False
+
+    @nn.compact
+    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+        """Restores images.
+
+        Args:
+          images: float array ``[..., H, W, channels]``.
+          sigma: must be None: the network is blind.
+          train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
+
+        Returns:
+          The restored images, same shape, float32; not clipped.
+        """
+        check_features(self.features)
+        refuse_sigma("unet_dpir", sigma)
+        images = check_images(images, self.channels)
+        settings = Settings(
+            train=train,
+            initializer=self.initializer,
+            dtype=self.dtype,
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            axis_name=self.axis_name,
+        )
+        stage = nn.remat(ResizingStage) if self.remat else ResizingStage
+        common = (settings, self.blocks, self.bias, self.batch_norm)
+        first, *deeper = self.features
+
+        x = pad_to_multiple(images, 2 ** len(deeper))
+        x = nn.relu(settings.conv(x, first, bias=self.bias, name="head"))  # [..., H, W, first]
+        kept = [x]
+        for i, width in enumerate(deeper, start=1):
+            x = stage(*common, down_to=width, name=f"down_{i}")(x)  # [..., H / 2, W / 2, width]
+            kept.append(x)
+        x = stage(settings, self.blocks + 1, self.bias, self.batch_norm, name="body")(x)
+        for i, width in reversed(list(enumerate(self.features[:-1], start=1))):
+            x = x + kept.pop()
+            x = stage(*common, up_to=width, name=f"up_{i}")(x)  # [..., 2H, 2W, width]
+        x = settings.conv(x + kept.pop(), self.channels, bias=self.bias, last=True, name="tail")
+        x = x[..., : images.shape[-3], : images.shape[-2], :].astype(images.dtype)
+        chex.assert_equal_shape([x, images])
+        return images + x
