@@ -29,8 +29,8 @@ def gradient_loss(
           + \tfrac{1}{2} \, \mathrm{mean} \, |\partial_x (P - T)|
 
     Derivatives are per pixel: a ramp that climbs by 0.1 from pixel to pixel has derivative 0.1 under both operators.
-    The usual Sobel kernels, not normalised, give 8 times that. Nothing is padded: derivatives stand where all the pixels
-    they read are in the image. The loss does not see a constant shift: add it to one that does.
+    The usual Sobel kernels, not normalised, give 8 times that. Nothing is padded: derivatives stand where all the
+    pixels they read are in the image. The loss does not see a constant shift: add it to one that does.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped; H

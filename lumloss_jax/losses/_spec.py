@@ -160,7 +160,8 @@ def _sigma_needs_gaussian(options: Mapping[str, Any]) -> None:
 
 # Losses that are no function of (predictions, targets) and literals alone, with where to go instead.
 _ELSEWHERE = {
-    "adversarial_generator": "adversarial_generator_loss takes a discriminator's scores, not images: add it to the total.",
+    "adversarial_discriminator": "adversarial_discriminator_loss takes scores, not images: it trains a discriminator.",
+    "adversarial_generator": "adversarial_generator_loss takes scores, not images: add it to the total yourself.",
     "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it with functools.partial "
     "and add it with weighted_sum.",
     "gt_mean": "gt_mean wraps a loss, which a spec cannot hold: give gt_mean(loss) to weighted_sum.",
