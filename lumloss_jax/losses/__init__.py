@@ -1,6 +1,9 @@
 """Losses of (predictions, targets): each gives one scalar, lower is better."""
 
 from lumloss_jax.losses._adversarial import adversarial_discriminator_loss, adversarial_generator_loss
+from lumloss_jax.losses._balancing_dwa import DwaState, dwa_init, dwa_update, dwa_weights
+from lumloss_jax.losses._balancing_gradnorm import GradNormState, gradient_norms, gradnorm_init, gradnorm_update
+from lumloss_jax.losses._balancing_uncertainty import uncertainty_init, uncertainty_loss, uncertainty_weights
 from lumloss_jax.losses._composition import ComposedLoss, make_loss, weighted_sum
 from lumloss_jax.losses._frequency import frequency_loss
 from lumloss_jax.losses._gradient import gradient_loss
@@ -13,14 +16,22 @@ from lumloss_jax.losses._spec_parser import parse_loss
 
 __all__ = [
     "ComposedLoss",
+    "DwaState",
+    "GradNormState",
     "LossSpec",
     "LossTerm",
     "LuminanceL1Terms",
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
     "charbonnier_loss",
+    "dwa_init",
+    "dwa_update",
+    "dwa_weights",
     "frequency_loss",
     "gradient_loss",
+    "gradient_norms",
+    "gradnorm_init",
+    "gradnorm_update",
     "gt_mean",
     "huber_loss",
     "l1_loss",
@@ -30,5 +41,8 @@ __all__ = [
     "mse_loss",
     "parse_loss",
     "perceptual_loss",
+    "uncertainty_init",
+    "uncertainty_loss",
+    "uncertainty_weights",
     "weighted_sum",
 ]
