@@ -32,7 +32,7 @@ def default_sigma(size: int) -> float:
 def filter_valid(image: jax.Array, taps: tuple[float, ...]) -> jax.Array:
     """Correlates both spatial axes with ``taps``, windows inside the image only: H and W shrink by len(taps) - 1."""
     for axis in (image.ndim - 3, image.ndim - 2):
-        image = _slide(image, taps, axis)
+        image = slide(image, taps, axis)
     return image
 
 
@@ -55,7 +55,8 @@ def local_average(image: jax.Array, taps: tuple[float, ...], mask: jax.Array | N
     return jnp.where(empty, jnp.zeros_like(sums), sums) / jnp.where(empty, jnp.ones_like(weights), weights)
 
 
-def _slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
+def slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
+    """Correlates one axis with ``taps``, windows inside the image only."""
     size = image.shape[axis] - (len(taps) - 1)
     slices = (lax.slice_in_dim(image, k, k + size, axis=axis) * tap for k, tap in enumerate(taps))
     total = next(slices)
@@ -70,7 +71,7 @@ def _slide_same(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Arr
     radius = len(taps) // 2
     widths = [(0, 0)] * image.ndim
     widths[axis] = (radius, radius)
-    return _slide(jnp.pad(image, widths), taps, axis)
+    return slide(jnp.pad(image, widths), taps, axis)
 
 
 def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:

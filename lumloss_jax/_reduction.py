@@ -131,6 +131,62 @@ def check_odd_size(name: str, value: object) -> int:
     return size
 
 
+def check_count(name: str, value: object, *, minimum: int = 0) -> int:
+    """Checks a static whole number of at least ``minimum``: pixels of a border, scales of a pyramid."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(
+            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
+            f"with functools.partial(..., {name}=4), or name it in jit's static_argnames."
+        )
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = operator.index(value)  # type: ignore[arg-type]  # whatever is not an int is caught below
+    except TypeError:
+        raise ValueError(f"{name} must be an int, {minimum} or more; got {value!r}.") from None
+    if count < minimum:
+        raise ValueError(f"{name} must be an int, {minimum} or more; got {count}.")
+    return count
+
+
+def check_data_range(data_range: ArrayLike, dtype: jnp.dtype) -> jax.Array:
+    """Checks the distance from black to white, which may be traced: one number, more than 0."""
+    if not isinstance(data_range, jax.core.Tracer) and np.shape(data_range) == () and data_range == 0:
+        raise ValueError("data_range must be more than 0: 1.0 for images in [0, 1], 255.0 for images in [0, 255].")
+    return check_scalar("data_range", data_range, dtype)
+
+
+def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
+    """Checks that height and width, where they are known, are at least ``minimum``."""
+    if any(isinstance(size, int) and size < minimum for size in image.shape[-3:-1]):
+        height, width = image.shape[-3:-1]
+        raise ValueError(f"images of {height} x {width} pixels are too small: {reason} (after any crop_border).")
+
+
+def crop_border(image: jax.Array, border: int) -> jax.Array:
+    """Cuts ``border`` pixels off all four sides of ``[..., H, W, C]``; a mask's axis of size 1 is left as it is."""
+    if border == 0:
+        return image
+    for axis in (image.ndim - 3, image.ndim - 2):
+        size = image.shape[axis]
+        if isinstance(size, int) and size == 1:
+            continue  # a mask that broadcasts along this axis
+        image = lax.slice_in_dim(image, border, size - border, axis=axis)
+    return image
+
+
+def check_crop_border(border: object, image: jax.Array) -> int:
+    """Checks a number of pixels to cut off each side: a static int that leaves at least one pixel."""
+    border = check_count("crop_border", border)
+    if any(isinstance(size, int) and size <= 2 * border for size in image.shape[-3:-1]):
+        height, width = image.shape[-3:-1]
+        raise ValueError(
+            f"crop_border={border} leaves nothing of images of {height} x {width} pixels: it cuts that many off each "
+            f"side, so it can be at most {(min(s for s in (height, width) if isinstance(s, int)) - 1) // 2} here."
+        )
+    return border
+
+
 def check_static_number(name: str, value: object, *, minimum: float, mend: str = "") -> float:
     """Checks a number that must be known when tracing: finite, and more than ``minimum``."""
     if isinstance(value, jax.core.Tracer):
@@ -158,6 +214,25 @@ def weighted_mean(values: jax.Array, weights: jax.Array | None, axis_name: AxisN
         total, weight = lax.psum((total, weight), axis_name)
     empty = weight == 0
     return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(empty, jnp.ones_like(weight), weight)
+
+
+def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Mean of ``values`` ``[..., H, W, C]`` per image, ``[...]``, under ``weights`` ``[..., H, W, 1]``.
+
+    Where an image's weights are all 0 nothing was measured: its mean is NaN, with a gradient of 0, and
+    ``jnp.nanmean`` over the images leaves it out.
+    """
+    axes = (-3, -2, -1)
+    if weights is None:
+        return jnp.mean(values, axes)
+    return divide_or_nan(jnp.sum(values * weights, axes), jnp.sum(jnp.broadcast_to(weights, values.shape), axes))
+
+
+def divide_or_nan(total: jax.Array, weight: jax.Array) -> jax.Array:
+    """``total / weight``, NaN where the weight is 0; there the gradient is 0, since the quotient is not chosen."""
+    empty = weight == 0
+    quotient = total / jnp.where(empty, jnp.ones_like(weight), weight)
+    return jnp.where(empty, jnp.full_like(quotient, jnp.nan), quotient)
 
 
 def hide_masked(image: jax.Array, mask: jax.Array | None) -> jax.Array:

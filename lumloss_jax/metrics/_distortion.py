@@ -1,0 +1,74 @@
+"""PSNR, one value per image."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+from lumloss_jax.metrics._protocol import prepare
+
+
+def psnr(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike = 1.0,
+    crop_border: int = 0,
+    mask: ArrayLike | None = None,
+    floor: ArrayLike = 1e-10,
+    gt_mean: str | None = None,
+) -> jax.Array:
+    r"""Peak signal-to-noise ratio in dB, of each image.
+
+    .. math:: 10 \log_{10} \frac{R^2}{\max(\mathrm{MSE}, \text{floor} \cdot R^2)}
+
+    with R the data range. The mean over a data set is that of the images' values (``jnp.mean``), as papers report it;
+    the PSNR of the pooled squared error is a lower number.
+
+    Protocol: ``skimage.metrics.peak_signal_noise_ratio`` on the floats as they are. Round to 8 bit and clip first where
+    a table asks for it.
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
+      targets: float array of the same shape.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      crop_border: pixels cut off each side first; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
+        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN
+        (``jnp.nanmean`` leaves it out).
+      floor: least MSE as a fraction of R^2. The default is 100 dB, and keeps the gradient finite as images become
+        equal; 0.0 gives inf for equal images, as scikit-image does.
+      gt_mean: None. ``"luma"`` first scales each prediction to its target's mean luma (rec601) and clips to
+        [0, R], as KinD and Retinexformer's GT-mean tables do; ``"channels"`` likewise with the mean of all channels.
+        Such numbers are higher and must be named so: "PSNR (GT-mean)".
+
+    Returns:
+      dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64 input, else
+      float32.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
+        nothing, an unknown ``gt_mean``, a concrete negative mask, floor or data range.
+
+    References:
+      Huynh-Thu, Ghanbari, "Scope of validity of PSNR in image/video quality assessment", Electronics Letters 44(13),
+      2008.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.zeros((2, 8, 8, 3))
+      >>> [f"{value:.4f}" for value in psnr(targets + 0.1, targets)]
+      ['20.0000', '20.0000']
+      >>> f"{psnr(targets, targets)[0]:.4f}"
+      '100.0000'
+    """
+    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
+    return decibels(_reduction.image_mean(jnp.square(pair.predictions - pair.targets), pair.mask), floor)
+
+
+def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:
+    """PSNR of a mean squared error at data range 1."""
+    mse = jnp.maximum(mse, floor)
+    zero = mse == 0  # only with floor 0; the logarithm of 0 has no finite gradient, and `where` would carry it through
+    return jnp.where(zero, jnp.full_like(mse, jnp.inf), -10 * jnp.log10(jnp.where(zero, jnp.ones_like(mse), mse)))

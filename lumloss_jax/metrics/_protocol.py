@@ -1,0 +1,61 @@
+"""What every metric does before it measures: check, crop, hide the masked, scale to data range 1, match the mean."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+
+GT_MEANS = ("luma", "channels")
+
+# A prediction darker than this on average is not scaled: the ratio's gradient would grow without bound.
+_DARKEST_MEAN = 1e-6
+
+
+class Pair(NamedTuple):
+    """Predictions and targets ``[..., H, W, C]`` of data range 1, and their weights ``[..., H, W, 1]`` or None."""
+
+    predictions: jax.Array
+    targets: jax.Array
+    mask: jax.Array | None
+
+
+def prepare(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike,
+    crop_border: int,
+    mask: ArrayLike | None,
+    gt_mean: str | None,
+    channels: tuple[int, ...] = (1, 3),
+) -> Pair:
+    """The pair as a metric reads it."""
+    p, t = _reduction.check_pair(predictions, targets, channels=channels)
+    m = _reduction.check_mask(mask, p)
+    scale = _reduction.check_data_range(data_range, p.dtype)
+    border = _reduction.check_crop_border(crop_border, p)
+    if gt_mean is not None:
+        _reduction.check_option("gt_mean", gt_mean, GT_MEANS)
+    p, t = _reduction.crop_border(p, border), _reduction.crop_border(t, border)
+    m = None if m is None else _reduction.crop_border(m, border)
+    p, t = _reduction.hide_masked(p, m) / scale, _reduction.hide_masked(t, m) / scale
+    if gt_mean is not None:
+        p = _match_mean(p, t, m, gt_mean)
+    return Pair(p, t, m)
+
+
+def _match_mean(predictions: jax.Array, targets: jax.Array, mask: jax.Array | None, kind: str) -> jax.Array:
+    """Scales each prediction to its target's mean, then clips to [0, 1]."""
+
+    def mean(image: jax.Array) -> jax.Array:
+        signal = weighted_sum(image, COEFFICIENTS["rec601"]) if kind == "luma" else image
+        return _reduction.image_mean(signal, mask)[..., None, None, None]
+
+    mean_p, mean_t = mean(predictions), mean(targets)
+    bright = mean_p > _DARKEST_MEAN
+    ratio = jnp.where(bright, mean_t / jnp.where(bright, mean_p, jnp.ones_like(mean_p)), jnp.ones_like(mean_p))
+    return jnp.clip(predictions * ratio, 0, 1)

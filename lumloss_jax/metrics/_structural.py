@@ -1,0 +1,66 @@
+"""SSIM, one value per image."""
+
+import jax
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction, _ssim
+from lumloss_jax.metrics._protocol import prepare
+
+
+def ssim(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike = 1.0,
+    crop_border: int = 0,
+    mask: ArrayLike | None = None,
+    gt_mean: str | None = None,
+) -> jax.Array:
+    r"""Structural similarity of each image.
+
+    .. math::
+        \mathrm{mean} \; \frac{2 \mu_p \mu_t + C_1}{\mu_p^2 + \mu_t^2 + C_1} \cdot
+        \frac{2 \sigma_{pt} + C_2}{\sigma_p^2 + \sigma_t^2 + C_2},
+        \quad C_1 = (0.01 R)^2, \; C_2 = (0.03 R)^2
+
+    over an 11 x 11 Gaussian window of sigma 1.5, windows inside the image only, each channel on its own.
+
+    Protocol: the authors' MATLAB code on full-size images, which is KAIR's and Retinexformer's,
+    ``pytorch_msssim.ssim``, piq without downsampling, and ``skimage.metrics.structural_similarity`` with
+    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. scikit-image's default (7 x 7 box) and
+    torchmetrics (padded border) give other numbers.
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, C = 3 or 1, at least 11 x 11 pixels; not clipped.
+      targets: float array of the same shape.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      crop_border: pixels cut off each side first; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A window counts with the
+        least of the mask over it, so one that touches a 0 does not count, and the images are not read there. An image
+        without a window that counts scores NaN (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "SSIM (GT-mean)".
+
+    Returns:
+      Similarity, shape ``[...]``, from -1 to 1 for images in range, 1 for equal images, higher is better; float64 for
+      float64 input, else float32.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or smaller than the
+        window, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+
+    References:
+      Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
+      Transactions on Image Processing 13(4), 2004.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.linspace(0, 1, 16 * 16 * 3).reshape(1, 16, 16, 3)
+      >>> f"{ssim(targets, targets)[0]:.4f}"
+      '1.0000'
+      >>> f"{ssim(1 - targets, targets)[0]:.4f}"  # inverted: anticorrelated
+      '-0.4262'
+    """
+    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    _ssim.check_window(pair.targets)
+    maps = _ssim.similarity_maps(pair.predictions, pair.targets)
+    return _reduction.image_mean(maps.similarity, _ssim.window_weights(pair.mask, pair.targets))
