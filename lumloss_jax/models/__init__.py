@@ -16,6 +16,7 @@ from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
 from lumloss_jax.models._fold_batch_norm import fold_batch_norm
 from lumloss_jax.models._presets import PRESETS, Preset
+from lumloss_jax.models._retinexformer import Retinexformer
 from lumloss_jax.models._torch_weights import from_torch_state_dict, to_torch_state_dict
 from lumloss_jax.models._unet import UNet
 from lumloss_jax.models._unet_dpir import DPIRUNet
@@ -27,6 +28,7 @@ __all__ = [
     "DRUNet",
     "DnCNN",
     "Preset",
+    "Retinexformer",
     "ScicoUNet",
     "UNet",
     "create_model",

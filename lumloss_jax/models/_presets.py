@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._retinexformer import Retinexformer
 from lumloss_jax.models._unet import UNet
 from lumloss_jax.models._unet_dpir import DPIRUNet
 from lumloss_jax.models._unet_scico import ScicoUNet
@@ -50,6 +51,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "unet": Preset(UNet, {}, 8_564_163, 757_632, "Ronneberger et al. 2015, as in deepinv"),
     "unet_dpir": Preset(DPIRUNet, {}, 11_558_915, 605_568, "Zhang et al. 2021, the plain UNet of cszn/DPIR"),
-    "unet_scico": Preset(ScicoUNet, {}, 11_659_264, 0, "Balke et al. 2022, lanl/scico"),
+    "unet_scico": Preset(ScicoUNet, {}, 11_659_264, 868_224, "Balke et al. 2022, lanl/scico"),
     "drunet": Preset(DRUNet, {}, 32_640_960, 2_117_568, "Zhang et al. 2021, cszn/KAIR and cszn/DPIR"),
+    "retinexformer": Preset(Retinexformer, {}, 1_605_701, 254_160, "Cai et al. 2023, caiyuanhao1998/Retinexformer"),
 }

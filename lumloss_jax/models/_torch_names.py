@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._retinexformer import Retinexformer
 from lumloss_jax.models._unet import UNet
 from lumloss_jax.models._unet_dpir import DPIRUNet
 
@@ -126,10 +127,56 @@ def _drunet(model: DRUNet) -> list[Row]:
     return [*rows, Row("m_tail", ("tail",), "conv")]
 
 
+def _retinexformer(model: Retinexformer) -> list[Row]:
+    def blocks(torch: str, path: str, name: str, count: int) -> list[Row]:
+        return [
+            Row(f"{torch}.blocks.{i}.{entry}", (path, f"{name}_block_{i}", *layer), kind)
+            for i in range(count)
+            for entry, layer, kind in (
+                ("0.rescale", ("attention", "rescale"), "parameter"),
+                ("0.to_q", ("attention", "queries"), "dense"),
+                ("0.to_k", ("attention", "keys"), "dense"),
+                ("0.to_v", ("attention", "values"), "dense"),
+                ("0.proj", ("attention", "project"), "dense"),
+                ("0.pos_emb.0", ("attention", "position_0"), "conv"),
+                ("0.pos_emb.2", ("attention", "position_1"), "conv"),
+                ("1.fn.net.0", ("expand",), "conv"),
+                ("1.fn.net.2", ("depthwise",), "conv"),
+                ("1.fn.net.4", ("contract",), "conv"),
+                ("1.norm", ("norm",), "layer_norm"),
+            )
+        ]
+
+    def stage(estimator: str, denoiser: str, lights: str, path: str) -> list[Row]:
+        names = (("conv1", "expand"), ("depth_conv", "spread"), ("conv2", "light"))
+        rows = [Row(f"{estimator}.{torch}", (lights, name), "conv") for torch, name in names]
+        rows.append(Row(f"{denoiser}.embedding", (path, "embed"), "conv"))
+        *outer, bottleneck = model.num_blocks
+        for level, count in enumerate(outer):
+            torch = f"{denoiser}.encoder_layers.{level}"
+            rows.extend(blocks(f"{torch}.0", path, f"down_{level}", count))
+            rows.append(Row(f"{torch}.1", (path, f"halve_{level}"), "conv"))
+            rows.append(Row(f"{torch}.2", (path, f"halve_guide_{level}"), "conv"))
+        rows.extend(blocks(f"{denoiser}.bottleneck", path, "bottleneck", bottleneck))
+        for i, (level, count) in enumerate(reversed(list(enumerate(outer)))):  # theirs count from the bottleneck up
+            torch = f"{denoiser}.decoder_layers.{i}"
+            rows.append(Row(f"{torch}.0", (path, f"double_{level}"), "conv"))
+            rows.append(Row(f"{torch}.1", (path, f"fuse_{level}"), "conv"))
+            rows.extend(blocks(f"{torch}.2", path, f"up_{level}", count))
+        return [*rows, Row(f"{denoiser}.mapping", (path, "output"), "conv")]
+
+    return [
+        row
+        for i in range(model.stages)
+        for row in stage(f"body.{i}.estimator", f"body.{i}.denoiser", f"estimator_{i}", f"restorer_{i}")
+    ]
+
+
 NAMINGS: Mapping[type[nn.Module], Naming] = {
     DnCNN: Naming(_dncnn, _dncnn_renamings),
     DPIRUNet: Naming(_unet_dpir),
     DRUNet: Naming(_drunet),
+    Retinexformer: Naming(_retinexformer),
     UNet: Naming(_unet),
 }
 
