@@ -134,8 +134,10 @@ def _train(
                 writer.started()
             # Reading a metric waits for the device, so it is done now and then only.
             if done % config.run.log_every == 0 or done == steps:
-                fetched = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                values = {"loss": fetched.pop("loss"), **fetched}  # jit sorts the names; the loss is read first
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                # jit sorts the names: the loss is read first, its terms next, the rest last.
+                loss, norm = values.pop("loss"), values.pop("gradient_norm")
+                values = {"loss": loss, **values, "gradient_norm": norm}
                 if not np.isfinite(values["loss"]):
                     raise InputError(
                         f"the loss is {values['loss']} at step {done}; the last checkpoint is from before it. "

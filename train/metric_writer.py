@@ -45,7 +45,7 @@ class MetricWriter:
         self._file.flush()
         now = time.monotonic()
         rate = (step - self._start) / (now - self._began)
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name not in _NOT_SHOWN)
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in _NOT_SHOWN)
         self._bar.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", terms=terms)
         if not self._console.is_terminal and (now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps):
             self._last_line = now

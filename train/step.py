@@ -56,6 +56,6 @@ def make_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return new_state, {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+        return new_state, {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
 
     return step

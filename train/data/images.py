@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyvips
 
 from train.errors import InputError
@@ -18,6 +19,8 @@ def read_image(path: Path) -> np.ndarray:
 
     Grey is repeated over the three channels; alpha is dropped, the colour under it is taken as stored.
     """
+    if path.suffix.lower() == ".bmp":
+        return _read_bmp(path)
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error").autorot()
         if image.hasalpha():
@@ -56,6 +59,15 @@ def write_image(path: Path, image: np.ndarray) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _read_bmp(path: Path) -> np.ndarray:
+    """Through Pillow, since libvips as packaged reads no BMP; the format has 8 bits at most, which Pillow keeps."""
+    try:
+        with PIL.Image.open(path, formats=("BMP",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a photograph: {_last_line(error)}.") from None
 
 
 def _last_line(error: Exception) -> str:

@@ -1,0 +1,116 @@
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+
+from train.data.images import read_image, to_float, to_uint8, write_image
+from train.errors import InputError
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_eight_bits_come_back_as_written(pixels: np.ndarray, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo{suffix}"
+    Image.fromarray(pixels).save(path)  # another writer than the one under test
+    read = read_image(path)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_kept_whole(suffix: str, tmp_path: Path) -> None:
+    deep = np.random.default_rng(1).integers(0, 65536, (6, 4, 3), dtype=np.uint16)
+    path = tmp_path / f"photo{suffix}"
+    write_image(path, deep)
+    read = read_image(path)
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, deep)
+
+
+def test_sixteen_bit_grey_keeps_its_values(tmp_path: Path) -> None:
+    grey = np.random.default_rng(2).integers(0, 65536, (6, 4), dtype=np.uint16)
+    # A PNG by hand: what libvips reads is then not checked against what libvips wrote.
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 4, 6, 16, 0, 0, 0, 0)
+    path = tmp_path / "grey.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    read = read_image(path)
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_grey_is_repeated_and_alpha_is_dropped(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(pixels[..., :1], 3, axis=2))
+    alpha = np.full((7, 5, 1), 40, np.uint8)
+    Image.fromarray(np.concatenate([pixels, alpha], axis=2)).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), pixels)
+
+
+def test_a_photograph_is_turned_upright(pixels: np.ndarray, tmp_path: Path) -> None:
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was held a quarter turn: rows are columns
+    image.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+
+
+def test_cmyk_is_refused_by_name(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "print.tif")
+    with pytest.raises(InputError, match=r"print\.tif is in CMYK"):
+        read_image(tmp_path / "print.tif")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_photograph_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.png cannot be read as a photograph"):
+        read_image(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_truncated_photograph_is_not_read_in_part(suffix: str, tmp_path: Path) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(whole)
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image(cut)
+
+
+def test_floats_and_bytes_correspond() -> None:
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    np.testing.assert_array_equal(to_uint8(to_float(every)), every)
+    assert to_float(np.array([65535], np.uint16)) == 1
+    np.testing.assert_array_equal(to_uint8(np.array([-1.0, 2.0, 0.5 / 255 + 0.001])), [0, 255, 1])
+    with pytest.raises(TypeError, match="float64"):
+        to_float(np.zeros(3))
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(pixels: np.ndarray, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "photo.png"
+    write_image(path, pixels)
+    before = path.read_bytes()
+
+    def fail(*args: object, **options: object) -> None:
+        raise pyvips.Error("no space left")
+
+    monkeypatch.setattr(pyvips.Image, "write_to_file", fail)
+    with pytest.raises(pyvips.Error):
+        write_image(path, pixels[::-1])
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]

@@ -1,0 +1,91 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from train.data.pipeline import PatchBatches, stream
+from train.data.sources import Source
+from train.errors import InputError
+
+
+def _source(*shapes: tuple[int, int]) -> Source:
+    """Photographs in which every pixel is unique: a patch tells where it was cut."""
+    images, first = [], 0
+    for height, width in shapes:
+        count = height * width
+        values = np.arange(first, first + count, dtype=np.uint16).reshape(height, width, 1)
+        images.append(np.repeat(values, 3, axis=2))
+        first += count
+    return Source(tuple(f"photo{i}" for i in range(len(shapes))), tuple(images))
+
+
+def _batches(source: Source, **options: int) -> PatchBatches:
+    return PatchBatches(source, **{"patch_size": 4, "batch_size": 6, "seed": 3, **options})
+
+
+def _values(batch: np.ndarray) -> np.ndarray:
+    return np.rint(batch[..., 0] * 65535).astype(int)
+
+
+def test_a_batch_depends_on_seed_and_index_alone() -> None:
+    source = _source((12, 9), (7, 7))
+    first = _batches(source).global_batch(5)
+    assert first.shape == (6, 4, 4, 3)
+    assert first.dtype == np.float32
+    fresh = _batches(source)
+    fresh.global_batch(0)  # what came before leaves no trace
+    np.testing.assert_array_equal(fresh.global_batch(5), first)
+    assert not np.array_equal(_batches(source).global_batch(6), first)
+    assert not np.array_equal(_batches(source, seed=4).global_batch(5), first)
+
+
+def test_every_patch_is_a_flip_or_rotation_of_a_place_in_a_photograph() -> None:
+    source = _source((12, 9), (7, 7))
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(image[..., 0].astype(int), (4, 4)).reshape(-1, 4, 4)
+        for image in source.images
+    ]
+    places = {window.tobytes() for window in np.concatenate(windows)}
+    seen = set()
+    batches = _batches(source, batch_size=64)
+    for patch in itertools.chain.from_iterable(_values(batches.global_batch(i)) for i in range(4)):
+        turned = {(k, flip): np.rot90(patch[:, ::-1] if flip else patch, k) for k in range(4) for flip in (False, True)}
+        found = [name for name, view in turned.items() if np.ascontiguousarray(view).tobytes() in places]
+        assert len(found) == 1
+        seen.update(found)
+    assert len(seen) == 8
+
+
+def test_every_position_is_as_likely() -> None:
+    # 5x5 has 4 positions for a 4x4 patch, 4x4 has one: of 5000 patches 1000 are the second photograph, SD 28.
+    batches = _batches(_source((5, 5), (4, 4)), batch_size=5000)
+    from_second = int(np.sum(_values(batches.global_batch(0)).min(axis=(1, 2)) >= 25))
+    assert abs(from_second - 1000) < 5 * 28.3
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 6])
+def test_the_hosts_share_one_global_batch_in_contiguous_rows(processes: int) -> None:
+    batches = _batches(_source((12, 9)))
+    shares = [
+        list(stream(batches, start=2, stop=5, batch_size=6, process=p, processes=processes)) for p in range(processes)
+    ]
+    for step in range(3):
+        together = np.concatenate([share[step] for share in shares])
+        np.testing.assert_array_equal(together, batches.global_batch(2 + step))
+
+
+def test_a_stream_that_starts_later_goes_on_with_the_same_batches() -> None:
+    batches = _batches(_source((12, 9)))
+    whole = list(stream(batches, start=0, stop=6, batch_size=6))
+    rest = list(stream(batches, start=4, stop=6, batch_size=6))
+    assert len(whole) == 6
+    np.testing.assert_array_equal(whole[4:], rest)
+
+
+def test_a_patch_as_large_as_the_photograph_is_allowed() -> None:
+    assert _batches(_source((4, 4))).global_batch(0).shape == (6, 4, 4, 3)
+
+
+def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
+    with pytest.raises(InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\); take .* 6"):
+        _batches(_source((12, 9), (6, 9)), patch_size=8)

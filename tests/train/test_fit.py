@@ -1,0 +1,211 @@
+"""The command line from start to report: tiny runs, resumed ones, stopped ones, and every wrong input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from train.__main__ import main
+from train.checkpoint import open_checkpoints
+from train.data.images import read_image, write_image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two small photographs: what a run here is trained and evaluated on."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for name, shape in (("one.png", (24, 30, 3)), ("two.png", (20, 16, 3))):
+        write_image(folder / name, rng.integers(0, 256, shape, dtype=np.uint8))
+    return folder
+
+
+@pytest.fixture
+def flags(tiny_flags: tuple[str, ...], photographs: Path) -> list[str]:
+    return [*tiny_flags, f"--data=folder:{photographs}", f"--test-data=folder:{photographs}"]
+
+
+def _metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _arrays(folder: Path, step: int) -> dict[str, bytes]:
+    """Every array of a checkpoint, read back without any of the application's own code."""
+    restored = ocp.PyTreeCheckpointer().restore(folder.absolute() / "checkpoints" / str(step) / "default")
+    return {jax.tree_util.keystr(k): np.asarray(v).tobytes() for k, v in jax.tree_util.tree_leaves_with_path(restored)}
+
+
+def test_a_run_leaves_everything_that_it_names(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["fit", "smoke", *flags, "--steps=6", f"--out={out}", "--checkpoint-every=4"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("comparison.png", "evaluation.csv", "metrics.jsonl", "config.json", "checkpoints/6"):
+        assert (out / name).exists()
+        assert str(out / name) in printed
+    for word in ("one.png", "two.png", "noisy", "blur", "restored", "PSNR dB"):
+        assert word in printed
+    logged = _metrics(out)
+    assert [line["step"] for line in logged] == [2, 4, 6]
+    for line in logged:
+        assert list(line) == ["step", "loss", "color", "luminance", "gradient_norm", "learning_rate"]
+        assert line["loss"] == pytest.approx(0.5 * line["luminance"] + 0.5 * line["color"], rel=1e-5)
+    with (out / "evaluation.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 6
+    assert read_image(out / "comparison.png").shape[2] == 3
+    config = json.loads((out / "config.json").read_text())
+    assert config["optimizer"]["steps"] == 6
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")  # only this test reads a checkpoint without a target
+def test_stopped_and_resumed_a_run_ends_with_the_same_bits(flags: list[str], tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    # The schedule looks ahead to the last step, so the interrupted run is stopped, not configured shorter.
+    common = [*flags, "--steps=7", "--checkpoint-every=3", "--log-every=1"]
+    assert main(["fit", *common, f"--out={whole}"]) == 0
+    assert main(["fit", *common, f"--out={parts}"]) == 0
+    for path in (parts / "checkpoints").glob("7*"):
+        _remove(path)
+    with open_checkpoints(parts / "checkpoints") as checkpoints:
+        assert checkpoints.newest().name == "6"
+    assert main(["fit", "--resume", str(parts)]) == 0
+    assert _arrays(parts, 7) == _arrays(whole, 7)
+    assert _metrics(parts) == _metrics(whole)
+    assert (parts / "evaluation.csv").read_text() == (whole / "evaluation.csv").read_text()
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
+    number: signal.Signals, flags: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", "fit", *flags, "--steps=100000", f"--out={out}", "--devices=1"],
+        cwd=ROOT,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        log = out / "metrics.jsonl"
+        while process.poll() is None and not (log.exists() and log.stat().st_size):
+            pass  # until the first steps are logged
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert f"python -m train fit --resume {out}" in printed
+    (saved,) = (path.name for path in (out / "checkpoints").iterdir() if path.name.isdigit())
+    assert f"stopped after step {saved}" in printed
+
+
+def test_without_out_every_run_gets_a_new_folder(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["fit", "smoke", *flags, "--steps=1"]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["001-smoke", "002-smoke"]
+
+
+def test_a_diverging_run_stops_with_the_step_and_the_mend(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["--learning-rate=1e38", "--steps=40", f"--out={tmp_path / 'run'}"]
+    assert main(["fit", *flags, *wild]) == 2
+    assert "lower --learning-rate than 1e+38" in capsys.readouterr().err
+
+
+def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    try:
+        status = main(arguments)
+    except SystemExit as exit_:  # tyro ends the process by itself
+        status = exit_.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert "Traceback" not in captured.err
+    return captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fti"], ["There is no verb 'fti'", "Did you mean 'fit'", "Verbs: fit"]),
+        (["fit", "smoek"], ["There is no preset 'smoek'", "Did you mean 'smoke'", "Presets: default, smoke"]),
+        (["fit", "--stepz", "5"], ["--stepz", "--steps"]),
+        (["fit", "--steps", "many"], ["--steps"]),
+        (["fit", "--model", "dncn"], ["--model", "'dncn'", "did you mean 'dncnn'"]),
+        (["fit", "--model", "dncnn(dept=3)"], ["--model", "dept", "did you mean 'depth'"]),
+        (["fit", "--loss", "luminance_l2"], ["--loss", "luminance_l1"]),
+        (["fit", "--batch-size", "6"], ["--batch-size 6 does not divide over 4 devices: take 4 or 8"]),
+        (["fit", "--devices", "9"], ["--devices 9: there are 4 here"]),
+        (["fit", "--patch-size", "4000"], ["--patch-size 4000 is larger than 4 of 4", "astronaut (512x512)"]),
+        (["fit", "--data", "folder:nowhere"], ["There is no folder nowhere"]),
+        (["fit", "--resume", "nowhere"], ["nowhere holds no run"]),
+    ],
+)
+def test_wrong_input_gets_one_clear_sentence(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = " ".join(_fails(arguments, capsys).split())
+    for word in words:
+        assert word in said
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def test_out_that_holds_a_run_is_not_touched(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text("mine")
+    said = _fails(["fit", *flags, f"--out={tmp_path}"], capsys)
+    assert f"go on with that run by --resume {tmp_path}, or write to a new folder" in said
+    assert (tmp_path / "config.json").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_resume_does_not_change_what_is_learned(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *flags, "--steps=2", f"--out={tmp_path / 'run'}"]) == 0
+    said = _fails(["fit", "--resume", str(tmp_path / "run"), "--seed=5"], capsys)
+    assert "takes up a run as it was configured" in said
+
+
+def test_an_unreadable_photograph_is_named(
+    flags: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (photographs / "one.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    assert "cut.png cannot be read" in _fails(["fit", *flags, f"--data=folder:{tmp_path}"], capsys)
+
+
+def test_help_explains_every_flag_and_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--data", "--patch-size", "--loss", "--learning-rate", "--resume", "smoke", "dncnn"):
+        assert word in text
+    assert main(["--help"]) == 0
+    assert "fit" in capsys.readouterr().out

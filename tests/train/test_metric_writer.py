@@ -1,0 +1,45 @@
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from train.metric_writer import MetricWriter
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_logged_step_is_one_line_and_a_resume_repeats_none(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    console = Console(file=io.StringIO())
+    with MetricWriter(path, console, start=0, steps=6) as writer:
+        for step in (2, 4, 6):
+            writer.write(step, {"loss": step / 10})
+    with path.open("a") as file:
+        file.write('{"step": 7, "lo')  # killed while writing
+    with MetricWriter(path, console, start=4, steps=6) as writer:
+        writer.write(6, {"loss": 0.5})
+    assert _lines(path) == [{"step": 2, "loss": 0.2}, {"step": 4, "loss": 0.4}, {"step": 6, "loss": 0.5}]
+
+
+def test_where_no_bar_can_move_a_line_says_step_rate_and_terms(tmp_path: Path) -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=200)
+    with MetricWriter(tmp_path / "metrics.jsonl", console, start=0, steps=4) as writer:
+        writer.write(4, {"loss": 0.25, "luminance": 0.2, "color": 0.3, "gradient_norm": 1.0})
+    assert "step 4/4" in output.getvalue()
+    assert "steps/s" in output.getvalue()
+    assert "loss 0.25  luminance 0.2  color 0.3" in output.getvalue()
+    assert "gradient_norm" not in output.getvalue()
+
+
+def test_on_a_terminal_the_bar_shows_the_same(tmp_path: Path) -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=200, force_terminal=True)
+    with MetricWriter(tmp_path / "metrics.jsonl", console, start=0, steps=4) as writer:
+        writer.write(4, {"loss": 0.25, "luminance": 0.2, "color": 0.3})
+    assert "4/4" in output.getvalue()
+    assert "steps/s" in output.getvalue()
+    assert "luminance 0.2" in output.getvalue()
