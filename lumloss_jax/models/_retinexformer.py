@@ -40,8 +40,7 @@ from lumloss_jax.models._layers import Settings
 
 GROUPS = 4  # of the estimator's wide convolution
 
-# Saves the gradient of black images, whose queries and keys are 0: a smaller norm counts as this and is constant. Its
-# square is still a normal float32.
+# Saves the gradient of black images, whose queries and keys are 0. Its square is still a normal float32.
 NORM_FLOOR = 1e-12
 
 _gelu = functools.partial(jax.nn.gelu, approximate=False)  # the tanh form is up to 9e-4 off in the output
@@ -180,7 +179,8 @@ class Block(nn.Module):
         conv = functools.partial(self.settings.conv, kernel_size=1, bias=False)
         width = x.shape[-1]
         x = x + Attention(self.settings, self.heads, name="attention")(x, guide)
-        y = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=self.settings.dtype, name="norm")(x)
+        norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")
+        y = norm(x.astype(_reduction.accumulation_dtype(x)))  # in float32 whatever the dtype
         y = _gelu(conv(y, 4 * width, name="expand"))  # [..., H, W, 4C]
         y = _gelu(_grouped_conv(self.settings, y, 3, 4 * width, name="depthwise"))
         return x + conv(y, width, name="contract")  # [..., H, W, C]
