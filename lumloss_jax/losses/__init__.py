@@ -13,6 +13,7 @@ from lumloss_jax.losses._perceptual import perceptual_loss
 from lumloss_jax.losses._regression import charbonnier_loss, huber_loss, l1_loss, mse_loss
 from lumloss_jax.losses._spec import LossSpec, LossTerm
 from lumloss_jax.losses._spec_parser import parse_loss
+from lumloss_jax.losses._structural import ms_ssim_loss, ssim_loss
 
 __all__ = [
     "ComposedLoss",
@@ -38,9 +39,11 @@ __all__ = [
     "luminance_l1_loss",
     "luminance_l1_terms",
     "make_loss",
+    "ms_ssim_loss",
     "mse_loss",
     "parse_loss",
     "perceptual_loss",
+    "ssim_loss",
     "uncertainty_init",
     "uncertainty_loss",
     "uncertainty_weights",

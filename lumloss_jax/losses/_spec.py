@@ -1,4 +1,4 @@
-"""The registry of losses that a spec may name, and specs as data: ``0.84*luminance_l1 + 0.16*mse`` in parts.
+"""The registry of losses that a spec may name, and specs as data: ``0.84*ms_ssim + 0.16*l1`` in parts.
 
 A name is the function's name less ``_loss``. Options are checked here without making an array, so that a config can be
 read before JAX's devices are set up.
@@ -15,7 +15,7 @@ import jax
 
 from lumloss_jax import _reduction
 from lumloss_jax.color._luma import check_coefficients
-from lumloss_jax.losses import _frequency, _gradient, _luminance, _penalties, _regression
+from lumloss_jax.losses import _frequency, _gradient, _luminance, _penalties, _regression, _structural
 
 Check = Callable[[str, Any], Any]
 
@@ -82,8 +82,8 @@ class LossSpec:
       ValueError: for no terms, or for one that stands twice.
 
     Example:
-      >>> print(LossSpec((LossTerm(0.84, "luminance_l1"), LossTerm(0.16, "mse"))))
-      0.84*luminance_l1 + 0.16*mse
+      >>> print(LossSpec((LossTerm(0.84, "ms_ssim"), LossTerm(0.16, "l1"))))
+      0.84*ms_ssim + 0.16*l1
     """
 
     terms: tuple[LossTerm, ...]
@@ -146,6 +146,14 @@ def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
     return value if isinstance(value, str) else weights
 
 
+def _scale_weights(option: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, tuple) or not value:
+        raise ValueError(
+            f"{option} takes one number or more above 0, fine to coarse, such as (0.5, 0.5); got {value!r}."
+        )
+    return tuple(_scale(option, weight) for weight in value)
+
+
 def _luminance_l1_with_parts(
     predictions: Any, targets: Any, *, luminance_weight: float = 0.5, color_weight: float = 0.5, **options: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -190,7 +198,9 @@ LOSSES: dict[str, _Entry] = {
         check_together=_sigma_needs_gaussian,
         with_parts=_luminance_l1_with_parts,
     ),
+    "ms_ssim": _Entry(_structural.ms_ssim_loss, {"scale_weights": _scale_weights, "data_range": _scale}),
     "mse": _Entry(_regression.mse_loss),
+    "ssim": _Entry(_structural.ssim_loss, {"data_range": _scale}),
 }
 
 

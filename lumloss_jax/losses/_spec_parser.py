@@ -1,4 +1,4 @@
-"""Reads ``"0.84*luminance_l1 + 0.16*mse"`` into a spec: Python's grammar, no evaluation, a mark under mistakes."""
+"""Reads ``"0.84*ms_ssim + 0.16*l1"`` into a spec: Python's grammar, no evaluation, a mark under mistakes."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ _LONGEST = 2000  # characters; Python's parser recurses, and a longer text is no
 
 
 def parse_loss(text: str) -> LossSpec:
-    """Reads a loss spec such as ``"0.84*luminance_l1 + 0.16*mse"`` or ``"luminance_l1(window_size=7)"``.
+    """Reads a loss spec such as ``"0.84*ms_ssim + 0.16*l1"`` or ``"luminance_l1(window_size=7)"``.
 
     The text is parsed with Python's grammar and never evaluated: numbers, strings, None, True, False and tuples of them
     are all that an option takes. No array is made, so it can run before JAX's devices are set up.
@@ -33,16 +33,16 @@ def parse_loss(text: str) -> LossSpec:
       0.5*luminance_l1(window_size=7) + mse
       >>> parse_loss(str(spec)) == spec
       True
-      >>> parse_loss("0.84*luminance + 0.16*mse")
+      >>> parse_loss("0.84*ms_sim + 0.16*l1")
       Traceback (most recent call last):
         ...
-      ValueError: unknown loss 'luminance'; did you mean 'luminance_l1'?
-          0.84*luminance + 0.16*mse
-               ^^^^^^^^^
+      ValueError: unknown loss 'ms_sim'; did you mean 'ms_ssim'?
+          0.84*ms_sim + 0.16*l1
+               ^^^^^^
       ...
     """
     if not isinstance(text, str):
-        raise ValueError(f"a loss spec is a string such as '0.84*luminance_l1 + 0.16*mse'; got {text!r}.")
+        raise ValueError(f"a loss spec is a string such as '0.84*ms_ssim + 0.16*l1'; got {text!r}.")
     return _Parser(text).spec()
 
 
@@ -54,9 +54,7 @@ class _Parser:
 
     def spec(self) -> LossSpec:
         if not self.text:
-            raise ValueError(
-                "the loss spec is empty: write a loss such as 'luminance_l1' or '0.84*luminance_l1 + 0.16*mse'."
-            )
+            raise ValueError("the loss spec is empty: write a loss such as 'luminance_l1' or '0.84*ms_ssim + 0.16*l1'.")
         if len(self.text) > _LONGEST:
             raise ValueError(f"the loss spec has {len(self.text)} characters; it takes at most {_LONGEST}.")
         nodes = []
@@ -80,7 +78,7 @@ class _Parser:
             reason = f"cannot read this: {error.msg}."
         except (RecursionError, MemoryError, ValueError):
             start, reason = 0, "cannot read this: too deeply nested, or not text."
-        raise ValueError(self._marked(start, start + 1, f"{reason} A spec is like '0.84*luminance_l1 + 0.16*mse'."))
+        raise ValueError(self._marked(start, start + 1, f"{reason} A spec is like '0.84*ms_ssim + 0.16*l1'."))
 
     def _term(self, node: ast.expr) -> LossTerm:
         weight, call = 1.0, node
