@@ -1,6 +1,5 @@
 """What a run is: one tree of frozen dataclasses, written to the run's folder as JSON and read back from it."""
 
-import ast
 import dataclasses
 import difflib
 import json
@@ -13,6 +12,7 @@ import tyro
 
 from lumloss_jax import losses
 from train.errors import InputError
+from train.network import parse_model
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class ModelConfig:
 
     model: str = "dncnn(depth=8, features=32, batch_norm=False)"
     """Network and its fields, as lumloss_jax.models.create_model takes them, e.g. "dncnn(depth=17, features=64)"."""
+    init_from: str | None = None
+    """Run or checkpoint whose weights to start from, with a fresh optimizer (fine-tuning). None: fresh weights."""
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.84*ms_ssim + 0.16*l1"."""
 
@@ -128,31 +130,6 @@ def load_config(path: Path) -> FitConfig:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a run's configuration: {error}.") from None
     return _from_tree(FitConfig, tree, str(path))
-
-
-def parse_model(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and fields of a network written as a call, "dncnn(depth=17, features=64)", or as a bare name."""
-    wrong = InputError(f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {text!r}.')
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
-        raise wrong from None
-    if isinstance(node, ast.Name):
-        return node.id, {}
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)) or node.args:
-        raise wrong
-    fields: dict[str, Any] = {}
-    for keyword in node.keywords:
-        try:
-            value = ast.literal_eval(keyword.value)  # literals only: nothing of the text is ever run
-        except ValueError:
-            raise InputError(
-                f"--model: {keyword.arg} must be a plain value; got {ast.unparse(keyword.value)}."
-            ) from None
-        if keyword.arg is None:
-            raise wrong
-        fields[keyword.arg] = value
-    return node.func.id, fields
 
 
 def _from_tree(kind: type[Any], tree: Any, where: str) -> Any:

@@ -1,25 +1,23 @@
 """The story of a training run, top to bottom."""
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
-from lumloss_jax.models import create_model
 from train import sharding
-from train.checkpoint import Checkpoints, open_checkpoints
-from train.config import FitConfig, ModelConfig, OptimizerConfig, load_config, parse_model, save_config
+from train.checkpoint import FOLDER_NAME, Checkpoints, load_weights, open_checkpoints
+from train.config import FitConfig, OptimizerConfig, save_config
 from train.data.images import write_image
 from train.data.pipeline import PatchBatches, stream
 from train.data.sources import open_source
@@ -28,6 +26,7 @@ from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
 from train.inference.predict import make_predictor
 from train.metric_writer import MetricWriter
+from train.network import build_model, init_variables
 from train.objective import make_objective
 from train.state import TrainState, create_state
 from train.step import INIT_STREAM, make_step
@@ -44,21 +43,29 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     # --- all that can be wrong with the input is found before anything is written or compiled
     mesh = sharding.make_mesh(config.run.devices)
     sharding.check_divides(config.data.batch_size, mesh)
-    model = build_model(config.model)
+    model = build_model(config.model.model)
+    # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
+    from_run = None if config.run.resume else config.model.init_from
+    initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model)
     train_source = open_source(config.data.source, "train")
     test_source = open_source(config.data.test_source, "test")
     batches = PatchBatches(
         train_source, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
     )
     folder = Path(config.run.resume) if config.run.resume else _new_folder(config.run.out, preset)
-    save_config(replace(config, run=replace(config.run, out=str(folder), resume=None)), folder / CONFIG_NAME)
+    run = dataclasses.replace(config.run, out=str(folder), resume=None)
+    save_config(dataclasses.replace(config, run=run), folder / CONFIG_NAME)
 
     # --- state and step
     schedule = make_schedule(config.optimizer)
     optimizer = make_optimizer(config.optimizer, schedule)
     objective = make_objective(config.model.loss)
     key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
-    abstract = jax.eval_shape(lambda: create_state(model, optimizer, key))
+
+    def fresh_state() -> TrainState:
+        return create_state(init_variables(model, key), optimizer)
+
+    abstract = jax.eval_shape(fresh_state)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
     console.print(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; sigma {config.data.sigma:g}; "
@@ -68,12 +75,15 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
         make_step(model, optimizer, objective, sigma=config.data.sigma / 255, seed=config.seed), mesh
     )
 
-    with open_checkpoints(folder / "checkpoints") as checkpoints, _stop_on_signal() as stop:
+    about = {"model": config.model.model, "config": dataclasses.asdict(config)}
+    with open_checkpoints(folder / FOLDER_NAME, about) as checkpoints, _stop_on_signal() as stop:
         if config.run.resume:
             state = checkpoints.restore(abstract, sharding.replicated(mesh))
             console.print(f"going on from step {int(state.step)} of {folder}")
+        elif initial is not None:
+            state = jax.device_put(create_state(initial, optimizer), sharding.replicated(mesh))
         else:
-            state = jax.jit(lambda: create_state(model, optimizer, key), out_shardings=sharding.replicated(mesh))()
+            state = jax.jit(fresh_state, out_shardings=sharding.replicated(mesh))()
 
         # --- train
         state = _train(config, state, step, schedule, batches, mesh, checkpoints, stop, folder, console)
@@ -85,7 +95,7 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     trained = time.monotonic()
 
     # --- evaluate on photographs that were never trained on, and report
-    predict = make_predictor(model, state.params, state.batch_stats)
+    predict = make_predictor(model, state.params, state.batch_stats, sigma=config.data.sigma / 255)
     evaluations = list(evaluate(predict, test_source, sigma=config.data.sigma, seed=config.seed))
     rows = [row for evaluation in evaluations for row in evaluation.rows]
     write_csv(rows, folder / "evaluation.csv")
@@ -151,15 +161,6 @@ def _train(
     return state
 
 
-def build_model(config: ModelConfig) -> nn.Module:
-    """The network that a configuration names."""
-    name, options = parse_model(config.model)
-    try:
-        return create_model(name, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--model: {error}") from None
-
-
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
     """Learning rate as a function of the update's index."""
     if config.schedule == "constant":
@@ -219,6 +220,3 @@ def _stop_on_signal() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-__all__ = ["CONFIG_NAME", "fit", "load_config"]

@@ -1,8 +1,8 @@
 """All that an update reads and writes."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,11 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def create_state(model: nn.Module, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
-    """A fresh state; the parameters do not depend on the size of the image they are made with."""
-    variables = model.init(key, jnp.zeros((1, 16, 16, 3), jnp.float32))
-    params = variables["params"]
+def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first update, from a network's variables."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
     )

@@ -36,6 +36,7 @@ def make_step(
       sigma: standard deviation of the noise in image units (25/255). The noisy image is not clipped.
       seed: with the step's number, all that the noise depends on.
     """
+    known = sigma if model.takes_sigma else None
 
     def step(state: TrainState, clean: jax.Array) -> tuple[TrainState, Metrics]:
         chex.assert_rank(clean, 4)  # (B, H, W, C)
@@ -44,7 +45,7 @@ def make_step(
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            restored, updated = model.apply(variables, noisy, train=True, mutable=["batch_stats"])
+            restored, updated = model.apply(variables, noisy, sigma=known, train=True, mutable=["batch_stats"])
             loss, terms = objective(restored, clean)
             return loss, (terms, updated.get("batch_stats", state.batch_stats))
 

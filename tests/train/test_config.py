@@ -11,10 +11,10 @@ from train.config import (
     OptimizerConfig,
     RunConfig,
     load_config,
-    parse_model,
     save_config,
 )
 from train.errors import InputError
+from train.network import parse_model
 from train.presets import PRESETS, find_preset
 
 

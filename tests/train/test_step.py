@@ -11,6 +11,7 @@ from lumloss_jax import luminance_l1_terms
 from lumloss_jax.degradations import gaussian_noise
 from lumloss_jax.models import create_model
 from train import sharding
+from train.network import init_variables
 from train.objective import make_objective
 from train.state import TrainState, create_state
 from train.step import NOISE_STREAM, make_step
@@ -25,7 +26,7 @@ def clean() -> np.ndarray:
 
 def _parts(batch_norm: bool, sigma: float = 0.1) -> tuple[TrainState, Any]:
     model = create_model("dncnn", depth=3, features=4, batch_norm=batch_norm)
-    state = create_state(model, SGD, jax.random.key(0))
+    state = create_state(init_variables(model, jax.random.key(0)), SGD)
     # A last layer of zeros passes no gradient on: these weights make every layer's gradient count.
     params = jax.tree.map(
         lambda p: p + 0.01 * jnp.arange(p.size, dtype=p.dtype).reshape(p.shape) / p.size, state.params
