@@ -27,7 +27,10 @@ def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
 
 def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 3)) -> jax.Array:
     """Checks one float image ``[..., H, W, C]`` and gives it back in the accumulation dtype."""
-    image = jnp.asarray(image)
+    try:
+        image = jnp.asarray(image)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a float array [..., H, W, C]; got {type(image).__name__}.") from None
     shape = image.shape
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(_wrong_dtype(name, image))
@@ -93,13 +96,14 @@ def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, above: float 
     """
     if isinstance(value, str | bytes) or value is None or np.shape(value) != ():
         got = f"shape {np.shape(value)}" if not isinstance(value, str | bytes) and value is not None else repr(value)
-        raise ValueError(f"{name} must be one number, shape (); got {got}.")
+        raise ValueError(f"{name} must be one number, shape (); got {got}. To try several, jax.vmap over them.")
     _check_not_negative(name, value)
     number = jnp.asarray(value)
     if jnp.issubdtype(number.dtype, jnp.complexfloating):
         raise ValueError(f"{name} must be a real number; got dtype {number.dtype}.")
-    if above is not None and not isinstance(number, jax.core.Tracer) and float(number) < above:
-        raise ValueError(f"{name} must be at least {above:g}; got {float(number):g}.")
+    host = _value_on_host(value)  # not `number`: inside jit that is traced, however concrete the value
+    if above is not None and host is not None and host < above:
+        raise ValueError(f"{name} must be at least {above:g}; got {host:g}.")
     return number.astype(dtype)
 
 
@@ -256,19 +260,31 @@ def _wrong_channels(name: str, shape: tuple[int, ...], channels: tuple[int, ...]
         return f"{takes}four channels look like RGBA; drop alpha with {name}[..., :3]."
     if shape[-1] in (1, 3):
         return f"{takes}this function needs colour; repeat a greyscale channel three times if that is what you mean."
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return (
+            f"{takes}channels first (CHW)? Use jnp.moveaxis({name}, -3, -1). "
+            f"Greyscale images without a channel axis? Use {name}[..., None]."
+        )
     if shape[-3] in (1, 3, 4):
         return f"{takes}this looks like channels first (NCHW); use jnp.moveaxis({name}, -3, -1)."
     return f"{takes}if these are greyscale without a channel axis, use {name}[..., None]."
 
 
+def _value_on_host(value: ArrayLike) -> np.ndarray | None:
+    """The value where it can be looked at, else None."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return None  # a global array of several hosts: this process cannot read it
+    # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
+    return np.asarray(jax.device_get(value))
+
+
 def _check_not_negative(name: str, value: ArrayLike) -> None:
     """Refuses concrete values that are negative or not finite; traced ones cannot be looked at."""
-    if isinstance(value, jax.core.Tracer):
+    host = _value_on_host(value)
+    if host is None:
         return
-    if isinstance(value, jax.Array) and not value.is_fully_addressable:
-        return  # a global array of several hosts: this process cannot read it
-    # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
-    host = np.asarray(jax.device_get(value))
     if host.dtype == np.bool_ or np.issubdtype(host.dtype, np.complexfloating) or host.size == 0:
         return
     try:

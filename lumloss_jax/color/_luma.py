@@ -1,6 +1,6 @@
 """Luma: the weighted sum of the gamma-encoded channels that video standards call Y', and the weights they give it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,8 @@ def check_coefficients(coefficients: Coefficients) -> tuple[float, float, float]
     """Three weights for a name or for three static numbers."""
     if isinstance(coefficients, str):
         return COEFFICIENTS[_reduction.check_option("coefficients", coefficients, COEFFICIENTS)]
-    if isinstance(coefficients, jax.core.Tracer) or any(isinstance(c, jax.core.Tracer) for c in coefficients):
+    parts = coefficients if isinstance(coefficients, Iterable) else ()
+    if isinstance(coefficients, jax.core.Tracer) or any(isinstance(part, jax.core.Tracer) for part in parts):
         raise ValueError("coefficients are traced, but they must be static Python numbers: bind them before jit.")
     try:
         red, green, blue = (float(c) for c in coefficients)

@@ -108,9 +108,9 @@ def luminance_l1_loss(
       >>> gradient.shape
       (1, 8, 8, 3)
     """
-    dtype = _reduction.accumulation_dtype(*map(jax.numpy.asarray, (predictions, targets)))
-    luminance_weight = _reduction.check_scalar("luminance_weight", luminance_weight, dtype)
-    color_weight = _reduction.check_scalar("color_weight", color_weight, dtype)
+    predictions, targets = _reduction.check_pair(predictions, targets)
+    luminance_weight = _reduction.check_scalar("luminance_weight", luminance_weight, predictions.dtype)
+    color_weight = _reduction.check_scalar("color_weight", color_weight, predictions.dtype)
     terms = luminance_l1_terms(
         predictions,
         targets,
