@@ -34,7 +34,15 @@ def fit(arguments: list[str]) -> None:
     loop.fit(config, preset)
 
 
-VERBS = {"fit": fit}
+def import_(arguments: list[str]) -> None:
+    """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
+    from train import import_weights
+
+    config = tyro.cli(import_weights.ImportConfig, prog="python -m train import", args=arguments)
+    import_weights.import_weights(config)
+
+
+VERBS = {"fit": fit, "import": import_}
 
 
 def main(arguments: list[str]) -> int:

@@ -31,7 +31,7 @@ class Checkpoints:
         """Opens ``folder``, made where it is missing; ``about`` is written into every checkpoint."""
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self._about = {**about, "versions": {name: metadata.version(name) for name in _VERSIONED}}
+        self._about = {**about, "versions": _versions()}
         self.folder = folder
 
     def save(self, state: TrainState) -> None:
@@ -87,6 +87,16 @@ class Network(NamedTuple):
     batch_stats: Any
 
 
+def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
+    """Writes a network's weights as a checkpoint of their own; ``about`` says where they are from."""
+    items = {
+        "weights": ocp.args.StandardSave({"params": network.params, "batch_stats": network.batch_stats}),
+        "about": ocp.args.JsonSave({**about, "model": network.spec, "versions": _versions()}),
+    }
+    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
+        writer.save(folder.absolute(), args=ocp.args.Composite(**items))
+
+
 def load_network(path: Path) -> Network:
     """The network of a checkpoint's folder, or of a run's newest checkpoint, on the first device."""
     folder = _checkpoint_folder(path)
@@ -125,6 +135,10 @@ def _checkpoint_folder(path: Path) -> Path:
     if not steps:
         raise InputError(f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints.")
     return (below / str(max(steps))).absolute()
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _VERSIONED}
 
 
 def _weights(state: TrainState) -> dict[str, Any]:
