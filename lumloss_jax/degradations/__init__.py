@@ -5,6 +5,7 @@ Amounts (noise level, quality) are one number or one per image, in image units (
 compute in float32 (float64 for float64 input). There is no mask: what a loss leaves out is the loss's business.
 """
 
+from lumloss_jax.degradations._jpeg import jpeg
 from lumloss_jax.degradations._low_light import low_light, low_light_exposure
 from lumloss_jax.degradations._noise import blind_sigma, gaussian_noise, sigma_ramp
 from lumloss_jax.degradations._sensor import SensorVariances, blind_sensor_variances, poisson_gaussian_noise
@@ -14,6 +15,7 @@ __all__ = [
     "blind_sensor_variances",
     "blind_sigma",
     "gaussian_noise",
+    "jpeg",
     "low_light",
     "low_light_exposure",
     "poisson_gaussian_noise",

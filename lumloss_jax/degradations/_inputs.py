@@ -120,3 +120,10 @@ def check_flag(name: str, value: object) -> bool:
 def check_degradation(key: jax.Array, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Checks what every random degradation takes first."""
     return check_key(key), _reduction.check_image("image", image)
+
+
+def check_fixed_degradation(key: jax.Array | None, image: ArrayLike) -> jax.Array:
+    """Checks what a degradation without randomness takes first: its key may be None and is not used."""
+    if key is not None:
+        check_key(key)
+    return _reduction.check_image("image", image)

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from lumloss_jax.color import linear_to_srgb, rgb_to_luma, srgb_to_linear
 from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._sensor import sensor_sigma
+from lumloss_jax.degradations._straight_through import clip_to_range
 
 # A camera at low ISO: the low end of what blind_sensor_variances draws, on its line.
 _SHOT_VARIANCE = 1e-4
@@ -162,7 +163,7 @@ def _camera(
     def take(exposure: jax.Array) -> jax.Array:
         light = exposure * scene
         light = light + sensor_sigma(light, shot, read) * normal
-        return linear_to_srgb(jnp.clip(light, 0, 1) if clip else light)
+        return linear_to_srgb(clip_to_range(light) if clip else light)
 
     return take
 

@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
 from lumloss_jax.degradations import _inputs
+from lumloss_jax.degradations._straight_through import clip_to_range
 
 AXES = ("width", "height")
 
@@ -50,7 +51,7 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
     clip = _inputs.check_flag("clip", clip)
     noisy = image + sigma * jax.random.normal(key, image.shape, image.dtype)
     chex.assert_equal_shape([noisy, image])
-    return jnp.clip(noisy, 0, 1) if clip else noisy
+    return clip_to_range(noisy) if clip else noisy
 
 
 def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, maximum: ArrayLike) -> jax.Array:

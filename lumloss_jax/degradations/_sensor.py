@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
 from lumloss_jax.degradations import _inputs
+from lumloss_jax.degradations._straight_through import clip_to_range
 
 SAMPLINGS = ("normal", "poisson")
 
@@ -89,7 +90,7 @@ def poisson_gaussian_noise(
         read_sigma = sensor_sigma(jnp.zeros_like(image), shot, read)
         noisy = image + photons + read_sigma * jax.random.normal(key_of_readout, image.shape, image.dtype)
     chex.assert_equal_shape([noisy, image])
-    return jnp.clip(noisy, 0, 1) if clip else noisy
+    return clip_to_range(noisy) if clip else noisy
 
 
 def blind_sensor_variances(

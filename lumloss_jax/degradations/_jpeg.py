@@ -1,0 +1,224 @@
+"""JPEG compression as a function: what a file's round trip does to an image, in steps that jit and differentiate.
+
+The steps are those of the baseline standard as libjpeg carries them out: 8-bit YCbCr, chroma averaged over 2 x 2 pixels
+(4:2:0) or kept (4:4:4), a discrete cosine transform of blocks of 8 x 8, division by a table that quality scales,
+rounding, and all of it backwards. Entropy coding loses nothing and is left out.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from lumloss_jax import _reduction
+from lumloss_jax.degradations import _inputs
+from lumloss_jax.degradations._straight_through import (
+    clip_to_range,
+    floor,
+    round_half_away,
+    round_half_down,
+    round_half_up,
+)
+
+SUBSAMPLINGS = ("4:2:0", "4:4:4")
+
+# ITU-T T.81, annex K, tables K.1 and K.2: the quantisation steps of quality 50.
+_LUMA_STEPS = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA_STEPS = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+    (99, 99, 99, 99, 99, 99, 99, 99),
+)
+
+
+# Row u of the transform, cos((2 i + 1) u pi / 16), without its norm: rows 0 and 4 are then 1 and -1 alone, so that sums
+# of whole numbers stay whole and a coefficient halfway between two steps is rounded as libjpeg rounds it.
+_COSINES = np.array([[math.cos((2 * i + 1) * u * math.pi / 16) for i in range(8)] for u in range(8)])
+_COSINES[4] = np.sign(_COSINES[4])
+_NORM_SQUARED = np.where(np.isin(np.arange(8), (0, 4)), 1 / 8, 1 / 4)
+_NORM = np.sqrt(np.outer(_NORM_SQUARED, _NORM_SQUARED))
+
+
+def jpeg(key: jax.Array | None, image: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -> jax.Array:
+    r"""Compresses to JPEG and back, as a function that jits and differentiates.
+
+    .. math:: y = \mathrm{decode}\big(q \, \mathrm{round}(\mathrm{DCT}(x) / q)\big), \quad
+        q = \mathrm{table} \cdot \begin{cases} 50 / \text{quality} & \text{below } 50 \\
+        2 - \text{quality} / 50 & \text{from } 50 \end{cases}
+
+    in 8-bit YCbCr, in whole numbers wherever libjpeg has them. Every rounding passes its gradient straight through
+    (that of the identity), so the whole has the gradient of its colour conversions, averages and clips.
+
+    How far it is from the real codec, measured on the whole of scikit-image's astronaut, coffee, chelsea and camera at
+    qualities 10 to 95 and both subsamplings: 50 to 55 dB PSNR between its result and Pillow's (libjpeg-turbo). Both lie
+    26 to 45 dB from the original, within 0.02 dB of one another. What is left is libjpeg's fixed-point transform, which
+    now and then rounds a coefficient the other way: with that transform in its place the two agree bit for bit.
+
+    Args:
+      key: not used, and may be None: JPEG is no random thing. It is there because all degradations are called alike.
+      image: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, range [0, 1], rounded to 8 bits first;
+        values outside are clipped and pass no gradient. Any H and W: the last row and column are repeated up to whole
+        blocks.
+      quality: 1 (smallest file) to 100, as in libjpeg and Pillow, rounded to a whole number. One number or one per
+        image, ``image.shape[:-3]``; may be traced, and is then clipped to that range. It has no gradient.
+      subsampling: ``"4:2:0"``, colour at half the height and width, as most files have it; ``"4:4:4"``, at full. A
+        greyscale image has no colour to keep.
+
+    Returns:
+      The decoded image, same shape, in steps of 1/255; float64 for float64 input, else float32.
+
+    Raises:
+      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, a quality of another shape or a
+        concrete one outside [1, 100], an unknown subsampling, a key that is neither a key nor None.
+
+    References:
+      ITU-T T.81, 1992; Hamilton, "JPEG File Interchange Format", 1992. Straight-through rounding: Bengio et al.,
+      arXiv:1308.3432, 2013.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> ramp = jnp.broadcast_to(jnp.linspace(0, 1, 16)[:, None, None], (16, 16, 3))
+      >>> for quality in (10, 90):
+      ...     error = jnp.abs(jpeg(None, ramp, quality=quality) - ramp).mean()
+      ...     print(f"{quality}: {error:.4f}")
+      10: 0.0147
+      90: 0.0005
+    """
+    image = _inputs.check_fixed_degradation(key, image)
+    quality = _inputs.check_amount("quality", quality, image.shape, image.dtype, minimum=1, maximum=100)
+    _reduction.check_option("subsampling", subsampling, SUBSAMPLINGS)
+    luma_steps, chroma_steps = (_steps(base, quality, image) for base in (_LUMA_STEPS, _CHROMA_STEPS))
+
+    pixels = round_half_up(
+        255 * clip_to_range(image)
+    )  # [..., H, W, C], whole numbers from 0 to 255 as in an 8-bit file
+    if image.shape[-1] == 1:
+        coded = _code(pixels[..., 0], luma_steps)[..., None]
+    else:
+        luma, blue, red = _to_ycbcr(pixels)
+        code_chroma = _code if subsampling == "4:4:4" else _code_at_half_size
+        coded = _to_rgb(_code(luma, luma_steps), code_chroma(blue, chroma_steps), code_chroma(red, chroma_steps))
+    chex.assert_equal_shape([coded, image])
+    return coded / 255
+
+
+def _steps(base: tuple[tuple[int, ...], ...], quality: jax.Array, image: jax.Array) -> jax.Array:
+    """Quantisation steps ``[..., 1, 8, 1, 8]`` of a quality for ``image``, in libjpeg's whole numbers."""
+    leading = image.shape[:-3] if quality.ndim else (1,) * (image.ndim - 3)
+    quality = jnp.reshape(lax.stop_gradient(quality), (*leading, 1, 1, 1, 1))
+    quality = jnp.clip(jnp.round(quality), 1, 100).astype(jnp.int32)
+    percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    table = jnp.asarray(base, jnp.int32).reshape((*(1,) * (image.ndim - 3), 1, 8, 1, 8))
+    return jnp.clip((table * percent + 50) // 100, 1, 255).astype(image.dtype)
+
+
+def _code(plane: jax.Array, steps: jax.Array) -> jax.Array:
+    """One plane ``[..., H, W]`` through transform, rounding and back; 0 to 255."""
+    height, width = plane.shape[-2:]
+    plane = _pad_to_multiple(_pad_to_multiple(plane, 8, -2), 8, -1)
+    down, across = plane.shape[-2] // 8, plane.shape[-1] // 8
+    blocks = jnp.reshape(plane - 128, (*plane.shape[:-2], down, 8, across, 8))
+    cosines = jnp.asarray(_COSINES, plane.dtype)
+    norm = jnp.asarray(_NORM, plane.dtype).reshape((*(1,) * (plane.ndim - 2), 1, 8, 1, 8))
+
+    levels = round_half_away(_transform(blocks, cosines) / (steps / norm))
+    blocks = _transform(levels * (steps * norm), cosines.T)
+
+    samples = clip_to_range(round_half_up(jnp.reshape(blocks, plane.shape) + 128), 0, 255)
+    return samples[..., :height, :width]
+
+
+def _transform(blocks: jax.Array, matrix: jax.Array) -> jax.Array:
+    """M X M^T of every block X of ``[..., H/8, 8, W/8, 8]``, in float32 on a TPU too."""
+    return jnp.einsum("...aibj,ui,vj->...aubv", blocks, matrix, matrix, precision=lax.Precision.HIGHEST)
+
+
+def _code_at_half_size(plane: jax.Array, steps: jax.Array) -> jax.Array:
+    """:func:`_code` of a plane averaged over 2 x 2 pixels, brought back to its size."""
+    height, width = plane.shape[-2:]
+    # libjpeg repeats the last column up to whole blocks before it averages, but rows only up to an even number.
+    small = _halve(_pad_to_multiple(_pad_to_multiple(plane, 2, -2), 16, -1))
+    small = _code(small, steps)[..., : (width + 1) // 2]
+    return _double(small)[..., :height, :width]
+
+
+def _halve(plane: jax.Array) -> jax.Array:
+    """Averages of 2 x 2 pixels, rounded down and up in turn from column to column, so that no bias is left."""
+    rows = plane[..., 0::2, :] + plane[..., 1::2, :]
+    sums = rows[..., 0::2] + rows[..., 1::2]
+    bias = 1 + jnp.arange(sums.shape[-1]) % 2
+    bias = bias.astype(plane.dtype).reshape((*(1,) * (plane.ndim - 1), -1))
+    return floor((sums + bias) / 4)
+
+
+def _double(plane: jax.Array) -> jax.Array:
+    """Twice the size, each new pixel 9/16 of the nearest old one and the rest of its three neighbours."""
+    width = plane.shape[-1]
+    if isinstance(width, int) and width <= 2:  # libjpeg interpolates no plane as narrow as this
+        return jnp.repeat(jnp.repeat(plane, 2, axis=-2), 2, axis=-1)
+    above, below = _shift(plane, -1, -2), _shift(plane, 1, -2)
+    rows = _interleave(3 * plane + above, 3 * plane + below, -2)
+    left, right = _shift(rows, -1, -1), _shift(rows, 1, -1)
+    return _interleave(floor((3 * rows + left + 8) / 16), floor((3 * rows + right + 7) / 16), -1)
+
+
+def _shift(plane: jax.Array, step: int, axis: int) -> jax.Array:
+    """The neighbour before (-1) or after (1) along an axis; the edge is its own neighbour."""
+    size = plane.shape[axis]
+    first, last = lax.slice_in_dim(plane, 0, 1, axis=axis), lax.slice_in_dim(plane, size - 1, size, axis=axis)
+    if step < 0:
+        return jnp.concatenate([first, lax.slice_in_dim(plane, 0, size - 1, axis=axis)], axis)
+    return jnp.concatenate([lax.slice_in_dim(plane, 1, size, axis=axis), last], axis)
+
+
+def _interleave(even: jax.Array, odd: jax.Array, axis: int) -> jax.Array:
+    axis = even.ndim + axis
+    shape = (*even.shape[:axis], 2 * even.shape[axis], *even.shape[axis + 1 :])
+    return jnp.reshape(jnp.stack([even, odd], axis + 1), shape)
+
+
+def _pad_to_multiple(plane: jax.Array, multiple: int, axis: int) -> jax.Array:
+    """Repeats the last row or column up to a size that ``multiple`` divides."""
+    widths = [(0, 0)] * plane.ndim
+    size = plane.shape[axis]
+    widths[axis] = (0, (size + multiple - 1) // multiple * multiple - size)
+    return jnp.pad(plane, widths, mode="edge")
+
+
+def _to_ycbcr(pixels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Luma and the two colour differences of ITU-R BT.601 as JFIF has them, whole numbers from 0 to 255.
+
+    Not :func:`lumloss_jax.color.rgb_to_ycbcr`: halves must come out exact here, as they do wherever two channels are
+    equal, since libjpeg rounds them up in luma and down in the differences.
+    """
+    green = pixels[..., 1]
+    red, blue = pixels[..., 0] - green, pixels[..., 2] - green
+    luma = round_half_up(green + (0.299 * red + 0.114 * blue))
+    difference_blue = round_half_down(128 + (0.5 * blue - 0.299 / 1.772 * red))
+    difference_red = round_half_down(128 + (0.5 * red - 0.114 / 1.402 * blue))
+    return luma, difference_blue, difference_red
+
+
+def _to_rgb(luma: jax.Array, difference_blue: jax.Array, difference_red: jax.Array) -> jax.Array:
+    blue = (difference_blue - 128) * 1.772
+    red = (difference_red - 128) * 1.402
+    green = -(0.114 * blue + 0.299 * red) / 0.587
+    return clip_to_range(round_half_up(luma[..., None] + jnp.stack([red, green, blue], -1)), 0, 255)
