@@ -7,12 +7,15 @@ Images are ``[..., H, W, C]`` in the accumulation dtype, checked, divided by the
 the mask (``_reduction.hide_masked``). Every channel is compared on its own. Windows lie inside the image only.
 """
 
+import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from lumloss_jax import _filters, _reduction
 
@@ -26,6 +29,8 @@ _C1 = 0.01**2
 _C2 = 0.03**2
 # x^w has an infinite slope at 0. A mean of contrasts below this is 0 to float32 rounding, so it counts as 0, slope 0.
 _SMALLEST_BASE = 1e-20
+
+_T = TypeVar("_T")
 
 
 class SimilarityMaps(NamedTuple):
@@ -66,13 +71,7 @@ def window_weights(mask: jax.Array | None, image: jax.Array) -> jax.Array | None
     if mask is None:
         return None
     weights = jnp.broadcast_to(mask, (*mask.shape[:-3], *image.shape[-3:-1], 1))
-    for axis in (weights.ndim - 3, weights.ndim - 2):
-        size = weights.shape[axis] - (WINDOW_SIZE - 1)
-        least = lax.slice_in_dim(weights, 0, size, axis=axis)
-        for k in range(1, WINDOW_SIZE):
-            least = jnp.minimum(least, lax.slice_in_dim(weights, k, k + size, axis=axis))
-        weights = least
-    return weights
+    return _by_platform(_least_by_taps, weights)
 
 
 def multi_scale_similarity(
@@ -134,48 +133,113 @@ def check_window(image: jax.Array) -> None:
     _reduction.check_sides(image, WINDOW_SIZE, f"SSIM's window needs at least {WINDOW_SIZE} x {WINDOW_SIZE}")
 
 
+@jax.custom_jvp
 def _moments(predictions: jax.Array, targets: jax.Array) -> Moments:
     """Moments under the window, by the law of total variance: first down the columns, then of those along the rows.
 
     E[x^2] - E[x]^2 would lose up to 4e-4 of SSIM to float32 cancellation in flat bright windows, where C2 is all that
     the quotient stands on. Squares of what differs from the mean lose 1e-6, and no variance comes out negative.
     """
-    taps = _filters.gaussian_taps(WINDOW_SIZE, WINDOW_SIGMA)
+    return _by_platform(_moments_by_taps, predictions, targets)
+
+
+@_moments.defjvp
+def _moments_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Moments, Moments]:
+    """The derivative in closed form, d var(x) = 2 (E[x dx] - E[x] E[dx]): it keeps two images, not one for each tap."""
+    (p, t), (dp, dt) = primals, tangents
+    m = _moments(p, t)
+    mean_dp, mean_dt, products, products_of_difference = _by_platform(
+        _means_by_taps, dp, dt, p * dp + t * dt, (p - t) * (dp - dt)
+    )
+    return m, Moments(
+        mean_p=mean_dp,
+        mean_t=mean_dt,
+        variances=2 * (products - m.mean_p * mean_dp - m.mean_t * mean_dt),
+        variance_of_difference=2 * (products_of_difference - (m.mean_p - m.mean_t) * (mean_dp - mean_dt)),
+    )
+
+
+def _by_platform(by_taps: Callable[..., _T], *images: jax.Array) -> _T:
+    """One sum over taps, two ways to write it.
+
+    XLA's CPU backend fuses the passes along both axes and what follows into one, and computes the first anew for every
+    tap of the second: 45 times the time for value and gradient. It does not fuse across a loop. Elsewhere a loop would
+    only read the images again for every tap.
+    """
+    return lax.platform_dependent(
+        *images, cpu=functools.partial(by_taps, unroll=False), default=functools.partial(by_taps, unroll=True)
+    )
+
+
+def _moments_by_taps(predictions: jax.Array, targets: jax.Array, *, unroll: bool) -> Moments:
     zeros = jnp.zeros_like(predictions)
     moments = Moments(predictions, targets, zeros, zeros)
     for axis in (predictions.ndim - 3, predictions.ndim - 2):
-        moments = _moments_along(moments, taps, axis)
+        moments = _moments_along(moments, axis, unroll)
     return moments
 
 
-def _moments_along(m: Moments, taps: tuple[float, ...], axis: int) -> Moments:
-    """Moments under the window along one axis, one tap per turn of a loop.
+def _moments_along(m: Moments, axis: int, unroll: bool) -> Moments:
+    mean_p, mean_t = _means_along((m.mean_p, m.mean_t), axis, unroll)
+    weights = _weights(mean_p.dtype)
 
-    Unrolled, the gradient adds up 11 padded copies of each image: XLA's CPU backend compiled that for 11 s and ran it
-    14 times longer. A turn keeps nothing for the gradient but the moments themselves (checkpoint).
+    def variances(k: ArrayLike) -> tuple[jax.Array, ...]:
+        off_p, off_t = _tap(m.mean_p, k, axis) - mean_p, _tap(m.mean_t, k, axis) - mean_t
+        return (
+            weights[k] * (_tap(m.variances, k, axis) + off_p * off_p + off_t * off_t),
+            weights[k] * (_tap(m.variance_of_difference, k, axis) + jnp.square(off_p - off_t)),
+        )
+
+    return Moments(mean_p, mean_t, *_over_taps(variances, jnp.add, unroll))
+
+
+def _means_by_taps(*images: jax.Array, unroll: bool) -> tuple[jax.Array, ...]:
+    for axis in (images[0].ndim - 3, images[0].ndim - 2):
+        images = _means_along(images, axis, unroll)
+    return images
+
+
+def _means_along(images: tuple[jax.Array, ...], axis: int, unroll: bool) -> tuple[jax.Array, ...]:
+    weights = _weights(images[0].dtype)
+
+    def means(k: ArrayLike) -> tuple[jax.Array, ...]:
+        return tuple(weights[k] * _tap(image, k, axis) for image in images)
+
+    return _over_taps(means, jnp.add, unroll)
+
+
+def _least_by_taps(weights: jax.Array, *, unroll: bool) -> jax.Array:
+    for axis in (weights.ndim - 3, weights.ndim - 2):
+        weights = _least_along(weights, axis, unroll)
+    return weights
+
+
+def _least_along(weights: jax.Array, axis: int, unroll: bool) -> jax.Array:
+    def weight(k: ArrayLike) -> tuple[jax.Array]:
+        return (_tap(weights, k, axis),)
+
+    return _over_taps(weight, jnp.minimum, unroll)[0]
+
+
+def _weights(dtype: jnp.dtype) -> jax.Array:
+    return jnp.asarray(_filters.gaussian_taps(WINDOW_SIZE, WINDOW_SIGMA), dtype)
+
+
+def _tap(image: jax.Array, k: ArrayLike, axis: int) -> jax.Array:
+    """What the k-th tap of every window inside the image lies on."""
+    return lax.dynamic_slice_in_dim(image, k, image.shape[axis] - (WINDOW_SIZE - 1), axis)
+
+
+def _over_taps(
+    term: Callable[[ArrayLike], tuple[jax.Array, ...]],
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    unroll: bool,
+) -> tuple[jax.Array, ...]:
+    """Combines ``term(0)`` to ``term(10)``.
+
+    The loop starts from the first term, not from zeros, which shard_map would take for values that all shards share.
     """
-    size = m.mean_p.shape[axis] - (len(taps) - 1)
-    weights = (jnp.arange(len(taps)), jnp.asarray(taps, m.mean_p.dtype))
-
-    def tap(image: jax.Array, k: jax.Array) -> jax.Array:
-        return lax.dynamic_slice_in_dim(image, k, size, axis=axis)
-
-    def add_means(sums: tuple[jax.Array, jax.Array], weighted: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-        (k, weight), (mean_p, mean_t) = weighted, sums
-        return (mean_p + weight * tap(m.mean_p, k), mean_t + weight * tap(m.mean_t, k)), None
-
-    def add_variances(sums: tuple[jax.Array, jax.Array], weighted: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-        (k, weight), (variances, of_difference) = weighted, sums
-        off_p, off_t = tap(m.mean_p, k) - mean_p, tap(m.mean_t, k) - mean_t
-        variances += weight * (tap(m.variances, k) + off_p * off_p + off_t * off_t)
-        of_difference += weight * (tap(m.variance_of_difference, k) + jnp.square(off_p - off_t))
-        return (variances, of_difference), None
-
-    zeros = jnp.zeros_like(lax.slice_in_dim(m.mean_p, 0, size, axis=axis))
-    (mean_p, mean_t), _ = lax.scan(add_means, (zeros, zeros), weights)
-    add_variances = jax.checkpoint(add_variances, prevent_cse=False)
-    (variances, variance_of_difference), _ = lax.scan(add_variances, (zeros, zeros), weights)
-    return Moments(mean_p, mean_t, variances, variance_of_difference)
+    return lax.fori_loop(1, WINDOW_SIZE, lambda k, total: jax.tree.map(combine, total, term(k)), term(0), unroll=unroll)
 
 
 def _spatial_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
