@@ -1,0 +1,292 @@
+"""What every loss of (predictions, targets) keeps to: a table of properties, masks, gradients, transformations, dtypes.
+
+The luminance loss has tests of its own; it is here as a term of a composition.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from lumloss_jax import losses
+
+SHAPE = (4, 24, 26, 3)
+PIXELS = 24 * 26
+
+
+def features(images):
+    return {"edges": images[..., 1:, :] - images[..., :-1, :], "squares": jnp.mean(images * images, axis=(-3, -2))}
+
+
+def composition(predictions, targets, **context):
+    return losses.make_loss("0.5*luminance_l1(window_size=3) + 2*mse")(predictions, targets, **context)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One loss and its properties. A property that does not hold is a blank: a string that says why."""
+
+    loss: Callable
+    equal: float = 0.0  # at predictions == targets
+    symmetric: bool | str = True  # L(P, T) == L(T, P)
+    shift: Callable[[float], float] | str = ""  # L(T + c, T) for c > 0
+    degree: int | str = 1  # L(T + a d, T) == a^degree L(T + d, T)
+    mask_per_pixel: bool = True  # else per image only
+
+
+NOT_HOMOGENEOUS = "its curve has a scale of its own"
+RATIO = "SSIM is a ratio of moments: it depends on where in the range the images are"
+TABLE = {
+    "l1": Row(losses.l1_loss, shift=lambda c: c),
+    "mse": Row(losses.mse_loss, shift=lambda c: c * c, degree=2),
+    "charbonnier": Row(
+        functools.partial(losses.charbonnier_loss, epsilon=0.01),
+        equal=0.01,
+        shift=lambda c: math.hypot(c, 0.01),
+        degree=NOT_HOMOGENEOUS,
+    ),
+    "huber": Row(losses.huber_loss, shift=lambda c: 0.05 * (c - 0.025), degree=NOT_HOMOGENEOUS),
+    "ssim": Row(losses.ssim_loss, shift=RATIO, degree=RATIO),
+    "ms_ssim": Row(functools.partial(losses.ms_ssim_loss, scale_weights=(0.4, 0.6)), shift=RATIO, degree=RATIO),
+    "gradient_sobel": Row(losses.gradient_loss, shift=lambda c: 0.0),
+    "gradient_difference": Row(functools.partial(losses.gradient_loss, operator="difference"), shift=lambda c: 0.0),
+    "frequency_complex": Row(losses.frequency_loss, shift=lambda c: c / 2 / math.sqrt(PIXELS)),
+    "frequency_amplitude": Row(
+        functools.partial(losses.frequency_loss, spectrum="amplitude"),
+        shift=lambda c: c / math.sqrt(PIXELS),  # for images above 0
+        degree="amplitudes do not add up: |F(T + a d)| - |F(T)| is not linear in a",
+    ),
+    "perceptual": Row(
+        functools.partial(losses.perceptual_loss, features=features, layers={"edges": 1.0, "squares": 0.3}),
+        shift="features see it as they like",
+        degree="features need not be linear",
+        mask_per_pixel=False,
+    ),
+    "gt_mean_l1": Row(
+        losses.gt_mean(losses.l1_loss),
+        symmetric="the prediction is brightened, the target is not",
+        shift="a shift is what GT-mean looks past",
+        degree="the gain depends on the prediction",
+    ),
+    "composition": Row(composition, shift=lambda c: 0.5 * c + 2 * c * c, degree="its terms have degrees 1 and 2"),
+}
+every_loss = pytest.mark.parametrize("name", TABLE)
+
+
+def holding(column):
+    """The rows whose property holds; a blank must give its reason."""
+    blank = {name: getattr(row, column) for name, row in TABLE.items() if isinstance(getattr(row, column), str)}
+    assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
+    return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
+
+
+@functools.cache
+def compiled(name):
+    """value_and_grad(predictions, targets, mask): one compilation for all tests with a mask, one for those without."""
+    loss = TABLE[name].loss
+    return jax.jit(jax.value_and_grad(lambda p, t, mask: loss(p, t) if mask is None else loss(p, t, mask=mask)))
+
+
+def images(seed=0):
+    first, second = jax.random.split(jax.random.key(seed))
+    targets = jax.random.uniform(first, SHAPE, jnp.float32, 0.2, 0.7)
+    return jnp.clip(targets + 0.1 * jax.random.normal(second, SHAPE, jnp.float32), 0.05, 0.95), targets
+
+
+def pixel_mask():
+    """Weights between 0.5 and 1, with a block of zeros that leaves windows of 11 at both scales of MS-SSIM."""
+    weights = jax.random.uniform(jax.random.key(7), SHAPE[:-1], jnp.float32, 0.5)
+    return weights.at[:, :1, :2].set(0.0)
+
+
+def some_mask(name):
+    return pixel_mask() if TABLE[name].mask_per_pixel else jnp.array([1.0, 0.0, 0.5, 2.0]).reshape(4, 1, 1)
+
+
+@every_loss
+def test_value_at_equality(name):
+    _, targets = images()
+    value, gradient = compiled(name)(targets, targets, None)
+    np.testing.assert_allclose(value, TABLE[name].equal, rtol=1e-5, atol=2e-6)
+    assert np.isfinite(gradient).all()
+
+
+@holding("symmetric")
+def test_symmetry(name):
+    predictions, targets = images()
+    there, back = (compiled(name)(*pair, None)[0] for pair in ((predictions, targets), (targets, predictions)))
+    np.testing.assert_allclose(there, back, rtol=1e-6)
+
+
+@holding("shift")
+def test_constant_shift(name):
+    _, targets = images()
+    value, _ = compiled(name)(targets + 0.1, targets, None)
+    np.testing.assert_allclose(value, TABLE[name].shift(0.1), rtol=1e-5, atol=1e-7)
+
+
+@holding("degree")
+def test_homogeneity(name):
+    predictions, targets = images()
+    whole, _ = compiled(name)(predictions, targets, None)
+    half, _ = compiled(name)(0.5 * (predictions + targets), targets, None)
+    np.testing.assert_allclose(half, whole * 0.5 ** TABLE[name].degree, rtol=1e-5)
+
+
+@every_loss
+def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
+    predictions, targets = images()
+    plain = compiled(name)(predictions, targets, None)
+    shape = SHAPE[:-1] if TABLE[name].mask_per_pixel else (4, 1, 1)
+    for weight in (1.0, 2.0):
+        masked = compiled(name)(predictions, targets, jnp.full(shape, weight))
+        np.testing.assert_allclose(masked[0], plain[0], rtol=2e-6)
+        np.testing.assert_allclose(masked[1], plain[1], rtol=1e-4, atol=1e-8)
+
+
+@every_loss
+def test_what_is_masked_out_is_not_read(name):
+    predictions, targets = images()
+    mask = some_mask(name)
+    value, gradient = compiled(name)(predictions, targets, mask)
+    out = jnp.broadcast_to(mask == 0, SHAPE[:-1])[..., None]
+    assert out.any()
+    nan_p, nan_t = (jnp.where(out, jnp.nan, image) for image in (predictions, targets))
+    unread, gradient_unread = compiled(name)(nan_p, nan_t, mask)
+    np.testing.assert_array_equal(unread, value)
+    np.testing.assert_array_equal(gradient_unread, gradient)
+    assert (jnp.where(out, gradient, 0) == 0).all()
+    assert (jnp.where(out, 0, gradient) != 0).any()
+
+
+@every_loss
+def test_mask_of_zeros_gives_zero(name):
+    mask = jnp.zeros(SHAPE[:-1] if TABLE[name].mask_per_pixel else (4, 1, 1))
+    value, gradient = compiled(name)(*images(), mask)
+    assert value == 0
+    assert (gradient == 0).all()
+
+
+@every_loss
+def test_weights_per_image_make_a_weighted_mean(name):
+    predictions, targets = images()
+    loss = jax.jit(TABLE[name].loss)
+    one_by_one = [loss(predictions[i : i + 1], targets[i : i + 1]) for i in range(2)]
+    value, _ = compiled(name)(predictions, targets, jnp.array([3.0, 1.0, 0.0, 0.0]).reshape(4, 1, 1))
+    np.testing.assert_allclose(value, 0.75 * one_by_one[0] + 0.25 * one_by_one[1], rtol=1e-5)
+
+
+@every_loss
+def test_gradient_against_numerical_difference(name, x64):
+    loss = TABLE[name].loss
+    # Few pixels and a small step: no absolute value may pass its kink in between.
+    predictions, targets = (image[:2, :, :, :1].astype(jnp.float64) for image in images())
+    mask = some_mask(name)[:2].astype(jnp.float64)
+    direction = jax.random.normal(jax.random.key(3), predictions.shape, jnp.float64)
+    if name == "gt_mean_l1":
+        # No gradient flows through gain and W, which a numerical difference would see: go where they stand still.
+        weights = mask[..., None]
+        direction -= jnp.mean(direction * weights, (1, 2), keepdims=True) / jnp.mean(weights, (1, 2), keepdims=True)
+    along = jax.jit(jax.value_and_grad(lambda step: loss(predictions + step * direction, targets, mask=mask)))
+    step = 1e-7
+    numerical = (along(step)[0] - along(-step)[0]) / (2 * step)
+    np.testing.assert_allclose(along(0.0)[1], numerical, rtol=1e-5, atol=1e-8)
+
+
+def extreme_pairs():
+    grey, black, white = (jnp.full(SHAPE, level, jnp.float32) for level in (0.5, 0.0, 1.0))
+    one_pixel = grey.at[0, 5, 5, 0].add(1 / 255)
+    outside = jnp.linspace(-0.5, 1.5, math.prod(SHAPE)).reshape(SHAPE)
+    yield from [(grey, grey), (black, black), (white, white), (black, white), (white, black)]
+    yield from [(one_pixel, grey), (grey, one_pixel), (outside, grey), (outside, 1 - outside)]
+
+
+@every_loss
+def test_value_and_gradient_are_finite_everywhere(name):
+    for predictions, targets in extreme_pairs():
+        value, gradient = compiled(name)(predictions, targets, None)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+@every_loss
+def test_jit_eager_vmap_and_shards_agree(name):
+    loss = TABLE[name].loss
+    predictions, targets = images()
+    value, gradient = compiled(name)(predictions, targets, None)
+    np.testing.assert_allclose(loss(predictions, targets), value, rtol=2e-6)
+    np.testing.assert_allclose(jnp.mean(jax.jit(jax.vmap(loss))(predictions, targets)), value, rtol=2e-6)
+
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    shards = [jax.device_put(image, NamedSharding(mesh, PartitionSpec("batch"))) for image in (predictions, targets)]
+    sharded_value, sharded_gradient = compiled(name)(*shards, None)
+    np.testing.assert_allclose(sharded_value, value, rtol=2e-6)
+    np.testing.assert_allclose(sharded_gradient, gradient, rtol=1e-4, atol=1e-8)
+
+
+@every_loss
+def test_axis_name_gives_the_value_of_all_shards_under_uneven_masks(name):
+    loss = TABLE[name].loss
+    predictions, targets = images()
+    uneven = some_mask(name) * jnp.array([1.0, 0.25, 2.0, 0.0]).reshape(4, 1, 1)
+    whole, gradient = compiled(name)(predictions, targets, uneven)
+
+    def of_gain(gain, shard):
+        predictions, targets, mask = shard
+        return loss(gain * predictions, targets, mask=mask, axis_name="batch")
+
+    def step(shard):
+        value, gradient = jax.value_and_grad(of_gain)(jnp.float32(1), shard)
+        return value, jax.lax.pmean(gradient, "batch")
+
+    shards = jax.tree.map(lambda x: x[:, None], (predictions, targets, uneven))
+    values, gradients = jax.pmap(step, axis_name="batch")(shards)
+    np.testing.assert_allclose(values, jnp.full(4, whole), rtol=2e-6)
+    np.testing.assert_allclose(gradients, jnp.full(4, jnp.vdot(gradient, predictions)), rtol=1e-4)
+
+
+@every_loss
+def test_dtypes(name, x64):
+    loss = TABLE[name].loss
+    predictions, targets = images()
+    exact = jax.jit(loss)(predictions.astype(jnp.float64), targets.astype(jnp.float64))
+    assert exact.dtype == jnp.float64
+    single, _ = compiled(name)(predictions, targets, None)
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, exact, rtol=1e-5, atol=1e-6)
+    for half in (jnp.bfloat16, jnp.float16):
+        value = jax.eval_shape(loss, *(jax.ShapeDtypeStruct(SHAPE, half) for _ in range(2)))
+        assert value.dtype == jnp.float32
+    # Accumulated in float32: the value is that of the rounded images.
+    rounded = [image.astype(jnp.bfloat16) for image in (predictions, targets)]
+    again, _ = compiled(name)(*(image.astype(jnp.float32) for image in rounded), None)
+    np.testing.assert_allclose(jax.jit(loss)(*rounded), again, rtol=1e-6)
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("predictions", "targets", "message"),
+    [
+        (np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.float32), "predictions have dtype uint8.*/ 255"),
+        (np.zeros(SHAPE, np.float32), np.zeros((4, 24, 26, 1), np.float32), "must be the same"),
+        (np.zeros((4, 3, 24, 26), np.float32), np.zeros((4, 3, 24, 26), np.float32), "moveaxis"),
+        (np.zeros((24, 26), np.float32), np.zeros((24, 26), np.float32), "lacks a channel axis"),
+    ],
+)
+def test_bad_images_are_named(name, predictions, targets, message):
+    with pytest.raises(ValueError, match=message):
+        TABLE[name].loss(predictions, targets)
+
+
+@every_loss
+def test_bad_masks_are_named(name):
+    predictions, targets = images()
+    with pytest.raises(ValueError, match="mask has shape"):
+        TABLE[name].loss(predictions, targets, mask=jnp.ones((4, 24, 25)))
+    with pytest.raises(ValueError, match="mask must be finite and not negative"):
+        TABLE[name].loss(predictions, targets, mask=-jnp.ones((4, 1, 1)))
