@@ -11,6 +11,7 @@ import importlib.util
 if importlib.util.find_spec("flax") is None:
     raise ImportError("lumloss_jax.models needs Flax: pip install 'lumloss-jax[models]'")
 
+from lumloss_jax.models._buifd import BUIFD
 from lumloss_jax.models._create import create_model, variable_shapes
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
@@ -23,6 +24,7 @@ from lumloss_jax.models._unet_dpir import DPIRUNet
 from lumloss_jax.models._unet_scico import ScicoUNet
 
 __all__ = [
+    "BUIFD",
     "PRESETS",
     "DPIRUNet",
     "DRUNet",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
+from lumloss_jax.models._buifd import BUIFD
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
 from lumloss_jax.models._retinexformer import Retinexformer
@@ -53,5 +54,6 @@ PRESETS: Mapping[str, Preset] = {
     "unet_dpir": Preset(DPIRUNet, {}, 11_558_915, 605_568, "Zhang et al. 2021, the plain UNet of cszn/DPIR"),
     "unet_scico": Preset(ScicoUNet, {}, 11_659_264, 868_224, "Balke et al. 2022, lanl/scico"),
     "drunet": Preset(DRUNet, {}, 32_640_960, 2_117_568, "Zhang et al. 2021, cszn/KAIR and cszn/DPIR"),
+    "buifd": Preset(BUIFD, {}, 1_196_448, 1_193_504, "El Helou and Suesstrunk 2020, majedelhelou/BUIFD"),
     "retinexformer": Preset(Retinexformer, {}, 1_605_701, 254_160, "Cai et al. 2023, caiyuanhao1998/Retinexformer"),
 }

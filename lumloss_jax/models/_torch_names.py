@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
+from lumloss_jax.models._buifd import BUIFD
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
 from lumloss_jax.models._retinexformer import Retinexformer
@@ -62,6 +63,18 @@ def _dncnn(model: DnCNN) -> list[Row]:
 
 def _dncnn_renamings(model: DnCNN) -> list[tuple[str, str]]:
     return [(r"^(?:dncnn\.dncnn|dncnn|model)\.(?=\d)", _dncnn_prefix(model))]
+
+
+def _buifd(model: BUIFD) -> list[Row]:
+    return [
+        *dncnn_rows(model.depth, True, prefix="dncnn.dncnn.", path=("prior",)),
+        *dncnn_rows(model.level_depth, True, prefix="noisecnn.noisecnn.", path=("level",)),
+        *(Row(f"FinalFusionLayers.fusion_layers.{i}", (f"fusion_{i}",), "conv") for i in range(3)),
+    ]
+
+
+def _buifd_renamings(model: BUIFD) -> list[tuple[str, str]]:
+    return [(r"^FusionLayers\.", "FinalFusionLayers.")]  # in the authors' file for colour and sigma up to 55
 
 
 def _conv_blocks(prefix: str, path: tuple[str, ...], names: list[str], batch_norm: bool, start: int = 0) -> list[Row]:
@@ -173,6 +186,7 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
 
 
 NAMINGS: Mapping[type[nn.Module], Naming] = {
+    BUIFD: Naming(_buifd, _buifd_renamings),
     DnCNN: Naming(_dncnn, _dncnn_renamings),
     DPIRUNet: Naming(_unet_dpir),
     DRUNet: Naming(_drunet),

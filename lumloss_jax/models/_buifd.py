@@ -1,0 +1,154 @@
+"""BUIFD (El Helou and Suesstrunk, 2020): a blind denoiser that fuses its input and a prior by the noise level it sees.
+
+::
+
+    images y -+- DnCNN ------------------------------- prior p ---.
+              +- 5 x 5 convolutions, sigmoid - noise level l -----+- [y, p, l, y (1 - l), p l] - fusion - restored
+              `---------------------------------------------------'
+
+The prior branch is DnCNN with 20 layers. The level branch has seven convolutions, batch norm in all but the first and
+the last, and gives one value in (0, 1) for each pixel and channel: the noise's standard deviation, 1 being the largest
+of the training. The fusion is three 3x3 convolutions with neither biases nor activations. Where noise is weak the
+input counts, where it is strong the prior. Input and output are ``[..., H, W, channels]``, nominal range [0, 1],
+neither clipped; any height and width. 1,196,448 parameters (colour), 1,186,016 (grey).
+
+The level is sown to ``intermediates`` as ``noise_level``, ``[..., H, W, channels]``: ``model.apply(variables, images,
+mutable=["intermediates"])`` gives it too. The authors train on the sum of squared errors of the image and of the level
+against sigma / noise_max, where noise_max is 55 / 255 or 75 / 255, each over twice the batch size; the prior has no
+loss of its own.
+
+All this is as in the published code (there too the level has as many channels as the image, and the fusion is linear),
+but that returns the noise and the level, and this the restored image, like every network of this package. The authors'
+colour weights expect blue, green, red.
+
+M. El Helou, S. Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level learning", IEEE TIP 29,
+2020, arXiv:1907.03029.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+
+from lumloss_jax.models._dncnn import DnCNN
+from lumloss_jax.models._inputs import check_images, refuse_sigma
+from lumloss_jax.models._layers import Settings
+
+
+class BUIFD(nn.Module):
+    """BUIFD; see the module's text for the figure.
+
+    Attributes:
+      depth: number of convolutions of the prior, at least 2.
+      features: channels between them.
+      level_depth: number of convolutions of the noise-level branch, at least 2.
+      level_features: channels between them.
+      fusion_features: channels between the three convolutions of the fusion.
+      channels: of the images, 3 or 1.
+      norm_epsilon: of batch norm.
+      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      initializer: ``"buifd"``, as published; others as for DnCNN.
+      dtype: of the computation in both branches. Parameters stay float32, and so do fusion and output: all of the
+        image passes through the fusion, and is not rounded to eight bits there.
+      remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
+      axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+    """
+
+    depth: int = 20
+    features: int = 64
+    level_depth: int = 7
+    level_features: int = 64
+    fusion_features: int = 16
+    channels: int = 3
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    initializer: str = "buifd"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+    axis_name: str | None = None
+
+    takes_sigma: ClassVar[bool] = False
+
+    @nn.compact
+    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+        """Restores images.
+
+        Args:
+          images: float array ``[..., H, W, channels]``.
+          sigma: must be None: the network is blind.
+          train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
+
+        Returns:
+          The restored images, same shape, float32; not clipped.
+        """
+        refuse_sigma("buifd", sigma)
+        images = check_images(images, self.channels)
+        settings = Settings(
+            train=train,
+            initializer=self.initializer,
+            dtype=self.dtype,
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            axis_name=self.axis_name,
+        )
+
+        prior = DnCNN(
+            depth=self.depth,
+            features=self.features,
+            channels=self.channels,
+            norm_epsilon=self.norm_epsilon,
+            norm_momentum=self.norm_momentum,
+            initializer=self.initializer,
+            dtype=self.dtype,
+            remat=self.remat,
+            axis_name=self.axis_name,
+            name="prior",
+        )(images, train=train)
+        level = LevelBranch(settings, self.level_depth, self.level_features, self.remat, name="level")(images)
+        self.sow("intermediates", "noise_level", level)
+        chex.assert_equal_shape([images, prior, level])
+
+        x = jnp.concatenate([images, prior, level, images * (1 - level), prior * level], axis=-1)  # [..., H, W, 5C]
+        fusion = dataclasses.replace(settings, dtype=images.dtype)
+        for i, width in enumerate((self.fusion_features, self.fusion_features, self.channels)):
+            x = fusion.conv(x, width, bias=False, name=f"fusion_{i}")
+        chex.assert_equal_shape([x, images])
+        return x
+
+
+class LevelBranch(nn.Module):
+    """The standard deviation of the noise at each pixel, relative to the largest of the training."""
+
+    settings: Settings
+    depth: int
+    features: int
+    remat: bool
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """``[..., H, W, channels]`` to the same, in (0, 1)."""
+        if self.depth < 2:
+            raise ValueError(f"level_depth must be at least 2, a first and a last convolution; got {self.depth}.")
+        block = nn.remat(WideConvBlock) if self.remat else WideConvBlock
+        x = self.settings.conv(images, self.features, kernel_size=5, bias=False, name="conv_first")
+        x = nn.relu(x)  # [..., H, W, features], and so it stays
+        for i in range(self.depth - 2):
+            x = block(self.settings, name=f"block_{i}")(x)
+        x = self.settings.conv(x, images.shape[-1], kernel_size=5, bias=False, last=True, name="conv_last")
+        return nn.sigmoid(x.astype(images.dtype))  # [..., H, W, channels]
+
+
+class WideConvBlock(nn.Module):
+    """5x5 convolution, batch norm, ReLU."""
+
+    settings: Settings
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., H, W, C]`` to the same."""
+        x = self.settings.conv(x, x.shape[-1], kernel_size=5, bias=False, name="conv")
+        return nn.relu(self.settings.norm(x, name="norm"))
