@@ -57,18 +57,15 @@ def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.
     params = traverse_util.flatten_dict(host["params"])
     running = traverse_util.flatten_dict(host["batch_stats"])
     result = {}
-    for _, *layer, leaf in traverse_util.flatten_dict(variable_shapes(folded)):
+    for (_, *layer, leaf), shape in traverse_util.flatten_dict(variable_shapes(folded)).items():
         path, norm = tuple(layer), (*layer[:-1], "norm")
-        if leaf == "kernel":
-            value = params[(*path, leaf)]
-        else:  # a bias that was not there is zero
-            value = params.get((*path, leaf), np.zeros(params[(*path, "kernel")].shape[-1]))
-        if (*norm, "mean") in running and layer[-1] == "conv":
-            deviation = np.sqrt(running[(*norm, "var")] + model.norm_epsilon)
-            gain = params[(*norm, "scale")] / deviation
-            if leaf == "kernel":
-                value = value * gain
-            else:
+        # A bias that was not there is zero.
+        value = params[(*path, leaf)] if leaf == "kernel" else params.get((*path, leaf), np.zeros(shape.shape))
+        if (*norm, "mean") in running and layer[-1] in ("conv", "transposed_conv"):
+            gain = params[(*norm, "scale")] / np.sqrt(running[(*norm, "var")] + model.norm_epsilon)
+            if leaf == "bias":
                 value = (value - running[(*norm, "mean")]) * gain + params[(*norm, "bias")]
+            else:  # a transposed kernel is (h, w, out, in)
+                value = value * (gain if layer[-1] == "conv" else gain[:, None])
         result[("params", *path, leaf)] = np.asarray(value, np.float32)
     return folded, traverse_util.unflatten_dict(result)

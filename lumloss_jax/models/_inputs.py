@@ -43,11 +43,12 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
         raise ValueError(
             f"{network} needs the noise's standard deviation: pass sigma=25 / 255, one value per image, or a map."
         )
+    dtype = sigma.dtype if isinstance(sigma, jax.Array) else np.asarray(sigma).dtype
+    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise ValueError(f"sigma has dtype {dtype}: it is a float in image units, such as 25 / 255.")
     if not isinstance(sigma, jax.core.Tracer):
         _check_level(sigma)
     level = jnp.asarray(sigma)
-    if not (jnp.issubdtype(level.dtype, jnp.floating) or jnp.issubdtype(level.dtype, jnp.integer)):
-        raise ValueError(f"sigma has dtype {level.dtype}: it is a float in image units, such as 25 / 255.")
     *batch, height, width, _ = images.shape
     if level.ndim == 0 or level.shape == tuple(batch):
         level = level.reshape(*level.shape, *(1,) * (images.ndim - level.ndim))

@@ -114,7 +114,7 @@ class ConvBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., H, W, C]`` to ``[..., scale * H, scale * W, features]``."""
         if self.scale == 2:
-            x = self.settings.doubling_conv(x, self.features, bias=self.bias, name="conv")
+            x = self.settings.doubling_conv(x, self.features, bias=self.bias, name="transposed_conv")
         elif self.scale == 0.5:
             x = self.settings.conv(x, self.features, kernel_size=2, strides=2, bias=self.bias, name="conv")
         else:

@@ -82,7 +82,8 @@ def _conv_blocks(prefix: str, path: tuple[str, ...], names: list[str], batch_nor
     rows = []
     for i, name in enumerate(names):
         slot = start + (3 if batch_norm else 2) * i
-        rows.append(Row(f"{prefix}.{slot}", (*path, name, "conv"), "conv"))
+        conv = "transposed_conv" if name == "expand" else "conv"
+        rows.append(Row(f"{prefix}.{slot}", (*path, name, conv), "conv"))
         if batch_norm:
             rows.append(Row(f"{prefix}.{slot + 1}", (*path, name, "norm"), "batch_norm"))
     return rows
