@@ -1,0 +1,73 @@
+"""Reference files of the networks, and small forms of every preset."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from lumloss_jax.models import PRESETS, variable_shapes
+
+# Fields that make each preset small enough to compile in a second or two; a new preset is a new line.
+SMALL = {
+    "buifd": {"depth": 3, "features": 4, "level_depth": 3, "level_features": 4, "fusion_features": 4},
+    "dncnn": {"depth": 3, "features": 6},
+    "dncnn_blind": {"depth": 4, "features": 4},
+    "dncnn_kair": {"depth": 3, "features": 6},
+    "dncnn_kair_merged": {"depth": 3, "features": 6},
+    "dncnn_scico": {"depth": 3, "features": 6},
+    "drunet": {"features": (4, 6), "blocks": 1},
+    "retinexformer": {"features": 4, "num_blocks": (1, 0, 1)},
+    "unet": {"features": (4, 6)},
+    "unet_dpir": {"features": (4, 6), "blocks": 1},
+    "unet_scico": {"features": 4, "depth": 2, "block_depth": 1},
+}
+
+
+@pytest.fixture(params=list(PRESETS))
+def small(request: pytest.FixtureRequest) -> tuple[str, dict]:
+    """Name and fields of each preset in turn, small."""
+    return request.param, SMALL[request.param]
+
+
+@pytest.fixture
+def random_variables() -> Callable[[nn.Module], Any]:
+    """Draws a model's variables with NumPy: positive batch-norm scales and variances, He-sized kernels.
+
+    Drawing them with ``model.init`` compiles for seconds, several times the network itself.
+    """
+
+    def draw(model: nn.Module) -> Any:
+        generator = np.random.default_rng(0)
+
+        def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+            values = generator.standard_normal(shape.shape)
+            kind = path[-1].key
+            if kind in ("scale", "var"):
+                values = 0.5 + np.abs(values)
+            elif kind == "kernel":
+                values *= np.sqrt(2 / np.prod(shape.shape[:-1]))
+            else:
+                values *= 0.1
+            return values.astype(shape.dtype)
+
+        return jax.tree_util.tree_map_with_path(leaf, variable_shapes(model))
+
+    return draw
+
+
+@pytest.fixture
+def reference(golden: Path, request: pytest.FixtureRequest) -> Callable[[str], dict[str, np.ndarray]]:
+    """Loads a reference file, from the repository where it is kept there; skips without ../shared otherwise."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        path = golden / "models" / f"{name}.npz"
+        if not path.exists():
+            path = request.getfixturevalue("shared") / "fixtures" / f"{name}.npz"
+        with np.load(path) as file:
+            return dict(file)
+
+    return load

@@ -1,0 +1,211 @@
+"""Outputs, running statistics and gradients against PyTorch's, from reference files (tests/golden/models/README.md).
+
+The bound of 3e-5 separates right from wrong: every deliberate mistake moves an output by 1.6e-4 or more.
+"""
+
+import zlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lumloss_jax.models import (
+    create_model,
+    fold_batch_norm,
+    from_torch_state_dict,
+    to_torch_state_dict,
+    variable_shapes,
+)
+
+LEVELS = (8, 12, 16, 24)
+CASES = {
+    "dncnn_color_d20_full": ("dncnn_blind", {}),
+    "dncnn_color_d5_w12": ("dncnn", {"depth": 5, "features": 12}),
+    "dncnn_gray_d17_full_fp16w": ("dncnn", {"channels": 1}),
+    "dncnn_gray_d6_w8_odd": ("dncnn", {"depth": 6, "features": 8, "channels": 1}),
+    "dncnn_kair_gray_nb5_nc10": ("dncnn_kair", {"depth": 5, "features": 10, "channels": 1}),
+    "drunet_color_pad8_odd": ("drunet", {"features": LEVELS, "blocks": 1}),
+    "drunet_color_small": ("drunet", {"features": (8, 16, 24, 32), "blocks": 2}),
+    "drunet_color_small_bias": ("drunet", {"features": LEVELS, "blocks": 1, "bias": True}),
+    "unet_concat_color_bn": ("unet", {"features": LEVELS}),
+    "unet_concat_gray_nobn_odd": ("unet", {"features": (6, 12, 20), "batch_norm": False, "channels": 1}),
+    "unet_dpir_color_BR": ("unet_dpir", {"features": LEVELS, "blocks": 1, "batch_norm": True}),
+    "unet_dpir_gray_R": ("unet_dpir", {"features": LEVELS, "channels": 1}),
+}
+TRAINED = [
+    "dncnn_color_d5_w12",
+    "dncnn_gray_d6_w8_odd",
+    "dncnn_kair_gray_nb5_nc10",
+    "unet_concat_color_bn",
+    "unet_dpir_color_BR",
+]
+
+
+def under(arrays, prefix):
+    """The arrays whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def channels_last(array):
+    return np.moveaxis(array, 1, -1)
+
+
+def split_input(name, arrays):
+    """Images, and the noise level where the file's last channel is it."""
+    images = channels_last(arrays["input"])
+    return (images[..., :-1], images[..., -1]) if name == "drunet" else (images, None)
+
+
+def restored_by(arrays, entry):
+    """The reference's restored image in float64; the DnCNN of BUIFD's repository gives the noise instead."""
+    output = channels_last(arrays[entry]).astype(np.float64)
+    is_noise = any(key.startswith("state/dncnn.") for key in arrays)
+    return channels_last(arrays["input"]) - output if is_noise else output
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    jax.config.update("jax_enable_x64", True)
+    with jax.numpy_dtype_promotion("standard"):  # Flax's batch norm mixes float64 with float32 constants
+        yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize("file", CASES)
+def test_restores_as_pytorch_does(file, reference):
+    (name, config), arrays = CASES[file], reference(file)
+    variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
+    images, sigma = split_input(name, arrays)
+    restored = jax.jit(create_model(name, **config).apply)(variables, images, sigma=sigma)
+    np.testing.assert_allclose(restored, restored_by(arrays, "output_f64"), rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("file", CASES)
+def test_exports_what_it_imported(file, reference):
+    (name, config), arrays = CASES[file], reference(file)
+    state_dict = under(arrays, "state/")
+    exported = to_torch_state_dict(name, from_torch_state_dict(name, state_dict, **config), **config)
+    assert list(exported) == list(state_dict)
+    for key, array in state_dict.items():
+        if not key.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(exported[key], array.astype(np.float32), strict=True)
+        assert exported[key].flags.c_contiguous and exported[key].shape == array.shape
+
+
+@pytest.mark.parametrize("file", TRAINED)
+def test_trains_as_pytorch_does(file, reference, x64):
+    """Batch statistics and their running values, in float64: what is left is the reference's own float32 rounding."""
+    (name, config), arrays = CASES[file], reference(file)
+    model = create_model(name, **config, dtype=jnp.float64)
+    variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
+    images = channels_last(arrays["input"]).astype(np.float64)
+    restored, new = jax.jit(lambda variables: model.apply(variables, images, train=True, mutable=["batch_stats"]))(
+        variables
+    )
+    assert restored.dtype == jnp.float64
+    np.testing.assert_allclose(restored, restored_by(arrays, "train/output"), rtol=0, atol=3e-5)
+
+    before = under(arrays, "state/")
+    after = to_torch_state_dict(name, {"params": variables["params"], **new}, **config)
+    expected = under(arrays, "train/new_running/")
+    assert expected
+    share = 1 - model.norm_momentum
+    for key, value in expected.items():
+        ours = after[key]
+        if key.endswith("var"):  # PyTorch's running variance is of the unbiased kind, Flax's is not: n / (n - 1)
+            pixels = statistic_pixels(name, config, key, images.shape)
+            ours = before[key] * (1 - share) + (ours - before[key] * (1 - share)) * pixels / (pixels - 1)
+        np.testing.assert_allclose(ours, value, rtol=3e-5, atol=3e-6)
+
+
+def statistic_pixels(name, config, key, shape):
+    """How many values one channel's statistics are of, in the layer of that PyTorch name."""
+    batch, height, width, _ = shape
+    halvings = 0
+    layer, slot = key.split(".")[:2]
+    digits = [int(letter) for letter in layer if letter.isdigit()]
+    if name == "unet":  # Conv1 and Up2 work at full resolution
+        halvings = digits[0] - 1 if layer.startswith("Conv") else digits[0] - 2
+    elif name == "unet_dpir":
+        if layer == "m_body":
+            halvings = len(config["features"]) - 1
+        else:  # the last batch norm of a down stage stands behind the strided convolution
+            halvings = digits[0] - 1 + (layer.startswith("m_down") and int(slot) == 3 * config["blocks"] + 1)
+    return batch * (height >> halvings) * (width >> halvings)
+
+
+@pytest.mark.parametrize("file", ["dncnn_color_d5_w12", "dncnn_gray_d6_w8_odd"])
+def test_gradients_are_pytorchs(file, reference):
+    (name, config), arrays = CASES[file], reference(file)
+    model = create_model(name, **config)
+    variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
+    noisy, noise = channels_last(arrays["loss/noisy"]), channels_last(arrays["loss/noise"])
+
+    def loss(params):  # sum of squares over twice the batch, on the noise
+        restored, _ = model.apply({**variables, "params": params}, noisy, train=True, mutable=["batch_stats"])
+        return jnp.sum((noisy - restored - noise) ** 2) / (2 * len(noisy))
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    ours = to_torch_state_dict(name, {**variables, "params": gradient}, **config)
+    expected = under(arrays, "grad/")
+    assert expected
+    for key, value in expected.items():
+        np.testing.assert_allclose(ours[key], value, rtol=0, atol=1e-4 * np.abs(value).max())
+
+
+def test_folds_batch_norm_as_kair_does(reference):
+    name, config = CASES["dncnn_kair_gray_nb5_nc10"]
+    arrays = reference("dncnn_kair_gray_nb5_nc10")
+    model = create_model(name, **config)
+    folded, variables = fold_batch_norm(model, from_torch_state_dict(name, under(arrays, "state/"), **config))
+    restored = jax.jit(folded.apply)(variables, channels_last(arrays["input"]))
+    np.testing.assert_allclose(restored, channels_last(arrays["merged_output"]), rtol=0, atol=3e-5)
+
+    merged = to_torch_state_dict("dncnn_kair_merged", variables, **config)
+    expected = under(arrays, "merged_state/")
+    assert list(merged) == list(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(merged[key], value, rtol=1e-5, atol=1e-6)
+    again = from_torch_state_dict("dncnn_kair_merged", expected, **config)
+    np.testing.assert_allclose(folded.apply(again, channels_last(arrays["input"])), restored, atol=1e-5)
+
+
+def test_drunet_of_full_size(reference):
+    """Weights drawn by the recipe of the file's sidecar, since 131 MB of them are not stored."""
+    arrays = reference("drunet_color_full_recipe")
+    model = create_model("drunet")
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variable_shapes(model))
+    state_dict = {}
+    for key, array in to_torch_state_dict("drunet", empty).items():
+        fan = (
+            array.shape[0]
+            if key in ("m_up3.0.weight", "m_up2.0.weight", "m_up1.0.weight")
+            else np.prod(array.shape[1:])
+        )
+        generator = np.random.RandomState(zlib.crc32(key.encode()) ^ 331)
+        state_dict[key] = (generator.standard_normal(array.shape) * 0.4 * np.sqrt(1.6 / fan)).astype(np.float32)
+    np.testing.assert_allclose(state_dict["m_head.weight"].sum(dtype=np.float64), 0.5454234867684136, rtol=1e-6)
+    images, sigma = split_input("drunet", arrays)
+    restored = jax.jit(model.apply)(from_torch_state_dict("drunet", state_dict), images, sigma=sigma)
+    np.testing.assert_allclose(restored, channels_last(arrays["output_f64"]), rtol=0, atol=3e-5)
+
+
+def test_drunet_in_four_tiles(reference):
+    """DPIR's evaluation: overlapping tiles at the corners, a quadrant from each."""
+    arrays, config = reference("drunet_color_onesplit64"), {"features": (6, 10, 14, 18), "blocks": 1}
+    apply = jax.jit(create_model("drunet", **config).apply)
+    variables = from_torch_state_dict("drunet", under(arrays, "state/"), **config)
+    images, sigma = split_input("drunet", arrays)
+    height, width = images.shape[1:3]
+    tile = [(size // 2 // 64 + 1) * 64 for size in (height, width)]
+    whole = np.zeros_like(images)
+    for top, bottom in ((0, height // 2), (height // 2, height)):
+        for left, right in ((0, width // 2), (width // 2, width)):
+            # The tile begins at the image's corner, or ends there.
+            y, x = (0 if top == 0 else height - tile[0]), (0 if left == 0 else width - tile[1])
+            cut = np.s_[:, y : y + tile[0], x : x + tile[1]]
+            part = apply(variables, images[cut], sigma=sigma[cut])
+            whole[:, top:bottom, left:right] = part[:, top - y : bottom - y, left - x : right - x]
+    np.testing.assert_allclose(whole, channels_last(arrays["output_f64"]), rtol=0, atol=3e-5)

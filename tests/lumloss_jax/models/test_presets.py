@@ -1,0 +1,146 @@
+"""The table of presets is true, and every preset keeps the calling convention; a new preset joins in conftest.py."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lumloss_jax.models import PRESETS, create_model, variable_shapes
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def noise_level(model):
+    """What the network takes for sigma: a value, or None where it is blind."""
+    return 0.1 if model.takes_sigma else None
+
+
+def multiplications(jaxpr):
+    """Multiplications with addition in the convolutions and matrix products of a program."""
+    total = 0
+    for equation in jaxpr.eqns:
+        out, params = equation.outvars[0].aval, equation.params
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
+            # A transposed convolution is written as one over an image with zeros in between: those are not counted.
+            total += out.size * math.prod(kernel) // out_features // math.prod(params["lhs_dilation"])
+        elif equation.primitive.name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            total += out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        for value in params.values():
+            inner = getattr(value, "jaxpr", value)
+            total += multiplications(inner) if hasattr(inner, "eqns") else 0
+    return total
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_costs_in_the_table(name):
+    preset, model = PRESETS[name], create_model(name)
+    variables = variable_shapes(model)
+    assert count(variables["params"]) == preset.parameters
+    images = jax.ShapeDtypeStruct((1, 64, 64, model.channels), jnp.float32)
+    apply = jax.make_jaxpr(lambda variables, images: model.apply(variables, images, sigma=noise_level(model)))
+    assert multiplications(apply(variables, images).jaxpr) == preset.macs_per_pixel * 64 * 64
+
+
+def test_initialises_restores_and_takes_a_step(small):
+    name, config = small
+    model = create_model(name, **config)
+    sigma = noise_level(model)
+    targets = jax.random.uniform(jax.random.key(0), (2, 13, 18, 3))  # no multiple of anything
+    images = targets + 0.1 * jax.random.normal(jax.random.key(1), targets.shape)
+    # Keys of this kind compile in a tenth of the time that the default kind takes on a CPU.
+    variables = jax.jit(model.init)(jax.random.key(2, impl="rbg"), images, sigma=sigma)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def step(params, variables):
+        restored, new = model.apply(
+            {**variables, "params": params}, images, sigma=sigma, train=True, mutable=["batch_stats"]
+        )
+        return jnp.mean((restored - targets) ** 2), (restored, new)
+
+    (before, (restored, new)), gradient = step(variables["params"], variables)
+    assert restored.shape == images.shape and restored.dtype == jnp.float32
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+    params = jax.tree.map(lambda leaf, slope: leaf - 1e-3 * slope / norm, variables["params"], gradient)
+    (after, _), _ = step(params, variables)
+    assert after < before
+    assert set(new) == ({"batch_stats"} if "batch_stats" in variables else set())
+    for old, moved in zip(jax.tree.leaves(variables.get("batch_stats", {})), jax.tree.leaves(new), strict=True):
+        assert (old != moved).any()
+
+
+def test_any_size_keeps_its_shape_also_symbolically(small):
+    name, config = small
+    model = create_model(name, **config)
+    apply = functools.partial(model.apply, sigma=noise_level(model))
+    variables = variable_shapes(model)
+    sizes = [(1, 1, 1, 3), (2, 5, 16, 3), (9, 7, 3)]
+    if getattr(model, "padding", "zeros") == "zeros":  # jnp.pad(mode="wrap") asks for known sizes
+        sizes.append(jax.export.symbolic_shape("b, h, w, 3"))
+    for size in sizes:
+        images = jax.ShapeDtypeStruct(size, jnp.float32)
+        assert jax.eval_shape(apply, variables, images).shape == size
+
+
+def test_precision_and_traces(small, random_variables):
+    """bfloat16 within 2 % of the output's range: eight bits of mantissa, rounded once per layer."""
+    name, config = small
+    model = create_model(name, **config)
+    variables = random_variables(model)
+    apply = jax.jit(
+        lambda model, variables, images: model.apply(variables, images, sigma=noise_level(model)), static_argnums=0
+    )
+    images = jax.random.uniform(jax.random.key(5), (1, 16, 16, 3))
+    full = apply(model, variables, images)
+    # Equal shapes are traced once, for other values and for a model made again from the same fields.
+    apply(create_model(name, **config), variables, 1 - images)
+    assert apply._cache_size() == 1
+    half = apply(model.clone(dtype=jnp.bfloat16), variables, images)
+    assert half.dtype == full.dtype == jnp.float32
+    assert 0 < np.abs(half - full).max() < 0.02 * np.ptp(full)
+
+
+def test_rematerialisation_is_in_the_gradient(small):
+    name, config = small
+    model, plain = create_model(name, **config, remat=True), create_model(name, **config)
+    assert variable_shapes(model) == variable_shapes(plain)
+
+    def gradient(model):
+        def loss(variables, images):
+            return model.apply(variables, images, sigma=noise_level(model), mutable=["batch_stats"], train=True)[
+                0
+            ].sum()
+
+        return str(jax.make_jaxpr(jax.grad(loss))(variable_shapes(model), jnp.zeros((1, 16, 16, 3))))
+
+    assert "remat" in gradient(model) and "remat" not in gradient(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("dncnn", {"depth": 4, "features": 6}), ("drunet", {"features": (4, 6), "blocks": 1})]
+)
+def test_rematerialisation_changes_no_number(name, config, random_variables):
+    images = jax.random.uniform(jax.random.key(8), (1, 16, 16, 3))
+    model = create_model(name, **config)
+    variables = random_variables(model)
+
+    def loss(params, model):
+        restored, _ = model.apply(
+            {**variables, "params": params}, images, sigma=noise_level(model), train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum((restored - 0.5) ** 2)
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    plain, again = (gradient(variables["params"], model.clone(remat=remat)) for remat in (False, True))
+    for left, right in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5 * float(jnp.abs(left).max()))
