@@ -73,15 +73,19 @@ def luminance_l1_loss(
         that exist; it may be larger than the image.
       window: ``"box"`` or ``"gaussian"``.
       window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8.
-      penalty: rho. ``"l1"`` |x|; ``"l2"`` x^2 (no half); ``"charbonnier"`` sqrt(x^2 + eps^2), which is eps at equality;
-        ``"huber"`` x^2 / 2 up to delta, then delta (|x| - delta / 2).
+      penalty: rho. ``"l1"`` |x|, whose slope at 0 is +1 as everywhere in JAX; ``"l2"`` x^2 (no half);
+        ``"charbonnier"`` sqrt(x^2 + eps^2), which is eps at equality; ``"huber"`` x^2 / 2 up to delta, then
+        delta (|x| - delta / 2).
       charbonnier_epsilon: eps, above 0; may be traced. Used by that penalty only.
       huber_delta: delta, above 0; may be traced. Used by that penalty only.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool, integer or float,
         0 or more. Means become weighted means. Where it is 0 the images are not read: NaN there is harmless. All 0:
         loss 0, gradient 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards, also under uneven masks. Without it the value is the shard's own.
+        all shards, also under uneven masks. Without it the value is the shard's own. Gradients of replicated
+        parameters: in pmap take their ``lax.pmean``, with ``axis_name`` and without. In shard_map JAX has summed them
+        over the shards already: with ``axis_name`` they are right as they stand (a pmean changes nothing), without it
+        they are too large by the number of shards.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32. Half-precision input is
