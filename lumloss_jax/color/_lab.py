@@ -1,21 +1,23 @@
-"""CIE XYZ, L*a*b* and lightness, with sRGB's primaries, the D65 white point and the 2 degree observer.
+"""CIE XYZ and L*a*b*, both ways, and lightness: sRGB's primaries, the D65 white point, the 2 degree observer.
 
 Matrix and white point are those that scikit-image uses, so that Lab values and colour differences agree with it.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
 from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
-from lumloss_jax.color._srgb import linearise
+from lumloss_jax.color._srgb import encode, linearise, linearised_difference
 
 _RGB_TO_XYZ = (
     (0.412453, 0.357580, 0.180423),
     (0.212671, 0.715160, 0.072169),
     (0.019334, 0.119193, 0.950227),
 )
+_XYZ_TO_RGB = tuple((float(x), float(y), float(z)) for x, y, z in np.linalg.inv(np.array(_RGB_TO_XYZ)))
 _WHITE = (0.95047, 1.0, 1.08883)
 
 # CIE 15: below (6/29)^3 the cube root is replaced by the straight line that meets it there.
@@ -106,9 +108,74 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
       >>> [round(float(v), 1) for v in rgb_to_lab(red)[0, 0]]
       [53.2, 80.1, 67.2]
     """
-    xyz = rgb_to_xyz(image)
-    x, y, z = (_f(xyz[..., i : i + 1] / _WHITE[i]) for i in range(3))
-    return jnp.concatenate([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    image = _reduction.check_image("image", image, channels=(3,))
+    linear = linearise(image)
+    x, y, z = (weighted_sum(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True))
+    red, green, blue = (image[..., i : i + 1] for i in range(3))
+    # a* and b* are small differences of large numbers. Written in differences of channels, which a grey has not, they
+    # keep their digits near grey, where the hue of CIEDE2000 depends on them: 3e-5 of it in float32, not 1e-2.
+    from_green = linearised_difference(red, green), linear[..., 1:2], linearised_difference(blue, green)
+    a = 500 * _difference_of_f(x, y, _chromatic(from_green, 0, 1))
+    b = 200 * _difference_of_f(y, z, _chromatic(from_green, 1, 2))
+    return jnp.concatenate([116 * _f(y) - 16, a, b], axis=-1)
+
+
+def xyz_to_rgb(image: ArrayLike) -> jax.Array:
+    """Gamma-encoded sRGB of CIE XYZ: the inverse of :func:`rgb_to_xyz`.
+
+    Args:
+      image: float array ``[..., H, W, 3]`` of X, Y, Z, where Y is 1 for white.
+
+    Returns:
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing is clipped. float64
+      for float64 input, else float32.
+
+    Raises:
+      ValueError: for an image that is not float ``[..., H, W, 3]``.
+
+    References:
+      IEC 61966-2-1:1999; the matrix is the inverse of ``skimage.color.rgb2xyz``'s.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> half = jnp.full((1, 1, 3), 0.5)
+      >>> print(f"{xyz_to_rgb(rgb_to_xyz(half))[0, 0, 0]:.4f}")
+      0.5000
+    """
+    return _xyz_to_rgb(_reduction.check_image("image", image, channels=(3,)))
+
+
+def lab_to_rgb(image: ArrayLike) -> jax.Array:
+    r"""Gamma-encoded sRGB of CIE L*a*b*: the inverse of :func:`rgb_to_lab`.
+
+    .. math::
+        f_Y = (L^* + 16) / 116, \quad X = X_n f^{-1}(f_Y + a^* / 500), \quad Y = f^{-1}(f_Y), \quad
+        Z = Z_n f^{-1}(f_Y - b^* / 200)
+
+    Args:
+      image: float array ``[..., H, W, 3]`` of L* (0 to 100), a*, b*.
+
+    Returns:
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing is clipped
+      (``skimage.color.lab2rgb`` clips). float64 for float64 input, else float32.
+
+    Raises:
+      ValueError: for an image that is not float ``[..., H, W, 3]``.
+
+    References:
+      CIE 15:2004, section 8.2.1; white point D65, 2 degree observer.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> middle_grey = jnp.array([[[50.0, 0.0, 0.0]]])
+      >>> print(f"{lab_to_rgb(middle_grey)[0, 0, 1]:.3f}")
+      0.466
+    """
+    lab = _reduction.check_image("image", image, channels=(3,))
+    f_y = (lab[..., :1] + 16) / 116
+    f_x, f_z = f_y + lab[..., 1:2] / 500, f_y - lab[..., 2:] / 200
+    xyz = [_inverse_f(f) * white for f, white in zip((f_x, f_y, f_z), _WHITE, strict=True)]
+    return _xyz_to_rgb(jnp.concatenate(xyz, axis=-1))
 
 
 def lightness(luminance: jax.Array) -> jax.Array:
@@ -116,8 +183,39 @@ def lightness(luminance: jax.Array) -> jax.Array:
     return 1.16 * _f(luminance) - 0.16
 
 
+def lab_lightness(image: jax.Array) -> jax.Array:
+    """The L* of :func:`rgb_to_lab`, 0 to 100, ``[..., H, W, 1]``; one channel is its own luminance, encoded."""
+    return 100 * lightness(weighted_sum(linearise(image), _RGB_TO_XYZ[1]))
+
+
+def _xyz_to_rgb(xyz: jax.Array) -> jax.Array:
+    return encode(jnp.concatenate([weighted_sum(xyz, row) for row in _XYZ_TO_RGB], axis=-1))
+
+
 def _f(ratio: jax.Array) -> jax.Array:
     curved = ratio > _THRESHOLD
     # The cube root of 0 has an infinite slope and `where` would carry it into the gradient.
     safe = jnp.where(curved, ratio, jnp.ones_like(ratio))
     return jnp.where(curved, jnp.cbrt(safe), _SLOPE * ratio + _INTERCEPT)
+
+
+def _inverse_f(f: jax.Array) -> jax.Array:
+    return jnp.where(f > _THRESHOLD ** (1 / 3), f * f * f, (f - _INTERCEPT) / _SLOPE)
+
+
+def _chromatic(from_green: tuple[jax.Array, jax.Array, jax.Array], first: int, second: int) -> jax.Array:
+    """Two of X/Xn, Y/Yn, Z/Zn, the first less the second, from R - G, G and B - G."""
+    red_less_green, green, blue_less_green = from_green
+    weights = [_RGB_TO_XYZ[first][c] / _WHITE[first] - _RGB_TO_XYZ[second][c] / _WHITE[second] for c in range(3)]
+    return weights[0] * red_less_green + sum(weights) * green + weights[2] * blue_less_green
+
+
+def _difference_of_f(first: jax.Array, second: jax.Array, difference: jax.Array) -> jax.Array:
+    """f(first) - f(second), given their difference with more digits than the two have."""
+    f_1, f_2 = _f(first), _f(second)
+    curved_1, curved_2 = first > _THRESHOLD, second > _THRESHOLD
+    curved = curved_1 & curved_2
+    squares = f_1 * f_1 + f_1 * f_2 + f_2 * f_2  # a - b = (a^3 - b^3) / (a^2 + a b + b^2)
+    # Off the curve the squares may be 0; `where` would carry the NaN of that quotient into the gradient.
+    on_curve = difference / jnp.where(curved, squares, jnp.ones_like(squares))
+    return jnp.where(curved, on_curve, jnp.where(curved_1 | curved_2, f_1 - f_2, _SLOPE * difference))

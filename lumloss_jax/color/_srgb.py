@@ -64,11 +64,7 @@ def linear_to_srgb(image: ArrayLike) -> jax.Array:
       >>> print(f"{linear_to_srgb(jnp.full((1, 1, 1), 0.214))[0, 0, 0]:.3f}")
       0.500
     """
-    image = _reduction.check_image("image", image)
-    curved = image > _LINEAR_THRESHOLD
-    # The power of a value at or below 0 has no finite gradient, and `where` would carry its NaN through.
-    safe = jnp.where(curved, image, jnp.ones_like(image))
-    return jnp.where(curved, (1 + _OFFSET) * safe ** (1 / _GAMMA) - _OFFSET, image * _SLOPE)
+    return encode(_reduction.check_image("image", image))
 
 
 def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709") -> jax.Array:
@@ -108,3 +104,25 @@ def linearise(image: jax.Array) -> jax.Array:
     # The power of a value below -0.055 is NaN, and `where` would carry that into the gradient.
     safe = jnp.where(curved, image, jnp.ones_like(image))
     return jnp.where(curved, ((safe + _OFFSET) / (1 + _OFFSET)) ** _GAMMA, image / _SLOPE)
+
+
+def encode(image: jax.Array) -> jax.Array:
+    """:func:`linear_to_srgb` of an array that is already checked."""
+    curved = image > _LINEAR_THRESHOLD
+    # The power of a value at or below 0 has no finite gradient, and `where` would carry its NaN through.
+    safe = jnp.where(curved, image, jnp.ones_like(image))
+    return jnp.where(curved, (1 + _OFFSET) * safe ** (1 / _GAMMA) - _OFFSET, image * _SLOPE)
+
+
+def linearised_difference(first: jax.Array, second: jax.Array) -> jax.Array:
+    """linearise(first) - linearise(second) to the relative precision of first - second, however close the two are.
+
+    On the curve it is lin(b) ((1 + d)^2.4 - 1) with d = (a - b) / (b + 0.055), and expm1 and log1p keep all the digits
+    of a small d. Near grey these are the digits that hue is made of.
+    """
+    plain = linearise(first) - linearise(second)
+    close = (jnp.minimum(first, second) > _ENCODED_THRESHOLD) & (jnp.abs(first - second) < 0.1 * second)
+    # Off the curve base + 0.055 may be 0; `where` would carry its NaN into the gradient.
+    base = jnp.where(close, second, jnp.ones_like(second))
+    ratio = jnp.where(close, first - second, jnp.zeros_like(second)) / (base + _OFFSET)
+    return jnp.where(close, linearise(base) * jnp.expm1(_GAMMA * jnp.log1p(ratio)), plain)

@@ -4,8 +4,20 @@ All take predictions and targets ``[..., H, W, C]`` and give ``[...]``, in float
 docstring names the protocol, that is whose number it equals.
 """
 
-from lumloss_jax.metrics._color_difference import ciede2000
-from lumloss_jax.metrics._distortion import psnr
-from lumloss_jax.metrics._structural import ssim
+from lumloss_jax.metrics._brightness_and_chroma import brightness_error, chroma_error
+from lumloss_jax.metrics._color_difference import cie76, ciede2000
+from lumloss_jax.metrics._distortion import mae, mse, psnr, psnr_y
+from lumloss_jax.metrics._structural import ms_ssim, ssim
 
-__all__ = ["ciede2000", "psnr", "ssim"]
+__all__ = [
+    "brightness_error",
+    "chroma_error",
+    "cie76",
+    "ciede2000",
+    "mae",
+    "ms_ssim",
+    "mse",
+    "psnr",
+    "psnr_y",
+    "ssim",
+]

@@ -1,11 +1,103 @@
-"""PSNR, one value per image."""
+"""MAE, MSE, PSNR and PSNR of luma, one value per image."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
+from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 from lumloss_jax.metrics._protocol import prepare
+
+_LUMA_SHARES = {"studio": 219 / 255, "full": 1.0}
+
+
+def mae(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike = 1.0,
+    crop_border: int = 0,
+    mask: ArrayLike | None = None,
+    gt_mean: str | None = None,
+) -> jax.Array:
+    r"""Mean absolute error of each image, as a share of the data range.
+
+    .. math:: \mathrm{mean} \; |P - T| / R
+
+    Protocol: ``numpy.abs(p - t).mean()`` on images in [0, 1]; R brings those of any other range to it.
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
+      targets: float array of the same shape.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      crop_border: pixels cut off each side first; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
+        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MAE (GT-mean)".
+
+    Returns:
+      Error, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
+        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+
+    References:
+      Willmott, Matsuura, "Advantages of the mean absolute error (MAE) over the root mean square error (RMSE)", Climate
+      Research 30(1), 2005.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.zeros((2, 8, 8, 3))
+      >>> [f"{value:.4f}" for value in mae(targets + 51.0, targets, data_range=255.0)]
+      ['0.2000', '0.2000']
+    """
+    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    return _reduction.image_mean(jnp.abs(pair.predictions - pair.targets), pair.mask)
+
+
+def mse(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike = 1.0,
+    crop_border: int = 0,
+    mask: ArrayLike | None = None,
+    gt_mean: str | None = None,
+) -> jax.Array:
+    r"""Mean squared error of each image, as a share of the data range squared.
+
+    .. math:: \mathrm{mean} \; (P - T)^2 / R^2
+
+    Protocol: ``skimage.metrics.mean_squared_error`` on images in [0, 1]; R brings those of any other range to it.
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
+      targets: float array of the same shape.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      crop_border: pixels cut off each side first; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
+        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MSE (GT-mean)".
+
+    Returns:
+      Error, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
+        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+
+    References:
+      Wang, Bovik, "Mean squared error: love it or leave it?", IEEE Signal Processing Magazine 26(1), 2009.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.zeros((1, 8, 8, 3))
+      >>> print(f"{mse(targets + 0.1, targets)[0]:.4f}")
+      0.0100
+    """
+    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    return _reduction.image_mean(jnp.square(pair.predictions - pair.targets), pair.mask)
 
 
 def psnr(
@@ -59,12 +151,78 @@ def psnr(
       >>> targets = jnp.zeros((2, 8, 8, 3))
       >>> [f"{value:.4f}" for value in psnr(targets + 0.1, targets)]
       ['20.0000', '20.0000']
-      >>> f"{psnr(targets, targets)[0]:.4f}"
-      '100.0000'
+      >>> print(f"{psnr(targets, targets)[0]:.4f}")
+      100.0000
     """
     pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
     floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
     return decibels(_reduction.image_mean(jnp.square(pair.predictions - pair.targets), pair.mask), floor)
+
+
+def psnr_y(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike = 1.0,
+    crop_border: int = 0,
+    mask: ArrayLike | None = None,
+    luma_range: str = "studio",
+    floor: ArrayLike = 1e-10,
+    gt_mean: str | None = None,
+) -> jax.Array:
+    r"""PSNR of luma in dB, of each image: the PSNR-Y of super-resolution and deblurring tables.
+
+    .. math:: 10 \log_{10} \frac{1}{\max(\mathrm{mean} \, (s \, (y(P) - y(T)) / R)^2, \text{floor})}
+
+    with y the luma of Rec. 601 and s the share of the data range that it takes: 219/255 in studio range, which alone
+    reads 1.3219 dB higher than full range, 1. A table must say which.
+
+    Protocol: ``"studio"`` is MATLAB's ``rgb2ycbcr`` and BasicSR's and KAIR's Y, without their rounding; ``"full"`` is
+    the luma of JPEG and of OpenCV's greyscale.
+
+    Args:
+      predictions: float array ``[..., H, W, 3]``, gamma-encoded red, green, blue; not clipped.
+      targets: float array of the same shape.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      crop_border: pixels cut off each side first; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
+        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
+      luma_range: ``"studio"`` or ``"full"``.
+      floor: least mean squared error as a fraction of R^2; see :func:`psnr`.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "PSNR-Y (GT-mean)".
+
+    Returns:
+      dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64 input, else
+      float32.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a border that leaves
+        nothing, an unknown ``luma_range`` or ``gt_mean``, a concrete negative mask, floor or data range.
+
+    References:
+      ITU-R BT.601-7, section 2.5.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.zeros((1, 8, 8, 3))
+      >>> print(f"{psnr_y(targets + 0.1, targets)[0]:.4f}")
+      21.3219
+      >>> print(f"{psnr_y(targets + 0.1, targets, luma_range='full')[0]:.4f}")
+      20.0000
+    """
+    _reduction.check_option("luma_range", luma_range, _LUMA_SHARES)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+        channels=(3,),
+    )
+    floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
+    difference = weighted_sum(pair.predictions - pair.targets, COEFFICIENTS["rec601"])  # luma commutes with it
+    return decibels(_reduction.image_mean(jnp.square(_LUMA_SHARES[luma_range] * difference), pair.mask), floor)
 
 
 def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:

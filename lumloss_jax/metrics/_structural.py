@@ -1,6 +1,9 @@
-"""SSIM, one value per image."""
+"""SSIM and MS-SSIM, one value per image."""
+
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction, _ssim
@@ -55,12 +58,70 @@ def ssim(
     Example:
       >>> import jax.numpy as jnp
       >>> targets = jnp.linspace(0, 1, 16 * 16 * 3).reshape(1, 16, 16, 3)
-      >>> f"{ssim(targets, targets)[0]:.4f}"
-      '1.0000'
-      >>> f"{ssim(1 - targets, targets)[0]:.4f}"  # inverted: anticorrelated
-      '-0.4262'
+      >>> print(f"{ssim(targets, targets)[0]:.4f}")
+      1.0000
+      >>> print(f"{ssim(1 - targets, targets)[0]:.4f}")  # inverted: anticorrelated
+      -0.8262
     """
     pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
     _ssim.check_window(pair.targets)
     maps = _ssim.similarity_maps(pair.predictions, pair.targets)
     return _reduction.image_mean(maps.similarity, _ssim.window_weights(pair.mask, pair.targets))
+
+
+def ms_ssim(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    data_range: ArrayLike = 1.0,
+    crop_border: int = 0,
+    mask: ArrayLike | None = None,
+    scale_weights: Sequence[float] = _ssim.SCALE_WEIGHTS,
+    gt_mean: str | None = None,
+) -> jax.Array:
+    r"""Multi-scale structural similarity of each image.
+
+    .. math::
+        \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot \max(\overline{ssim}_{J,c}, 0)^{w_J}
+
+    with ssim as in :func:`ssim` and cs its second quotient, averaged over the windows of scale j and channel c. From
+    scale to scale images are averaged 2 x 2; an odd last row or column is dropped.
+
+    Protocol: ``pytorch_msssim.ms_ssim`` and piq's on sizes that stay even at every scale; on others the libraries part
+    in the third decimal (pytorch_msssim pads with zeros on both sides and counts them, piq repeats a row and a column,
+    torchmetrics drops the last row and column, as here, but pads SSIM's windows).
+
+    Args:
+      predictions: float array ``[..., H, W, C]``, C = 3 or 1, sides of at least 176 pixels for five scales,
+        11 * 2^(J - 1) for J; not clipped.
+      targets: float array of the same shape.
+      data_range: the distance from black to white in the images' own units, above 0; it may be traced.
+      crop_border: pixels cut off each side first; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A window counts with the
+        least of the mask over it, a coarser pixel with the least of its four. Where the mask is 0 the images are not
+        read. An image without a window that counts at the coarsest scale (there it is 176 pixels wide) scores NaN.
+      scale_weights: w_1 ... w_J, fine to coarse, above 0, static; the default is that of Wang et al.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-SSIM (GT-mean)".
+
+    Returns:
+      Similarity, shape ``[...]``, from 0 to 1 for equal images, higher is better; float64 for float64 input, else
+      float32. A negative term counts as 0, with gradient 0.
+
+    Raises:
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or too small for the
+        scales, scale weights that are not numbers above 0, a border that leaves nothing, an unknown ``gt_mean``, a
+        concrete negative mask or data range.
+
+    References:
+      Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> targets = jnp.linspace(0, 1, 24 * 24).reshape(1, 24, 24, 1)
+      >>> print(f"{ms_ssim(targets, targets, scale_weights=(0.5, 0.5))[0]:.4f}")
+      1.0000
+    """
+    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    exponents = _ssim.check_scales(pair.targets, scale_weights)
+    values, weights = _ssim.multi_scale_similarity(pair.predictions, pair.targets, pair.mask, exponents)
+    return values if weights is None else jnp.where(weights == 0, jnp.full_like(values, jnp.nan), values)
