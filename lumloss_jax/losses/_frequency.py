@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
 from lumloss_jax._reduction import AxisName
+from lumloss_jax.losses._penalties import absolute
 
 SPECTRA = ("complex", "amplitude")
 
@@ -79,9 +80,9 @@ def frequency_loss(
         predictions, targets = predictions * mask, targets * mask
     if spectrum == "complex":
         difference = _transform(predictions - targets)  # the transform is linear: once, of the difference
-        error = 0.5 * (jnp.abs(difference.real) + jnp.abs(difference.imag))
+        error = 0.5 * (absolute(difference.real) + absolute(difference.imag))
     else:
-        error = jnp.abs(jnp.abs(_transform(predictions)) - jnp.abs(_transform(targets)))
+        error = absolute(jnp.abs(_transform(predictions)) - jnp.abs(_transform(targets)))
     return _reduction.weighted_mean(error * _column_counts(predictions), share, axis_name)
 
 

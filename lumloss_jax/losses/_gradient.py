@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
 from lumloss_jax._reduction import AxisName
+from lumloss_jax.losses._penalties import absolute
 
 OPERATORS = ("sobel", "difference")
 
@@ -91,7 +92,7 @@ def gradient_loss(
         if counts is not None:
             for side, along in zip(sides, (axis, other), strict=True):
                 counts = functools.reduce(jnp.minimum, _windows(counts, side, along))
-        terms.append(_reduction.weighted_mean(jnp.abs(derivative), counts, axis_name))
+        terms.append(_reduction.weighted_mean(absolute(derivative), counts, axis_name))
     down, across = terms
     return 0.5 * (down + across)
 

@@ -73,7 +73,7 @@ def luminance_l1_loss(
         that exist; it may be larger than the image.
       window: ``"box"`` or ``"gaussian"``.
       window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8.
-      penalty: rho. ``"l1"`` |x|, whose slope at 0 is +1 as everywhere in JAX; ``"l2"`` x^2 (no half);
+      penalty: rho. ``"l1"`` |x|, with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1); ``"l2"`` x^2 (no half);
         ``"charbonnier"`` sqrt(x^2 + eps^2), which is eps at equality; ``"huber"`` x^2 / 2 up to delta, then
         delta (|x| - delta / 2).
       charbonnier_epsilon: eps, above 0; may be traced. Used by that penalty only.

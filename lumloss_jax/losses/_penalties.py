@@ -21,12 +21,27 @@ def make_penalty(
     _reduction.check_option("penalty", name, PENALTIES)
     epsilon = _reduction.check_scalar("charbonnier_epsilon", charbonnier_epsilon, dtype, above=_SMALLEST_EPSILON)
     delta = _reduction.check_scalar("huber_delta", huber_delta, dtype, above=_SMALLEST_EPSILON)
-    penalties = {"l1": jnp.abs, "l2": jnp.square}
+    penalties: dict[str, Callable[[jax.Array], jax.Array]] = {"l1": absolute, "l2": jnp.square}
     if name == "charbonnier":
         return lambda difference: charbonnier(difference, epsilon)
     if name == "huber":
         return lambda difference: huber(difference, delta)
     return penalties[name]
+
+
+@jax.custom_jvp
+def absolute(difference: jax.Array) -> jax.Array:
+    """|x| with derivative sign(x), 0 at 0. jnp.abs has 1 there in jax 0.10: it would push what is right already.
+
+    A rule of its own, since x * sign(x) and max(x, -x) read and write half as much again.
+    """
+    return jnp.abs(difference)
+
+
+@absolute.defjvp
+def _absolute_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (difference,), (tangent,) = primals, tangents
+    return jnp.abs(difference), tangent * jnp.sign(difference)
 
 
 def charbonnier(difference: jax.Array, epsilon: jax.Array) -> jax.Array:
@@ -36,6 +51,6 @@ def charbonnier(difference: jax.Array, epsilon: jax.Array) -> jax.Array:
 
 def huber(difference: jax.Array, delta: jax.Array) -> jax.Array:
     """x^2 / 2 up to delta, then delta (|x| - delta / 2): optax's form."""
-    size = jnp.abs(difference)
+    size = absolute(difference)
     quadratic = jnp.minimum(size, delta)
     return 0.5 * quadratic * quadratic + delta * (size - quadratic)

@@ -51,7 +51,7 @@ def l1_loss(
       0.2000
     """
     difference, mask = _difference(predictions, targets, mask)
-    return _reduction.weighted_mean(jnp.abs(difference), mask, axis_name)
+    return _reduction.weighted_mean(_penalties.absolute(difference), mask, axis_name)
 
 
 def mse_loss(

@@ -21,7 +21,7 @@ PIXELS = 24 * 26
 
 
 def features(images):
-    return {"edges": images[..., 1:, :] - images[..., :-1, :], "squares": jnp.mean(images * images, axis=(-3, -2))}
+    return {"edges": images[..., 1:, :] - images[..., :-1, :], "squares": images * images}
 
 
 def composition(predictions, targets, **context):
@@ -114,7 +114,8 @@ def test_value_at_equality(name):
     _, targets = images()
     value, gradient = compiled(name)(targets, targets, None)
     np.testing.assert_allclose(value, TABLE[name].equal, rtol=1e-5, atol=2e-6)
-    assert np.isfinite(gradient).all()
+    # Nothing pushes what is right already; one pixel of plain L1 would be pushed by 1e-4.
+    np.testing.assert_allclose(gradient, jnp.zeros(SHAPE), atol=1e-7)
 
 
 @holding("symmetric")
