@@ -195,6 +195,17 @@ def test_half_precision_does_not_round_the_image(random_variables):
     np.testing.assert_array_equal(full, half)
 
 
+def test_one_export_serves_every_size(random_variables):
+    model = create_model("buifd", **TINY)
+    variables = random_variables(model)
+    shape = jax.export.symbolic_shape("b, h, w, 3")
+    exported = jax.export.export(jit(functools.partial(model.apply, variables)))(
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    for images in (IMAGES, IMAGES[:1, :5, :2]):
+        np.testing.assert_allclose(exported.call(images), model.apply(variables, images), atol=1e-5)
+
+
 def test_statistics_span_the_mapped_axis(random_variables):
     """Two shards under axis_name see each other's statistics, in both branches."""
     model = create_model("buifd", **TINY, axis_name="shards")

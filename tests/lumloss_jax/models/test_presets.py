@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from lumloss_jax.models import PRESETS, create_model, variable_shapes
 
@@ -86,7 +87,7 @@ def test_any_size_keeps_its_shape_also_symbolically(small):
     variables = variable_shapes(model)
     sizes = [(1, 1, 1, 3), (2, 5, 16, 3), (9, 7, 3)]
     if getattr(model, "padding", "zeros") == "zeros":  # jnp.pad(mode="wrap") asks for known sizes
-        sizes.append(jax.export.symbolic_shape("b, h, w, 3"))
+        sizes.append(export.symbolic_shape("b, h, w, 3"))
     for size in sizes:
         images = jax.ShapeDtypeStruct(size, jnp.float32)
         assert jax.eval_shape(apply, variables, images).shape == size

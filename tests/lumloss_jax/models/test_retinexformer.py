@@ -130,6 +130,19 @@ def test_odd_sizes_are_those_of_the_reflected_image():
     np.testing.assert_allclose(restore(one)[0], restore(jnp.tile(one, (1, 4, 4, 1)))[0][:, :1, :1], atol=1e-6)
 
 
+def test_one_export_serves_every_size():
+    """Symbolic sizes take the same padding, at each remainder and where reflecting once does not do."""
+    model = create_model("retinexformer", **TINY)
+    variables = initialise(model)
+    shape = jax.export.symbolic_shape("b, h, w, 3")
+    exported = jax.export.export(jit(functools.partial(model.apply, variables)))(
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    for height, width in ((8, 5), (7, 2), (6, 12)):
+        images = IMAGES[:, :height, :width]
+        np.testing.assert_allclose(exported.call(images), model.apply(variables, images), atol=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e-12, 1.0])
 def test_gradients_are_finite_on_black_and_white(value):
     model = create_model("retinexformer", **TINY)
