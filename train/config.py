@@ -60,7 +60,7 @@ class ModelConfig:
 class OptimizerConfig:
     """Adam and its learning rate."""
 
-    steps: int = 2000
+    steps: int = 1500
     """Updates to make."""
     learning_rate: float = 2e-3
     """Highest learning rate."""
