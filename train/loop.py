@@ -69,7 +69,8 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
     console.print(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; sigma {config.data.sigma:g}; "
-        f"{len(train_source.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
+        f"{len(train_source.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}",
+        soft_wrap=True,
     )
     step = sharding.compile_step(
         make_step(model, optimizer, objective, sigma=config.data.sigma / 255, seed=config.seed), mesh

@@ -50,7 +50,8 @@ class MetricWriter:
         if not self._console.is_terminal and (now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps):
             self._last_line = now
             left = (self._steps - step) / rate
-            self._console.print(f"step {step}/{self._steps}  {rate:.1f} steps/s  {left:.0f} s left  {terms}")
+            line = f"step {step}/{self._steps}  {rate:.1f} steps/s  {left:.0f} s left  {terms}"
+            self._console.print(line, soft_wrap=True)
 
     def started(self) -> None:
         """Starts the clock: compilation is over."""
