@@ -25,10 +25,10 @@ from lumloss_jax.models._unet_scico import ScicoUNet
 
 __all__ = [
     "BUIFD",
-    "PRESETS",
     "DPIRUNet",
     "DRUNet",
     "DnCNN",
+    "PRESETS",
     "Preset",
     "Retinexformer",
     "ScicoUNet",

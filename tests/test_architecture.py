@@ -1,0 +1,153 @@
+"""Who may import whom, and how files are cut: the plan of the house, read off the source."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("lumloss_jax", "train")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LONGEST = 300
+
+# What the light half may import beside the standard library: numpy comes with jax.
+LIGHT = ("lumloss_jax", "jax", "chex", "numpy")
+
+
+def name_of(path: Path) -> str:
+    """lumloss_jax/losses/__init__.py -> lumloss_jax.losses."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere in it; of ``from a import b``, a.b where that is a module here."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: imports are absolute"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
+            found |= inside or {node.module}
+    return found
+
+
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
+
+
+def below(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def forbidden() -> Iterator[tuple[str, str, str]]:
+    """Every import against the plan, with its reason."""
+    for name, imported in IMPORTS.items():
+        for other in sorted(imported):
+            arrow = (name, other)
+            if below(name, "lumloss_jax") and below(other, "train"):
+                yield *arrow, "the library stands without the application"
+            if below(name, "lumloss_jax") and not below(name, "lumloss_jax.models"):
+                if below(other, "lumloss_jax.models"):
+                    yield *arrow, "the light half knows no networks"
+                if other.split(".")[0] not in (*LIGHT, *sys.stdlib_module_names):
+                    yield *arrow, "the light half imports jax, chex and numpy only"
+            if below(name, "lumloss_jax.metrics") and below(other, "lumloss_jax.losses"):
+                yield *arrow, "metrics do not depend on losses"
+            if below(name, "lumloss_jax.models") and below(other, "lumloss_jax.losses", "lumloss_jax.metrics"):
+                yield *arrow, "networks do not depend on what they are trained with"
+            if name.startswith("lumloss_jax.losses._") and not below(other, "lumloss_jax.losses._penalties"):
+                may = name.split(".")[-1].startswith(("_composition", "_spec"))
+                if below(other, "lumloss_jax.losses") and not may:
+                    yield *arrow, "a loss imports no sibling but _penalties"
+            if name == "train.step" and below(other, "train.sharding"):
+                yield *arrow, "the step knows no device"
+            if name == "train.objective" and below(other, "lumloss_jax.models", "train.network"):
+                yield *arrow, "the objective knows no network"
+            if below(name, "train.data") and below(other, "jax"):
+                yield *arrow, "data are NumPy's until they are put on devices"
+            if below(other, "train.presets") and name != "train.__main__":
+                yield *arrow, "presets are for the command line"
+
+
+def test_no_import_against_the_plan():
+    assert list(forbidden()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "reason"),
+    [
+        ("lumloss_jax.losses._luminance", "optax", "jax, chex and numpy"),
+        ("lumloss_jax.losses._luminance", "lumloss_jax.losses._regression", "sibling"),
+        ("lumloss_jax.metrics._distortion", "lumloss_jax.losses", "metrics"),
+        ("lumloss_jax.models._dncnn", "lumloss_jax.metrics", "trained with"),
+        ("lumloss_jax.models._dncnn", "train.step", "application"),
+        ("lumloss_jax.color._luma", "lumloss_jax.models", "no networks"),
+        ("train.step", "train.sharding", "no device"),
+        ("train.objective", "lumloss_jax.models", "no network"),
+        ("train.data.pipeline", "jax.numpy", "NumPy"),
+        ("train.loop", "train.presets", "command line"),
+    ],
+)
+def test_each_rule_would_be_noticed(name, other, reason, monkeypatch):
+    assert name in IMPORTS
+    monkeypatch.setitem(IMPORTS, name, {other})
+    assert any(arrow[:2] == (name, other) and reason in arrow[2] for arrow in forbidden())
+
+
+def test_imports_run_in_no_circle():
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name in done:
+            return
+        for other in IMPORTS[name] & set(MODULES):
+            # A package's door imports its rooms; a room that imports a sibling by the package's name passes the door.
+            if not below(name, other):
+                visit(other, (*path, name))
+        done.add(name)
+
+    done: set[str] = set()
+    for name in MODULES:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_no_room_for_odds_and_ends():
+    names = [part for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts]
+    assert not {"utils", "_utils", "helpers", "_helpers", "misc", "_misc", "common", "_common"} & set(names)
+
+
+def test_the_librarys_files_stand_behind_their_packages():
+    """The public path is the package: every file of the library but a door begins with an underscore."""
+    library = [path for path in FILES if path.is_relative_to(ROOT / "lumloss_jax")]
+    assert [path for path in library if not path.name.startswith("_")] == []
+
+
+def test_doors_list_what_they_open_in_order():
+    for path in FILES:
+        listed = [
+            ast.literal_eval(node.value)
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ]
+        for names in listed:
+            assert list(names) == sorted(names), path
+        assert listed or path.name != "__init__.py" or path.parent.parts[-2] != "lumloss_jax", path
+
+
+def test_tests_mirror_the_packages_and_are_no_package():
+    folders = {path.parent for path in TESTS} - {ROOT / "tests"}
+    for folder in folders:
+        assert (ROOT / folder.relative_to(ROOT / "tests")).is_dir(), f"{folder}: mirrors no folder"
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+    assert all(path.name == "conftest.py" or "def test_" in path.read_text() for path in TESTS), "a file without a test"
