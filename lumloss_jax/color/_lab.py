@@ -58,9 +58,11 @@ def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709")
 
 
 def rgb_to_xyz(image: ArrayLike) -> jax.Array:
-    """CIE XYZ of a gamma-encoded sRGB image.
+    r"""CIE XYZ of a gamma-encoded sRGB image.
 
-    The channels are linearised (:func:`srgb_to_linear`) and multiplied by the matrix of sRGB's primaries under D65.
+    .. math:: (X, Y, Z)^T = M \, (\mathrm{lin}(R'), \mathrm{lin}(G'), \mathrm{lin}(B'))^T
+
+    with lin the sRGB curve (:func:`srgb_to_linear`) and M the matrix of sRGB's primaries under D65.
 
     Args:
       image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped.
@@ -121,7 +123,11 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
 
 
 def xyz_to_rgb(image: ArrayLike) -> jax.Array:
-    """Gamma-encoded sRGB of CIE XYZ: the inverse of :func:`rgb_to_xyz`.
+    r"""Gamma-encoded sRGB of CIE XYZ: the inverse of :func:`rgb_to_xyz`.
+
+    .. math:: (R', G', B')^T = \mathrm{enc}\big(M^{-1} (X, Y, Z)^T\big)
+
+    with enc the sRGB curve, :func:`linear_to_srgb`.
 
     Args:
       image: float array ``[..., H, W, 3]`` of X, Y, Z, where Y is 1 for white.

@@ -66,7 +66,13 @@ def rgb_to_ycbcr(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
 
 
 def ycbcr_to_rgb(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
-    """Gamma-encoded RGB of Rec. 601 Y'CbCr: the inverse of :func:`rgb_to_ycbcr`.
+    r"""Gamma-encoded RGB of Rec. 601 Y'CbCr: the inverse of :func:`rgb_to_ycbcr`.
+
+    .. math::
+        Y' = \frac{255 \, Y - 16}{219}, \quad B' = Y' + 1.772 \, \frac{255 \, C_b - 128}{224}, \quad
+        R' = Y' + 1.402 \, \frac{255 \, C_r - 128}{224}, \quad G' = \frac{Y' - 0.299 R' - 0.114 B'}{0.587}
+
+    in full range with 0, 255, 255 in place of 16, 219, 224.
 
     Args:
       image: float array ``[..., H, W, 3]`` of Y, Cb, Cr over 255; nothing is clipped.

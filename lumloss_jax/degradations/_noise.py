@@ -55,7 +55,9 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
 
 
 def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, maximum: ArrayLike) -> jax.Array:
-    """Draws noise levels uniformly from [minimum, maximum): one per image for blind training.
+    r"""Draws noise levels uniformly from [minimum, maximum): one per image for blind training.
+
+    .. math:: \sigma \sim \mathcal{U}[\text{minimum}, \text{maximum})
 
     Blind denoisers see another level in every image. The levels are drawn apart from the noise so that they are there
     for whoever needs them: a network that takes or predicts them, a log. Use two keys, one for the levels and one for

@@ -25,7 +25,12 @@ _READ_SLOPE, _READ_INTERCEPT, _READ_SPREAD = 2.18, 1.20, 0.26
 
 
 class SensorVariances(NamedTuple):
-    """Shot and read variance, the two parameters of :func:`poisson_gaussian_noise`."""
+    """The two parameters of :func:`poisson_gaussian_noise`.
+
+    Attributes:
+      shot_variance: variance for each unit of signal, the a of a x + b.
+      read_variance: variance in the dark, the b of a x + b.
+    """
 
     shot_variance: jax.Array
     read_variance: jax.Array

@@ -19,7 +19,13 @@ _SMALLEST_LOSS = 1e-12
 
 
 class DwaState(NamedTuple):
-    """Losses of the last epoch and of the one before it, and how many epochs were seen: a pytree of scalars."""
+    """What dynamic weight averaging remembers: a pytree of scalars.
+
+    Attributes:
+      last: losses of the last epoch.
+      before_last: losses of the epoch before it.
+      epochs: how many epochs were seen.
+    """
 
     last: Tree
     before_last: Tree

@@ -22,7 +22,12 @@ _SMALLEST_WEIGHT = 1e-3
 
 
 class GradNormState(NamedTuple):
-    """Weights that sum to the number of losses, and the losses that training began with: pytrees of scalars."""
+    """What GradNorm remembers: pytrees of scalars.
+
+    Attributes:
+      weights: one for each loss, which sum to the number of losses.
+      initial_losses: the losses that training began with.
+    """
 
     weights: Tree
     initial_losses: Tree

@@ -23,7 +23,12 @@ WINDOWS = ("box", "gaussian")
 
 
 class LuminanceL1Terms(NamedTuple):
-    """The two terms of the luminance L1 loss before weighting, each a scalar."""
+    """The two terms of the luminance L1 loss before weighting, each a scalar.
+
+    Attributes:
+      luminance: B, the error of brightness.
+      color: K, the error of the channels.
+    """
 
     luminance: jax.Array
     color: jax.Array

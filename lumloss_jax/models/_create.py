@@ -58,7 +58,22 @@ def field_names(network: type[nn.Module]) -> set[str]:
 
 
 def variable_shapes(model: nn.Module) -> Any:
-    """The tree of a model's variables as shapes and dtypes; nothing is computed or stored."""
+    """The tree of a model's variables as shapes and dtypes; nothing is computed or stored.
+
+    Args:
+      model: a network of this package.
+
+    Returns:
+      What ``model.init`` would give, a ``jax.ShapeDtypeStruct`` for each array; it does not depend on the images' size.
+
+    Raises:
+      ValueError: for fields that make no network, as ``model.init`` would.
+
+    Example:
+      >>> shapes = variable_shapes(create_model("drunet"))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+      32640960
+    """
     images = jax.ShapeDtypeStruct((1, 16, 16, model.channels), jnp.float32)
     sigma = 0.1 if model.takes_sigma else None
     return jax.eval_shape(lambda key, images: model.init(key, images, sigma=sigma), jax.random.key(0), images)
