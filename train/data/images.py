@@ -1,5 +1,10 @@
-"""Photographs in files, to arrays and back, through libvips, which keeps all 16 bits."""
+"""Photographs in files, to arrays and back, through libvips, which keeps all 16 bits.
 
+What is taken: PNG, JPEG, TIFF, BMP and WebP; 8 or 16 bits; grey, colour or palette. What each becomes is said at
+:func:`decode_image`; all else is an :class:`InputError` that names the file. Nothing is cut, scaled or guessed.
+"""
+
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -13,24 +18,47 @@ from train.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
+# A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150 megapixels.
+MAX_MEGAPIXELS = 200
+
+_LOADERS = ("png", "jpeg", "tiff", "webp")
+_BITS = {"uchar": "8", "ushort": "16"}
+
 
 def read_image(path: Path) -> np.ndarray:
+    """The photograph in a file, as :func:`decode_image` gives it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    return decode_image(content, str(path))
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
     """A photograph as RGB, upright: ``[H, W, 3]``, uint8, or uint16 where the file holds 16 bits.
 
-    Grey is repeated over the three channels; alpha is dropped, the colour under it is taken as stored.
+    Grey is repeated over the three channels; a palette is looked up; alpha is dropped, and the colour under it is taken
+    as stored; a colour profile is not applied. Refused: CMYK, floating-point or 32-bit pixels, several pages, more than
+    ``MAX_MEGAPIXELS``.
+
+    Args:
+      content: the file's bytes.
+      name: what errors call it.
     """
-    if path.suffix.lower() == ".bmp":
-        return _read_bmp(path)
+    if not content:
+        raise InputError(f"{name} is empty.")
+    if content[:2] == b"BM":
+        return _decode_bmp(content, name)
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error").autorot()
+        image = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on="error")
+        _check(image, name)
+        image = image.autorot()
         if image.hasalpha():
             image = image[: image.bands - 1]
-        if image.interpretation == "cmyk":
-            raise InputError(f"{path} is in CMYK, which has no one meaning as RGB: convert it with its colour profile.")
-        wide = image.format == "ushort"
-        return np.asarray(image.colourspace("rgb16" if wide else "srgb").cast("ushort" if wide else "uchar").numpy())
-    except pyvips.Error as error:
-        raise InputError(f"{path} cannot be read as a photograph: {_last_line(error)}.") from None
+        deep = image.format == "ushort"
+        return np.asarray(image.colourspace("rgb16" if deep else "srgb").cast("ushort" if deep else "uchar").numpy())
+    except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
+        raise InputError(f"{name} cannot be read as a photograph: {_last_line(error)}.") from None
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -61,14 +89,47 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise
 
 
-def _read_bmp(path: Path) -> np.ndarray:
+def _check(image: Any, name: str) -> None:
+    """Refuses by the header, before any pixel is decoded."""
+    loader = image.get("vips-loader")
+    if not loader.startswith(_LOADERS):
+        raise InputError(f"{name} is no PNG, JPEG, TIFF, BMP or WebP: it is read by {loader}.")
+    _check_size(image.width, image.height, name)
+    if image.get_n_pages() > 1:
+        raise InputError(f"{name} holds {image.get_n_pages()} pages: keep one photograph in a file.")
+    if image.interpretation == "cmyk":
+        raise InputError(f"{name} is in CMYK, which has no one meaning as RGB: convert it with its colour profile.")
+    bands = image.bands - image.hasalpha()
+    if image.format not in _BITS or bands not in (1, 3) or image.interpretation in ("lab", "labs", "multiband"):
+        raise InputError(
+            f"{name} holds {bands} {image.interpretation} channels of {image.format} pixels: "
+            "convert it to grey or RGB of 8 or 16 bits."
+        )
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_MEGAPIXELS * 1_000_000:
+        raise InputError(
+            f"{name} has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels; "
+            f"{MAX_MEGAPIXELS} are the most: cut it up, or leave it out."
+        )
+
+
+def _decode_bmp(content: bytes, name: str) -> np.ndarray:
     """Through Pillow, since libvips as packaged reads no BMP; the format has 8 bits at most, which Pillow keeps."""
+    # Size in pixels, from the header: 16-bit fields in OS/2's first version, 32-bit ones ever since.
+    width = 2 if content[14:18] == b"\x0c\0\0\0" else 4
+    sides = (content[18 : 18 + width], content[18 + width : 18 + 2 * width])
+    _check_size(*(abs(int.from_bytes(side, "little", signed=width == 4)) for side in sides), name)
     try:
-        with PIL.Image.open(path, formats=("BMP",)) as image:
+        with PIL.Image.open(io.BytesIO(content), formats=("BMP",)) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a photograph: {_last_line(error)}.") from None
+    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise InputError(f"{name} cannot be read as a photograph: {_last_line(error)}.") from None
+    except Exception as error:  # a broken header makes Pillow raise whatever its arithmetic meets
+        raise InputError(f"{name} cannot be read as a photograph: {type(error).__name__} in its header.") from None
 
 
 def _last_line(error: Exception) -> str:
-    return [line.strip() for line in str(error).splitlines() if line.strip()][-1].rstrip(".")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__

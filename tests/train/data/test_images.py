@@ -7,6 +7,7 @@ import pytest
 import pyvips
 from PIL import Image
 
+from train.data import images
 from train.data.images import read_image, to_float, to_uint8, write_image
 from train.errors import InputError
 
@@ -69,13 +70,76 @@ def test_a_photograph_is_turned_upright(pixels: np.ndarray, tmp_path: Path) -> N
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
 
 
-def test_cmyk_is_refused_by_name(pixels: np.ndarray, tmp_path: Path) -> None:
-    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "print.tif")
-    with pytest.raises(InputError, match=r"print\.tif is in CMYK"):
-        read_image(tmp_path / "print.tif")
+def test_a_palette_is_looked_up(pixels: np.ndarray, tmp_path: Path) -> None:
+    few = Image.fromarray(pixels).quantize(8)
+    for suffix in (".png", ".bmp", ".tif"):
+        few.save(tmp_path / f"palette{suffix}")
+        np.testing.assert_array_equal(read_image(tmp_path / f"palette{suffix}"), np.asarray(few.convert("RGB")))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n"])
+def test_lossless_webp_and_one_pixel_come_back_as_written(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "photo.webp", lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.webp"), pixels)
+    Image.fromarray(pixels[:1, :1]).save(tmp_path / "one.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "one.png"), pixels[:1, :1])
+
+
+def test_the_ending_does_not_decide_what_a_file_is(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", format="BMP")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.jpg"), pixels)
+
+
+def test_a_file_that_changed_on_disk_is_read_anew(pixels: np.ndarray, tmp_path: Path) -> None:
+    for version in (pixels, pixels[::-1]):  # libvips keeps files that it has read
+        write_image(tmp_path / "photo.png", version)
+        np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), version)
+
+
+def test_a_name_may_be_any_that_the_disk_takes(pixels: np.ndarray, tmp_path: Path) -> None:
+    for name in ("photo \u00fc \u5199\u771f.png", "latin1-\udcfc.png"):
+        path = tmp_path / name
+        write_image(tmp_path / "photo.png", pixels)
+        (tmp_path / "photo.png").rename(path)
+        np.testing.assert_array_equal(read_image(path), pixels)
+
+
+def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(pixels: np.ndarray, tmp_path: Path) -> None:
+    image = Image.fromarray(pixels)
+    image.convert("CMYK").save(tmp_path / "print.tif")
+    Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(pixels[..., 0].astype(np.int32)).save(tmp_path / "long.tif")
+    image.save(tmp_path / "pages.tif", save_all=True, append_images=[image])
+    image.quantize(4).save(tmp_path / "cartoon.png", format="GIF")
+    for name, reason in {
+        "print.tif": "is in CMYK",
+        "float.tif": "1 b-w channels of float pixels: convert it",
+        "long.tif": "of int pixels",
+        "pages.tif": "holds 2 pages",
+        "cartoon.png": "is no PNG, JPEG, TIFF, BMP or WebP",
+    }.items():
+        with pytest.raises(InputError, match=f"{name} .*{reason}"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_a_gigantic_photograph_is_refused_before_it_is_decoded(suffix: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(images, "MAX_MEGAPIXELS", 0.0001)
+    Image.new("RGB", (11, 10)).save(tmp_path / f"large{suffix}")
+    with pytest.raises(InputError, match=rf"large\{suffix} has 11x10 pixels, .* are the most"):
+        read_image(tmp_path / f"large{suffix}")
+    Image.new("RGB", (10, 10)).save(tmp_path / f"just{suffix}")
+    assert read_image(tmp_path / f"just{suffix}").shape == (10, 10, 3)
+
+
+def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(InputError, match=r"empty\.jpg is empty"):
+        read_image(tmp_path / "empty.jpg")
+    with pytest.raises(InputError, match=r"gone\.jpg cannot be read: No such file"):
+        read_image(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("content", [b"BM", b"not a picture", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_photograph_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.png cannot be read as a photograph"):
