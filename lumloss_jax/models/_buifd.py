@@ -40,7 +40,11 @@ from lumloss_jax.models._layers import Settings
 
 
 class BUIFD(nn.Module):
-    """BUIFD; see the module's text for the figure.
+    """A DnCNN's prior and the noisy image, fused by the noise level that a second branch sees: BUIFD.
+
+    A linear fusion reads image y, prior p, level l, y (1 - l) and p l. The module's text has the figure. Images
+    ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones of that shape, not clipped; the
+    level, of that shape too and in (0, 1), is sown as ``noise_level``.
 
     Attributes:
       depth: number of convolutions of the prior, at least 2.
@@ -56,6 +60,26 @@ class BUIFD(nn.Module):
         image passes through the fusion, and is not rounded to eight bits there.
       remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+
+    Raises:
+      ValueError: when called, for a ``depth`` or ``level_depth`` below 2, for images that are not float
+        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+
+    References:
+      El Helou and Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level learning", IEEE TIP
+      29, 2020, arXiv:1907.03029.
+
+    Example:
+      Shapes alone: the restored images and what was sown.
+
+      >>> import functools, jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = BUIFD(depth=4, features=8)
+      >>> apply = functools.partial(model.apply, mutable=["intermediates"])
+      >>> images = jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)
+      >>> restored, seen = jax.eval_shape(apply, variable_shapes(model), images)
+      >>> restored.shape, seen["intermediates"]["noise_level"][0].shape
+      ((1, 37, 53, 3), (1, 37, 53, 3))
     """
 
     depth: int = 20

@@ -38,8 +38,8 @@ def create_model(name: str, **config: Any) -> nn.Module:
 
       >>> model = create_model("dncnn", depth=3, features=4)
       >>> images = jnp.full((1, 8, 8, 3), 0.5)
-      >>> variables = model.init(jax.random.key(0), images)
-      >>> restored = model.apply(variables, images)  # starts as the identity
+      >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+      >>> restored = jax.jit(model.apply)(variables, images)  # starts as the identity
       >>> print(restored.shape, f"{restored.mean():.4f}")
       (1, 8, 8, 3) 0.5000
     """

@@ -44,7 +44,11 @@ BIASES = ("none", "first", "all")
 
 
 class DnCNN(nn.Module):
-    """DnCNN; see the module's text for the figure and the published forms.
+    """Stacked 3x3 convolutions that predict the noise, which is taken off: DnCNN.
+
+    Convolution and ReLU; ``depth`` - 2 times convolution, batch norm, ReLU; a last convolution gives the noise, and the
+    output is the input less the noise. The module's text has the figure and the published forms. Images
+    ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones of that shape, not clipped.
 
     Attributes:
       depth: number of convolutions, at least 2.
@@ -60,6 +64,26 @@ class DnCNN(nn.Module):
       dtype: of the computation; ``jnp.bfloat16`` halves its memory. Parameters stay float32, and so does the output.
       remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+
+    Raises:
+      ValueError: when called, for fields that build no network (``depth`` below 2, an unknown option), for images that
+        are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+
+    References:
+      Zhang et al., "Beyond a Gaussian denoiser: residual learning of deep CNN for image denoising", IEEE TIP 26(7),
+      2017, arXiv:1608.03981.
+
+    Example:
+      Shapes alone; :func:`create_model` has one that computes.
+
+      >>> import jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = DnCNN(depth=20)
+      >>> variables = variable_shapes(model)
+      >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+      669312
+      >>> jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      (1, 37, 53, 3)
     """
 
     depth: int = 17

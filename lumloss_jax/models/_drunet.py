@@ -72,7 +72,12 @@ class ResidualStage(nn.Module):
 
 
 class DRUNet(nn.Module):
-    """DRUNet; see the module's text for the figure.
+    """A UNet of residual blocks and additive skips that is told the noise level: DRUNet.
+
+    The noise level becomes a channel behind the colours; stages halve the size with strided convolutions, double it
+    with transposed ones, and each skip is added before a stage that doubles. The module's text has the figure. Images
+    ``[..., H, W, channels]``, nominal range [0, 1], become restored ones of that shape, not clipped. Height and width
+    that are no multiples of 2^(levels - 1), 8 by default, are padded inside by the last row and column, and cropped.
 
     Attributes:
       features: width of each level, from the full resolution down; its length is the number of levels.
@@ -82,6 +87,25 @@ class DRUNet(nn.Module):
       initializer: ``"kair"``, orthogonal with gain 0.2 as published; ``"torch"``, PyTorch's defaults; or as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.
       remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.
+
+    Raises:
+      ValueError: when called, for ``features`` that hold no levels, for images that are not float
+        ``[..., H, W, channels]``, and without a ``sigma`` or with one that is negative, not finite, above 1 or of a
+        shape that does not fit.
+
+    References:
+      Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10), 2021,
+      arXiv:2008.13751.
+
+    Example:
+      Shapes alone: a noise level for each of two images.
+
+      >>> import jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = DRUNet(features=(8, 16), blocks=1)
+      >>> images, sigma = jax.ShapeDtypeStruct((2, 37, 53, 3), jnp.float32), jnp.array([15, 25]) / 255
+      >>> jax.eval_shape(lambda *args: model.apply(*args, sigma=sigma), variable_shapes(model), images).shape
+      (2, 37, 53, 3)
     """
 
     features: tuple[int, ...] = (64, 128, 256, 512)

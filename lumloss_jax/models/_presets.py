@@ -23,6 +23,11 @@ class Preset(NamedTuple):
       parameters: how many trained numbers it has (batch norm's running values not counted).
       macs_per_pixel: multiplications with addition for each pixel, over convolutions and matrix products.
       reference: where the form comes from.
+
+    Example:
+      >>> preset = PRESETS["drunet"]
+      >>> f"{preset.network.__name__}: {preset.parameters:,} parameters, {preset.macs_per_pixel:,} MACs per pixel"
+      'DRUNet: 32,640,960 parameters, 2,117,568 MACs per pixel'
     """
 
     network: type[nn.Module]

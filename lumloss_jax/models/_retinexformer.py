@@ -48,7 +48,13 @@ _linear = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02)) 
 
 
 class Retinexformer(nn.Module):
-    """Retinexformer; see the module's text for the figure. What each stage lit is sown as ``lit_images``.
+    """Lights an image up, then mends what that laid bare, by attention guided by the light: Retinexformer.
+
+    An estimator gives a light map m and a guide; images * m + images goes through a UNet of guided attention blocks,
+    whose output is added to it. The module's text has the figure. Images ``[..., H, W, 3]``, red, green, blue, nominal
+    range [0, 1], become restored ones of that shape, not clipped; what each stage lit, of that shape too, is sown as
+    ``lit_images``. Height and width that are no multiples of 2^levels, 4 by default, are padded inside by reflection,
+    and cropped.
 
     Attributes:
       features: F, channels at full size; they double with each level. A multiple of 4 and of ``heads``.
@@ -58,6 +64,27 @@ class Retinexformer(nn.Module):
       heads: attention heads at full size; they double with each level, so a head has F / heads channels throughout.
       dtype: of the computation; parameters, attention maps and lit images stay float32, and so does the output.
       remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
+
+    Raises:
+      ValueError: when called, for fields that build no network (``features`` no multiple of 4 or of ``heads``, a
+        ``num_blocks`` that does not fit ``levels``), for images that are not float ``[..., H, W, 3]``, and for a
+        ``sigma``, which a blind network would ignore.
+
+    References:
+      Cai et al., "Retinexformer: one-stage Retinex-based Transformer for low-light image enhancement", ICCV 2023,
+      arXiv:2303.06705.
+
+    Example:
+      Shapes alone: the restored images and what was sown.
+
+      >>> import jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = Retinexformer(features=8, num_blocks=(1, 1, 1))
+      >>> apply = functools.partial(model.apply, mutable=["intermediates"])
+      >>> images = jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)
+      >>> restored, seen = jax.eval_shape(apply, variable_shapes(model), images)
+      >>> restored.shape, seen["intermediates"]["lit_images"][0].shape
+      ((1, 37, 53, 3), (1, 37, 53, 3))
     """
 
     features: int = 40

@@ -111,9 +111,9 @@ def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) 
       ValueError: where variables are missing, unknown or of another shape.
 
     Example:
-      >>> import jax, jax.numpy as jnp
       >>> fields = {"depth": 2, "features": 4, "channels": 1}
-      >>> variables = create_model("dncnn", **fields).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+      >>> shapes = variable_shapes(create_model("dncnn", **fields))
+      >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)  # or trained ones
       >>> {key: array.shape for key, array in to_torch_state_dict("dncnn", variables, **fields).items()}
       {'dncnn.dncnn.0.weight': (4, 1, 3, 3), 'dncnn.dncnn.2.weight': (1, 4, 3, 3)}
     """

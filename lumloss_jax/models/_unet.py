@@ -50,7 +50,12 @@ class ConvStage(nn.Module):
 
 
 class UNet(nn.Module):
-    """The concatenating UNet; see the module's text for the figure.
+    """The classical UNet: features kept on the way down are concatenated on the way up, and the input is added.
+
+    Each level is two convolutions with batch norm and ReLU; a maximum over 2x2 leads down, nearest-neighbour doubling
+    and a convolution lead up. The module's text has the figure. Images ``[..., H, W, channels]``, nominal range [0, 1],
+    become restored ones of that shape, not clipped. Height and width that are no multiples of 2^(levels - 1), 8 by
+    default, are padded inside by the last row and column, and cropped.
 
     Attributes:
       features: width of each level, from the full resolution down; its length is the number of levels.
@@ -65,6 +70,23 @@ class UNet(nn.Module):
       dtype: of the computation; parameters stay float32, and so does the output.
       remat: recompute each level in the backward pass instead of storing its inside: less memory, a third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+
+    Raises:
+      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that are not float
+        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+
+    References:
+      Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015,
+      arXiv:1505.04597.
+
+    Example:
+      Shapes alone; :func:`create_model` has one that computes.
+
+      >>> import jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = UNet(features=(8, 16, 32))
+      >>> jax.eval_shape(model.apply, variable_shapes(model), jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      (1, 37, 53, 3)
     """
 
     features: tuple[int, ...] = (64, 128, 256, 512)

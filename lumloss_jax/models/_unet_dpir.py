@@ -52,7 +52,12 @@ class ResizingStage(nn.Module):
 
 
 class DPIRUNet(nn.Module):
-    """DPIR's plain UNet; see the module's text.
+    """DPIR's plain UNet: additive skips as in DRUNet, no noise level, and the input is added.
+
+    Stages are convolution and ReLU, with batch norm where asked for, without residual sums inside; the module's text
+    says what else differs from DRUNet. Images ``[..., H, W, channels]``, nominal range [0, 1], become restored ones of
+    that shape, not clipped. Height and width that are no multiples of 2^(levels - 1), 8 by default, are padded inside
+    by the last row and column, and cropped.
 
     Attributes:
       features: width of each level, from the full resolution down; its length is the number of levels.
@@ -66,6 +71,23 @@ class DPIRUNet(nn.Module):
       dtype: of the computation; parameters stay float32, and so does the output.
       remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+
+    Raises:
+      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that are not float
+        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+
+    References:
+      Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10), 2021,
+      arXiv:2008.13751.
+
+    Example:
+      Shapes alone; :func:`create_model` has one that computes.
+
+      >>> import jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = DPIRUNet(features=(8, 16), blocks=1)
+      >>> jax.eval_shape(model.apply, variable_shapes(model), jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      (1, 37, 53, 3)
     """
 
     features: tuple[int, ...] = (64, 128, 256, 512)

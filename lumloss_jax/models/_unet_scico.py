@@ -32,7 +32,12 @@ from lumloss_jax.models._unet import ConvStage
 
 
 class ScicoUNet(nn.Module):
-    """SCICO's UNet; see the module's text for the figure.
+    """SCICO's UNet: circular padding, batch norm everywhere, no biases, and nothing is added to the output.
+
+    A unit is convolution, batch norm, ReLU; one widens before each pool, one narrows before each doubling, and kept
+    features are concatenated. The module's text has the figure. Images ``[..., H, W, channels]``, nominal range [0, 1],
+    become restored ones of that shape, not clipped. Height and width that are no multiples of 2^(depth - 1), 8 by
+    default, are padded inside by the last row and column, and cropped.
 
     Attributes:
       depth: number of levels.
@@ -46,6 +51,22 @@ class ScicoUNet(nn.Module):
       dtype: of the computation; parameters stay float32, and so does the output.
       remat: recompute each level in the backward pass instead of storing its inside: less memory, a third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
+
+    Raises:
+      ValueError: when called, for a ``depth`` or ``block_depth`` below 1, an unknown option, images that are not float
+        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+
+    References:
+      Balke et al., "Scientific computational imaging code (SCICO)", JOSS 7(78), 2022.
+
+    Example:
+      Shapes alone; :func:`create_model` has one that computes.
+
+      >>> import jax
+      >>> from lumloss_jax.models import variable_shapes
+      >>> model = ScicoUNet(depth=2, features=8)
+      >>> jax.eval_shape(model.apply, variable_shapes(model), jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      (1, 37, 53, 3)
     """
 
     depth: int = 4
