@@ -1,0 +1,145 @@
+"""What the luminance L1 loss costs beside plain L1: time here, bytes on a TPU, and its share of a training step.
+
+    python benchmarks/loss_speed.py            time of value and gradient on this machine, as ratios to L1
+    python benchmarks/loss_speed.py --step     time of DnCNN's training step under each loss, as ratios to L1
+    python benchmarks/loss_speed.py --tpu      bytes that the compiled value and gradient read and write on a TPU v5e
+
+Times are medians of rounds in which every variant runs once, in an order drawn anew, so that what else the machine does
+meets all alike. ``--tpu`` compiles ahead of time: no TPU is needed, libtpu is (pip install 'libtpu==0.0.42.*' beside
+jax 0.10.2).
+"""
+
+import functools
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from lumloss_jax import luminance_l1_loss
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def plain_l1(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """What the others are measured by: three operations, nothing checked."""
+    return jnp.mean(jnp.abs(predictions - targets))
+
+
+VARIANTS: dict[str, Loss] = {
+    "plain L1": plain_l1,
+    "luminance_l1": luminance_l1_loss,
+    "luminance_l1(penalty='charbonnier')": functools.partial(luminance_l1_loss, penalty="charbonnier"),
+    "luminance_l1(window_size=7)": functools.partial(luminance_l1_loss, window_size=7),
+    "luminance_l1(window_size=31)": functools.partial(luminance_l1_loss, window_size=31),
+    "luminance_l1(brightness='luminance')": functools.partial(luminance_l1_loss, brightness="luminance"),
+    "luminance_l1(brightness='lightness')": functools.partial(luminance_l1_loss, brightness="lightness"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    step: bool = False
+    """Time whole training steps instead of the losses alone."""
+    tpu: bool = False
+    """Count bytes on a TPU v5e instead of seconds here."""
+    shape: tuple[int, int, int, int] = (32, 256, 256, 3)
+    """Batch of images, [N, H, W, C]; with --step its N, and patches of 40 x 40."""
+    rounds: int = 21
+    """Rounds of timing, in each of which every variant runs once."""
+
+
+def rounds_of(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each variant, over rounds in random order; the first round warms up and is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    order = list(variants)
+    for turn in range(rounds + 1):
+        random.Random(turn).shuffle(order)
+        for name in order:
+            start = time.perf_counter()
+            jax.block_until_ready(variants[name]())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def losses_here(options: Options) -> None:
+    """Prints milliseconds and ratios of value and gradient."""
+    first, second = jax.random.split(jax.random.key(0))
+    images = [jax.random.uniform(key, options.shape) for key in (first, second)]
+    compiled = {name: jax.jit(jax.value_and_grad(loss)) for name, loss in VARIANTS.items()}
+    seconds = rounds_of({name: functools.partial(run, *images) for name, run in compiled.items()}, options.rounds)
+    report(seconds, f"value and gradient, {'x'.join(map(str, options.shape))}")
+
+
+def steps_here(options: Options) -> None:
+    """Prints milliseconds and ratios of a training step of the default network."""
+    import optax
+
+    from lumloss_jax.models import create_model
+    from train import sharding
+
+    model = create_model("dncnn", depth=8, features=32, batch_norm=False)
+    optimizer = optax.adam(1e-3)
+    clean = jax.random.uniform(jax.random.key(0), (options.shape[0], 40, 40, 3))
+    noisy = clean + 0.1 * jax.random.normal(jax.random.key(1), clean.shape)
+    variables = model.init(jax.random.key(2), noisy[:1])
+    state = optimizer.init(variables)
+
+    def step_of(loss: Loss) -> Callable[[], object]:
+        @functools.partial(jax.jit, compiler_options=sharding.compiler_options())
+        def step(variables, state):  # type: ignore[no-untyped-def]  # pytrees of Flax and optax
+            value, gradient = jax.value_and_grad(lambda v: loss(model.apply(v, noisy), clean))(variables)
+            updates, state = optimizer.update(gradient, state)
+            return optax.apply_updates(variables, updates), state, value
+
+        return functools.partial(step, variables, state)
+
+    seconds = rounds_of({name: step_of(loss) for name, loss in VARIANTS.items()}, options.rounds)
+    report(seconds, f"training step of DnCNN 8/32, {options.shape[0]} patches of 40x40")
+
+
+def bytes_on_tpu(options: Options) -> None:
+    """Prints bytes accessed by the program that XLA compiles for one v5e chip."""
+    from jax.experimental import topologies
+    from jax.sharding import SingleDeviceSharding
+
+    chip = topologies.get_topology_desc(platform="tpu", topology_name="v5e:1x1", chips_per_host_bounds=[1, 1, 1])
+    image = jax.ShapeDtypeStruct(options.shape, jnp.float32, sharding=SingleDeviceSharding(chip.devices[0]))
+    accessed = {}
+    for name, loss in VARIANTS.items():
+        cost = jax.jit(jax.value_and_grad(loss)).lower(image, image).compile().cost_analysis()
+        accessed[name] = cost["bytes accessed"]
+    print(f"bytes accessed on TPU v5e, value and gradient, {'x'.join(map(str, options.shape))}, jax {jax.__version__}")
+    for name, count in accessed.items():
+        print(f"{name:40} {count / 1e6:8.1f} MB  {count / accessed['plain L1']:5.2f} x")
+
+
+def report(seconds: dict[str, float], what: str) -> None:
+    """Prints a table of medians and ratios to plain L1."""
+    machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+    print(f"{what}; {jax.default_backend()}, {machine}, jax {jax.__version__}")
+    for name, median in seconds.items():
+        print(f"{name:40} {1e3 * median:8.2f} ms  {median / seconds['plain L1']:5.2f} x")
+
+
+def main(options: Options) -> None:
+    """Measures what is asked for."""
+    if options.tpu:
+        bytes_on_tpu(options)
+    elif options.step:
+        steps_here(options)
+    else:
+        losses_here(options)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
