@@ -31,10 +31,7 @@ def make_penalty(
 
 @jax.custom_jvp
 def absolute(difference: jax.Array) -> jax.Array:
-    """|x| with derivative sign(x), 0 at 0. jnp.abs has 1 there in jax 0.10: it would push what is right already.
-
-    A rule of its own, since x * sign(x) and max(x, -x) read and write half as much again.
-    """
+    """|x| with derivative sign(x), 0 at 0. jnp.abs has 1 there in jax 0.10: it would push what is right already."""
     return jnp.abs(difference)
 
 
