@@ -74,7 +74,7 @@ class _Parser:
         try:
             return ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            start = min(max((error.offset or 1) - 1, 0), len(self.text))
+            start = error.offset - 1 if error.offset else len(self.text)  # 0 or None: the text ends too early
             reason = f"cannot read this: {error.msg}."
         except (RecursionError, MemoryError, ValueError):
             start, reason = 0, "cannot read this: too deeply nested, or not text."
