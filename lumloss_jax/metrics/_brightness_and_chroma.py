@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from lumloss_jax import _reduction
 from lumloss_jax.color._lab import lab_lightness, rgb_to_lab
 from lumloss_jax.metrics._ciede2000 import chroma
-from lumloss_jax.metrics._protocol import prepare
+from lumloss_jax.metrics._protocol import prepare, zero_where_equal
 
 
 def brightness_error(
@@ -55,7 +55,7 @@ def brightness_error(
     """
     pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
     difference = lab_lightness(pair.predictions) - lab_lightness(pair.targets)
-    return _reduction.image_mean(jnp.abs(difference), pair.mask)
+    return _reduction.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
 
 
 def chroma_error(
@@ -112,7 +112,7 @@ def chroma_error(
         channels=(3,),
     )
     difference = _chroma(pair.predictions) - _chroma(pair.targets)
-    return _reduction.image_mean(jnp.abs(difference), pair.mask)
+    return _reduction.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
 
 
 def _chroma(image: jax.Array) -> jax.Array:

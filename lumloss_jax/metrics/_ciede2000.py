@@ -74,6 +74,7 @@ def _seventh_power_share(c: jax.Array) -> jax.Array:
 
 def _hue(a: jax.Array, b: jax.Array) -> jax.Array:
     """Angle from 0 to 2 pi; 0, with slope 0, for a grey."""
-    grey = (a == 0) & (b == 0)
-    angle = jnp.arctan2(b, jnp.where(grey, jnp.ones_like(a), a))
+    # By the square that the slope is divided by: it underflows at 1e-20, before a and b do.
+    grey = a * a + b * b == 0
+    angle = jnp.arctan2(jnp.where(grey, jnp.zeros_like(b), b), jnp.where(grey, jnp.ones_like(a), a))
     return jnp.where(angle < 0, angle + 2 * math.pi, angle)

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from lumloss_jax import _reduction
 from lumloss_jax.color._lab import rgb_to_lab
 from lumloss_jax.metrics._ciede2000 import ciede2000_of_lab, euclidean
-from lumloss_jax.metrics._protocol import prepare
+from lumloss_jax.metrics._protocol import prepare, zero_where_equal
 
 
 def cie76(
@@ -61,8 +61,8 @@ def cie76(
         gt_mean=gt_mean,
         channels=(3,),
     )
-    difference = rgb_to_lab(pair.predictions) - rgb_to_lab(pair.targets)
-    return _reduction.image_mean(euclidean(difference), pair.mask)
+    difference = euclidean(rgb_to_lab(pair.predictions) - rgb_to_lab(pair.targets))
+    return _reduction.image_mean(zero_where_equal(difference, pair), pair.mask)
 
 
 def ciede2000(
@@ -122,4 +122,4 @@ def ciede2000(
         channels=(3,),
     )
     difference = ciede2000_of_lab(rgb_to_lab(pair.predictions), rgb_to_lab(pair.targets))
-    return _reduction.image_mean(difference, pair.mask)
+    return _reduction.image_mean(zero_where_equal(difference, pair), pair.mask)

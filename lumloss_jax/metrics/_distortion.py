@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _reduction
 from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
-from lumloss_jax.metrics._protocol import prepare
+from lumloss_jax.metrics._protocol import difference, prepare
 
 _LUMA_SHARES = {"studio": 219 / 255, "full": 1.0}
 
@@ -53,7 +53,7 @@ def mae(
       ['0.2000', '0.2000']
     """
     pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
-    return _reduction.image_mean(jnp.abs(pair.predictions - pair.targets), pair.mask)
+    return _reduction.image_mean(jnp.abs(difference(pair)), pair.mask)
 
 
 def mse(
@@ -97,7 +97,7 @@ def mse(
       0.0100
     """
     pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
-    return _reduction.image_mean(jnp.square(pair.predictions - pair.targets), pair.mask)
+    return _reduction.image_mean(jnp.square(difference(pair)), pair.mask)
 
 
 def psnr(
@@ -156,7 +156,7 @@ def psnr(
     """
     pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
     floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
-    return decibels(_reduction.image_mean(jnp.square(pair.predictions - pair.targets), pair.mask), floor)
+    return decibels(_reduction.image_mean(jnp.square(difference(pair)), pair.mask), floor)
 
 
 def psnr_y(
@@ -221,8 +221,8 @@ def psnr_y(
         channels=(3,),
     )
     floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
-    difference = weighted_sum(pair.predictions - pair.targets, COEFFICIENTS["rec601"])  # luma commutes with it
-    return decibels(_reduction.image_mean(jnp.square(_LUMA_SHARES[luma_range] * difference), pair.mask), floor)
+    luma = weighted_sum(difference(pair), COEFFICIENTS["rec601"])  # of the difference: luma commutes with it
+    return decibels(_reduction.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor)
 
 
 def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:
