@@ -1,9 +1,14 @@
-"""The library's own tests run strictly: no implicit change of dtype, no implicit new axis."""
+"""What all of the library's tests share: strict promotion, and numbers that other libraries give."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+
+Pairs = dict[str, tuple[np.ndarray, np.ndarray, dict]]
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +24,36 @@ def float64() -> Iterator[None]:
     enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # before jax 0.8
     with enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def golden_pairs(golden: Path) -> Pairs:
+    """Name -> reference and test image, uint8 ``[H, W, C]``, and what other libraries give for them."""
+    return _read_pairs(golden / "metrics")
+
+
+@pytest.fixture(scope="session")
+def reference_pairs(shared: Path) -> Pairs:
+    """``golden_pairs`` and more, where ../shared is there."""
+    return _read_pairs(shared / "fixtures")
+
+
+@pytest.fixture(scope="session")
+def reference_batch(shared: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Predictions, targets ``[2, 168, 172, 3]``, and values and gradients that PyTorch gives for them in float64."""
+    with np.load(shared / "fixtures" / "metrics.npz") as arrays:
+        predictions, targets = (np.moveaxis(arrays[f"batch/{name}"], 1, -1) for name in "yx")
+    return predictions, targets, json.loads((shared / "fixtures" / "metrics.json").read_text())["batch"]["expected"]
+
+
+def _read_pairs(folder: Path) -> Pairs:
+    described = json.loads((folder / "metrics.json").read_text())["pairs"]
+    with np.load(folder / "metrics.npz") as arrays:
+        return {
+            name: (*(_with_channel(arrays[f"{name}/{side}"]) for side in "ab"), pair["expected"])
+            for name, pair in described.items()
+        }
+
+
+def _with_channel(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 3 else image[..., None]

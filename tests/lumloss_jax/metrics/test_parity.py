@@ -1,0 +1,182 @@
+"""Every number that other libraries give for the reference pairs, and those that are not ours, with the reason.
+
+The pairs of tests/golden are compared in float32, all of them, where ../shared is there, in float64.
+"""
+
+import functools
+import math
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from lumloss_jax import color, metrics
+
+# The fixture's key -> the same number from ours, and by how much the library's own arithmetic misses it.
+OURS = {
+    "l1": (lambda s: s["mae"], 0),
+    "mse": (lambda s: s["mse"], 0),
+    "rmse": (lambda s: np.sqrt(s["mse"]), 0),
+    "psnr_skimage_uint8": (lambda s: s["psnr"], 0),
+    "psnr_skimage_float": (lambda s: s["psnr"], 0),
+    "psnr_torchmetrics": (lambda s: s["psnr"], 2e-5),  # logarithms in float32
+    "psnr_piq": (lambda s: -10 * np.log10(s["mse"] + 1e-8), 0),
+    "psnr_loss_eps1e-8": (lambda s: 10 * np.log10(s["mse"] + 1e-8), 0),
+    "luma601_l1": (lambda s: s["luma601"]["mae"], 0),
+    "luma601_psnr": (lambda s: s["psnr_y_full"], 0),
+    "luma709_l1": (lambda s: s["luma709"]["mae"], 0),
+    "luma709_psnr": (lambda s: s["luma709"]["psnr"], 0),
+    "luma_studio601_l1": (lambda s: s["studio601"]["mae"], 0),
+    "luma_studio601_psnr": (lambda s: s["psnr_y_studio"], 0),
+    "ssim_skimage_gauss": (lambda s: s["ssim"], 0),
+    "ssim_skimage_gauss_float": (lambda s: s["ssim"], 0),
+    "ssim_valid11_255": (lambda s: s["ssim"], 0),
+    "ssim_piq_nodownsample": (lambda s: s["ssim"], 0),
+    "ssim_piq_default": (lambda s: s["ssim"], 0),  # it downsamples from 384 pixels on
+    "ssim_pytorch_msssim": (lambda s: s["ssim"], 1e-5),  # its window is float32
+}
+MS_SSIM = {"msssim_piq": 0, "msssim_pytorch_msssim": 5e-6}  # on sizes that are even at every scale
+NOT_OURS = {
+    "charbonnier_eps1e-3": "a loss",
+    "charbonnier_kair_eps1e-9": "a loss",
+    "ssim_skimage_uniform7": "a 7 x 7 box, sample covariance",
+    "ssim_torchmetrics": "padded border",
+    "msssim_torchmetrics_relu": "padded border",
+    "msssim_torchmetrics_nonorm": "padded border, and NaN for a negative contrast",
+}
+COLOUR = {"lab_mean_a", "ciede2000_mean", "ciede2000_max"}
+
+
+@functools.cache
+def compiled(multi_scale):
+    return jax.jit(functools.partial(scores, multi_scale=multi_scale))
+
+
+def scores(test, reference, *, multi_scale):
+    """Every score of one image but those of colours."""
+    plain = {name: getattr(metrics, name) for name in ("mae", "mse")}
+    plain["psnr"] = functools.partial(metrics.psnr, floor=0.0)
+    found = {name: metric(test, reference) for name, metric in plain.items()} | {"ssim": metrics.ssim(test, reference)}
+    if multi_scale:
+        found["ms_ssim"] = metrics.ms_ssim(test, reference)
+    if reference.shape[-1] == 3:
+        for luma_range in ("studio", "full"):
+            found[f"psnr_y_{luma_range}"] = metrics.psnr_y(test, reference, luma_range=luma_range, floor=0.0)
+        for name, luma in {
+            "luma601": color.rgb_to_luma,
+            "luma709": functools.partial(color.rgb_to_luma, coefficients="rec709"),
+            "studio601": lambda image: color.rgb_to_ycbcr(image)[..., :1],
+        }.items():
+            found[name] = {key: metric(luma(test), luma(reference)) for key, metric in plain.items()}
+    return found
+
+
+def check_pairs(pairs, dtype, rtol, atol):
+    """All that is expected of each pair but colours."""
+    for name, (reference, test, expected) in pairs.items():
+        images = [(image / 255).astype(dtype) for image in (test, reference)]
+        multi_scale = "msssim_piq" in expected
+        found = jax.device_get(compiled(multi_scale)(*images))
+        even = all(size % 16 == 0 for size in reference.shape[:2])
+        unseen = set(expected) - NOT_OURS.keys() - COLOUR
+        for key, (ours, slack) in OURS.items():
+            if key in expected:
+                unseen.remove(key)
+                with np.errstate(divide="ignore"):
+                    value = ours(found)
+                np.testing.assert_allclose(
+                    value, float(expected[key]), rtol=rtol, atol=atol + slack, err_msg=f"{name} {key}"
+                )
+        for key, slack in MS_SSIM.items() if multi_scale else ():
+            unseen.remove(key)
+            # Where a size is odd at some scale each library pads in a way of its own.
+            within = {"rtol": rtol, "atol": atol + slack} if even else {"rtol": 0, "atol": 2e-3}
+            np.testing.assert_allclose(found["ms_ssim"], expected[key], **within, err_msg=f"{name} {key}")
+        assert not unseen, f"neither compared nor said why not: {unseen}"
+
+
+def check_colours(pairs, dtype, atol_of_mean, atol):
+    """Mean and largest CIEDE2000 and the mean Lab of each pair: every pixel is an image, one compilation for all.
+
+    scikit-image has CIE's 0.008856... and 7.787... rounded to four digits, which moves single dark colours by 2e-4 of Lab.
+    """
+    pairs = {name: pair for name, pair in pairs.items() if "ciede2000_mean" in pair[2]}
+    reference, test = (
+        np.concatenate([pair[side].reshape(-1, 1, 1, 3) / 255 for pair in pairs.values()]).astype(dtype)
+        for side in (0, 1)
+    )
+    differences = np.asarray(jax.jit(metrics.ciede2000)(test, reference))
+    lab = np.asarray(jax.jit(color.rgb_to_lab)(reference))[:, 0, 0]
+    assert differences.shape == lab.shape[:1] and differences.dtype == dtype
+    start = 0
+    for name, (image, _, expected) in pairs.items():
+        pixels = slice(start, start := start + image.shape[0] * image.shape[1])
+        for value, key, atol_of_key in (
+            (differences[pixels].mean(dtype=np.float64), "ciede2000_mean", atol_of_mean),
+            (lab[pixels].mean(0, dtype=np.float64), "lab_mean_a", atol_of_mean),
+            (differences[pixels].max(), "ciede2000_max", atol),
+        ):
+            np.testing.assert_allclose(value, expected[key], rtol=0, atol=atol_of_key, err_msg=f"{name} {key}")
+
+
+def test_golden_pairs(golden_pairs):
+    check_pairs(golden_pairs, np.float32, rtol=2e-6, atol=2e-6)
+
+
+def test_colours_of_golden_pairs(golden_pairs):
+    check_colours(golden_pairs, np.float32, atol_of_mean=2e-5, atol=1e-4)
+
+
+def test_reference_pairs_in_float64(reference_pairs, float64):
+    check_pairs(reference_pairs, np.float64, rtol=1e-10, atol=1e-12)
+
+
+def test_colours_of_reference_pairs_in_float64(reference_pairs, float64):
+    check_colours(reference_pairs, np.float64, atol_of_mean=5e-6, atol=3e-5)
+
+
+def test_what_is_not_ours_differs(golden_pairs):
+    _, _, expected = golden_pairs["astronaut_192x176_jpeg10"]
+    for key in ("ssim_skimage_uniform7", "ssim_torchmetrics"):
+        assert abs(expected[key] - expected["ssim_skimage_gauss"]) > 1e-3, NOT_OURS[key]
+
+
+def test_reference_batch(reference_batch):
+    predictions, targets, expected = reference_batch
+    per_image = expected["per_image"]
+    scores = jax.jit(metrics.psnr)(predictions, targets)
+    np.testing.assert_allclose(scores, per_image["psnr"], rtol=1e-6)
+    np.testing.assert_allclose(scores.mean(), per_image["torchmetrics_psnr_mean_of_images"], rtol=1e-6)
+    as_one = [np.concatenate(list(images)) for images in (predictions, targets)]
+    np.testing.assert_allclose(metrics.psnr(*as_one), per_image["torchmetrics_psnr_batch_pooled"], rtol=1e-6)
+    found = jax.jit(metrics.ssim)(predictions, targets)
+    np.testing.assert_allclose(found, per_image["ssim_pytorch_msssim"], rtol=0, atol=1e-5)
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for value, *pair in zip(found, targets.astype(np.float64), predictions.astype(np.float64), strict=True):
+        by_skimage = structural_similarity(*pair, channel_axis=-1, data_range=1.0, **gaussian)
+        np.testing.assert_allclose(value, by_skimage, rtol=1e-6)
+    # pytorch-msssim leaves the filter out along an axis that is shorter than it; at 168 pixels the fifth scale has 10.
+    with pytest.raises(ValueError, match="176 x 176"):
+        metrics.ms_ssim(predictions, targets)
+
+
+def test_dm_pix():
+    keys = jax.random.split(jax.random.key(0))
+    predictions, targets = (jax.random.uniform(key, (2, 17, 15, 3)) for key in keys)
+    for name in ("mae", "mse", "psnr"):
+        expected = getattr(dm_pix, name)(predictions, targets)
+        np.testing.assert_allclose(getattr(metrics, name)(predictions, targets), expected, rtol=1e-6)
+    with jax.numpy_dtype_promotion("standard"):  # its SSIM mixes dtypes
+        expected = dm_pix.ssim(predictions, targets, filter_size=11, filter_sigma=1.5)
+    np.testing.assert_allclose(metrics.ssim(predictions, targets), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_studio_range_reads_1_3219_db_more(golden_pairs):
+    reference, test, _ = golden_pairs["coffee_70x65_dark"]
+    images = [jnp.asarray(image / 255, jnp.float32) for image in (test, reference)]
+    studio, full = (metrics.psnr_y(*images, luma_range=name) for name in ("studio", "full"))
+    np.testing.assert_allclose(studio - full, -20 * math.log10(219 / 255), atol=5e-6)
+    assert f"{studio - full:.4f}" == "1.3219"
