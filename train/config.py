@@ -91,6 +91,12 @@ class RunConfig:
     """Devices that share a batch. None: all there are."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
+    keep_last: int = 2
+    """Newest checkpoints to keep: should the newest be damaged, a resume takes the one before."""
+    keep_best: int = 1
+    """Checkpoints to keep beside them: those of the best --best-metric on the validation photographs."""
+    best_metric: Literal["psnr", "ssim", "ciede2000"] = "psnr"
+    """Validation metric by which checkpoints are best: the highest PSNR or SSIM, or the lowest CIEDE2000."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
 
@@ -98,6 +104,8 @@ class RunConfig:
         if self.devices is not None:
             _at_least("--devices", self.devices, 1)
         _at_least("--checkpoint-every", self.checkpoint_every, 1)
+        _at_least("--keep-last", self.keep_last, 1)
+        _at_least("--keep-best", self.keep_best, 0)
         _at_least("--log-every", self.log_every, 1)
 
 

@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from train import sharding
-from train.checkpoint import FOLDER_NAME, Checkpoints, load_weights, open_checkpoints
+from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
+from train.checkpoint_files import changed_versions
 from train.config import FitConfig, OptimizerConfig, save_config
 from train.data.images import write_image
 from train.data.pipeline import PatchBatches, stream
@@ -77,15 +78,19 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     )
 
     about = {"model": config.model.model, "config": dataclasses.asdict(config)}
-    with open_checkpoints(folder / FOLDER_NAME, about) as checkpoints, _stop_on_signal() as stop:
-        if config.run.resume:
-            state = checkpoints.restore(abstract, sharding.replicated(mesh))
-            console.print(f"going on from step {int(state.step)} of {folder}")
-        elif initial is not None:
-            state = jax.device_put(create_state(initial, optimizer), sharding.replicated(mesh))
-        else:
-            state = jax.jit(fresh_state, out_shardings=sharding.replicated(mesh))()
+    if config.run.resume:
+        state, saved = restore_newest(folder / FOLDER_NAME, abstract, sharding.replicated(mesh), console.print)
+        console.print(f"going on from step {int(state.step)} of {folder}", soft_wrap=True)
+        if changed := changed_versions(saved):
+            console.print(f"versions changed, so the last bits may differ: {', '.join(changed)}", soft_wrap=True)
+    elif initial is not None:
+        state = jax.device_put(create_state(initial, optimizer), sharding.replicated(mesh))
+    else:
+        state = jax.jit(fresh_state, out_shardings=sharding.replicated(mesh))()
 
+    kept = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
+    check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)
+    with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, _stop_on_signal() as stop:
         # --- train
         state = _train(config, state, step, schedule, batches, mesh, checkpoints, stop, folder, console)
         checkpoint = checkpoints.newest()

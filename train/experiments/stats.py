@@ -1,0 +1,182 @@
+"""What a table of paired scores allows to be said: how large a difference is, how sure, and what would make it surer.
+
+Two losses are compared by the differences d of their scores on the same photographs after training from the same seeds:
+
+    d[image, seed] = mean + a[image] + b[seed] + e[image, seed]
+
+Photographs and seeds are both samples of what the user cares about, and cross: each seed is scored on each photograph.
+Leaving out either makes an interval too narrow; taking rows for independent makes it far too narrow.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.stats
+from statsmodels.stats.multitest import multipletests
+
+FEWEST_IMAGES = 10  # below it photographs say too little about the next one for a verdict
+MOST_SEEDS = 100  # beyond it nobody would train
+
+Outcome = Literal["better", "worse", "cannot tell", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference, its interval, and where its uncertainty comes from.
+
+    Attributes:
+      mean: over images and seeds, in the metric's unit.
+      standard_error: of the mean.
+      low: lower end of the interval.
+      high: upper end of the interval.
+      p_value: two-sided, of a mean of 0.
+      degrees_of_freedom: of the t distribution used, Satterthwaite's.
+      image_sd: spread over photographs.
+      seed_sd: spread over training seeds; NaN where there is one seed.
+      residual_sd: spread of what neither explains, over one photograph and one seed; NaN where there is one seed.
+      by_seed: mean over the photographs, for each seed.
+      images: how many photographs.
+    """
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    p_value: float
+    degrees_of_freedom: float
+    image_sd: float
+    seed_sd: float
+    residual_sd: float
+    by_seed: tuple[float, ...]
+    images: int
+
+    @property
+    def seeds_agree(self) -> bool:
+        """Whether all seeds, each on its own, put the same loss first."""
+        return len({math.copysign(1, value) for value in self.by_seed if value != 0}) <= 1
+
+
+def paired_difference(differences: np.ndarray, *, confidence: float = 0.95) -> Difference:
+    """The mean of ``[images, seeds]`` differences as the sum of two crossed random effects.
+
+    Its variance is (MS_images + MS_seeds - MS_residual) / (images * seeds), from the mean squares of a two-way analysis
+    of variance without replication, where a negative variance component counts as 0. Degrees of freedom are
+    Satterthwaite's (1946).
+
+    With one seed the interval is over photographs only: it holds for these two trained networks, not for the losses.
+
+    Raises:
+      ValueError: for an array that is not ``[images, seeds]`` with two images or more, or holds what is not finite.
+    """
+    if differences.ndim != 2 or differences.shape[0] < 2 or differences.shape[1] < 1:
+        raise ValueError(f"differences must be [images, seeds] with at least 2 images; got shape {differences.shape}.")
+    if not np.isfinite(differences).all():
+        raise ValueError(f"differences hold {np.sum(~np.isfinite(differences))} values that are not finite.")
+    images, seeds = differences.shape
+    mean, by_image, by_seed = differences.mean(), differences.mean(axis=1), differences.mean(axis=0)
+    ms_images = seeds * np.sum((by_image - mean) ** 2) / (images - 1)
+    if seeds == 1:
+        variance, freedom = ms_images / images, images - 1.0
+        components = (math.sqrt(ms_images), math.nan, math.nan)
+    else:
+        residual = differences - by_image[:, None] - by_seed + mean
+        ms_seeds = images * np.sum((by_seed - mean) ** 2) / (seeds - 1)
+        ms_residual = np.sum(residual**2) / ((images - 1) * (seeds - 1))
+        variance, freedom = _variance_and_freedom(ms_images, ms_seeds, ms_residual, images, seeds)
+        components = (
+            math.sqrt(max(ms_images - ms_residual, 0) / seeds),
+            math.sqrt(max(ms_seeds - ms_residual, 0) / images),
+            math.sqrt(ms_residual),
+        )
+    error = math.sqrt(variance)
+    half = scipy.stats.t.ppf(0.5 + confidence / 2, freedom) * error
+    return Difference(
+        mean=float(mean),
+        standard_error=error,
+        low=float(mean - half),
+        high=float(mean + half),
+        p_value=_two_sided(float(mean), error, freedom),
+        degrees_of_freedom=float(freedom),
+        image_sd=components[0],
+        seed_sd=components[1],
+        residual_sd=components[2],
+        by_seed=tuple(float(value) for value in by_seed),
+        images=images,
+    )
+
+
+def wilcoxon_p(differences: np.ndarray) -> float:
+    """Two-sided Wilcoxon signed-rank test on per-image means: for these trained networks, not for their losses."""
+    by_image = differences.mean(axis=1)
+    return float(scipy.stats.wilcoxon(by_image).pvalue) if np.any(by_image != 0) else 1.0
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """p-values adjusted for their number by Holm's step-down method: the chance of any false alarm stays as named."""
+    return tuple(float(p) for p in multipletests(p_values, method="holm")[1]) if len(p_values) else ()
+
+
+def equivalence_p(difference: Difference, margin: float) -> float:
+    """p-value of "neither is better by ``margin`` or more": the larger of two one-sided tests (Schuirmann 1987)."""
+    mirrored = dataclasses.replace(difference, mean=-difference.mean)
+    return max(not_worse_p(difference, margin), not_worse_p(mirrored, margin))
+
+
+def not_worse_p(difference: Difference, margin: float) -> float:
+    """p-value of "not worse by ``margin`` or more", one-sided, where a positive mean is better."""
+    if not margin > 0:
+        raise ValueError(f"margin must be more than 0, in the metric's unit; got {margin!r}.")
+    if difference.standard_error == 0:
+        return 0.0 if difference.mean > -margin else 1.0
+    t = (difference.mean + margin) / difference.standard_error
+    return float(scipy.stats.t.sf(t, difference.degrees_of_freedom))
+
+
+def seeds_that_would_tell(difference: Difference, *, confidence: float = 0.95) -> int | None:
+    """How many seeds an interval free of 0 would take, if the components are what they seem; None beyond 100.
+
+    More seeds do not lessen what photographs add: where that alone hides the mean, only more photographs help.
+    """
+    if len(difference.by_seed) < 2:
+        return None
+    image, seed, residual = (sd**2 for sd in (difference.image_sd, difference.seed_sd, difference.residual_sd))
+    images = difference.images
+    for seeds in range(2, MOST_SEEDS + 1):
+        squares = (seeds * image + residual, images * seed + residual, residual)
+        variance, freedom = _variance_and_freedom(*squares, images, seeds)
+        if scipy.stats.t.ppf(0.5 + confidence / 2, freedom) * math.sqrt(variance) < abs(difference.mean):
+            return seeds
+    return None
+
+
+def outcome(difference: Difference, adjusted_p: float, *, alpha: float = 0.05) -> Outcome:
+    """What may be claimed where a positive mean is better: after correction, and only if every seed says the same."""
+    if difference.images < FEWEST_IMAGES or len(difference.by_seed) < 2:
+        return "no verdict"
+    if adjusted_p >= alpha or not difference.seeds_agree:
+        return "cannot tell"
+    return "better" if difference.mean > 0 else "worse"
+
+
+def _variance_and_freedom(
+    ms_images: float, ms_seeds: float, ms_residual: float, images: int, seeds: int
+) -> tuple[float, float]:
+    """Variance of the grand mean, and Satterthwaite's degrees of freedom for it."""
+    ms_images, ms_seeds = max(ms_images, ms_residual), max(ms_seeds, ms_residual)
+    total = ms_images + ms_seeds - ms_residual
+    if total == 0:
+        return 0.0, images - 1.0
+    parts = ms_images**2 / (images - 1) + ms_residual**2 / ((images - 1) * (seeds - 1))
+    if ms_seeds > ms_residual:  # seeds add nothing that can be seen otherwise, nor do they cost freedom
+        parts += ms_seeds**2 / (seeds - 1)
+    return total / (images * seeds), total**2 / parts
+
+
+def _two_sided(mean: float, error: float, freedom: float) -> float:
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
