@@ -17,12 +17,20 @@ from train.network import parse_model
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Photographs, and how patches are cut from them."""
+    """Photographs, and how patches are cut from them.
+
+    Photographs are named by "photos" (those that scikit-image ships), "folder:PATH" (searched recursively),
+    "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT".
+    """
 
     source: Annotated[str, tyro.conf.arg(name="data")] = "photos"
-    """Photographs to train on: "photos" (four that scikit-image ships) or "folder:PATH" (searched recursively)."""
-    test_source: Annotated[str, tyro.conf.arg(name="test-data")] = "photos"
-    """Photographs to evaluate on, never trained on: "photos" (chelsea and coffee) or "folder:PATH"."""
+    """Photographs to train on. To clean ones noise is added afresh in each step; pairs are taken as they are."""
+    validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
+    """Photographs to pick settings on. None: those of "photos", or a tenth of --data; "none": no validation."""
+    test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
+    """Photographs to evaluate on, never trained on. None: those of "photos", or a tenth of --data."""
+    group_by: Literal["pixels", "folder"] = "pixels"
+    """What stays together where a tenth is set aside: copies of one photograph, or all of a folder (bursts)."""
     patch_size: int = 40
     """Side of a training patch, in pixels."""
     batch_size: int = 16
@@ -99,6 +107,8 @@ class RunConfig:
     """Validation metric by which checkpoints are best: the highest PSNR or SSIM, or the lowest CIEDE2000."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    memory_mb: int = 4096
+    """Megabytes of decoded photographs to keep; what does not fit is decoded each time that it is drawn: slower."""
 
     def __post_init__(self) -> None:
         if self.devices is not None:
@@ -107,6 +117,7 @@ class RunConfig:
         _at_least("--keep-last", self.keep_last, 1)
         _at_least("--keep-best", self.keep_best, 0)
         _at_least("--log-every", self.log_every, 1)
+        _at_least("--memory-mb", self.memory_mb, 0)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights,
 from train.checkpoint_files import changed_versions
 from train.config import FitConfig, OptimizerConfig, save_config
 from train.data.images import write_image
+from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.sources import open_source
+from train.data.splits import check_unchanged, fingerprint, leaked, open_splits, save_splits
 from train.errors import InputError
 from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
@@ -48,12 +49,22 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
     from_run = None if config.run.resume else config.model.init_from
     initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model)
-    train_source = open_source(config.data.source, "train")
-    test_source = open_source(config.data.test_source, "test")
-    batches = PatchBatches(
-        train_source, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
+    splits = open_splits(
+        config.data.source,
+        config.data.validation_source,
+        config.data.test_source,
+        group_by=config.data.group_by,
+        memory=Memory(config.run.memory_mb),
     )
-    folder = Path(config.run.resume) if config.run.resume else _new_folder(config.run.out, preset)
+    batches = PatchBatches(
+        splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
+    )
+    if config.run.resume:
+        folder = Path(config.run.resume)
+        check_unchanged(splits, folder)
+    else:
+        folder = _new_folder(config.run.out, preset)
+        save_splits(splits, folder)
     run = dataclasses.replace(config.run, out=str(folder), resume=None)
     save_config(dataclasses.replace(config, run=run), folder / CONFIG_NAME)
 
@@ -68,16 +79,19 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
 
     abstract = jax.eval_shape(fresh_state)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
+    degraded = f"sigma {config.data.sigma:g}" if splits.train.inputs is None else "degraded in reality"
     console.print(
-        f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; sigma {config.data.sigma:g}; "
-        f"{len(train_source.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}",
+        f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
+        f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}",
         soft_wrap=True,
     )
+    if seen := leaked(splits):
+        console.print(f"warning: trained on too, so their scores mean little: {', '.join(seen[:10])}", soft_wrap=True)
     step = sharding.compile_step(
         make_step(model, optimizer, objective, sigma=config.data.sigma / 255, seed=config.seed), mesh
     )
 
-    about = {"model": config.model.model, "config": dataclasses.asdict(config)}
+    about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
     if config.run.resume:
         state, saved = restore_newest(folder / FOLDER_NAME, abstract, sharding.replicated(mesh), console.print)
         console.print(f"going on from step {int(state.step)} of {folder}", soft_wrap=True)
@@ -102,7 +116,7 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
 
     # --- evaluate on photographs that were never trained on, and report
     predict = make_predictor(model, state.params, state.batch_stats, sigma=config.data.sigma / 255)
-    evaluations = list(evaluate(predict, test_source, sigma=config.data.sigma, seed=config.seed))
+    evaluations = list(evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed))
     rows = [row for evaluation in evaluations for row in evaluation.rows]
     write_csv(rows, folder / "evaluation.csv")
     write_image(folder / "comparison.png", comparison(evaluations[:4]))

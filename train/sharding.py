@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from train.data.batch import Batch
 from train.errors import InputError
 from train.step import Step
 
@@ -46,11 +46,11 @@ def check_divides(batch_size: int, mesh: Mesh) -> None:
     raise InputError(f"--batch-size {batch_size} does not divide over {mesh.size} devices: take {sizes}.")
 
 
-def to_devices(batches: Iterator[np.ndarray], mesh: Mesh) -> Iterator[jax.Array]:
+def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:
     """Global arrays of this process's rows, each on its way to the devices one batch ahead of its use."""
-    ahead: jax.Array | None = None
+    ahead: Any = None
     for batch in batches:
-        arriving = jax.make_array_from_process_local_data(split_by_batch(mesh), batch)
+        arriving = jax.tree.map(functools.partial(jax.make_array_from_process_local_data, split_by_batch(mesh)), batch)
         if ahead is not None:
             yield ahead
         ahead = arriving

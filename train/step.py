@@ -9,11 +9,12 @@ import jax
 import optax
 
 from lumloss_jax import degradations
+from train.data.batch import Pair
 from train.objective import Objective
 from train.state import TrainState
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, jax.Array | Pair], tuple[TrainState, Metrics]]
 
 # One stream of random numbers for each purpose of a run's seed.
 INIT_STREAM, NOISE_STREAM = 0, 1
@@ -27,7 +28,9 @@ def make_step(
     sigma: float,
     seed: int,
 ) -> Step:
-    """step(state, clean) -> (state, metrics): adds fresh noise, restores, and moves the parameters down the gradient.
+    """step(state, batch) -> (state, metrics): restores, and moves the parameters down the gradient.
+
+    To clean patches fresh noise is added first; a :class:`~train.data.batch.Pair` is taken as it is.
 
     Args:
       model: the network; gives the restored image.
@@ -38,10 +41,14 @@ def make_step(
     """
     known = sigma if model.takes_sigma else None
 
-    def step(state: TrainState, clean: jax.Array) -> tuple[TrainState, Metrics]:
-        chex.assert_rank(clean, 4)  # (B, H, W, C)
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), NOISE_STREAM), state.step)
-        noisy = degradations.gaussian_noise(key, clean, sigma=sigma)
+    def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
+        if isinstance(batch, Pair):
+            noisy, clean = batch
+        else:
+            clean = batch
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), NOISE_STREAM), state.step)
+            noisy = degradations.gaussian_noise(key, clean, sigma=sigma)
+        chex.assert_rank([noisy, clean], 4)  # (B, H, W, C)
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}

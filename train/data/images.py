@@ -61,12 +61,12 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name} cannot be read as a photograph: {_last_line(error)}.") from None
 
 
-def to_float(image: np.ndarray) -> np.ndarray:
-    """Pixels as float32 in [0, 1]."""
+def to_float(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Pixels as float32 in [0, 1], written to ``out`` where it is given."""
     if image.dtype == np.uint8:
-        return image.astype(np.float32) / 255
+        return np.divide(image, np.float32(255), out=out)
     if image.dtype == np.uint16:
-        return image.astype(np.float32) / 65535
+        return np.divide(image, np.float32(65535), out=out)
     raise TypeError(f"expected uint8 or uint16 pixels, got {image.dtype}")
 
 
@@ -118,9 +118,11 @@ def _check_size(width: int, height: int, name: str) -> None:
 def _decode_bmp(content: bytes, name: str) -> np.ndarray:
     """Through Pillow, since libvips as packaged reads no BMP; the format has 8 bits at most, which Pillow keeps."""
     # Size in pixels, from the header: 16-bit fields in OS/2's first version, 32-bit ones ever since.
-    width = 2 if content[14:18] == b"\x0c\0\0\0" else 4
-    sides = (content[18 : 18 + width], content[18 + width : 18 + 2 * width])
-    _check_size(*(abs(int.from_bytes(side, "little", signed=width == 4)) for side in sides), name)
+    field = 2 if content[14:18] == b"\x0c\0\0\0" else 4
+    width, height = (
+        abs(int.from_bytes(content[start : start + field], "little", signed=field == 4)) for start in (18, 18 + field)
+    )
+    _check_size(width, height, name)
     try:
         with PIL.Image.open(io.BytesIO(content), formats=("BMP",)) as image:
             return np.asarray(image.convert("RGB"))

@@ -1,5 +1,19 @@
-"""Where photographs come from: one spec string, one list of named arrays."""
+"""Where photographs come from: one spec string, one list of named photographs, each looked at once when it is opened.
 
+| spec | what |
+|---|---|
+| ``photos`` | photographs that scikit-image ships |
+| ``folder:PATH`` | all photographs in a folder and below it, clean |
+| ``pairs:LOW_DIR,HIGH_DIR`` | degraded photographs in one folder, clean ones of the same names in another |
+| ``pairs:DIR?input=GLOB&target=GLOB`` | both in one folder, paired by what the wildcards stand for |
+| ``tfds:NAME[/CONFIG]:SPLIT`` | a TFDS data set, prepared as array_record; clean or pairs, as it has it |
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,60 +21,161 @@ from typing import Literal
 import numpy as np
 import skimage.data
 
-from train.data.images import SUFFIXES, read_image
+from train.data.folders import Listing, list_folder, list_pairs
+from train.data.photographs import Memory, Photographs
 from train.errors import InputError
+
+Split = Literal["train", "validation", "test"]
+
+FLAGS: dict[Split, str] = {"train": "--data", "validation": "--validation-data", "test": "--test-data"}
+SPECS = '"photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB", "tfds:NAME:SPLIT"'
+
+# The natural colour photographs that scikit-image ships; its "cat" is chelsea under another name. Two grey ones are
+# left for validation: of other scenes than those that are trained or tested on.
+_PACKAGED: dict[Split, tuple[str, ...]] = {
+    "train": ("astronaut", "rocket", "motorcycle_left", "motorcycle_right"),
+    "validation": ("camera", "coins"),
+    "test": ("chelsea", "coffee"),
+}
+_LISTED = 10  # in one message
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a photograph without its pixels."""
+
+    name: str
+    height: int
+    width: int
+    bits: int  # 8 or 16
+    digest: str  # sha256 of the decoded pixels
+    input_digest: str | None  # the same of its degraded version, in pairs
 
 
 @dataclass(frozen=True)
 class Source:
-    """Photographs in memory, with their names: ``[H, W, 3]``, uint8 or uint16."""
+    """Named photographs: ``[H, W, 3]``, uint8 or uint16, decoded when they are asked for."""
 
     names: tuple[str, ...]
-    images: tuple[np.ndarray, ...]
+    images: Sequence[np.ndarray]  # clean
+    inputs: Sequence[np.ndarray] | None = None  # each as it was degraded in reality; None: the step adds noise
+    spec: str = ""
+    entries: tuple[Entry, ...] = ()  # looked up by decoding each photograph once, where not given
 
+    def __post_init__(self) -> None:
+        if not self.entries:
+            object.__setattr__(self, "entries", _examined(self))
 
-def open_source(spec: str, split: Literal["train", "test"]) -> Source:
-    """Photographs of ``spec``: "photos", whose two splits share no scene, or "folder:PATH", all that it holds."""
-    kind, _, path = spec.partition(":")
-    if kind == "photos" and not path:
-        return _packaged(split)
-    if kind == "folder" and path:
-        return _folder(Path(path))
-    flag = "--data" if split == "train" else "--test-data"
-    raise InputError(f'{flag} takes "photos" or "folder:PATH"; got {spec!r}.')
-
-
-def _packaged(split: str) -> Source:
-    """The natural colour photographs that scikit-image ships. Its "cat" is chelsea under another name."""
-    if split == "test":
-        photographs = {"chelsea": skimage.data.chelsea(), "coffee": skimage.data.coffee()}
-    else:
-        left, right, _ = skimage.data.stereo_motorcycle()
-        photographs = {
-            "astronaut": skimage.data.astronaut(),
-            "rocket": skimage.data.rocket(),
-            "motorcycle_left": left,
-            "motorcycle_right": right,
-        }
-    return Source(tuple(photographs), tuple(photographs.values()))
-
-
-def _folder(folder: Path) -> Source:
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"{folder} holds no photographs: looked, in it and below, for {', '.join(SUFFIXES)}.")
-    images, unreadable = [], []
-    for path in paths:
-        try:
-            images.append(read_image(path))
-        except InputError as error:
-            unreadable.append(str(error))
-    if unreadable:
-        listed = "\n  ".join(unreadable[:10])
-        more = f"\n  and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-        raise InputError(
-            f"{len(unreadable)} of {len(paths)} files are unreadable; mend or remove them:\n  {listed}{more}"
+    def take(self, indices: Iterable[int]) -> "Source":
+        """Some of the photographs."""
+        chosen = list(indices)
+        return Source(
+            tuple(self.names[i] for i in chosen),
+            _take(self.images, chosen),
+            None if self.inputs is None else _take(self.inputs, chosen),
+            self.spec,
+            tuple(self.entries[i] for i in chosen),
         )
-    return Source(tuple(path.relative_to(folder).as_posix() for path in paths), tuple(images))
+
+
+def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source:
+    """Photographs of ``spec``, all readable and every pair of one size, or an error that names each that is not.
+
+    Args:
+      spec: one of those in the module's table.
+      split: which of ``photos``, and which flag errors name.
+      memory: what decoded photographs may take; 1000 megabytes where not given.
+    """
+    listing = list_source(spec, split)
+    if listing.mismatches:
+        raise InputError(
+            f"{spec} holds what has no partner: {_some(listing.mismatches)}\nPair it or remove it; "
+            f"python -m train data {spec!r} lists everything."
+        )
+    images, inputs = photographs_of(listing, memory or Memory(1000))
+    return Source(listing.names, images, inputs, spec)
+
+
+def list_source(spec: str, split: Split) -> Listing:
+    """Names and decoders of ``spec``; nothing is decoded."""
+    kind, _, rest = spec.partition(":")
+    if kind == "photos" and not rest:
+        names = _PACKAGED[split]
+        return Listing(names, [functools.partial(_packaged, name) for name in names])
+    if kind == "folder" and rest:
+        return list_folder(Path(rest))
+    if kind == "pairs" and rest:
+        return list_pairs(rest)
+    if kind == "tfds" and rest:
+        from train.data.datasets import list_dataset  # its imports take a second
+
+        return list_dataset(rest)
+    raise InputError(f"{FLAGS[split]} takes {SPECS}; got {spec!r}.")
+
+
+def photographs_of(listing: Listing, memory: Memory) -> tuple[Photographs, Photographs | None]:
+    """The clean photographs of a listing, and the degraded ones where it has them."""
+    inputs = None if listing.inputs is None else Photographs(listing.inputs, memory)
+    return Photographs(listing.images, memory), inputs
+
+
+def examine(
+    names: Sequence[str], images: Sequence[np.ndarray], inputs: Sequence[np.ndarray] | None
+) -> list[Entry | InputError]:
+    """Decodes every photograph once, on all cores: what is known of each from then on, or what is wrong with it."""
+
+    def entry(i: int) -> Entry | InputError:
+        try:
+            image = images[i]
+            degraded = None if inputs is None else inputs[i]
+        except InputError as error:
+            return error
+        height, width = image.shape[:2]
+        if degraded is not None and degraded.shape != image.shape:
+            return InputError(
+                f"{names[i]}: the input has {degraded.shape[1]}x{degraded.shape[0]} pixels, "
+                f"the target {width}x{height}."
+            )
+        found = None if degraded is None else _digest(degraded)
+        return Entry(names[i], height, width, image.dtype.itemsize * 8, _digest(image), found)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(entry, range(len(names))))
+
+
+def _examined(source: Source) -> tuple[Entry, ...]:
+    entries, wrong = [], []
+    for found in examine(source.names, source.images, source.inputs):
+        if isinstance(found, Entry):
+            entries.append(found)
+        else:
+            wrong.append(str(found))
+    if wrong:
+        of = f" of {source.spec}" if source.spec else ""
+        raise InputError(
+            f"{len(wrong)} of {len(source.names)} photographs{of} are unusable; mend or remove them: {_some(wrong)}"
+        )
+    return tuple(entries)
+
+
+def _digest(image: np.ndarray) -> str:
+    content = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
+    content.update(np.ascontiguousarray(image).data)
+    return content.hexdigest()
+
+
+def _packaged(name: str) -> np.ndarray:
+    if name.startswith("motorcycle"):
+        left, right, _ = skimage.data.stereo_motorcycle()
+        return left if name == "motorcycle_left" else right
+    image = getattr(skimage.data, name)()
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _take(images: Sequence[np.ndarray], indices: list[int]) -> Sequence[np.ndarray]:
+    return images.take(indices) if isinstance(images, Photographs) else tuple(images[i] for i in indices)
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = f"\n  and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
+    return "\n  " + "\n  ".join(lines[:_LISTED]) + more

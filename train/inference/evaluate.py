@@ -5,6 +5,7 @@ image clipped to [0, 1] and not rounded; metrics over the whole photograph in fl
 """
 
 import csv
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -26,6 +27,7 @@ CAPTION = (
 )
 # Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
 _BLUR_BOUNDS = (0.2, 8.0)
+REAL = math.nan  # the sigma of photographs that were degraded in reality: by how much is not known
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Row:
     """One photograph under one method."""
 
     photograph: str
-    sigma: float  # of the noise, 0 to 255
+    sigma: float  # of the noise, 0 to 255; REAL where it was not added here
     method: str  # noisy, blur or restored
     psnr: float  # dB
     ssim: float
@@ -52,10 +54,17 @@ class Evaluation:
 
 
 def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> Iterator[Evaluation]:
-    """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur."""
-    for name, image in zip(source.names, source.images, strict=True):
-        clean = to_float(image)
-        noisy = add_fixed_noise(clean, name, sigma=sigma, seed=seed)
+    """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur.
+
+    Where the source has pairs, their degraded halves are restored as they are.
+    """
+    sigma = sigma if source.inputs is None else REAL
+    for i, name in enumerate(source.names):
+        clean = to_float(source.images[i])
+        if source.inputs is None:
+            noisy = add_fixed_noise(clean, name, sigma=sigma, seed=seed)
+        else:
+            noisy = to_float(source.inputs[i])
         restored = predict(noisy)
         candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
         rows = tuple(
@@ -75,7 +84,8 @@ def add_fixed_noise(clean: np.ndarray, name: str, *, sigma: float, seed: int) ->
 
 def make_table(rows: list[Row]) -> Table:
     """The rows for a terminal."""
-    table = Table(title=f"sigma {rows[0].sigma:g}", caption=CAPTION, title_justify="left", caption_justify="left")
+    title = "degraded in reality" if math.isnan(rows[0].sigma) else f"sigma {rows[0].sigma:g}"
+    table = Table(title=title, caption=CAPTION, title_justify="left", caption_justify="left")
     table.add_column("photograph")
     table.add_column("method")
     for metric in ("PSNR dB", "SSIM", "CIEDE2000"):

@@ -4,40 +4,51 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from train.data.images import write_image
+from train.data.photographs import Memory
 from train.data.sources import open_source
 from train.errors import InputError
 
 
+def _pixels(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+
+
 def _write(path: Path, seed: int = 0) -> np.ndarray:
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return pixels
+    Image.fromarray(_pixels(seed)).save(path)
+    return _pixels(seed)
 
 
 def test_the_packaged_splits_share_no_photograph() -> None:
-    train, test = open_source("photos", "train"), open_source("photos", "test")
+    train, validation, test = (open_source("photos", split) for split in ("train", "validation", "test"))
     assert train.names == ("astronaut", "rocket", "motorcycle_left", "motorcycle_right")
+    assert validation.names == ("camera", "coins")
     assert test.names == ("chelsea", "coffee")
-    assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
-    assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in (*train.images, *test.images))
+    every = [image for source in (train, validation, test) for image in source.images]
+    assert len({image.tobytes() for image in every}) == 8
+    assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in every)
+    # What is known of the photographs without decoding them is true.
+    for image, entry in zip(train.images, train.entries, strict=True):
+        assert (entry.height, entry.width, entry.bits) == (*image.shape[:2], 8)
 
 
 def test_a_folder_is_read_below_too_and_in_order(tmp_path: Path) -> None:
     second = _write(tmp_path / "b" / "züri.PNG", 1)
     first = _write(tmp_path / "a.bmp", 2)
     (tmp_path / "notes.txt").write_text("no photograph")
+    (tmp_path / "._a.bmp").write_bytes(b"what a system leaves beside a photograph")
     source = open_source(f"folder:{tmp_path}", "train")
     assert source.names == ("a.bmp", "b/züri.PNG")
     np.testing.assert_array_equal(source.images[0], first)
     np.testing.assert_array_equal(source.images[1], second)
 
 
-@pytest.mark.parametrize("spec", ["photo", "photos:x", "folder:", "folder", "tfds:x"])
-@pytest.mark.parametrize(("split", "flag"), [("train", "--data"), ("test", "--test-data")])
-def test_an_unknown_spec_names_the_flag(spec: str, split: str, flag: str) -> None:
-    with pytest.raises(InputError, match=f'{flag} takes "photos" or "folder:PATH"; got {spec!r}'):
-        open_source(spec, split)
+@pytest.mark.parametrize("spec", ["photo", "photos:x", "folder:", "folder", "pairs:", "tfds:"])
+def test_an_unknown_spec_names_the_flag_and_all_specs(spec: str) -> None:
+    for split, flag in (("train", "--data"), ("validation", "--validation-data"), ("test", "--test-data")):
+        with pytest.raises(InputError, match=f'{flag} takes "photos", "folder:PATH", .* "tfds:.*; got {spec!r}'):
+            open_source(spec, split)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -56,6 +67,91 @@ def test_every_unreadable_file_is_named_at_once(tmp_path: Path) -> None:
         (tmp_path / f"bad{i}.png").write_bytes(b"nothing")
     with pytest.raises(InputError) as caught:
         open_source(f"folder:{tmp_path}", "train")
-    assert "3 of 4 files are unreadable" in str(caught.value)
+    assert "3 of 4 photographs" in str(caught.value)
     assert all(f"bad{i}.png" in str(caught.value) for i in range(3))
     assert "good.png" not in str(caught.value)
+
+
+def test_pairs_are_matched_by_path_below_their_folders_whatever_the_ending(tmp_path: Path) -> None:
+    for name, seed in (("b/two.png", 1), ("one.bmp", 2)):
+        _write(tmp_path / "low, dark" / name, seed)
+    targets = [_write(tmp_path / "high" / "b" / "two.bmp", 11), _write(tmp_path / "high" / "one.bmp", 12)]
+    source = open_source(f"pairs:{tmp_path}/low, dark,{tmp_path}/high", "train")  # a comma may be part of a name
+    assert source.names == ("b/two", "one")
+    np.testing.assert_array_equal(list(source.images), targets)
+    np.testing.assert_array_equal(source.inputs[0], _pixels(1))
+    assert all(entry.input_digest and entry.input_digest != entry.digest for entry in source.entries)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "query"),
+    [
+        ("s/1_real.png", "s/1_mean.BMP", "input=*_real.*&target=*_mean.*"),
+        ("s/low/1.png", "s/high/1.png", "input=s/low/*.png&target=s/high/*.png"),
+        ("1_iso_9.png", "1_gt_9.png", "target=*_g?_*.[p]ng&input=*_iso_*.png"),
+    ],
+)
+def test_pairs_in_one_folder_are_matched_by_what_the_wildcards_stand_for(
+    low: str, high: str, query: str, tmp_path: Path
+) -> None:
+    degraded, clean = _write(tmp_path / low, 1), _write(tmp_path / high, 2)
+    _write(tmp_path / "other.png", 3)  # fits neither: no part of the data set
+    source = open_source(f"pairs:{tmp_path}?{query}", "train")
+    assert len(source.names) == 1
+    np.testing.assert_array_equal(source.images[0], clean)
+    np.testing.assert_array_equal(source.inputs[0], degraded)
+
+
+def test_every_photograph_without_a_partner_is_listed(tmp_path: Path) -> None:
+    for name in ("low/a.png", "high/a.png", "low/b.png", "high/c.png", "low/d.png", "low/d.bmp", "high/d.png"):
+        _write(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        open_source(f"pairs:{tmp_path}/low,{tmp_path}/high", "train")
+    said = str(caught.value)
+    for sentence in ("low/b.png: no partner b", "high/c.png: no partner c", "d: d.bmp and d.png have one name"):
+        assert sentence in said
+    assert "a.png" not in said
+
+
+def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> None:
+    _write(tmp_path / "low" / "a.png")
+    write_image(tmp_path / "low" / "b.png", np.zeros((8, 7, 3), np.uint8))
+    for name in ("a", "b"):
+        _write(tmp_path / "high" / f"{name}.png")
+    with pytest.raises(InputError, match=r"1 of 2 .*\n  b: the input has 7x8 pixels, the target 9x8"):
+        open_source(f"pairs:{tmp_path}/low,{tmp_path}/high", "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("only", 'takes "LOW_DIR,HIGH_DIR"'),
+        ("{}?input=*.png", 'each with a "\\*"'),
+        ("{}?input=*.png&target=b.png", 'each with a "\\*"'),
+        ("{}?input=*_low.*&target=*.png", r"none of 1 photographs in .* is input=\*_low"),
+        ("{}/none,{}", "There is no folder .*none"),
+    ],
+)
+def test_a_wrong_pairs_spec_says_what_it_takes(text: str, message: str, tmp_path: Path) -> None:
+    _write(tmp_path / "b.png")
+    with pytest.raises(InputError, match=message):
+        open_source("pairs:" + text.format(tmp_path, tmp_path), "train")
+
+
+def test_what_does_not_fit_the_memory_is_decoded_each_time_and_the_same(tmp_path: Path) -> None:
+    pixels = [_write(tmp_path / f"{i}.png", i) for i in range(3)]
+    source = open_source(f"folder:{tmp_path}", "train", Memory(2 * 8 * 9 * 3 / 1e6))
+    assert source.images.kept == 2
+    np.testing.assert_array_equal(list(source.images), pixels)
+    assert not any(image.flags.writeable for image in source.images)
+    part = source.take([2, 0])
+    np.testing.assert_array_equal(list(part.images), [pixels[2], pixels[0]])
+    assert [entry.name for entry in part.entries] == ["2.png", "0.png"]
+
+
+def test_a_photograph_that_vanishes_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
+    _write(tmp_path / "a.png")
+    source = open_source(f"folder:{tmp_path}", "train", Memory(0))
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"a\.png cannot be read: No such file"):
+        source.images[0]

@@ -1,0 +1,127 @@
+"""Photographs in folders, alone or in pairs: who is there, and who belongs to whom."""
+
+import fnmatch
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from train.data.images import SUFFIXES, read_image
+from train.data.photographs import Decode
+from train.errors import InputError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Photographs by name, and how to decode each; nothing is decoded yet."""
+
+    names: tuple[str, ...]
+    images: Sequence[Decode]
+    inputs: Sequence[Decode] | None = None  # degraded versions; None where there are clean photographs only
+    mismatches: tuple[str, ...] = ()  # a sentence for each file without a partner
+
+
+def list_folder(folder: Path) -> Listing:
+    """All photographs in ``folder`` and below, by path; hidden files are passed over."""
+    paths = _photographs(folder)
+    names = tuple(path.relative_to(folder).as_posix() for path in paths)
+    return Listing(names, [functools.partial(read_image, path) for path in paths])
+
+
+def list_pairs(text: str) -> Listing:
+    """Pairs of "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"."""
+    where, asked, query = text.partition("?")
+    if asked:
+        folder = Path(where)
+        globs = _globs(query, text)
+        paths = _photographs(folder)
+        inputs, targets = (_by_wildcards(paths, folder, globs[side]) for side in ("input", "target"))
+        for side, found in (("input", inputs), ("target", targets)):
+            if not found:
+                raise InputError(f"pairs:{text}: none of {len(paths)} photographs in {folder} is {side}={globs[side]}.")
+        return _paired(inputs, targets, f"input={globs['input']}", f"target={globs['target']}")
+    low, high = _two_folders(text)
+    return _paired(_by_name(_photographs(low), low), _by_name(_photographs(high), high), str(low), str(high))
+
+
+def _photographs(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        # Systems leave hidden files beside photographs, named like them: "._photo.jpg".
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise InputError(f"{folder} holds no photographs: looked, in it and below, for {', '.join(SUFFIXES)}.")
+    return paths
+
+
+def _two_folders(text: str) -> tuple[Path, Path]:
+    """Both halves of "LOW_DIR,HIGH_DIR"; a comma may be part of a name."""
+    halves = [(Path(text[:i]), Path(text[i + 1 :])) for i, c in enumerate(text) if c == "," and 0 < i < len(text) - 1]
+    if not halves:
+        raise InputError(f'pairs: takes "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.')
+    return next((half for half in halves if half[0].is_dir() and half[1].is_dir()), halves[0])
+
+
+def _globs(query: str, text: str) -> dict[str, str]:
+    globs = dict(part.partition("=")[::2] for part in query.split("&"))
+    if set(globs) != {"input", "target"} or not all("*" in glob for glob in globs.values()):
+        raise InputError(f'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*"; got {text!r}.')
+    return globs
+
+
+def _by_name(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
+    """Files by their path below ``folder``, without the ending: a low JPEG may have a high PNG."""
+    found = defaultdict(list)
+    for path in paths:
+        found[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+    return found
+
+
+def _by_wildcards(paths: Iterable[Path], folder: Path, glob: str) -> dict[str, list[Path]]:
+    """Files that fit ``glob``, by their folder and what each "*" stands for; a last ".*" counts for nothing.
+
+    A glob with a "/" is fitted to the path below ``folder``, one without to the file's name, in whatever folder.
+    """
+    anywhere = "/" not in glob
+    stem = glob.removesuffix(".*")
+    ending = r"\.[^./]*" if stem != glob else ""
+    parts = ["([^/]*)" if part == "*" else _regex(part) for part in re.split(r"(\*)", stem)]
+    pattern = re.compile(("((?:.*/)?)" if anywhere else "") + "".join(parts) + ending)
+    found = defaultdict(list)
+    for path in paths:
+        if match := pattern.fullmatch(path.relative_to(folder).as_posix()):
+            first, *rest = match.groups()
+            found[first + "_".join(rest) if anywhere else "_".join((first, *rest))].append(path)
+    return found
+
+
+def _regex(part: str) -> str:
+    """What stands between the asterisks of a glob: plain text, "?" and "[...]"."""
+    return fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
+
+
+def _paired(inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: str, high: str) -> Listing:
+    names, wrong = [], []
+    for name in sorted(inputs.keys() | targets.keys()):
+        several = [paths for paths in (inputs.get(name, []), targets.get(name, [])) if len(paths) > 1]
+        if several:
+            listed = " and ".join(path.name for path in several[0])
+            wrong.append(f"{name}: {listed} have one name, so no one partner")
+        elif name not in targets:
+            wrong.append(f"{inputs[name][0]}: no partner {name} among {high}")
+        elif name not in inputs:
+            wrong.append(f"{targets[name][0]}: no partner {name} among {low}")
+        else:
+            names.append(name)
+    return Listing(
+        tuple(names),
+        [functools.partial(read_image, targets[name][0]) for name in names],
+        [functools.partial(read_image, inputs[name][0]) for name in names],
+        tuple(wrong),
+    )

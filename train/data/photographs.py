@@ -1,0 +1,76 @@
+"""Photographs that are decoded when they are asked for, and stay decoded while memory lasts."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import overload
+
+import numpy as np
+
+Decode = Callable[[], np.ndarray]
+
+
+class Memory:
+    """A budget for decoded photographs, which all sources of a run share.
+
+    What is decoded first stays. What comes after the budget is spent is decoded each time that it is asked for: slower,
+    and the same pixels.
+    """
+
+    def __init__(self, megabytes: float) -> None:
+        self._left = megabytes * 1e6
+        self._lock = threading.Lock()
+
+    def admit(self, size: int) -> bool:
+        """Whether ``size`` bytes more may stay; from then on they count."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+
+class Photographs(Sequence[np.ndarray]):
+    """Read-only arrays ``[H, W, 3]``, uint8 or uint16, by index; safe to read from many threads."""
+
+    def __init__(self, decoders: Iterable[Decode], memory: Memory) -> None:
+        self._photographs = tuple(_Photograph(decode, memory) for decode in decoders)
+
+    def __len__(self) -> int:
+        return len(self._photographs)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        if isinstance(index, slice):
+            return self.take(range(len(self))[index])
+        return self._photographs[index].pixels()
+
+    def take(self, indices: Iterable[int]) -> "Photographs":
+        """Some of them; what is decoded already stays so."""
+        taken = Photographs((), Memory(0))
+        taken._photographs = tuple(self._photographs[i] for i in indices)
+        return taken
+
+    @property
+    def kept(self) -> int:
+        """How many are in memory."""
+        return sum(photograph.kept is not None for photograph in self._photographs)
+
+
+class _Photograph:
+    def __init__(self, decode: Decode, memory: Memory) -> None:
+        self._decode, self._memory = decode, memory
+        self._lock = threading.Lock()
+        self.kept: np.ndarray | None = None
+
+    def pixels(self) -> np.ndarray:
+        if self.kept is not None:
+            return self.kept
+        pixels = self._decode()
+        pixels.setflags(write=False)
+        with self._lock:  # of two threads that decoded the same, one keeps it
+            if self.kept is None and self._memory.admit(pixels.nbytes):
+                self.kept = pixels
+        return pixels

@@ -1,0 +1,163 @@
+"""What is trained on, what settings are picked on, and what is only ever tested on; and a record of all three.
+
+What is given by a flag is taken whole. What is not given comes from --data: ``photos`` has splits of its own; of any
+other source a tenth each is set aside for validation and test, by a hash of the decoded pixels. So adding a photograph
+moves no other, and copies of one photograph stay together.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from train.data.photographs import Memory
+from train.data.sources import FLAGS, Entry, Source, Split, open_source
+from train.errors import InputError
+
+FILE_NAME = "split.json"
+NONE = "none"  # --validation-data none: all that is not tested on is trained on
+
+_TENTHS: dict[Split, int] = {"test": 0, "validation": 1}  # of ten; the other eight are trained on
+_LISTED = 5
+
+
+class Splits(NamedTuple):
+    """Three sources that share no photograph, unless flags say otherwise."""
+
+    train: Source
+    validation: Source | None
+    test: Source
+
+
+def open_splits(
+    data: str,
+    validation: str | None = None,
+    test: str | None = None,
+    *,
+    group_by: Literal["pixels", "folder"] = "pixels",
+    memory: Memory | None = None,
+) -> Splits:
+    """Opens all three; what is not given is set aside from ``data``.
+
+    Args:
+      data: spec of the source to train on.
+      validation: spec; "none" for no validation.
+      test: spec.
+      group_by: what stays together in one split: photographs of equal pixels, or all of one folder (bursts, scenes).
+      memory: what decoded photographs may take.
+    """
+    memory = memory or Memory(1000)
+    given: dict[Split, str | None] = {"validation": validation, "test": test}
+    if data == "photos":
+        given = {split: "photos" if spec is None else spec for split, spec in given.items()}
+    opened = {
+        split: open_source(spec, split, memory)
+        for split, spec in given.items()
+        if spec is not None and (split, spec) != ("validation", NONE)
+    }
+    source = open_source(data, "train", memory)
+    missing = [split for split, spec in given.items() if spec is None]
+    groups = [_tenth(entry, group_by) for entry in source.entries]
+    for split in missing:
+        opened[split] = source.take(i for i, tenth in enumerate(groups) if tenth == _TENTHS[split])
+    aside = {_TENTHS[split] for split in missing}
+    train = source.take(i for i, tenth in enumerate(groups) if tenth not in aside)
+    for split, part in (("train", train), ("test", opened["test"])):
+        if not part.names:
+            what = "photographs" if group_by == "pixels" else "folders"
+            raise InputError(
+                f"{data}: setting aside a tenth by hash left none of {len(source.names)} photographs for {split}; "
+                f"add {what}, or name others by {FLAGS['test']}."
+            )
+    found = opened.get("validation")
+    return Splits(train, found if found is not None and found.names else None, opened["test"])
+
+
+def leaked(splits: Splits) -> list[str]:
+    """Photographs of validation and test that are also trained on, pixel for pixel."""
+    trained = {entry.digest: entry.name for entry in splits.train.entries}
+    return [
+        f"{entry.name} ({split})"
+        for split, source in _named(splits)
+        if split != "train"
+        for entry in source.entries
+        if entry.digest in trained
+    ]
+
+
+def describe(splits: Splits) -> dict[str, Any]:
+    """The record of a split: specs, names, sizes and hashes of pixels, ready for JSON."""
+    return {
+        split: {"spec": source.spec, "photographs": {e.name: _print_of(e) for e in source.entries}}
+        for split, source in _named(splits)
+    }
+
+
+def fingerprint(splits: Splits) -> dict[str, str]:
+    """One hash for each split, which a checkpoint holds."""
+    return {
+        split: hashlib.sha256(json.dumps(record["photographs"]).encode()).hexdigest()
+        for split, record in describe(splits).items()
+    }
+
+
+def save_splits(splits: Splits, folder: Path) -> None:
+    """Writes the record into a run's folder, whole or not at all."""
+    temporary = folder / f".{FILE_NAME}.tmp"
+    temporary.write_text(json.dumps(describe(splits), indent=1) + "\n")
+    os.replace(temporary, folder / FILE_NAME)
+
+
+def check_unchanged(splits: Splits, folder: Path) -> None:
+    """Refuses to go on with a run whose photographs are not those that it was started with, and says which differ."""
+    path = folder / FILE_NAME
+    try:
+        before = {split: record["photographs"] for split, record in json.loads(path.read_text()).items()}
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} cannot be resumed: {FILE_NAME}, the record of its photographs, is missing."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} cannot be read as the record of a run's photographs.") from None
+    now = {split: record["photographs"] for split, record in describe(splits).items()}
+    changes = [line for split in FLAGS for line in _changes(split, before.get(split, {}), now.get(split, {}))]
+    if changes:
+        raise InputError(
+            f"the photographs are not those that {folder} was started with: {'; '.join(changes)}. "
+            "Bring them back, or start a new run with --init-from."
+        )
+
+
+def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    differences = {
+        "added": [name for name in now if name not in before],
+        "removed": [name for name in before if name not in now],
+        "changed": [name for name in now if name in before and before[name] != now[name]],
+    }
+    for what, names in differences.items():
+        if names:
+            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            yield f"{split}: {len(names)} {what} ({', '.join(names[:_LISTED])}{more})"
+
+
+def _named(splits: Splits) -> Iterator[tuple[Split, Source]]:
+    yield "train", splits.train
+    if splits.validation is not None:
+        yield "validation", splits.validation
+    yield "test", splits.test
+
+
+def _print_of(entry: Entry) -> str:
+    degraded = f" from {entry.input_digest}" if entry.input_digest else ""
+    return f"{entry.width}x{entry.height} {entry.bits} bit {entry.digest}{degraded}"
+
+
+def _tenth(entry: Entry, group_by: str) -> int:
+    """0 to 9, each as likely."""
+    digest = entry.digest
+    if group_by == "folder":
+        folder = entry.name.rpartition("/")[0]
+        digest = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()
+    return int(digest[:8], 16) % 10
