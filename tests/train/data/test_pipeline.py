@@ -1,10 +1,14 @@
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from train.data.batch import Pair
+from train.data.images import write_image
+from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.sources import Source
+from train.data.sources import Source, open_source
 from train.errors import InputError
 
 
@@ -89,3 +93,41 @@ def test_a_patch_as_large_as_the_photograph_is_allowed() -> None:
 def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
     with pytest.raises(InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\); take .* 6"):
         _batches(_source((12, 9), (6, 9)), patch_size=8)
+
+
+def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
+    clean = _source((12, 9), (7, 7))
+    degraded = tuple(image + np.uint16(1000) for image in clean.images)  # each pixel tells which one it belongs to
+    batch = _batches(Source(clean.names, clean.images, degraded)).global_batch(5)
+    assert isinstance(batch, Pair)
+    np.testing.assert_array_equal(batch.clean, _batches(clean).global_batch(5))
+    np.testing.assert_array_equal(_values(batch.degraded), _values(batch.clean) + 1000)
+
+
+def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for side in ("low", "high"):
+        (tmp_path / side).mkdir()
+        for i in range(5):
+            write_image(tmp_path / side / f"{i}.png", rng.integers(0, 65536, (9 + i, 11, 3), dtype=np.uint16))
+    spec = f"pairs:{tmp_path}/low,{tmp_path}/high"
+    expected: list[Pair] = []
+    for megabytes, threads, processes in ((1, 1, 1), (0, 3, 1), (0.003, 5, 3)):
+        batches = _batches(open_source(spec, "train", Memory(megabytes)))
+        shares = [
+            list(stream(batches, start=1, stop=9, batch_size=6, process=p, processes=processes, threads=threads))
+            for p in range(processes)
+        ]
+        found = [Pair(*map(np.concatenate, zip(*rows, strict=True))) for rows in zip(*shares, strict=True)]
+        expected = expected or found
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_photograph_that_vanishes_under_the_stream_stops_it_by_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
+    batches = _batches(open_source(f"folder:{tmp_path}", "train", Memory(0)))
+    batches.global_batch(0)
+    (tmp_path / "only.png").unlink()
+    with pytest.raises(InputError, match=r"only\.png cannot be read: No such file"):
+        list(stream(batches, start=0, stop=3, batch_size=6))

@@ -1,0 +1,138 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.data.images import write_image
+from train.data.photographs import Memory
+from train.data.splits import Splits, check_unchanged, describe, fingerprint, leaked, open_splits, save_splits
+from train.errors import InputError
+
+
+def _write(folder: Path, names: list[str], *, first: int = 0) -> str:
+    """Photographs of one random pixel row each, the n-th always with the same pixels."""
+    for i, name in enumerate(names, first):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(folder / name, np.random.default_rng(i).integers(0, 256, (1, 8, 3), dtype=np.uint8))
+    return f"folder:{folder}"
+
+
+def _names(count: int) -> list[str]:
+    return [f"{i:03d}.png" for i in range(count)]
+
+
+def _members(splits: Splits) -> dict[str, set[str]]:
+    assert splits.validation is not None
+    return {split: set(source.names) for split, source in zip(Splits._fields, splits, strict=True)}
+
+
+def test_one_folder_is_split_in_eight_tenths_and_twice_one(tmp_path: Path) -> None:
+    members = _members(open_splits(_write(tmp_path, _names(300))))
+    sizes = {split: len(names) for split, names in members.items()}
+    assert sum(sizes.values()) == 300
+    assert len(set.union(*members.values())) == 300  # nobody is in two
+    # Of 300, a tenth is 30 with a standard deviation of 5.2: five of these either way.
+    assert all(4 <= sizes[split] <= 56 for split in ("validation", "test"))
+
+
+def test_a_new_photograph_moves_no_other(tmp_path: Path) -> None:
+    before = _members(open_splits(_write(tmp_path, _names(60))))
+    after = _members(open_splits(_write(tmp_path, ["000a.png", "new/b.png"], first=60)))
+    assert all(before[split] <= after[split] for split in before)
+
+
+def test_copies_stay_together_whatever_their_name_and_format(tmp_path: Path) -> None:
+    _write(tmp_path, _names(40))
+    _write(tmp_path, [f"copies/{i:03d}.tif" for i in range(40)])
+    members = _members(open_splits(f"folder:{tmp_path}"))
+    for names in members.values():
+        copied = {Path(name).stem for name in names if name.startswith("copies/")}
+        assert copied == {Path(name).stem for name in names if not name.startswith("copies/")}
+
+
+def test_folders_stay_whole_where_asked_for(tmp_path: Path) -> None:
+    spec = _write(tmp_path, [f"burst{i % 40}/{i}.png" for i in range(120)])
+    by_folder = _members(open_splits(spec, group_by="folder"))
+    folders = [{name.split("/")[0] for name in names} for names in by_folder.values()]
+    assert sum(map(len, folders)) == len(set.union(*folders)) == 40
+    by_pixels = [{name.split("/")[0] for name in names} for names in _members(open_splits(spec)).values()]
+    assert sum(map(len, by_pixels)) > 40  # or the flag would do nothing
+
+
+def test_what_a_flag_names_is_taken_whole(tmp_path: Path) -> None:
+    data, other = _write(tmp_path / "data", _names(60)), _write(tmp_path / "other", ["a.png", "b.png"], first=60)
+    all_three = _members(open_splits(data))
+    splits = open_splits(data, test=other)
+    assert splits.test.names == ("a.png", "b.png")
+    assert _members(splits)["validation"] == all_three["validation"]
+    assert set(splits.train.names) == all_three["train"] | all_three["test"]
+    without = open_splits(data, "none", other)
+    assert without.validation is None
+    assert len(without.train.names) == 60
+    assert leaked(without) == []
+
+
+def test_packaged_photographs_come_with_all_three() -> None:
+    splits = open_splits("photos")
+    assert splits.validation is not None and splits.validation.names == ("camera", "coins")
+    assert splits.test.names == ("chelsea", "coffee")
+    assert leaked(splits) == []
+
+
+def test_too_few_photographs_to_set_any_aside_is_an_error_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="left none of 1 photographs for .*name others by --test-data"):
+        open_splits(_write(tmp_path, _names(1)))
+
+
+def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(tmp_path: Path) -> None:
+    data = _write(tmp_path / "data", _names(30))
+    test = _write(tmp_path / "test", ["same.tif"], first=4)
+    splits = open_splits(data, "none", test)
+    assert leaked(splits) == ["same.tif (test)"]
+
+
+def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:
+    spec = _write(tmp_path / "data", _names(40))
+    splits = open_splits(spec)
+    save_splits(splits, tmp_path)
+    record = json.loads((tmp_path / "split.json").read_text())
+    assert {split: set(part["photographs"]) for split, part in record.items()} == _members(splits)
+    assert record["train"]["spec"] == spec
+    assert record["test"]["photographs"][splits.test.names[0]] == f"8x1 8 bit {splits.test.entries[0].digest}"
+    again = open_splits(spec, memory=Memory(0))
+    check_unchanged(again, tmp_path)
+    assert fingerprint(again) == fingerprint(splits)
+
+
+def test_a_resume_with_other_photographs_says_which(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    splits = open_splits(_write(data, _names(30)), "none", "photos")
+    save_splits(splits, tmp_path)
+    (data / "003.png").unlink()
+    _write(data, ["004.png", "new.png"], first=50)
+    changed = open_splits(f"folder:{data}", "none", "photos")
+    assert fingerprint(changed)["train"] != fingerprint(splits)["train"]
+    assert fingerprint(changed)["test"] == fingerprint(splits)["test"]
+    with pytest.raises(InputError) as caught:
+        check_unchanged(changed, tmp_path)
+    assert "train: 1 added (new.png); train: 1 removed (003.png); train: 1 changed (004.png)." in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"train": 1}'])
+def test_a_run_without_its_record_is_not_resumed(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "split.json").write_text(content)
+    with pytest.raises(InputError, match=r"split\.json"):
+        check_unchanged(open_splits("photos"), tmp_path)
+
+
+def test_pairs_are_split_by_their_clean_halves(tmp_path: Path) -> None:
+    names = _names(40)
+    _write(tmp_path / "high", names)
+    _write(tmp_path / "low", names, first=1000)
+    pairs = _members(open_splits(f"pairs:{tmp_path}/low,{tmp_path}/high"))
+    alone = _members(open_splits(f"folder:{tmp_path}/high"))
+    assert pairs == {split: {Path(name).stem for name in found} for split, found in alone.items()}
+    record = describe(open_splits(f"pairs:{tmp_path}/low,{tmp_path}/high"))["train"]["photographs"]
+    assert all(" from " in text for text in record.values())
