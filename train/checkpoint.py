@@ -1,13 +1,18 @@
-"""Weights and states on disk, through Orbax: written in the background, whole or not at all, the newest two kept.
+"""Weights and states on disk, through Orbax: written in the background, whole or not at all, verified when read.
 
 A checkpoint is a folder of three items: ``weights`` (parameters and batch statistics: all that running the network
-needs), ``training`` (step and optimizer: what going on needs) and ``about`` (JSON: the network's spec, and where the
-weights are from), so that a checkpoint is whole by itself wherever it is copied to.
+needs; the averaged parameters where a run keeps an average), ``training`` (optimizer, step, learned loss weights: what
+going on needs) and ``about`` (JSON: the network's spec, where the weights are from, and a digest of every array), so
+that a checkpoint is whole by itself wherever it is copied to. Orbax notices files that are cut short, but not bits that
+flip: the digests do.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from importlib import metadata
+import dataclasses
+import math
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,67 +20,173 @@ import flax.linen as nn
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from train.checkpoint_files import (
+    Damaged,
+    drop_unreadable_metrics,
+    first_line,
+    move_aside,
+    read_items,
+    sealed,
+    steps_in,
+    versions,
+)
 from train.errors import InputError
 from train.network import build_model, init_variables
 from train.state import TrainState
 
 FOLDER_NAME = "checkpoints"
-_VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Validation metrics of which less is better; of others, more is.
+_LESS_IS_BETTER = ("ciede2000",)
+
+_NONE: Mapping[str, float] = {}
+
+Warn = Callable[[str], None]
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by the updates made."""
+    """The checkpoints of one run, numbered by the batches seen."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Opens ``folder``, made where it is missing; ``about`` is written into every checkpoint."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self._about = {**about, "versions": _versions()}
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        *,
+        keep_last: int = 2,
+        keep_best: int = 0,
+        best_metric: str = "psnr",
+    ) -> None:
+        """Opens ``folder``, made where it is missing.
+
+        Args:
+          folder: of all checkpoints of the run.
+          about: written into every checkpoint.
+          keep_last: newest checkpoints to keep.
+          keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the ones saved with it.
+          best_metric: name of a validation metric.
+        """
+
+        def merit(metrics: Mapping[str, float]) -> float:
+            value = metrics.get(best_metric, math.nan)
+            return -math.inf if math.isnan(value) else -value if best_metric in _LESS_IS_BETTER else value
+
+        policies = [LatestN(keep_last), BestN(get_metric_fn=merit, n=keep_best, keep_checkpoints_without_metrics=False)]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies), best_fn=merit, create=True
+        )
+        with _said_clearly(f"{folder} cannot be written to"):
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._about = {**about, "versions": versions()}
+        self._best_metric = best_metric
         self.folder = folder
 
-    def save(self, state: TrainState) -> None:
-        """Saves ``state`` under its step, unless that is on disk already; returns while the files are written."""
+    def save(self, state: TrainState, metrics: Mapping[str, float] = _NONE) -> None:
+        """Saves ``state`` under its step, unless that is on disk already; returns while the files are written.
+
+        Args:
+          state: all of it.
+          metrics: of validation at this step; without them the checkpoint cannot become the best.
+        """
         step = int(state.step)
         if step == self._manager.latest_step():
             return
-        items = {
-            "weights": ocp.args.StandardSave(_weights(state)),
-            "training": ocp.args.StandardSave(_training(state)),
-            "about": ocp.args.JsonSave({**self._about, "step": step}),
-        }
-        self._manager.save(step, args=ocp.args.Composite(**items))
-
-    def restore(self, like: TrainState, sharding: NamedSharding) -> TrainState:
-        """The newest state, in the shapes of ``like`` and laid out by ``sharding``."""
-        step = self._manager.latest_step()
-        if step is None:
-            raise InputError(f"{self.folder} holds no checkpoint: the run was stopped before its first; start it anew.")
-        targets = {
-            "weights": ocp.args.StandardRestore(_targets(_weights(like), sharding)),
-            "training": ocp.args.StandardRestore(_targets(_training(like), sharding)),
-        }
-        items = self._manager.restore(step, args=ocp.args.Composite(**targets))
-        return TrainState(**items["weights"], **items["training"])
+        arrays = {"weights": _weights(state), "training": _training(state)}
+        about = {**self._about, "step": step, "metrics": dict(metrics)}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        with self._or_says_what_is_left(f"the checkpoint of step {step}"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**items, about=ocp.args.JsonSave(sealed(about, arrays))),
+                metrics=dict(metrics),
+            )
 
     def newest(self) -> Path:
         """Folder of the newest checkpoint, once it is wholly written."""
-        self._manager.wait_until_finished()
+        self.wait()
         return self.folder / str(self._manager.latest_step())
+
+    def best(self) -> Path | None:
+        """Folder of the checkpoint of the best validation metric; None where none was saved with it."""
+        self.wait()
+        step = self._manager.best_step()
+        measured = step is not None and self._best_metric in (self._manager.metrics(step) or {})
+        return self.folder / str(step) if measured else None
+
+    def wait(self) -> None:
+        """Returns when what is being written is on disk."""
+        with self._or_says_what_is_left("the last checkpoint"):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for what is being written."""
-        self._manager.close()
+        with self._or_says_what_is_left("the last checkpoint"):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _or_says_what_is_left(self, what: str) -> Iterator[None]:
+        """Orbax deletes an old checkpoint only after the new one is whole, so the one before is still there."""
+        try:
+            yield
+        except Exception as error:  # what tensorstore raises has no one type
+            steps = steps_in(self.folder)
+            left = f"the newest whole one is {self.folder / str(max(steps))}" if steps else "there is none before it"
+            raise InputError(
+                f"{what} could not be written: {first_line(error)}; {left}. Mend that (is the disk full?) and go on "
+                f"with --resume {self.folder.parent}."
+            ) from error
 
 
 @contextlib.contextmanager
-def open_checkpoints(folder: Path, about: Mapping[str, Any]) -> Iterator[Checkpoints]:
-    """Checkpoints that are closed, and so complete, however the block ends."""
-    checkpoints = Checkpoints(folder, about)
+def open_checkpoints(folder: Path, about: Mapping[str, Any], **options: Any) -> Iterator[Checkpoints]:
+    """Checkpoints that are closed, and so complete, however the block ends; options as of :class:`Checkpoints`."""
+    checkpoints = Checkpoints(folder, about, **options)
     try:
         yield checkpoints
-    finally:
-        checkpoints.close()
+    except BaseException:
+        with contextlib.suppress(InputError):  # the first error is the one to hear of
+            checkpoints.close()
+        raise
+    checkpoints.close()
+
+
+def restore_newest(
+    folder: Path, like: TrainState, sharding: NamedSharding, warn: Warn
+) -> tuple[TrainState, dict[str, Any]]:
+    """The newest state that is whole, in the shapes of ``like`` and laid out by ``sharding``, and what is said of it.
+
+    A checkpoint that is damaged is named in a warning and moved aside, so that the run can write that step again.
+    To be called before the folder is opened by :class:`Checkpoints`.
+    """
+    targets = {"weights": _targets(_weights(like), sharding), "training": _targets(_training(like), sharding)}
+    wrong = []
+    for step in sorted(steps_in(folder), reverse=True):
+        try:
+            about, items = read_items(folder / str(step), lambda about: targets)
+        except Damaged as error:
+            wrong.append(f"{folder / str(step)}: {error}")
+            aside = move_aside(folder / str(step))
+            warn(f"the checkpoint of step {step} is damaged ({error}); moved to {aside}; taking the one before")
+            continue
+        for other in steps_in(folder):
+            if drop_unreadable_metrics(folder / str(other)):
+                warn(f"the validation metrics of the checkpoint of step {other} are damaged: it cannot be the best")
+        return _state(items), about
+    if wrong:
+        raise InputError(f"{folder} holds no whole checkpoint; start the run anew:\n  " + "\n  ".join(wrong))
+    raise InputError(f"{folder} holds no checkpoint: the run was stopped before its first; start it anew.")
+
+
+def check_room(folder: Path, like: TrainState, checkpoints: int) -> None:
+    """Refuses, before training, a disk that cannot hold what will be kept, and the one that is being written."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    needed = size * (checkpoints + 1 - len(steps_in(folder)))
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise InputError(
+            f"{folder.parent} has {free / 1e6:,.0f} MB free, and {checkpoints + 1} checkpoints of {size / 1e6:,.1f} MB "
+            "are to be written there: free some space, or take another --out."
+        )
 
 
 class Network(NamedTuple):
@@ -89,24 +200,33 @@ class Network(NamedTuple):
 
 def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
     """Writes a network's weights as a checkpoint of their own; ``about`` says where they are from."""
-    items = {
-        "weights": ocp.args.StandardSave({"params": network.params, "batch_stats": network.batch_stats}),
-        "about": ocp.args.JsonSave({**about, "model": network.spec, "versions": _versions()}),
-    }
+    arrays = {"weights": {"params": network.params, "batch_stats": network.batch_stats}}
+    about = {**about, "model": network.spec, "versions": versions()}
+    items = {"weights": ocp.args.StandardSave(arrays["weights"]), "about": ocp.args.JsonSave(sealed(about, arrays))}
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
         writer.save(folder.absolute(), args=ocp.args.Composite(**items))
 
 
-def load_network(path: Path) -> Network:
-    """The network of a checkpoint's folder, or of a run's newest checkpoint, on the first device."""
-    folder = _checkpoint_folder(path)
-    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
-        about = reader.restore(folder, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
+    """The network of a checkpoint's folder, or of a run's newest checkpoint that is whole, on the first device."""
+    sharding = SingleDeviceSharding(jax.local_devices()[0])
+
+    def targets(about: Mapping[str, Any]) -> dict[str, Any]:
         model = build_model(about["model"])
-        like = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
-        target = ocp.args.StandardRestore(_targets(like, SingleDeviceSharding(jax.local_devices()[0])))
-        weights = reader.restore(folder, args=ocp.args.Composite(weights=target))["weights"]
-    return Network(model, about["model"], weights["params"], weights["batch_stats"])
+        return {"weights": _targets(jax.eval_shape(lambda: init_variables(model, jax.random.key(0))), sharding)}
+
+    wrong = []
+    for folder in _checkpoint_folders(path):
+        try:
+            about, items = read_items(folder, targets)
+        except Damaged as error:
+            wrong.append(f"{folder} is damaged: {error}")
+            continue
+        for line in wrong:
+            warn(f"{line}; taking {folder}")
+        weights = items["weights"]
+        return Network(build_model(about["model"]), about["model"], weights["params"], weights["batch_stats"])
+    raise InputError("; ".join(wrong))
 
 
 def load_weights(path: Path, model: nn.Module, spec: str) -> dict[str, Any]:
@@ -125,28 +245,46 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _checkpoint_folder(path: Path) -> Path:
+def _checkpoint_folders(path: Path) -> list[Path]:
+    """The checkpoint that ``path`` is, or those of the run that it is, newest first."""
     if not path.is_dir():
         raise InputError(f"There is no folder {path}: give that of a run, or of one of its checkpoints.")
     if (path / "weights").is_dir():
-        return path.absolute()
+        return [path.absolute()]
     below = path / FOLDER_NAME if (path / FOLDER_NAME).is_dir() else path
-    steps = [int(p.name) for p in below.iterdir() if p.name.isdigit() and (p / "weights").is_dir()]
+    steps = steps_in(below)
     if not steps:
         raise InputError(f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints.")
-    return (below / str(max(steps))).absolute()
+    return [(below / str(step)).absolute() for step in sorted(steps, reverse=True)]
 
 
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _VERSIONED}
+@contextlib.contextmanager
+def _said_clearly(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{what}: {error.strerror or error}.") from None
 
 
 def _weights(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "batch_stats": state.batch_stats}
+    """What the network is run with."""
+    return {"params": state.average or state.params, "batch_stats": state.batch_stats}
 
 
 def _training(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "opt_state": state.opt_state}
+    """All else; the parameters that the optimizer moves are among it where ``weights`` holds their average."""
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    del rest["batch_stats"], rest["average"]
+    return {**rest, "params": state.params if state.average else {}}
+
+
+def _state(items: Mapping[str, Any]) -> TrainState:
+    weights, training = items["weights"], dict(items["training"])
+    moved = training.pop("params")
+    average = weights["params"] if moved else {}
+    return TrainState(
+        **training, params=moved or weights["params"], average=average, batch_stats=weights["batch_stats"]
+    )
 
 
 def _targets(tree: Any, sharding: NamedSharding | SingleDeviceSharding) -> Any:

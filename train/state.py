@@ -10,20 +10,44 @@ import optax
 
 
 @flax.struct.dataclass
+class Guard:
+    """What became of updates that were not finite; see step.py."""
+
+    skipped: jax.Array  # (), int32: of the whole run
+    in_row: jax.Array  # (), int32: up to now; 0 after each update that was made
+    culprits: jax.Array  # (), int32: bit i is set where the i-th quantity of the last skipped step was not finite
+
+
+@flax.struct.dataclass
 class TrainState:
     """A pytree: the whole of a run between two steps, which is what a checkpoint holds."""
 
-    step: jax.Array  # (), int32: updates made so far, and so the index of the next batch
+    step: jax.Array  # (), int32: batches seen so far, and so the index of the next one
     params: Any
     batch_stats: Any  # {} for networks without batch norm
     opt_state: optax.OptState
+    average: Any  # moving average of params; {} without one
+    balance: Any  # state of learned loss weights; {} where they are fixed
+    guard: Guard
 
 
-def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+def create_state(
+    variables: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    *,
+    averaged: bool = False,
+    balance: Any = None,
+) -> TrainState:
     """The state before the first update, from a network's variables."""
+    params = variables["params"]
+    zero = jnp.zeros((), jnp.int32)
     return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
+        step=zero,
+        params=params,
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=optimizer.init(params),
+        # Copies: the state is donated to the step, and no buffer can be given away twice.
+        average=jax.tree.map(jnp.copy, params) if averaged else {},
+        balance={} if balance is None else balance,
+        guard=Guard(skipped=zero, in_row=jnp.copy(zero), culprits=jnp.copy(zero)),
     )

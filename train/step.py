@@ -1,5 +1,6 @@
 """One update. Pure, and knows no device: sharding.py decides where it runs."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +59,8 @@ def make_step(
 
         (loss, (terms, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        new_state = TrainState(
+        new_state = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,

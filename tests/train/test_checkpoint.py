@@ -1,83 +1,262 @@
+"""What a checkpoint holds, what is kept, and what happens to it on a bad disk."""
+
+import gc
+import json
+import resource
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
-from train import sharding
-from train.checkpoint import load_network, load_weights, open_checkpoints
+from train import checkpoint, sharding
+from train.checkpoint import check_room, load_network, load_weights, open_checkpoints, restore_newest
+from train.checkpoint_files import changed_versions, versions
 from train.errors import InputError
 from train.network import build_model, init_variables
-from train.state import create_state
+from train.state import TrainState, create_state
 
-ABOUT = {"model": "dncnn(depth=3, features=4, batch_norm=False)"}
+ABOUT = {"model": "dncnn(depth=3, features=4, batch_norm=False)", "data": {"train": "0f3a"}}
+ADAM = optax.adam(1e-3)
+
+# Where a read or a write fails, Orbax closes its event loop before all of tensorstore's threads have answered it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(tiny_model: nn.Module, tmp_path: Path) -> None:
-    optimizer = optax.adam(1e-3)
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), optimizer).replace(step=jnp.asarray(12))
-    placed = jax.device_put(state, sharding.replicated(sharding.make_mesh(1)))
-    with open_checkpoints(tmp_path / "checkpoints", ABOUT) as checkpoints:
-        checkpoints.save(placed)
-        checkpoints.save(placed)  # a second save of a step that is there is no error
-        assert checkpoints.newest().name == "12"
-    with open_checkpoints(tmp_path / "checkpoints", ABOUT) as checkpoints:
-        abstract = jax.eval_shape(lambda: create_state(init_variables(tiny_model, jax.random.key(2)), optimizer))
-        restored = checkpoints.restore(abstract, sharding.replicated(sharding.make_mesh(4)))
-    chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state))
+@pytest.fixture(scope="module")
+def state(tiny_model: nn.Module) -> TrainState:
+    """With an average and learned weights, so that everything a state can hold is in it."""
+    # Small arrays lie in files of their own checksums; those of one of this size do not.
+    large = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    balance = {"scales": {"color": jnp.float32(0.5), "luminance": jnp.float32(2)}, "large": jnp.asarray(large)}
+    state = create_state(init_variables(tiny_model, jax.random.key(1)), ADAM, averaged=True, balance=balance)
+    return state.replace(average=jax.tree.map(lambda p: p + 0.25, state.params))
+
+
+@pytest.fixture(scope="module")
+def saved(state: TrainState, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with checkpoints 1 and 2, to be copied by tests that harm it."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    with open_checkpoints(folder, ABOUT) as checkpoints:
+        checkpoints.save(_at(state, 1), {"psnr": 20.0})
+        checkpoints.save(_at(state, 2), {"psnr": 21.0})
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    shutil.copytree(saved, tmp_path / "checkpoints")
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture(autouse=True)
+def _no_answer_comes_late() -> Iterator[None]:
+    yield
+    gc.collect()  # what was not answered is reported now, to this test
+
+
+def _at(state: TrainState, step: int) -> TrainState:
+    return state.replace(step=jnp.asarray(step, jnp.int32))
+
+
+def _restore(folder: Path, like: TrainState, devices: int = 1) -> tuple[TrainState, dict[str, Any], list[str]]:
+    said: list[str] = []
+    abstract = jax.eval_shape(lambda: like)
+    layout = sharding.replicated(sharding.make_mesh(devices))
+    restored, about = restore_newest(folder, abstract, layout, said.append)
+    return restored, about, said
+
+
+def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(state: TrainState, saved: Path) -> None:
+    restored, about, said = _restore(saved, state, devices=4)
+    chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(_at(state, 2)))
     assert len(restored.step.sharding.device_set) == 4
+    assert said == []
+    assert (about["step"], about["metrics"], about["data"]) == (2, {"psnr": 21.0}, {"train": "0f3a"})
+    assert changed_versions(about) == []
+    assert changed_versions({"versions": {**versions(), "jax": "0.1"}}) == [f"jax 0.1 -> {versions()['jax']}"]
 
 
-def test_the_newest_two_are_kept(tiny_model: nn.Module, tmp_path: Path) -> None:
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), optax.sgd(1.0))
-    with open_checkpoints(tmp_path / "checkpoints", ABOUT) as checkpoints:
-        for step in (1, 2, 3):
-            checkpoints.save(state.replace(step=jnp.asarray(step)))
-    kept = {path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()}
-    assert kept == {"2", "3"}
+def test_the_newest_are_kept_and_the_best(state: TrainState, tmp_path: Path) -> None:
+    scores = {1: {"psnr": 30.0}, 2: {"psnr": 31.0}, 3: {}, 4: {"psnr": float("nan")}, 5: {"psnr": 30.5}, 6: {}}
+    with open_checkpoints(tmp_path / "checkpoints", ABOUT, keep_last=2, keep_best=1) as checkpoints:
+        for step, metrics in scores.items():
+            checkpoints.save(_at(state, step), metrics)
+            checkpoints.save(_at(state, step), metrics)  # a second save of a step that is there is no error
+        assert checkpoints.newest().name == "6"
+        assert checkpoints.best() == tmp_path / "checkpoints" / "2"
+    assert _names(tmp_path / "checkpoints") == {"2", "5", "6"}
+    with open_checkpoints(tmp_path / "checkpoints", ABOUT, keep_last=1, keep_best=1) as checkpoints:
+        checkpoints.save(_at(state, 7), {"psnr": 32.0})  # the metrics of before were read back
+    assert _names(tmp_path / "checkpoints") == {"7"}
 
 
-def test_no_checkpoint_is_an_error_that_says_so(tiny_model: nn.Module, tmp_path: Path) -> None:
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), optax.sgd(1.0))
-    with (
-        open_checkpoints(tmp_path / "checkpoints", ABOUT) as checkpoints,
-        pytest.raises(InputError, match="holds no checkpoint"),
-    ):
-        checkpoints.restore(state, sharding.replicated(sharding.make_mesh(1)))
+def test_of_ciede2000_the_lowest_is_the_best(state: TrainState, tmp_path: Path) -> None:
+    with open_checkpoints(tmp_path, ABOUT, keep_last=1, keep_best=1, best_metric="ciede2000") as checkpoints:
+        assert checkpoints.best() is None
+        for step, value in ((1, 3.0), (2, 2.0), (3, 4.0)):
+            checkpoints.save(_at(state, step), {"ciede2000": value})
+        assert checkpoints.best() == tmp_path / "2"
 
 
-def test_a_checkpoint_says_by_itself_what_it_holds(tiny_model: nn.Module, tmp_path: Path) -> None:
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), optax.adam(1.0)).replace(step=jnp.asarray(3))
-    with open_checkpoints(tmp_path / "run" / "checkpoints", ABOUT) as checkpoints:
-        checkpoints.save(state)
-    moved = (tmp_path / "run" / "checkpoints" / "3").rename(tmp_path / "moved")  # no config, no folder of a run
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.isdigit()}
+
+
+def _arrays(checkpoint: Path) -> Path:
+    """The file that holds the arrays of an item: the largest of Orbax's data files."""
+    return max((checkpoint / "training").rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def _cut(folder: Path) -> None:
+    path = _arrays(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(folder: Path) -> None:
+    path = _arrays(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _lack(folder: Path) -> None:
+    (folder / "about" / "metadata").unlink()
+
+
+def _forge(folder: Path) -> None:
+    path = folder / "about" / "metadata"
+    path.write_text(path.read_text().replace("0f3a", "0f3b"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [(_cut, "training:"), (_flip, "training:"), (_lack, "about:"), (_forge, "about: its digest")],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
+    harm: Callable[[Path], None], words: str, state: TrainState, copied: Path
+) -> None:
+    harm(copied / "2")
+    restored, about, said = _restore(copied, state)
+    chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(_at(state, 1)))
+    assert about["step"] == 1
+    (warning,) = said
+    assert f"the checkpoint of step 2 is damaged ({words}" in warning
+    assert str(copied.parent / "broken_checkpoints" / "2") in warning
+    with open_checkpoints(copied, ABOUT) as checkpoints:
+        checkpoints.save(_at(state, 2))  # the step can be written again
+    assert _restore(copied, state)[1]["step"] == 2
+
+
+def test_no_flipped_bit_comes_through(state: TrainState, copied: Path) -> None:
+    """Anywhere in the file that holds the arrays: what is restored is what was saved, or it is refused."""
+    path = _arrays(copied / "2")
+    whole = path.read_bytes()
+    noticed = 0
+    for position in np.random.default_rng(0).integers(8 * len(whole), size=12):
+        content = bytearray(whole)
+        content[position // 8] ^= 1 << (position % 8)
+        path.write_bytes(content)
+        try:
+            read = checkpoint.read_items(copied / "2", lambda about: _targets(state))[1]
+            chex.assert_trees_all_equal(read["training"]["balance"], state.balance)
+        except checkpoint.Damaged:
+            noticed += 1
+    assert noticed > 6
+
+
+def _targets(state: TrainState) -> dict[str, Any]:
+    training = checkpoint._training(state)
+    return {"training": checkpoint._targets(training, sharding.replicated(sharding.make_mesh(1)))}
+
+
+def test_where_all_are_damaged_each_is_named(state: TrainState, copied: Path) -> None:
+    _cut(copied / "1")
+    _flip(copied / "2")
+    with pytest.raises(InputError, match=r"(?s)holds no whole checkpoint.*/2: training.*/1: training"):
+        _restore(copied, state)
+
+
+def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied: Path) -> None:
+    (copied / "1" / "metrics" / "metrics").write_text('{"psnr')
+    restored, _, said = _restore(copied, state)
+    assert int(restored.step) == 2
+    assert said == ["the validation metrics of the checkpoint of step 1 are damaged: it cannot be the best"]
+    with open_checkpoints(copied, ABOUT, keep_best=1) as checkpoints:
+        assert checkpoints.best() == copied / "2"
+
+
+def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        _restore(tmp_path, state)
+
+
+def test_a_disk_without_room_is_refused_before_training(
+    state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_room(tmp_path / "checkpoints", state, 3)
+    used = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=1000))
+    with pytest.raises(InputError, match="0 MB free, and 4 checkpoints of 0.0 MB are to be written there"):
+        check_room(tmp_path / "checkpoints", state, 3)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/checkpoints cannot be written to: Not a directory"):
+        checkpoint.Checkpoints(tmp_path / "file" / "checkpoints", ABOUT)
+
+
+def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied: Path) -> None:
+    """No file may grow beyond 100 bytes: what a full disk does, to this process alone."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(InputError, match=r"could not be written: .*newest whole one is .*/2") as caught:
+        with open_checkpoints(copied, ABOUT, keep_last=1) as checkpoints:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+            try:
+                checkpoints.save(_at(state, 3))
+                checkpoints.wait()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"--resume {copied.parent}" in str(caught.value)
+    restored, _, said = _restore(copied, state)
+    assert (int(restored.step), said) == (2, [])
+
+
+def test_a_checkpoint_says_by_itself_what_it_holds(tiny_model: nn.Module, state: TrainState, copied: Path) -> None:
+    moved = (copied / "2").rename(copied.parent / "moved")  # no config, no folder of a run
     network = load_network(moved)
     assert network.spec == ABOUT["model"]
     assert network.model == tiny_model
-    chex.assert_trees_all_equal(jax.device_get(network.params), jax.device_get(state.params))
+    # What is released is the average.
+    chex.assert_trees_all_equal(jax.device_get(network.params), jax.device_get(state.average))
 
 
 @pytest.mark.parametrize("below", ["", "checkpoints"])
-def test_a_run_stands_for_its_newest_checkpoint(tiny_model: nn.Module, below: str, tmp_path: Path) -> None:
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), optax.sgd(1.0))
-    with open_checkpoints(tmp_path / "checkpoints", ABOUT) as checkpoints:
-        for step in (9, 10):
-            params = jax.tree.map(lambda p, step=step: p + step, state.params)
-            checkpoints.save(state.replace(step=jnp.asarray(step), params=params))
-    weights = load_weights(tmp_path / below, tiny_model, ABOUT["model"])
-    chex.assert_trees_all_close(weights["params"], jax.tree.map(lambda p: p + 10, state.params))
+def test_a_run_stands_for_its_newest_checkpoint_that_is_whole(
+    tiny_model: nn.Module, state: TrainState, copied: Path, below: str
+) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if below:
+            (copied / "2" / "about" / "metadata").write_text(json.dumps(ABOUT))
+        weights = load_weights(copied.parent / below, tiny_model, ABOUT["model"])
+    chex.assert_trees_all_equal(weights["params"], state.average)
+    assert ["2 is damaged" in str(warning.message) for warning in said] == ([True] if below else [])
 
 
-def test_weights_of_another_network_are_refused_with_both_named(tiny_model: nn.Module, tmp_path: Path) -> None:
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), optax.sgd(1.0))
-    with open_checkpoints(tmp_path / "checkpoints", ABOUT) as checkpoints:
-        checkpoints.save(state)
+def test_weights_of_another_network_are_refused_with_both_named(saved: Path) -> None:
     other = "dncnn(depth=4, features=4, batch_norm=False)"
     with pytest.raises(InputError) as caught:
-        load_weights(tmp_path, build_model(other), other)
+        load_weights(saved, build_model(other), other)
     assert ABOUT["model"] in str(caught.value)
     assert other in str(caught.value)
 

@@ -1,0 +1,104 @@
+"""The files of one checkpoint: written with digests, read back and verified, moved aside where they are damaged."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from train.digests import differing, digest_of_json, digests_of
+
+BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
+_VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class Damaged(Exception):
+    """A checkpoint that does not hold what was saved; says what is wrong with it."""
+
+
+def read_items(
+    folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is said of a checkpoint and the items asked for, or :class:`Damaged`."""
+    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
+        try:
+            asked = ocp.args.Composite(about=ocp.args.JsonRestore())
+            about = dict(reader.restore(folder.absolute(), args=asked)["about"] or {})
+        except Exception as error:  # of Orbax, tensorstore or json: no one type
+            raise Damaged(f"about: {first_line(error)}") from error
+        seal = about.pop("digest", None)
+        if seal != digest_of_json(about):
+            raise Damaged("about: its digest is not that of its content")
+        targets = targets_for(about)
+        items = {}
+        for name, target in targets.items():
+            try:
+                asked = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
+                items[name] = reader.restore(folder.absolute(), args=asked)[name]
+            except Exception as error:
+                raise Damaged(f"{name}: {first_line(error)}") from error
+            if wrong := differing(about["digests"][name], digests_of(items[name])):
+                raise Damaged(f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first")
+    return about, items
+
+
+def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """``about`` with a digest of every array, and one of itself."""
+    about = {**about, "digests": {name: digests_of(tree) for name, tree in arrays.items()}}
+    about = json.loads(json.dumps(about))  # tuples become lists now, not on the way back
+    return {**about, "digest": digest_of_json(about)}
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps of which the folder of a run holds a checkpoint."""
+    if not folder.is_dir():
+        return []
+    return [int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+
+
+def drop_unreadable_metrics(folder: Path) -> bool:
+    """Removes a checkpoint's validation metrics where they are no JSON: Orbax would refuse to open the whole folder."""
+    path = folder / "metrics"
+    try:
+        if not path.exists() or isinstance(json.loads((path / "metrics").read_bytes()), dict):
+            return False
+    except (OSError, ValueError):
+        pass
+    shutil.rmtree(path)
+    return True
+
+
+def move_aside(folder: Path) -> Path:
+    """Takes a checkpoint out of the way of the run, and says where to."""
+    below = folder.parent.parent / BROKEN_NAME
+    aside = below / folder.name
+    if jax.process_index() == 0:
+        below.mkdir(exist_ok=True)
+        while aside.exists():
+            aside = aside.with_name(aside.name + "_again")
+        folder.rename(aside)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"moved {folder.name} aside")
+    return aside
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first: those of tensorstore go on for pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that has a part in the bits of a run."""
+    return {name: metadata.version(name) for name in _VERSIONED}
+
+
+def changed_versions(about: Mapping[str, Any]) -> list[str]:
+    """Packages that are not at the version which wrote a checkpoint: the same bits are promised with these only."""
+    now = versions()
+    return [f"{name} {old} -> {now.get(name)}" for name, old in about["versions"].items() if now.get(name) != old]
