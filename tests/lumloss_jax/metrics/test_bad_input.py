@@ -1,0 +1,92 @@
+"""What metrics refuse, when traced, and with which words; and that symbolic sizes are left unchecked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lumloss_jax import metrics
+
+EVERY = {name: getattr(metrics, name) for name in metrics.__all__}
+GREY_TOO = {"mae", "mse", "psnr", "ssim", "ms_ssim", "brightness_error"}
+every_metric = pytest.mark.parametrize("name", EVERY)
+
+
+def floats(*shape):
+    return np.zeros(shape, np.float32)
+
+
+@every_metric
+@pytest.mark.parametrize(
+    ("predictions", "targets", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.uint8), floats(2, 8, 8, 3), r"predictions have dtype uint8.*/ 255"),
+        (floats(2, 8, 8, 3), np.zeros((2, 8, 8, 3), np.uint16), r"targets have dtype uint16.*/ 65535"),
+        (floats(8, 8), floats(8, 8), "lacks a channel axis"),
+        (floats(2, 3, 8, 8), floats(2, 3, 8, 8), "moveaxis"),
+        (floats(2, 8, 8, 4), floats(2, 8, 8, 4), "drop alpha"),
+        (floats(2, 8, 8, 3), floats(1, 8, 8, 3), "must be the same"),
+        (floats(2, 0, 8, 3), floats(2, 0, 8, 3), "holds no pixels"),
+    ],
+)
+def test_bad_images_are_named(name, predictions, targets, message):
+    with pytest.raises(ValueError, match=message):
+        EVERY[name](predictions, targets)
+
+
+@every_metric
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data_range": 0.0}, "data_range must be more than 0"),
+        ({"data_range": -1.0}, "data_range must be finite and not negative"),
+        ({"data_range": np.ones(2, np.float32)}, "data_range must be one number"),
+        ({"crop_border": 4}, "crop_border=4 leaves nothing of images of 8 x 8 pixels.*at most 3"),
+        ({"crop_border": -1}, "crop_border must be an int, 0 or more"),
+        ({"mask": np.ones((2, 8, 7))}, "mask has shape"),
+        ({"mask": -np.ones((2, 1, 1))}, "mask must be finite and not negative"),
+        ({"gt_mean": "lumma"}, "gt_mean takes 'luma', 'channels'; got 'lumma'; did you mean 'luma'"),
+    ],
+)
+def test_bad_options_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        EVERY[name](floats(2, 8, 8, 3), floats(2, 8, 8, 3), **options)
+
+
+@every_metric
+def test_grey_images_are_taken_where_they_mean_something(name):
+    grey = jax.ShapeDtypeStruct((2, 176, 176, 1), jnp.float32)
+    if name in GREY_TOO:
+        assert jax.eval_shape(EVERY[name], grey, grey).shape == (2,)
+    else:
+        with pytest.raises(ValueError, match="needs colour"):
+            jax.eval_shape(EVERY[name], grey, grey)
+
+
+@pytest.mark.parametrize(("name", "side"), [("ssim", 11), ("ms_ssim", 176)])
+def test_the_smallest_size_is_named_and_taken(name, side):
+    """In either direction, and after the border is cut off."""
+    for height, width, border in [(side - 1, side, 0), (side, side - 1, 0), (side, side, 1)]:
+        small = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
+        with pytest.raises(ValueError, match=f"too small.*at least {side} x {side}"):
+            jax.eval_shape(lambda p, t, border=border: EVERY[name](p, t, crop_border=border), small, small)
+    least = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)
+    assert jax.eval_shape(EVERY[name], least, least).shape == ()
+
+
+@every_metric
+def test_one_value_per_leading_index(name):
+    for leading in [(), (2,), (2, 1, 3)]:
+        image = jax.ShapeDtypeStruct((*leading, 176, 180, 3), jnp.bfloat16)
+        value = jax.eval_shape(EVERY[name], image, image)
+        assert value.shape == leading and value.dtype == jnp.float32
+
+
+@every_metric
+def test_symbolic_sizes_are_left_unchecked(name):
+    batch, height, width = jax.export.symbolic_shape("b, h, w", constraints=["h >= 176", "w >= 176"])
+    image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)
+    mask = jax.ShapeDtypeStruct((batch, height, width), jnp.float32)
+    assert jax.export.export(jax.jit(EVERY[name]))(image, image).out_avals[0].shape == (batch,)
+    masked = jax.jit(lambda p, t, m: EVERY[name](p, t, mask=m))
+    assert jax.export.export(masked)(image, image, mask).out_avals[0].shape == (batch,)

@@ -1,0 +1,300 @@
+"""What every metric keeps to: a table of properties, masks, gradients, transformations, dtypes."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from lumloss_jax import metrics
+
+SHAPE = (4, 24, 26, 3)
+C1 = 0.01**2
+STUDIO = 219 / 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One metric and its properties. A property that does not hold is a blank: a string that says why."""
+
+    metric: Callable
+    equal: float = 0.0  # at predictions == targets; 0 for errors, and more where higher is better
+    inverse_of_mean: Callable[[np.ndarray], np.ndarray] | str = lambda value: value  # what a mask averages
+    shift: Callable[[float], float] | str = ""  # m(T + c, T)
+    monotone: bool | str = True  # worse for each larger shift
+    white_on_black: float | str = 1.0
+    atol: float = 1e-6  # of float32 against float64
+
+
+CURVE = "L* is a curve: what a shift adds depends on where it starts"
+WINDOWS = "a window is more than one pixel"
+RATIO = "SSIM is a ratio of moments: it depends on where in the range the images are"
+TABLE = {
+    "mae": Row(metrics.mae, shift=lambda c: c),
+    "mse": Row(metrics.mse, shift=lambda c: c * c),
+    "psnr": Row(
+        metrics.psnr,
+        equal=100.0,
+        inverse_of_mean=lambda value: 10 ** (-value / 10),
+        shift=lambda c: -20 * math.log10(c),
+        white_on_black=0.0,
+    ),
+    "psnr_y": Row(
+        metrics.psnr_y,
+        equal=100.0,
+        inverse_of_mean=lambda value: 10 ** (-value / 10),
+        shift=lambda c: -20 * math.log10(STUDIO * c),
+        white_on_black=-20 * math.log10(STUDIO),
+    ),
+    "ssim": Row(metrics.ssim, equal=1.0, inverse_of_mean=WINDOWS, shift=RATIO, white_on_black=C1 / (1 + C1)),
+    "ms_ssim": Row(
+        functools.partial(metrics.ms_ssim, scale_weights=(0.4, 0.6)),
+        equal=1.0,
+        inverse_of_mean=WINDOWS,
+        shift=RATIO,
+        white_on_black=(C1 / (1 + C1)) ** 0.6,
+    ),
+    "cie76": Row(metrics.cie76, shift=CURVE, white_on_black=100.0, atol=1e-4),
+    "ciede2000": Row(metrics.ciede2000, shift=CURVE, white_on_black=100.0, atol=1e-4),
+    "brightness_error": Row(metrics.brightness_error, shift=CURVE, white_on_black=100.0, atol=1e-4),
+    "chroma_error": Row(
+        metrics.chroma_error,
+        shift="it sees what brightness does to chroma, which has no closed form",
+        monotone="a shift changes brightness; chroma follows as it may",
+        white_on_black="both are greys: their chroma is what is left of rounded constants",
+        atol=1e-4,
+    ),
+}
+every_metric = pytest.mark.parametrize("name", TABLE)
+
+
+def holding(column):
+    """The rows whose property holds; a blank must give its reason."""
+    blank = {name: getattr(row, column) for name, row in TABLE.items() if isinstance(getattr(row, column), str)}
+    assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
+    return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
+
+
+TRACES = dict.fromkeys(TABLE, 0)
+
+
+@functools.cache
+def compiled(name):
+    """Values and the gradient of their sum, of (predictions, targets, mask, data_range): shared by most tests."""
+
+    def values(predictions, targets, mask, data_range):
+        TRACES[name] += 1
+        value = TABLE[name].metric(predictions, targets, mask=mask, data_range=data_range)
+        return jnp.sum(value), value
+
+    with_gradient = jax.jit(jax.value_and_grad(values, has_aux=True))
+
+    def call(predictions, targets, mask=None, data_range=1.0):
+        (_, value), gradient = with_gradient(predictions, targets, mask, data_range)
+        return value, gradient
+
+    return call
+
+
+@functools.cache
+def images(seed=0):
+    rng = np.random.default_rng(seed)
+    targets = rng.uniform(0.2, 0.7, SHAPE).astype(np.float32)
+    return jnp.asarray((targets + 0.1 * rng.normal(size=SHAPE)).clip(0.05, 0.95), jnp.float32), jnp.asarray(targets)
+
+
+@functools.cache
+def pixel_mask():
+    """Weights between 0.5 and 1, with a block of zeros that leaves windows of 11 at both scales of MS-SSIM."""
+    weights = np.random.default_rng(7).uniform(0.5, 1, SHAPE[:-1]).astype(np.float32)
+    weights[:, :1, :2] = 0
+    return jnp.asarray(weights)
+
+
+def test_the_table_holds_every_metric():
+    assert set(TABLE) == set(metrics.__all__)
+
+
+@every_metric
+def test_equal_images(name):
+    _, targets = images()
+    for data_range in (1.0, 255.0):
+        value, gradient = compiled(name)(data_range * targets, data_range * targets, data_range=data_range)
+        np.testing.assert_allclose(value, np.full(4, TABLE[name].equal), rtol=1e-6)
+        # Nothing pushes what is right already; one pixel of MAE would be pushed by 5e-4.
+        np.testing.assert_allclose(gradient, np.zeros(SHAPE), atol=1e-10)
+
+
+@every_metric
+def test_symmetry(name):
+    predictions, targets = images()
+    there, back = (compiled(name)(*pair)[0] for pair in ((predictions, targets), (targets, predictions)))
+    np.testing.assert_allclose(there, back, rtol=1e-6)
+
+
+@holding("shift")
+def test_constant_shift(name):
+    _, targets = images()
+    for c in (0.1, 0.25):
+        value, _ = compiled(name)(targets + c, targets)
+        np.testing.assert_allclose(value, np.full(4, TABLE[name].shift(c)), rtol=2e-6)
+
+
+@holding("monotone")
+def test_a_larger_shift_is_worse(name):
+    _, targets = images()
+    better = TABLE[name].equal
+    for c in (0.05, 0.1, 0.2, 0.4):
+        value, _ = compiled(name)(targets + c, targets)
+        assert (value < better).all() if TABLE[name].equal > 0 else (value > better).all()
+        better = value
+
+
+@holding("white_on_black")
+def test_white_on_black(name):
+    black = jnp.zeros(SHAPE)
+    value, _ = compiled(name)(black + 1, black)
+    np.testing.assert_allclose(value, np.full(4, TABLE[name].white_on_black), rtol=1e-6, atol=5e-6)
+
+
+@every_metric
+def test_data_range_is_a_change_of_units(name):
+    predictions, targets = images()
+    value, gradient = compiled(name)(predictions, targets)
+    traces = TRACES[name]
+    scaled, scaled_gradient = compiled(name)(255 * predictions, 255 * targets, data_range=255.0)
+    np.testing.assert_allclose(scaled, value, rtol=1e-5)
+    np.testing.assert_allclose(255 * scaled_gradient, gradient, rtol=1e-3, atol=1e-3 * np.abs(gradient).max())
+    assert TRACES[name] == traces, "a data range is data: it must not trace again"
+
+
+@every_metric
+def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
+    predictions, targets = images()
+    value, gradient = compiled(name)(predictions, targets)
+    for weight in (1.0, 2.0):
+        masked, masked_gradient = compiled(name)(predictions, targets, jnp.full(SHAPE[:-1], weight, jnp.float32))
+        np.testing.assert_allclose(masked, value, rtol=2e-6)
+        np.testing.assert_allclose(masked_gradient, gradient, rtol=1e-4, atol=1e-5 * np.abs(gradient).max())
+    traces = TRACES[name]
+    compiled(name)(predictions, targets, pixel_mask())
+    assert TRACES[name] == traces, "weights are data: other ones must not trace again"
+
+
+@every_metric
+def test_what_is_masked_out_is_not_read(name):
+    predictions, targets = images()
+    value, gradient = compiled(name)(predictions, targets, pixel_mask())
+    out = (pixel_mask() == 0)[..., None]
+    nan_p, nan_t = (jnp.where(out, jnp.nan, image) for image in (predictions, targets))
+    unread, gradient_unread = compiled(name)(nan_p, nan_t, pixel_mask())
+    np.testing.assert_array_equal(unread, value)
+    np.testing.assert_array_equal(gradient_unread, gradient)
+    assert np.isfinite(value).all() and (jnp.where(out, gradient, 0) == 0).all()
+    assert (jnp.where(out, 0, gradient) != 0).any()
+
+
+@every_metric
+def test_an_image_with_a_mask_of_zeros_scores_nan_with_gradient_0_and_the_others_do_not(name):
+    predictions, targets = images()
+    whole, gradient_of_whole = compiled(name)(predictions, targets, pixel_mask())
+    value, gradient = compiled(name)(predictions, targets, pixel_mask().at[1].set(0))
+    assert np.isnan(value[1]) and (gradient[1] == 0).all()
+    others = np.array([0, 2, 3])
+    np.testing.assert_array_equal(value[others], whole[others])
+    np.testing.assert_array_equal(gradient[others], gradient_of_whole[others])
+
+
+@holding("inverse_of_mean")
+def test_mask_weighs_what_pixels_score_by_themselves(name):
+    value, _ = compiled(name)(*images(), pixel_mask())
+    pixels = jax.jit(TABLE[name].metric)(*(image[..., None, None, :] for image in images()))
+    assert pixels.shape == SHAPE[:-1]  # one value per leading index, whatever their number
+    inverse = TABLE[name].inverse_of_mean
+    expected = [np.average(inverse(of_image), weights=w) for of_image, w in zip(pixels, pixel_mask(), strict=True)]
+    np.testing.assert_allclose(inverse(value), expected, rtol=1e-5)
+
+
+@every_metric
+def test_crop_border_is_slicing_and_so_is_a_mask_of_a_rectangle(name):
+    predictions, targets = images()
+    metric = jax.jit(TABLE[name].metric, static_argnames="crop_border")
+    # Its rows and columns are even, as the second scale of MS-SSIM takes them: after a border of 1, even again.
+    for border, mask_of in ((0, compiled(name)), (1, functools.partial(metric, crop_border=1))):
+        rows, columns = slice(2 - border, 24 - border), slice(2 + border, 24 + border)
+        mask = np.zeros(SHAPE[:-1], np.float32)
+        mask[:, rows, columns] = 1
+        inside = metric(predictions[:, rows, columns], targets[:, rows, columns])
+        value = mask_of(predictions, targets, mask=mask)
+        np.testing.assert_allclose(value[0] if border == 0 else value, inside, rtol=1e-5)
+
+
+@every_metric
+def test_gt_mean_looks_past_a_gain_and_nothing_else(name):
+    _, targets = images()
+    predictions = jnp.flip(targets, -1)  # other colours, of the same mean over channels but not of the same luma
+    value = TABLE[name].metric(0.5 * predictions, targets, gt_mean="luma")  # eager: its operations are compiled already
+    means = [np.mean(np.asarray(image, np.float64) @ [0.299, 0.587, 0.114], (1, 2)) for image in (predictions, targets)]
+    gain = (means[1] / means[0]).astype(np.float32).reshape(4, 1, 1, 1)
+    by_hand, _ = compiled(name)(jnp.clip(predictions * gain, 0, 1), targets)
+    np.testing.assert_allclose(value, by_hand, rtol=1e-5)
+    assert np.abs(value - compiled(name)(0.5 * predictions, targets)[0]).min() > 1e-3
+
+
+def extreme_pairs():
+    grey, black, white = (np.full(SHAPE, level, np.float32) for level in (0.5, 0.0, 1.0))
+    one_pixel, tiny = grey.copy(), np.full(SHAPE, 1e-22, np.float32)
+    one_pixel[0, 5, 5, 0] += 1 / 255
+    tiny[..., 1] *= -3
+    outside = np.linspace(-0.5, 1.5, math.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    yield from [(grey, grey), (black, black), (white, white), (black, white), (white, black), (tiny, black)]
+    yield from [(one_pixel, grey), (grey, one_pixel), (outside, grey), (outside, 1 - outside), (black, tiny)]
+
+
+@every_metric
+def test_value_and_gradient_are_finite_everywhere(name):
+    for predictions, targets in extreme_pairs():
+        value, gradient = compiled(name)(predictions, targets)
+        assert np.isfinite(value).all() and np.isfinite(gradient).all()
+
+
+@every_metric
+def test_jit_eager_vmap_and_shards_agree(name):
+    metric = TABLE[name].metric
+    predictions, targets = images()
+    value, _ = compiled(name)(predictions, targets)
+    np.testing.assert_allclose(metric(predictions, targets), value, rtol=2e-6)
+    # Mapped and sharded in one compilation: over the second of two leading axes, so that both ways of having them are
+    # here, and over as many devices.
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec(None, "batch"))
+    shards = [jax.device_put(image[None], sharding) for image in (predictions, targets)]
+    mapped = jax.jit(jax.vmap(metric, in_axes=1, out_axes=1))(*shards)
+    assert mapped.sharding.is_equivalent_to(sharding, 2)
+    np.testing.assert_allclose(mapped, value[None], rtol=2e-6)
+
+
+@every_metric
+def test_half_precision_is_computed_in_float32(name):
+    rounded = [image.astype(jnp.bfloat16) for image in images()]
+    value = TABLE[name].metric(*rounded)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, compiled(name)(*(image.astype(jnp.float32) for image in rounded))[0], rtol=2e-6)
+
+
+@pytest.fixture
+def in_float32(name):
+    """The values of the images before float64 is switched on."""
+    return compiled(name)(*images())[0]
+
+
+@every_metric
+def test_float32_against_float64(name, in_float32, float64):
+    exact = jax.jit(TABLE[name].metric)(*(image.astype(jnp.float64) for image in images()))
+    assert exact.dtype == jnp.float64 and in_float32.dtype == jnp.float32
+    np.testing.assert_allclose(in_float32, exact, rtol=1e-5, atol=TABLE[name].atol)
