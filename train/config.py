@@ -37,6 +37,8 @@ class DataConfig:
     """Patches in a step, over all devices together."""
     sigma: float = 25.0
     """Standard deviation of the Gaussian noise, on the scale of 0 to 255."""
+    blind: bool = False
+    """Train on noise of every level: each patch has its own, uniform from 0 to --sigma."""
 
     def __post_init__(self) -> None:
         _at_least("--patch-size", self.patch_size, 1)
@@ -54,6 +56,20 @@ class ModelConfig:
     """Run or checkpoint whose weights to start from, with a fresh optimizer (fine-tuning). None: fresh weights."""
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.84*ms_ssim + 0.16*l1"."""
+    balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
+    """Learns the weights of the terms of --loss, from those written there; of luminance_l1 alone, the weights of its
+    luminance and color. uncertainty (Kendall 2018), gradnorm (Chen 2018), dwa (Liu 2019); see lumloss_jax.losses."""
+    balance_rate: float = 0.025
+    """Step of the learned weights, for uncertainty and gradnorm."""
+    balance_every: int = 200
+    """Steps over which dwa averages the losses that it compares."""
+    level_weight: float = 0.0
+    """Weight of the mean squared error of the noise level that buifd sees. --loss mse --level-weight 1 --blind is the
+    published objective, up to a constant factor."""
+    level_sigma: float = 75.0
+    """Noise (0 to 255) that buifd's level of 1 stands for: the highest of its training, 55 or 75 as published."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format inside the network. Parameters, losses and all sums over pixels are float32 either way."""
 
     def __post_init__(self) -> None:
         try:
@@ -62,22 +78,49 @@ class ModelConfig:
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
         parse_model(self.model)
+        _more_than("--balance-rate", self.balance_rate, 0)
+        _at_least("--balance-every", self.balance_every, 1)
+        _at_least("--level-weight", self.level_weight, 0)
+        _more_than("--level-sigma", self.level_sigma, 0)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam and its learning rate."""
+    """From gradients to updates."""
 
     steps: int = 1500
     """Updates to make."""
     learning_rate: float = 2e-3
     """Highest learning rate."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """What follows the warm-up: half a cosine down to 1 % of the highest rate, or the highest rate throughout."""
+    schedule: Literal[
+        "cosine", "constant", "step", "buifd", "dncnn_pytorch", "dncnn_kair", "drunet", "retinexformer"
+    ] = "cosine"
+    """How the rate goes on after the warm-up. cosine: half a cosine down to 1 % of the highest rate; constant; step:
+    times --decay-factor at each of --decay-steps; or as published with that network (train/optimizer.py has the table;
+    take --warmup-steps 0)."""
+    decay_steps: tuple[int, ...] = ()
+    """Updates at which --schedule step lowers the rate, e.g. 30000 60000."""
+    decay_factor: float = 0.1
+    """What it is multiplied by there."""
     warmup_steps: int = 50
     """Steps over which the rate rises from 0."""
+    optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
+    """Adam; AdamW and Lion, with decay apart from the gradient; SGD with momentum. Lion wants about a tenth of Adam's
+    rate, SGD up to a hundred times as much."""
+    weight_decay: float = 0.0
+    """Decay of the weights (not of biases and gains) in adamw, lion and sgd."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
     clip_norm: float | None = None
     """Largest global norm of the gradient; larger ones are scaled down to it. None: no clipping."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the network, one after the other. Their mean gradient makes one update, with
+    the memory of one part."""
+    ema: float = 0.0
+    """Decay of a moving average of the parameters, e.g. 0.999, which is then what is validated, evaluated and released.
+    It starts faster, at (1 + updates) / (10 + updates). 0: no average."""
+    max_skips: int = 10
+    """Updates in a row that may be skipped because something was not finite; the run stops after these."""
 
     def __post_init__(self) -> None:
         _at_least("--steps", self.steps, 1)
@@ -85,6 +128,18 @@ class OptimizerConfig:
         _at_least("--warmup-steps", self.warmup_steps, 0)
         if self.clip_norm is not None:
             _more_than("--clip-norm", self.clip_norm, 0)
+        object.__setattr__(self, "decay_steps", tuple(self.decay_steps))  # JSON gives a list
+        if (self.schedule == "step") != bool(self.decay_steps):
+            raise InputError("--schedule step and --decay-steps go together: give both or neither.")
+        _more_than("--decay-factor", self.decay_factor, 0)
+        _at_least("--weight-decay", self.weight_decay, 0)
+        if self.weight_decay and self.optimizer == "adam":
+            raise InputError("--weight-decay: adam has none; take --optimizer adamw.")
+        _at_least("--momentum", self.momentum, 0)
+        _at_least("--accumulate", self.accumulate, 1)
+        _at_least("--ema", self.ema, 0)
+        _less_than("--ema", self.ema, 1)
+        _at_least("--max-skips", self.max_skips, 1)
 
 
 @dataclass(frozen=True)
@@ -171,6 +226,11 @@ def _from_tree(kind: type[Any], tree: Any, where: str) -> Any:
 def _at_least(flag: str, value: float, minimum: float) -> None:
     if not value >= minimum:
         raise InputError(f"{flag} must be at least {minimum}; got {value}.")
+
+
+def _less_than(flag: str, value: float, bound: float) -> None:
+    if not value < bound:
+        raise InputError(f"{flag} must be less than {bound}; got {value}.")
 
 
 def _more_than(flag: str, value: float, minimum: float) -> None:

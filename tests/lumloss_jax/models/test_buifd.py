@@ -1,7 +1,6 @@
 """BUIFD against the authors' code, whose outputs are in reference files, and against what its text says."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +9,23 @@ import pytest
 
 from lumloss_jax.models import create_model, from_torch_state_dict, to_torch_state_dict, variable_shapes
 
-# Each file's fields. The first is kept in the repository, without intermediates.
+# Each file's fields. The first is kept in the repository too, without intermediates.
 FILES = {
     "buifd_gray_d4_w8": {"depth": 4, "features": 8, "level_features": 6, "channels": 1},
     "buifd_color_d5_w8_odd": {"depth": 5, "features": 8, "level_features": 8, "fusion_features": 6},
     "buifd_color_d20_full_fp16w": {},
 }
+# The image's and the level's loss, from the files' descriptions.
+LOSSES = {
+    "buifd_gray_d4_w8": (408.671544621989, 51.178986463426845),
+    "buifd_color_d5_w8_odd": (1913.06446971666, 191.18445230289993),
+}
 TINY = {"depth": 3, "features": 4, "level_depth": 3, "level_features": 4, "fusion_features": 4}
-IMAGES = jax.random.uniform(jax.random.key(0), (2, 9, 13, 3))
-# Compiles in half the time; small arrays do not run longer for it.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+IMAGES = np.random.default_rng(0).random((2, 9, 13, 3), np.float32)
 
 
 def nhwc(array):
     return np.asarray(np.moveaxis(array, -3, -1), np.float32)
-
-
-def load(folder, name):
-    with np.load(folder / f"{name}.npz") as file:
-        return dict(file)
 
 
 def part(file, prefix):
@@ -45,7 +42,7 @@ def restore_and_see(model, variables, images, **options):
     return restored, written["intermediates"]["noise_level"][0], written
 
 
-def check_restoring(file, config):
+def check_restoring(file, config, jit):
     model = create_model("buifd", **config)
     variables = from_torch_state_dict("buifd", part(file, "state/"), **config)
     images = nhwc(file["input"])
@@ -63,7 +60,7 @@ def check_restoring(file, config):
         assert_near(np.concatenate(groups, -1), nhwc(file["inter/fusion_input"]))
 
 
-def check_training(file, config):
+def check_training(file, config, jit):
     """One pass with batch statistics, and the authors' loss with its gradients; gives the image's and level's loss."""
     model = create_model("buifd", **config)
     variables = from_torch_state_dict("buifd", part(file, "state/"), **config)
@@ -94,22 +91,13 @@ def check_training(file, config):
     return terms
 
 
-def test_matches_the_authors_code(golden):
-    name = "buifd_gray_d4_w8"
-    file = load(golden / "models", name)
-    check_restoring(file, FILES[name])
-    image, level = check_training(file, FILES[name])
-    np.testing.assert_allclose([image, level], [408.671544621989, 51.178986463426845], rtol=1e-5)
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_matches_every_reference_file(name, shared):
-    file = load(shared / "fixtures", name)
-    check_restoring(file, FILES[name])
-    facts = json.loads((shared / "fixtures" / f"{name}.json").read_text())
-    if "loss" in facts:
-        image, level = check_training(file, FILES[name])
-        np.testing.assert_allclose([image, level], [facts["loss"]["image"], facts["loss"]["noise_level"]], rtol=1e-5)
+def test_matches_the_authors_code(name, reference, jit):
+    file = reference(name)
+    check_restoring(file, FILES[name], jit)
+    assert (name in LOSSES) == ("loss/noisy" in file)
+    if name in LOSSES:
+        np.testing.assert_allclose(check_training(file, FILES[name], jit), LOSSES[name], rtol=1e-5)
 
 
 def count(tree):
@@ -134,7 +122,7 @@ def test_parameter_counts_are_the_published_ones(config, parameters, level, fusi
     assert count(shapes["batch_stats"]) == (2_944 if config.get("depth", 20) == 20 else 2_560)
 
 
-def test_starts_as_the_authors_code():
+def test_starts_as_the_authors_code(jit):
     """Every convolution normal with variance 2 / fan_in, its own; gains of batch norm at most 0.025 in size."""
     model = create_model("buifd", depth=3, features=64, level_depth=3)
     # A key of the kind that compiles quickly.
@@ -154,7 +142,7 @@ def test_starts_as_the_authors_code():
     assert biased == {"['prior']['block_0']['norm']", "['level']['block_0']['norm']"}
 
 
-def test_both_losses_reach_what_they_should(random_variables):
+def test_both_losses_reach_what_they_should(random_variables, jit):
     """The level's error trains the level branch alone; the image's error trains everything: nothing is detached."""
     model = create_model("buifd", **TINY)
     variables = random_variables(model)
@@ -175,17 +163,17 @@ def test_both_losses_reach_what_they_should(random_variables):
     assert reached(False) == {"prior", "level", "fusion_0", "fusion_1", "fusion_2"}
 
 
-def test_the_noise_level_is_sown_for_each_pixel_and_channel(random_variables):
+def test_the_noise_level_is_sown_for_each_pixel_and_channel(random_variables, jit):
     model = create_model("buifd", **TINY, dtype=jnp.bfloat16)
     variables = random_variables(model)
-    restored, level, _ = restore_and_see(model, variables, IMAGES)
+    restored, level, _ = jit(functools.partial(restore_and_see, model))(variables, IMAGES)
     assert level.shape == restored.shape == IMAGES.shape and level.dtype == restored.dtype == jnp.float32
     assert 0 < level.min() < level.max() < 1
     assert (level[..., 0] != level[..., 1]).any()
-    np.testing.assert_array_equal(model.apply(variables, IMAGES), restored)
+    np.testing.assert_array_equal(jit(model.apply)(variables, IMAGES), restored)
 
 
-def test_half_precision_does_not_round_the_image(random_variables):
+def test_half_precision_does_not_round_the_image(random_variables, jit):
     """The branches compute in bfloat16, the fusion in float32: with branches that say nothing both agree."""
     model = create_model("buifd", **TINY)
     variables = random_variables(model)
@@ -195,7 +183,7 @@ def test_half_precision_does_not_round_the_image(random_variables):
     np.testing.assert_array_equal(full, half)
 
 
-def test_one_export_serves_every_size(random_variables):
+def test_one_export_serves_every_size(random_variables, jit):
     model = create_model("buifd", **TINY)
     variables = random_variables(model)
     shape = jax.export.symbolic_shape("b, h, w, 3")
@@ -203,10 +191,10 @@ def test_one_export_serves_every_size(random_variables):
         jax.ShapeDtypeStruct(shape, jnp.float32)
     )
     for images in (IMAGES, IMAGES[:1, :5, :2]):
-        np.testing.assert_allclose(exported.call(images), model.apply(variables, images), atol=1e-5)
+        np.testing.assert_allclose(exported.call(images), jit(model.apply)(variables, images), atol=1e-5)
 
 
-def test_statistics_span_the_mapped_axis(random_variables):
+def test_statistics_span_the_mapped_axis(random_variables, jit):
     """Two shards under axis_name see each other's statistics, in both branches."""
     model = create_model("buifd", **TINY, axis_name="shards")
     variables = random_variables(model)
@@ -218,8 +206,9 @@ def test_statistics_span_the_mapped_axis(random_variables):
     restored, level, statistics = jit(jax.vmap(run, axis_name="shards"))(IMAGES[:, None])
     model = model.clone(axis_name=None)
     whole_restored, whole_level, whole_statistics = jit(run)(IMAGES)
-    np.testing.assert_allclose(restored[:, 0], whole_restored, atol=1e-5)
-    np.testing.assert_allclose(level[:, 0], whole_level, atol=1e-5)
+    # Sums in another order: rounding, which is in proportion to the outputs (up to 4 here).
+    np.testing.assert_allclose(restored[:, 0], whole_restored, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(level[:, 0], whole_level, rtol=1e-5, atol=1e-5)
     for sharded, whole in zip(jax.tree.leaves(statistics), jax.tree.leaves(whole_statistics), strict=True):
         np.testing.assert_allclose(sharded, np.stack([whole, whole]), rtol=1e-4, atol=1e-6)
 

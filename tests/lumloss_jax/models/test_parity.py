@@ -5,6 +5,7 @@ The bound of 3e-5 separates right from wrong: every deliberate mistake moves an 
 
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ CASES = {
     "unet_dpir_color_BR": ("unet_dpir", {"features": LEVELS, "blocks": 1, "batch_norm": True}),
     "unet_dpir_gray_R": ("unet_dpir", {"features": LEVELS, "channels": 1}),
 }
+LOSSES = {"dncnn_color_d5_w12": 97.31884250002135, "dncnn_gray_d6_w8_odd": 296.93501178759624}  # of the descriptions
 TRAINED = [
     "dncnn_color_d5_w12",
     "dncnn_gray_d6_w8_odd",
@@ -73,12 +75,28 @@ def x64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", False)
 
 
+def test_every_reference_file_has_its_test(shared):
+    """A file is covered where a test of this folder names it; the tests then look at all that it holds."""
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    files = {path.stem for path in (shared / "fixtures").glob("*.npz")} - {"metrics"}
+    assert {file for file in files if f'"{file}"' not in tests} == set() and len(files) > 20
+
+
+def test_what_the_repository_keeps_is_of_the_reference_files(golden, shared):
+    kept = sorted((golden / "models").glob("*.npz"))
+    for path in kept:
+        with np.load(path) as part, np.load(shared / "fixtures" / path.name) as whole:
+            for name in part.files:
+                np.testing.assert_array_equal(part[name], whole[name], strict=True)
+    assert len(kept) >= 9 and sum(path.stat().st_size for path in kept) <= 1.5e6
+
+
 @pytest.mark.parametrize("file", CASES)
-def test_restores_as_pytorch_does(file, reference):
+def test_restores_as_pytorch_does(file, reference, jit):
     (name, config), arrays = CASES[file], reference(file)
     variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
     images, sigma = split_input(name, arrays)
-    restored = jax.jit(create_model(name, **config).apply)(variables, images, sigma=sigma)
+    restored = jit(create_model(name, **config).apply)(variables, images, sigma=sigma)
     np.testing.assert_allclose(restored, restored_by(arrays, "output_f64"), rtol=0, atol=3e-5)
 
 
@@ -95,13 +113,13 @@ def test_exports_what_it_imported(file, reference):
 
 
 @pytest.mark.parametrize("file", TRAINED)
-def test_trains_as_pytorch_does(file, reference, x64):
+def test_trains_as_pytorch_does(file, reference, jit, x64):
     """Batch statistics and their running values, in float64: what is left is the reference's own float32 rounding."""
     (name, config), arrays = CASES[file], reference(file)
     model = create_model(name, **config, dtype=jnp.float64)
     variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
     images = channels_last(arrays["input"]).astype(np.float64)
-    restored, new = jax.jit(lambda variables: model.apply(variables, images, train=True, mutable=["batch_stats"]))(
+    restored, new = jit(lambda variables: model.apply(variables, images, train=True, mutable=["batch_stats"]))(
         variables
     )
     assert restored.dtype == jnp.float64
@@ -136,8 +154,8 @@ def statistic_pixels(name, config, key, shape):
     return batch * (height >> halvings) * (width >> halvings)
 
 
-@pytest.mark.parametrize("file", ["dncnn_color_d5_w12", "dncnn_gray_d6_w8_odd"])
-def test_gradients_are_pytorchs(file, reference):
+@pytest.mark.parametrize("file", LOSSES)
+def test_gradients_are_pytorchs(file, reference, jit):
     (name, config), arrays = CASES[file], reference(file)
     model = create_model(name, **config)
     variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
@@ -147,7 +165,8 @@ def test_gradients_are_pytorchs(file, reference):
         restored, _ = model.apply({**variables, "params": params}, noisy, train=True, mutable=["batch_stats"])
         return jnp.sum((noisy - restored - noise) ** 2) / (2 * len(noisy))
 
-    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    value, gradient = jit(jax.value_and_grad(loss))(variables["params"])
+    np.testing.assert_allclose(value, LOSSES[file], rtol=1e-5)
     ours = to_torch_state_dict(name, {**variables, "params": gradient}, **config)
     expected = under(arrays, "grad/")
     assert expected
@@ -155,12 +174,13 @@ def test_gradients_are_pytorchs(file, reference):
         np.testing.assert_allclose(ours[key], value, rtol=0, atol=1e-4 * np.abs(value).max())
 
 
-def test_folds_batch_norm_as_kair_does(reference):
+def test_folds_batch_norm_as_kair_does(reference, jit):
     name, config = CASES["dncnn_kair_gray_nb5_nc10"]
     arrays = reference("dncnn_kair_gray_nb5_nc10")
     model = create_model(name, **config)
     folded, variables = fold_batch_norm(model, from_torch_state_dict(name, under(arrays, "state/"), **config))
-    restored = jax.jit(folded.apply)(variables, channels_last(arrays["input"]))
+    apply = jit(folded.apply)
+    restored = apply(variables, channels_last(arrays["input"]))
     np.testing.assert_allclose(restored, channels_last(arrays["merged_output"]), rtol=0, atol=3e-5)
 
     merged = to_torch_state_dict("dncnn_kair_merged", variables, **config)
@@ -169,10 +189,10 @@ def test_folds_batch_norm_as_kair_does(reference):
     for key, value in expected.items():
         np.testing.assert_allclose(merged[key], value, rtol=1e-5, atol=1e-6)
     again = from_torch_state_dict("dncnn_kair_merged", expected, **config)
-    np.testing.assert_allclose(folded.apply(again, channels_last(arrays["input"])), restored, atol=1e-5)
+    np.testing.assert_allclose(apply(again, channels_last(arrays["input"])), restored, atol=1e-5)
 
 
-def test_drunet_of_full_size(reference):
+def test_drunet_of_full_size(reference, jit):
     """Weights drawn by the recipe of the file's sidecar, since 131 MB of them are not stored."""
     arrays = reference("drunet_color_full_recipe")
     model = create_model("drunet")
@@ -188,14 +208,14 @@ def test_drunet_of_full_size(reference):
         state_dict[key] = (generator.standard_normal(array.shape) * 0.4 * np.sqrt(1.6 / fan)).astype(np.float32)
     np.testing.assert_allclose(state_dict["m_head.weight"].sum(dtype=np.float64), 0.5454234867684136, rtol=1e-6)
     images, sigma = split_input("drunet", arrays)
-    restored = jax.jit(model.apply)(from_torch_state_dict("drunet", state_dict), images, sigma=sigma)
+    restored = jit(model.apply)(from_torch_state_dict("drunet", state_dict), images, sigma=sigma)
     np.testing.assert_allclose(restored, channels_last(arrays["output_f64"]), rtol=0, atol=3e-5)
 
 
-def test_drunet_in_four_tiles(reference):
+def test_drunet_in_four_tiles(reference, jit):
     """DPIR's evaluation: overlapping tiles at the corners, a quadrant from each."""
     arrays, config = reference("drunet_color_onesplit64"), {"features": (6, 10, 14, 18), "blocks": 1}
-    apply = jax.jit(create_model("drunet", **config).apply)
+    apply = jit(create_model("drunet", **config).apply)
     variables = from_torch_state_dict("drunet", under(arrays, "state/"), **config)
     images, sigma = split_input("drunet", arrays)
     height, width = images.shape[1:3]

@@ -43,7 +43,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("file", "name", "config", "rename"), CASES)
-def test_restores_and_trains_as_scico_does(file, name, config, rename, reference):
+def test_restores_and_trains_as_scico_does(file, name, config, rename, reference, jit):
     arrays, model = reference(file), create_model(name, **config)
 
     def tree(beginning, collection):
@@ -58,10 +58,10 @@ def test_restores_and_trains_as_scico_does(file, name, config, rename, reference
     assert {key: array.shape for key, array in flat.items()} == {key: leaf.shape for key, leaf in shapes.items()}
     variables = traverse_util.unflatten_dict(flat, sep="/")
 
-    restored = jax.jit(model.apply)(variables, arrays["input"])
+    restored = jit(model.apply)(variables, arrays["input"])
     np.testing.assert_allclose(restored, arrays["output"], rtol=0, atol=3e-5)
 
-    apply = jax.jit(lambda variables: model.apply(variables, arrays["input"], train=True, mutable=["batch_stats"]))
+    apply = jit(lambda variables: model.apply(variables, arrays["input"], train=True, mutable=["batch_stats"]))
     restored, new = apply(variables)
     np.testing.assert_allclose(restored, arrays["train/output"], rtol=0, atol=3e-5)
     expected = tree("train/new_batch_stats/", "batch_stats/")

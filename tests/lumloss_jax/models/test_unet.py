@@ -1,14 +1,13 @@
 """The UNets with PyTorch ancestors, and DRUNet's noise level."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lumloss_jax.models import create_model, variable_shapes
 
 SMALL = {"features": (4, 6), "blocks": 1}
-IMAGES = jax.random.uniform(jax.random.key(0), (2, 8, 12, 3))
+IMAGES = np.random.default_rng(0).random((2, 8, 12, 3), np.float32)
 
 
 def count(tree):
@@ -37,53 +36,55 @@ def test_parameter_counts_are_the_published_ones(name, config, parameters, runni
 
 
 @pytest.mark.parametrize("name", ["unet", "unet_dpir"])
-def test_starts_as_the_identity_where_asked(name):
+def test_starts_as_the_identity_where_asked(name, jit):
     config = {"features": (4, 6), "initializer": "zero_last"}
     model = create_model(name, **config)
-    variables = jax.jit(model.init)(jax.random.key(1, impl="rbg"), IMAGES)
-    np.testing.assert_array_equal(model.apply(variables, IMAGES), IMAGES)
+    variables = jit(model.init)(jax.random.key(1, impl="rbg"), IMAGES)
+    np.testing.assert_array_equal(jit(model.apply)(variables, IMAGES), IMAGES)
 
 
-def test_torch_initialiser_of_a_transposed_convolution():
+def test_torch_initialiser_of_a_transposed_convolution(jit):
     """PyTorch counts its fan_in over the output channels: uniform within 1 / sqrt(4 * 2), not 1 / sqrt(4 * 64)."""
     model = create_model("unet_dpir", features=(2, 64), blocks=1)
-    variables = jax.jit(model.init)(jax.random.key(2, impl="rbg"), IMAGES)
+    variables = jit(model.init)(jax.random.key(2, impl="rbg"), IMAGES)
     layer, bound = variables["params"]["up_1"]["expand"]["transposed_conv"], 1 / np.sqrt(8)
     assert layer["kernel"].shape == (2, 2, 2, 64)
-    assert 0.9 * bound < jnp.abs(layer["kernel"]).max() <= bound
-    assert jnp.abs(layer["bias"]).max() <= bound and (layer["bias"] != 0).all()
+    assert 0.9 * bound < np.abs(layer["kernel"]).max() <= bound
+    assert np.abs(layer["bias"]).max() <= bound and np.all(layer["bias"])
 
 
-def test_odd_sizes_are_padded_by_repeating_the_edge(random_variables):
+def test_odd_sizes_are_padded_by_repeating_the_edge(random_variables, jit):
     model = create_model("unet_dpir", features=(4, 6), blocks=1)
     variables = random_variables(model)
     images = IMAGES[:, :7, :11]
-    padded = jnp.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
-    apply = jax.jit(model.apply)
+    padded = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+    apply = jit(model.apply)
     np.testing.assert_allclose(apply(variables, images), apply(variables, padded)[:, :7, :11], atol=1e-5)
 
 
-def test_drunet_takes_one_level_one_per_image_or_a_map(random_variables):
+def test_drunet_takes_one_level_one_per_image_or_a_map(random_variables, jit):
     model = create_model("drunet", **SMALL)
-    variables, apply = random_variables(model), jax.jit(model.apply)
+    variables, apply = random_variables(model), jit(model.apply)
     levels = np.float32([0.1, 0.2])
     per_image = apply(variables, IMAGES, sigma=levels)
     for i, level in enumerate(levels):
         np.testing.assert_allclose(per_image[i], apply(variables, IMAGES, sigma=level)[i], atol=1e-6)
     for shape in ((2, 1, 1), (2, 1, 1, 1)):
         np.testing.assert_allclose(apply(variables, IMAGES, sigma=levels.reshape(shape)), per_image, atol=1e-6)
-    full = jnp.broadcast_to(levels.reshape(2, 1, 1), (2, 8, 12))
+    full = np.broadcast_to(levels.reshape(2, 1, 1), (2, 8, 12)).copy()
     np.testing.assert_allclose(apply(variables, IMAGES, sigma=full), per_image, atol=1e-6)
     np.testing.assert_allclose(apply(variables, IMAGES, sigma=full[..., None]), per_image, atol=1e-6)
-    changed = apply(variables, IMAGES, sigma=full.at[0, 0, 0].add(0.3)) - per_image
-    assert jnp.any(changed[0] != 0) and not jnp.any(changed[1] != 0)
+    full[0, 0, 0] += 0.3
+    changed = np.asarray(apply(variables, IMAGES, sigma=full)) != per_image
+    assert changed[0].any() and not changed[1].any()
 
 
-def test_drunet_is_homogeneous_without_biases(random_variables):
+def test_drunet_is_homogeneous_without_biases(random_variables, jit):
     model = create_model("drunet", **SMALL)
     variables = random_variables(model)
-    once = model.apply(variables, IMAGES, sigma=0.1)
-    np.testing.assert_allclose(model.apply(variables, 0.5 * IMAGES, sigma=0.05), 0.5 * once, atol=1e-5)
+    apply = jit(model.apply)
+    once = np.asarray(apply(variables, IMAGES, sigma=0.1))
+    np.testing.assert_allclose(apply(variables, 0.5 * IMAGES, sigma=0.05), 0.5 * once, atol=1e-5)
 
 
 @pytest.mark.parametrize(
