@@ -1,7 +1,8 @@
 """PyTorch checkpoints without PyTorch: state dictionaries out of .pth, .safetensors and .npz files, as NumPy arrays.
 
-A .pth file is a zip archive around a pickle, and a pickle is a program. It is read here by an unpickler that knows
-tensors and plain containers and refuses every other name, so that a hostile file can run nothing.
+A .pth file is a zip archive around a pickle (before PyTorch 1.6, as most published denoisers are: pickles one after the
+other, then the numbers), and a pickle is a program. It is read here by an unpickler that knows tensors and plain
+containers and refuses every other name, so that a hostile file can run nothing.
 """
 
 import collections
@@ -11,7 +12,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +21,9 @@ import safetensors.numpy
 from train.errors import InputError
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz")
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file that PyTorch wrote before 1.6
+_LEGACY_PROTOCOL = 1001  # the second
 
 _DTYPES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype(np.float32),
@@ -74,17 +78,59 @@ def _read_npz(path: Path) -> Any:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _TorchArchive(archive, path).load()
-    except zipfile.BadZipFile:
-        raise InputError(
-            f"{path} is no zip archive, which torch.save writes since PyTorch 1.6: "
-            "load the file with PyTorch and save it again, or as .safetensors."
-        ) from None
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return _TorchArchive(archive, path).load()
+        with path.open("rb") as file:
+            return _read_legacy(file, path)
     except InputError:
         raise
     except Exception as error:  # a damaged pickle may raise anything at all
         raise InputError(f"{path} cannot be read as a PyTorch checkpoint: {error}.") from None
+
+
+def _read_legacy(file: BinaryIO, path: Path) -> Any:
+    """Pickles of a magic number, a version, facts on the machine, content and storages' keys; then the storages.
+
+    The content comes before its numbers: it is read once for what the storages are, and again when they are known.
+    """
+    try:
+        known = _AllowList(file, path).load() == _LEGACY_MAGIC and _AllowList(file, path).load() == _LEGACY_PROTOCOL
+    except (pickle.UnpicklingError, EOFError):
+        known = False
+    if not known:
+        raise InputError(f"{path} is no file of torch.save: no zip archive, nor what it wrote before PyTorch 1.6.")
+    if not _AllowList(file, path).load().get("little_endian", True):
+        raise InputError(f"{path} was saved on a big-endian machine: load it with PyTorch and save it again.")
+    start, size = file.tell(), path.stat().st_size
+    storages: dict[str, np.ndarray] = {}
+
+    def declared(identifier: Any) -> np.ndarray:
+        kind, dtype, key, _, count, view = identifier
+        if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str) or view is not None:
+            raise ValueError(f"unknown storage {identifier!r}")
+        if key not in storages:
+            nonlocal size  # what is left of the file for the storages to come
+            size -= count * dtype.itemsize
+            if count < 0 or size < 0:
+                raise ValueError(f"storage {key} of {count} numbers is more than the file holds")
+            storages[key] = np.zeros(count, dtype)
+        return storages[key]
+
+    first, second = _AllowList(file, path), _AllowList(file, path)
+    first.persistent_load = declared
+    first.load()
+    for key in _AllowList(file, path).load():
+        storage = storages[key]
+        count = int.from_bytes(file.read(8), "little")
+        if count != storage.size:
+            raise ValueError(f"storage {key} holds {count} numbers, not {storage.size}")
+        storages[key] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+        if storages[key].size != count:
+            raise ValueError(f"storage {key} ends after {storages[key].size} of {count} numbers")
+    file.seek(start)
+    second.persistent_load = lambda identifier: storages[identifier[2]]
+    return second.load()
 
 
 class _TorchArchive:
@@ -156,7 +202,7 @@ class _AllowList(pickle.Unpickler):
 
     persistent_load: Callable[[Any], Any]
 
-    def __init__(self, file: io.BytesIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         super().__init__(file, encoding="utf-8")
         self._path = path
 

@@ -84,6 +84,30 @@ def _save(path: Path, content: Any, *, compress: bool = False, extra: Mapping[st
     return path
 
 
+def _save_legacy(path: Path, content: Any, *, cut: int = 0) -> Path:
+    """As torch.save wrote before 1.6: five pickles, then a count and the numbers of each storage."""
+    storages: list[np.ndarray] = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            if not isinstance(value, _Storage):
+                return None
+            storages.append(value.array)
+            kind = getattr(sys.modules["torch"], STORAGES[value.array.dtype])
+            return "storage", kind, str(len(storages) - 1), "cpu", value.array.size, None
+
+    buffer = io.BytesIO()
+    about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    for value in (0x1950A86A20F9469CFC6C, 1001, about):
+        pickle.dump(value, buffer, protocol=2)
+    Pickler(buffer, protocol=2).dump(content)
+    pickle.dump([str(i) for i in range(len(storages))], buffer, protocol=2)
+    for array in storages:
+        buffer.write(array.size.to_bytes(8, "little") + array.tobytes())
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) - cut])
+    return path
+
+
 @pytest.fixture
 def arrays() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
@@ -108,6 +132,26 @@ def test_a_pytorch_file_is_read_without_pytorch(arrays: dict[str, np.ndarray], t
     found = read_state_dict(_save(tmp_path / "model.pth", state))
     assert found.where == ()
     _assert_same(found.arrays, arrays)
+
+
+def test_a_file_from_before_pytorch_1_6_is_read_too(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    content = {"state_dict": collections.OrderedDict((name, _Tensor(array)) for name, array in arrays.items())}
+    path = _save_legacy(tmp_path / "old.pth", content)
+    assert path.read_bytes().startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # as such files begin
+    found = read_state_dict(path)
+    assert found.where == ("state_dict",)
+    _assert_same(found.arrays, arrays)
+    with pytest.raises(InputError, match=r"storage 3 ends|cannot be read"):
+        read_state_dict(_save_legacy(tmp_path / "cut.pth", content, cut=3))
+    trace = tmp_path / "ran"
+    with pytest.raises(InputError, match=rf"hostile\.pth asks for {os.system.__module__}\.system"):
+        read_state_dict(_save_legacy(tmp_path / "hostile.pth", {"weight": _Hostile(trace)}))
+    assert not trace.exists()
+    wrong = path.read_bytes().replace(b"Kl", b"J\xff\xff\xff\x7f", 1)  # 108 numbers: 2^31 - 1
+    assert wrong != path.read_bytes()
+    (tmp_path / "huge.pth").write_bytes(wrong)
+    with pytest.raises(InputError, match="of 2147483647 numbers is more than the file holds"):
+        read_state_dict(tmp_path / "huge.pth")
 
 
 def test_a_transposed_tensor_is_read_through_its_strides(tmp_path: Path) -> None:
@@ -189,7 +233,9 @@ def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("model.pth", b"\x80\x02}q\x00.", "no zip archive, which torch.save writes since PyTorch 1.6"),
+        ("model.pth", b"\x80\x02}q\x00.", "no file of torch.save: no zip archive, nor"),
+        ("empty.pth", b"", "no file of torch.save"),
+        ("text.pth", b"nothing", "no file of torch.save"),
         ("model.safetensors", b"nothing", "cannot be read as safetensors"),
         ("model.npz", b"nothing", "cannot be read as npz"),
         ("model.bin", b"nothing", r"takes \.pth, .*; got \.bin"),
@@ -220,7 +266,15 @@ def test_a_damaged_pickle_is_an_error_of_one_sentence(arrays: dict[str, np.ndarr
     with zipfile.ZipFile(whole) as archive:
         program = archive.read("archive/data.pkl")
     rng = np.random.default_rng(1)
+    legacy = _save_legacy(tmp_path / "whole.pth", {name: _Tensor(array) for name, array in arrays.items()}).read_bytes()
     for i in range(200):
+        damaged = bytearray(legacy)
+        damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        (tmp_path / "damaged.pth").write_bytes(damaged)
+        try:
+            read_state_dict(tmp_path / "damaged.pth")
+        except InputError as error:
+            assert "damaged.pth" in str(error)
         damaged = bytearray(program[: rng.integers(1, len(program))] if i % 2 else program)
         damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
         with zipfile.ZipFile(tmp_path / "damaged.pth", "w") as archive:
