@@ -1,0 +1,120 @@
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from train.experiments.conclusions import conclude
+from train.experiments.report import Crop, Curve, Report, as_record, write_report
+from train.experiments.scores import METRICS, Score
+
+HOSTILE = "</script><script>alert(1)</script>"
+LOSSES = ("luminance_l1", "mse", f"l1 {HOSTILE}")
+
+
+class Page(html.parser.HTMLParser):
+    """Elements with their attributes, and scripts apart."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.scripts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Keeps an element."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        """Keeps what stands in a script."""
+        if self.elements and self.elements[-1][0] == "script" and self.cdata_elem == "script":
+            self.scripts.append(data)
+
+    def all(self, tag):
+        """Attributes of every element of that name."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def report():
+    draw = np.random.default_rng(0)
+    rows = [
+        Score(loss, seed, sigma, f"{image}", *draw.normal(30, 1, len(METRICS)))
+        for loss in LOSSES
+        for seed in range(3)
+        for sigma in (15.0, 50.0)
+        for image in range(12)
+    ]
+    image = draw.uniform(size=(8, 8, 3))
+    return Report(
+        title=f"Comparison {HOSTILE}",
+        headline="Early training only.",
+        losses=LOSSES,
+        comparisons=conclude(rows, LOSSES),
+        scores=rows,
+        curves=[Curve(loss, seed, [1, 2], [20.0, 21.0]) for loss in LOSSES for seed in (0, 1)],
+        crops=[Crop("a photograph", image, image, dict.fromkeys(LOSSES, image))],
+        choices=[{"loss": "l1", "learning rate": 0.001}],
+        settings={"data": HOSTILE},
+        versions={"jax": "1.2.3"},
+        command="python -m train compare",
+    )
+
+
+@pytest.fixture(scope="module")
+def text(report, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(report, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_fetches_nothing(text):
+    page = Page(text)
+    assert len(text) < 10e6
+    assert not [a for _, a in page.elements if a.get("src", "data:").startswith(("http", "//"))]
+    assert not page.all("link")
+    assert all(a["src"].startswith("data:image/webp;base64,") for a in page.all("img"))
+
+
+def test_what_the_user_named_cannot_become_code(text):
+    assert HOSTILE not in text
+    assert len(Page(text).all("script")) == 2
+    assert "l1 &lt;/script&gt;" in text
+
+
+def test_it_says_what_was_concluded(text, report):
+    words = html.unescape(text)
+    for comparison in report.comparisons:
+        assert comparison.sentence.replace(" Exploratory: shown, not claimed.", "") in words
+    assert "python -m train compare" in words and "jax 1.2.3" in words
+
+
+def test_each_plot_has_its_place_its_data_and_its_words(text):
+    page = Page(text)
+    plots = [a for a in page.all("div") if a.get("class") == "plot"]
+    assert [plot["id"] for plot in plots] == ["by-sigma", "learning", "trade-off"]
+    assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
+    for plot in plots:
+        data = re.search(rf'"{plot["id"]}": (\{{.*?\}})(?:, "| \}};)', text, re.DOTALL)
+        assert data
+
+
+def test_pictures_are_named_and_sliders_reach_by_keyboard(text):
+    page = Page(text)
+    assert all(a["alt"] for a in page.all("img"))
+    ranges = [a for a in page.all("input") if a["type"] == "range"]
+    assert len(ranges) == 2 and all(a["aria-label"] for a in ranges)
+
+
+def test_a_file_is_replaced_whole(report, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write_report(report, path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_conclusions_go_into_json_as_they_are(report):
+    record = json.loads(json.dumps(as_record(report.comparisons[0])))
+    assert record["sentence"] == report.comparisons[0].sentence
+    assert record["difference"]["images"] == 12 and len(record["difference"]["by_seed"]) == 3

@@ -1,0 +1,81 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import skimage.metrics
+
+from train.data.sources import Source
+from train.errors import InputError
+from train.experiments import scores
+from train.experiments.scores import METRICS, Score, read_scores, score, table_of, write_scores
+from train.inference.evaluate import add_fixed_noise
+
+
+def row(loss="l1", seed=0, sigma=25.0, photograph="a", value=1.0):
+    return Score(loss, seed, sigma, photograph, *[value] * len(METRICS))
+
+
+@pytest.fixture
+def photographs():
+    generator = np.random.default_rng(0)
+    images = tuple(generator.integers(0, 256, (16, 18, 3), np.uint8) for _ in range(2))
+    return Source(("a", "b"), images)
+
+
+def test_every_column_but_the_four_first_is_a_metric():
+    assert [field.name for field in dataclasses.fields(Score)][4:] == list(METRICS)
+
+
+def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
+    seen = []
+
+    def keep(noisy):
+        seen.append(noisy)
+        return np.clip(noisy, 0, 1)
+
+    rows = list(score(keep, photographs, loss="l1", seed=3, sigmas=(15, 50), noise_seed=7, draws=2))
+    assert [(r.photograph, r.sigma) for r in rows] == [("a", 15), ("a", 50), ("b", 15), ("b", 50)]
+    assert all((r.loss, r.seed) == ("l1", 3) for r in rows)
+    clean = photographs.images[0] / np.float32(255)
+    np.testing.assert_array_equal(seen[1], add_fixed_noise(clean, "a", sigma=15, seed=8))
+    expected = [
+        skimage.metrics.peak_signal_noise_ratio(clean, np.clip(noisy, 0, 1), data_range=1) for noisy in seen[:2]
+    ]
+    assert rows[0].psnr == pytest.approx(np.mean(expected), abs=1e-4)
+    assert rows[0].psnr > rows[1].psnr
+
+
+def test_pairs_are_scored_once_as_they_are(photographs):
+    pairs = dataclasses.replace(photographs, inputs=photographs.images[::-1])
+    rows = list(score(lambda noisy: noisy, pairs, loss="l1", seed=0, sigmas=(15, 50), noise_seed=0, draws=3))
+    assert [(r.photograph, r.sigma) for r in rows] == [("a", 0), ("b", 0)]
+
+
+def test_tables_come_back_as_they_went(tmp_path):
+    rows = [row(value=1 / 3), row(photograph="ß, b", sigma=50.0, seed=2)]
+    write_scores(rows, tmp_path / "scores.csv")
+    assert read_scores(tmp_path / "scores.csv") == rows
+    (tmp_path / "scores.csv").write_text("loss,seed\nl1,0\n")
+    with pytest.raises(InputError, match="is no table of scores"):
+        read_scores(tmp_path / "scores.csv")
+
+
+def test_a_table_is_photographs_by_seeds_averaged_over_levels():
+    rows = [
+        row(photograph=name, seed=seed, sigma=sigma, value=10 * i + seed + sigma)
+        for i, name in enumerate("ab")
+        for seed in (0, 1)
+        for sigma in (15.0, 25.0)
+    ]
+    np.testing.assert_array_equal(table_of(rows[::-1], "ssim", "l1", (15.0, 25.0)), [[20, 21], [30, 31]])
+    np.testing.assert_array_equal(table_of(rows, "psnr", "l1", (25.0,)), [[25, 26], [35, 36]])
+    with pytest.raises(InputError, match="not complete"):
+        table_of(rows[1:], "psnr", "l1", (15.0, 25.0))
+    with pytest.raises(InputError, match="not complete"):
+        table_of(rows, "psnr", "mse", (15.0,))
+
+
+def test_directions_are_those_of_the_library():
+    for name, metric in METRICS.items():
+        documented = " ".join((getattr(scores.metrics, name).__doc__ or "").split())
+        assert ("higher is better" in documented) == metric.higher_is_better

@@ -1,0 +1,68 @@
+"""Where two losses' networks differ most: the places of a comparison that are worth a look."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.ndimage
+
+from train.data.images import to_float
+from train.data.sources import Source
+from train.experiments.report import Crop
+from train.experiments.scores import Score, table_of
+from train.inference.evaluate import add_fixed_noise
+from train.inference.predict import Predict
+
+SIDE = 160  # of a crop, in pixels
+
+
+def find_crops(
+    predictors: Mapping[str, Predict],
+    scores: Sequence[Score],
+    source: Source,
+    *,
+    sigma: float,
+    noise_seed: int,
+    count: int,
+) -> list[Crop]:
+    """One crop each of the ``count`` photographs on which the losses' PSNRs lie farthest apart at ``sigma``.
+
+    The place is where the networks' outputs differ most on average over a crop, not where any of them is wrong most.
+    """
+    level = sigma if source.inputs is None else 0.0
+    at_level = [row for row in scores if row.sigma == level]
+    tables = [table_of(at_level, "psnr", loss, (level,)).mean(axis=1) for loss in predictors]
+    photographs = sorted({row.photograph for row in at_level})
+    spread = np.max(tables, axis=0) - np.min(tables, axis=0)
+    crops = []
+    for place in np.argsort(-spread, kind="stable")[:count]:
+        name = photographs[place]
+        i = source.names.index(name)
+        clean = to_float(source.images[i])
+        if source.inputs is None:
+            noisy = add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed)
+        else:
+            noisy = to_float(source.inputs[i])
+        restored = {loss: predict(noisy) for loss, predict in predictors.items()}
+        rows, columns = _place(list(restored.values()))
+        title = name if source.inputs is not None else f"{name}, sigma {sigma:g}"
+        crops.append(
+            Crop(
+                f"{title}: PSNR differs by {spread[place]:.2f} dB",
+                clean[rows, columns],
+                np.clip(noisy[rows, columns], 0, 1),
+                {loss: image[rows, columns] for loss, image in restored.items()},
+            )
+        )
+    return crops
+
+
+def _place(images: Sequence[np.ndarray]) -> tuple[slice, slice]:
+    """Rows and columns of the square in which the images differ most; the photograph's short side if that is less."""
+    differences = np.ptp(np.stack(images), axis=0).mean(axis=-1)
+    side = min(SIDE, *differences.shape)
+    means = scipy.ndimage.uniform_filter(differences, side, mode="constant")
+    # Only squares that lie inside: their centres, for an even side the pixel below and right of the middle.
+    low, (height, width) = side // 2, differences.shape
+    inside = means[low : height - side + low + 1, low : width - side + low + 1]
+    row, column = np.unravel_index(np.argmax(inside), inside.shape)
+    return slice(int(row), int(row) + side), slice(int(column), int(column) + side)

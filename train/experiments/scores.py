@@ -1,0 +1,125 @@
+"""The long table of a comparison: one row for each loss, training seed, noise level and photograph.
+
+Every number of a report can be had from it again; nothing is averaged before it is written.
+"""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lumloss_jax import metrics
+from train.data.images import to_float
+from train.data.sources import Source
+from train.errors import InputError
+from train.inference.evaluate import add_fixed_noise
+from train.inference.predict import Predict
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one trained network restored one photograph."""
+
+    loss: str
+    seed: int  # of the training: initial weights, patches, noise
+    sigma: float  # of the noise, 0 to 255; 0 for photographs that were degraded in reality
+    photograph: str
+    psnr: float  # dB
+    psnr_y: float  # dB, studio range
+    ssim: float
+    ciede2000: float
+    brightness_error: float  # mean |delta L*|
+    chroma_error: float  # mean |delta C*|
+
+
+class Metric(NamedTuple):
+    """What a reader needs to know of a column."""
+
+    label: str
+    unit: str
+    higher_is_better: bool
+    digits: int
+
+
+METRICS = {
+    "psnr": Metric("PSNR", "dB", True, 2),
+    "psnr_y": Metric("PSNR of luma (studio range)", "dB", True, 2),
+    "ssim": Metric("SSIM", "", True, 4),
+    "ciede2000": Metric("CIEDE2000", "", False, 3),
+    "brightness_error": Metric("error of lightness |ΔL*|", "", False, 3),
+    "chroma_error": Metric("error of chroma |ΔC*|", "", False, 3),
+}
+
+
+def score(
+    predict: Predict, source: Source, *, loss: str, seed: int, sigmas: Sequence[float], noise_seed: int, draws: int
+) -> Iterator[Score]:
+    """Scores a network on every photograph at every noise level.
+
+    The noise depends on ``noise_seed``, the photograph's name, the level and the draw only, so every network meets the
+    same. Means over ``draws`` draws are given, since a draw is of no interest by itself. Photographs that were degraded
+    in reality are scored once, as they are.
+    """
+    real = source.inputs is not None
+    for i, name in enumerate(source.names):
+        clean = to_float(source.images[i])
+        for sigma in (0.0,) if real else sigmas:
+            if source.inputs is not None:
+                noisy = [to_float(source.inputs[i])]
+            else:
+                noisy = [add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw) for draw in range(draws)]
+            values = np.mean([jax.device_get(_measure(predict(image), clean)) for image in noisy], axis=0)
+            yield Score(loss, seed, sigma, name, *map(float, values))
+
+
+def write_scores(scores: Iterable[Score], path: Path) -> None:
+    """Writes the table as CSV, unrounded; the file appears whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in dataclasses.fields(Score)])
+        writer.writerows(dataclasses.astuple(row) for row in scores)
+    os.replace(temporary, path)
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Reads back what :func:`write_scores` wrote."""
+    fields = {field.name: field.type for field in dataclasses.fields(Score)}
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if set(reader.fieldnames or ()) != set(fields):
+            raise InputError(f"{path} is no table of scores: its columns must be {', '.join(fields)}.")
+        return [Score(**{name: fields[name](row[name]) for name in fields}) for row in reader]  # type: ignore[operator]  # str, int, float
+
+
+def table_of(scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]) -> np.ndarray:
+    """One metric of one loss, ``[photographs, seeds]``, averaged over ``sigmas``; both axes sorted."""
+    chosen = [row for row in scores if row.loss == loss and row.sigma in sigmas]
+    photographs, seeds = sorted({row.photograph for row in chosen}), sorted({row.seed for row in chosen})
+    place = {(name, seed): (i, j) for i, name in enumerate(photographs) for j, seed in enumerate(seeds)}
+    table, count = np.zeros((len(photographs), len(seeds))), np.zeros((len(photographs), len(seeds)), int)
+    for row in chosen:
+        at = place[row.photograph, row.seed]
+        table[at] += getattr(row, metric)
+        count[at] += 1
+    if not chosen or (count != len(sigmas)).any():
+        raise InputError(f"the scores of {loss!r} are not complete: each photograph, seed and sigma is needed once.")
+    return table / count
+
+
+@jax.jit
+def _measure(image: jax.Array, clean: jax.Array) -> tuple[jax.Array, ...]:
+    return (
+        metrics.psnr(image, clean),
+        metrics.psnr_y(image, clean),
+        metrics.ssim(image, clean),
+        metrics.ciede2000(image, clean),
+        metrics.brightness_error(image, clean),
+        metrics.chroma_error(image, clean),
+    )
