@@ -176,13 +176,13 @@ def _compare(
     unknown = [key for key in arrays if key not in wanted]
     lines = [f"missing: {key} {wanted[key]}" for key in missing]
 
-    def nearness(key: str) -> float:
-        return max((difflib.SequenceMatcher(None, key, other).ratio() for other in missing), default=0.0)
-
-    for key in sorted(unknown, key=nearness, reverse=True):
+    hints = []
+    for key in unknown:
         near = difflib.get_close_matches(key, missing or list(wanted), n=1, cutoff=0.5)
+        ratio = difflib.SequenceMatcher(None, key, near[0]).ratio() if near else 0.0
         hint = f"; nearest: {near[0]}" if near else ""
-        lines.append(f"unknown: {given[key]} {arrays[key].shape}{hint}")
+        hints.append((ratio, f"unknown: {given[key]} {arrays[key].shape}{hint}"))
+    lines.extend(line for _, line in sorted(hints, key=lambda pair: -pair[0]))
     for key, shape in wanted.items():
         if key in arrays and arrays[key].shape != shape:
             lines.append(f"misshapen: {given[key]} is {arrays[key].shape}, takes {shape}")
