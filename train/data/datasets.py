@@ -20,9 +20,12 @@ from train.errors import InputError
 # Builders of our own, each in a package of its own; importing it registers it with TFDS.
 BUILDERS = ("bsds500", "lol", "restoration_folder")
 
+FORMAT = "array_record"
+
 # (degraded, clean) features by their usual names; then clean ones alone. The first that a data set has are read.
 _PAIRS = (("input", "target"), ("low", "high"), ("noisy", "clean"))
 _CLEAN = ("image", "target", "hr")
+_NAMES = ("name", "filename", "file_name")
 
 _SPEC = re.compile(
     r"(?P<name>[^:?]+(?::\d+\.\d+\.\d+)?):(?P<split>[^?]+)(?:\?(?P<query>.*))?",
@@ -49,7 +52,7 @@ def list_dataset(text: str) -> Listing:
         raise InputError(f"tfds:{text}: {reason} Splits: {', '.join(builder.info.splits)}.") from None
     if count == 0:
         raise InputError(f"tfds:{text} holds no photographs.")
-    names = tuple(f"{split}-{i:06d}" for i in range(count))
+    names = _names(read, builder, split)
     decoders = {
         role: [
             functools.partial(_decode, read, i, feature, f"{builder.info.full_name} {name}")
@@ -58,6 +61,22 @@ def list_dataset(text: str) -> Listing:
         for role, feature in features.items()
     }
     return Listing(names, decoders["target"], decoders.get("input"))
+
+
+def _names(read: Any, builder: Any, split: str) -> tuple[str, ...]:
+    """The photographs' own names where the data set keeps them, else their places in the split."""
+    places = tuple(f"{split}-{i:06d}" for i in range(len(read)))
+    feature = next((name for name in _NAMES if name in builder.info.features), None)
+    if feature is None:
+        return places
+    names = tuple(
+        _text(_record(read, i, f"{builder.info.full_name} {place}")[feature]) for i, place in enumerate(places)
+    )
+    return names if len(set(names)) == len(names) else places
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def import_tfds() -> Any:
@@ -95,16 +114,16 @@ def open_builder(name: str) -> Any:
     """The builder of a prepared data set, or an error with the command that prepares it."""
     if (Path(name) / "dataset_info.json").is_file():
         builder = import_tfds().builder_from_directory(name)
-        how = "write it as array_record"
+        how = f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
     else:
         builder = make_builder(name)
         how = f"prepare it by: python -m train data tfds:{name}:train --prepare"
     if not builder.info.splits:
-        raise InputError(f"tfds: {name!r} is not prepared in {builder.data_dir}: {how}")
+        raise InputError(f"tfds: {name!r} is not prepared in {builder.data_dir}; {how}")
     kind = builder.info.file_format.value
-    if kind != "array_record":
+    if kind != FORMAT:
         raise InputError(
-            f"tfds: {name!r} is prepared as {kind}, which cannot be read by index without TensorFlow: {how}"
+            f"tfds: {name!r} is prepared as {kind}, which cannot be read by index without TensorFlow; {how}"
         )
     return builder
 
@@ -138,13 +157,17 @@ def _undecoded(tfds: Any, builder: Any) -> Mapping[str, Any]:
 
 
 def _decode(read: Any, index: int, feature: str, name: str) -> Any:
-    try:
-        content = read[index][feature]
-    except Exception as error:  # array_record raises whatever its bindings make of a broken or vanished file
-        raise InputError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+    content = _record(read, index, name)[feature]
     if not isinstance(content, bytes):
         raise InputError(f"{name}: {feature} is no encoded photograph but {type(content).__name__}.")
     return decode_image(content, name)
+
+
+def _record(read: Any, index: int, name: str) -> Any:
+    try:
+        return read[index]
+    except Exception as error:  # array_record raises whatever its bindings make of a broken or vanished file
+        raise InputError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 @contextlib.contextmanager

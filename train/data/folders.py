@@ -21,13 +21,15 @@ class Listing:
     images: Sequence[Decode]
     inputs: Sequence[Decode] | None = None  # degraded versions; None where there are clean photographs only
     mismatches: tuple[str, ...] = ()  # a sentence for each file without a partner
+    files: tuple[Path, ...] = ()  # of the images, where each is a file of its own
+    input_files: tuple[Path, ...] = ()
 
 
 def list_folder(folder: Path) -> Listing:
     """All photographs in ``folder`` and below, by path; hidden files are passed over."""
     paths = _photographs(folder)
     names = tuple(path.relative_to(folder).as_posix() for path in paths)
-    return Listing(names, [functools.partial(read_image, path) for path in paths])
+    return Listing(names, _readers(paths), files=tuple(paths))
 
 
 def list_pairs(text: str) -> Listing:
@@ -119,9 +121,9 @@ def _paired(inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: 
             wrong.append(f"{targets[name][0]}: no partner {name} among {low}")
         else:
             names.append(name)
-    return Listing(
-        tuple(names),
-        [functools.partial(read_image, targets[name][0]) for name in names],
-        [functools.partial(read_image, inputs[name][0]) for name in names],
-        tuple(wrong),
-    )
+    low_files, high_files = (tuple(side[name][0] for name in names) for side in (inputs, targets))
+    return Listing(tuple(names), _readers(high_files), _readers(low_files), tuple(wrong), high_files, low_files)
+
+
+def _readers(paths: Iterable[Path]) -> list[Decode]:
+    return [functools.partial(read_image, path) for path in paths]

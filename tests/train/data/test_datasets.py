@@ -1,0 +1,83 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.data.images import read_image
+from train.data.sources import open_source
+from train.errors import InputError
+
+pytest.importorskip("tensorflow_datasets")
+
+
+def test_a_data_set_is_read_by_folder_by_name_and_in_slices(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(lol / "tfds"))
+    whole = open_source("tfds:lol:train", "train")
+    assert whole.names == ("10", "2", "5")
+    assert whole.inputs is not None
+    np.testing.assert_array_equal(whole.images[2], read_image(lol / "our485" / "high" / "5.png"))
+    np.testing.assert_array_equal(whole.inputs[2], read_image(lol / "our485" / "low" / "5.png"))
+    assert open_source(f"tfds:{lol}/tfds/lol/1.0.0:train[1:]", "train").entries == whole.entries[1:]
+    assert open_source("tfds:lol:1.0.0:train", "train").entries == whole.entries
+    clean = open_source("tfds:lol:train?target=low", "train")
+    assert clean.inputs is None
+    np.testing.assert_array_equal(clean.images[0], whole.inputs[0])
+
+
+def test_tensorflow_is_never_imported(lol: Path) -> None:
+    open_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")
+    assert "tensorflow" not in sys.modules
+
+
+def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(lol: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "1.0.0"
+    shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
+    info = json.loads((copied / "dataset_info.json").read_text())
+    info["fileFormat"] = "tfrecord"
+    (copied / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match="is prepared as tfrecord, .* write it as array_record"):
+        open_source(f"tfds:{copied}:train", "train")
+
+
+def test_an_unprepared_data_set_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    for name in ("lol", "div2k/bicubic_x2"):
+        with pytest.raises(
+            InputError, match=f"'{name}' is not prepared .* python -m train data tfds:{name}:train --pr"
+        ):
+            open_source(f"tfds:{name}:train", "train")
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ("{}:validation", "Splits: train, test"),
+        ("{}:train[9:]", "holds no photographs|Splits: train, test"),
+        ("{}:train?target=hihg", 'takes "target=FEATURE" .* of .*high'),
+        ("{}", "there is no data set|takes"),
+        ("nothing_like_it:train", "there is no data set 'nothing_like_it'. Our own are bsds500, lol"),
+        ("lol/none:train", "'lol/none' cannot be opened"),
+        ("restoration_folder:train", "is made from a folder: python -m train data folder:PATH --prepare"),
+    ],
+)
+def test_a_wrong_spec_says_what_there_is(rest: str, message: str, lol: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        open_source("tfds:" + rest.format(lol / "tfds" / "lol" / "1.0.0"), "train")
+
+
+def test_a_broken_file_of_records_is_an_error_by_name(lol: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "1.0.0"
+    shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
+    (records,) = copied.glob("lol-train*")
+    records.write_bytes(records.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"lol/1.0.0 train-000000 cannot be read: .*64KB"):
+        open_source(f"tfds:{copied}:train", "train")
+
+
+def test_without_the_extra_the_error_names_it(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match=r'pip install "lumloss-jax\[tfds\]"'):
+        open_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")

@@ -1,0 +1,67 @@
+"""Writing data sets as array_record, once, through TFDS: those of TFDS itself, our builders', and any folder's."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from train.data.datasets import FORMAT, import_tfds, make_builder
+from train.data.photographs import Memory
+from train.data.sources import list_source, open_source
+from train.errors import InputError
+
+
+def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None = None) -> str:
+    """Writes the data set of ``spec``, unless it is there already; gives the spec that reads it.
+
+    Args:
+      spec: "tfds:NAME[/CONFIG]:SPLIT", all of whose splits are written, or a folder or pairs.
+      manual_dir: where the user has put what TFDS does not download by itself.
+      data_dir: where data sets are kept; TFDS's own choice (~/tensorflow_datasets or TFDS_DATA_DIR) where not given.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "tfds":
+        name, _, split = rest.rpartition(":")
+        builder = make_builder(name, data_dir=data_dir, file_format=FORMAT)
+    elif kind in ("folder", "pairs"):
+        name, split = _folder_name(rest), "train"
+        builder = _folder_builder(spec, name, data_dir)
+    else:
+        raise InputError(f'--prepare writes what "tfds:", "folder:" or "pairs:" names; got {spec!r}.')
+    _check_format(builder)
+    tfds = import_tfds()
+    # TFDS warns of configurations that are made by the program, which ours are.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
+        raise InputError(f"{name}: pass --manual-dir. {' '.join(str(error).split())}") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}") from None
+    where = builder.data_dir if data_dir or kind != "tfds" else name
+    return f"tfds:{where}:{split}"
+
+
+def _folder_name(rest: str) -> str:
+    """A TFDS configuration's name for a folder: its own, in letters that a path may have."""
+    folder = Path(rest.partition("?")[0].partition(",")[0]).resolve()
+    name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in folder.name)
+    return name or "root"
+
+
+def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
+    import_tfds()
+    from train.data.builders.restoration_folder import FolderConfig, RestorationFolder
+
+    open_source(spec, "train", Memory(0))  # nothing unreadable and nobody without a partner is written
+    listing = list_source(spec, "train")
+    return RestorationFolder(config=FolderConfig(name=name, listing=listing), data_dir=data_dir, file_format=FORMAT)
+
+
+def _check_format(builder: Any) -> None:
+    """Refuses to write over what is there: TFDS would leave files of another format or of another folder untouched."""
+    there = Path(builder.data_dir)
+    if not (there / "dataset_info.json").is_file():
+        return
+    kept = import_tfds().builder_from_directory(there).info.file_format.value
+    if kept != FORMAT or builder.name == "restoration_folder":
+        raise InputError(f"{there} holds a data set already, as {kept}: move it away, or pass another --data-dir.")
