@@ -1,13 +1,42 @@
-"""The one way to run a trained network on a photograph."""
+"""The one way to run a trained network on a photograph of any size: what is scored is what gets written.
 
-from collections.abc import Callable
+Batch norm is folded into the convolutions. A photograph larger than a tile is cut up (:mod:`train.inference.tiling`):
+in memory are then a row of tiles, and what the network makes of one tile for each device. Networks that attend over
+the whole photograph read it several times (:mod:`train.inference.attention`). On every backend matrix products are of
+full float32 precision.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train.sharding import compiler_options
+from lumloss_jax.models import Retinexformer, fold_batch_norm
+from train.inference.attention import (
+    Sums,
+    apply_with_sums,
+    blocks_of,
+    reduce_photograph,
+    sums_of_photograph,
+    sums_of_reduced,
+)
+from train.inference.tiles import (
+    IDENTITY,
+    TRANSFORMS,
+    Grid,
+    Photograph,
+    Tile,
+    apply_transform,
+    cut_photograph,
+    photograph_of,
+    undo_transform,
+)
+from train.inference.tiling import check_tile, default_tile, reach_of
+from train.sharding import BATCH_AXIS, compiler_options
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -15,14 +44,144 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def make_predictor(model: nn.Module, params: Any, batch_stats: Any, *, sigma: float) -> Predict:
     """predict(noisy) -> restored, both float32 ``[H, W, C]``; the output is clipped to [0, 1].
 
-    The whole photograph goes through the network at once; one size of photograph compiles once. ``sigma``, in image
-    units, is told to networks that take it.
+    ``sigma``, in image units, is told to networks that take it.
     """
-    variables = {"params": params, "batch_stats": batch_stats}
-    known = sigma if model.takes_sigma else None
+    return functools.partial(Predictor(model, params, batch_stats).restore, sigma=sigma)
 
-    def restore(variables: Any, noisy: jax.Array) -> jax.Array:
-        return jax.numpy.clip(model.apply(variables, noisy[None], sigma=known)[0], 0, 1)
 
-    compiled = jax.jit(restore, compiler_options=compiler_options())
-    return lambda noisy: np.asarray(compiled(variables, noisy))
+class Predictor:
+    """A trained network, ready to restore; what is compiled for it serves every network of the same fields."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        params: Any,
+        batch_stats: Any,
+        *,
+        tile: int | None = None,
+        self_ensemble: bool = False,
+        fast: bool = False,
+    ) -> None:
+        """Folds batch norm away.
+
+        Args:
+          model: the network.
+          params: its parameters.
+          batch_stats: its running statistics; {} without batch norm.
+          tile: side of a tile in pixels; None: 512, or more for a network that looks far.
+          self_ensemble: average over the eight flips and rotations of the input: eight times the work.
+          fast: where the network attends over the whole photograph, let it do so over one reduced to a tile's size.
+        """
+        model, variables = without_batch_norm(model, params, batch_stats)
+        self.model = model
+        self.fast = fast
+        self.attends = isinstance(model, Retinexformer)
+        self._reach = reach_of(model)
+        self.tile = default_tile(self._reach) if tile is None else check_tile(tile, self._reach)
+        self._transforms = TRANSFORMS if self_ensemble else (IDENTITY,)
+        self._variables = variables
+        self._placed: dict[int, Any] = {}  # on one device, or on all
+
+    def restore(self, image: np.ndarray, *, sigma: float | None = None) -> np.ndarray:
+        """``image``, ``[H, W, C]`` with the network's channels, restored: float32, clipped to [0, 1]."""
+        strips = list(self.strips(photograph_of(image), sigma=sigma))
+        return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    def strips(
+        self, photograph: Photograph, *, sigma: float | None = None, seen: Callable[[float], None] = lambda share: None
+    ) -> Iterator[np.ndarray]:
+        """The restored photograph from top to bottom, in pieces ``[h, W, C]``, float32, clipped to [0, 1].
+
+        Args:
+          photograph: what to restore.
+          sigma: standard deviation of its noise in image units; told to networks that take it.
+          seen: called as the work goes on, with the share of it that was done since the last call.
+        """
+        grid = cut_photograph(photograph, self.tile, self._reach)
+        sums: list[Sums] = [()] * len(self._transforms)
+        share = 1 / (grid.count(self._at_once(grid)) * len(sums))  # of one batch under one transform
+        if self.attends and not grid.whole:
+            share /= 1 if self.fast else 1 + blocks_of(self.model)
+            sums = self.sums_of(photograph, functools.partial(seen, share))
+        strip = np.empty((0, 0, 0), np.float32)
+        for tiles, restored in self._restored(photograph, grid, sums, sigma):
+            for tile, pixels in zip(tiles, restored, strict=False):  # a batch may be filled up with copies
+                (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
+                if columns.start == 0:
+                    strip = np.empty((rows.stop - rows.start, photograph.width, pixels.shape[-1]), np.float32)
+                np.clip(pixels[y, x], 0, 1, out=strip[:, columns])
+                if columns.stop == photograph.width:
+                    yield strip
+            seen(share * len(sums))
+
+    def _restored(
+        self, photograph: Photograph, grid: Grid, sums: list[Sums], sigma: float | None
+    ) -> Iterator[tuple[list[Tile], np.ndarray]]:
+        """Restored batches; while one is waited for, the devices work on the next."""
+        known = np.float32(sigma) if self.model.takes_sigma else None
+        ahead: tuple[list[Tile], list[jax.Array]] | None = None
+        for tiles, batch in grid.batches(photograph, self._at_once(grid)):
+            outputs = [
+                self._run(_restorer(self.model), apply_transform(batch, transform), arguments=(known, of_transform))
+                for transform, of_transform in zip(self._transforms, sums, strict=True)
+            ]
+            if ahead is not None:
+                yield ahead[0], self._mean(ahead[1])
+            ahead = tiles, outputs
+        if ahead is not None:
+            yield ahead[0], self._mean(ahead[1])
+
+    def _mean(self, outputs: list[jax.Array]) -> np.ndarray:
+        """Of what the network made of each transform, turned back."""
+        total = sum(undo_transform(np.asarray(o), t) for o, t in zip(outputs, self._transforms, strict=True))
+        return np.asarray(total) / np.float32(len(outputs))
+
+    def sums_of(self, photograph: Photograph, seen: Callable[[], None] = lambda: None) -> list[Sums]:
+        """What the network attends to in the whole photograph, under each transform; ``seen`` is called often."""
+        if self.fast:
+            reduced, _ = reduce_photograph(photograph, self.tile)
+            return [sums_of_reduced(self.model, self._run, reduced, transform) for transform in self._transforms]
+        grid = cut_photograph(photograph, self.tile, self._reach)
+        return [
+            sums_of_photograph(self.model, self._run, photograph, grid, transform, self._at_once(grid), seen)
+            for transform in self._transforms
+        ]
+
+    def _at_once(self, grid: Grid) -> int:
+        return 1 if grid.whole else len(jax.local_devices())
+
+    def _run(self, function: Callable[..., Any], *images: np.ndarray, arguments: tuple[Any, ...] = ()) -> Any:
+        """``function(variables, *images, *arguments)``, the images divided over the devices; not waited for."""
+        count = len(images[0])
+        mesh = _mesh(count)
+        if count not in self._placed:
+            self._placed[count] = jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
+        divided = jax.device_put(images, NamedSharding(mesh, PartitionSpec(BATCH_AXIS)))
+        return function(self._placed[count], *divided, *arguments)
+
+
+def without_batch_norm(model: nn.Module, params: Any, batch_stats: Any) -> tuple[Any, dict[str, Any]]:
+    """The network and its variables in the form that is quickest to run, on the host."""
+    variables = jax.device_get({"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params})
+    if getattr(model, "batch_norm", False):
+        model, variables = fold_batch_norm(model, variables)
+    return model.clone(remat=False), variables
+
+
+@functools.cache
+def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
+    def restore(variables: Any, tiles: jax.Array, sigma: jax.Array | None, sums: Sums) -> jax.Array:
+        if sums:
+            return apply_with_sums(model, variables, tiles, sums)
+        with jax.default_matmul_precision("float32"):
+            restored: jax.Array = model.apply(variables, tiles, sigma=sigma)  # type: ignore[assignment]
+            return restored
+
+    return jax.jit(restore, compiler_options=compiler_options())
+
+
+@functools.cache
+def _mesh(count: int) -> Mesh:
+    """The first ``count`` devices of this process."""
+    devices = jax.local_devices()[:count]
+    return jax.make_mesh((count,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=devices)

@@ -1,0 +1,193 @@
+"""Tiles against the whole image: the same pixels, for every network; and the geometry that this rests on."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lumloss_jax.models import PRESETS, create_model
+from train.errors import InputError
+from train.inference.attention import apply_with_sums, reduce_photograph
+from train.inference.predict import Predictor
+from train.inference.tiles import photograph_of
+from train.inference.tiling import Reach, check_tile, cut, default_tile, reach_of
+from train.network import init_variables
+
+# As shallow as a network can be with all that makes it what it is: levels to come back from, edges, batch norm.
+NETWORKS = {
+    "dncnn": {"depth": 3, "features": 4},
+    "dncnn_scico": {"depth": 3, "features": 4},
+    "unet": {"features": (2, 4), "batch_norm": False},
+    "unet_scico": {"depth": 2, "features": 2, "block_depth": 1},
+    "unet_dpir": {"features": (2, 4, 4), "blocks": 1},
+    "drunet": {"features": (2, 4), "blocks": 1},
+    "buifd": {"depth": 3, "features": 4, "level_depth": 2, "level_features": 4, "fusion_features": 4},
+    "retinexformer": {"features": 4, "levels": 1, "num_blocks": (1, 1)},
+}
+each_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+@functools.cache
+def network(name: str) -> tuple[nn.Module, Any]:
+    """A small network whose every weight counts: none is zero, no statistic is what it starts as."""
+    model = create_model(name, **NETWORKS[name])
+    shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        if path[-1].key in ("bias", "mean"):
+            return rng.uniform(-0.1, 0.1, leaf.shape).astype(np.float32)
+        if path[-1].key in ("scale", "var", "rescale"):
+            return rng.uniform(0.7, 1.3, leaf.shape).astype(np.float32)
+        return (rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(np.float32)
+
+    return model, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def predictor(name: str, **options: Any) -> Predictor:
+    model, variables = network(name)
+    return Predictor(model, variables["params"], variables["batch_stats"], **options)
+
+
+def whole(name: str, image: np.ndarray) -> np.ndarray:
+    """The network as it was trained, batch norm and all, on the whole image; clipped."""
+    model, variables = network(name)
+    sigma = np.float32(0.1) if model.takes_sigma else None
+    restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, image[None])
+    return np.clip(np.asarray(restored[0]), 0, 1)
+
+
+@each_network
+def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
+    """With weights of one sign nothing cancels out: an infinite pixel changes all that depends on it.
+
+    It is put at every place of a stride, since what a pooled pixel covers lies to one side or the other.
+    """
+    model, variables = network(name)
+    reach = reach_of(model)
+    size = 2 * (reach.radius + 2 * reach.stride)
+    places = [size // 2 // reach.stride * reach.stride + i for i in range(reach.stride)]
+    images = np.full((len(places) + 1, size, size, 3), 0.01, np.float32)
+    for image, place in zip(images, places, strict=False):
+        image[place, place] = np.inf
+    variables = jax.tree.map(np.abs, variables)
+    if name == "retinexformer":  # what is felt through attention is for the tiles' sums to carry
+        sums = [tuple(np.ones((heads, *(4,) * n), np.float32) for n in (2, 1, 1)) for heads in (1, 2, 1)]
+        restored = jax.jit(lambda v, x: apply_with_sums(model, v, x, sums))(variables, images)
+    else:
+        sigma = np.float32(0.1) if model.takes_sigma else None
+        restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, images)
+    *restored, untouched = np.asarray(restored)
+    farthest = 0
+    for image, place in zip(restored, places, strict=True):
+        rows, columns = np.nonzero((image != untouched).any(axis=-1))
+        farthest = max(farthest, np.abs(rows - place).max(), np.abs(columns - place).max())
+    assert farthest == reach.radius
+
+
+@each_network
+def test_tiles_are_the_whole_image(name: str) -> None:
+    """61 x 78: no multiple of a stride, several tiles each way, a last one that is shifted."""
+    image = np.random.default_rng(1).uniform(0, 1, (61, 78, 3)).astype(np.float32)
+    reach = reach_of(network(name)[0])
+    tiled = predictor(name, tile=2 * reach.margin + 4).restore(image, sigma=0.1)
+    expected = whole(name, image)
+    assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2  # neither flat nor clipped away
+    np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4 if name == "retinexformer" else 1e-6)
+
+
+def test_a_narrow_image_is_cut_one_way_only() -> None:
+    image = np.random.default_rng(1).uniform(0, 1, (5, 30, 3)).astype(np.float32)
+    for name in ("dncnn", "dncnn_scico"):
+        np.testing.assert_allclose(
+            predictor(name, tile=12).restore(image), whole(name, image), rtol=0, atol=1e-6, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("name", ["dncnn", "retinexformer"])
+def test_the_ensemble_is_the_mean_over_flips_and_turns(name: str) -> None:
+    image = np.random.default_rng(2).uniform(0.2, 0.5, (50, 50, 3)).astype(np.float32)
+    model, variables = network(name)
+    apply = jax.jit(lambda v, x: model.apply(v, x))
+    total = np.zeros_like(image)
+    for turns in range(4):
+        for flip in (lambda x: x, np.fliplr):
+            restored = np.asarray(apply(variables, flip(np.rot90(image, turns))[None])[0])
+            total += np.rot90(flip(restored), -turns)
+    ensemble = predictor(name, tile=40, self_ensemble=True).restore(image)
+    np.testing.assert_allclose(ensemble, np.clip(total / 8, 0, 1), rtol=0, atol=1e-4)
+    assert np.abs(ensemble - whole(name, image)).max() > 0.01
+
+
+def test_fast_attention_is_that_of_the_reduced_photograph() -> None:
+    image = np.random.default_rng(3).uniform(0, 1, (50, 91, 3)).astype(np.float32)
+    model, variables = network("retinexformer")
+    reduced, factor = reduce_photograph(photograph_of(image), 40)
+    assert factor == 3
+    np.testing.assert_allclose(reduced[0, 4, 7], image[12:15, 21:24].mean(axis=(0, 1)), rtol=1e-6)
+    assert reduced.shape == (1, 16, 30, 3)
+    fast = predictor("retinexformer", tile=40, fast=True)
+    (sums,) = fast.sums_of(photograph_of(image))
+    # Flax's own way to see what a method gave.
+    seen = functools.partial(model.apply, capture_intermediates=lambda module, method: method == "channel_sums")
+    _, captured = jax.jit(functools.partial(seen, mutable=["intermediates"]))(variables, reduced)
+    blocks = captured["intermediates"]["restorer_0"]
+    for name, found in zip(("down_0_block_0", "bottleneck_block_0", "up_0_block_0"), sums, strict=True):
+        for one, (expected,) in zip(found, blocks[name]["attention"]["channel_sums"][0], strict=True):
+            np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-3)
+    exact = predictor("retinexformer", tile=40).restore(image)
+    assert 1e-3 < np.abs(fast.restore(image) - exact).max() < 0.7
+
+
+@given(
+    size=st.integers(1, 400),
+    stride=st.sampled_from([1, 2, 8]),
+    radius=st.integers(0, 40),
+    more=st.integers(0, 60),
+    wraps=st.booleans(),
+)
+def test_cores_cover_the_axis_once_and_lie_a_radius_inside(
+    size: int, stride: int, radius: int, more: int, wraps: bool
+) -> None:
+    reach = Reach(stride, radius, wraps=wraps)
+    tile = check_tile(2 * reach.margin + stride + more, reach)
+    axis = cut(size, tile, reach)
+    covered = np.zeros(size, int)
+    for span in axis.spans:
+        inside, outside = axis.kept(span)
+        covered[outside] += 1
+        assert outside.stop - outside.start == inside.stop - inside.start
+        np.testing.assert_array_equal(axis.pixels_of(span)[inside], np.arange(size)[outside])
+        assert span.start % stride == 0 and len(axis.pixels_of(span)) == axis.tile <= tile
+        # Near an inner edge, and where the axis wraps near any, nothing is kept.
+        if len(axis.spans) > 1 and (wraps or span.start > 0):
+            assert inside.start >= radius
+        if len(axis.spans) > 1 and (wraps or span.start + axis.tile < axis.padded):
+            assert axis.tile - inside.stop >= radius
+    assert (covered == 1).all()
+
+
+def test_padding_is_as_in_the_network() -> None:
+    assert cut(5, 64, Reach(4, 3)).pixels.tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert cut(5, 64, Reach(4, 3, reflects=True)).pixels.tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert cut(1, 64, Reach(4, 3, reflects=True)).pixels.tolist() == [0, 0, 0, 0]
+    assert cut(9, 6, Reach(1, 1, wraps=True)).pixels.tolist() == [8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
+
+
+def test_a_tile_that_the_network_looks_beyond_is_refused_with_the_least_size() -> None:
+    reach = reach_of(create_model("dncnn", depth=20))
+    assert check_tile(41, reach) == 41
+    with pytest.raises(InputError, match=r"--tile 40 .* reaches 20 pixels to either side, so take 41 or more"):
+        check_tile(40, reach)
+
+
+def test_published_networks_get_tiles_of_which_most_is_kept() -> None:
+    for name in PRESETS:
+        reach = reach_of(create_model(name))
+        tile = default_tile(reach)
+        assert tile % reach.stride == 0 and (tile - 2 * reach.margin) / tile > 0.6, name

@@ -1,0 +1,104 @@
+"""Photographs that are read row by row, tiles of them in batches, and the eight ways to flip and turn a tile."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from train.data.images import to_float
+from train.inference.tiling import Axis, Reach, Span, cut
+
+# rows(start, stop) -> [stop - start, W, C], uint8, uint16 or float32 in [0, 1]. Neither bound ever decreases.
+Rows = Callable[[int, int], np.ndarray]
+
+# Rotations by 90 degrees, and whether mirrored after them.
+Transform = tuple[int, bool]
+IDENTITY: Transform = (0, False)
+TRANSFORMS: tuple[Transform, ...] = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+
+
+class Photograph(NamedTuple):
+    """Pixels that are read from top to bottom, as often as they are needed."""
+
+    height: int
+    width: int
+    open: Callable[[], Rows]
+
+
+def photograph_of(image: np.ndarray) -> Photograph:
+    """A photograph that is in memory, ``[H, W, C]``."""
+    height, width, _ = image.shape
+    return Photograph(height, width, lambda: lambda start, stop: image[start:stop])
+
+
+class Tile(NamedTuple):
+    """One tile's place along both axes."""
+
+    rows: Span
+    columns: Span
+
+
+class Grid(NamedTuple):
+    """All tiles of a photograph, of one size."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def whole(self) -> bool:
+        """Whether one tile is all."""
+        return len(self.rows.spans) == len(self.columns.spans) == 1
+
+    def count(self, at_once: int) -> int:
+        """How many batches there are."""
+        return len(self.rows.spans) * -(-len(self.columns.spans) // at_once)
+
+    def batches(self, photograph: Photograph, at_once: int) -> Iterator[tuple[list[Tile], np.ndarray]]:
+        """Tiles from left to right and top to bottom, ``at_once`` of them in a batch of float32.
+
+        The last batch of each row is filled up with copies of its last tile.
+        """
+        rows = photograph.open()
+        if self.rows.lead:  # above the first row comes the last one
+            rows = photograph_of(rows(0, photograph.height)).open()
+        for span in self.rows.spans:
+            lines = self.rows.pixels_of(span)
+            top = int(lines.min())
+            strip = rows(top, int(lines.max()) + 1)[lines - top]
+            for first in range(0, len(self.columns.spans), at_once):
+                spans = self.columns.spans[first : first + at_once]
+                pixels = [in_float(strip[:, self.columns.pixels_of(columns)]) for columns in spans]
+                pixels += pixels[-1:] * (at_once - len(pixels))
+                yield [Tile(span, columns) for columns in spans], np.stack(pixels)
+
+    def cores(self, tiles: list[Tile], at_once: int) -> np.ndarray:
+        """1 on the core of each tile of a batch, 0 elsewhere and on what fills the batch up; ``[B, h, w, 1]``."""
+        mask = np.zeros((at_once, self.rows.tile, self.columns.tile, 1), np.float32)
+        for one, (rows, columns) in zip(mask, tiles, strict=False):
+            y = slice(rows.core_start - rows.start, rows.core_stop - rows.start)
+            x = slice(columns.core_start - columns.start, columns.core_stop - columns.start)
+            one[y, x] = 1
+        return mask
+
+
+def cut_photograph(photograph: Photograph, tile: int, reach: Reach) -> Grid:
+    """The photograph in tiles of that side."""
+    return Grid(cut(photograph.height, tile, reach), cut(photograph.width, tile, reach))
+
+
+def apply_transform(batch: np.ndarray, transform: Transform) -> np.ndarray:
+    """Images ``[B, H, W, C]`` turned and mirrored."""
+    turns, mirrored = transform
+    turned = np.rot90(batch, turns, axes=(1, 2))
+    return np.ascontiguousarray(turned[:, :, ::-1] if mirrored else turned)
+
+
+def undo_transform(batch: np.ndarray, transform: Transform) -> np.ndarray:
+    """Back to how they were."""
+    turns, mirrored = transform
+    return np.rot90(batch[:, :, ::-1] if mirrored else batch, -turns, axes=(1, 2))
+
+
+def in_float(pixels: np.ndarray) -> np.ndarray:
+    """Pixels in float32, [0, 1], whatever they are stored as."""
+    return pixels if pixels.dtype == np.float32 else to_float(pixels)
