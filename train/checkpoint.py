@@ -268,7 +268,7 @@ def _said_clearly(what: str) -> Iterator[None]:
 
 def _weights(state: TrainState) -> dict[str, Any]:
     """What the network is run with."""
-    return {"params": state.average or state.params, "batch_stats": state.batch_stats}
+    return {"params": state.released, "batch_stats": state.batch_stats}
 
 
 def _training(state: TrainState) -> dict[str, Any]:

@@ -1,24 +1,18 @@
 """The story of a training run, top to bottom."""
 
-import contextlib
 import dataclasses
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
-import numpy as np
-import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
 from train import sharding
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions
-from train.config import FitConfig, OptimizerConfig, save_config
+from train.config import FitConfig, ModelConfig, save_config
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
@@ -28,13 +22,13 @@ from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
 from train.inference.predict import make_predictor
 from train.metric_writer import MetricWriter
-from train.network import build_model, init_variables
-from train.objective import make_objective
+from train.network import build_model, init_variables, sows
+from train.objective import LEVEL, Objective, make_objective
+from train.optimizer import make_optimizer, make_schedule
+from train.run_folder import CONFIG_NAME, new_folder
+from train.signals import stop_on_signal
 from train.state import TrainState, create_state
-from train.step import INIT_STREAM, make_step
-
-CONFIG_NAME = "config.json"
-_RUNS = Path("runs")
+from train.step import INIT_STREAM, Metrics, culprits_of, make_step
 
 
 def fit(config: FitConfig, preset: str = "default") -> Path:
@@ -44,8 +38,13 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
 
     # --- all that can be wrong with the input is found before anything is written or compiled
     mesh = sharding.make_mesh(config.run.devices)
-    sharding.check_divides(config.data.batch_size, mesh)
+    sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
     model = build_model(config.model.model)
+    objective = _objective(config.model)
+    if config.model.level_weight and not sows(model, LEVEL):
+        raise InputError(
+            f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or leave it out."
+        )
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
     from_run = None if config.run.resume else config.model.init_from
     initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model)
@@ -63,7 +62,7 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
         folder = Path(config.run.resume)
         check_unchanged(splits, folder)
     else:
-        folder = _new_folder(config.run.out, preset)
+        folder = new_folder(config.run.out, preset)
         save_splits(splits, folder)
     run = dataclasses.replace(config.run, out=str(folder), resume=None)
     save_config(dataclasses.replace(config, run=run), folder / CONFIG_NAME)
@@ -71,11 +70,14 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     # --- state and step
     schedule = make_schedule(config.optimizer)
     optimizer = make_optimizer(config.optimizer, schedule)
-    objective = make_objective(config.model.loss)
     key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
 
+    def state_from(variables: dict[str, Any]) -> TrainState:
+        averaged = config.optimizer.ema > 0
+        return create_state(variables, optimizer, averaged=averaged, balance=objective.init())
+
     def fresh_state() -> TrainState:
-        return create_state(init_variables(model, key), optimizer)
+        return state_from(init_variables(model, key))
 
     abstract = jax.eval_shape(fresh_state)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
@@ -87,9 +89,19 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     )
     if seen := leaked(splits):
         console.print(f"warning: trained on too, so their scores mean little: {', '.join(seen[:10])}", soft_wrap=True)
-    step = sharding.compile_step(
-        make_step(model, optimizer, objective, sigma=config.data.sigma / 255, seed=config.seed), mesh
+    update = make_step(
+        build_model(config.model.model, config.model.dtype),
+        optimizer,
+        objective,
+        sigma=config.data.sigma / 255,
+        seed=config.seed,
+        blind=config.data.blind,
+        schedule=schedule,
+        accumulate=config.optimizer.accumulate,
+        average_decay=config.optimizer.ema,
+        max_skips=config.optimizer.max_skips,
     )
+    step = sharding.compile_step(update, mesh)
 
     about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
     if config.run.resume:
@@ -98,15 +110,15 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
         if changed := changed_versions(saved):
             console.print(f"versions changed, so the last bits may differ: {', '.join(changed)}", soft_wrap=True)
     elif initial is not None:
-        state = jax.device_put(create_state(initial, optimizer), sharding.replicated(mesh))
+        state = jax.device_put(state_from(initial), sharding.replicated(mesh))
     else:
         state = jax.jit(fresh_state, out_shardings=sharding.replicated(mesh))()
 
     kept = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
     check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)
-    with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, _stop_on_signal() as stop:
+    with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, stop_on_signal() as stop:
         # --- train
-        state = _train(config, state, step, schedule, batches, mesh, checkpoints, stop, folder, console)
+        state = _train(config, state, step, batches, mesh, checkpoints, stop, folder, console)
         checkpoint = checkpoints.newest()
         if stop:
             console.print(f"stopped after step {int(state.step)}; saved {checkpoint}", soft_wrap=True)
@@ -115,7 +127,7 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     trained = time.monotonic()
 
     # --- evaluate on photographs that were never trained on, and report
-    predict = make_predictor(model, state.params, state.batch_stats, sigma=config.data.sigma / 255)
+    predict = make_predictor(model, state.released, state.batch_stats, sigma=config.data.sigma / 255)
     evaluations = list(evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed))
     rows = [row for evaluation in evaluations for row in evaluation.rows]
     write_csv(rows, folder / "evaluation.csv")
@@ -138,7 +150,6 @@ def _train(
     config: FitConfig,
     state: TrainState,
     step: sharding.Step,
-    schedule: optax.Schedule,
     batches: PatchBatches,
     mesh: Mesh,
     checkpoints: Checkpoints,
@@ -164,79 +175,38 @@ def _train(
                 writer.started()
             # Reading a metric waits for the device, so it is done now and then only.
             if done % config.run.log_every == 0 or done == steps:
-                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                # jit sorts the names: the loss is read first, its terms next, the rest last.
-                loss, norm = values.pop("loss"), values.pop("gradient_norm")
-                values = {"loss": loss, **values, "gradient_norm": norm}
-                if not np.isfinite(values["loss"]):
-                    raise InputError(
-                        f"the loss is {values['loss']} at step {done}; the last checkpoint is from before it. "
-                        f"Take a lower --learning-rate than {config.optimizer.learning_rate:g}, or set --clip-norm."
-                    )
-                writer.write(done, {**values, "learning_rate": float(schedule(done - 1))})
+                writer.write(done, _read(metrics, config))
             if done % config.run.checkpoint_every == 0 or done == steps or stop:
+                _read(metrics, config)  # a run that stands still is not saved over the last good checkpoint
                 checkpoints.save(state)
             if stop:
                 break
     return state
 
 
-def make_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """Learning rate as a function of the update's index."""
-    if config.schedule == "constant":
-        after = optax.constant_schedule(config.learning_rate)
-    else:
-        after = optax.cosine_decay_schedule(
-            config.learning_rate, max(config.steps - config.warmup_steps, 1), alpha=0.01
+def _read(metrics: Metrics, config: FitConfig) -> dict[str, float]:
+    """Metrics as numbers by name, the loss first; an error where the state stands still over what is not finite."""
+    read = jax.device_get(metrics)
+    if read.guard.in_row >= config.optimizer.max_skips:
+        last = int(read.step)
+        named = ", ".join(culprits_of(read.guard, read.terms))
+        raise InputError(
+            f"steps {last - int(read.guard.in_row) + 1} to {last} were all skipped: not finite in the last of them: "
+            f"{named}. Nothing of them was applied; the weights in the last checkpoint are from before them. Take a "
+            f"lower --learning-rate than {config.optimizer.learning_rate:g}, or set --clip-norm."
         )
-    if config.warmup_steps == 0:
-        return after
-    # The first update has index 0 and should move already: the ramp starts one step up.
-    ramp = optax.linear_schedule(config.learning_rate / config.warmup_steps, config.learning_rate, config.warmup_steps)
-    return optax.join_schedules([ramp, after], [config.warmup_steps])
+    values = {"loss": read.loss, **read.terms, "gradient_norm": read.gradient_norm, "learning_rate": read.learning_rate}
+    values |= {f"weight/{name}": weight for name, weight in read.weights.items()}
+    values["skipped"] = read.guard.skipped
+    return {name: float(value) for name, value in values.items()}
 
 
-def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam, behind clipping where asked for."""
-    adam = optax.adam(schedule)
-    return adam if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
-
-
-def _new_folder(out: str | None, preset: str) -> Path:
-    """The run's folder: the one asked for, if nothing of a run is there, else the next free number under runs/."""
-    if out is not None:
-        folder = Path(out)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"--out {folder} is not empty: go on with that run by --resume {folder}, or write to a new folder."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    _RUNS.mkdir(exist_ok=True)
-    taken = [int(path.name[:3]) for path in _RUNS.iterdir() if path.name[:3].isdigit()]
-    number = max(taken, default=0) + 1
-    while True:
-        folder = _RUNS / f"{number:03d}-{preset}"
-        with contextlib.suppress(FileExistsError):  # another run may have taken it a moment ago
-            folder.mkdir()
-            return folder
-        number += 1
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM; the loop looks at it after each step. A second one kills."""
-    received: list[int] = []
-    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    for number in previous:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _objective(config: ModelConfig) -> Objective:
+    return make_objective(
+        config.loss,
+        balance=config.balance,
+        balance_rate=config.balance_rate,
+        balance_every=config.balance_every,
+        level_weight=config.level_weight,
+        level_sigma=config.level_sigma / 255,
+    )

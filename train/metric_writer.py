@@ -1,6 +1,7 @@
 """What a run says while it goes on: metrics.jsonl, and a bar with rate, terms and time left."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 # Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
 _SECONDS_BETWEEN_LINES = 15.0
-_NOT_SHOWN = ("gradient_norm", "learning_rate")  # in the file only
+_NOT_SHOWN = ("gradient_norm", "learning_rate", "skipped")  # in the file only
 
 
 class MetricWriter:
@@ -41,7 +42,9 @@ class MetricWriter:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the metrics of the update that made ``step``."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        # JSON has no NaN: of a skipped step null is written.
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         now = time.monotonic()
         rate = (step - self._start) / (now - self._began)

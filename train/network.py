@@ -36,11 +36,11 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     return node.func.id, fields
 
 
-def build_model(spec: str) -> nn.Module:
-    """The network that a spec names."""
+def build_model(spec: str, dtype: str | None = None) -> nn.Module:
+    """The network that a spec names, computing in ``dtype`` if one is given."""
     name, fields = parse_model(spec)
     try:
-        return create_model(name, **fields)
+        return create_model(name, **fields if dtype is None else {**fields, "dtype": jnp.dtype(dtype)})
     except (TypeError, ValueError) as error:
         raise InputError(f"--model: {error}") from None
 
@@ -50,3 +50,16 @@ def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
     sigma = 0.1 if model.takes_sigma else None
     variables = model.init(key, jnp.zeros((1, 16, 16, model.channels), jnp.float32), sigma=sigma)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def sows(model: nn.Module, name: str) -> bool:
+    """Whether a network tells its intermediate value of that name; nothing is computed."""
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
+    images = jax.ShapeDtypeStruct((1, 16, 16, model.channels), jnp.float32)
+    sigma = 0.1 if model.takes_sigma else None
+    _, sown = jax.eval_shape(
+        lambda variables, images: model.apply(variables, images, sigma=sigma, mutable=["intermediates"]),
+        variables,
+        images,
+    )
+    return name in sown.get("intermediates", {})

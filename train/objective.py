@@ -1,23 +1,129 @@
-"""From a loss's spec to the function that the step differentiates."""
+"""From a loss's spec to what the step differentiates: terms, learned weights, and a network's own terms."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from lumloss_jax import losses
+from train.balancing import Balancing, Dwa, GradNorm, Terms, Uncertainty
+from train.errors import InputError
 
-Objective = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+LEVEL = "noise_level"  # what BUIFD sows, and the name of the term that it is trained on
 
 
-def make_objective(spec: str) -> Objective:
-    """(restored, clean) -> (loss, its terms by name), for a spec such as "luminance_l1(window_size=7)"."""
+class Seen(NamedTuple):
+    """What a batch showed of the objective."""
+
+    terms: Terms  # all, by name
+    balanced: Terms  # those whose weights are learned; {} where none are
+    norms: Terms  # of their gradients at the restored image; {} where they are of no use
+
+
+@dataclass(frozen=True)
+class Objective:
+    """(balance, restored, clean) -> (loss, what was seen). Made by :func:`make_objective`."""
+
+    loss: losses.ComposedLoss
+    shown: tuple[str, ...]  # terms to report
+    scales: tuple[tuple[str, float], ...]  # terms whose weights are learned, and the weights that the spec gives them
+    balancing: Balancing | None
+    level_weight: float
+    level_sigma: float  # that a level of 1 stands for, in image units
+
+    def init(self) -> Any:
+        """State of the learned weights; {} without any."""
+        return {} if self.balancing is None else self.balancing.init([name for name, _ in self.scales])
+
+    def __call__(
+        self,
+        balance: Any,
+        restored: jax.Array,
+        clean: jax.Array,
+        *,
+        level: jax.Array | None = None,
+        sigma: jax.Array | float = 0.0,
+    ) -> tuple[jax.Array, Seen]:
+        """Loss and terms of a batch.
+
+        Args:
+          balance: from :meth:`init` or :meth:`update`.
+          restored: ``[B, H, W, C]``.
+          clean: likewise.
+          level: noise level that the network saw, relative to ``level_sigma``, ``[B, H, W, C]``.
+          sigma: the true one, in image units: one number, or one per image.
+        """
+        total, terms = self.loss(restored, clean)
+        reported = {name: terms[name] for name in self.shown}
+        balanced: Terms = {}
+        norms: Terms = {}
+        if self.balancing is not None:
+            balanced = self._balanced(terms)
+            total = self.balancing.total(balance, balanced)
+            if self.balancing.needs_norms:
+                image = jax.lax.stop_gradient(restored)
+                norms = losses.gradient_norms(lambda image: self._balanced(self.loss(image, clean)[1]), image)
+        if level is not None and self.level_weight:
+            target = jnp.reshape(jnp.asarray(sigma, jnp.float32) / self.level_sigma, (-1, 1, 1, 1))
+            reported[LEVEL] = jnp.mean(jnp.square(level - target))
+            total = total + self.level_weight * reported[LEVEL]
+        return total, Seen(reported, balanced, norms)
+
+    def weights(self, balance: Any) -> Terms:
+        """The learned weights, by the terms' names."""
+        return {} if self.balancing is None else self.balancing.weights(balance)
+
+    def update(self, balance: Any, seen: Seen) -> Any:
+        """The state of the learned weights for the next step."""
+        return balance if self.balancing is None else self.balancing.update(balance, seen.balanced, seen.norms)
+
+    def _balanced(self, terms: Terms) -> dict[str, jax.Array]:
+        return {name: scale * terms[name] for name, scale in self.scales}
+
+
+def make_objective(
+    spec: str,
+    *,
+    balance: str = "none",
+    balance_rate: float = 0.025,
+    balance_every: int = 200,
+    level_weight: float = 0.0,
+    level_sigma: float = 75 / 255,
+) -> Objective:
+    """The objective of a spec such as "luminance_l1(window_size=7)".
+
+    Args:
+      spec: as :func:`lumloss_jax.losses.parse_loss` takes it.
+      balance: how the weights of its terms are learned: "none", "uncertainty", "gradnorm" or "dwa". A spec of one term
+        that is made of parts has the weights of the parts learned.
+      balance_rate: step of the learned weights ("uncertainty", "gradnorm").
+      balance_every: steps over which losses are averaged ("dwa").
+      level_weight: of the squared error of the noise level that the network sees.
+      level_sigma: noise that a level of 1 stands for, in image units.
+    """
     parsed = losses.parse_loss(spec)
     loss = losses.make_loss(parsed)
-
-    def objective(restored: jax.Array, clean: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        total, terms = loss(restored, clean)
-        if len(parsed.terms) == 1:
-            del terms[parsed.terms[0].label]  # the one term is the loss itself, up to its weight
-        return total, terms
-
-    return objective
+    image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)  # nothing is computed: for the terms' names
+    names = tuple(jax.eval_shape(loss, image, image)[1])
+    labels = tuple(term.label for term in parsed.terms)
+    # Of one term alone: the term is the loss itself, up to its weight.
+    shown = names if len(labels) > 1 else tuple(name for name in names if name not in labels)
+    scales: Mapping[str, float] = {}
+    method: Balancing | None = None
+    if balance != "none":
+        scales = {term.label: term.weight for term in parsed.terms} if len(labels) > 1 else dict.fromkeys(shown, 1.0)
+        if len(scales) < 2:
+            raise InputError(
+                f'--balance {balance} weighs two terms or more, such as "l1 + ms_ssim"; --loss has {spec}.'
+            )
+        parents = {name: parsed.terms[0] for name in scales} | {term.label: term for term in parsed.terms}
+        squared = (n for n in scales if parents[n].name == "mse" or dict(parents[n].options).get("penalty") == "l2")
+        methods: dict[str, Balancing] = {
+            "uncertainty": Uncertainty(frozenset(squared), balance_rate),
+            "gradnorm": GradNorm(balance_rate),
+            "dwa": Dwa(balance_every),
+        }
+        method = methods[balance]
+    return Objective(loss, shown, tuple(scales.items()), method, level_weight, level_sigma)

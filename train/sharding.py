@@ -37,13 +37,15 @@ def split_by_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
 
 
-def check_divides(batch_size: int, mesh: Mesh) -> None:
-    """Refuses, before anything is compiled, a batch that does not divide over the devices."""
-    if batch_size % mesh.size == 0:
+def check_divides(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
+    """Refuses, before anything is compiled, a batch that does not divide over the devices, or over parts of steps."""
+    divisor = mesh.size * parts
+    if batch_size % divisor == 0:
         return
-    below, above = batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size
+    below, above = batch_size // divisor * divisor, -(-batch_size // divisor) * divisor
     sizes = f"{below} or {above}" if below else str(above)
-    raise InputError(f"--batch-size {batch_size} does not divide over {mesh.size} devices: take {sizes}.")
+    what = f"{mesh.size} devices" if parts == 1 else f"{mesh.size} devices in {parts} parts (--accumulate)"
+    raise InputError(f"--batch-size {batch_size} does not divide over {what}: take {sizes}.")
 
 
 def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:

@@ -30,6 +30,11 @@ class TrainState:
     balance: Any  # state of learned loss weights; {} where they are fixed
     guard: Guard
 
+    @property
+    def released(self) -> Any:
+        """The parameters to run the network with: the average, where there is one."""
+        return self.average or self.params
+
 
 def create_state(
     variables: Mapping[str, Any],
@@ -40,14 +45,14 @@ def create_state(
 ) -> TrainState:
     """The state before the first update, from a network's variables."""
     params = variables["params"]
-    zero = jnp.zeros((), jnp.int32)
+    # Each count is an array of its own: the state is donated to the step, and no buffer can be given away twice.
+    step, skipped, in_row, culprits = (jnp.zeros((), jnp.int32) for _ in range(4))
     return TrainState(
-        step=zero,
+        step=step,
         params=params,
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
-        # Copies: the state is donated to the step, and no buffer can be given away twice.
         average=jax.tree.map(jnp.copy, params) if averaged else {},
         balance={} if balance is None else balance,
-        guard=Guard(skipped=zero, in_row=jnp.copy(zero), culprits=jnp.copy(zero)),
+        guard=Guard(skipped=skipped, in_row=in_row, culprits=culprits),
     )

@@ -1,24 +1,52 @@
-"""One update. Pure, and knows no device: sharding.py decides where it runs."""
+"""One update. Pure, and knows no device: sharding.py decides where it runs.
+
+Updates are made as a whole or not at all: where the loss, one of its terms, the gradient or anything of the new state
+is not finite, parameters, batch statistics, optimizer, average and learned weights all stay what they were, and the
+next step takes the next batch. After ``max_skips`` of these in a row the state stands still, for good: the loop, which
+reads now and then only, finds it as it was when it stopped.
+"""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
 from lumloss_jax import degradations
+from train.balancing import Terms
 from train.data.batch import Pair
-from train.objective import Objective
-from train.state import TrainState
-
-Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, jax.Array | Pair], tuple[TrainState, Metrics]]
+from train.objective import LEVEL, Objective, Seen
+from train.state import Guard, TrainState
 
 # One stream of random numbers for each purpose of a run's seed.
-INIT_STREAM, NOISE_STREAM = 0, 1
+INIT_STREAM, NOISE_STREAM, LEVEL_STREAM = 0, 1, 2
+
+
+class Metrics(NamedTuple):
+    """What an update has to report."""
+
+    step: jax.Array  # of the new state
+    loss: jax.Array
+    terms: Terms
+    weights: Terms  # learned ones
+    gradient_norm: jax.Array
+    learning_rate: jax.Array
+    guard: Guard
+
+
+Step = Callable[[TrainState, jax.Array | Pair], tuple[TrainState, Metrics]]
+
+
+class Part(NamedTuple):
+    """What the network gets of a batch, and what it should give."""
+
+    noisy: jax.Array
+    clean: jax.Array
+    sigma: jax.Array  # () or [B]
 
 
 def make_step(
@@ -28,6 +56,11 @@ def make_step(
     *,
     sigma: float,
     seed: int,
+    blind: bool = False,
+    schedule: optax.Schedule = lambda index: 0.0,
+    accumulate: int = 1,
+    average_decay: float = 0.0,
+    max_skips: int = 10,
 ) -> Step:
     """step(state, batch) -> (state, metrics): restores, and moves the parameters down the gradient.
 
@@ -36,36 +69,130 @@ def make_step(
     Args:
       model: the network; gives the restored image.
       optimizer: what turns a gradient into an update.
-      objective: (restored, clean) -> (loss, terms).
+      objective: what the network is to make small.
       sigma: standard deviation of the noise in image units (25/255). The noisy image is not clipped.
       seed: with the step's number, all that the noise depends on.
+      blind: sigma is the highest, and each patch has one of its own, uniform from 0.
+      schedule: learning rate of an update, for the log.
+      accumulate: parts that a batch goes through the network in, one after the other; their mean gradient is one
+        update.
+      average_decay: of the state's average of the parameters, where it has one.
+      max_skips: updates in a row that may be skipped.
     """
-    known = sigma if model.takes_sigma else None
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
-        if isinstance(batch, Pair):
-            noisy, clean = batch
-        else:
-            clean = batch
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), NOISE_STREAM), state.step)
-            noisy = degradations.gaussian_noise(key, clean, sigma=sigma)
-        chex.assert_rank([noisy, clean], 4)  # (B, H, W, C)
+        part = degrade(state.step, batch)
+        loss, seen, batch_stats, gradients = gradients_of(state, part)
+        gradient_norm = optax.tree.norm(gradients)
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            restored, updated = model.apply(variables, noisy, sigma=known, train=True, mutable=["batch_stats"])
-            loss, terms = objective(restored, clean)
-            return loss, (terms, updated.get("batch_stats", state.batch_stats))
-
-        (loss, (terms, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        # --- what the update would make of the state
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        new_state = dataclasses.replace(
+        params = optax.apply_updates(state.params, updates)
+        made = state.step - state.guard.skipped  # updates so far
+        # An average over more updates than there were would be one of initial weights.
+        decay = jnp.minimum(average_decay, (1 + made) / (10 + made))
+        new = dataclasses.replace(
             state,
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
+            average=jax.tree.map(lambda old, now: old + (1 - decay) * (now - old), state.average, params)
+            if state.average
+            else state.average,
+            balance=objective.update(state.balance, seen),
         )
-        return new_state, {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
+
+        # --- whether it is made
+        finite = [jnp.isfinite(value) for value in (loss, *(seen.terms[n] for n in sorted(seen.terms)), gradient_norm)]
+        culprits = _bits([*finite, _all_finite(new)])
+        stopped = state.guard.in_row >= max_skips
+        chosen = (culprits == 0) & ~stopped
+        guard = _next_guard(state.guard, culprits, stopped)
+        kept = jax.tree.map(lambda now, old: jnp.where(chosen, now, old), new, state)
+        new_state = dataclasses.replace(kept, step=state.step + jnp.where(stopped, 0, 1), guard=guard)
+        rate = jnp.asarray(schedule(made), jnp.float32)
+        weights = objective.weights(new_state.balance)
+        return new_state, Metrics(new_state.step, loss, seen.terms, weights, gradient_norm, rate, guard)
+
+    def degrade(index: jax.Array, batch: jax.Array | Pair) -> Part:
+        if isinstance(batch, Pair):
+            return Part(batch.degraded, batch.clean, jnp.float32(sigma))
+        chex.assert_rank(batch, 4)  # (B, H, W, C)
+        key, level_key = (
+            jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), index)
+            for stream in (NOISE_STREAM, LEVEL_STREAM)
+        )
+        level = jnp.float32(sigma)
+        if blind:
+            level = degradations.blind_sigma(level_key, batch.shape[:1], minimum=0.0, maximum=sigma)
+        return Part(degradations.gaussian_noise(key, batch, sigma=level), batch, level)
+
+    def loss_of(params: Any, batch_stats: Any, balance: Any, part: Part) -> tuple[jax.Array, tuple[Seen, Any]]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        known = part.sigma if model.takes_sigma else None
+        restored, updated = model.apply(
+            variables, part.noisy, sigma=known, train=True, mutable=["batch_stats", "intermediates"]
+        )
+        (level,) = updated.get("intermediates", {}).get(LEVEL, (None,))
+        loss, seen = objective(balance, restored, part.clean, level=level, sigma=part.sigma)
+        return loss, (seen, updated.get("batch_stats", batch_stats))
+
+    def gradients_of(state: TrainState, whole: Part) -> tuple[jax.Array, Seen, Any, Any]:
+        differentiate = jax.value_and_grad(loss_of, has_aux=True)
+        if accumulate == 1:
+            (loss, (seen, batch_stats)), gradients = differentiate(
+                state.params, state.batch_stats, state.balance, whole
+            )
+            return loss, seen, batch_stats, gradients
+
+        def one(batch_stats: Any, part: Part) -> tuple[Any, Any]:
+            (loss, (seen, batch_stats)), gradients = differentiate(state.params, batch_stats, state.balance, part)
+            return batch_stats, (loss, seen, gradients)
+
+        def add(carry: Any, part: Part) -> tuple[Any, None]:
+            batch_stats, sums = carry
+            batch_stats, values = one(batch_stats, part)
+            return (batch_stats, jax.tree.map(jnp.add, sums, values)), None
+
+        parts = jax.tree.map(_split(accumulate, whole.clean.shape[0]), whole)
+        _, shapes = jax.eval_shape(one, state.batch_stats, jax.tree.map(lambda x: x[0], parts))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (batch_stats, sums), _ = jax.lax.scan(add, (state.batch_stats, zeros), parts)
+        loss, seen, gradients = jax.tree.map(lambda x: x / accumulate, sums)
+        return loss, seen, batch_stats, gradients
 
     return step
+
+
+def culprits_of(guard: Guard, terms: Iterable[str]) -> list[str]:
+    """Names of what was not finite in the last skipped step."""
+    names = ("loss", *sorted(terms), "gradient", "update")
+    return [name for i, name in enumerate(names) if int(guard.culprits) >> i & 1]
+
+
+def _split(parts: int, batch_size: int) -> Callable[[jax.Array], jax.Array]:
+    """[B, ...] -> [parts, B / parts, ...]. Each part takes a share of every device's rows: none of them moves."""
+
+    def split(x: jax.Array) -> jax.Array:
+        x = jnp.broadcast_to(x, (batch_size,)) if x.ndim == 0 else x
+        return jnp.moveaxis(x.reshape(batch_size // parts, parts, *x.shape[1:]), 1, 0)
+
+    return split
+
+
+def _bits(finite: list[jax.Array]) -> jax.Array:
+    return sum((jnp.where(f, 0, 1 << i).astype(jnp.int32) for i, f in enumerate(finite)), start=jnp.int32(0))
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+
+
+def _next_guard(guard: Guard, culprits: jax.Array, stopped: jax.Array) -> Guard:
+    bad = (culprits != 0) & ~stopped
+    return Guard(
+        skipped=guard.skipped + bad,
+        in_row=jnp.where(stopped, guard.in_row, jnp.where(bad, guard.in_row + 1, 0)),
+        culprits=jnp.where(bad, culprits, guard.culprits),
+    )

@@ -25,6 +25,12 @@ def test_every_preset_survives_the_way_to_disk_and_back(name: str, tmp_path: Pat
     assert load_config(tmp_path / "config.json") == config
 
 
+def test_steps_of_the_schedule_survive_it_too(tmp_path: Path) -> None:
+    config = FitConfig(optimizer=OptimizerConfig(schedule="step", decay_steps=(3, 5)))
+    save_config(config, tmp_path / "config.json")
+    assert load_config(tmp_path / "config.json") == config
+
+
 def test_an_unknown_key_is_an_error_with_the_nearest_name(tmp_path: Path) -> None:
     tree = dataclasses.asdict(FitConfig())
     tree["data"]["patch_sise"] = 8
@@ -56,6 +62,14 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: OptimizerConfig(learning_rate=0.0), "--learning-rate must be more than 0"),
         (lambda: OptimizerConfig(warmup_steps=-1), "--warmup-steps must be at least 0"),
         (lambda: OptimizerConfig(clip_norm=0.0), "--clip-norm must be more than 0"),
+        (lambda: OptimizerConfig(schedule="step"), "--schedule step and --decay-steps go together"),
+        (lambda: OptimizerConfig(decay_steps=(5,)), "--schedule step and --decay-steps go together"),
+        (lambda: OptimizerConfig(weight_decay=0.1), "--weight-decay: adam has none; take --optimizer adamw"),
+        (lambda: OptimizerConfig(ema=1.0), "--ema must be less than 1; got 1.0"),
+        (lambda: OptimizerConfig(accumulate=0), "--accumulate must be at least 1"),
+        (lambda: OptimizerConfig(max_skips=0), "--max-skips must be at least 1"),
+        (lambda: ModelConfig(level_sigma=0.0), "--level-sigma must be more than 0"),
+        (lambda: RunConfig(keep_last=0), "--keep-last must be at least 1"),
         (lambda: RunConfig(devices=0), "--devices must be at least 1"),
         (lambda: RunConfig(checkpoint_every=0), "--checkpoint-every must be at least 1"),
         (lambda: RunConfig(log_every=0), "--log-every must be at least 1"),

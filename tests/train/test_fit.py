@@ -60,7 +60,7 @@ def test_a_run_leaves_everything_that_it_names(
     logged = _metrics(out)
     assert [line["step"] for line in logged] == [2, 4, 6]
     for line in logged:
-        assert list(line) == ["step", "loss", "color", "luminance", "gradient_norm", "learning_rate"]
+        assert list(line) == ["step", "loss", "color", "luminance", "gradient_norm", "learning_rate", "skipped"]
         assert line["loss"] == pytest.approx(0.5 * line["luminance"] + 0.5 * line["color"], rel=1e-5)
     with (out / "evaluation.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 6
@@ -132,9 +132,13 @@ def test_without_out_every_run_gets_a_new_folder(
 def test_a_diverging_run_stops_with_the_step_and_the_mend(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = ["--learning-rate=1e38", "--steps=40", f"--out={tmp_path / 'run'}"]
-    assert main(["fit", *flags, *wild]) == 2
-    assert "lower --learning-rate than 1e+38" in capsys.readouterr().err
+    wild = ["--learning-rate=1e38", "--steps=40", "--checkpoint-every=1", f"--out={tmp_path / 'run'}"]
+    assert main(["fit", *flags, *wild, "--max-skips=4"]) == 2
+    said = capsys.readouterr().err
+    assert "steps 2 to 5 were all skipped: not finite in the last of them: loss, color, luminance, gradient" in said
+    assert "lower --learning-rate than 1e+38" in said
+    # The steps that were skipped before the run stopped have checkpoints; what they hold is what step 1 left.
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "4"]
 
 
 def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

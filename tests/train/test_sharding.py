@@ -16,6 +16,14 @@ def test_a_batch_must_divide_over_the_devices(batch: int, sizes: str | None) -> 
             sharding.check_divides(batch, mesh)
 
 
+def test_a_batch_must_divide_into_its_parts_too() -> None:
+    sharding.check_divides(16, sharding.make_mesh(4), parts=2)
+    with pytest.raises(
+        InputError, match=r"12 does not divide over 4 devices in 2 parts \(--accumulate\): take 8 or 16"
+    ):
+        sharding.check_divides(12, sharding.make_mesh(4), parts=2)
+
+
 def test_a_mesh_takes_the_devices_asked_for_or_all() -> None:
     assert sharding.make_mesh().size == len(jax.devices()) == 4
     assert sharding.make_mesh(2).size == 2

@@ -1,0 +1,40 @@
+"""The folder that a run writes to."""
+
+import contextlib
+from pathlib import Path
+
+from train.errors import InputError
+
+CONFIG_NAME = "config.json"
+_RUNS = Path("runs")
+
+
+def new_folder(out: str | None, preset: str) -> Path:
+    """The run's folder: the one asked for, if nothing of a run is there, else the next free number under runs/."""
+    try:
+        return _numbered_folder(preset) if out is None else _empty_folder(Path(out))
+    except OSError as error:
+        raise InputError(
+            f"{'runs/' if out is None else f'--out {out}'} cannot be written to: {error.strerror}."
+        ) from None
+
+
+def _empty_folder(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"--out {folder} is not empty: go on with that run by --resume {folder}, or write to a new folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _numbered_folder(preset: str) -> Path:
+    _RUNS.mkdir(exist_ok=True)
+    taken = [int(path.name[:3]) for path in _RUNS.iterdir() if path.name[:3].isdigit()]
+    number = max(taken, default=0) + 1
+    while True:
+        folder = _RUNS / f"{number:03d}-{preset}"
+        with contextlib.suppress(FileExistsError):  # another run may have taken it a moment ago
+            folder.mkdir()
+            return folder
+        number += 1
