@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _filters, _reduction
@@ -229,7 +230,14 @@ def _make_brightness_difference(
         return lambda predictions, targets, difference: weighted_sum(
             linearise(predictions) - linearise(targets), weights
         )
-    return lambda predictions, targets, difference: lightness(luminance(predictions)) - lightness(luminance(targets))
+
+    def lightness_difference(predictions: jax.Array, targets: jax.Array, difference: jax.Array) -> jax.Array:
+        off = lightness(luminance(predictions)) - lightness(luminance(targets))
+        # Compiled, the two curves may be rounded apart for equal colours, and |.| would push them with full slope.
+        equal = jnp.all(difference == 0, axis=-1, keepdims=True)
+        return jnp.where(equal, jnp.zeros_like(off), off)
+
+    return lightness_difference
 
 
 def _check_window(size: object, window: str, sigma: float | None) -> tuple[float, ...]:
