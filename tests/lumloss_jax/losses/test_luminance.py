@@ -1,5 +1,6 @@
 """The luminance L1 loss: its numbers, by hand and against a NumPy float64 reference written from the definition."""
 
+import functools
 from typing import Any
 
 import hypothesis
@@ -208,6 +209,20 @@ def test_every_option_agrees_with_numpy_in_float64(
     np.testing.assert_allclose(loss, np.dot(weights, expected), rtol=1e-5, atol=1e-6)
 
 
+def test_values_and_gradients_by_pytorch_in_float64(reference_batch: tuple[np.ndarray, np.ndarray, dict]) -> None:
+    predictions, targets, expected = reference_batch
+    for coefficients in ("rec601", "rec709"):
+        wanted = expected[f"luma{coefficients[3:]}_l1"]
+        options = {"luminance_weight": 1.0, "color_weight": 0.0, "coefficients": coefficients}
+        run = jax.jit(jax.value_and_grad(functools.partial(luminance_l1_loss, **options)))
+        value, gradient = run(predictions, targets)
+        np.testing.assert_allclose(value, wanted["value"], rtol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(np.float64(gradient)), wanted["grad_l2"], rtol=1e-6)
+        for place, number in wanted["grad_at"].items():
+            n, c, h, w = (int(i) for i in place.strip("[]").split(","))
+            np.testing.assert_allclose(gradient[n, h, w, c], number, rtol=1e-6)
+
+
 # Dtypes
 
 
@@ -232,7 +247,7 @@ def test_a_half_precision_sum_would_stop_growing_long_before_this_mean() -> None
 def test_float64_stays_float64(options: dict[str, Any], float64: None) -> None:
     predictions, targets = jnp.asarray(TARGETS + DIFFERENCE, jnp.float64), jnp.asarray(TARGETS)
     assert targets.dtype == jnp.float32
-    loss, gradient = jax.value_and_grad(luminance_l1_loss)(predictions, targets, **options)
+    loss, gradient = jax.jit(jax.value_and_grad(functools.partial(luminance_l1_loss, **options)))(predictions, targets)
     assert loss.dtype == gradient.dtype == jnp.float64
     terms = reference_terms(TARGETS + DIFFERENCE, TARGETS, options)
     np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-12)
