@@ -19,7 +19,9 @@ Terms = Mapping[str, jax.Array]
 class Balancing(Protocol):
     """A method of weighing several losses."""
 
-    needs_norms: bool  # of the losses' gradients
+    @property
+    def needs_norms(self) -> bool:
+        """Whether :meth:`update` takes the norms of the losses' gradients."""
 
     def init(self, names: Sequence[str]) -> Any:
         """State before the first step."""

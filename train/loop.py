@@ -1,5 +1,6 @@
 """The story of a training run, top to bottom."""
 
+import collections
 import dataclasses
 import time
 from pathlib import Path
@@ -21,18 +22,28 @@ from train.errors import InputError
 from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
 from train.inference.predict import make_predictor
+from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.network import build_model, init_variables, sows
 from train.objective import LEVEL, Objective, make_objective
 from train.optimizer import make_optimizer, make_schedule
+from train.panels import panels
 from train.run_folder import CONFIG_NAME, new_folder
 from train.signals import stop_on_signal
 from train.state import TrainState, create_state
 from train.step import INIT_STREAM, Metrics, culprits_of, make_step
+from train.tensorboard import Board
+from train.tracing import Trace
+from train.validation import Validator
+
+_STEPS_AHEAD = 2
 
 
-def fit(config: FitConfig, preset: str = "default") -> Path:
-    """Trains, evaluates, reports; gives the run's folder. Stopped by Ctrl-C, it saves and says how to go on."""
+def fit(config: FitConfig, preset: str = "default", *, report: bool = True) -> Path:
+    """Trains, evaluates, reports; gives the run's folder. Stopped by Ctrl-C, it saves and says how to go on.
+
+    Without ``report`` it ends when the network is trained: whoever trains many looks at the test photographs himself.
+    """
     console = Console()
     began = time.monotonic()
 
@@ -118,13 +129,18 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
     check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)
     with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, stop_on_signal() as stop:
         # --- train
-        state = _train(config, state, step, batches, mesh, checkpoints, stop, folder, console)
-        checkpoint = checkpoints.newest()
+        validate = None
+        if splits.validation is not None:
+            validate = Validator(model, splits.validation, sigma=config.data.sigma)
+        state = _train(config, state, step, batches, mesh, checkpoints, validate, stop, folder, console)
+        checkpoint, best = checkpoints.newest(), checkpoints.best()
         if stop:
             console.print(f"stopped after step {int(state.step)}; saved {checkpoint}", soft_wrap=True)
             console.print(f"go on with: python -m train fit --resume {folder}", soft_wrap=True)
             raise SystemExit(130)
     trained = time.monotonic()
+    if not report:
+        return folder
 
     # --- evaluate on photographs that were never trained on, and report
     predict = make_predictor(model, state.released, state.batch_stats, sigma=config.data.sigma / 255)
@@ -141,8 +157,10 @@ def fit(config: FitConfig, preset: str = "default") -> Path:
         "metrics": folder / "metrics.jsonl",
         "configuration": folder / CONFIG_NAME,
         "checkpoint": checkpoint,
+        "best": best,
     }.items():
-        console.print(f"{what:>13}  {path}", soft_wrap=True)
+        if path is not None:
+            console.print(f"{what:>13}  {path}", soft_wrap=True)
     return folder
 
 
@@ -153,12 +171,13 @@ def _train(
     batches: PatchBatches,
     mesh: Mesh,
     checkpoints: Checkpoints,
-    stop: "list[int]",
+    validate: Validator | None,
+    stop: list[int],
     folder: Path,
     console: Console,
 ) -> TrainState:
     """Updates until the last step or a signal; what it leaves is saved."""
-    start, steps = int(state.step), config.optimizer.steps
+    run, start, steps = config.run, int(state.step), config.optimizer.steps
     data = stream(
         batches,
         start=start,
@@ -167,20 +186,49 @@ def _train(
         process=jax.process_index(),
         processes=jax.process_count(),
     )
-    with MetricWriter(folder / "metrics.jsonl", console, start=start, steps=steps) as writer:
-        for done, clean in enumerate(sharding.to_devices(data, mesh), start + 1):
-            state, metrics = step(state, clean)
+    meter = Meter(config.data.batch_size, config.data.patch_size)
+    ahead: collections.deque[jax.Array] = collections.deque()
+    board = Board(folder / "tensorboard", start=start) if run.tensorboard else None
+    with (
+        MetricWriter(folder / "metrics.jsonl", console, start=start, steps=steps, board=board) as writer,
+        Trace(folder / "profile", run.profile, console.print) as trace,
+    ):
+        for done, batch in enumerate(meter.timed(sharding.to_devices(data, mesh)), start + 1):
+            trace.before(done)
+            with jax.transfer_guard("disallow"):  # but for the batch, which is on the devices by now
+                state, metrics = step(state, batch)
+            trace.after(done, metrics.loss)
+            meter.stepped(metrics.loss)
             if done == start + 1:
                 jax.block_until_ready(state)
                 writer.started()
-            # Reading a metric waits for the device, so it is done now and then only.
-            if done % config.run.log_every == 0 or done == steps:
-                writer.write(done, _read(metrics, config))
-            if done % config.run.checkpoint_every == 0 or done == steps or stop:
-                _read(metrics, config)  # a run that stands still is not saved over the last good checkpoint
-                checkpoints.save(state)
+                meter.restart()
+            # The host stays this far ahead of the devices: enough to keep them busy, and no more batches in memory.
+            ahead.append(metrics.loss)
+            if len(ahead) > _STEPS_AHEAD:
+                ahead.popleft().block_until_ready()
+
+            last = done == steps or bool(stop)
+            validating = validate is not None and (done % run.validate_every == 0 or done == steps)
+            saving = done % run.checkpoint_every == 0 or last or validating
+            logging = done % run.log_every == 0 or done == steps or validating
+            # Reading a metric waits for the devices, so it is done now and then only.
+            if logging or saving:
+                # A state that stands still is found out here, before it is saved.
+                values = {**_read(metrics, config), **meter.read()}
+                scores: dict[str, float] = {}
+                if validate is not None and validating:
+                    scores, *images = validate(state.released, state.batch_stats)
+                    writer.picture(done, "validation", panels(*images))
+                if logging:
+                    writer.write(done, {**values, **{f"validation/{name}": score for name, score in scores.items()}})
+                if saving:
+                    checkpoints.save(state, scores)
+                meter.restart()
             if stop:
                 break
+        if meter.steps:
+            console.print(meter.summary(), soft_wrap=True)
     return state
 
 

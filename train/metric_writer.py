@@ -1,4 +1,4 @@
-"""What a run says while it goes on: metrics.jsonl, and a bar with rate, terms and time left."""
+"""What a run says while it goes on: metrics.jsonl, TensorBoard, and a bar with rate, terms and time left."""
 
 import json
 import math
@@ -8,20 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from train.tensorboard import Board
+
 # Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
 _SECONDS_BETWEEN_LINES = 15.0
-_NOT_SHOWN = ("gradient_norm", "learning_rate", "skipped")  # in the file only
+# In the file only.
+SPEED = ("images_per_second", "megapixels_per_second", "waiting_for_data", "memory_mb")
+_NOT_SHOWN = ("gradient_norm", "learning_rate", "skipped", *SPEED)
 
 
 class MetricWriter:
     """Appends one line of JSON per logged step, and moves the bar."""
 
-    def __init__(self, path: Path, console: Console, *, start: int, steps: int) -> None:
-        """Lines at or beyond step ``start`` are cut first: after a resume no step appears twice."""
+    def __init__(self, path: Path, console: Console, *, start: int, steps: int, board: Board | None = None) -> None:
+        """Lines beyond step ``start`` are cut first: after a resume no step appears twice."""
         _cut_back(path, start)
+        self._board = board
         self._file = path.open("a")
         self._console = console
         self._steps = steps
@@ -46,6 +52,8 @@ class MetricWriter:
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
+        if self._board is not None:
+            self._board.scalars(step, {name: value for name, value in finite.items() if value is not None})
         now = time.monotonic()
         rate = (step - self._start) / (now - self._began)
         terms = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in _NOT_SHOWN)
@@ -55,6 +63,11 @@ class MetricWriter:
             left = (self._steps - step) / rate
             line = f"step {step}/{self._steps}  {rate:.1f} steps/s  {left:.0f} s left  {terms}"
             self._console.print(line, soft_wrap=True)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """An image for TensorBoard, uint8 ``[H, W, 3]``."""
+        if self._board is not None:
+            self._board.picture(step, name, image)
 
     def started(self) -> None:
         """Starts the clock: compilation is over."""
@@ -69,6 +82,8 @@ class MetricWriter:
     ) -> None:
         self._bar.stop()
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def _cut_back(path: Path, start: int) -> None:

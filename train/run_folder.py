@@ -3,6 +3,8 @@
 import contextlib
 from pathlib import Path
 
+from train.checkpoint import FOLDER_NAME
+from train.checkpoint_files import steps_in
 from train.errors import InputError
 
 CONFIG_NAME = "config.json"
@@ -17,6 +19,11 @@ def new_folder(out: str | None, preset: str) -> Path:
         raise InputError(
             f"{'runs/' if out is None else f'--out {out}'} cannot be written to: {error.strerror}."
         ) from None
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a run was stopped there that has a configuration and a checkpoint."""
+    return (folder / CONFIG_NAME).is_file() and bool(steps_in(folder / FOLDER_NAME))
 
 
 def _empty_folder(folder: Path) -> Path:

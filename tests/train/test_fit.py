@@ -16,6 +16,8 @@ import pytest
 from train.__main__ import main
 from train.checkpoint import open_checkpoints
 from train.data.images import read_image, write_image
+from train.metric_writer import SPEED
+from train.tensorboard import records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +41,11 @@ def _metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def _learned(folder: Path) -> list[dict[str, float]]:
+    """The metrics, without those of speed."""
+    return [{name: value for name, value in line.items() if name not in SPEED} for line in _metrics(folder)]
+
+
 def _arrays(folder: Path, step: int) -> dict[str, bytes]:
     """Every array of a checkpoint, read back without any of the application's own code."""
     checkpoint = folder.absolute() / "checkpoints" / str(step)
@@ -47,21 +54,32 @@ def _arrays(folder: Path, step: int) -> dict[str, bytes]:
 
 
 def test_a_run_leaves_everything_that_it_names(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert main(["fit", "smoke", *flags, "--steps=6", f"--out={out}", "--checkpoint-every=4"]) == 0
+    seeing = [f"--validation-data=folder:{photographs}", "--validate-every=3", "--profile=2", "3", "--keep-last=1"]
+    assert main(["fit", "smoke", *flags, *seeing, "--steps=6", f"--out={out}", "--checkpoint-every=4"]) == 0
     printed = capsys.readouterr().out
-    for name in ("comparison.png", "evaluation.csv", "metrics.jsonl", "config.json", "checkpoints/6"):
+    for name in ("comparison.png", "evaluation.csv", "metrics.jsonl", "config.json", "checkpoints/6", "profile"):
         assert (out / name).exists()
         assert str(out / name) in printed
-    for word in ("one.png", "two.png", "noisy", "blur", "restored", "PSNR dB"):
+    for word in ("one.png", "two.png", "noisy", "blur", "restored", "PSNR dB", "images/s", "waited for data"):
         assert word in printed
     logged = _metrics(out)
-    assert [line["step"] for line in logged] == [2, 4, 6]
+    assert [line["step"] for line in logged] == [2, 3, 4, 6]
+    learned = ["step", "loss", "color", "luminance", "gradient_norm", "learning_rate", "skipped"]
+    scores = ["validation/ciede2000", "validation/psnr", "validation/ssim"]
     for line in logged:
-        assert list(line) == ["step", "loss", "color", "luminance", "gradient_norm", "learning_rate", "skipped"]
+        assert list(line) == [*learned, *SPEED, *(scores if line["step"] in (3, 6) else [])]
         assert line["loss"] == pytest.approx(0.5 * line["luminance"] + 0.5 * line["color"], rel=1e-5)
+    assert any(path.suffix == ".pb" for path in (out / "profile").rglob("*"))
+    # The newest is kept, and the best of those that were validated.
+    psnr = {line["step"]: line["validation/psnr"] for line in logged if "validation/psnr" in line}
+    kept = {int(path.name) for path in (out / "checkpoints").iterdir()}
+    assert kept == {6, max(psnr, key=lambda step: psnr[step])}
+    events = [event for path in (out / "tensorboard").iterdir() for _, event in records(path.read_bytes())]
+    curves = {(value.tag, event.step) for event in events for value in event.summary.value}
+    assert {("loss", 2), ("validation/psnr", 3), ("validation/psnr", 6), ("validation", 6)} <= curves
     with (out / "evaluation.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 6
     assert read_image(out / "comparison.png").shape[2] == 3
@@ -82,7 +100,7 @@ def test_stopped_and_resumed_a_run_ends_with_the_same_bits(flags: list[str], tmp
         assert checkpoints.newest().name == "6"
     assert main(["fit", "--resume", str(parts)]) == 0
     assert _arrays(parts, 7) == _arrays(whole, 7)
-    assert _metrics(parts) == _metrics(whole)
+    assert _learned(parts) == _learned(whole)
     assert (parts / "evaluation.csv").read_text() == (whole / "evaluation.csv").read_text()
 
 

@@ -1,10 +1,13 @@
 import io
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from train.metric_writer import MetricWriter
+from train.tensorboard import Board, records
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
@@ -43,3 +46,28 @@ def test_on_a_terminal_the_bar_shows_the_same(tmp_path: Path) -> None:
     assert "4/4" in output.getvalue()
     assert "steps/s" in output.getvalue()
     assert "luminance 0.2" in output.getvalue()
+
+
+def _points(folder: Path) -> list[tuple[str, int]]:
+    events = [event for path in sorted(folder.iterdir()) for _, event in records(path.read_bytes())]
+    return sorted((value.tag, event.step) for event in events for value in event.summary.value)
+
+
+def test_tensorboard_gets_the_same_and_is_cut_back_too(tmp_path: Path) -> None:
+    console, folder = Console(file=io.StringIO()), tmp_path / "tensorboard"
+    board = Board(folder, start=0)
+    with MetricWriter(tmp_path / "metrics.jsonl", console, start=0, steps=6, board=board) as writer:
+        for step in (2, 4, 6):
+            writer.write(step, {"loss": math.nan if step == 2 else 0.5, "color": 0.25})
+            writer.picture(step, "validation", np.zeros((4, 20, 3), np.uint8))
+    assert _lines(tmp_path / "metrics.jsonl")[0] == {"step": 2, "loss": None, "color": 0.25}
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-5])  # killed while writing
+    board = Board(folder, start=4)
+    with MetricWriter(tmp_path / "metrics.jsonl", console, start=4, steps=6, board=board) as writer:
+        writer.write(6, {"loss": 0.125})
+    expected = [("color", 2), ("color", 4), ("loss", 4), ("loss", 6), ("validation", 2), ("validation", 4)]
+    assert _points(folder) == expected
+    # What is kept is kept byte for byte: others read it too.
+    kept = [event for _, event in records(path.read_bytes()) for value in event.summary.value if value.tag == "loss"]
+    assert [event.summary.value[0].simple_value for event in kept] == [0.5]

@@ -1,0 +1,55 @@
+import time
+
+import jax.numpy as jnp
+import pytest
+
+from train import meters
+from train.meters import Meter, memory_bytes
+
+
+class _Busy:
+    """A result that the devices are not done with."""
+
+    def is_ready(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_to_do(clock: list[float]) -> None:
+    meter = Meter(batch_size=10, patch_size=100)
+
+    def batches() -> list[int]:
+        for i in range(3):
+            clock[0] += 1.0  # a second to wait for each batch
+            yield i
+
+    results = [_Busy(), jnp.zeros(()), jnp.zeros(())]
+    for _, result in zip(meter.timed(batches()), results, strict=False):
+        meter.stepped(result)  # type: ignore[arg-type]
+        clock[0] += 1.0
+    read = meter.read()
+    # 3 steps of 10 images in 6 seconds. The first wait has no step before it; during the second the devices were busy.
+    assert read["images_per_second"] == pytest.approx(5)
+    assert read["megapixels_per_second"] == pytest.approx(0.05)
+    assert read["waiting_for_data"] == pytest.approx(1 / 6)
+    clock[0] += 50  # validation, not counted
+    meter.restart()
+    meter.stepped(results[-1])
+    clock[0] += 2.0
+    assert meter.read()["images_per_second"] == pytest.approx(5)
+    assert meter.summary().startswith("5 images/s, 0.05 megapixels/s; waited for data 12.5% of a step; ")
+
+
+def test_memory_is_that_of_the_process_where_the_device_does_not_tell() -> None:
+    before = memory_bytes()
+    assert 50e6 < before < 50e9
+    held = bytearray(200_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    assert memory_bytes() - before > 100e6
+    assert meters.memory_bytes() > 0

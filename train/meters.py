@@ -1,0 +1,86 @@
+"""How fast a run goes, what it waits for, and the memory it takes."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+class Meter:
+    """Measures between two readings; what lies between :meth:`read` and :meth:`restart` is not counted."""
+
+    def __init__(self, batch_size: int, patch_size: int) -> None:
+        """``batch_size`` patches of ``patch_size`` a side are seen in each step."""
+        self._images = batch_size
+        self._megapixels = batch_size * patch_size**2 / 1e6
+        self._newest: jax.Array | None = None
+        self._steps = 0
+        self._all_waited = self._all_seconds = 0.0
+        self.steps = 0  # of all that was read
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clock."""
+        self._steps = 0
+        self._waited = 0.0
+        self._began = time.perf_counter()
+
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches; the time until one comes counts as waiting if the devices had nothing left to do by then."""
+        iterator = iter(batches)
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            # Arrays have had is_ready for years; their type does not say so.
+            if self._newest is not None and self._newest.is_ready():  # type: ignore[attr-defined]
+                self._waited += time.perf_counter() - began
+            yield batch
+
+    def stepped(self, result: jax.Array) -> None:
+        """A step was handed to the devices; ``result`` is of its results."""
+        self._steps += 1
+        self._newest = result
+
+    def read(self) -> dict[str, float]:
+        """Rates and shares since the clock was started."""
+        seconds = time.perf_counter() - self._began
+        self._all_seconds += seconds
+        self._all_waited += self._waited
+        self.steps += self._steps
+        rate = self._steps / seconds
+        return {
+            "images_per_second": rate * self._images,
+            "megapixels_per_second": rate * self._megapixels,
+            "waiting_for_data": self._waited / seconds,
+            "memory_mb": memory_bytes() / 1e6,
+        }
+
+    def summary(self) -> str:
+        """All that was measured, in a line."""
+        seconds = self._all_seconds or 1.0
+        rate = self.steps / seconds
+        return (
+            f"{rate * self._images:.0f} images/s, {rate * self._megapixels:.2f} megapixels/s; "
+            f"waited for data {self._all_waited / seconds:.1%} of a step; {memory_bytes() / 1e6:.0f} MB in use"
+        )
+
+
+def memory_bytes() -> int:
+    """Bytes in use on the first device; on CPU, which does not tell, those of this process in main memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        return int(stats["bytes_in_use"])
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the most there ever was: macOS tells no more
+    return most if sys.platform == "darwin" else most * 1024
