@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -42,11 +43,23 @@ def import_(arguments: list[str]) -> None:
     import_weights.import_weights(config)
 
 
-VERBS = {"fit": fit, "import": import_}
+def data(arguments: list[str]) -> int:
+    """Say what a data set holds and what is wrong with it, or write it for TFDS."""
+    from train.data import inspect
+
+    config = tyro.cli(inspect.InspectConfig, prog="python -m train data", args=arguments)
+    return 0 if inspect.inspect(config) else 1
+
+
+VERBS: dict[str, Callable[[list[str]], int | None]] = {
+    "fit": fit,
+    "data": data,
+    "import": import_,
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a verb; gives the exit status: 0, 2 for input that the user must mend, 130 after Ctrl-C."""
+    """Runs a verb; gives the exit status: the verb's, 2 for input that the user must mend, 130 after Ctrl-C."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # A second run of the same preset then compiles in a moment.
         jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
@@ -60,14 +73,13 @@ def main(arguments: list[str]) -> int:
             near = difflib.get_close_matches(arguments[0], VERBS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise InputError(f"There is no verb {arguments[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
-        VERBS[arguments[0]](arguments[1:])
+        return VERBS[arguments[0]](arguments[1:]) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    return 0
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

@@ -8,7 +8,7 @@ moves no other, and copies of one photograph stay together.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +38,7 @@ def open_splits(
     *,
     group_by: Literal["pixels", "folder"] = "pixels",
     memory: Memory | None = None,
+    opening: Callable[[str, Split, Memory], Source] = open_source,
 ) -> Splits:
     """Opens all three; what is not given is set aside from ``data``.
 
@@ -47,17 +48,18 @@ def open_splits(
       test: spec.
       group_by: what stays together in one split: photographs of equal pixels, or all of one folder (bursts, scenes).
       memory: what decoded photographs may take.
+      opening: how a spec is opened; whoever looks into a data set goes on where a run stops.
     """
     memory = memory or Memory(1000)
     given: dict[Split, str | None] = {"validation": validation, "test": test}
     if data == "photos":
         given = {split: "photos" if spec is None else spec for split, spec in given.items()}
     opened = {
-        split: open_source(spec, split, memory)
+        split: opening(spec, split, memory)
         for split, spec in given.items()
         if spec is not None and (split, spec) != ("validation", NONE)
     }
-    source = open_source(data, "train", memory)
+    source = opening(data, "train", memory)
     missing = [split for split, spec in given.items() if spec is None]
     groups = [_tenth(entry, group_by) for entry in source.entries]
     for split in missing:
@@ -80,7 +82,7 @@ def leaked(splits: Splits) -> list[str]:
     trained = {entry.digest: entry.name for entry in splits.train.entries}
     return [
         f"{entry.name} ({split})"
-        for split, source in _named(splits)
+        for split, source in named(splits)
         if split != "train"
         for entry in source.entries
         if entry.digest in trained
@@ -91,7 +93,7 @@ def describe(splits: Splits) -> dict[str, Any]:
     """The record of a split: specs, names, sizes and hashes of pixels, ready for JSON."""
     return {
         split: {"spec": source.spec, "photographs": {e.name: _print_of(e) for e in source.entries}}
-        for split, source in _named(splits)
+        for split, source in named(splits)
     }
 
 
@@ -142,7 +144,8 @@ def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> I
             yield f"{split}: {len(names)} {what} ({', '.join(names[:_LISTED])}{more})"
 
 
-def _named(splits: Splits) -> Iterator[tuple[Split, Source]]:
+def named(splits: Splits) -> Iterator[tuple[Split, Source]]:
+    """What there is of the three, by name."""
     yield "train", splits.train
     if splits.validation is not None:
         yield "validation", splits.validation

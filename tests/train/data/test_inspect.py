@@ -1,0 +1,156 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.data
+
+from train.__main__ import main
+from train.data.images import decode_image, read_image, write_image
+from train.data.looks import alike, look
+from train.data.sources import Source
+
+
+@pytest.fixture(scope="module")
+def photographs() -> dict[str, np.ndarray]:
+    """Scenes that nobody would mix up."""
+    return {
+        "cat": skimage.data.chelsea()[:160, :200],
+        "cup": skimage.data.coffee()[100:260, 200:400],
+        "woman": skimage.data.astronaut()[0:160, 100:300],
+        "rocket": skimage.data.rocket()[220:380, 100:300],
+    }
+
+
+def _write(folder: Path, photographs: dict[str, np.ndarray]) -> Path:
+    for name, pixels in photographs.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(folder / name, pixels)
+    return folder
+
+
+def _said(arguments: list[str], capsys: pytest.CaptureFixture[str], *, status: int) -> str:
+    assert main(["data", *arguments]) == status
+    return capsys.readouterr().out
+
+
+def test_a_sound_data_set_is_described_and_drawn(
+    photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = _write(tmp_path / "data", {f"{name}.png": photographs[name] for name in ("cat", "cup", "woman")})
+    write_image(data / "deep.tif", (photographs["cup"][:100, ::-1].astype(np.uint16) * 257))
+    test = _write(tmp_path / "test", {"rocket.png": photographs["rocket"]})
+    sheet = tmp_path / "new" / "sheet.png"
+    flags = [f"folder:{data}", "--validation-data=none", f"--test-data=folder:{test}", f"--sheet={sheet}"]
+    said = _said(flags, capsys, status=0)
+    assert "nothing is wrong" in said and "wrong:" not in said
+    train, tested = (next(line for line in said.splitlines() if f"│ {split} " in line) for split in ("train", "test"))
+    for words in ("4", "200x100 and 200x160", "0.12", "8 and 16"):
+        assert words in train
+    for words in ("1", "200x160", "0.03"):
+        assert words in tested
+    assert str(sheet) in said
+    # Four thumbnails of 128 pixels across, and one below them.
+    assert read_image(sheet).shape[1] == 4 * (128 + 8) + 8
+
+
+def test_everything_that_is_wrong_is_said_at_once(
+    photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cat, cup = photographs["cat"], photographs["cup"]
+    data = _write(tmp_path / "data", {"cat.png": cat, "cup.png": cup, "b/copy.tif": cup})
+    (data / "empty.jpg").touch()
+    (data / "cut.png").write_bytes((data / "cat.png").read_bytes()[:900])
+    smaller = cat[::2, ::2]
+    test = _write(tmp_path / "test", {"cup again.bmp.png": cup, "smaller.png": smaller})
+    flags = [f"folder:{data}", "--validation-data=none", f"--test-data=folder:{test}", f"--sheet={tmp_path}/s.png"]
+    said = _said(flags, capsys, status=1)
+    for sentence in (
+        "empty.jpg is empty",
+        "cut.png cannot be read as a photograph",
+        "train b/copy.tif and train cup.png are the same photograph",
+        "train cup.png and test cup again.bmp.png are the same photograph",
+        "train cat.png and test smaller.png look alike",
+    ):
+        assert sentence in said
+    assert "train cat.png and test cup" not in said
+    sheet = read_image(tmp_path / "s.png")
+    assert np.all(sheet == (220, 30, 30), axis=2).sum() > 4 * 3 * 100  # red frames
+
+
+def test_pairs_that_do_not_fit_are_named(
+    photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = list(photographs)
+    high = _write(tmp_path / "high", {f"{name}.png": photographs[name] for name in names})
+    moved = np.roll(photographs["cup"], (-3, 5), axis=(0, 1))
+    low = {
+        "cat": photographs["cat"] // 4,
+        "cup": moved,
+        "woman": photographs["rocket"],
+        "rocket": photographs["rocket"][:, 1:],
+    }
+    _write(tmp_path / "low", {f"{name}.png": pixels for name, pixels in (*low.items(), ("alone", moved))})
+    said = _said([f"pairs:{tmp_path}/low,{high}", f"--sheet={tmp_path}/s.png"], capsys, status=1)
+    for sentence in (
+        "low/alone.png: no partner alone",
+        "rocket: the input has 199x160 pixels, the target 200x160",
+        "cup: the input fits the target better moved by 3 pixels down and -5 to the right",
+        "woman: the input and the target seem to show different scenes",
+    ):
+        assert sentence in said
+    assert " cat: " not in said  # darker, and in its place
+
+
+@pytest.mark.parametrize("sigma", [0, 15, 50])
+def test_the_noise_of_the_input_is_estimated(sigma: int, photographs: dict[str, np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    clean = photographs["cat"] // 2 + 64  # far from black and white, so that clipping takes no noise away
+    noisy = np.clip(clean + rng.normal(0, sigma, clean.shape), 0, 255).astype(np.uint8)
+    (seen,) = look(Source(("cat",), (clean,), (noisy,)))
+    assert seen.noise == pytest.approx(sigma, abs=1.5, rel=0.1)
+    assert seen.complaint == ""
+
+
+def test_the_histogram_is_of_luma(photographs: dict[str, np.ndarray]) -> None:
+    (seen,) = look(Source(("half",), (np.repeat(np.uint8([[[255, 0, 0]], [[255, 255, 255]]]), 4, axis=1),)))
+    np.testing.assert_array_equal(seen.histogram, [0, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.5])  # red is 0.299
+
+
+def test_photographs_too_small_or_too_plain_to_judge_are_no_complaint() -> None:
+    for pixels in (np.zeros((1, 1, 3), np.uint8), np.full((40, 40, 3), 9, np.uint8)):
+        (seen,) = look(Source(("x",), (pixels,), (pixels,)))
+        assert seen.complaint == ""
+        assert np.isnan(seen.noise) or seen.noise == 0
+
+
+def test_likeness_survives_recompression_and_tells_scenes_apart(photographs: dict[str, np.ndarray]) -> None:
+    scenes = list(photographs.values())
+    small = []
+    for image in scenes:
+        file = io.BytesIO()
+        PIL.Image.fromarray(image).reduce(2).save(file, "JPEG", quality=50)
+        small.append(decode_image(file.getvalue(), "small"))
+    looks, others = (look(Source(tuple(photographs), tuple(images))) for images in (scenes, small))
+    np.testing.assert_array_equal(alike(looks, others), [[i, i] for i in range(len(scenes))])
+
+
+def test_a_folder_is_written_as_a_data_set_and_looked_at(
+    photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorflow_datasets")
+    data = _write(tmp_path / "cats", {"cat.png": photographs["cat"]})
+    flags = [f"folder:{data}", "--prepare", f"--data-dir={tmp_path}/tfds", f"--sheet={tmp_path}/s.png"]
+    said = _said(flags, capsys, status=0)
+    assert f"read it as tfds:{tmp_path}/tfds/restoration_folder/cats/1.0.0:train" in said
+    assert "not split" in said
+
+
+def test_what_is_not_there_is_an_error_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "folder:nowhere"]) == 2
+    assert "There is no folder nowhere" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

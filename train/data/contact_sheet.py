@@ -1,0 +1,52 @@
+"""A sheet of thumbnails, one band for each split."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# (name, uint8 thumbnail, whether to frame it)
+Thumbnail = tuple[str, np.ndarray, bool]
+
+_COLUMNS = 8
+_MOST = 48  # of one split; more are sampled evenly, but what is framed is always there
+_GAP, _CAPTION, _HEADING = 8, 16, 30
+_INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (220, 30, 30)
+
+
+def contact_sheet(bands: Sequence[tuple[str, Sequence[Thumbnail]]]) -> np.ndarray:
+    """(heading, thumbnails) one below the other, as one uint8 picture."""
+    parts = [_band(f"{heading}: {len(thumbnails)}", _sample(thumbnails)) for heading, thumbnails in bands]
+    sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER)
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    return np.asarray(sheet)
+
+
+def _sample(thumbnails: Sequence[Thumbnail]) -> list[Thumbnail]:
+    framed = [i for i, (_, _, frame) in enumerate(thumbnails) if frame][:_MOST]
+    others = [i for i in range(len(thumbnails)) if i not in set(framed)]
+    places = np.linspace(0, len(others), max(_MOST - len(framed), 0), endpoint=False).astype(int)
+    return [thumbnails[i] for i in sorted({*framed, *(others[p] for p in places if others)})]
+
+
+def _band(heading: str, thumbnails: list[Thumbnail]) -> Image.Image:
+    width = max(pixels.shape[1] for _, pixels, _ in thumbnails) + _GAP
+    height = max(pixels.shape[0] for _, pixels, _ in thumbnails) + _CAPTION + _GAP
+    rows = -(-len(thumbnails) // _COLUMNS)
+    columns = min(_COLUMNS, len(thumbnails))
+    band = Image.new("RGB", (max(columns * width + _GAP, 240), _HEADING + rows * height), _PAPER)
+    draw = ImageDraw.Draw(band)
+    draw.text((_GAP, 6), heading, fill=_INK, font=ImageFont.load_default(size=16))
+    font = ImageFont.load_default(size=10)
+    for i, (name, pixels, frame) in enumerate(thumbnails):
+        x, y = _GAP + i % _COLUMNS * width, _HEADING + i // _COLUMNS * height
+        if frame:
+            draw.rectangle((x - 3, y - 3, x + pixels.shape[1] + 2, y + pixels.shape[0] + 2), fill=_FRAME)
+        band.paste(Image.fromarray(pixels), (x, y))
+        while font.getlength(name) > width - _GAP and len(name) > 1:  # the end of a name tells most
+            name = "\u2026" + name[2:]
+        draw.text((x, y + pixels.shape[0] + 3), name, fill=_INK, font=font)
+    return band
