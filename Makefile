@@ -1,13 +1,17 @@
 # make train   installs into .venv, trains the default preset on packaged photographs, writes a report
+# make compare compares three losses on packaged photographs, about half an hour on 2 cores, and writes a report
 # make test    the fast tests (with doctests); make test-all adds the slow ones; make lint is what CI runs first
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-all lint format clean
+.PHONY: train compare test test-all lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
+
+compare: $(VENV)/.study
+	$(BIN)/python -m train compare
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
@@ -33,9 +37,13 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	touch $@
 
+$(VENV)/.study: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[study]"
+	touch $@ $(VENV)/.train
+
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $@ $(VENV)/.train
+	touch $@ $(VENV)/.train $(VENV)/.study
 
 clean:
 	rm -rf $(VENV) .cache dist build

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import tyro
 
 from train.config import FitConfig, load_config
 from train.errors import InputError
-from train.presets import PRESETS, find_preset
+from train.experiments.compare_config import CompareConfig
+from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
 
 
 def fit(arguments: list[str]) -> None:
@@ -35,12 +37,40 @@ def fit(arguments: list[str]) -> None:
     loop.fit(config, preset)
 
 
+def compare(arguments: list[str]) -> None:
+    """Train a network under several losses, and say which restores photographs best and how sure that is."""
+    said = ["python", "-m", "train", "compare", *arguments]
+    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
+    for flag, instead in _PICKED_BY_COMPARE.items():
+        if _value_of(flag, arguments) is not None:
+            raise InputError(f"compare takes no {flag}: {instead}.")
+    presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[CompareConfig],
+        prog="python -m train compare [PRESET]",
+        description=f"{compare.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
+        args=arguments,
+        default=find_compare_preset(preset),
+    )
+    from train.experiments import compare as comparison
+
+    comparison.compare(config, shlex.join(said))
+
+
 def import_(arguments: list[str]) -> None:
     """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
     from train import import_weights
 
     config = tyro.cli(import_weights.ImportConfig, prog="python -m train import", args=arguments)
     import_weights.import_weights(config)
+
+
+def restore(arguments: list[str]) -> int:
+    """Restore photographs of any size with a trained network."""
+    from train.inference import restore
+
+    config = tyro.cli(restore.RestoreConfig, prog="python -m train restore", args=arguments)
+    return restore.restore(config)
 
 
 def data(arguments: list[str]) -> int:
@@ -51,8 +81,26 @@ def data(arguments: list[str]) -> int:
     return 0 if inspect.inspect(config) else 1
 
 
+_PICKED_BY_COMPARE = {
+    "--loss": "name them by --losses",
+    "--learning-rate": "it picks one for each loss from --learning-rates",
+    "--clip-norm": "it tries --clip-norms for each loss",
+    "--resume": "give --out, the folder of the comparison that was stopped, and the same flags again",
+}
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Score a trained network on a data set, by a named protocol."""
+    from train.inference import benchmark
+
+    benchmark.evaluate(tyro.cli(benchmark.EvaluateConfig, prog="python -m train evaluate", args=arguments))
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "fit": fit,
+    "compare": compare,
+    "restore": restore,
+    "evaluate": evaluate,
     "data": data,
     "import": import_,
 }

@@ -17,7 +17,7 @@ from train.config import FitConfig, ModelConfig, save_config
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import check_unchanged, fingerprint, leaked, open_splits, save_splits
+from train.data.splits import check_scorable, check_unchanged, fingerprint, leaked, open_splits, save_splits
 from train.errors import InputError
 from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
@@ -66,6 +66,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True) -> P
         group_by=config.data.group_by,
         memory=Memory(config.run.memory_mb),
     )
+    check_scorable(splits)
     batches = PatchBatches(
         splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
     )

@@ -1,10 +1,12 @@
 """Named runs. Each says what it is for, on what, how long it takes and what score to expect."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 from train.errors import InputError
+from train.experiments.compare_config import CompareConfig
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,14 @@ class Preset:
 
     summary: str
     config: FitConfig
+
+
+@dataclass(frozen=True)
+class ComparePreset:
+    """The same for a comparison."""
+
+    summary: str
+    config: CompareConfig
 
 
 PRESETS = {
@@ -38,10 +48,39 @@ PRESETS = {
 }
 
 
+COMPARE_PRESETS = {
+    "small": ComparePreset(
+        "small DnCNN, three losses, three seeds, packaged photographs; about half an hour on 2 CPU cores",
+        CompareConfig(fit=FitConfig(optimizer=OptimizerConfig(steps=1000))),
+    ),
+    "smoke": ComparePreset(
+        "the whole way in a minute, to see that everything works; the result says nothing",
+        CompareConfig(
+            losses=("luminance_l1", "l1"),
+            seeds=2,
+            learning_rates=(2e-3,),
+            clip_norms=(),
+            crops=1,
+            fit=PRESETS["smoke"].config,
+        ),
+    ),
+}
+
+
 def find_preset(name: str) -> FitConfig:
-    """The configuration of that name."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
+    """The configuration of ``fit`` of that name."""
+    return PRESETS[_known(name, PRESETS)].config
+
+
+def find_compare_preset(name: str) -> CompareConfig:
+    """The configuration of ``compare`` of that name."""
+    return COMPARE_PRESETS[_known(name, COMPARE_PRESETS)].config
+
+
+def _known(name: str, presets: Iterable[str]) -> str:
+    presets = list(presets)
+    if name not in presets:
+        near = difflib.get_close_matches(name, presets, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"There is no preset {name!r}.{hint} Presets: {', '.join(PRESETS)}.")
-    return PRESETS[name].config
+        raise InputError(f"There is no preset {name!r}.{hint} Presets: {', '.join(presets)}.")
+    return name

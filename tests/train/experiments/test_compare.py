@@ -1,0 +1,177 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from train import loop
+from train.__main__ import main
+from train.config import FitConfig, OptimizerConfig
+from train.data.images import write_image
+from train.data.sources import Source
+from train.errors import InputError
+from train.experiments.compare_config import CompareConfig
+from train.experiments.crops import find_crops
+from train.experiments.members import Member
+from train.experiments.scores import read_scores, score
+from train.inference.evaluate import add_fixed_noise
+from train.presets import COMPARE_PRESETS, PRESETS
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Three folders of small photographs: one to train on, one to pick settings on, one to test on."""
+    root = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for split, count in {"train": 2, "validation": 2, "test": 10}.items():
+        (root / split).mkdir()
+        for i in range(count):
+            smooth = np.repeat(np.repeat(generator.integers(0, 256, (4, 4, 3)), 6, 0), 6, 1)
+            write_image(root / split / f"{i}.png", smooth.astype(np.uint8))
+    return root
+
+
+@pytest.fixture(scope="module")
+def flags(photographs, tiny_flags):
+    return (
+        f"--data=folder:{photographs / 'train'}",
+        f"--validation-data=folder:{photographs / 'validation'}",
+        f"--test-data=folder:{photographs / 'test'}",
+        *tiny_flags,
+        "--steps=4",
+        "--losses=luminance_l1",
+        "l1",
+        "--seeds=2",
+        "--learning-rates=0.001",
+        "0.004",
+        "--crops=1",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(flags, tmp_path_factory):
+    """A comparison, whole."""
+    folder = tmp_path_factory.mktemp("comparison") / "run"
+    assert main(["compare", "smoke", *flags, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_every_photograph_is_scored_under_every_loss_and_seed(finished):
+    scores = read_scores(finished / "scores.csv")
+    assert len(scores) == 2 * 2 * 10
+    assert {(row.loss, row.seed) for row in scores} == {
+        (loss, seed) for loss in ("luminance_l1", "l1") for seed in (0, 1)
+    }
+
+
+def test_settings_are_picked_for_each_loss_on_validation_photographs(finished):
+    members = {path.name for path in (finished / "members").iterdir()}
+    tried = {path.parent.name for path in finished.glob("members/*/validation.csv")}
+    tested = {path.parent.name for path in finished.glob("members/*/test.csv")}
+    assert len(tried) == 4 and len(tested) == 4 and tried | tested == members
+    for loss in ("luminance_l1", "l1"):
+        of_loss = [path for path in finished.glob("members/*/validation.csv") if read_scores(path)[0].loss == loss]
+        means = {path.parent.name: np.mean([row.psnr for row in read_scores(path)]) for path in of_loss}
+        assert [name for name in means if name in tested] == [max(means, key=means.get)]
+
+
+def test_the_report_and_the_conclusions_are_there(finished):
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "python -m train compare smoke" in page and page.count('class="crop"') == 1
+    primary = json.loads((finished / "conclusions.json").read_text())[0]
+    assert primary["sentence"].startswith("luminance_l1 against l1: PSNR")
+    assert primary["sentence"] in page.replace("&#39;", "'")
+
+
+def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(finished, flags, monkeypatch):
+    before = (finished / "scores.csv").read_bytes()
+    stopped = sorted((finished / "members").glob("*seed1"))[0]
+    for name in ("done", "test.csv"):
+        (stopped / name).unlink()
+    trained = []
+    fit = loop.fit
+    monkeypatch.setattr(
+        loop, "fit", lambda config, **options: trained.append(config.run.resume) or fit(config, **options)
+    )
+    (finished / "scores.csv").unlink()
+    assert main(["compare", "smoke", *flags, "--out", str(finished)]) == 0
+    assert trained == [str(stopped)]
+    assert (finished / "scores.csv").read_bytes() == before
+
+
+def test_another_comparisons_folder_is_refused(finished, flags, capsys):
+    assert main(["compare", "smoke", *flags, "--out", str(finished), "--draws", "2"]) == 2
+    assert "holds a comparison with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smok"], "Did you mean 'smoke'?"),
+        (["--losses", "l1"], "two or more different losses"),
+        (["--losses", "l1", "1*l1"], "two or more different losses"),
+        (["--losses", "l1", "l3"], "--losses: "),
+        (["--loss", "l1"], "name them by --losses"),
+        (["--learning-rate=0.1"], "--learning-rates"),
+        (["--resume", "there"], "give --out"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--learning-rates", "0"], "above 0"),
+        (["--validation-data", "none"], "give --validation-data"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_members_of_a_seed_differ_in_nothing_but_the_loss_and_its_settings(tmp_path):
+    fit = FitConfig(optimizer=OptimizerConfig(steps=7), seed=9)
+    one, other = (
+        dataclasses.asdict(Member(loss, 3, rate, clip).config(fit, tmp_path))
+        for loss, rate, clip in (("l1", 1e-3, None), ("mse", 2e-3, 1.0))
+    )
+    assert one["seed"] == other["seed"] == 3
+    for config, loss, rate, clip in ((one, "l1", 1e-3, None), (other, "mse", 2e-3, 1.0)):
+        assert config["model"].pop("loss") == loss
+        assert config["optimizer"].pop("learning_rate") == rate and config["optimizer"].pop("clip_norm") == clip
+    assert one == other
+
+
+def test_folders_of_members_are_told_apart():
+    losses = ["l1", "luminance_l1(window_size=7)", "luminance_l1(window_size=9)", "0.5*l1 + 0.5*mse"]
+    names = [Member(loss, 0, 1e-3, clip).name for loss in losses for clip in (None, 1.0)]
+    assert len(set(names)) == len(names) and all("/" not in name and " " not in name for name in names)
+
+
+def test_crops_are_where_networks_differ_most():
+    """One network spoils a corner of the second photograph: that is the photograph, and the place, to show."""
+    clean = np.full((300, 200, 3), 128, np.uint8)
+    source = Source(("a", "b"), (clean, clean))
+
+    def spoiled(noisy):
+        image = np.full_like(noisy, 0.5)
+        if abs(noisy.mean() - expected) < 1e-9:
+            image[200:, 100:] = 0
+        return image
+
+    expected = add_fixed_noise(clean / np.float32(255), "b", sigma=10, seed=1).mean()
+    predictors = {"l1": lambda noisy: np.full_like(noisy, 0.5), "mse": spoiled}
+    rows = [
+        row
+        for loss, predict in predictors.items()
+        for row in score(predict, source, loss=loss, seed=0, sigmas=(10.0,), noise_seed=1, draws=1)
+    ]
+    (crop,) = find_crops(predictors, rows, source, sigma=10.0, noise_seed=1, count=1)
+    assert crop.title.startswith("b, sigma 10: PSNR differs by")
+    assert crop.clean.shape == (160, 160, 3)
+    # The square that lies over the whole spoiled corner, 100 x 100: the crop ends where the photograph does.
+    assert (crop.restored["mse"][-100:, -100:] == 0).all() and (crop.restored["mse"] == 0).all(-1).sum() == 100 * 100
+
+
+def test_presets_say_what_they_are():
+    assert set(COMPARE_PRESETS) == {"small", "smoke"}
+    assert COMPARE_PRESETS["smoke"].config.fit == PRESETS["smoke"].config
+    with pytest.raises(InputError, match="two or more"):
+        CompareConfig(losses=())

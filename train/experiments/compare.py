@@ -1,0 +1,175 @@
+"""Which loss is better on these photographs: train the same network under each, from the same seeds, and compare.
+
+Paired by construction: a seed fixes initial weights, patches, their noise and the number of steps, whatever the loss.
+What a loss's scale acts on, learning rate and clipping, is picked for each loss on validation photographs, with the
+first seed; the test photographs are looked at once, at the end. Stopped, a comparison goes on where it was.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from train import run_folder
+from train.data.photographs import Memory
+from train.data.sources import Source
+from train.data.splits import Splits, open_splits
+from train.errors import InputError
+from train.experiments.compare_config import CompareConfig
+from train.experiments.conclusions import Comparison, conclude, still_learning
+from train.experiments.crops import find_crops
+from train.experiments.members import NOISE_SEED, Member, Members
+from train.experiments.report import Curve, Report, as_record, write_report
+from train.experiments.scores import write_scores
+
+_SETTINGS = "settings.json"
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "lumloss-jax")
+
+
+def compare(config: CompareConfig, command: str) -> Path:
+    """Trains what is not trained yet, scores, concludes, writes the report; gives the comparison's folder."""
+    console = Console()
+    began = time.monotonic()
+
+    # --- all that can be wrong with the input is found before anything is written or trained
+    splits, validation = _open(config)
+    folder = _open_folder(config)
+    members = Members(folder / "members", config.fit, console)
+
+    # --- learning rate and clipping for each loss, on validation photographs
+    picked = {loss: _pick(loss, config, members, validation) for loss in config.losses}
+    choices = [row for _, tried in picked.values() for row in tried]
+
+    # --- every seed of every loss, scored on the test photographs
+    plan = [Member(loss, config.fit.seed + i, *picked[loss][0]) for i in range(config.seeds) for loss in config.losses]
+    scores = [row for m in plan for row in members.score(m, splits.test, "test", config.sigmas, config.draws)]
+    write_scores(scores, folder / "scores.csv")
+
+    # --- what may be said of it
+    conclusions = conclude(scores, config.losses)
+    curves = [members.curve(member) for member in plan]
+    headline = _headline(conclusions, any(still_learning(_gain_of_last_quarter(curve)) for curve in curves))
+    _write_json([as_record(comparison) for comparison in conclusions], folder / "conclusions.json")
+    first = {member.loss: members.predictor(member) for member in plan if member.seed == config.fit.seed}
+    middle = sorted(config.sigmas)[len(config.sigmas) // 2]
+    report = Report(
+        title=f"{config.losses[0]} against {', '.join(config.losses[1:])}",
+        headline=headline,
+        losses=config.losses,
+        comparisons=conclusions,
+        scores=scores,
+        curves=[curve for curve in curves if curve.steps],
+        crops=find_crops(first, scores, splits.test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops),
+        choices=choices,
+        settings=dataclasses.asdict(config),
+        versions={name: metadata.version(name) for name in _VERSIONED},
+        command=command,
+    )
+    write_report(report, folder / "report.html")
+    console.print(headline, soft_wrap=True)
+    for comparison in conclusions[: len(config.losses) - 1]:
+        console.print(f"- {comparison.sentence}", soft_wrap=True)
+    console.print(f"{len(plan)} networks compared, {time.monotonic() - began:.0f} s")
+    for what, name in {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}.items():
+        console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
+    return folder
+
+
+def _open(config: CompareConfig) -> tuple[Splits, Source]:
+    data = config.fit.data
+    splits = open_splits(
+        data.source,
+        data.validation_source,
+        data.test_source,
+        group_by=data.group_by,
+        memory=Memory(config.fit.run.memory_mb),
+    )
+    if splits.validation is None:
+        raise InputError(
+            "compare picks settings on validation photographs and there are none: give --validation-data, or more in "
+            "--data."
+        )
+    return splits, splits.validation
+
+
+def _open_folder(config: CompareConfig) -> Path:
+    """The comparison's folder: new, or with a part of this same comparison in it."""
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    if config.fit.run.out is None:
+        folder = run_folder.new_folder(None, "compare")
+    else:
+        folder = Path(config.fit.run.out)
+        saved = folder / _SETTINGS
+        if saved.exists():
+            if json.loads(saved.read_text()) != settings:
+                raise InputError(f"--out {folder} holds a comparison with other settings: write to a new folder.")
+            return folder
+        folder = run_folder.new_folder(str(folder), "compare")
+    _write_json(settings, folder / _SETTINGS)
+    return folder
+
+
+def _pick(
+    loss: str, config: CompareConfig, members: Members, validation: Source
+) -> tuple[tuple[float, float | None], list[dict[str, Any]]]:
+    """Learning rate, then clipping, of the highest mean PSNR on validation photographs; and what was tried."""
+
+    def trial(learning_rate: float, clip_norm: float | None) -> float:
+        member = Member(loss, config.fit.seed, learning_rate, clip_norm)
+        rows = members.score(member, validation, "validation", config.sigmas, config.draws)
+        return sum(row.psnr for row in rows) / len(rows)
+
+    values: dict[tuple[float, float | None], float] = {
+        (rate, None): trial(rate, None) for rate in config.learning_rates
+    }
+    rate = max(values, key=lambda setting: values[setting])[0]
+    values |= {(rate, clip): trial(rate, clip) for clip in config.clip_norms}
+    best = max(values, key=lambda setting: values[setting])
+    tried = [
+        {
+            "loss": loss,
+            "learning rate": f"{rate:g}",
+            "clip norm": "none" if clip is None else f"{clip:g}",
+            "PSNR on validation photographs": f"{value:.3f} dB",
+            "taken": "yes" if (rate, clip) == best else "",
+        }
+        for (rate, clip), value in values.items()
+    ]
+    return best, tried
+
+
+def _headline(conclusions: Sequence[Comparison], learning: bool) -> str:
+    """The page's first sentence; networks that were still learning are not judged as if they had learned."""
+    primary = [comparison for comparison in conclusions if comparison.adjusted_p is not None]
+    texts = {
+        "better": "better than",
+        "worse": "worse than",
+        "cannot tell": "cannot be told from",
+        "no verdict": "no verdict against",
+    }
+    parts = []
+    for outcome, text in texts.items():
+        others = [comparison.other for comparison in primary if comparison.outcome == outcome]
+        if others:
+            parts.append(f"{text} {', '.join(others)}")
+    sentence = f"{primary[0].candidate}: {'; '.join(parts)}."
+    return f"Early training only: the networks were still learning. {sentence}" if learning else sentence
+
+
+def _gain_of_last_quarter(curve: Curve) -> float:
+    """How much validation PSNR rose after three quarters of the training; NaN where it was not looked at by then."""
+    before = [psnr for step, psnr in zip(curve.steps, curve.psnr, strict=True) if step <= 0.75 * curve.steps[-1]]
+    return curve.psnr[-1] - before[-1] if before else math.nan
+
+
+def _write_json(value: Any, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)

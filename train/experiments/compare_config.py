@@ -1,0 +1,47 @@
+"""What is compared, and how; read by the command line before anything heavy is imported."""
+
+from dataclasses import dataclass, field
+
+from lumloss_jax import losses as library
+from train.config import FitConfig
+from train.errors import InputError
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Train a network under several losses, and say which restores photographs best and how sure that is."""
+
+    losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
+    """Losses; the first is compared with each of the others."""
+    seeds: int = 3
+    """Trainings of each loss, with seeds --seed, --seed + 1 and so on."""
+    sigmas: tuple[float, ...] = ()
+    """Noise levels (0 to 255) to score at. None given: --sigma."""
+    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    """Learning rates to pick from, for each loss."""
+    clip_norms: tuple[float, ...] = (1.0,)
+    """Gradient norms to try clipping at, beside not clipping, at the learning rate that was picked."""
+    draws: int = 1
+    """Draws of noise that a score is the mean of."""
+    crops: int = 4
+    """Photographs to show in the report: those on which the losses differ most."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    """How each network is trained. --out is the comparison's folder; one that holds a part of it is gone on with."""
+
+    def __post_init__(self) -> None:
+        try:
+            spelled = tuple(str(library.parse_loss(loss)) for loss in self.losses)
+        except ValueError as error:
+            raise InputError(f"--losses: {error}") from None
+        if len(spelled) < 2 or len(set(spelled)) < len(spelled):
+            raise InputError(f"--losses takes two or more different losses; got {', '.join(self.losses) or 'none'}.")
+        object.__setattr__(self, "losses", spelled)
+        if not self.sigmas:
+            object.__setattr__(self, "sigmas", (self.fit.data.sigma,))
+        for flag, least in (("seeds", 1), ("draws", 1), ("crops", 0)):
+            if getattr(self, flag) < least:
+                raise InputError(f"--{flag} must be at least {least}; got {getattr(self, flag)}.")
+        if min(self.sigmas) < 0 or len(set(self.sigmas)) < len(self.sigmas):
+            raise InputError(f"--sigmas takes different numbers of 0 or more; got {self.sigmas}.")
+        if min(self.learning_rates, default=0) <= 0 or min(self.clip_norms, default=1) <= 0:
+            raise InputError("--learning-rates and --clip-norms take numbers above 0, and at least one learning rate.")
