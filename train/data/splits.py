@@ -17,6 +17,7 @@ from train.data.sources import FLAGS, Entry, Source, Split, open_source
 from train.errors import InputError
 
 FILE_NAME = "split.json"
+SMALLEST_SCORED = 11  # pixels a side: SSIM's window
 NONE = "none"  # --validation-data none: all that is not tested on is trained on
 
 _TENTHS: dict[Split, int] = {"test": 0, "validation": 1}  # of ten; the other eight are trained on
@@ -75,6 +76,17 @@ def open_splits(
             )
     found = opened.get("validation")
     return Splits(train, found if found is not None and found.names else None, opened["test"])
+
+
+def check_scorable(splits: Splits) -> None:
+    """Refuses, before anything is trained, what SSIM's window does not fit into afterwards."""
+    for split, source in named(splits):
+        small = [f"{e.name} ({e.width}x{e.height})" for e in source.entries if min(e.height, e.width) < SMALLEST_SCORED]
+        if small and split != "train":
+            raise InputError(
+                f"{len(small)} photographs of {split} are too small to be scored, which takes {SMALLEST_SCORED} pixels "
+                f"a side: {', '.join(small[:10])}; leave them out."
+            )
 
 
 def leaked(splits: Splits) -> list[str]:

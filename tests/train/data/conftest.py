@@ -9,11 +9,11 @@ from train.data.images import write_image
 
 
 def write_pairs(folder: Path, names: list[str], *, first: int = 0) -> None:
-    """Pairs of 12x9 photographs in ``low`` and ``high``, each of other random pixels."""
+    """Pairs of 16x20 photographs in ``low`` and ``high``, each of other random pixels."""
     for side in ("low", "high"):
         (folder / side).mkdir(parents=True, exist_ok=True)
         for i, name in enumerate(names, first):
-            pixels = np.random.default_rng([i, side == "low"]).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+            pixels = np.random.default_rng([i, side == "low"]).integers(0, 256, (20, 16, 3), dtype=np.uint8)
             write_image(folder / side / name, pixels)
 
 

@@ -6,7 +6,16 @@ import pytest
 
 from train.data.images import write_image
 from train.data.photographs import Memory
-from train.data.splits import Splits, check_unchanged, describe, fingerprint, leaked, open_splits, save_splits
+from train.data.splits import (
+    Splits,
+    check_scorable,
+    check_unchanged,
+    describe,
+    fingerprint,
+    leaked,
+    open_splits,
+    save_splits,
+)
 from train.errors import InputError
 
 
@@ -117,6 +126,18 @@ def test_a_resume_with_other_photographs_says_which(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         check_unchanged(changed, tmp_path)
     assert "train: 1 added (new.png); train: 1 removed (003.png); train: 1 changed (004.png)." in str(caught.value)
+
+
+def test_a_photograph_too_small_to_be_scored_is_refused_before_training(tmp_path: Path) -> None:
+    data, test = _write(tmp_path / "data", _names(3)), tmp_path / "test"
+    test.mkdir()
+    write_image(test / "enough.png", np.zeros((11, 11, 3), np.uint8))
+    check_scorable(open_splits(data, "none", f"folder:{test}"))  # what is only trained on may be small
+    write_image(test / "tiny.png", np.zeros((11, 10, 3), np.uint8))
+    with pytest.raises(
+        InputError, match=r"1 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)"
+    ):
+        check_scorable(open_splits(data, "none", f"folder:{test}"))
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"train": 1}'])
