@@ -1,6 +1,7 @@
 """The luminance L1 loss under jit, grad, vmap, scan, remat, pmap, shard_map, sharded jit and export."""
 
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -53,9 +54,9 @@ def four_devices() -> Mesh:
 # On one device
 
 
-@both_options
-def test_eager_as_compiled(options: dict[str, Any]) -> None:
-    same(jax.value_and_grad(of_images(options))(PREDICTIONS, TARGETS), expected(options))
+def test_eager_as_compiled() -> None:
+    same(jax.value_and_grad(luminance_l1_loss)(PREDICTIONS, TARGETS), expected(PLAIN))
+    same(of_images(FULL)(PREDICTIONS, TARGETS), expected(FULL)[0])
 
 
 @both_options
@@ -154,9 +155,13 @@ def test_it_is_pure() -> None:
         masked = functools.partial(of_images(options), mask=UNEVEN)
         program = jax.make_jaxpr(jax.value_and_grad(masked))(PREDICTIONS, TARGETS)
         assert not program.effects
-        with jax.checking_leaks():
-            jax.eval_shape(jax.vmap(jax.grad(of_images(options))), PREDICTIONS, TARGETS)
-            jax.eval_shape(jax.checkpoint(masked), PREDICTIONS, TARGETS)
+        gc.freeze()  # the check collects garbage after each trace: only what is made from here on
+        try:
+            with jax.checking_leaks():
+                jax.eval_shape(jax.vmap(jax.grad(of_images(options))), PREDICTIONS, TARGETS)
+                jax.eval_shape(jax.checkpoint(masked), PREDICTIONS, TARGETS)
+        finally:
+            gc.unfreeze()
     copies = PREDICTIONS.copy(), TARGETS.copy(), UNEVEN.copy()
     np.testing.assert_array_equal(*(expected(FULL, UNEVEN)[1] for _ in range(2)))
     chex.assert_trees_all_equal((PREDICTIONS, TARGETS, UNEVEN), copies)
