@@ -2,10 +2,6 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -18,8 +14,6 @@ from train.checkpoint import open_checkpoints
 from train.data.images import read_image, write_image
 from train.metric_writer import SPEED
 from train.tensorboard import records
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -108,34 +102,6 @@ def _remove(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     folder.rmdir()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
-    number: signal.Signals, flags: list[str], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train", "fit", *flags, "--steps=100000", f"--out={out}", "--devices=1"],
-        cwd=ROOT,
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        log = out / "metrics.jsonl"
-        while process.poll() is None and not (log.exists() and log.stat().st_size):
-            pass  # until the first steps are logged
-        process.send_signal(number)
-        printed, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert f"python -m train fit --resume {out}" in printed
-    (saved,) = (path.name for path in (out / "checkpoints").iterdir() if path.name.isdigit())
-    assert f"stopped after step {saved}" in printed
 
 
 def test_without_out_every_run_gets_a_new_folder(
