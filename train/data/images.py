@@ -61,12 +61,12 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name} cannot be read as a photograph: {_last_line(error)}.") from None
 
 
-def to_float(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Pixels as float32 in [0, 1], written to ``out`` where it is given."""
+def to_float(image: np.ndarray) -> np.ndarray:
+    """Pixels as float32 in [0, 1]."""
     if image.dtype == np.uint8:
-        return np.divide(image, np.float32(255), out=out)
+        return np.divide(image, np.float32(255))
     if image.dtype == np.uint16:
-        return np.divide(image, np.float32(65535), out=out)
+        return np.divide(image, np.float32(65535))
     raise TypeError(f"expected uint8 or uint16 pixels, got {image.dtype}")
 
 

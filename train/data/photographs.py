@@ -68,7 +68,7 @@ class _Photograph:
     def pixels(self) -> np.ndarray:
         if self.kept is not None:
             return self.kept
-        pixels = self._decode()
+        pixels = np.ascontiguousarray(self._decode())
         pixels.setflags(write=False)
         with self._lock:  # of two threads that decoded the same, one keeps it
             if self.kept is None and self._memory.admit(pixels.nbytes):

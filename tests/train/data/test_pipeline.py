@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from train.data.batch import Pair
-from train.data.images import write_image
+from train.data.images import to_float, write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.sources import Source, open_source
@@ -102,6 +102,28 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.clean, _batches(clean).global_batch(5))
     np.testing.assert_array_equal(_values(batch.degraded), _values(batch.clean) + 1000)
+
+
+def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
+    # The whole photograph is the patch, so that the draws of a batch show in it, told apart by NumPy's own turning.
+    source = _source((4, 4))
+    whole = to_float(source.images[0])
+    for index in range(3):
+        generator = np.random.default_rng([3, index])
+        generator.integers(1, size=6)
+        orientations = generator.integers(8, size=6)
+        for patch, orientation in zip(_batches(source).global_batch(index), orientations, strict=True):
+            turned = np.rot90(whole, orientation % 4)
+            np.testing.assert_array_equal(patch, turned[:, ::-1] if orientation >= 4 else turned)
+
+
+def test_photographs_of_8_and_of_16_bits_share_a_batch() -> None:
+    deep = _source((5, 5)).images[0]
+    shallow = np.full((5, 5, 3), 51, np.uint8)
+    batch = _batches(Source(("a", "b"), (deep, shallow)), batch_size=40).global_batch(0)
+    flat = batch.min(axis=(1, 2, 3)) == np.float32(51) / np.float32(255)
+    assert 5 < flat.sum() < 35
+    assert np.all(_values(batch[~flat]) < 25)
 
 
 def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path) -> None:

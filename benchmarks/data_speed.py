@@ -1,0 +1,145 @@
+"""Training patches delivered to the device per second, from memory and from array_record, beside a torch DataLoader.
+
+    python benchmarks/data_speed.py FOLDER     colour photographs, such as CBSD432; written once as array_record
+
+Both sides cut a random patch, turn it one of eight ways and give float32 in [0, 1]. Ours ends in arrays on JAX's
+device. torch's DataLoader is the usual one, a patch an item, in its best number of worker processes; it ends in tensors
+on the CPU. Rates are medians of rounds in which every variant runs once, in an order drawn anew, so that what else the
+machine does meets all alike. torch is needed for its own rows only.
+"""
+
+import importlib.util
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+
+from train import sharding
+from train.data.photographs import Memory
+from train.data.pipeline import PatchBatches, stream
+from train.data.prepare import prepare
+from train.data.sources import Source, open_source
+
+SIZES = {40: 128, 128: 32}  # side of a patch: patches in a batch
+WORKERS = (0, 1, 2)
+AHEAD = 16  # batches that may be waiting when a round begins: taken before its clock starts
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of photographs."""
+    rounds: int = 7
+    """Rounds of timing, in each of which every variant runs once."""
+    seconds: float = 3.0
+    """Seconds that a variant runs in a round."""
+    threads: int = 2
+    """Threads that cut patches."""
+
+
+class TorchPatches:
+    """A torch data set: one random patch an item, as restoration code usually has it."""
+
+    def __init__(self, source: Source, patch_size: int) -> None:
+        """Photographs come decoded where the source keeps them, and are decoded for each item where it does not."""
+        self._images, self._size = source.images, patch_size
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+    def __getitem__(self, index: int) -> Any:
+        import torch
+
+        image = self._images[random.randrange(len(self._images))]
+        row = random.randint(0, image.shape[0] - self._size)
+        column = random.randint(0, image.shape[1] - self._size)
+        patch = image[row : row + self._size, column : column + self._size]
+        if random.random() < 0.5:
+            patch = patch[:, ::-1]
+        patch = np.rot90(patch, random.randrange(4))
+        return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1))).float().div(255)
+
+
+def ours(source: Source, size: int, threads: int) -> Iterator[Any]:
+    """Batches on JAX's device."""
+    batches = PatchBatches(source, patch_size=size, batch_size=SIZES[size], seed=0)
+    host = stream(batches, start=0, stop=1 << 30, batch_size=SIZES[size], threads=threads)
+    return sharding.to_devices(host, sharding.make_mesh(1))
+
+
+def theirs(source: Source, size: int, workers: int) -> Iterator[Any]:
+    """Batches of a torch DataLoader."""
+    import torch.utils.data
+
+    # Processes are not forked from this one: JAX's threads would be lost in them.
+    context = "forkserver" if workers else None
+    loader = torch.utils.data.DataLoader(
+        TorchPatches(source, size),  # type: ignore[arg-type]  # torch asks for its base class; it uses the two methods
+        batch_size=SIZES[size],
+        num_workers=workers,
+        multiprocessing_context=context,
+    )
+    return iter(loader)
+
+
+def rate(batches: Iterator[Any], seconds: float) -> float:
+    """Patches per second."""
+    for _ in range(AHEAD):
+        jax.block_until_ready(next(batches))
+    count, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        count += len(jax.block_until_ready(next(batches)))
+    return count / passed
+
+
+def measure(options: Options, sources: dict[str, Source], size: int) -> None:
+    """Prints a table for one size of patch."""
+    variants = {(where, "ours"): ours(source, size, options.threads) for where, source in sources.items()}
+    if importlib.util.find_spec("torch"):
+        for where, source in sources.items():
+            variants |= {(where, f"torch, {n} workers"): theirs(source, size, n) for n in WORKERS}
+    rates: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants}
+    order = list(variants)
+    for turn in range(options.rounds):
+        random.Random(turn).shuffle(order)
+        for variant in order:
+            rates[variant].append(rate(variants[variant], options.seconds))
+    print(f"{size}x{size} colour patches per second, batches of {SIZES[size]}")
+    for where in sources:
+        median = {name: statistics.median(found) for (place, name), found in rates.items() if place == where}
+        best = max((value for name, value in median.items() if name != "ours"), default=None)
+        for name, value in median.items():
+            against = f"  {value / best:5.2f} x torch's best" if best and name == "ours" else ""
+            print(f"  {where:12} {name:18} {value:9,.0f}{against}")
+
+
+def main(options: Options) -> None:
+    """Measures both sizes from both places."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec = prepare(f"folder:{options.folder}", data_dir=Path(folder))
+        sources = {
+            "memory": open_source(f"folder:{options.folder}", "train", Memory(100_000)),
+            "array_record": open_source(spec, "train", Memory(0)),
+        }
+        machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+        print(f"{len(sources['memory'].names)} photographs; {jax.default_backend()}, {machine}, jax {jax.__version__}")
+        if not importlib.util.find_spec("torch"):
+            print("torch is not installed here, so its rows are missing: pip install torch")
+        for size in SIZES:
+            measure(options, sources, size)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
