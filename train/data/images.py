@@ -51,14 +51,14 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         return _decode_bmp(content, name)
     try:
         image = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on="error")
-        _check(image, name)
+        check_header(image, name)
         image = image.autorot()
         if image.hasalpha():
             image = image[: image.bands - 1]
         deep = image.format == "ushort"
         return np.asarray(image.colourspace("rgb16" if deep else "srgb").cast("ushort" if deep else "uchar").numpy())
     except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
-        raise InputError(f"{name} cannot be read as a photograph: {_last_line(error)}.") from None
+        raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise
 
 
-def _check(image: Any, name: str) -> None:
+def check_header(image: Any, name: str) -> None:
     """Refuses by the header, before any pixel is decoded."""
     loader = image.get("vips-loader")
     if not loader.startswith(_LOADERS):
@@ -127,11 +127,12 @@ def _decode_bmp(content: bytes, name: str) -> np.ndarray:
         with PIL.Image.open(io.BytesIO(content), formats=("BMP",)) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise InputError(f"{name} cannot be read as a photograph: {_last_line(error)}.") from None
+        raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
     except Exception as error:  # a broken header makes Pillow raise whatever its arithmetic meets
         raise InputError(f"{name} cannot be read as a photograph: {type(error).__name__} in its header.") from None
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """What an error of libvips comes down to."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__

@@ -8,7 +8,7 @@ full float32 precision.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -47,6 +47,16 @@ def make_predictor(model: nn.Module, params: Any, batch_stats: Any, *, sigma: fl
     ``sigma``, in image units, is told to networks that take it.
     """
     return functools.partial(Predictor(model, params, batch_stats).restore, sigma=sigma)
+
+
+class FastError(NamedTuple):
+    """By how much attention from a reduced photograph changes what is restored."""
+
+    factor: int  # that the photograph is reduced by
+    width: int  # of what the change was measured on
+    height: int
+    mean: float  # of the absolute change, in image units
+    largest: float
 
 
 class Predictor:
@@ -146,6 +156,23 @@ class Predictor:
             sums_of_photograph(self.model, self._run, photograph, grid, transform, self._at_once(grid), seen)
             for transform in self._transforms
         ]
+
+    def fast_error(self, photograph: Photograph) -> FastError | None:
+        """What ``fast`` costs, as far as that can be known without doing all that it saves; None where it does nothing.
+
+        The photograph, reduced to a tile's size, is restored under attention from all its pixels, and under attention
+        from as much less of it as its own are of the photograph.
+        """
+        if cut_photograph(photograph, self.tile, self._reach).whole:
+            return None
+        reduced, factor = reduce_photograph(photograph, self.tile)
+        _, height, width, _ = reduced.shape
+        again, _ = reduce_photograph(photograph_of(reduced[0]), -(-max(height, width) // factor))
+        sums = sums_of_reduced(self.model, self._run, again, IDENTITY)
+        restored = [self._run(_restorer(self.model), reduced, arguments=(None, known)) for known in ((), sums)]
+        exact, fast = (np.clip(np.asarray(images), 0, 1) for images in restored)
+        error = np.abs(fast - exact)
+        return FastError(factor, width, height, float(error.mean()), float(error.max()))
 
     def _at_once(self, grid: Grid) -> int:
         return 1 if grid.whole else len(jax.local_devices())

@@ -1,0 +1,30 @@
+"""Checkpoints of tiny networks, as ``import`` and ``fit`` leave them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from lumloss_jax.models import variable_shapes
+from train.checkpoint import Network, save_network
+from train.network import build_model
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives a function of a spec: the folder of that network, of random weights, written once."""
+    made: dict[str, Path] = {}
+
+    def make(spec: str) -> Path:
+        if spec not in made:
+            model = build_model(spec)
+            rng = np.random.default_rng(0)
+            draw = lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32)  # noqa: E731
+            variables = jax.tree.map(draw, variable_shapes(model))
+            made[spec] = tmp_path_factory.mktemp("checkpoints") / str(len(made))
+            save_network(made[spec], Network(model, spec, variables["params"], variables.get("batch_stats", {})), {})
+        return made[spec]
+
+    return make

@@ -1,0 +1,188 @@
+"""Photographs of any size from file to file: rows in, rows out, and all that is stored beside the pixels kept.
+
+Pixels are taken as they are stored: not turned by the orientation tag, not converted by the colour profile; both tag
+and profile are written again. What is refused is what :mod:`train.data.images` refuses.
+"""
+
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageCms
+import pyvips
+
+from train.data.images import check_header, decode_image, last_line
+from train.errors import InputError
+from train.inference.tiles import Rows, photograph_of
+
+_KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit")
+_DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
+_FORMATS = {dtype: name for name, dtype in _DTYPES.items()}
+
+# How each format is written: nothing lost but by JPEG, which keeps colour at full resolution.
+_SAVED: dict[str, dict[str, Any]] = {
+    ".jpg": {"Q": 95, "subsample_mode": "off", "optimize_coding": True},
+    ".png": {"compression": 6},
+    ".tif": {"compression": "deflate", "predictor": "horizontal"},
+    ".webp": {"lossless": True},
+}
+_SAVED |= {".jpeg": _SAVED[".jpg"], ".tiff": _SAVED[".tif"]}
+_BIG_TIFF = 2**31  # bytes of pixels from where on offsets may not fit 32 bits
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file's header says."""
+
+    path: Path
+    height: int
+    width: int
+    bands: int  # of colour: 1 or 3
+    alpha: bool
+    dtype: np.dtype  # uint8 or uint16
+    profile: str | None  # the colour profile's name, where it is another than sRGB
+
+    def rows(self, bands: slice = slice(None)) -> Rows:
+        """The pixels of some bands from top to bottom: ``rows(start, stop)``, ``[stop - start, W, bands]``."""
+        if self.path.suffix.lower() == ".bmp":
+            return photograph_of(read_bmp(self.path)[..., bands]).open()
+        return _FileRows(self, bands)
+
+
+def open_stored(path: Path) -> Stored:
+    """Reads the header; an :class:`InputError` for what cannot be restored."""
+    if path.suffix.lower() == ".bmp":
+        pixels = read_bmp(path)
+        height, width, bands = pixels.shape
+        return Stored(path, height, width, bands, False, pixels.dtype, None)
+    with _reading(path):
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        check_header(image, str(path))
+        bands = image.bands - image.hasalpha()
+        return Stored(path, image.height, image.width, bands, image.hasalpha(), _DTYPES[image.format], _profile(image))
+
+
+def read_bmp(path: Path) -> np.ndarray:
+    """The format that libvips does not read, whole."""
+    try:
+        return decode_image(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def write_stored(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> None:
+    """Writes strips ``[h, W, bands]`` from top to bottom as a file like ``like``; it appears whole or not at all.
+
+    They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
+    """
+    with _temporary(path, ".pixels") as pixels:
+        with open(pixels, "wb") as file:
+            for strip in strips:
+                file.write(np.ascontiguousarray(strip, like.dtype).data)
+        with _temporary(path, path.suffix) as encoded:
+            _encode(Path(pixels), Path(encoded), like)
+            with open(encoded, "rb+") as file:
+                os.fsync(file.fileno())
+            os.chmod(encoded, 0o644)
+            os.replace(encoded, path)
+
+
+def _encode(pixels: Path, path: Path, like: Stored) -> None:
+    bands = like.bands + like.alpha
+    if path.suffix.lower() == ".bmp":
+        array = np.fromfile(pixels, like.dtype).reshape(like.height, like.width, bands)
+        PIL.Image.fromarray(array).save(path)
+        return
+    deep = like.dtype == np.uint16
+    grey = ("grey16" if deep else "b-w") if like.bands == 1 else ("rgb16" if deep else "srgb")
+    image: Any = pyvips.Image.rawload(
+        str(pixels),
+        like.width,
+        like.height,
+        bands,
+        format=_FORMATS[like.dtype],
+        interpretation=grey,
+        access="sequential",
+    )
+    source: Any = pyvips.Image.new_from_file(str(like.path), access="sequential")
+    image = image.copy(xres=source.xres, yres=source.yres)
+    for name in source.get_fields():
+        if name.startswith(_KEPT):
+            image.set_type(source.get_typeof(name), name, source.get(name))
+    options = dict(_SAVED[path.suffix.lower()])
+    if path.suffix.lower().startswith(".tif"):
+        options["bigtiff"] = like.height * like.width * bands * like.dtype.itemsize > _BIG_TIFF
+    try:
+        image.write_to_file(str(path), **options)
+    except pyvips.Error as error:
+        raise OSError(f"libvips: {last_line(error)}") from None
+
+
+class _FileRows:
+    """Decodes on; keeps what may be asked for again."""
+
+    def __init__(self, stored: Stored, bands: slice) -> None:
+        self._stored, self._bands = stored, bands
+        with _reading(stored.path):
+            image = pyvips.Image.new_from_file(str(stored.path), access="sequential", fail_on="error")
+            self._count = image.bands
+            self._region = pyvips.Region.new(image)
+        self._top = 0
+        self._kept = np.empty((0, stored.width, len(range(self._count)[bands])), stored.dtype)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start < self._top:
+            raise ValueError(f"rows from {self._top} on are kept, and {start} was asked for")
+        done = self._top + len(self._kept)
+        kept = self._kept[start - self._top :]
+        if stop > done:
+            kept = np.concatenate([kept, self._decoded(done, stop)])
+            kept = kept[max(start - done, 0) :]
+        self._top, self._kept = start, kept
+        return kept[: stop - start]
+
+    def _decoded(self, start: int, stop: int) -> np.ndarray:
+        stored = self._stored
+        with _reading(stored.path):
+            content = self._region.fetch(0, start, stored.width, stop - start)
+        pixels = np.frombuffer(content, stored.dtype).reshape(stop - start, stored.width, self._count)
+        return pixels[..., self._bands]
+
+
+def _profile(image: Any) -> str | None:
+    """The name of the colour profile, if there is one and it is not sRGB."""
+    if not image.get_typeof("icc-profile-data"):
+        return None
+    try:
+        profile = PIL.ImageCms.ImageCmsProfile(io.BytesIO(bytes(image.get("icc-profile-data"))))
+        name = PIL.ImageCms.getProfileDescription(profile).strip()
+    except (PIL.ImageCms.PyCMSError, OSError):
+        return "one that cannot be read"
+    return None if "srgb" in name.lower().replace("-", "") else name
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
+        raise InputError(f"{path} cannot be read as a photograph: {last_line(error)}.") from None
+
+
+@contextmanager
+def _temporary(path: Path, suffix: str) -> Iterator[str]:
+    """A hidden file beside ``path``, gone when the block ends, unless it was moved away."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
+    os.close(handle)
+    try:
+        yield name
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)

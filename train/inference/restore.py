@@ -1,0 +1,253 @@
+"""``python -m train restore``: photographs without a ground truth, of any size, from files to files.
+
+Beside each restored photograph stands ``NAME.json``, which says what made it: a second run leaves alone what the same
+network made of the same file with the same options.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import skimage.restoration
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from train.checkpoint import Network, load_network
+from train.digests import digest_of_json, digests_of
+from train.errors import InputError
+from train.inference.image_files import Stored, open_stored, write_stored
+from train.inference.inputs import Job, list_jobs
+from train.inference.predict import Predictor
+from train.inference.tiles import Photograph, Rows, in_float
+
+_ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
+
+
+class Unwritable(InputError):
+    """The output cannot be written: so will it be with the next file."""
+
+
+@dataclass(frozen=True)
+class RestoreConfig:
+    """Restore photographs of any size with a trained network."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run, or of one of its checkpoints."""
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Photographs, folders of them (searched recursively), or patterns such as "holiday/*.jpg"."""
+    output: Path
+    """Folder to write to; paths below the inputs' folders are kept."""
+    sigma: float | None = None
+    """Standard deviation of the noise, 0 to 255, for networks that take it. None: estimated, per photograph."""
+    self_ensemble: bool = False
+    """Average over the eight flips and rotations: slightly better, eight times as long."""
+    fast: bool = False
+    """Retinexformer: attend over a reduced photograph, not over every pixel; prints the error that this makes."""
+    tile: int | None = None
+    """Side of a tile in pixels; the result does not depend on it. None: 512, or more for networks that look far."""
+
+
+def restore(config: RestoreConfig) -> int:
+    """Restores all that can be read; gives the exit status: 1 where something could not."""
+    console = Console(soft_wrap=True)
+    jobs = list_jobs(config.inputs, config.output)
+    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
+    predictor = make_restorer(network, config)
+    _check_writable(config.output)
+    made_by = {
+        "model": network.spec,
+        "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
+        "sigma": config.sigma,
+        "self_ensemble": config.self_ensemble,
+        "fast": config.fast and predictor.attends,
+    }
+    failures = []
+    with _Bar(jobs, console) as bar:
+        for job in jobs:
+            try:
+                said = restore_file(predictor, job, made_by, functools.partial(bar.advance, job))
+            except Unwritable as error:
+                raise Unwritable(f"{error} What was restored before it is whole; the same command goes on.") from None
+            except InputError as error:
+                failures.append(str(error))
+                said = "failed"
+            bar.finish(job, f"{job.source} -> {job.target}: {said}")
+    done = len(jobs) - len(failures)
+    console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
+    for failure in failures:
+        console.print(f"not restored: {failure}", markup=False)
+    return 1 if failures else 0
+
+
+def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
+    """The predictor that the options ask for, or an error where they do not fit the network."""
+    if config.sigma is not None and not network.model.takes_sigma:
+        raise InputError(f"--sigma: {network.spec} is blind, it takes no noise level; leave it out.")
+    if config.sigma is not None and not 0 <= config.sigma <= 255:
+        raise InputError(f"--sigma is on the scale of 0 to 255; got {config.sigma:g}.")
+    return Predictor(
+        network.model,
+        network.params,
+        network.batch_stats,
+        tile=config.tile,
+        self_ensemble=config.self_ensemble,
+        fast=config.fast,
+    )
+
+
+def restore_file(
+    predictor: Predictor, job: Job, made_by: Mapping[str, Any], seen: Callable[[float], None] = lambda share: None
+) -> str:
+    """Restores one file, unless that was done; says what was done.
+
+    Args:
+      predictor: the network.
+      job: what, and where to.
+      made_by: what the result depends on beside the file; ``sigma`` (0 to 255; None: estimated) among it.
+      seen: called with the share that was done since its last call.
+    """
+    stored = open_stored(job.source)
+    record = {"input": job.source.name, "input_sha256": _hash_of(job.source), **made_by}
+    sidecar = job.target.with_name(job.target.name + ".json")
+    if job.target.is_file() and _read_record(sidecar) == record:
+        return "there already"
+    notes = []
+    if stored.profile is not None:
+        notes.append(f'warning: its colour profile is "{stored.profile}"; networks are trained on sRGB')
+    photograph = _photograph(stored, predictor.model.channels)
+    if stored.bands < predictor.model.channels:
+        notes.append("grey, repeated over three channels and averaged again")
+    sigma = made_by["sigma"]
+    if predictor.model.takes_sigma and sigma is None:
+        sigma = 255 * estimate_sigma(photograph)
+        notes.append(f"sigma {sigma:.1f}, estimated")
+    if predictor.attends and predictor.fast and (error := predictor.fast_error(photograph)) is not None:
+        notes.append(
+            f"fast: attention from 1/{error.factor} of the size; that much less again changes the result at "
+            f"{error.width}x{error.height} by {error.mean:.4f} on average, {error.largest:.4f} at most"
+        )
+    known = None if sigma is None else sigma / 255
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_stored(job.target, stored, _strips(predictor, photograph, stored, known, seen))
+        _write_record(sidecar, record)
+    except OSError as error:
+        raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None
+    return "; ".join(["restored", *notes])
+
+
+def estimate_sigma(photograph: Photograph) -> float:
+    """The standard deviation of a photograph's noise in image units, from the finest wavelets in its middle."""
+    side = _ESTIMATED_ON
+    top, left = max(photograph.height - side, 0) // 2, max(photograph.width - side, 0) // 2
+    rows = photograph.open()(top, min(top + side, photograph.height))
+    return float(
+        skimage.restoration.estimate_sigma(in_float(rows[:, left : left + side]), channel_axis=-1, average_sigmas=True)
+    )
+
+
+def _photograph(stored: Stored, channels: int) -> Photograph:
+    """The colour of a file with as many channels as the network takes."""
+    if stored.bands > channels:
+        raise InputError(
+            f"{stored.path} is in colour, and this network restores grey photographs: convert it, or take a network "
+            "with channels=3."
+        )
+
+    def open_rows() -> Rows:
+        rows = stored.rows(slice(stored.bands))
+        return lambda start, stop: np.repeat(rows(start, stop), channels // stored.bands, axis=-1)
+
+    return Photograph(stored.height, stored.width, open_rows)
+
+
+def _strips(
+    predictor: Predictor, photograph: Photograph, stored: Stored, sigma: float | None, seen: Callable[[float], None]
+) -> Iterator[np.ndarray]:
+    """The restored pixels as they are stored, alpha as it was."""
+    alpha = stored.rows(slice(stored.bands, None)) if stored.alpha else None
+    top = 0
+    white = np.iinfo(stored.dtype).max
+    for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
+        if strip.shape[-1] > stored.bands:
+            strip = strip.mean(axis=-1, keepdims=True)
+        pixels = np.rint(strip * np.float32(white)).astype(stored.dtype)
+        if alpha is not None:
+            pixels = np.concatenate([pixels, alpha(top, top + len(pixels))], axis=-1)
+        top += len(pixels)
+        yield pixels
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--output {folder} cannot be written to: {error.strerror}.") from None
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_record(sidecar: Path) -> Any:
+    try:
+        return json.loads(sidecar.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _write_record(sidecar: Path, record: Mapping[str, Any]) -> None:
+    temporary = sidecar.with_name(f".{sidecar.name}")
+    try:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(temporary, sidecar)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class _Bar:
+    """Progress over all files in one bar; a line for each file that is done."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        # By bytes: a header would have to be read for pixels, and broken files have none.
+        self._sizes = {job: job.source.stat().st_size for job in jobs}
+        self._seen = dict.fromkeys(jobs, 0.0)
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("restoring", total=sum(self._sizes.values()))
+
+    def advance(self, job: Job, share: float) -> None:
+        """``share`` more of ``job`` is done."""
+        self._seen[job] += share
+        self._bar.update(self._task, advance=share * self._sizes[job], description=job.source.name)
+
+    def finish(self, job: Job, line: str) -> None:
+        """``job`` is over, whatever became of it."""
+        self._bar.update(self._task, advance=(1 - self._seen[job]) * self._sizes[job])
+        self._console.print(line, markup=False)
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
