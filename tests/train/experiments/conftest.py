@@ -1,0 +1,38 @@
+"""A report with all its parts, from scores drawn at random."""
+
+import numpy as np
+import pytest
+
+from train.experiments.conclusions import conclude
+from train.experiments.report import Crop, Curve, Report
+from train.experiments.scores import METRICS, Score
+
+HOSTILE = "</script><script>alert(1)</script>"
+LOSSES = ("luminance_l1", "mse", f"l1 {HOSTILE}")
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    draw = np.random.default_rng(0)
+    rows = [
+        Score(loss, seed, sigma, f"{image}", *draw.normal(30, 1, len(METRICS)))
+        for loss in LOSSES
+        for seed in range(3)
+        for sigma in (15.0, 50.0)
+        for image in range(12)
+    ]
+    image = draw.uniform(size=(8, 8, 3))
+    settings = {"data": HOSTILE}
+    return Report(
+        title=f"Comparison {HOSTILE}",
+        headline="Early training only.",
+        losses=LOSSES,
+        comparisons=conclude(rows, LOSSES),
+        scores=rows,
+        curves=[Curve(loss, seed, [1, 2], [20.0, 21.0]) for loss in LOSSES for seed in (0, 1)],
+        crops=[Crop("a photograph", image, image, dict.fromkeys(LOSSES, image))],
+        choices=[{"loss": "l1", "learning rate": 0.001}],
+        settings=settings,
+        versions={"jax": "1.2.3"},
+        command="python -m train compare",
+    )
