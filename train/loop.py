@@ -17,7 +17,7 @@ from train.config import FitConfig, ModelConfig, save_config
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import check_scorable, check_unchanged, fingerprint, leaked, open_splits, save_splits
+from train.data.splits import cautions, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
 from train.errors import InputError
 from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
@@ -99,8 +99,8 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True) -> P
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}",
         soft_wrap=True,
     )
-    if seen := leaked(splits):
-        console.print(f"warning: trained on too, so their scores mean little: {', '.join(seen[:10])}", soft_wrap=True)
+    for caution in cautions(splits):
+        console.print(f"warning: {caution}", soft_wrap=True)
     update = make_step(
         build_model(config.model.model, config.model.dtype),
         optimizer,

@@ -28,7 +28,7 @@ class Listing:
 def list_folder(folder: Path) -> Listing:
     """All photographs in ``folder`` and below, by path; hidden files are passed over."""
     paths = _photographs(folder)
-    names = tuple(path.relative_to(folder).as_posix() for path in paths)
+    names = tuple(_name(path, folder) for path in paths)
     return Listing(names, _readers(paths), files=tuple(paths))
 
 
@@ -62,6 +62,11 @@ def _photographs(folder: Path) -> list[Path]:
     return paths
 
 
+def _name(path: Path, folder: Path) -> str:
+    """The path below ``folder``; bytes that are no UTF-8 are written out, so that a name can be printed and hashed."""
+    return path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
+
+
 def _two_folders(text: str) -> tuple[Path, Path]:
     """Both halves of "LOW_DIR,HIGH_DIR"; a comma may be part of a name."""
     halves = [(Path(text[:i]), Path(text[i + 1 :])) for i, c in enumerate(text) if c == "," and 0 < i < len(text) - 1]
@@ -81,7 +86,7 @@ def _by_name(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
     """Files by their path below ``folder``, without the ending: a low JPEG may have a high PNG."""
     found = defaultdict(list)
     for path in paths:
-        found[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+        found[_name(path.with_suffix(""), folder)].append(path)
     return found
 
 
@@ -97,7 +102,7 @@ def _by_wildcards(paths: Iterable[Path], folder: Path, glob: str) -> dict[str, l
     pattern = re.compile(("((?:.*/)?)" if anywhere else "") + "".join(parts) + ending)
     found = defaultdict(list)
     for path in paths:
-        if match := pattern.fullmatch(path.relative_to(folder).as_posix()):
+        if match := pattern.fullmatch(_name(path, folder)):
             first, *rest = match.groups()
             found[first + "_".join(rest) if anywhere else "_".join((first, *rest))].append(path)
     return found

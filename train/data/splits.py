@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from train.data.photographs import Memory
+from train.data.photographs import Memory, Photographs
 from train.data.sources import FLAGS, Entry, Source, Split, open_source
 from train.errors import InputError
 
@@ -21,7 +21,7 @@ SMALLEST_SCORED = 11  # pixels a side: SSIM's window
 NONE = "none"  # --validation-data none: all that is not tested on is trained on
 
 _TENTHS: dict[Split, int] = {"test": 0, "validation": 1}  # of ten; the other eight are trained on
-_LISTED = 5
+_LISTED, _SHOWN = 5, 10
 
 
 class Splits(NamedTuple):
@@ -101,6 +101,18 @@ def leaked(splits: Splits) -> list[str]:
     ]
 
 
+def cautions(splits: Splits) -> Iterator[str]:
+    """What a run should be told of before it starts, in sentences."""
+    if seen := leaked(splits):
+        yield f"trained on too, so their scores mean little: {', '.join(seen[:_SHOWN])}"
+    images = splits.train.images
+    if isinstance(images, Photographs) and images.kept < len(images):
+        yield (
+            f"{len(images) - images.kept} of {len(images)} photographs do not fit --memory-mb and are decoded each "
+            "time that they are drawn, which is slower"
+        )
+
+
 def describe(splits: Splits) -> dict[str, Any]:
     """The record of a split: specs, names, sizes and hashes of pixels, ready for JSON."""
     return {
@@ -174,5 +186,5 @@ def _tenth(entry: Entry, group_by: str) -> int:
     digest = entry.digest
     if group_by == "folder":
         folder = entry.name.rpartition("/")[0]
-        digest = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()
+        digest = hashlib.sha256(folder.encode()).hexdigest()
     return int(digest[:8], 16) % 10

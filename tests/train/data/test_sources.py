@@ -72,6 +72,14 @@ def test_every_unreadable_file_is_named_at_once(tmp_path: Path) -> None:
     assert "good.png" not in str(caught.value)
 
 
+def test_a_name_that_is_no_utf_8_can_be_printed_and_hashed(tmp_path: Path) -> None:
+    _write(tmp_path / "z.png").tobytes()
+    (tmp_path / "z.png").rename(tmp_path / "latin1-\udcfc.png")
+    source = open_source(f"folder:{tmp_path}", "train")
+    assert source.names == (r"latin1-\udcfc.png",)
+    assert source.names[0].encode()
+
+
 def test_pairs_are_matched_by_path_below_their_folders_whatever_the_ending(tmp_path: Path) -> None:
     for name, seed in (("b/two.png", 1), ("one.bmp", 2)):
         _write(tmp_path / "low, dark" / name, seed)

@@ -8,6 +8,7 @@ from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.splits import (
     Splits,
+    cautions,
     check_scorable,
     check_unchanged,
     describe,
@@ -99,6 +100,14 @@ def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(tm
     test = _write(tmp_path / "test", ["same.tif"], first=4)
     splits = open_splits(data, "none", test)
     assert leaked(splits) == ["same.tif (test)"]
+
+
+def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None:
+    data = _write(tmp_path, _names(30))
+    assert list(cautions(open_splits(data))) == []
+    leak, memory = cautions(open_splits(data, "none", data, memory=Memory(40 * 8 * 3 / 1e6)))
+    assert "trained on too" in leak and "000.png (test)" in leak
+    assert "20 of 30 photographs do not fit --memory-mb" in memory
 
 
 def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""What becomes of pairs beyond the stream: on devices and in the evaluation; test_step.py has the step."""
+
+import io
+
+import numpy as np
+from rich.console import Console
+
+from train import sharding
+from train.data.batch import Pair
+from train.data.images import to_float
+from train.data.sources import Source
+from train.inference.evaluate import evaluate, make_table
+
+
+def _pair(count: int = 4) -> Pair:
+    degraded, clean = np.random.default_rng(0).random((2, count, 8, 8, 3), np.float32)
+    return Pair(degraded, clean)
+
+
+def test_any_number_of_devices_gets_the_same_pairs() -> None:
+    pair = _pair()
+    for devices in (1, 2, 4):
+        mesh = sharding.make_mesh(devices)
+        (arrived,) = sharding.to_devices(iter([pair]), mesh)
+        assert isinstance(arrived, Pair)
+        for given, found in zip(pair, arrived, strict=True):
+            assert found.sharding == sharding.split_by_batch(mesh)
+            np.testing.assert_array_equal(found, given)
+
+
+def test_pairs_are_evaluated_as_they_are() -> None:
+    clean, degraded = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
+    (evaluation,) = evaluate(lambda noisy: noisy, Source(("a",), (clean,), (degraded,)), sigma=25, seed=0)
+    np.testing.assert_array_equal(evaluation.noisy, to_float(degraded))
+    np.testing.assert_array_equal(evaluation.clean, to_float(clean))
+    assert all(np.isnan(row.sigma) for row in evaluation.rows)
+    output = io.StringIO()
+    Console(file=output, width=80).print(make_table(list(evaluation.rows)))
+    assert "degraded in reality" in output.getvalue() and "sigma 25" not in output.getvalue()
