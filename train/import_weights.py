@@ -3,12 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import tyro
 
 from lumloss_jax.models import from_torch_state_dict
+from train.channel_order import reverse_channels
 from train.checkpoint import Network, save_network
 from train.errors import InputError
 from train.network import build_model, parse_model
@@ -25,6 +26,8 @@ class ImportConfig:
     """Network that they belong to, with the fields it was trained with, e.g. "dncnn(depth=20)"."""
     out: Path | None = None
     """Folder of the checkpoint to write; it must not exist. None: the file's name under runs/imported/."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """Order of colours that the network was trained on. Of "bgr" weights are turned about, and it then takes "rgb"."""
 
 
 def import_weights(config: ImportConfig) -> Path:
@@ -39,11 +42,14 @@ def import_weights(config: ImportConfig) -> Path:
         variables = from_torch_state_dict(name, found.arrays, **fields)
     except ValueError as error:
         raise InputError(f'{config.file} does not fit --model "{config.model}": {error}') from None
+    if config.channel_order == "bgr":
+        variables = reverse_channels(model, variables)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     about = {
         "imported_from": config.file.name,
         "sha256": hashlib.sha256(config.file.read_bytes()).hexdigest(),
         "found_under": list(found.where),
+        "channel_order": config.channel_order,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     save_network(out, Network(model, config.model, params, batch_stats), about)

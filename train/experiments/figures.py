@@ -32,7 +32,7 @@ def _strip(evaluation: Evaluation) -> Image.Image:
         "clean": evaluation.clean,
     }
     height, width, _ = evaluation.clean.shape
-    top, left, side_y, side_x = _detail(evaluation.clean)
+    top, left, side_y, side_x = strongest_detail(evaluation.clean)
     full = Image.new(
         "RGB",
         (
@@ -56,7 +56,7 @@ def _strip(evaluation: Evaluation) -> Image.Image:
     return full
 
 
-def _detail(clean: np.ndarray) -> tuple[int, int, int, int]:
+def strongest_detail(clean: np.ndarray) -> tuple[int, int, int, int]:
     """Top, left, height and width of the window whose edges are strongest: where noise and blur cost most."""
     height, width, _ = clean.shape
     size_y, size_x = min(height, height // 2, 100), width // _DETAIL_SCALE

@@ -6,7 +6,6 @@ image clipped to [0, 1] and not rounded; metrics over the whole photograph in fl
 
 import csv
 import math
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,10 +15,11 @@ import numpy as np
 from rich.table import Table
 from scipy import ndimage, optimize
 
-from lumloss_jax import degradations, metrics
+from lumloss_jax import metrics
 from train.data.images import to_float
 from train.data.sources import Source
 from train.inference.predict import Predict
+from train.inference.protocols import add_fixed_noise
 
 CAPTION = (
     "noise of fixed seed, unclipped into the network; outputs clipped to [0, 1], not rounded; whole photographs; "
@@ -72,14 +72,6 @@ def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> It
             for method, candidate in candidates.items()
         )
         yield Evaluation(name, clean, noisy, restored, rows)
-
-
-def add_fixed_noise(clean: np.ndarray, name: str, *, sigma: float, seed: int) -> np.ndarray:
-    """The same noise for the same seed, name and sigma on every machine: it is drawn on the CPU."""
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-        key = jax.random.fold_in(key, round(sigma * 1000))
-        return np.asarray(degradations.gaussian_noise(key, clean, sigma=sigma / 255))
 
 
 def make_table(rows: list[Row]) -> Table:

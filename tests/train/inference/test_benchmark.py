@@ -1,0 +1,195 @@
+import csv
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import skimage.color
+import skimage.metrics
+
+from train.__main__ import main
+from train.checkpoint import load_network
+from train.data.images import read_image, to_float, write_image
+from train.inference.error_maps import heat, lab_errors
+from train.inference.predict import Predictor
+from train.inference.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
+from train.inference.scores import COLUMNS, Score, means, score
+
+SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
+GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
+NAMES = ("a.png", "b.png", "c.png")
+SHAPE = (24, 30)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        write_image(folder / name, rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8))
+    return folder
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_noise_is_the_same_everywhere() -> None:
+    """Seen here once; another machine, device or version of jax that draws otherwise makes other tables."""
+    noisy = add_fixed_noise(np.full((2, 2, 1), 0.5, np.float32), "3096.jpg", sigma=25, seed=0)
+    np.testing.assert_allclose(noisy.ravel(), [0.45505643, 0.37442908, 0.44941998, 0.40887019], atol=1e-6)
+
+
+def test_protocols_differ_in_what_is_clipped_and_rounded() -> None:
+    clean = np.zeros((8, 8, 3), np.float32)
+    given = {
+        name: degraded(PROTOCOLS[name], clean, "a", sigma=25, seed=0) for name in ("clipped", "unclipped", "float")
+    }
+    assert given["clipped"].min() == 0 > given["unclipped"].min()
+    np.testing.assert_array_equal(given["unclipped"], given["float"])
+    restored = np.array([-0.1, 0.5001, 1.1], np.float32)
+    for name in ("clipped", "float"):
+        np.testing.assert_array_equal(finished(PROTOCOLS[name], restored), np.float32([0, 0.5001, 1]))
+    for name in ("unclipped", "pairs"):
+        np.testing.assert_array_equal(finished(PROTOCOLS[name], restored), np.float32([0, 128 / 255, 1]))
+
+
+def test_every_column_holds_its_metric() -> None:
+    rng = np.random.default_rng(1)
+    clean, image = rng.uniform(0, 1, (2, SHAPE[0] + 4, SHAPE[1] + 4, 3)).astype(np.float32)
+    image = 0.3 * image + 0.7 * clean
+    found = dict(zip([name for name, _, _ in COLUMNS], score(image, clean, crop_border=2), strict=True))
+    image, clean = image[2:-2, 2:-2], clean[2:-2, 2:-2]
+    labs = [skimage.color.rgb2lab(one) for one in (image, clean)]
+    chromas = [np.hypot(lab[..., 1], lab[..., 2]) for lab in labs]
+    luma = (image - clean) @ [65.481 / 255, 128.553 / 255, 24.966 / 255]
+    expected = {
+        "psnr": -10 * math.log10(np.mean((image - clean) ** 2)),
+        "psnr_y": -10 * math.log10(np.mean(luma**2)),
+        "ssim": skimage.metrics.structural_similarity(
+            clean, image, channel_axis=-1, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        ),
+        "ciede2000": skimage.color.deltaE_ciede2000(*labs).mean(),
+        "brightness_error": np.abs(labs[0] - labs[1])[..., 0].mean(),
+        "chroma_error": np.abs(chromas[0] - chromas[1]).mean(),
+    }
+    assert math.isnan(found.pop("ms_ssim"))  # five scales do not fit
+    assert found == pytest.approx(expected, rel=2e-3)
+
+
+def test_means_are_over_photographs_and_skip_what_is_not_there() -> None:
+    values = [(20.0, math.nan), (30.0, 0.5)]
+    scores = [Score("x", 25, 0, "restored", psnr, 0, 0, ms, 0, 0, 0) for psnr, ms in values]
+    (only,) = means(scores).values()
+    assert (only["psnr"], only["ms_ssim"]) == (25, 0.5)  # decibels are averaged, not errors
+
+
+def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_that_says_how(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
+) -> None:
+    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=clipped"]
+    assert main([*command, f"--output={tmp_path}", "--figures"]) == 0
+    rows = rows_of(tmp_path)
+    assert [(row["sigma"], row["photograph"], row["method"]) for row in rows] == [
+        (level, name, method)
+        for level in ("15.0", "25.0", "50.0")
+        for name in NAMES
+        for method in ("input", "restored")
+    ]
+    network = load_network(checkpoint(SPEC))
+    clean = to_float(read_image(photographs / "b.png"))
+    noisy = np.clip(add_fixed_noise(clean, "b.png", sigma=25, seed=0), 0, 1)
+    restored = Predictor(network.model, network.params, {}).restore(noisy)
+    (row,) = (row for row in rows if (row["sigma"], row["photograph"], row["method"]) == ("25.0", "b.png", "restored"))
+    assert float(row["psnr"]) == pytest.approx(-10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3)
+    assert row["ms_ssim"] == "nan"
+
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["model"] == SPEC and summary["data"]["photographs"] == 3
+    assert summary["protocol"]["clipped"] and summary["protocol"]["gt_mean"] is None
+    (held,) = (mean for mean in summary["means"] if (mean["sigma"], mean["method"]) == (25, "restored"))
+    of_level = [float(row["psnr"]) for row in rows if (row["sigma"], row["method"]) == ("25.0", "restored")]
+    assert held["psnr"] == pytest.approx(np.mean(of_level)) and held["ms_ssim"] is None
+
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines()[1:12])) <= 80
+    assert f"{held['psnr']:.2f}" in printed and "no GT-mean" in printed
+    for level in (15, 25, 50):
+        assert read_image(tmp_path / f"figures-sigma{level}.png").shape[0] > 3 * 24
+
+
+def test_what_is_scored_is_what_restore_writes(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path
+) -> None:
+    for name in NAMES:
+        image = read_image(photographs / name)
+        write_image(
+            tmp_path / name,
+            np.clip(image + np.random.default_rng(1).normal(0, 20, image.shape), 0, 255).astype(np.uint8),
+        )
+    folder = str(checkpoint(SPEC))
+    assert main(["restore", folder, str(tmp_path), f"--output={tmp_path / 'out'}"]) == 0
+    pairs = f"--data=pairs:{tmp_path},{photographs}"
+    (tmp_path / "scores").mkdir()
+    os.rename(tmp_path / "out", tmp_path.parent / f"{tmp_path.name}-out")
+    assert main(["evaluate", folder, pairs, "--protocol=pairs", f"--output={tmp_path / 'scores'}"]) == 0
+    for row in rows_of(tmp_path / "scores"):
+        if row["method"] == "restored":
+            written = to_float(read_image(tmp_path.parent / f"{tmp_path.name}-out" / f"{row['photograph']}.png"))
+            clean = to_float(read_image(photographs / f"{row['photograph']}.png"))
+            assert float(row["psnr"]) == pytest.approx(-10 * math.log10(np.mean((written - clean) ** 2)), abs=1e-4)
+
+
+def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+    pyvips.Image.new_from_array(grey).write_to_file(str(tmp_path / "a.png"))
+    command = ["evaluate", str(checkpoint(GREY)), f"--data=folder:{tmp_path}", "--protocol=float"]
+    assert main([*command, f"--output={tmp_path / 'out'}"]) == 0
+    assert all(float(row["chroma_error"]) < 0.02 for row in rows_of(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "message"),
+    [
+        (SPEC, ["--data=folder:{photographs}", "--protocol=best"], "Protocols: clipped, unclipped, float, pairs"),
+        (SPEC, ["--data=folder:{photographs}", "--protocol=pairs"], "has none: take clipped, unclipped, float"),
+        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float"], "has pairs: take pairs"),
+        (GREY, ["--data=folder:{photographs}", "--protocol=float"], "3 are in colour, a.png first"),
+        (
+            "drunet(features=(2,), blocks=1)",
+            ["--data=pairs:{photographs},{photographs}", "--protocol=pairs"],
+            "must be told",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    checkpoint: Callable[[str], Path],
+    photographs: Path,
+    tmp_path: Path,
+    capsys,
+    spec: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    arguments = [text.format(photographs=photographs) for text in arguments]
+    assert main(["evaluate", str(checkpoint(spec)), *arguments, f"--output={tmp_path / 'out'}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_error_maps_show_where_and_what_kind() -> None:
+    clean = np.full((5, 4, 3), 0.5, np.float32)
+    restored = clean.copy()
+    restored[1, 2] += 0.1  # grey stays grey: an error in brightness alone
+    restored[3, 0] += np.float32([0.1, -0.03, 0])
+    brightness, colour = lab_errors(restored, clean)
+    assert np.argwhere(brightness > 2).tolist()[0] == [1, 2]
+    assert np.argwhere(colour > 2).tolist() == [[3, 0]]
+    shades = heat(np.array([0.0, 2.5, 5, 7.5, 10, 99]))
+    assert (np.diff(shades @ [0.299, 0.587, 0.114])[:4] > 0.05).all()  # brighter is worse
+    np.testing.assert_array_equal(shades[4], shades[5])

@@ -1,0 +1,181 @@
+"""``python -m train evaluate``: a trained network on a data set, by a named protocol."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from train.checkpoint import Network, load_network
+from train.checkpoint_files import versions
+from train.data.images import to_float, write_image
+from train.data.photographs import Memory
+from train.data.sources import Source, open_source
+from train.digests import digest_of_json, digests_of
+from train.errors import InputError
+from train.inference.error_maps import error_sheet
+from train.inference.predict import Predictor
+from train.inference.protocols import PROTOCOLS, Protocol, degraded, find_protocol, finished
+from train.inference.scores import Score, make_summary, means, score, write_scores
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a trained network on a data set, by a named protocol."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run, or of one of its checkpoints."""
+    data: str
+    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "tfds:NAME:SPLIT"; none trained on."""
+    protocol: str
+    """What is done to them, and to what comes out: clipped, unclipped, float (noise is added) or pairs."""
+    output: Path
+    """Folder to write scores.csv, summary.json and figures to."""
+    figures: bool = False
+    """Write the worst, the median and the best photograph of each noise level, with maps of their errors."""
+    self_ensemble: bool = False
+    """Average over the eight flips and rotations."""
+    tile: int | None = None
+    """Side of a tile in pixels; the scores do not depend on it. None: 512, or more for networks that look far."""
+    memory_mb: int = 1000
+    """Megabytes of decoded photographs to keep."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One photograph to be restored."""
+
+    index: int
+    name: str
+    sigma: float
+    seed: int
+
+
+def evaluate(config: EvaluateConfig) -> list[Score]:
+    """Restores and scores every photograph; writes and prints the result."""
+    console = Console()
+    protocol = find_protocol(config.protocol)
+    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}", soft_wrap=True))
+    predictor = Predictor(
+        network.model, network.params, network.batch_stats, tile=config.tile, self_ensemble=config.self_ensemble
+    )
+    source = open_source(config.data, "test", Memory(config.memory_mb))
+    _check_fits(protocol, config.protocol, source, network)
+    config.output.mkdir(parents=True, exist_ok=True)
+
+    scores = []
+    cases = list(_cases(protocol, source))
+    for case in track(cases, "evaluating", console=console, disable=not console.is_terminal):
+        clean, given, restored = _restored(predictor, protocol, source, case)
+        for method, image in (("input", given), ("restored", restored)):
+            values = score(image, clean, crop_border=protocol.crop_border)
+            scores.append(Score(case.name, case.sigma, case.seed, method, *values))
+    write_scores(scores, config.output / "scores.csv")
+    (config.output / "summary.json").write_text(
+        json.dumps(_summary(config, protocol, network, source, scores), indent=2) + "\n"
+    )
+
+    title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
+    console.print(make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean"))
+    written = ["scores.csv", "summary.json"]
+    if config.figures:
+        for sigma in protocol.sigmas or (math.nan,):
+            written.append(_figure(predictor, protocol, source, cases, scores, sigma, config.output))
+    for name in written:
+        console.print(str(config.output / name), soft_wrap=True)
+    return scores
+
+
+def _check_fits(protocol: Protocol, name: str, source: Source, network: Network) -> None:
+    if protocol.sigmas and source.inputs is not None:
+        raise InputError(f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs: take pairs.")
+    if not protocol.sigmas and source.inputs is None:
+        noisy = ", ".join(other for other in PROTOCOLS if PROTOCOLS[other].sigmas)
+        raise InputError(f"--protocol {name} restores degraded photographs, and {source.spec} has none: take {noisy}.")
+    model: Any = network.model
+    if not protocol.sigmas and model.takes_sigma:
+        raise InputError(f"{network.spec} must be told the noise level, which no pair of {source.spec} says.")
+    if model.channels == 1:
+        colour = [name for name, image in zip(source.names, source.images, strict=True) if np.ptp(image, axis=-1).any()]
+        if colour:
+            raise InputError(
+                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, {colour[0]} first."
+            )
+
+
+def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
+    for sigma in protocol.sigmas or (math.nan,):
+        for seed in protocol.seeds:
+            for index, name in enumerate(source.names):
+                yield _Case(index, name, sigma, seed)
+
+
+def _restored(
+    predictor: Predictor, protocol: Protocol, source: Source, case: _Case
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clean, given and restored photograph, float, with the network's channels."""
+    channels = predictor.model.channels
+    clean = to_float(source.images[case.index])[..., :channels]
+    if source.inputs is None:
+        given = degraded(protocol, clean, case.name, sigma=case.sigma, seed=case.seed)
+    else:
+        given = to_float(source.inputs[case.index])[..., :channels]
+    return clean, given, finished(protocol, predictor.restore(given, sigma=case.sigma / 255))
+
+
+def _summary(
+    config: EvaluateConfig, protocol: Protocol, network: Network, source: Source, scores: list[Score]
+) -> dict[str, Any]:
+    """All that the scores depend on, and their means."""
+    return {
+        "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
+        "model": network.spec,
+        "data": {
+            "spec": config.data,
+            "photographs": len(source.names),
+            "digest": digest_of_json({entry.name: [entry.digest, entry.input_digest] for entry in source.entries}),
+        },
+        "protocol": {"name": config.protocol, **dataclasses.asdict(protocol), "gt_mean": None},
+        "self_ensemble": config.self_ensemble,
+        "versions": versions(),
+        "means": [
+            {"sigma": None if sigma < 0 else sigma, "method": method}
+            | {k: None if math.isnan(v) else v for k, v in values.items()}
+            for (sigma, method), values in means(scores).items()
+        ],
+    }
+
+
+def _figure(
+    predictor: Predictor,
+    protocol: Protocol,
+    source: Source,
+    cases: list[_Case],
+    scores: list[Score],
+    sigma: float,
+    folder: Path,
+) -> str:
+    """Writes the worst, median and best photograph of a noise level by PSNR; gives the file's name."""
+    ranked = sorted(
+        (
+            (one.psnr, case)
+            for case, one in zip(cases, scores[1::2], strict=True)
+            if case.sigma == sigma or math.isnan(sigma)
+        ),
+        key=lambda pair: pair[0],
+    )
+    picked = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+    rows = {
+        f"{rank}: {case.name}, {psnr:.2f} dB": _restored(predictor, protocol, source, case)
+        for rank, (psnr, case) in picked.items()
+    }
+    name = "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
+    write_image(folder / name, error_sheet(rows))
+    return name

@@ -1,0 +1,110 @@
+"""All metrics of one photograph, as rows of a table; means over photographs, for each noise level."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from lumloss_jax import metrics
+
+_LEAST_SIDE = 176  # that MS-SSIM's five scales need
+
+# Name, heading, decimals.
+COLUMNS = (
+    ("psnr", "PSNR", 2),
+    ("psnr_y", "PSNR-Y", 2),
+    ("ssim", "SSIM", 4),
+    ("ms_ssim", "MS-SSIM", 4),
+    ("ciede2000", "CIEDE2000", 2),
+    ("brightness_error", "|dL*|", 2),
+    ("chroma_error", "|dC*|", 2),
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One photograph under one method."""
+
+    photograph: str
+    sigma: float  # of the noise, 0 to 255; NaN where it was not added here
+    seed: int
+    method: str  # input or restored
+    psnr: float  # dB
+    psnr_y: float  # dB, of studio-range luma
+    ssim: float
+    ms_ssim: float  # NaN where the photograph is too small for it
+    ciede2000: float
+    brightness_error: float  # mean of |dL*|
+    chroma_error: float  # mean of |dC*|
+
+
+def score(image: np.ndarray, clean: np.ndarray, *, crop_border: int) -> tuple[float, ...]:
+    """The metrics in the order of ``COLUMNS``, at full float32 precision on every backend.
+
+    Args:
+      image: ``[H, W, 3]``, or ``[H, W, 1]``, which is then repeated.
+      clean: the same.
+      crop_border: pixels that are not scored on each side.
+    """
+    height, width, channels = clean.shape
+    inner = (slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))
+    image, clean = (np.repeat(one[inner], 3 // channels, axis=-1) for one in (image, clean))
+    return tuple(map(float, jax.device_get(_measured(image, clean))))
+
+
+@jax.jit
+def _measured(image: jax.Array, clean: jax.Array) -> list[jax.Array | float]:
+    too_small = min(clean.shape[:2]) < _LEAST_SIDE
+    with jax.default_matmul_precision("float32"):
+        return [
+            math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean)
+            for name, _, _ in COLUMNS
+        ]
+
+
+def means(scores: Iterable[Score]) -> dict[tuple[float, str], dict[str, float]]:
+    """Mean of every metric by noise level and method; of MS-SSIM over the photographs that are large enough for it."""
+    groups: dict[tuple[float, str], list[Score]] = {}
+    for one in scores:
+        groups.setdefault((-1 if math.isnan(one.sigma) else one.sigma, one.method), []).append(one)
+    return {
+        group: {name: _mean([getattr(s, name) for s in held]) for name, _, _ in COLUMNS}
+        for group, held in groups.items()
+    }
+
+
+def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
+    """The means for a terminal."""
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=box.SIMPLE)
+    table.add_column("sigma", justify="right")
+    table.add_column("method")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    shown = None
+    for (sigma, method), values in means(scores).items():
+        cells = [f"{values[name]:.{digits}f}" if not math.isnan(values[name]) else "-" for name, _, digits in COLUMNS]
+        level = "" if sigma == shown else ("real" if sigma < 0 else f"{sigma:g}")
+        if shown is not None and sigma != shown:
+            table.add_section()
+        table.add_row(level, method, *cells)
+        shown = sigma
+    return table
+
+
+def write_scores(scores: Iterable[Score], path: Path) -> None:
+    """One line per photograph, noise level, seed and method, unrounded."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Score)])
+        writer.writerows([getattr(one, field.name) for field in fields(Score)] for one in scores)
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
