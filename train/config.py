@@ -58,15 +58,13 @@ class ModelConfig:
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.84*ms_ssim + 0.16*l1"."""
     balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
-    """Learns the weights of the terms of --loss, from those written there; of luminance_l1 alone, the weights of its
-    luminance and color. uncertainty (Kendall 2018), gradnorm (Chen 2018), dwa (Liu 2019); see lumloss_jax.losses."""
+    """Learn the weights of the terms of --loss, or of luminance_l1's two, by a method of lumloss_jax.losses."""
     balance_rate: float = 0.025
     """Step of the learned weights, for uncertainty and gradnorm."""
     balance_every: int = 200
     """Steps over which dwa averages the losses that it compares."""
     level_weight: float = 0.0
-    """Weight of the mean squared error of the noise level that buifd sees. --loss mse --level-weight 1 --blind is the
-    published objective, up to a constant factor."""
+    """Weight of buifd's noise level; --loss mse --level-weight 1 --blind is its published objective, scaled."""
     level_sigma: float = 75.0
     """Noise (0 to 255) that buifd's level of 1 stands for: the highest of its training, 55 or 75 as published."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -96,18 +94,15 @@ class OptimizerConfig:
     schedule: Literal[
         "cosine", "constant", "step", "buifd", "dncnn_pytorch", "dncnn_kair", "drunet", "retinexformer"
     ] = "cosine"
-    """How the rate goes on after the warm-up. cosine: half a cosine down to 1 % of the highest rate; constant; step:
-    times --decay-factor at each of --decay-steps; or as published with that network (train/optimizer.py has the table;
-    take --warmup-steps 0)."""
+    """After the warm-up: half a cosine to 1 %, constant, --decay-steps, or as published (train/optimizer.py)."""
     decay_steps: tuple[int, ...] = ()
     """Updates at which --schedule step lowers the rate, e.g. 30000 60000."""
     decay_factor: float = 0.1
     """What it is multiplied by there."""
     warmup_steps: int = 50
-    """Steps over which the rate rises from 0."""
+    """Steps over which the rate rises from 0; the published schedules have none: 0."""
     optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
-    """Adam; AdamW and Lion, with decay apart from the gradient; SGD with momentum. Lion wants about a tenth of Adam's
-    rate, SGD up to a hundred times as much."""
+    """Lion wants about a tenth of Adam's rate, SGD, with its momentum, up to a hundred times as much."""
     weight_decay: float = 0.0
     """Decay of the weights (not of biases and gains) in adamw, lion and sgd."""
     momentum: float = 0.9
@@ -115,11 +110,9 @@ class OptimizerConfig:
     clip_norm: float | None = None
     """Largest global norm of the gradient; larger ones are scaled down to it. None: no clipping."""
     accumulate: int = 1
-    """Parts in which a batch goes through the network, one after the other. Their mean gradient makes one update, with
-    the memory of one part."""
+    """Parts in which a batch passes the network, one by one, for one update: memory is that of one part."""
     ema: float = 0.0
-    """Decay of a moving average of the parameters, e.g. 0.999, which is then what is validated, evaluated and released.
-    It starts faster, at (1 + updates) / (10 + updates). 0: no average."""
+    """Decay of an average of the parameters, which is what is evaluated and released, e.g. 0.999. 0: none."""
     max_skips: int = 10
     """Updates in a row that may be skipped because something was not finite; the run stops after these."""
 
@@ -164,11 +157,9 @@ class RunConfig:
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 500
-    """Steps between validations on the middles of the first 16 validation photographs, under noise that is the same
-    each time; each is followed by a checkpoint. The last step always has one."""
+    """Steps between validations (middles of 16 photographs, noise that never changes), each with a checkpoint."""
     tensorboard: bool = True
-    """Write curves, and pictures of a validation photograph, to the run's folder tensorboard: noisy, restored, clean,
-    brightness error and colour error, both four times as large as they are."""
+    """Write curves, and a validation photograph with its brightness and colour error, enlarged four times."""
     profile: tuple[int, int] | None = None
     """First and last step to trace with JAX's profiler, into the run's folder profile, e.g. --profile 100 110."""
     memory_mb: int = 4096

@@ -4,11 +4,13 @@ import csv
 import json
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from train import loop
 from train.__main__ import main
 from train.checkpoint import open_checkpoints
 from train.data.images import read_image, write_image
@@ -198,3 +200,20 @@ def test_help_explains_every_flag_and_names_the_presets(capsys: pytest.CaptureFi
         assert word in text
     assert main(["--help"]) == 0
     assert "fit" in capsys.readouterr().out
+
+
+def test_the_step_is_compiled_once_and_nothing_but_batches_moves_to_the_devices(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise, schedule and guard change from step to step, but by no number that the host hands over."""
+    chex.clear_trace_counter()
+    make_step = loop.make_step
+    monkeypatch.setattr(
+        loop, "make_step", lambda *args, **kwargs: chex.assert_max_traces(make_step(*args, **kwargs), 1)
+    )
+    assert main(["fit", *flags, "--steps=5", f"--out={tmp_path / 'run'}"]) == 0
+    # A batch that is not on the devices yet, for the guard to find.
+    chex.clear_trace_counter()
+    monkeypatch.setattr(loop.sharding, "to_devices", lambda batches, mesh: batches)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        main(["fit", *flags, "--steps=5", f"--out={tmp_path / 'moving'}"])
