@@ -14,6 +14,7 @@ import tyro
 from train.config import FitConfig, load_config
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
+from train.experiments.tune_config import TuneConfig
 from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
 
 
@@ -57,6 +58,19 @@ def compare(arguments: list[str]) -> None:
     comparison.compare(config, shlex.join(said))
 
 
+def tune(arguments: list[str]) -> None:
+    """Search the luminance loss's weight, window, penalty and brightness on validation photographs."""
+    for flag, instead in {"--loss": "it searches the luminance loss's", "--resume": _RESUME_EXPERIMENT}.items():
+        if _value_of(flag, arguments) is not None:
+            raise InputError(f"tune takes no {flag}: {instead}.")
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[TuneConfig], prog="python -m train tune", description=tune.__doc__, args=arguments
+    )
+    from train.experiments import tune as search
+
+    search.tune(config)
+
+
 def import_(arguments: list[str]) -> None:
     """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
     from train import import_weights
@@ -81,11 +95,12 @@ def data(arguments: list[str]) -> int:
     return 0 if inspect.inspect(config) else 1
 
 
+_RESUME_EXPERIMENT = "give --out, the folder of what was stopped, and the same flags again"
 _PICKED_BY_COMPARE = {
     "--loss": "name them by --losses",
     "--learning-rate": "it picks one for each loss from --learning-rates",
     "--clip-norm": "it tries --clip-norms for each loss",
-    "--resume": "give --out, the folder of the comparison that was stopped, and the same flags again",
+    "--resume": _RESUME_EXPERIMENT,
 }
 
 
@@ -96,11 +111,20 @@ def evaluate(arguments: list[str]) -> None:
     benchmark.evaluate(tyro.cli(benchmark.EvaluateConfig, prog="python -m train evaluate", args=arguments))
 
 
+def export(arguments: list[str]) -> None:
+    """Write a trained network as one file that runs without this repository."""
+    from train.inference import export
+
+    export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "fit": fit,
     "compare": compare,
+    "tune": tune,
     "restore": restore,
     "evaluate": evaluate,
+    "export": export,
     "data": data,
     "import": import_,
 }

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,14 @@ from train.validation import Validator
 
 _STEPS_AHEAD = 2
 
+Watch = Callable[[int, dict[str, float]], bool]
 
-def fit(config: FitConfig, preset: str = "default", *, report: bool = True) -> Path:
+
+def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watch: Watch | None = None) -> Path:
     """Trains, evaluates, reports; gives the run's folder. Stopped by Ctrl-C, it saves and says how to go on.
 
     Without ``report`` it ends when the network is trained: whoever trains many looks at the test photographs himself.
+    ``watch(step, scores)`` is told of each validation; where it gives True the training ends there.
     """
     console = Console()
     began = time.monotonic()
@@ -133,7 +137,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True) -> P
         validate = None
         if splits.validation is not None:
             validate = Validator(model, splits.validation, sigma=config.data.sigma)
-        state = _train(config, state, step, batches, mesh, checkpoints, validate, stop, folder, console)
+        state = _train(config, state, step, batches, mesh, checkpoints, validate, watch, stop, folder, console)
         checkpoint, best = checkpoints.newest(), checkpoints.best()
         if stop:
             console.print(f"stopped after step {int(state.step)}; saved {checkpoint}", soft_wrap=True)
@@ -173,6 +177,7 @@ def _train(
     mesh: Mesh,
     checkpoints: Checkpoints,
     validate: Validator | None,
+    watch: Watch | None,
     stop: list[int],
     folder: Path,
     console: Console,
@@ -226,6 +231,8 @@ def _train(
                 if saving:
                     checkpoints.save(state, scores)
                 meter.restart()
+                if scores and watch is not None and watch(done, scores):
+                    break
             if stop:
                 break
         if meter.steps:

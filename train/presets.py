@@ -51,7 +51,7 @@ PRESETS = {
 COMPARE_PRESETS = {
     "small": ComparePreset(
         "small DnCNN, three losses, three seeds, packaged photographs; about half an hour on 2 CPU cores",
-        CompareConfig(fit=FitConfig(optimizer=OptimizerConfig(steps=1000))),
+        CompareConfig(fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))),
     ),
     "smoke": ComparePreset(
         "the whole way in a minute, to see that everything works; the result says nothing",

@@ -6,9 +6,7 @@ first seed; the test photographs are looked at once, at the end. Stopped, a comp
 """
 
 import dataclasses
-import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,14 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from train import run_folder
-from train.data.photographs import Memory
 from train.data.sources import Source
-from train.data.splits import Splits, open_splits
-from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import Comparison, conclude, still_learning
 from train.experiments.crops import find_crops
+from train.experiments.folders import open_folder, open_with_validation, write_json
 from train.experiments.members import NOISE_SEED, Member, Members
 from train.experiments.report import Curve, Report, as_record, write_report
 from train.experiments.scores import write_scores
@@ -39,8 +34,8 @@ def compare(config: CompareConfig, command: str) -> Path:
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
-    splits, validation = _open(config)
-    folder = _open_folder(config)
+    splits, validation = open_with_validation(config.fit, "compare")
+    folder = open_folder(config, config.fit.run.out, "compare")
     members = Members(folder / "members", config.fit, console)
 
     # --- learning rate and clipping for each loss, on validation photographs
@@ -56,7 +51,7 @@ def compare(config: CompareConfig, command: str) -> Path:
     conclusions = conclude(scores, config.losses)
     curves = [members.curve(member) for member in plan]
     headline = _headline(conclusions, any(still_learning(_gain_of_last_quarter(curve)) for curve in curves))
-    _write_json([as_record(comparison) for comparison in conclusions], folder / "conclusions.json")
+    write_json([as_record(comparison) for comparison in conclusions], folder / "conclusions.json")
     first = {member.loss: members.predictor(member) for member in plan if member.seed == config.fit.seed}
     middle = sorted(config.sigmas)[len(config.sigmas) // 2]
     report = Report(
@@ -79,40 +74,6 @@ def compare(config: CompareConfig, command: str) -> Path:
     console.print(f"{len(plan)} networks compared, {time.monotonic() - began:.0f} s")
     for what, name in {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
-    return folder
-
-
-def _open(config: CompareConfig) -> tuple[Splits, Source]:
-    data = config.fit.data
-    splits = open_splits(
-        data.source,
-        data.validation_source,
-        data.test_source,
-        group_by=data.group_by,
-        memory=Memory(config.fit.run.memory_mb),
-    )
-    if splits.validation is None:
-        raise InputError(
-            "compare picks settings on validation photographs and there are none: give --validation-data, or more in "
-            "--data."
-        )
-    return splits, splits.validation
-
-
-def _open_folder(config: CompareConfig) -> Path:
-    """The comparison's folder: new, or with a part of this same comparison in it."""
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    if config.fit.run.out is None:
-        folder = run_folder.new_folder(None, "compare")
-    else:
-        folder = Path(config.fit.run.out)
-        saved = folder / _SETTINGS
-        if saved.exists():
-            if json.loads(saved.read_text()) != settings:
-                raise InputError(f"--out {folder} holds a comparison with other settings: write to a new folder.")
-            return folder
-        folder = run_folder.new_folder(str(folder), "compare")
-    _write_json(settings, folder / _SETTINGS)
     return folder
 
 
@@ -167,9 +128,3 @@ def _gain_of_last_quarter(curve: Curve) -> float:
     """How much validation PSNR rose after three quarters of the training; NaN where it was not looked at by then."""
     before = [psnr for step, psnr in zip(curve.steps, curve.psnr, strict=True) if step <= 0.75 * curve.steps[-1]]
     return curve.psnr[-1] - before[-1] if before else math.nan
-
-
-def _write_json(value: Any, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)

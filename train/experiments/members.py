@@ -58,24 +58,27 @@ class Members:
     def __init__(self, folder: Path, fit: FitConfig, console: Console) -> None:
         self._folder, self._fit, self._console = folder, fit, console
 
-    def train(self, member: Member) -> Path:
-        """Trains the member to its end, from its newest checkpoint where it was stopped; gives its folder."""
+    def train(self, member: Member, watch: loop.Watch | None = None) -> bool:
+        """Trains the member, from its newest checkpoint where it was stopped; False where ``watch`` ended it early."""
         folder = self._folder / member.name
         if (folder / _DONE).exists():
-            return folder
+            return True
         config = member.config(self._fit, folder)
         if steps_in(folder / FOLDER_NAME):
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, out=None, resume=str(folder)))
         else:
             shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint: nothing of value is in it
         self._console.print(f"training {member.name}", soft_wrap=True)
-        loop.fit(config, report=False)
+        loop.fit(config, report=False, watch=watch)
+        if max(steps_in(folder / FOLDER_NAME)) < config.optimizer.steps:
+            return False
         (folder / _DONE).touch()
-        return folder
+        return True
 
     def score(self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int) -> list[Score]:
         """The member's scores on ``source``, from the file named after ``split`` where they are there."""
-        path = self.train(member) / f"{split}.csv"
+        self.train(member)
+        path = self._folder / member.name / f"{split}.csv"
         if not path.exists():
             rows = score(
                 self.predictor(member),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from train.data.images import write_image
 from train.experiments.conclusions import conclude
 from train.experiments.report import Crop, Curve, Report
 from train.experiments.scores import METRICS, Score
@@ -35,4 +36,30 @@ def report() -> Report:
         settings=settings,
         versions={"jax": "1.2.3"},
         command="python -m train compare",
+    )
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Three folders of small photographs: one to train on, one to pick settings on, one to test on."""
+    root = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for split, count in {"train": 2, "validation": 2, "test": 10}.items():
+        (root / split).mkdir()
+        for i in range(count):
+            smooth = np.repeat(np.repeat(generator.integers(0, 256, (4, 4, 3)), 6, 0), 6, 1)
+            write_image(root / split / f"{i}.png", smooth.astype(np.uint8))
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_run(photographs, tiny_flags) -> tuple[str, ...]:
+    """Flags of an experiment whose every training is over in a moment."""
+    return (
+        f"--data=folder:{photographs / 'train'}",
+        f"--validation-data=folder:{photographs / 'validation'}",
+        f"--test-data=folder:{photographs / 'test'}",
+        *tiny_flags,
+        "--steps=4",
+        "--validate-every=2",
     )

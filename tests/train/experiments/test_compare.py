@@ -7,7 +7,6 @@ import pytest
 from train import loop
 from train.__main__ import main
 from train.config import FitConfig, OptimizerConfig
-from train.data.images import write_image
 from train.data.sources import Source
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
@@ -19,26 +18,9 @@ from train.presets import COMPARE_PRESETS, PRESETS
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """Three folders of small photographs: one to train on, one to pick settings on, one to test on."""
-    root = tmp_path_factory.mktemp("photographs")
-    generator = np.random.default_rng(0)
-    for split, count in {"train": 2, "validation": 2, "test": 10}.items():
-        (root / split).mkdir()
-        for i in range(count):
-            smooth = np.repeat(np.repeat(generator.integers(0, 256, (4, 4, 3)), 6, 0), 6, 1)
-            write_image(root / split / f"{i}.png", smooth.astype(np.uint8))
-    return root
-
-
-@pytest.fixture(scope="module")
-def flags(photographs, tiny_flags):
+def flags(small_run):
     return (
-        f"--data=folder:{photographs / 'train'}",
-        f"--validation-data=folder:{photographs / 'validation'}",
-        f"--test-data=folder:{photographs / 'test'}",
-        *tiny_flags,
-        "--steps=4",
+        *small_run,
         "--losses=luminance_l1",
         "l1",
         "--seeds=2",
@@ -101,7 +83,7 @@ def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(fin
 
 def test_another_comparisons_folder_is_refused(finished, flags, capsys):
     assert main(["compare", "smoke", *flags, "--out", str(finished), "--draws", "2"]) == 2
-    assert "holds a comparison with other settings" in capsys.readouterr().err
+    assert "holds an experiment with other settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

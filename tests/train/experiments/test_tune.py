@@ -1,0 +1,138 @@
+import json
+
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend
+
+from lumloss_jax import losses
+from train import loop
+from train.__main__ import main
+from train.experiments import tune
+from train.experiments.scores import read_scores
+from train.experiments.tune_config import TuneConfig
+
+TRIALS = 5
+
+
+def trials_of(folder):
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.log")))
+    return optuna.load_study(study_name="tune", storage=storage).trials
+
+
+@pytest.fixture(scope="module")
+def flags(small_run):
+    return (
+        *small_run,
+        f"--trials={TRIALS}",
+        "--window-sizes=1",
+        "3",
+        "--penalties=l1",
+        "--brightness=luma",
+        "--seeds=1",
+    )
+
+
+@pytest.fixture(scope="module")
+def found(flags, tmp_path_factory):
+    """A search that was stopped after two trials, in the middle of the third, and gone on with."""
+    folder = tmp_path_factory.mktemp("search") / "run"
+    fit, runs = loop.fit, []
+
+    def stopped(config, **options):
+        runs.append(config)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return fit(config, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "fit", stopped)
+        assert main(["tune", *flags, "--out", str(folder)]) == 130
+    assert len(trials_of(folder)) == 3
+    assert main(["tune", *flags, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_trial_that_was_stopped_does_not_count(found):
+    states = [trial.state.name for trial in trials_of(found)]
+    assert states[2] == "FAIL" and len(states) == TRIALS + 1
+    assert set(states) <= {"COMPLETE", "PRUNED", "FAIL"}
+
+
+def test_the_best_setting_is_the_best_of_those_that_finished_as_a_loss_for_use(found):
+    result = json.loads((found / "found.json").read_text())
+    (best,) = result["best"]
+    complete = [trial for trial in trials_of(found) if trial.state.name == "COMPLETE"]
+    params = max(complete, key=lambda trial: trial.value).params
+    (term,) = losses.parse_loss(best).terms
+    options = dict(term.options)
+    assert options.get("luminance_weight", 0.5) == pytest.approx(params["luminance_weight"])
+    assert options.get("color_weight", 0.5) == pytest.approx(1 - params["luminance_weight"])
+    assert options.get("window_size", 1) == params["window_size"]
+
+
+def test_trials_see_validation_photographs_and_only_what_is_compared_sees_those_of_the_test(found):
+    result = json.loads((found / "found.json").read_text())
+    tested = {read_scores(path)[0].loss for path in found.glob("members/*/test.csv")}
+    assert tested == {result["best"][0], "luminance_l1"}
+    assert result["against_default"].startswith(f"{result['best'][0]} against luminance_l1: PSNR")
+
+
+def test_each_setting_is_shown_against_the_score(found):
+    page = (found / "sensitivity.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("luminance_weight", "window_size", "penalty", "brightness"))
+    assert f"{TRIALS} trials" in page
+
+
+def test_the_setting_that_matters_is_named():
+    """Scores that hang on the window alone; with fewer than eight trials nothing is said."""
+    config = TuneConfig(trials=60)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    for number in range(60):
+        assert bool(tune.importances(study, config)) == (number >= 8)
+        trial = study.ask()
+        tune.suggest(trial, config)
+        study.tell(trial, float(trial.params["window_size"]))
+    shares = tune.importances(study, config)
+    assert max(shares, key=shares.get) == "window_size" and sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
+    """From the second trial on every one is made to look behind the median at its first validation."""
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number > 0)
+    folder = tmp_path / "run"
+    assert main(["tune", *flags, "--trials=2", "--out", str(folder)]) == 0
+    first, second = trials_of(folder)
+    assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
+    assert sorted(first.intermediate_values) == [2, 4] and sorted(second.intermediate_values) == [2]
+
+
+def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
+    folder = tmp_path / "run"
+    assert main(["tune", *flags, "--trials=2", "--pareto", "--out", str(folder)]) == 0
+    result = json.loads((folder / "found.json").read_text())
+    trials = trials_of(folder)
+    assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
+    assert 1 <= len(result["best"]) <= 2 and "against_default" not in result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trials", "0"], "--trials must be at least 1"),
+        (["--luminance-weights", "0.5", "0.2"], "0 <= lowest < highest <= 1"),
+        (["--window-sizes", "3", "4"], "odd numbers"),
+        (["--loss", "l1"], "tune takes no --loss"),
+        (["--resume", "there"], "give --out"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", *arguments]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_default_search_spans_what_the_loss_takes():
+    config = TuneConfig()
+    for penalty in config.penalties:
+        for brightness in config.brightness:
+            losses.parse_loss(f"luminance_l1(penalty={penalty!r}, brightness={brightness!r})")

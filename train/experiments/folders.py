@@ -1,0 +1,53 @@
+"""Where an experiment of many trainings stands: its folder, its settings, its photographs."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from train.config import FitConfig
+from train.data.photographs import Memory
+from train.data.sources import Source
+from train.data.splits import Splits, open_splits
+from train.errors import InputError
+from train.run_folder import new_folder
+
+_SETTINGS = "settings.json"
+
+
+def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
+    """The photographs, and those of validation, without which nothing can be picked."""
+    data = fit.data
+    splits = open_splits(
+        data.source,
+        data.validation_source,
+        data.test_source,
+        group_by=data.group_by,
+        memory=Memory(fit.run.memory_mb),
+    )
+    if splits.validation is None:
+        raise InputError(
+            f"{verb} picks settings on validation photographs and there are none: give --validation-data, or more in "
+            "--data."
+        )
+    return splits, splits.validation
+
+
+def open_folder(config: Any, out: str | None, verb: str) -> Path:
+    """The experiment's folder: new, or with a part of this same experiment, by its settings, in it."""
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    if out is not None and (saved := Path(out) / _SETTINGS).exists():
+        if json.loads(saved.read_text()) != settings:
+            raise InputError(f"--out {out} holds an experiment with other settings: write to a new folder.")
+        return Path(out)
+    folder = new_folder(out, verb)
+    write_json(settings, folder / _SETTINGS)
+    return folder
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Writes ``value``; the file appears whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)

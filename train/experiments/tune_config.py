@@ -1,0 +1,46 @@
+"""What is searched, and how; read by the command line before anything heavy is imported."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from train.config import FitConfig
+from train.errors import InputError
+
+Objective = Literal["psnr", "ssim", "ciede2000"]
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Search the luminance loss's weight, window, penalty and brightness for the best on validation photographs."""
+
+    trials: int = 30
+    """Settings to try, over all times that this search was gone on with."""
+    objective: Objective = "psnr"
+    """What is made best on the validation photographs; trials that fall behind the median are stopped early."""
+    pareto: bool = False
+    """Search for the front of lightness error against chroma error instead; no trial is stopped early."""
+    luminance_weights: tuple[float, float] = (0.0, 0.95)
+    """Lowest and highest luminance weight. The colour weight is 1 less it, so learning rates carry over."""
+    window_sizes: tuple[int, ...] = (1, 3, 7, 15, 31)
+    """Sides of the window to choose from, in pixels."""
+    penalties: tuple[Literal["l1", "l2", "charbonnier", "huber"], ...] = ("l1", "charbonnier")
+    """Penalties to choose from."""
+    brightness: tuple[Literal["luma", "luminance", "lightness"], ...] = ("luma", "lightness")
+    """Brightness signals to choose from."""
+    seeds: int = 3
+    """Trainings of the best setting and of the default one, which are compared on the test photographs, once."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    """How each network is trained. --out is the search's folder; one that holds a part of it is gone on with."""
+
+    def __post_init__(self) -> None:
+        for flag in ("trials", "seeds"):
+            if getattr(self, flag) < 1:
+                raise InputError(f"--{flag} must be at least 1; got {getattr(self, flag)}.")
+        low, high = self.luminance_weights
+        if not 0 <= low < high <= 1:
+            raise InputError(f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} {high}.")
+        if any(size < 1 or size % 2 == 0 for size in self.window_sizes):
+            raise InputError(f"--window-sizes takes odd numbers of 1 or more; got {self.window_sizes}.")
+        for flag in ("window_sizes", "penalties", "brightness"):
+            if not getattr(self, flag):
+                raise InputError(f"--{flag.replace('_', '-')} takes at least one value.")
