@@ -5,16 +5,16 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
 from train import sharding
+from train.assembly import assemble
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions
-from train.config import FitConfig, ModelConfig, save_config
+from train.config import FitConfig, save_config
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
@@ -25,14 +25,11 @@ from train.inference.evaluate import evaluate, make_table, write_csv
 from train.inference.predict import make_predictor
 from train.meters import Meter
 from train.metric_writer import MetricWriter
-from train.network import build_model, init_variables, sows
-from train.objective import LEVEL, Objective, make_objective
-from train.optimizer import make_optimizer, make_schedule
 from train.panels import panels
 from train.run_folder import CONFIG_NAME, new_folder
 from train.signals import stop_on_signal
-from train.state import TrainState, create_state
-from train.step import INIT_STREAM, Metrics, culprits_of, make_step
+from train.state import TrainState
+from train.step import Metrics, culprits_of
 from train.tensorboard import Board
 from train.tracing import Trace
 from train.validation import Validator
@@ -54,12 +51,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     # --- all that can be wrong with the input is found before anything is written or compiled
     mesh = sharding.make_mesh(config.run.devices)
     sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
-    model = build_model(config.model.model)
-    objective = _objective(config.model)
-    if config.model.level_weight and not sows(model, LEVEL):
-        raise InputError(
-            f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or leave it out."
-        )
+    model, update, state_from, fresh_state = assemble(config)
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
     from_run = None if config.run.resume else config.model.init_from
     initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model)
@@ -84,17 +76,6 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     save_config(dataclasses.replace(config, run=run), folder / CONFIG_NAME)
 
     # --- state and step
-    schedule = make_schedule(config.optimizer)
-    optimizer = make_optimizer(config.optimizer, schedule)
-    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
-
-    def state_from(variables: dict[str, Any]) -> TrainState:
-        averaged = config.optimizer.ema > 0
-        return create_state(variables, optimizer, averaged=averaged, balance=objective.init())
-
-    def fresh_state() -> TrainState:
-        return state_from(init_variables(model, key))
-
     abstract = jax.eval_shape(fresh_state)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
     degraded = f"sigma {config.data.sigma:g}" if splits.train.inputs is None else "degraded in reality"
@@ -105,18 +86,6 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     )
     for caution in cautions(splits):
         console.print(f"warning: {caution}", soft_wrap=True)
-    update = make_step(
-        build_model(config.model.model, config.model.dtype),
-        optimizer,
-        objective,
-        sigma=config.data.sigma / 255,
-        seed=config.seed,
-        blind=config.data.blind,
-        schedule=schedule,
-        accumulate=config.optimizer.accumulate,
-        average_decay=config.optimizer.ema,
-        max_skips=config.optimizer.max_skips,
-    )
     step = sharding.compile_step(update, mesh)
 
     about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
@@ -255,14 +224,3 @@ def _read(metrics: Metrics, config: FitConfig) -> dict[str, float]:
     values |= {f"weight/{name}": weight for name, weight in read.weights.items()}
     values["skipped"] = read.guard.skipped
     return {name: float(value) for name, value in values.items()}
-
-
-def _objective(config: ModelConfig) -> Objective:
-    return make_objective(
-        config.loss,
-        balance=config.balance,
-        balance_rate=config.balance_rate,
-        balance_every=config.balance_every,
-        level_weight=config.level_weight,
-        level_sigma=config.level_sigma / 255,
-    )

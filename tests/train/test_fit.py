@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from train import loop
+from train import assembly, loop
 from train.__main__ import main
 from train.checkpoint import open_checkpoints
 from train.data.images import read_image, write_image
@@ -207,9 +207,9 @@ def test_the_step_is_compiled_once_and_nothing_but_batches_moves_to_the_devices(
 ) -> None:
     """Noise, schedule and guard change from step to step, but by no number that the host hands over."""
     chex.clear_trace_counter()
-    make_step = loop.make_step
+    make_step = assembly.make_step
     monkeypatch.setattr(
-        loop, "make_step", lambda *args, **kwargs: chex.assert_max_traces(make_step(*args, **kwargs), 1)
+        assembly, "make_step", lambda *args, **kwargs: chex.assert_max_traces(make_step(*args, **kwargs), 1)
     )
     assert main(["fit", *flags, "--steps=5", f"--out={tmp_path / 'run'}"]) == 0
     # A batch that is not on the devices yet, for the guard to find.

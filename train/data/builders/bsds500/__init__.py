@@ -2,4 +2,4 @@
 
 from train.data.builders.bsds500.builder import CBSD68, Bsds500
 
-__all__ = ["CBSD68", "Bsds500"]
+__all__ = ["Bsds500", "CBSD68"]

@@ -1,0 +1,64 @@
+"""The parts of a run put together from its configuration: the same for training and for compiling ahead of time."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from train.config import FitConfig
+from train.errors import InputError
+from train.network import build_model, init_variables, sows
+from train.objective import LEVEL, make_objective
+from train.optimizer import make_optimizer, make_schedule
+from train.state import TrainState, create_state
+from train.step import INIT_STREAM, Step, make_step
+
+
+class Assembly(NamedTuple):
+    """What a run trains, and how it starts."""
+
+    model: nn.Module  # in float32, for evaluation
+    update: Step  # one update, in the precision asked for
+    state_from: Callable[[dict[str, Any]], TrainState]  # from a network's variables
+    fresh_state: Callable[[], TrainState]
+
+
+def assemble(config: FitConfig) -> Assembly:
+    """Puts a run together; nothing is computed yet."""
+    model = build_model(config.model.model)
+    objective = make_objective(
+        config.model.loss,
+        balance=config.model.balance,
+        balance_rate=config.model.balance_rate,
+        balance_every=config.model.balance_every,
+        level_weight=config.model.level_weight,
+        level_sigma=config.model.level_sigma / 255,
+    )
+    if config.model.level_weight and not sows(model, LEVEL):
+        raise InputError(
+            f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or leave it out."
+        )
+    schedule = make_schedule(config.optimizer)
+    optimizer = make_optimizer(config.optimizer, schedule)
+
+    def state_from(variables: dict[str, Any]) -> TrainState:
+        averaged = config.optimizer.ema > 0
+        return create_state(variables, optimizer, averaged=averaged, balance=objective.init())
+
+    def fresh_state() -> TrainState:
+        return state_from(init_variables(model, jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)))
+
+    update = make_step(
+        build_model(config.model.model, config.model.dtype),
+        optimizer,
+        objective,
+        sigma=config.data.sigma / 255,
+        seed=config.seed,
+        blind=config.data.blind,
+        schedule=schedule,
+        accumulate=config.optimizer.accumulate,
+        average_decay=config.optimizer.ema,
+        max_skips=config.optimizer.max_skips,
+    )
+    return Assembly(model, update, state_from, fresh_state)
