@@ -52,12 +52,14 @@ class Settings:
     ) -> jax.Array:
         """A convolution; with an odd kernel and stride 1 it keeps the size."""
         recipe = initializers(self.initializer)
-        same = "CIRCULAR" if self.padding == "circular" else "SAME"
+        circular = self.padding == "circular" and kernel_size > 1
+        if circular:
+            x = _wrap(x, kernel_size)
         return nn.Conv(
             features,
             (kernel_size, kernel_size),
             strides=(strides, strides),
-            padding=same,
+            padding="VALID" if circular else "SAME",
             use_bias=bias,
             dtype=self.dtype,
             kernel_init=recipe.last_kernel if last else recipe.kernel,
@@ -129,3 +131,12 @@ def double_nearest(x: jax.Array) -> jax.Array:
     *batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[..., :, None, :, None, :], (*batch, height, 2, width, 2, channels))
     return x.reshape(*batch, 2 * height, 2 * width, channels)
+
+
+def _wrap(x: jax.Array, kernel_size: int) -> jax.Array:
+    """Puts the opposite edges around ``x``; by slices, since ``jnp.pad`` cannot wrap symbolic sizes."""
+    before, after = (kernel_size - 1) // 2, kernel_size // 2
+    for axis in (-3, -2):
+        last = jax.lax.slice_in_dim(x, x.shape[axis] - before, x.shape[axis], axis=axis)
+        x = jnp.concatenate([last, x, jax.lax.slice_in_dim(x, 0, after, axis=axis)], axis=axis)
+    return x
