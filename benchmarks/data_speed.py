@@ -8,6 +8,7 @@ on the CPU. Rates are medians of rounds in which every variant runs once, in an 
 machine does meets all alike. torch is needed for its own rows only.
 """
 
+import functools
 import importlib.util
 import os
 import platform
@@ -15,7 +16,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +26,10 @@ import numpy as np
 import tyro
 
 from train import sharding
-from train.data.photographs import Memory
+from train.data.photographs import Decode, Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.prepare import prepare
-from train.data.sources import Source, open_source
+from train.data.sources import Source, list_source, open_source
 
 SIZES = {40: 128, 128: 32}  # side of a patch: patches in a batch
 WORKERS = (0, 1, 2)
@@ -52,9 +53,9 @@ class Options:
 class TorchPatches:
     """A torch data set: one random patch an item, as restoration code usually has it."""
 
-    def __init__(self, source: Source, patch_size: int) -> None:
-        """Photographs come decoded where the source keeps them, and are decoded for each item where it does not."""
-        self._images, self._size = source.images, patch_size
+    def __init__(self, images: Sequence[Decode], patch_size: int) -> None:
+        """Each of ``images`` gives a photograph: out of memory, or decoded for each item."""
+        self._images, self._size = images, patch_size
 
     def __len__(self) -> int:
         return 1 << 30
@@ -62,7 +63,7 @@ class TorchPatches:
     def __getitem__(self, index: int) -> Any:
         import torch
 
-        image = self._images[random.randrange(len(self._images))]
+        image = random.choice(self._images)()
         row = random.randint(0, image.shape[0] - self._size)
         column = random.randint(0, image.shape[1] - self._size)
         patch = image[row : row + self._size, column : column + self._size]
@@ -79,14 +80,14 @@ def ours(source: Source, size: int, threads: int) -> Iterator[Any]:
     return sharding.to_devices(host, sharding.make_mesh(1))
 
 
-def theirs(source: Source, size: int, workers: int) -> Iterator[Any]:
+def theirs(images: Sequence[Decode], size: int, workers: int) -> Iterator[Any]:
     """Batches of a torch DataLoader."""
     import torch.utils.data
 
     # Processes are not forked from this one: JAX's threads would be lost in them.
     context = "forkserver" if workers else None
     loader = torch.utils.data.DataLoader(
-        TorchPatches(source, size),  # type: ignore[arg-type]  # torch asks for its base class; it uses the two methods
+        TorchPatches(images, size),  # type: ignore[arg-type]  # torch asks for its base class; it uses the two methods
         batch_size=SIZES[size],
         num_workers=workers,
         multiprocessing_context=context,
@@ -104,12 +105,12 @@ def rate(batches: Iterator[Any], seconds: float) -> float:
     return count / passed
 
 
-def measure(options: Options, sources: dict[str, Source], size: int) -> None:
+def measure(options: Options, sources: dict[str, Source], decoders: dict[str, Sequence[Decode]], size: int) -> None:
     """Prints a table for one size of patch."""
     variants = {(where, "ours"): ours(source, size, options.threads) for where, source in sources.items()}
     if importlib.util.find_spec("torch"):
-        for where, source in sources.items():
-            variants |= {(where, f"torch, {n} workers"): theirs(source, size, n) for n in WORKERS}
+        for where, images in decoders.items():
+            variants |= {(where, f"torch, {n} workers"): theirs(images, size, n) for n in WORKERS}
     rates: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants}
     order = list(variants)
     for turn in range(options.rounds):
@@ -137,8 +138,12 @@ def main(options: Options) -> None:
         print(f"{len(sources['memory'].names)} photographs; {jax.default_backend()}, {machine}, jax {jax.__version__}")
         if not importlib.util.find_spec("torch"):
             print("torch is not installed here, so its rows are missing: pip install torch")
+        decoders: dict[str, Sequence[Decode]] = {
+            "memory": [functools.partial(np.asarray, image) for image in sources["memory"].images],
+            "array_record": list_source(spec, "train").images,
+        }
         for size in SIZES:
-            measure(options, sources, size)
+            measure(options, sources, decoders, size)
 
 
 if __name__ == "__main__":
