@@ -83,15 +83,22 @@ def write_stored(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> None
     They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
     """
     with _temporary(path, ".pixels") as pixels:
-        with open(pixels, "wb") as file:
+        with pixels.open("wb") as file:
             for strip in strips:
                 file.write(np.ascontiguousarray(strip, like.dtype).data)
-        with _temporary(path, path.suffix) as encoded:
-            _encode(Path(pixels), Path(encoded), like)
-            with open(encoded, "rb+") as file:
-                os.fsync(file.fileno())
-            os.chmod(encoded, 0o644)
-            os.replace(encoded, path)
+        with whole_or_none(path) as encoded:
+            _encode(pixels, encoded, like)
+
+
+@contextmanager
+def whole_or_none(path: Path) -> Iterator[Path]:
+    """A hidden file beside ``path`` to write to; it takes that name when the block ends well, and else goes."""
+    with _temporary(path, path.suffix) as temporary:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
 
 
 def _encode(pixels: Path, path: Path, like: Stored) -> None:
@@ -177,12 +184,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary(path: Path, suffix: str) -> Iterator[str]:
+def _temporary(path: Path, suffix: str) -> Iterator[Path]:
     """A hidden file beside ``path``, gone when the block ends, unless it was moved away."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
     os.close(handle)
     try:
-        yield name
+        yield Path(name)
     finally:
-        if os.path.exists(name):
-            os.unlink(name)
+        Path(name).unlink(missing_ok=True)

@@ -7,7 +7,6 @@ network made of the same file with the same options.
 import functools
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from train.checkpoint import Network, load_network
 from train.digests import digest_of_json, digests_of
 from train.errors import InputError
-from train.inference.image_files import Stored, open_stored, write_stored
+from train.inference.image_files import Stored, open_stored, whole_or_none, write_stored
 from train.inference.inputs import Job, list_jobs
 from train.inference.predict import Predictor
 from train.inference.tiles import Photograph, Rows, in_float
@@ -208,13 +207,8 @@ def _read_record(sidecar: Path) -> Any:
 
 
 def _write_record(sidecar: Path, record: Mapping[str, Any]) -> None:
-    temporary = sidecar.with_name(f".{sidecar.name}")
-    try:
+    with whole_or_none(sidecar) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(temporary, sidecar)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class _Bar:

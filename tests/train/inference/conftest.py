@@ -21,10 +21,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         if spec not in made:
             model = build_model(spec)
             rng = np.random.default_rng(0)
-            draw = lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32)  # noqa: E731
-            variables = jax.tree.map(draw, variable_shapes(model))
+            variables = jax.tree.map(
+                lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), variable_shapes(model)
+            )
+            variables["batch_stats"] = jax.tree.map(lambda x: abs(x) + 0.1, variables.get("batch_stats", {}))
             made[spec] = tmp_path_factory.mktemp("checkpoints") / str(len(made))
-            save_network(made[spec], Network(model, spec, variables["params"], variables.get("batch_stats", {})), {})
+            save_network(made[spec], Network(model, spec, variables["params"], variables["batch_stats"]), {})
         return made[spec]
 
     return make

@@ -1,0 +1,90 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from lumloss_jax.models import from_torch_state_dict
+from train.__main__ import main
+from train.checkpoint import Network, load_network
+from train.errors import InputError
+from train.inference import export
+from train.inference.predict import Predictor
+
+NORMED = "dncnn(depth=3, features=4)"
+TOLD = "drunet(features=(2, 4), blocks=1)"
+
+# What README shows: needs jax and flatbuffers, and nothing of this repository.
+LOADER = """
+import sys
+import jax.export, numpy as np
+with open(sys.argv[1], "rb") as file:
+    restore = jax.export.deserialize(bytearray(file.read())).call
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], restore(images))
+assert not {"flax", "lumloss_jax", "train"} & set(sys.modules)
+"""
+
+Make = Callable[[str], Path]
+
+
+def images(batch: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 1, (batch, height, width, 3)).astype(np.float32)
+
+
+def test_an_artefact_restores_the_same_pixels_elsewhere(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "model.stablehlo"
+    assert main(["export", str(checkpoint(NORMED)), "--format=stablehlo", f"--output={file}"]) == 0
+    assert "images float32 [b, h, w, 3] in [0, 1] -> restored" in capsys.readouterr().out
+    assert jax.export.deserialize(bytearray(file.read_bytes())).platforms == ("cpu", "cuda", "tpu")
+    batch = images(2, 9, 13)
+    np.save(tmp_path / "in.npy", batch)
+    arguments = [str(file), str(tmp_path / "in.npy"), str(tmp_path / "out.npy")]
+    run = subprocess.run([sys.executable, "-c", LOADER, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    network = load_network(checkpoint(NORMED))
+    predictor = Predictor(network.model, network.params, network.batch_stats)
+    for found, image in zip(np.load(tmp_path / "out.npy"), batch, strict=True):
+        np.testing.assert_allclose(found, predictor.restore(image), rtol=0, atol=1e-5)
+        assert np.abs(found - image).max() > 0.01
+
+
+def test_sizes_and_noise_levels_stay_open(checkpoint: Make, tmp_path: Path) -> None:
+    file = tmp_path / "model.stablehlo"
+    assert main(["export", str(checkpoint(TOLD)), "--format=stablehlo", f"--output={file}"]) == 0
+    restore = jax.export.deserialize(bytearray(file.read_bytes())).call
+    network = load_network(checkpoint(TOLD))
+    predictor = Predictor(network.model, network.params, {})
+    sigma = np.float32([0.05, 0.3])
+    for batch in (images(2, 8, 8), images(2, 7, 11)):  # no multiple of the stride
+        for found, image, level in zip(restore(batch, sigma), batch, sigma, strict=True):
+            np.testing.assert_allclose(found, predictor.restore(image, sigma=level), rtol=0, atol=1e-5)
+
+
+def test_a_state_dict_comes_back_as_the_same_network(checkpoint: Make, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    assert main(["export", str(checkpoint(NORMED)), "--format=torch", f"--output={file}"]) == 0
+    arrays = safetensors.numpy.load_file(file)
+    assert arrays["dncnn.dncnn.0.weight"].shape == (4, 3, 3, 3)
+    again = from_torch_state_dict("dncnn", arrays, depth=3, features=4)
+    network = load_network(checkpoint(NORMED))
+    jax.tree.map(np.testing.assert_array_equal, again["params"], jax.device_get(network.params))
+    jax.tree.map(np.testing.assert_array_equal, again["batch_stats"], jax.device_get(network.batch_stats))
+
+
+def test_what_cannot_be_exported_or_written_is_said(checkpoint: Make, tmp_path: Path, capsys, monkeypatch) -> None:
+    command = ["export", str(checkpoint(NORMED))]
+    assert main([*command, "--format=torch", f"--output={tmp_path / 'model.pth'}"]) == 2
+    assert "--format torch writes .safetensors files" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*command, "--format=torch", f"--output={tmp_path / 'file' / 'model.safetensors'}"]) == 2
+    assert "could not be written" in capsys.readouterr().err
+    network = load_network(checkpoint(NORMED))
+    monkeypatch.setattr(export, "_LARGEST", 1000)
+    with pytest.raises(InputError, match="MB of parameters, and a program holds 0 at most: take --format torch"):
+        export.to_stablehlo(Network(*network))

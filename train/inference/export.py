@@ -1,0 +1,94 @@
+"""``python -m train export``: a trained network as one file that runs without this repository."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import safetensors.numpy
+import tyro
+
+from lumloss_jax.models import to_torch_state_dict
+from train.checkpoint import Network, load_network
+from train.errors import InputError
+from train.inference.image_files import whole_or_none
+from train.inference.predict import without_batch_norm
+from train.network import parse_model
+
+_SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors"}
+_PLATFORMS = ("cpu", "cuda", "tpu")
+_LARGEST = 200e6  # bytes of parameters that are written into a program
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a trained network as one file that runs without this repository."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run, or of one of its checkpoints."""
+    format: Literal["stablehlo", "torch"]
+    """stablehlo: a program for jax.export, for CPU, GPU and TPU, of any image size. torch: a state dict."""
+    output: Path
+    """File to write: .stablehlo, or .safetensors for torch."""
+
+
+def export(config: ExportConfig) -> None:
+    """Writes the file, and says what it takes and gives."""
+    if config.output.suffix != _SUFFIXES[config.format]:
+        raise InputError(f"--output {config.output}: --format {config.format} writes {_SUFFIXES[config.format]} files.")
+    network = load_network(config.checkpoint)
+    if config.format == "stablehlo":
+        content = to_stablehlo(network)
+        told = ", sigma float32 [b], in image units" if network.model.takes_sigma else ""
+        said = (
+            f"images float32 [b, h, w, {network.model.channels}] in [0, 1]{told} -> restored images, clipped to [0, 1]"
+        )
+    else:
+        name, fields = parse_model(network.spec)
+        variables = {"params": network.params, "batch_stats": network.batch_stats}
+        arrays = to_torch_state_dict(name, variables, **fields)
+        content = safetensors.numpy.save(arrays, metadata={"model": network.spec})
+        said = f"{len(arrays)} arrays by the names of the network's PyTorch code"
+    try:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        with whole_or_none(config.output) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{config.output} could not be written: {error.strerror or error}.") from None
+    print(f"{config.output}: {len(content) / 1e6:.1f} MB, {network.spec}")
+    print(said)
+
+
+def to_stablehlo(network: Network) -> bytes:
+    """The network as a serialized program in which batch, height and width are open, parameters in it.
+
+    Args:
+      network: what a checkpoint holds.
+
+    Returns:
+      What ``jax.export.deserialize`` takes; its ``call`` restores ``[b, h, w, C]`` as :class:`Predictor` does, at once.
+    """
+    model, variables = without_batch_norm(network.model, network.params, network.batch_stats)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    if size > _LARGEST:
+        raise InputError(
+            f"{network.spec} has {size / 1e6:.0f} MB of parameters, and a program holds {_LARGEST / 1e6:.0f} at most: "
+            "take --format torch."
+        )
+    batch, height, width = jax.export.symbolic_shape("b, h, w")
+    images = jax.ShapeDtypeStruct((batch, height, width, model.channels), jnp.float32)
+    sigma = (jax.ShapeDtypeStruct((batch,), jnp.float32),) if model.takes_sigma else ()
+    return bytes(jax.export.export(jax.jit(_whole(model, variables)), platforms=_PLATFORMS)(images, *sigma).serialize())
+
+
+def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:
+    def restore(images: jax.Array, sigma: jax.Array | None = None) -> jax.Array:
+        with jax.default_matmul_precision("float32"):
+            restored = model.apply(variables, images, sigma=sigma)
+        return jnp.clip(jnp.asarray(restored), 0, 1)
+
+    return restore
