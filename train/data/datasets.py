@@ -43,7 +43,7 @@ def list_dataset(text: str) -> Listing:
     tfds = import_tfds()
     builder = open_builder(match["name"])
     split = match["split"]
-    features = _features(builder, match["query"], text)
+    features = pick_features(builder, match["query"], text)
     try:
         count = builder.info.splits[split].num_examples
         read = builder.as_data_source(split, decoders=_undecoded(tfds, builder))
@@ -128,7 +128,7 @@ def open_builder(name: str) -> Any:
     return builder
 
 
-def _features(builder: Any, query: str | None, text: str) -> dict[str, str]:
+def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
     """Which feature is the target, and which the input, where there is one."""
     held = builder.info.features
     if query is not None:

@@ -2,10 +2,12 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from train.data import datasets
 from train.data.images import read_image
 from train.data.sources import open_source
 from train.errors import InputError
@@ -25,6 +27,22 @@ def test_a_data_set_is_read_by_folder_by_name_and_in_slices(lol: Path, monkeypat
     clean = open_source("tfds:lol:train?target=low", "train")
     assert clean.inputs is None
     np.testing.assert_array_equal(clean.images[0], whole.inputs[0])
+
+
+@pytest.mark.parametrize(
+    ("held", "read"),
+    [
+        (("lr", "hr"), {"target": "hr"}),  # div2k: its halves differ in size, so it serves as clean photographs
+        (("image", "label"), {"target": "image"}),
+        (("input", "target", "name"), {"input": "input", "target": "target"}),
+        (("noisy", "clean"), {"input": "noisy", "target": "clean"}),
+    ],
+)
+def test_usual_names_of_features_are_known(held: tuple[str, ...], read: dict[str, str]) -> None:
+    builder = SimpleNamespace(info=SimpleNamespace(features=dict.fromkeys(held)))
+    assert datasets.pick_features(builder, None, "x:train") == read
+    with pytest.raises(InputError, match=r"which of a, b are the photographs\? Say it by \?target=FEATURE"):
+        datasets.pick_features(SimpleNamespace(info=SimpleNamespace(features={"a": 0, "b": 0})), None, "x:train")
 
 
 def test_tensorflow_is_never_imported(lol: Path) -> None:
