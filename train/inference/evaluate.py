@@ -21,8 +21,9 @@ from train.data.sources import Source
 from train.inference.predict import Predict
 from train.inference.protocols import add_fixed_noise
 
-CAPTION = (
-    "noise of fixed seed, unclipped into the network; outputs clipped to [0, 1], not rounded; whole photographs; "
+_NOISE = "noise of fixed seed, unclipped into the network; "
+_PROTOCOL = (
+    "outputs clipped to [0, 1], not rounded; whole photographs; "
     "blur: the Gaussian of highest PSNR, picked with the clean photograph in hand"
 )
 # Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
@@ -76,8 +77,10 @@ def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> It
 
 def make_table(rows: list[Row]) -> Table:
     """The rows for a terminal."""
-    title = "degraded in reality" if math.isnan(rows[0].sigma) else f"sigma {rows[0].sigma:g}"
-    table = Table(title=title, caption=CAPTION, title_justify="left", caption_justify="left")
+    real = math.isnan(rows[0].sigma)
+    title = "degraded in reality" if real else f"sigma {rows[0].sigma:g}"
+    caption = _PROTOCOL if real else _NOISE + _PROTOCOL
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("photograph")
     table.add_column("method")
     for metric in ("PSNR dB", "SSIM", "CIEDE2000"):

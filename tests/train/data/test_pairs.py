@@ -37,3 +37,4 @@ def test_pairs_are_evaluated_as_they_are() -> None:
     output = io.StringIO()
     Console(file=output, width=80).print(make_table(list(evaluation.rows)))
     assert "degraded in reality" in output.getvalue() and "sigma 25" not in output.getvalue()
+    assert "noise" not in output.getvalue() and "not rounded" in output.getvalue()
