@@ -85,7 +85,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
         soft_wrap=True,
     )
     for caution in cautions(splits):
-        console.print(f"warning: {caution}", soft_wrap=True)
+        console.print(f"warning: {caution}", soft_wrap=True, markup=False)
     step = sharding.compile_step(update, mesh)
 
     about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 from scipy import ndimage, optimize
 
@@ -89,7 +90,7 @@ def make_table(rows: list[Row]) -> Table:
     for row in rows:
         if shown and row.photograph != shown:
             table.add_section()
-        name = "" if row.photograph == shown else row.photograph
+        name = "" if row.photograph == shown else escape(row.photograph)
         table.add_row(name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}")
         shown = row.photograph
     return table
