@@ -71,6 +71,21 @@ def tune(arguments: list[str]) -> None:
     search.tune(config)
 
 
+def compile_(arguments: list[str]) -> None:
+    """Compile a run's training step for TPUs that are not here, and say what it asks of them."""
+    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
+    from train import aot
+
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[aot.CompileConfig],
+        prog="python -m train compile [PRESET]",
+        description=compile_.__doc__,
+        args=arguments,
+        default=aot.CompileConfig(fit=find_preset(preset)),
+    )
+    aot.report(config)
+
+
 def import_(arguments: list[str]) -> None:
     """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
     from train import import_weights
@@ -126,6 +141,7 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "evaluate": evaluate,
     "export": export,
     "data": data,
+    "compile": compile_,
     "import": import_,
 }
 

@@ -67,7 +67,7 @@ def compile_step(step: Step, mesh: Mesh) -> Step:
         in_shardings=(replicated(mesh), split_by_batch(mesh)),
         out_shardings=replicated(mesh),
         donate_argnums=0,
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options() if mesh.devices.flat[0].platform == "cpu" else None,
     )
 
 
