@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     ``watch(step, scores)`` is told of each validation; where it gives True the training ends there.
     """
     console = Console()
+    say = functools.partial(console.print, soft_wrap=True)
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or compiled
@@ -54,7 +56,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     model, update, state_from, fresh_state = assemble(config)
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
     from_run = None if config.run.resume else config.model.init_from
-    initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model)
+    initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model, say)
     splits = open_splits(
         config.data.source,
         config.data.validation_source,
@@ -90,7 +92,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
 
     about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
     if config.run.resume:
-        state, saved = restore_newest(folder / FOLDER_NAME, abstract, sharding.replicated(mesh), console.print)
+        state, saved = restore_newest(folder / FOLDER_NAME, abstract, sharding.replicated(mesh), say)
         console.print(f"going on from step {int(state.step)} of {folder}", soft_wrap=True)
         if changed := changed_versions(saved):
             console.print(f"versions changed, so the last bits may differ: {', '.join(changed)}", soft_wrap=True)
