@@ -92,7 +92,7 @@ class Checkpoints:
         if step == self._manager.latest_step():
             return
         arrays = {"weights": _weights(state), "training": _training(state)}
-        about = {**self._about, "step": step, "metrics": dict(metrics)}
+        about = {**self._about, "step": step, "next_batch": step, "metrics": dict(metrics)}
         items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
         with self._or_says_what_is_left(f"the checkpoint of step {step}"):
             self._manager.save(
@@ -173,7 +173,11 @@ def restore_newest(
                 warn(f"the validation metrics of the checkpoint of step {other} are damaged: it cannot be the best")
         return _state(items), about
     if wrong:
-        raise InputError(f"{folder} holds no whole checkpoint; start the run anew:\n  " + "\n  ".join(wrong))
+        listed = "\n  ".join(wrong)
+        raise InputError(
+            f"{folder} holds no whole checkpoint. Start the run anew, with --init-from one of them if its weights are "
+            f"whole:\n  {listed}"
+        )
     raise InputError(f"{folder} holds no checkpoint: the run was stopped before its first; start it anew.")
 
 
@@ -229,9 +233,9 @@ def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
     raise InputError("; ".join(wrong))
 
 
-def load_weights(path: Path, model: nn.Module, spec: str) -> dict[str, Any]:
+def load_weights(path: Path, model: nn.Module, spec: str, warn: Warn = warnings.warn) -> dict[str, Any]:
     """Parameters and batch statistics for ``model`` from a checkpoint of a network of the same shapes."""
-    network = load_network(path)
+    network = load_network(path, warn)
     weights = {"params": network.params, "batch_stats": network.batch_stats}
     wanted = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     if _shapes(weights) != _shapes(wanted):

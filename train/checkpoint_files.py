@@ -90,7 +90,8 @@ def move_aside(folder: Path) -> Path:
 
 def first_line(error: BaseException) -> str:
     """What an error says first: those of tensorstore go on for pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(" See full TensorStore details")[0].rstrip(".")[:300]
 
 
 def versions() -> dict[str, str]:
