@@ -44,6 +44,12 @@ def write_sensitivity(
                 row=row + 1,
                 col=column + 1,
             )
+            choices = {t.params[name] for t in trials}
+            if not any(isinstance(choice, float) for choice in choices):
+                order = [str(choice) for choice in sorted(choices)]
+                figure.update_xaxes(
+                    type="category", categoryorder="array", categoryarray=order, row=row + 1, col=column + 1
+                )
         figure.update_yaxes(title_text=f"{objective} on validation photographs", row=row + 1, col=1)
     figure.update_layout(
         template="plotly_white",
