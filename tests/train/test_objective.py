@@ -102,6 +102,7 @@ def test_dwa_compares_means_over_stretches() -> None:
     expected = 2 * shares / shares.sum()
     weights = objective.weights(balance)
     np.testing.assert_allclose([weights["l1"], weights["mse"]], expected, rtol=1e-6)
+    assert (float(balance["dwa"].last["l1"]), float(balance["dwa"].before_last["l1"])) == (1.0, 2.0)  # means
     assert int(balance["count"]) == 0
 
 
