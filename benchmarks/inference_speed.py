@@ -1,0 +1,211 @@
+"""What restoring a photograph costs: megapixels per second and peak memory, beside PyTorch where it is installed.
+
+    python benchmarks/inference_speed.py                      DnCNN 17/64 and Retinexformer, 12 megapixels
+    python benchmarks/inference_speed.py --megapixels 2 --rounds 1
+
+Both sides restore the same photograph in the same tiles on the same threads; PyTorch in the better of its two layouts,
+which a first tile decides. Rounds alternate, in an order drawn anew. Before that, one tile is restored by both, and the
+pixels must agree. Peak memory is that of a process of its own for each side, libraries included.
+
+PyTorch attends within each tile, since the whole photograph at once does not fit: as many operations for each pixel,
+but not the same result. Ours attends over the whole photograph, which is then read once for each block and once more
+("exact"), or over a reduced one ("fast"): the row to compare.
+"""
+
+import functools
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # train is run from the checkout, not installed
+
+import jax
+import numpy as np
+import tyro
+
+from lumloss_jax.models import create_model, to_torch_state_dict, variable_shapes
+from train.inference.predict import Predictor, without_batch_norm
+from train.inference.tiles import cut_photograph, photograph_of
+from train.inference.tiling import reach_of
+
+Restore = Callable[[np.ndarray], np.ndarray]
+NETWORKS = ("dncnn", "retinexformer")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    megapixels: float = 12.0
+    """Of the photograph, which is as wide as 3 to 2."""
+    rounds: int = 3
+    """Rounds, in each of which every side runs once."""
+    networks: tuple[str, ...] = NETWORKS
+    """Which networks."""
+    alone: str | None = None
+    """One side, NETWORK/SIDE, once: what the benchmark starts for each side to see its peak memory."""
+
+
+def network_of(name: str) -> tuple[Any, dict[str, Any]]:
+    """The published size with random weights: what they are does not matter to the time."""
+    model = create_model(name)
+    rng = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        scale = 0.5 / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
+        return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+    variables = jax.tree.map(draw, variable_shapes(model))
+    statistics_of = variables.get("batch_stats", {})
+    return model, {**variables, "batch_stats": jax.tree.map(lambda x: np.abs(x) + 0.5, statistics_of)}
+
+
+def ours(name: str, *, fast: bool = False) -> Predictor:
+    """Our side."""
+    model, variables = network_of(name)
+    return Predictor(model, variables["params"], variables["batch_stats"], fast=fast)
+
+
+def theirs(name: str, example: np.ndarray) -> Restore:
+    """PyTorch's side, in the layout that is quicker on ``example``, a tile."""
+    import torch
+    import torch_networks
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    model, variables = network_of(name)
+    model, variables = without_batch_norm(model, variables["params"], variables["batch_stats"])
+    fields = {"batch_norm": False, "bias": "all"} if name == "dncnn" else {}
+    arrays = to_torch_state_dict(name, variables, **fields)
+
+    def in_layout(layout: Any) -> Restore:
+        weights = {
+            key: torch.from_numpy(array.copy()).contiguous(
+                memory_format=layout if array.ndim == 4 else torch.contiguous_format
+            )
+            for key, array in arrays.items()
+        }
+        forward = (
+            torch_networks.dncnn(weights, model.depth)
+            if name == "dncnn"
+            else torch_networks.retinexformer(weights, model.num_blocks, model.heads)
+        )
+
+        @torch.inference_mode()
+        def restore(tile: np.ndarray) -> np.ndarray:
+            images = torch.from_numpy(tile).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+            return forward(images).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+        return restore
+
+    layouts = [in_layout(layout) for layout in (torch.contiguous_format, torch.channels_last)]
+    return min(layouts, key=lambda restore: best_seconds(functools.partial(restore, example)))
+
+
+def in_tiles(restore: Restore, predictor: Predictor, image: np.ndarray) -> np.ndarray:
+    """PyTorch's network over the tiles that ours are cut into."""
+    photograph = photograph_of(image)
+    grid = cut_photograph(photograph, predictor.tile, reach_of(predictor.model))
+    restored = np.empty_like(image)
+    for (tile,), batch in grid.batches(photograph, 1):
+        (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
+        restored[rows, columns] = restore(batch)[0, y, x]
+    return restored
+
+
+def sides_of(name: str, image: np.ndarray, with_torch: bool) -> dict[str, Callable[[], np.ndarray]]:
+    """What is timed, by name."""
+    predictor = ours(name)
+    sides = {"jax": functools.partial(predictor.restore, image)}
+    if predictor.attends:
+        sides = {"jax, exact": sides["jax"], "jax, fast": functools.partial(ours(name, fast=True).restore, image)}
+    if with_torch:
+        tile = np.ascontiguousarray(image[None, : predictor.tile, : predictor.tile])
+        torch_restore = theirs(name, tile)
+        worst = np.abs(torch_restore(tile)[0] - predictor.restore(tile[0])).max()
+        if not worst < 1e-3:
+            raise RuntimeError(f"{name}: the two sides differ by {worst:.2g}, so their times say nothing.")
+        print(f"{name}: one tile of both sides agrees within {worst:.1e}")
+        sides["torch"] = functools.partial(in_tiles, torch_restore, predictor, image)
+    return sides
+
+
+def photograph(megapixels: float) -> np.ndarray:
+    """Noise: what is in a photograph does not matter to the time."""
+    height = round((megapixels * 1e6 / 1.5) ** 0.5)
+    return np.random.default_rng(0).random((height, round(1.5 * height), 3), np.float32)
+
+
+def best_seconds(run: Callable[[], object], rounds: int = 3) -> float:
+    """The shortest of several runs, after one that warms up."""
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def has_torch() -> bool:
+    """Whether PyTorch can be imported here."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        print(f"PyTorch is not here ({error}), so our side stands alone")
+        return False
+    return True
+
+
+def peak_megabytes(name: str, side: str, megapixels: float) -> float:
+    """Of a process that does nothing else."""
+    command = [sys.executable, __file__, f"--alone={name}/{side}", f"--megapixels={megapixels}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
+
+
+def alone(name: str, side: str, megapixels: float) -> None:
+    """One side once; prints the process's peak memory, less the photograph itself, in and out, as last word."""
+    image = photograph(megapixels)
+    if side == "torch":
+        import torch  # noqa: F401  # so that nothing of ours is compiled here
+
+        predictor = ours(name)
+        in_tiles(theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor, image)
+    else:
+        ours(name, fast=side == "jax, fast").restore(image)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - 2 * image.nbytes) / 1e6)
+
+
+def main(options: Options) -> None:
+    """Measures and prints a table."""
+    if options.alone is not None:
+        alone(*options.alone.split("/"), options.megapixels)
+        return
+    with_torch = has_torch()
+    image = photograph(options.megapixels)
+    machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+    print(f"{image.shape[1]}x{image.shape[0]} pixels; {jax.default_backend()}, {machine}, jax {jax.__version__}")
+    for name in options.networks:
+        sides = sides_of(name, image, with_torch)
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        for turn in range(options.rounds + 1):  # the first one warms up
+            for side in random.Random(turn).sample(list(sides), len(sides)):
+                start = time.perf_counter()
+                sides[side]()
+                if turn:
+                    seconds[side].append(time.perf_counter() - start)
+        for side, taken in seconds.items():
+            rate = image.shape[0] * image.shape[1] / 1e6 / statistics.median(taken)
+            print(f"{name:14} {side:11} {rate:8.4f} MP/s {peak_megabytes(name, side, options.megapixels):7.0f} MB")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
