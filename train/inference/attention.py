@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.inference.depthwise import quick_depthwise
 from train.inference.tiles import Grid, Photograph, Transform, apply_transform, in_float
 from train.sharding import compiler_options
 
@@ -125,6 +126,6 @@ def _apply(
             used.append(method(*(mask * features for features in args), **kwargs))
         return used[-1]
 
-    with nn.intercept_methods(intercept), jax.default_matmul_precision("float32"):
+    with nn.intercept_methods(intercept), quick_depthwise(), jax.default_matmul_precision("float32"):
         restored: jax.Array = model.apply(variables, images)  # type: ignore[assignment]
     return restored, used

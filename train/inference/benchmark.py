@@ -43,7 +43,7 @@ class EvaluateConfig:
     self_ensemble: bool = False
     """Average over the eight flips and rotations."""
     tile: int | None = None
-    """Side of a tile in pixels; the scores do not depend on it. None: 512, or more for networks that look far."""
+    """Side of a tile in pixels; the scores do not depend on it. None: one that fits 1.5 GB of memory."""
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep."""
 

@@ -28,7 +28,7 @@ _FORMATS = {dtype: name for name, dtype in _DTYPES.items()}
 
 # How each format is written: nothing lost but by JPEG, which keeps colour at full resolution.
 _SAVED: dict[str, dict[str, Any]] = {
-    ".jpg": {"Q": 95, "subsample_mode": "off", "optimize_coding": True},
+    ".jpg": {"Q": 95, "subsample_mode": "off"},
     ".png": {"compression": 6},
     ".tif": {"compression": "deflate", "predictor": "horizontal"},
     ".webp": {"lossless": True},

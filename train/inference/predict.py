@@ -24,6 +24,7 @@ from train.inference.attention import (
     sums_of_photograph,
     sums_of_reduced,
 )
+from train.inference.depthwise import quick_depthwise
 from train.inference.tiles import (
     IDENTITY,
     TRANSFORMS,
@@ -78,7 +79,7 @@ class Predictor:
           model: the network.
           params: its parameters.
           batch_stats: its running statistics; {} without batch norm.
-          tile: side of a tile in pixels; None: 512, or more for a network that looks far.
+          tile: side of a tile in pixels; None: one that fits 1.5 GB of memory.
           self_ensemble: average over the eight flips and rotations of the input: eight times the work.
           fast: where the network attends over the whole photograph, let it do so over one reduced to a tile's size.
         """
@@ -200,7 +201,7 @@ def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
     def restore(variables: Any, tiles: jax.Array, sigma: jax.Array | None, sums: Sums) -> jax.Array:
         if sums:
             return apply_with_sums(model, variables, tiles, sums)
-        with jax.default_matmul_precision("float32"):
+        with quick_depthwise(), jax.default_matmul_precision("float32"):
             restored: jax.Array = model.apply(variables, tiles, sigma=sigma)  # type: ignore[assignment]
             return restored
 

@@ -51,7 +51,7 @@ class RestoreConfig:
     fast: bool = False
     """Retinexformer: attend over a reduced photograph, not over every pixel; prints the error that this makes."""
     tile: int | None = None
-    """Side of a tile in pixels; the result does not depend on it. None: 512, or more for networks that look far."""
+    """Side of a tile in pixels; the result does not depend on it. None: one that fits 1.5 GB of memory."""
 
 
 def restore(config: RestoreConfig) -> int:
@@ -178,7 +178,8 @@ def _strips(
     for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
         if strip.shape[-1] > stored.bands:
             strip = strip.mean(axis=-1, keepdims=True)
-        pixels = np.rint(strip * np.float32(white)).astype(stored.dtype)
+        np.multiply(strip, np.float32(white), out=strip)  # in place: of a wide photograph a strip is large
+        pixels = np.rint(strip, out=strip).astype(stored.dtype)
         if alpha is not None:
             pixels = np.concatenate([pixels, alpha(top, top + len(pixels))], axis=-1)
         top += len(pixels)
