@@ -89,12 +89,12 @@ def test_the_table_fits_eighty_columns_and_names_its_protocol(small: Source) -> 
 
 def test_prediction_is_clipped_and_uses_running_statistics() -> None:
     model = create_model("dncnn", depth=3, features=4)
-    variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
     stats = jax.tree.map(lambda x: x + 1.0, variables["batch_stats"])
     params = jax.tree.map(lambda p: p + 0.02, variables["params"])
     noisy = np.random.default_rng(0).normal(0.5, 1, (9, 7, 3)).astype(np.float32)
     predicted = make_predictor(model, params, stats, sigma=0.1)(noisy)
-    expected = model.apply({"params": params, "batch_stats": stats}, noisy[None])[0]
+    expected = jax.jit(model.apply)({"params": params, "batch_stats": stats}, noisy[None])[0]
     assert predicted.shape == noisy.shape
     np.testing.assert_allclose(predicted, np.clip(expected, 0, 1), atol=1e-5)
     assert ((predicted > 0) & (predicted < 1)).mean() > 0.3
