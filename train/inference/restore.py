@@ -131,7 +131,7 @@ def restore_file(
     if predictor.attends and predictor.fast and (error := predictor.fast_error(photograph)) is not None:
         notes.append(
             f"fast: attention from 1/{error.factor} of the size; that much less again changes the result at "
-            f"{error.width}x{error.height} by {error.mean:.4f} on average, {error.largest:.4f} at most"
+            f"{error.width}x{error.height} by {error.mean:.2g} on average, {error.largest:.2g} at most"
         )
     known = None if sigma is None else sigma / 255
     try:
