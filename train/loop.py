@@ -168,7 +168,7 @@ def _train(
     board = Board(folder / "tensorboard", start=start) if run.tensorboard else None
     with (
         MetricWriter(folder / "metrics.jsonl", console, start=start, steps=steps, board=board) as writer,
-        Trace(folder / "profile", run.profile, console.print) as trace,
+        Trace(folder / "profile", run.profile, functools.partial(console.print, soft_wrap=True)) as trace,
     ):
         for done, batch in enumerate(meter.timed(sharding.to_devices(data, mesh)), start + 1):
             trace.before(done)
