@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,10 @@ class DataConfig:
         _at_least("--sigma", self.sigma, 0)
 
 
+# "balanced(METHOD)", which is of luminance_l1, or "balanced(METHOD, LOSS)".
+_BALANCED = re.compile(r"\s*balanced\(\s*(?P<method>\w+)\s*(?:,\s*(?P<loss>.+?)\s*)?\)\s*")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The network and what it is trained to make small."""
@@ -58,7 +63,7 @@ class ModelConfig:
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.84*ms_ssim + 0.16*l1"."""
     balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
-    """Learn the weights of the terms of --loss, or of luminance_l1's two, by a method of lumloss_jax.losses."""
+    """Learn the weights of the terms of --loss, or of luminance_l1's two; also --loss "balanced(METHOD, LOSS)"."""
     balance_rate: float = 0.025
     """Step of the learned weights, for uncertainty and gradnorm."""
     balance_every: int = 200
@@ -71,6 +76,16 @@ class ModelConfig:
     """Number format inside the network. Parameters, losses and all sums over pixels are float32 either way."""
 
     def __post_init__(self) -> None:
+        if balanced := _BALANCED.fullmatch(self.loss):
+            # --loss and --balance in one, saved as the two.
+            method, loss = balanced["method"], balanced["loss"] or "luminance_l1"
+            accepted = typing.get_args(typing.get_type_hints(ModelConfig)["balance"])[1:]
+            if method not in accepted:
+                raise InputError(f"--loss: balanced takes {', '.join(accepted)}; got {method!r}.")
+            if self.balance not in ("none", method):
+                raise InputError(f"--loss {self.loss!r} and --balance {self.balance} contradict each other: give one.")
+            object.__setattr__(self, "loss", loss)
+            object.__setattr__(self, "balance", method)
         try:
             # One spelling of a loss, whatever the user's spaces: what is saved and compared on resume.
             object.__setattr__(self, "loss", str(losses.parse_loss(self.loss)))

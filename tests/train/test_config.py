@@ -31,6 +31,35 @@ def test_steps_of_the_schedule_survive_it_too(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.json") == config
 
 
+@pytest.mark.parametrize(
+    ("written", "loss", "balance"),
+    [
+        ("balanced(uncertainty)", "luminance_l1", "uncertainty"),
+        (" balanced( gradnorm , 0.84*ms_ssim + 0.16*l1 ) ", "0.84*ms_ssim + 0.16*l1", "gradnorm"),
+        ("balanced(dwa, luminance_l1(window_size=7))", "luminance_l1(window_size=7)", "dwa"),
+    ],
+)
+def test_a_balanced_loss_is_a_loss_and_its_balance(written: str, loss: str, balance: str, tmp_path: Path) -> None:
+    config = FitConfig(model=ModelConfig(loss=written))
+    assert config.model == ModelConfig(loss=loss, balance=balance)  # type: ignore[arg-type]  # one of the methods
+    save_config(config, tmp_path / "config.json")
+    assert load_config(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"loss": "balanced(luck)"}, "balanced takes uncertainty, gradnorm, dwa; got 'luck'"),
+        ({"loss": "balanced(dwa)", "balance": "gradnorm"}, "contradict each other"),
+        ({"loss": "balanced(dwa, l3)"}, "--loss: "),
+        ({"loss": "balanced()"}, "--loss: "),
+    ],
+)
+def test_a_balance_that_there_is_not_is_an_error(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ModelConfig(**fields)  # type: ignore[arg-type]  # wrong on purpose
+
+
 def test_an_unknown_key_is_an_error_with_the_nearest_name(tmp_path: Path) -> None:
     tree = dataclasses.asdict(FitConfig())
     tree["data"]["patch_sise"] = 8
