@@ -87,7 +87,7 @@ def theirs(images: Sequence[Decode], size: int, workers: int) -> Iterator[Any]:
     # Processes are not forked from this one: JAX's threads would be lost in them.
     context = "forkserver" if workers else None
     loader = torch.utils.data.DataLoader(
-        TorchPatches(images, size),  # type: ignore[arg-type]  # torch asks for its base class; it uses the two methods
+        TorchPatches(images, size),
         batch_size=SIZES[size],
         num_workers=workers,
         multiprocessing_context=context,

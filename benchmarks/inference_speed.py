@@ -13,6 +13,7 @@ but not the same result. Ours attends over the whole photograph, which is then r
 """
 
 import functools
+import importlib
 import os
 import platform
 import random
@@ -157,7 +158,7 @@ def best_seconds(run: Callable[[], object], rounds: int = 3) -> float:
 def has_torch() -> bool:
     """Whether PyTorch can be imported here."""
     try:
-        import torch  # noqa: F401
+        importlib.import_module("torch")
     except (ImportError, OSError) as error:
         print(f"PyTorch is not here ({error}), so our side stands alone")
         return False
@@ -175,8 +176,6 @@ def alone(name: str, side: str, megapixels: float) -> None:
     """One side once; prints the process's peak memory, less the photograph itself, in and out, as last word."""
     image = photograph(megapixels)
     if side == "torch":
-        import torch  # noqa: F401  # so that nothing of ours is compiled here
-
         predictor = ours(name)
         in_tiles(theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor, image)
     else:

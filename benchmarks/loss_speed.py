@@ -96,7 +96,7 @@ def steps_here(options: Options) -> None:
 
     def step_of(loss: Loss) -> Callable[[], object]:
         @functools.partial(jax.jit, compiler_options=sharding.compiler_options())
-        def step(variables, state):  # type: ignore[no-untyped-def]  # pytrees of Flax and optax
+        def step(variables, state):
             value, gradient = jax.value_and_grad(lambda v: loss(model.apply(v, noisy), clean))(variables)
             updates, state = optimizer.update(gradient, state)
             return optax.apply_updates(variables, updates), state, value

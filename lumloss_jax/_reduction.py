@@ -10,6 +10,7 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,17 +120,7 @@ def check_option(name: str, value: object, accepted: Iterable[str]) -> str:
 
 def check_odd_size(name: str, value: object) -> int:
     """Checks a window's size: a static, odd, positive integer."""
-    if isinstance(value, jax.core.Tracer):
-        raise ValueError(
-            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
-            f"with functools.partial(..., {name}=7), or name it in jit's static_argnames."
-        )
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        size = operator.index(value)  # type: ignore[arg-type]  # whatever is not an int is caught below
-    except TypeError:
-        raise ValueError(f"{name} must be an odd int, 1 or more; got {value!r}.") from None
+    size = _static_int(name, value, "an odd int, 1 or more", 7)
     if size < 1 or size % 2 == 0:
         raise ValueError(f"{name} must be odd, 1 or more, so that a window has a centre; got {size}.")
     return size
@@ -137,19 +128,10 @@ def check_odd_size(name: str, value: object) -> int:
 
 def check_count(name: str, value: object, *, minimum: int = 0) -> int:
     """Checks a static whole number of at least ``minimum``: pixels of a border, scales of a pyramid."""
-    if isinstance(value, jax.core.Tracer):
-        raise ValueError(
-            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
-            f"with functools.partial(..., {name}=4), or name it in jit's static_argnames."
-        )
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        count = operator.index(value)  # type: ignore[arg-type]  # whatever is not an int is caught below
-    except TypeError:
-        raise ValueError(f"{name} must be an int, {minimum} or more; got {value!r}.") from None
+    wanted = f"an int, {minimum} or more"
+    count = _static_int(name, value, wanted, 4)
     if count < minimum:
-        raise ValueError(f"{name} must be an int, {minimum} or more; got {count}.")
+        raise ValueError(f"{name} must be {wanted}; got {count}.")
     return count
 
 
@@ -191,12 +173,12 @@ def check_crop_border(border: object, image: jax.Array) -> int:
     return border
 
 
-def check_static_number(name: str, value: object, *, minimum: float, mend: str = "") -> float:
+def check_static_number(name: str, value: Any, *, minimum: float, mend: str = "") -> float:
     """Checks a number that must be known when tracing: finite, and more than ``minimum``."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(f"{name} is traced, but it must be a static Python number: bind it with functools.partial.")
     try:
-        number = float(value)  # type: ignore[arg-type]  # whatever is not a number is caught below
+        number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be one number; got {value!r}.") from None
     if not math.isfinite(number) or number <= minimum:
@@ -244,6 +226,20 @@ def hide_masked(image: jax.Array, mask: jax.Array | None) -> jax.Array:
     if mask is None:
         return image
     return jnp.where(mask > 0, image, jnp.zeros_like(image))
+
+
+def _static_int(name: str, value: Any, wanted: str, such_as: int) -> int:
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(
+            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
+            f"with functools.partial(..., {name}={such_as}), or name it in jit's static_argnames."
+        )
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be {wanted}; got {value!r}.") from None
 
 
 def _wrong_dtype(name: str, image: jax.Array) -> str:

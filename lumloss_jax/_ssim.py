@@ -10,7 +10,7 @@ the mask (``_reduction.hide_masked``). Every channel is compared on its own. Win
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -108,12 +108,12 @@ def multi_scale_similarity(
     return values, jnp.broadcast_to(jnp.mean(weights, axis=(-3, -2, -1)), values.shape)
 
 
-def check_scales(image: jax.Array, scale_weights: object) -> tuple[float, ...]:
+def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
     """Checks the exponents, fine to coarse, and that the image is large enough for as many scales."""
     if isinstance(scale_weights, jax.core.Tracer):
         raise ValueError("scale_weights are traced, but they must be static Python numbers: bind them before jit.")
     try:
-        exponents = tuple(float(weight) for weight in scale_weights)  # type: ignore[attr-defined]  # caught below
+        exponents = tuple(float(weight) for weight in scale_weights)
     except (TypeError, ValueError):
         raise ValueError(f"scale_weights must be a sequence of numbers; got {scale_weights!r}.") from None
     if not exponents or not all(math.isfinite(weight) and weight > 0 for weight in exponents):

@@ -41,7 +41,7 @@ def test_steps_of_the_schedule_survive_it_too(tmp_path: Path) -> None:
 )
 def test_a_balanced_loss_is_a_loss_and_its_balance(written: str, loss: str, balance: str, tmp_path: Path) -> None:
     config = FitConfig(model=ModelConfig(loss=written))
-    assert config.model == ModelConfig(loss=loss, balance=balance)  # type: ignore[arg-type]  # one of the methods
+    assert config.model == ModelConfig(loss=loss, balance=balance)
     save_config(config, tmp_path / "config.json")
     assert load_config(tmp_path / "config.json") == config
 
@@ -57,7 +57,7 @@ def test_a_balanced_loss_is_a_loss_and_its_balance(written: str, loss: str, bala
 )
 def test_a_balance_that_there_is_not_is_an_error(fields: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ModelConfig(**fields)  # type: ignore[arg-type]  # wrong on purpose
+        ModelConfig(**fields)
 
 
 def test_an_unknown_key_is_an_error_with_the_nearest_name(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
 )
 def test_values_that_make_no_sense_name_their_flag(make: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make()  # type: ignore[operator]  # a list of lambdas is a list of objects to mypy
+        make()
 
 
 def test_a_loss_has_one_spelling() -> None:

@@ -32,7 +32,7 @@ def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_
 
     results = [_Busy(), jnp.zeros(()), jnp.zeros(())]
     for _, result in zip(meter.timed(batches()), results, strict=False):
-        meter.stepped(result)  # type: ignore[arg-type]
+        meter.stepped(result)
         clock[0] += 1.0
     read = meter.read()
     # 3 steps of 10 images in 6 seconds. The first wait has no step before it; during the second the devices were busy.

@@ -12,7 +12,7 @@ from train.optimizer import make_optimizer, make_schedule
 
 
 def _rates(indices: list[int], **fields: object) -> np.ndarray:
-    config = OptimizerConfig(**{"warmup_steps": 0, **fields})  # type: ignore[arg-type]
+    config = OptimizerConfig(**{"warmup_steps": 0, **fields})
     return np.asarray(jax.vmap(make_schedule(config))(jnp.asarray(indices)))
 
 
@@ -76,7 +76,7 @@ GRADIENTS = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), -3.0)}
     ],
 )
 def test_the_first_update_by_hand(fields: dict[str, object], kernel: float, bias: float) -> None:
-    config = OptimizerConfig(learning_rate=0.1, schedule="constant", warmup_steps=0, **fields)  # type: ignore[arg-type]
+    config = OptimizerConfig(learning_rate=0.1, schedule="constant", warmup_steps=0, **fields)
     optimizer = make_optimizer(config, make_schedule(config))
     updates, _ = jax.jit(optimizer.update)(GRADIENTS, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(updates["kernel"], kernel, rtol=1e-5)

@@ -127,5 +127,5 @@ def _apply(
         return used[-1]
 
     with nn.intercept_methods(intercept), quick_depthwise(), jax.default_matmul_precision("float32"):
-        restored: jax.Array = model.apply(variables, images)  # type: ignore[assignment]
+        restored: jax.Array = model.apply(variables, images)  # type: ignore[assignment]  # to Flax a tuple where variables are mutable: none are
     return restored, used

@@ -202,7 +202,7 @@ def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
         if sums:
             return apply_with_sums(model, variables, tiles, sums)
         with quick_depthwise(), jax.default_matmul_precision("float32"):
-            restored: jax.Array = model.apply(variables, tiles, sigma=sigma)  # type: ignore[assignment]
+            restored: jax.Array = model.apply(variables, tiles, sigma=sigma)  # type: ignore[assignment]  # to Flax a tuple where variables are mutable: none are
             return restored
 
     return jax.jit(restore, compiler_options=compiler_options())

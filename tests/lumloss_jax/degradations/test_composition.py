@@ -34,7 +34,11 @@ def test_noises_of_two_steps_are_independent():
 
 def test_a_step_added_at_the_end_leaves_the_noise_before_it():
     seen = []
-    spy = lambda key, image: seen.append(image) or image  # noqa: E731  # a step that records what reaches it
+
+    def spy(key, image):
+        seen.append(image)
+        return image
+
     compose(NOISE, spy)(KEY, IMAGE)
     np.testing.assert_array_equal(seen[0], compose(NOISE)(KEY, IMAGE))
 

@@ -170,4 +170,4 @@ def test_an_argument_that_does_not_exist_is_pythons_own_error() -> None:
         with pytest.raises(TypeError, match=word):
             luminance_l1_loss(IMAGES, IMAGES, **{word: "mean"})
     with pytest.raises(TypeError, match="positional"):
-        luminance_l1_loss(IMAGES, IMAGES, 0.5)  # type: ignore[misc]  # options are given by name
+        luminance_l1_loss(IMAGES, IMAGES, 0.5)

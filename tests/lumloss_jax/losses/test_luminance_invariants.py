@@ -42,7 +42,7 @@ def compiled(brightness: str, window: str, window_size: int) -> Callable[..., An
 
     def loss(predictions: jax.Array, targets: jax.Array, mask: Any) -> jax.Array:
         options = {"brightness": brightness, "window": window, "window_size": window_size}
-        return luminance_l1_loss(predictions, targets, mask=mask, **options)  # type: ignore[arg-type]  # as in OPTIONS
+        return luminance_l1_loss(predictions, targets, mask=mask, **options)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
 
