@@ -81,7 +81,7 @@ def conclude(scores: Sequence[Score], losses: Sequence[str], *, primary: str = "
     for (other, metric, levels), (difference, wilcoxon) in differences.items():
         is_primary = metric == primary and levels == sigmas
         p = adjusted[other] if is_primary else None
-        decibel = METRICS[metric].unit == "dB" and difference.images > 1
+        decibel = METRICS[metric].unit == "dB"
         comparisons.append(
             Comparison(
                 candidate=candidate,
