@@ -7,6 +7,7 @@ reads now and then only, finds it as it was when it stopped.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def make_step(
       optimizer: what turns a gradient into an update.
       objective: what the network is to make small.
       sigma: standard deviation of the noise in image units (25/255). The noisy image is not clipped.
-      seed: with the step's number, all that the noise depends on.
+      seed: with a sample's number in the run, all that its noise depends on.
       blind: sigma is the highest, and each patch has one of its own, uniform from 0.
       schedule: learning rate of an update, for the log.
       accumulate: parts that a batch goes through the network in, one after the other; their mean gradient is one
@@ -114,18 +115,25 @@ def make_step(
         weights = objective.weights(new_state.balance)
         return new_state, Metrics(new_state.step, loss, seen.terms, weights, gradient_norm, rate, guard)
 
+    def keys_of(stream: int, numbers: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(seed), stream)
+        return jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
+
     def degrade(index: jax.Array, batch: jax.Array | Pair) -> Part:
         if isinstance(batch, Pair):
             return Part(batch.degraded, batch.clean, jnp.float32(sigma))
         chex.assert_rank(batch, 4)  # (B, H, W, C)
-        key, level_key = (
-            jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), index)
-            for stream in (NOISE_STREAM, LEVEL_STREAM)
-        )
-        level = jnp.float32(sigma)
+        # A sample's draws are its own, by its number in the run: however batches are divided over devices.
+        numbers = index * batch.shape[0] + jnp.arange(batch.shape[0])
+        level = jnp.full(batch.shape[:1], sigma, jnp.float32)
         if blind:
-            level = degradations.blind_sigma(level_key, batch.shape[:1], minimum=0.0, maximum=sigma)
-        return Part(degradations.gaussian_noise(key, batch, sigma=level), batch, level)
+            level = jax.vmap(lambda key: degradations.blind_sigma(key, (), minimum=0.0, maximum=sigma))(
+                keys_of(LEVEL_STREAM, numbers)
+            )
+        noisy = jax.vmap(lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level))(
+            keys_of(NOISE_STREAM, numbers), batch, level
+        )
+        return Part(noisy, batch, level if blind else jnp.float32(sigma))
 
     def loss_of(params: Any, batch_stats: Any, balance: Any, part: Part) -> tuple[jax.Array, tuple[Seen, Any]]:
         variables = {"params": params, "batch_stats": batch_stats}

@@ -43,6 +43,11 @@ def _step(model: str, objective: Any = None, dtype: str | None = None, **options
     return make_step(build_model(model, dtype), optimizer, objective, **options)
 
 
+def _key(stream: int, sample: int) -> jax.Array:
+    """Of the sample of that number in the run."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(7), stream), sample)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _count_anew() -> None:
     chex.clear_trace_counter()
@@ -58,8 +63,7 @@ def test_the_gradient_is_that_of_the_loss_on_freshly_noised_patches() -> None:
     state = _state(PLAIN).replace(step=jnp.asarray(4, jnp.int32))
     new_state, metrics = _plain()(state, CLEAN)
 
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), NOISE_STREAM), 4)
-    noisy = gaussian_noise(key, CLEAN, sigma=0.1)
+    noisy = jnp.stack([gaussian_noise(_key(NOISE_STREAM, 4 * 8 + i), CLEAN[i], sigma=0.1) for i in range(8)])
 
     @jax.jit
     def loss(params: Any) -> jax.Array:
@@ -187,12 +191,9 @@ def test_blind_noise_has_its_own_level_in_each_patch_and_buifd_is_held_to_it() -
     step = jax.jit(_step(BUIFD, objective, blind=True, sigma=0.2, accumulate=2))
     state = _state(BUIFD)
     _, metrics = step(state, CLEAN)
-    key, level_key = (
-        jax.random.fold_in(jax.random.fold_in(jax.random.key(7), stream), 0) for stream in (NOISE_STREAM, LEVEL_STREAM)
-    )
-    sigma = np.asarray(blind_sigma(level_key, (8,), minimum=0.0, maximum=0.2))
+    sigma = np.asarray([blind_sigma(_key(LEVEL_STREAM, i), (), minimum=0.0, maximum=0.2) for i in range(8)])
     assert len(set(sigma)) == 8
-    noisy = np.asarray(gaussian_noise(key, CLEAN, sigma=sigma))
+    noisy = np.asarray([gaussian_noise(_key(NOISE_STREAM, i), CLEAN[i], sigma=sigma[i]) for i in range(8)])
     _, seen = jax.jit(lambda v, x: build_model(BUIFD).apply(v, x, mutable=["intermediates"]))(
         {"params": state.params, "batch_stats": state.batch_stats}, noisy
     )
