@@ -113,6 +113,7 @@ def data(arguments: list[str]) -> int:
 _RESUME_EXPERIMENT = "give --out, the folder of what was stopped, and the same flags again"
 _PICKED_BY_COMPARE = {
     "--loss": "name them by --losses",
+    "--balance": 'write "balanced(METHOD, LOSS)" in --losses, of each loss that it is for',
     "--learning-rate": "it picks one for each loss from --learning-rates",
     "--clip-norm": "it tries --clip-norms for each loss",
     "--resume": _RESUME_EXPERIMENT,

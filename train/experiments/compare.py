@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from train.assembly import assemble
 from train.data.sources import Source
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import Comparison, conclude, still_learning
@@ -34,6 +35,8 @@ def compare(config: CompareConfig, command: str) -> Path:
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
+    for loss in config.losses:
+        assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, config.fit.run.out, "compare")
     members = Members(folder / "members", config.fit, console)

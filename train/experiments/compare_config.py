@@ -2,9 +2,21 @@
 
 from dataclasses import dataclass, field
 
-from lumloss_jax import losses as library
-from train.config import FitConfig
+from train.config import FitConfig, ModelConfig
 from train.errors import InputError
+
+_DEFAULT = ModelConfig().loss
+
+
+def spell(loss: str) -> str:
+    """One spelling of a loss, whatever the user's spaces; ``balanced(METHOD)`` is of the default loss."""
+    try:
+        model = ModelConfig(loss=loss)
+    except InputError as error:
+        raise InputError(str(error).replace("--loss", "--losses", 1)) from None
+    if model.balance == "none":
+        return model.loss
+    return f"balanced({model.balance}{'' if model.loss == _DEFAULT else f', {model.loss}'})"
 
 
 @dataclass(frozen=True)
@@ -12,7 +24,7 @@ class CompareConfig:
     """Train a network under several losses, and say which restores photographs best and how sure that is."""
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
-    """Losses; the first is compared with each of the others."""
+    """Losses; the first is compared with each of the others. Also "balanced(METHOD, LOSS)", weights being learned."""
     seeds: int = 3
     """Trainings of each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
@@ -29,10 +41,7 @@ class CompareConfig:
     """How each network is trained. --out is the comparison's folder; one that holds a part of it is gone on with."""
 
     def __post_init__(self) -> None:
-        try:
-            spelled = tuple(str(library.parse_loss(loss)) for loss in self.losses)
-        except ValueError as error:
-            raise InputError(f"--losses: {error}") from None
+        spelled = tuple(map(spell, self.losses))
         if len(spelled) < 2 or len(set(spelled)) < len(spelled):
             raise InputError(f"--losses takes two or more different losses; got {', '.join(self.losses) or 'none'}.")
         object.__setattr__(self, "losses", spelled)

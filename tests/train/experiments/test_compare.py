@@ -93,6 +93,10 @@ def test_another_comparisons_folder_is_refused(finished, flags, capsys):
         (["--losses", "l1"], "two or more different losses"),
         (["--losses", "l1", "1*l1"], "two or more different losses"),
         (["--losses", "l1", "l3"], "--losses: "),
+        (["--losses", "balanced(dwa)", "balanced(dwa, luminance_l1)"], "two or more different losses"),
+        (["--losses", "l1", "balanced(dw)"], "--losses: balanced takes uncertainty, gradnorm, dwa; got 'dw'"),
+        (["--losses", "mse", "balanced(dwa, l1)"], "dwa weighs two terms or more"),
+        (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),
         (["--loss", "l1"], "name them by --losses"),
         (["--learning-rate=0.1"], "--learning-rates"),
         (["--resume", "there"], "give --out"),
@@ -121,8 +125,20 @@ def test_members_of_a_seed_differ_in_nothing_but_the_loss_and_its_settings(tmp_p
     assert one == other
 
 
+def test_balanced_losses_take_part_as_any_other_and_keep_their_spelling(tmp_path):
+    losses = ("balanced( dwa )", "balanced(gradnorm,1*l1+ms_ssim)", "luminance_l1")
+    spelled = CompareConfig(losses=losses).losses
+    assert spelled == ("balanced(dwa)", "balanced(gradnorm, l1 + ms_ssim)", "luminance_l1")
+    models = [Member(loss, 0, 1e-3, None).config(FitConfig(), tmp_path).model for loss in spelled]
+    assert [(model.loss, model.balance) for model in models] == [
+        ("luminance_l1", "dwa"),
+        ("l1 + ms_ssim", "gradnorm"),
+        ("luminance_l1", "none"),
+    ]
+
+
 def test_folders_of_members_are_told_apart():
-    losses = ["l1", "luminance_l1(window_size=7)", "luminance_l1(window_size=9)", "0.5*l1 + 0.5*mse"]
+    losses = ["l1", "balanced(dwa)", "balanced(gradnorm)", "luminance_l1(window_size=7)", "luminance_l1(window_size=9)", "0.5*l1 + 0.5*mse"]
     names = [Member(loss, 0, 1e-3, clip).name for loss in losses for clip in (None, 1.0)]
     assert len(set(names)) == len(names) and all("/" not in name and " " not in name for name in names)
 
