@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy.special
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
@@ -31,10 +32,11 @@ class Difference:
     Attributes:
       mean: over images and seeds, in the metric's unit.
       standard_error: of the mean.
+      seed_error: the part of it that the spread over seeds alone makes; NaN where there is one seed.
       low: lower end of the interval.
       high: upper end of the interval.
       p_value: two-sided, of a mean of 0.
-      degrees_of_freedom: of the t distribution used, Satterthwaite's.
+      degrees_of_freedom: of the standard error, Satterthwaite's.
       image_sd: spread over photographs.
       seed_sd: spread over training seeds; NaN where there is one seed.
       residual_sd: spread of what neither explains, over one photograph and one seed; NaN where there is one seed.
@@ -44,6 +46,7 @@ class Difference:
 
     mean: float
     standard_error: float
+    seed_error: float
     low: float
     high: float
     p_value: float
@@ -65,7 +68,10 @@ def paired_difference(differences: np.ndarray, *, confidence: float = 0.95) -> D
 
     Its variance is (MS_images + MS_seeds - MS_residual) / (images * seeds), from the mean squares of a two-way analysis
     of variance without replication, where a negative variance component counts as 0. Degrees of freedom are
-    Satterthwaite's (1946).
+    Satterthwaite's (1946). The interval is never narrower than what the seeds' component has for one alone, with the
+    seeds' few degrees of freedom: where that component is most of the variance, Satterthwaite's interval of 68
+    photographs and 3 seeds holds the truth in 92.2 % of cases instead of 95, this one in 93.0 to 96.8 % (simulated,
+    spread over photographs 0.1 to 0.4 dB, over seeds 0 to 0.1, left over 0.05 to 0.2; on average 7 % wider).
 
     With one seed the interval is over photographs only: it holds for these two trained networks, not for the losses.
 
@@ -80,26 +86,28 @@ def paired_difference(differences: np.ndarray, *, confidence: float = 0.95) -> D
     mean, by_image, by_seed = differences.mean(), differences.mean(axis=1), differences.mean(axis=0)
     ms_images = seeds * np.sum((by_image - mean) ** 2) / (images - 1)
     if seeds == 1:
-        variance, freedom = ms_images / images, images - 1.0
+        variance, of_seeds, freedom = ms_images / images, math.nan, images - 1.0
         components = (math.sqrt(ms_images), math.nan, math.nan)
     else:
         residual = differences - by_image[:, None] - by_seed + mean
         ms_seeds = images * np.sum((by_seed - mean) ** 2) / (seeds - 1)
         ms_residual = np.sum(residual**2) / ((images - 1) * (seeds - 1))
         variance, freedom = _variance_and_freedom(ms_images, ms_seeds, ms_residual, images, seeds)
+        of_seeds = max(ms_seeds - ms_residual, 0) / (images * seeds)
         components = (
             math.sqrt(max(ms_images - ms_residual, 0) / seeds),
             math.sqrt(max(ms_seeds - ms_residual, 0) / images),
             math.sqrt(ms_residual),
         )
-    error = math.sqrt(variance)
-    half = scipy.stats.t.ppf(0.5 + confidence / 2, freedom) * error
+    error, seed_error = math.sqrt(variance), math.sqrt(of_seeds)
+    half = _half_width(error, freedom, seed_error, seeds, confidence)
     return Difference(
         mean=float(mean),
         standard_error=error,
+        seed_error=seed_error,
         low=float(mean - half),
         high=float(mean + half),
-        p_value=_two_sided(float(mean), error, freedom),
+        p_value=min(2 * _p_above(abs(float(mean)), error, freedom, seed_error, seeds), 1.0),
         degrees_of_freedom=float(freedom),
         image_sd=components[0],
         seed_sd=components[1],
@@ -130,10 +138,8 @@ def not_worse_p(difference: Difference, margin: float) -> float:
     """p-value of "not worse by ``margin`` or more", one-sided, where a positive mean is better."""
     if not margin > 0:
         raise ValueError(f"margin must be more than 0, in the metric's unit; got {margin!r}.")
-    if difference.standard_error == 0:
-        return 0.0 if difference.mean > -margin else 1.0
-    t = (difference.mean + margin) / difference.standard_error
-    return float(scipy.stats.t.sf(t, difference.degrees_of_freedom))
+    d = difference
+    return _p_above(d.mean + margin, d.standard_error, d.degrees_of_freedom, d.seed_error, len(d.by_seed))
 
 
 def seeds_that_would_tell(difference: Difference, *, confidence: float = 0.95) -> int | None:
@@ -148,7 +154,8 @@ def seeds_that_would_tell(difference: Difference, *, confidence: float = 0.95) -
     for seeds in range(2, MOST_SEEDS + 1):
         squares = (seeds * image + residual, images * seed + residual, residual)
         variance, freedom = _variance_and_freedom(*squares, images, seeds)
-        if scipy.stats.t.ppf(0.5 + confidence / 2, freedom) * math.sqrt(variance) < abs(difference.mean):
+        half = _half_width(math.sqrt(variance), freedom, math.sqrt(seed / seeds), seeds, confidence)
+        if half < abs(difference.mean):
             return seeds
     return None
 
@@ -176,7 +183,21 @@ def _variance_and_freedom(
     return total / (images * seeds), total**2 / parts
 
 
-def _two_sided(mean: float, error: float, freedom: float) -> float:
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
+def _half_width(error: float, freedom: float, seed_error: float, seeds: int, confidence: float) -> float:
+    """The larger of two intervals' halves: of the mean, and of the seeds' component alone; t quantiles by freedom."""
+    half = scipy.special.stdtrit(freedom, 0.5 + confidence / 2) * error
+    if seeds > 1:
+        half = max(half, scipy.special.stdtrit(seeds - 1, 0.5 + confidence / 2) * seed_error)
+    return float(half)
+
+
+def _p_above(distance: float, error: float, freedom: float, seed_error: float, seeds: int) -> float:
+    """One-sided p-value of lying above by ``distance``: the larger of two, as the interval is."""
+    pairs = [(error, freedom)] + ([(seed_error, seeds - 1)] if seeds > 1 else [])
+    return max(_tail(distance, *pair) for pair in pairs)
+
+
+def _tail(distance: float, error: float, freedom: float) -> float:
+    if error > 0:
+        return float(scipy.special.stdtr(freedom, -distance / error))
+    return 0.5 if distance == 0 else float(distance < 0)

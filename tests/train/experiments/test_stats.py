@@ -61,12 +61,31 @@ def test_one_seed_is_the_paired_t_test_over_images():
 
 
 @pytest.mark.parametrize("seed_sd", [0.0, 0.01, 0.02, 0.05])
-@pytest.mark.parametrize("image_sd", [0.2, 0.4])
+@pytest.mark.parametrize("image_sd", [0.1, 0.2, 0.4])
 def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd):
     """68 photographs, 3 seeds: 95 % intervals hold the truth in 93 to 97 % of 4000 simulated comparisons."""
     tables = crossed(68, 3, image_sd=image_sd, seed_sd=seed_sd, residual_sd=0.1, mean=0.2, repeats=4000, seed=7)
     held = [difference.low <= 0.2 <= difference.high for difference in map(stats.paired_difference, tables)]
     assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_variance():
+    """Nothing but seeds in it: the interval is that of the t test over the seeds' means, with two degrees of freedom."""
+    table = np.tile([0.3, -0.1, 0.2], (30, 1)) + crossed(30, 3, image_sd=0, seed_sd=0, residual_sd=1e-9)
+    difference = stats.paired_difference(table)
+    expected = scipy.stats.ttest_1samp(table.mean(axis=0), 0)
+    interval = expected.confidence_interval(0.95)
+    assert (difference.low, difference.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert difference.p_value == pytest.approx(expected.pvalue)
+    # Satterthwaite's interval, which counts photographs' freedom in, would be narrower than the seeds' own here.
+    spread = crossed(30, 3, image_sd=0.3, seed_sd=0, residual_sd=0.01) + [[0.3, -0.1, 0.2]]
+    wider = stats.paired_difference(spread)
+    half = (wider.high - wider.low) / 2
+    assert half == pytest.approx(scipy.stats.t.ppf(0.975, 2) * wider.seed_error)
+    assert half > scipy.stats.t.ppf(0.975, wider.degrees_of_freedom) * wider.standard_error
+    above = [scipy.stats.t.sf((wider.mean + 0.1) / wider.seed_error, 2)]
+    above += [scipy.stats.t.sf((wider.mean + 0.1) / wider.standard_error, wider.degrees_of_freedom)]
+    assert stats.not_worse_p(wider, 0.1) == pytest.approx(max(above))
 
 
 def test_leaving_seeds_out_would_cover_too_rarely():
