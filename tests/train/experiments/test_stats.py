@@ -70,7 +70,7 @@ def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd):
 
 
 def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_variance():
-    """Nothing but seeds in it: the interval is that of the t test over the seeds' means, with two degrees of freedom."""
+    """Nothing but seeds in it: the interval is that of the t test over seeds' means, with two degrees of freedom."""
     table = np.tile([0.3, -0.1, 0.2], (30, 1)) + crossed(30, 3, image_sd=0, seed_sd=0, residual_sd=1e-9)
     difference = stats.paired_difference(table)
     expected = scipy.stats.ttest_1samp(table.mean(axis=0), 0)
