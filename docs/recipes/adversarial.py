@@ -27,6 +27,7 @@ from lumloss_jax import degradations, losses
 from train.checkpoint import Network, load_network, save_network
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import open_splits
+from train.pixels import to_unit_range
 from train.sharding import compiler_options
 
 
@@ -110,7 +111,8 @@ def main(arguments: list[str]) -> None:
             judge_opt_state=optimizer.init(judge_params),
         )
 
-    def step(state: State, clean: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    def step(state: State, stored: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        clean = to_unit_range(stored)
         sigma = config.sigma / 255
         noisy = degradations.gaussian_noise(jax.random.fold_in(key, state.step), clean, sigma=sigma)
         paired = config.kind == "relativistic_average"  # which compares scores; the other kinds take one side
@@ -150,8 +152,8 @@ def main(arguments: list[str]) -> None:
     batches = PatchBatches(source, patch_size=size, batch_size=number, seed=config.seed)
     state = fresh_state(network.params, network.batch_stats)
     compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
-    for i, clean in enumerate(stream(batches, start=0, stop=config.steps, batch_size=number), 1):
-        state, metrics = compiled(state, clean)
+    for i, stored in enumerate(stream(batches, start=0, stop=config.steps, batch_size=number), 1):
+        state, metrics = compiled(state, stored)
         if i % 100 == 0 or i in (1, config.steps):
             print(f"step {i}", *(f"{name} {float(value):.4f}" for name, value in metrics.items()), sep="  ")
     about = {"source": str(config.init_from), "recipe": "adversarial", "loss": config.loss, "kind": config.kind}

@@ -58,8 +58,9 @@ def luminance_l1_loss(
         L = w_l \, \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big)
           + w_c \, \mathrm{mean}_\text{elements} \, \rho(P - T)
 
-    with y the brightness signal, :math:`G_s` a local average over an s x s window and :math:`\rho` the penalty, |x| by
-    default. With the default weights the loss has the scale of plain L1, so a learning rate found for L1 carries over.
+    with y the brightness signal, :math:`G_s` a local average over an s x s window and :math:`\rho` the penalty,
+    ``|x|`` by default. With the default weights the loss has the scale of plain L1, so a learning rate found for L1
+    carries over.
 
     Pure: jit, grad, vmap, scan, remat, pmap, shard_map and export it as you like. One value per image is
     ``jax.vmap(luminance_l1_loss)(predictions, targets)``.
@@ -79,9 +80,9 @@ def luminance_l1_loss(
         that exist; it may be larger than the image.
       window: ``"box"`` or ``"gaussian"``.
       window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8.
-      penalty: rho. ``"l1"`` |x|, with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1); ``"l2"`` x^2 (no half);
-        ``"charbonnier"`` sqrt(x^2 + eps^2), which is eps at equality; ``"huber"`` x^2 / 2 up to delta, then
-        delta (|x| - delta / 2).
+      penalty: rho. ``"l1"``, ``|x|`` with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1); ``"l2"``, x^2 (no half);
+        ``"charbonnier"``, sqrt(x^2 + eps^2), which is eps at equality; ``"huber"``, x^2 / 2 up to delta, then
+        ``delta (|x| - delta / 2)``.
       charbonnier_epsilon: eps, above 0; may be traced. Used by that penalty only.
       huber_delta: delta, above 0; may be traced. Used by that penalty only.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool, integer or float,

@@ -47,7 +47,7 @@ def perceptual_loss(
         variables: ``lambda images: vgg.apply(variables, images)``.
       layers: w_l, numbers of shape (), 0 or more, may be traced: name -> weight for features that are a mapping (the
         layers not named are left out), or one weight for each array of a sequence.
-      penalty: rho. ``"l1"`` |x| or ``"l2"`` x^2 (no half).
+      penalty: rho. ``"l1"``, ``|x|``, or ``"l2"``, x^2 (no half).
       mask: one weight per image, ``[..., 1, 1]`` or ``[..., 1, 1, 1]``, 0 or more: the means become weighted means over
         images. A feature sees many pixels, so there are no weights per pixel: multiply both images by such a mask
         first, if that is what you mean. Where the weight is 0 the images are not read. All 0: loss 0, gradient 0.

@@ -60,7 +60,7 @@ class LossTerm:
 
     @property
     def label(self) -> str:
-        """The term without its weight, in canonical form: its name among the terms that a loss returns."""
+        """The term without its weight, in canonical form, which names it among the terms that a loss returns."""
         if not self.options:
             return self.name
         return f"{self.name}({', '.join(f'{option}={_print(value)}' for option, value in self.options)})"

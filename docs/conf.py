@@ -1,0 +1,71 @@
+"""How Sphinx builds the site: ``make docs`` writes it to build/docs, from where it opens without a network."""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
+
+import lumloss_jax  # noqa: E402 - found by the path above
+
+project = "lumloss_jax"
+author = "the lumloss_jax authors"
+project_copyright = "the lumloss_jax authors, Apache-2.0"
+release = version = lumloss_jax.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "mathml"]
+exclude_patterns = ["_extensions"]
+templates_path = []
+suppress_warnings = []
+
+# Pages
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+
+# Docstrings
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the signature and the Args say it; jax's aliases unfold into pages of unions
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_param = True
+
+# Looks
+html_theme = "furo"
+html_title = "lumloss_jax"
+html_math_renderer = "mathml"
+html_copy_source = html_show_sourcelink = False
+html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+
+
+def skip_fields(app, what, name, value, skip, options):
+    """Leaves out what a class's own text explains already: the fields of a named tuple, the defaults of a network."""
+    return True if what == "class" and not (inspect.isroutine(value) or isinstance(value, property)) else None
+
+
+def call_fields_arguments(app, what, name, value, options, lines):
+    """A class's fields are what it is made with: they are shown as a function's arguments are."""
+    if what == "class":
+        lines[:] = ["Args:" if line == "Attributes:" else line for line in lines]
+
+
+def shorten_signature(app, what, name, value, options, signature, returned):
+    """Leaves out the two fields that Flax adds to every network, and the wrapping of a type's name."""
+    if signature and what == "class":
+        signature = re.sub(r", parent=<.*", ")", signature)
+        signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature)
+    return signature, returned
+
+
+def setup(app):
+    """Connects the above."""
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", call_fields_arguments, priority=400)  # before napoleon, at 500
+    app.connect("autodoc-process-signature", shorten_signature)
