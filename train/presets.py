@@ -1,5 +1,6 @@
 """Named runs. Each says what it is for, on what, how long it takes and what score to expect."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ class ComparePreset:
     config: CompareConfig
 
 
+# Of published set-ups: photographs, in folders of these names where the command is given, or named by flags.
+_CBSD = {"source": "folder:CBSD432", "test_source": "folder:CBSD68"}
+# 50 epochs of 3,834 batches of colour patches; a tenth of the rate after 30 of them.
+_BUIFD_OPTIMIZER = OptimizerConfig(steps=191_700, learning_rate=1e-3, schedule="buifd", warmup_steps=0)
+_LONG = RunConfig(checkpoint_every=5000, validate_every=5000, log_every=100)
+
 PRESETS = {
     "default": Preset("small DnCNN, sigma 25, packaged photographs; minutes on 2 CPU cores", FitConfig()),
     "smoke": Preset(
@@ -45,7 +52,57 @@ PRESETS = {
             run=RunConfig(checkpoint_every=5000, log_every=100),
         ),
     ),
+    "paper-dncnn": Preset(
+        "blind DnCNN as El Helou and Suesstrunk trained it on colour, on CBSD432; for a GPU or TPU",
+        FitConfig(
+            data=DataConfig(**_CBSD, patch_size=50, batch_size=128, sigma=55.0, blind=True),
+            model=ModelConfig(model='dncnn(depth=20, initializer="buifd")', loss="mse"),
+            optimizer=_BUIFD_OPTIMIZER,
+            run=_LONG,
+        ),
+    ),
+    "paper-buifd": Preset(
+        "BUIFD as published, noise up to sigma 75, on CBSD432; for a GPU or TPU",
+        FitConfig(
+            data=DataConfig(**_CBSD, patch_size=50, batch_size=128, sigma=75.0, blind=True),
+            model=ModelConfig(model="buifd", loss="mse", level_weight=1.0, level_sigma=75.0),
+            optimizer=_BUIFD_OPTIMIZER,
+            run=_LONG,
+        ),
+    ),
+    "paper-retinexformer": Preset(
+        "Retinexformer as published for LOL-v1, but for its mixup; for a GPU or TPU",
+        FitConfig(
+            data=DataConfig(
+                source="pairs:LOLv1/Train/input,LOLv1/Train/target",
+                test_source="pairs:LOLv1/Test/input,LOLv1/Test/target",
+                patch_size=128,
+                batch_size=8,
+            ),
+            model=ModelConfig(model="retinexformer", loss="l1"),
+            optimizer=OptimizerConfig(
+                steps=150_000, learning_rate=2e-4, schedule="retinexformer", warmup_steps=0, clip_norm=0.01
+            ),
+            run=_LONG,
+        ),
+    ),
 }
+
+
+def _paper(name: str, clip_norm: float, sigmas: tuple[float, ...] = ()) -> ComparePreset:
+    """A comparison of losses on a published set-up; rates round the published one, which is the loss's of its own."""
+    preset = PRESETS[name]
+    rate = preset.config.optimizer.learning_rate
+    optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)  # tried for each loss, as the rates are
+    return ComparePreset(
+        f"{preset.summary}: three losses, three seeds",
+        CompareConfig(
+            sigmas=sigmas,
+            learning_rates=(rate / 2, rate, 2 * rate),
+            clip_norms=(clip_norm,),
+            fit=dataclasses.replace(preset.config, optimizer=optimizer),
+        ),
+    )
 
 
 COMPARE_PRESETS = {
@@ -64,6 +121,9 @@ COMPARE_PRESETS = {
             fit=PRESETS["smoke"].config,
         ),
     ),
+    "paper-dncnn": _paper("paper-dncnn", 1.0, (15.0, 25.0, 50.0)),
+    "paper-buifd": _paper("paper-buifd", 1.0, (15.0, 25.0, 50.0, 75.0)),
+    "paper-retinexformer": _paper("paper-retinexformer", 0.01),
 }
 
 

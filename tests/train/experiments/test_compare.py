@@ -170,7 +170,7 @@ def test_crops_are_where_networks_differ_most():
 
 
 def test_presets_say_what_they_are():
-    assert set(COMPARE_PRESETS) == {"small", "smoke"}
+    assert set(COMPARE_PRESETS) == {"small", "smoke", "paper-dncnn", "paper-buifd", "paper-retinexformer"}
     assert COMPARE_PRESETS["smoke"].config.fit == PRESETS["smoke"].config
     with pytest.raises(InputError, match="two or more"):
         CompareConfig(losses=())

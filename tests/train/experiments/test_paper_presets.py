@@ -1,0 +1,93 @@
+"""Presets of published set-ups: their numbers, and that their steps compile for chips which are not here."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from train import aot
+from train.__main__ import main
+from train.assembly import assemble
+from train.optimizer import make_schedule
+from train.presets import COMPARE_PRESETS, PRESETS
+
+# From the repositories majedelhelou/BUIFD and caiyuanhao1998/Retinexformer: what each was trained with.
+PUBLISHED = {
+    "paper-dncnn": {
+        "patch": 50,
+        "batch": 128,
+        "steps": 191_700,
+        "blind": 55,
+        "parameters": 669_312,
+        "rates": {0: 1e-3, 115_019: 1e-3, 115_020: 1e-4, 191_699: 1e-4},  # a tenth from epoch 30 of 50 on
+    },
+    "paper-buifd": {
+        "patch": 50,
+        "batch": 128,
+        "steps": 191_700,
+        "blind": 75,
+        "parameters": 1_196_448,
+        "rates": {0: 1e-3, 115_019: 1e-3, 115_020: 1e-4, 191_699: 1e-4},
+    },
+    "paper-retinexformer": {
+        "patch": 128,
+        "batch": 8,
+        "steps": 150_000,
+        "blind": None,
+        "parameters": 1_605_701,
+        "rates": {0: 2e-4, 46_000: 3e-4, 46_001: 2e-4, 150_000: 1e-6},  # a first cycle that rises, then one that falls
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_has_the_published_numbers(name):
+    expected, config = PUBLISHED[name], PRESETS[name].config
+    assert (config.data.patch_size, config.data.batch_size) == (expected["patch"], expected["batch"])
+    assert (config.optimizer.steps, config.optimizer.optimizer) == (expected["steps"], "adam")
+    assert config.data.blind == (expected["blind"] is not None)
+    if config.data.blind:
+        assert config.data.sigma == expected["blind"]
+    schedule = make_schedule(config.optimizer)
+    for step, rate in expected["rates"].items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-4), step
+    parameters = jax.eval_shape(assemble(config).fresh_state).params
+    assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameters)) == expected["parameters"]
+
+
+def test_published_losses_are_those_of_the_codes():
+    models = {name: PRESETS[name].config.model for name in PUBLISHED}
+    assert [models[name].loss for name in PUBLISHED] == ["mse", "mse", "l1"]
+    # BUIFD's noise level weighs as much as its image, and a level of 1 is the highest noise of the training.
+    assert (models["paper-buifd"].level_weight, models["paper-buifd"].level_sigma) == (1, 75)
+    assert PRESETS["paper-retinexformer"].config.optimizer.clip_norm == 0.01
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_comparison_changes_nothing_of_it_but_what_is_picked_for_each_loss(name):
+    preset, published = COMPARE_PRESETS[name].config, PRESETS[name].config
+    assert preset.fit.data == published.data and preset.fit.model == published.model
+    assert preset.fit.optimizer.steps == published.optimizer.steps and preset.seeds == len(preset.losses) == 3
+    assert preset.learning_rates[1] == published.optimizer.learning_rate and len(preset.learning_rates) == 3
+    if name == "paper-retinexformer":
+        assert preset.clip_norms == (published.optimizer.clip_norm,)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_photographs_that_are_not_there_are_named(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", name]) == 2
+    said = capsys.readouterr().err
+    assert f"There is no folder {'LOLv1/Test/input' if 'retinex' in name else 'CBSD68'}" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_its_step_compiles_for_four_chips(name):
+    config = COMPARE_PRESETS[name].config.fit
+    program = aot.compile_for(config, aot.topology_mesh("v5e:2x2"))
+    assert 0 < program.memory < 16 * 2**30
+    assert set(program.collectives) == {"all-reduce"}
