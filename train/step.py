@@ -21,6 +21,7 @@ from lumloss_jax import degradations
 from train.balancing import Terms
 from train.data.batch import Pair
 from train.objective import LEVEL, Objective, Seen
+from train.pixels import to_unit_range
 from train.state import Guard, TrainState
 
 # One stream of random numbers for each purpose of a run's seed.
@@ -65,7 +66,8 @@ def make_step(
 ) -> Step:
     """step(state, batch) -> (state, metrics): restores, and moves the parameters down the gradient.
 
-    To clean patches fresh noise is added first; a :class:`~train.data.batch.Pair` is taken as it is.
+    To clean patches fresh noise is added first; a :class:`~train.data.batch.Pair` is taken as it is. Both may come as
+    the integers that are stored in files.
 
     Args:
       model: the network; gives the restored image.
@@ -82,7 +84,7 @@ def make_step(
     """
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
-        part = degrade(state.step, batch)
+        part = degrade(state.step, jax.tree.map(to_unit_range, batch))
         loss, seen, batch_stats, gradients = gradients_of(state, part)
         gradient_norm = optax.tree.norm(gradients)
 

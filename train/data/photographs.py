@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -64,6 +64,10 @@ class _Photograph:
         self._decode, self._memory = decode, memory
         self._lock = threading.Lock()
         self.kept: np.ndarray | None = None
+
+    def __reduce__(self) -> Any:
+        """In another process it is decoded there: neither pixels nor the budget are sent."""
+        return _Photograph, (self._decode, Memory(0))
 
     def pixels(self) -> np.ndarray:
         if self.kept is not None:

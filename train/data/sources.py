@@ -49,7 +49,8 @@ class Entry:
     width: int
     bits: int  # 8 or 16
     digest: str  # sha256 of the decoded pixels
-    input_digest: str | None  # the same of its degraded version, in pairs
+    input_digest: str | None = None  # the same of its degraded version, in pairs
+    input_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def examine(
                 f"{names[i]}: the input has {degraded.shape[1]}x{degraded.shape[0]} pixels, "
                 f"the target {width}x{height}."
             )
-        found = None if degraded is None else _digest(degraded)
-        return Entry(names[i], height, width, image.dtype.itemsize * 8, _digest(image), found)
+        known = () if degraded is None else (_digest(degraded), degraded.dtype.itemsize * 8)
+        return Entry(names[i], height, width, image.dtype.itemsize * 8, _digest(image), *known)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(entry, range(len(names))))

@@ -28,14 +28,15 @@ def _batches(source: Source, **options: int) -> PatchBatches:
 
 
 def _values(batch: np.ndarray) -> np.ndarray:
-    return np.rint(batch[..., 0] * 65535).astype(int)
+    assert batch.dtype == np.uint16
+    return batch[..., 0].astype(int)
 
 
 def test_a_batch_depends_on_seed_and_index_alone() -> None:
     source = _source((12, 9), (7, 7))
     first = _batches(source).global_batch(5)
     assert first.shape == (6, 4, 4, 3)
-    assert first.dtype == np.float32
+    assert first.dtype == np.uint16
     fresh = _batches(source)
     fresh.global_batch(0)  # what came before leaves no trace
     np.testing.assert_array_equal(fresh.global_batch(5), first)
@@ -107,7 +108,7 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
 def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
     # The whole photograph is the patch, so that the draws of a batch show in it, told apart by NumPy's own turning.
     source = _source((4, 4))
-    whole = to_float(source.images[0])
+    whole = source.images[0]
     for index in range(3):
         generator = np.random.default_rng([3, index])
         generator.integers(1, size=6)
@@ -117,13 +118,16 @@ def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
             np.testing.assert_array_equal(patch, turned[:, ::-1] if orientation >= 4 else turned)
 
 
-def test_photographs_of_8_and_of_16_bits_share_a_batch() -> None:
+def test_photographs_of_8_and_of_16_bits_share_a_batch_at_the_same_brightness() -> None:
     deep = _source((5, 5)).images[0]
     shallow = np.full((5, 5, 3), 51, np.uint8)
-    batch = _batches(Source(("a", "b"), (deep, shallow)), batch_size=40).global_batch(0)
-    flat = batch.min(axis=(1, 2, 3)) == np.float32(51) / np.float32(255)
+    source = Source(("a", "b"), (deep, shallow), (shallow, shallow))
+    batch = _batches(source, batch_size=40).global_batch(0)
+    assert isinstance(batch, Pair)
+    np.testing.assert_array_equal(batch.degraded, np.full((40, 4, 4, 3), 51, np.uint8))
+    flat = np.all(to_float(batch.clean) == np.float32(51) / np.float32(255), axis=(1, 2, 3))
     assert 5 < flat.sum() < 35
-    assert np.all(_values(batch[~flat]) < 25)
+    assert np.all(_values(batch.clean[~flat]) < 25)
 
 
 def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path) -> None:

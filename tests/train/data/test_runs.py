@@ -58,8 +58,8 @@ def test_a_run_trains_evaluates_and_resumes_at_the_right_batch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = []
-    cut = PatchBatches.global_batch
-    monkeypatch.setattr(PatchBatches, "global_batch", lambda self, i, *rows: asked.append(i) or cut(self, i, *rows))
+    cut = PatchBatches.global_batches
+    monkeypatch.setattr(PatchBatches, "global_batches", lambda self, i, **how: asked.extend(i) or cut(self, i, **how))
     specs = _specs(kind, folder, request)
     common = [*tiny_flags, *specs, "--steps=4", "--checkpoint-every=2", "--log-every=1"]
     assert main(["fit", *common, f"--out={tmp_path / 'run'}"]) == 0
