@@ -1,7 +1,7 @@
 """The parts of a run put together from its configuration: the same for training and for compiling ahead of time."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,8 @@ from train.optimizer import make_optimizer, make_schedule
 from train.state import TrainState, create_state
 from train.step import INIT_STREAM, Step, make_step
 
+BatchNorm = Literal["global", "per_device"]
+
 
 class Assembly(NamedTuple):
     """What a run trains, and how it starts."""
@@ -24,8 +26,14 @@ class Assembly(NamedTuple):
     fresh_state: Callable[[], TrainState]
 
 
-def assemble(config: FitConfig) -> Assembly:
-    """Puts a run together; nothing is computed yet."""
+def assemble(config: FitConfig, axis_name: str | None = None, batch_norm: BatchNorm = "global") -> Assembly:
+    """Puts a run together; nothing is computed yet.
+
+    Args:
+      config: the run.
+      axis_name: of the mapped axis, for an update under jax.pmap; None: under jax.jit.
+      batch_norm: with an axis name, whose statistics normalise: those of the whole batch, or each device's own.
+    """
     model = build_model(config.model.model)
     objective = make_objective(
         config.model.loss,
@@ -50,7 +58,7 @@ def assemble(config: FitConfig) -> Assembly:
         return state_from(init_variables(model, jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)))
 
     update = make_step(
-        build_model(config.model.model, config.model.dtype),
+        build_model(config.model.model, config.model.dtype, axis_name if batch_norm == "global" else None),
         optimizer,
         objective,
         sigma=config.data.sigma / 255,
@@ -60,5 +68,6 @@ def assemble(config: FitConfig) -> Assembly:
         accumulate=config.optimizer.accumulate,
         average_decay=config.optimizer.ema,
         max_skips=config.optimizer.max_skips,
+        axis_name=axis_name,
     )
     return Assembly(model, update, state_from, fresh_state)

@@ -36,13 +36,22 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     return node.func.id, fields
 
 
-def build_model(spec: str, dtype: str | None = None) -> nn.Module:
-    """The network that a spec names, computing in ``dtype`` if one is given."""
+def build_model(spec: str, dtype: str | None = None, axis_name: str | None = None) -> nn.Module:
+    """The network that a spec names.
+
+    Args:
+      spec: a name, or a name with fields.
+      dtype: to compute in, if another than the spec's.
+      axis_name: mapped axis over which batch norm takes its statistics; networks without batch norm have no use for it.
+    """
     name, fields = parse_model(spec)
+    if dtype is not None:
+        fields["dtype"] = jnp.dtype(dtype)
     try:
-        return create_model(name, **fields if dtype is None else {**fields, "dtype": jnp.dtype(dtype)})
+        model = create_model(name, **fields)
     except (TypeError, ValueError) as error:
         raise InputError(f"--model: {error}") from None
+    return model.clone(axis_name=axis_name) if axis_name and hasattr(model, "axis_name") else model
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def make_step(
     accumulate: int = 1,
     average_decay: float = 0.0,
     max_skips: int = 10,
+    axis_name: str | None = None,
 ) -> Step:
     """step(state, batch) -> (state, metrics): restores, and moves the parameters down the gradient.
 
@@ -81,11 +82,16 @@ def make_step(
         update.
       average_decay: of the state's average of the parameters, where it has one.
       max_skips: updates in a row that may be skipped.
+      axis_name: of the mapped axis, where each device gets its share of a batch (jax.pmap, jax.shard_map): all that the
+        state becomes is then averaged over it, and is the same on every device. None under jax.jit, whatever the
+        shardings: the batch is the whole one. Batch norm takes its statistics over the whole batch where the network
+        has this axis name too, else over each device's share.
     """
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
         part = degrade(state.step, jax.tree.map(to_unit_range, batch))
-        loss, seen, batch_stats, gradients = gradients_of(state, part)
+        # The one sum over devices. Shares are of one size and every loss is a mean over images: the mean of the means.
+        loss, seen, batch_stats, gradients = mean_over_devices(gradients_of(state, part))
         gradient_norm = optax.tree.norm(gradients)
 
         # --- what the update would make of the state
@@ -126,7 +132,10 @@ def make_step(
             return Part(batch.degraded, batch.clean, jnp.float32(sigma))
         chex.assert_rank(batch, 4)  # (B, H, W, C)
         # A sample's draws are its own, by its number in the run: however batches are divided over devices.
-        numbers = index * batch.shape[0] + jnp.arange(batch.shape[0])
+        share, size = jnp.arange(batch.shape[0]), batch.shape[0]
+        if axis_name is not None:
+            share, size = jax.lax.axis_index(axis_name) * size + share, devices() * size
+        numbers = index * size + share
         level = jnp.full(batch.shape[:1], sigma, jnp.float32)
         if blind:
             level = jax.vmap(lambda key: degradations.blind_sigma(key, (), minimum=0.0, maximum=sigma))(
@@ -145,18 +154,21 @@ def make_step(
         )
         (level,) = updated.get("intermediates", {}).get(LEVEL, (None,))
         loss, seen = objective(balance, restored, part.clean, level=level, sigma=part.sigma)
+        if axis_name is not None and seen.norms:
+            # A norm over all images' gradients; the loss of the whole batch has each image count less, by the devices.
+            squares = mean_over_devices(jax.tree.map(jnp.square, seen.norms))
+            seen = seen._replace(norms=jax.tree.map(lambda square: jnp.sqrt(square / devices()), squares))
         return loss, (seen, updated.get("batch_stats", batch_stats))
 
     def gradients_of(state: TrainState, whole: Part) -> tuple[jax.Array, Seen, Any, Any]:
         differentiate = jax.value_and_grad(loss_of, has_aux=True)
+        params, batch_stats, balance = of_each_device((state.params, state.batch_stats, state.balance))
         if accumulate == 1:
-            (loss, (seen, batch_stats)), gradients = differentiate(
-                state.params, state.batch_stats, state.balance, whole
-            )
+            (loss, (seen, batch_stats)), gradients = differentiate(params, batch_stats, balance, whole)
             return loss, seen, batch_stats, gradients
 
         def one(batch_stats: Any, part: Part) -> tuple[Any, Any]:
-            (loss, (seen, batch_stats)), gradients = differentiate(state.params, batch_stats, state.balance, part)
+            (loss, (seen, batch_stats)), gradients = differentiate(params, batch_stats, balance, part)
             return batch_stats, (loss, seen, gradients)
 
         def add(carry: Any, part: Part) -> tuple[Any, None]:
@@ -165,11 +177,26 @@ def make_step(
             return (batch_stats, jax.tree.map(jnp.add, sums, values)), None
 
         parts = jax.tree.map(_split(accumulate, whole.clean.shape[0]), whole)
-        _, shapes = jax.eval_shape(one, state.batch_stats, jax.tree.map(lambda x: x[0], parts))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (batch_stats, sums), _ = jax.lax.scan(add, (state.batch_stats, zeros), parts)
+        _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], parts))
+        zeros = of_each_device(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+        (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), parts)
         loss, seen, gradients = jax.tree.map(lambda x: x / accumulate, sums)
         return loss, seen, batch_stats, gradients
+
+    def devices() -> int:
+        return jax.lax.psum(1, axis_name)
+
+    def mean_over_devices(tree: Any) -> Any:
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+    def of_each_device(tree: Any) -> Any:
+        # jax.shard_map sums gradients of what all devices share by itself, and a mean after that changes nothing: they
+        # would be too large by the number of devices. To pmap every value is a device's own.
+        if axis_name is None:
+            return tree
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(tree, axis_name, to="varying")
+        return jax.lax.pvary(tree, axis_name)  # type: ignore[attr-defined]  # its name in JAX 0.7
 
     return step
 

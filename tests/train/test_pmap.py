@@ -1,0 +1,174 @@
+"""The update under jax.pmap against the sharded one, on four devices: from one state, one batch, with SGD.
+
+Adam would hide a gradient that is off by a factor.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from train import sharding
+from train.assembly import assemble
+from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
+from train.data.batch import Pair
+from train.errors import InputError
+from train.network import build_model
+from train.pmap import AXIS, first, pmap_step, replicate, split
+from train.state import TrainState
+from train.step import Metrics, Step
+
+PLAIN = FitConfig(
+    data=DataConfig(patch_size=8, batch_size=16, sigma=25.0, blind=True),
+    model=ModelConfig(model="dncnn(depth=3, features=4, batch_norm=False)"),
+    optimizer=OptimizerConfig(
+        optimizer="sgd", momentum=0.0, schedule="constant", learning_rate=0.1, warmup_steps=0, ema=0.9, max_skips=2
+    ),
+)
+# Devices see photographs of their own brightness: statistics of a share are not those of the batch.
+BRIGHTNESS = np.linspace(0.1, 1, 16, dtype=np.float32).reshape(-1, 1, 1, 1)
+NOISY, CLEAN = (BRIGHTNESS * np.random.default_rng(i).random((16, 8, 8, 3), np.float32) for i in range(2))
+
+
+def changed(config: FitConfig = PLAIN, *, accumulate: int = 1, **model: Any) -> FitConfig:
+    optimizer = dataclasses.replace(config.optimizer, accumulate=accumulate)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **model), optimizer=optimizer)
+
+
+NORMED = changed(model="dncnn(depth=4, features=4)")
+CASES = [
+    pytest.param(changed(accumulate=2, loss="l1 + mse", balance="gradnorm"), id="plain, two parts, GradNorm"),
+    pytest.param(changed(NORMED, accumulate=2), id="batch norm, two parts"),
+    pytest.param(NORMED, id="batch norm", marks=pytest.mark.slow),
+]
+
+
+def batch_of(config: FitConfig) -> Any:
+    """Noise is drawn for the plain network; the others take pairs, which compile faster."""
+    return CLEAN if "batch_norm=False" in config.model.model else Pair(NOISY, CLEAN)
+
+
+@functools.cache
+def initial(config: FitConfig) -> TrainState:
+    """Random numbers in the shapes of a state: of the last layer too, or no gradient would reach those before it."""
+    random = np.random.default_rng(1)
+    shapes = jax.eval_shape(assemble(config).fresh_state)
+
+    def filled(tree: Any, low: float, high: float) -> Any:
+        return jax.tree.map(lambda x: random.uniform(low, high, x.shape).astype(x.dtype), tree)
+
+    params = filled(shapes.params, -0.2, 0.2)
+    return filled(shapes, 0, 0).replace(
+        step=np.int32(5),
+        params=params,
+        average=params,
+        batch_stats=filled(shapes.batch_stats, 0.5, 1.5),
+        balance=filled(shapes.balance, 0.5, 1.5),
+    )
+
+
+@functools.cache
+def sharded(config: FitConfig) -> tuple[TrainState, Metrics]:
+    mesh = sharding.make_mesh(4)
+    state = jax.device_put(initial(config), sharding.replicated(mesh))
+    batch = jax.device_put(batch_of(config), sharding.split_by_batch(mesh))
+    return jax.device_get(sharding.compile_step(assemble(config).update, mesh)(state, batch))
+
+
+@functools.cache
+def pmapped_step(config: FitConfig, batch_norm: Any = "global") -> Step:
+    return pmap_step(config, batch_norm=batch_norm)
+
+
+@functools.cache
+def pmapped(config: FitConfig, batch_norm: Any = "global") -> tuple[TrainState, Metrics]:
+    return same_on_all(pmapped_step(config, batch_norm)(replicate(initial(config)), split(batch_of(config))))
+
+
+def same_on_all(tree: Any) -> Any:
+    """What the first device has, once it is known that all have it, to the bit."""
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+    return first(tree)
+
+
+def assert_close(one: tuple[TrainState, Metrics], other: tuple[TrainState, Metrics]) -> None:
+    """Each part within 1e-6 of the other's, as one vector: its small entries are differences of larger numbers."""
+    chex.assert_trees_all_equal_shapes_and_dtypes(one, other)
+    for part, found in {**vars(one[0]), **one[1]._asdict()}.items():
+        wanted = getattr(other[0] if part in vars(one[0]) else other[1], part)
+        difference, size = (
+            np.linalg.norm([np.linalg.norm(x) for x in jax.tree.leaves(tree)])
+            for tree in (jax.tree.map(functools.partial(np.subtract, dtype=np.float64), found, wanted), wanted)
+        )
+        assert difference <= 1e-6 * size, (part, difference / size)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_pmap_makes_the_update_of_the_sharded_step(config: FitConfig) -> None:
+    """The trace of SGD after the first update is the gradient itself."""
+    before, state = initial(config), pmapped(config)[0]
+    assert any(np.any(np.abs(leaf) > 1e-3) for leaf in jax.tree.leaves(state.opt_state))
+    assert_close(pmapped(config), sharded(config))
+    for part in ("params", "average", "batch_stats"):
+        moved = zip(jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(before, part)), strict=True)
+        assert all(np.any(new != old) for new, old in moved), part
+    assert state.balance == {} or state.balance["gradnorm"].weights != before.balance["gradnorm"].weights
+
+
+def test_per_device_batch_norm_is_the_mean_of_updates_that_know_nothing_of_each_other() -> None:
+    """Of SGD, whose update is linear in the gradient: one per share, by the step without an axis, and their mean."""
+    state, metrics = pmapped(NORMED, "per_device")
+    shares = jax.tree.map(lambda x: x.reshape(4, 4, *x.shape[1:]), batch_of(NORMED))
+    alone = jax.jit(jax.vmap(assemble(NORMED).update, in_axes=(None, 0)))(initial(NORMED), shares)
+    wanted, wanted_metrics = jax.tree.map(lambda x: np.mean(x, axis=0, dtype=x.dtype), jax.device_get(alone))
+    # The norm of a mean is no mean of norms.
+    assert_close((state, metrics), (wanted, wanted_metrics._replace(gradient_norm=metrics.gradient_norm)))
+    # And not what the whole batch's statistics give.
+    whole, _ = pmapped(changed(NORMED, accumulate=2))
+    variances = [x.batch_stats["block_0"]["norm"]["var"] for x in (state, whole)]
+    assert np.all(np.abs(variances[0] - variances[1]) > 1e-3 * variances[1])
+
+
+def test_one_devices_share_that_is_not_finite_keeps_every_device_from_its_update() -> None:
+    config = CASES[0].values[0]
+    bad = CLEAN.copy()
+    bad[13, 0, 0, 0] = np.nan  # of the last device
+    state, metrics = same_on_all(pmapped_step(config)(replicate(initial(config)), split(bad)))
+    chex.assert_trees_all_equal(state.params, initial(config).params)
+    chex.assert_trees_all_equal(state.balance, initial(config).balance)
+    assert (int(state.step), int(state.guard.skipped), int(metrics.guard.in_row)) == (6, 1, 1)
+
+
+@pytest.mark.slow
+def test_the_step_with_an_axis_name_is_right_under_shard_map_too() -> None:
+    """Which sums the gradients of shared parameters by itself: they must not be counted once per device."""
+    config = changed(NORMED, accumulate=2)
+    mesh = jax.make_mesh((4,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    update = jax.shard_map(
+        assemble(config, AXIS).update,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(),
+    )
+    assert_close(jax.device_get(jax.jit(update)(initial(config), batch_of(config))), sharded(config))
+
+
+def test_what_pmap_cannot_take_is_refused_before_compiling() -> None:
+    with pytest.raises(InputError, match="16 does not divide over 3 devices: take 15 or 18"):
+        pmap_step(PLAIN, devices=jax.devices()[:3])
+    with pytest.raises(InputError, match="batch-size 6 does not divide over 4 devices: take 4 or 8"):
+        split(CLEAN[:6])
+    with pytest.raises(InputError, match='batch_norm takes "global" or "per_device"; got \'local\''):
+        pmap_step(PLAIN, batch_norm="local")
+
+
+def test_networks_without_batch_norm_need_no_axis_name() -> None:
+    assert build_model("dncnn", axis_name=AXIS).axis_name == AXIS
+    assert build_model("dncnn").axis_name is None
+    assert not hasattr(build_model("retinexformer", axis_name=AXIS), "axis_name")
