@@ -73,11 +73,14 @@ def compile_for(config: FitConfig, mesh: Mesh) -> Program:
     """Compiles a run's step for the devices of ``mesh``."""
     sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
     assembly = assemble(config)
-    state = _on(sharding.replicated(mesh), jax.eval_shape(assembly.fresh_state))
+    mesh = sharding.mesh_of(list(mesh.devices.flat), config.run)
+    abstract = jax.eval_shape(assembly.fresh_state)
+    layout = sharding.state_sharding(abstract, mesh)
+    state = _laid_out(abstract, layout)
     size = config.data.patch_size
     shape = (config.data.batch_size, size, size, assembly.model.channels)
     batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding.split_by_batch(mesh))
-    step: Any = sharding.compile_step(assembly.update, mesh)
+    step: Any = sharding.compile_step(assembly.update, mesh, layout)
     with uncached():
         compiled = step.lower(state, batch).compile()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
@@ -176,5 +179,5 @@ def _said(program: Program) -> str:
     return f"{kinds}; {program.collective_bytes / 2**20:.2f} MiB a step"
 
 
-def _on(where: Any, tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+def _laid_out(tree: Any, layout: Any) -> Any:
+    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, layout)

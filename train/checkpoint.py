@@ -151,14 +151,19 @@ def open_checkpoints(folder: Path, about: Mapping[str, Any], **options: Any) -> 
 
 
 def restore_newest(
-    folder: Path, like: TrainState, sharding: NamedSharding, warn: Warn
+    folder: Path, like: TrainState, layout: TrainState | NamedSharding, warn: Warn
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The newest state that is whole, in the shapes of ``like`` and laid out by ``sharding``, and what is said of it.
+    """The newest state that is whole, in the shapes of ``like``, and what is said of it; it lies as ``layout`` says.
+
+    A layout is a state of shardings, or one sharding for all arrays; it need not be that of the run that saved.
 
     A checkpoint that is damaged is named in a warning and moved aside, so that the run can write that step again.
     To be called before the folder is opened by :class:`Checkpoints`.
     """
-    targets = {"weights": _targets(_weights(like), sharding), "training": _targets(_training(like), sharding)}
+    if isinstance(layout, NamedSharding):
+        layout = jax.tree.map(lambda x: layout, like)
+    aims = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, layout)
+    targets = {"weights": _weights(aims), "training": _training(aims)}
     wrong = []
     for step in sorted(steps_in(folder), reverse=True):
         try:

@@ -161,6 +161,10 @@ class RunConfig:
     """Folder of a run to go on with, from its last checkpoint and with its configuration."""
     devices: int | None = None
     """Devices that share a batch. None: all there are."""
+    parallel: Literal["data", "fsdp"] = "data"
+    """What else they share: nothing (data parallel), or parameters, optimizer and average too (fully sharded)."""
+    shards: int | None = None
+    """Devices that hold one copy of these between them under --parallel fsdp. None: all, or those of one TPU slice."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
     keep_last: int = 2
@@ -185,6 +189,10 @@ class RunConfig:
             _at_least("--devices", self.devices, 1)
         _at_least("--checkpoint-every", self.checkpoint_every, 1)
         _at_least("--keep-last", self.keep_last, 1)
+        if self.shards is not None:
+            _at_least("--shards", self.shards, 1)
+            if self.parallel != "fsdp":
+                raise InputError("--shards says how --parallel fsdp divides the state: give both, or leave it out.")
         _at_least("--keep-best", self.keep_best, 0)
         _at_least("--log-every", self.log_every, 1)
         _at_least("--validate-every", self.validate_every, 1)

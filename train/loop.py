@@ -51,7 +51,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or compiled
-    mesh = sharding.make_mesh(config.run.devices)
+    mesh = sharding.make_mesh(config.run.devices, config.run)
     sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
     model, update, state_from, fresh_state = assemble(config)
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
@@ -79,6 +79,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
 
     # --- state and step
     abstract = jax.eval_shape(fresh_state)
+    layout = sharding.state_sharding(abstract, mesh)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
     degraded = f"sigma {config.data.sigma:g}" if splits.train.inputs is None else "degraded in reality"
     console.print(
@@ -88,18 +89,18 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     )
     for caution in cautions(splits):
         console.print(f"warning: {caution}", soft_wrap=True, markup=False)
-    step = sharding.compile_step(update, mesh)
+    step = sharding.compile_step(update, mesh, layout)
 
     about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
     if config.run.resume:
-        state, saved = restore_newest(folder / FOLDER_NAME, abstract, sharding.replicated(mesh), say)
+        state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
         console.print(f"going on from step {int(state.step)} of {folder}", soft_wrap=True)
         if changed := changed_versions(saved):
             console.print(f"versions changed, so the last bits may differ: {', '.join(changed)}", soft_wrap=True)
     elif initial is not None:
-        state = jax.device_put(state_from(initial), sharding.replicated(mesh))
+        state = jax.device_put(state_from(initial), layout)
     else:
-        state = jax.jit(fresh_state, out_shardings=sharding.replicated(mesh))()
+        state = jax.jit(fresh_state, out_shardings=layout)()
 
     kept = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
     check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)

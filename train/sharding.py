@@ -1,30 +1,72 @@
-"""Where arrays lie and how functions are compiled: the mesh, its shardings, and the backend's compiler options."""
+"""Where arrays lie and how functions are compiled: the mesh, its shardings, and the backend's compiler options.
+
+Two ways to use many devices, both of which divide every batch over all of them. Data parallel: each device holds the
+whole state, and gradients are summed over devices. Fully sharded (FSDP): devices of a group divide the large arrays of
+the state between them, parameters, optimizer moments and average alike, and gather a parameter when it is used; groups
+hold copies of one another.
+"""
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from train.config import RunConfig
 from train.data.batch import Batch
 from train.errors import InputError
+from train.state import TrainState
 from train.step import Step
 
 BATCH_AXIS = "data"
+STATE_AXIS = "fsdp"
+# Arrays of fewer elements (32 KiB of float32) are held whole: to gather them would take longer than they save memory.
+SMALLEST_DIVIDED = 8192
 
 # jaxlib 0.10 sends CPU convolutions to a one-threaded path whose weight gradient is slow; this keeps them with Eigen
 # and about halves the time of a training step.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
-def make_mesh(devices: int | None = None) -> Mesh:
-    """A mesh of one axis over the first ``devices`` devices, or over all of them."""
+def make_mesh(devices: int | None = None, run: RunConfig | None = None) -> Mesh:
+    """The mesh of a run over the first ``devices`` devices, or over all of them."""
     available = jax.devices()
     if devices is not None and devices > len(available):
         raise InputError(f"--devices {devices}: there are {len(available)} here; take that many or fewer.")
-    chosen = available[:devices]
-    return jax.make_mesh((len(chosen),), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
+    return mesh_of(available[:devices], run)
+
+
+def mesh_of(devices: Sequence[Any], run: RunConfig | None = None) -> Mesh:
+    """Data parallel: one axis. FSDP: groups of devices that hold one copy of the state, by the devices of a group."""
+    sharded = run is not None and run.parallel == "fsdp"
+    arranged = _arrange(devices, run.shards) if run is not None and sharded else _arrange(devices, 1)[:, 0]
+    names = (BATCH_AXIS, STATE_AXIS)[: arranged.ndim]
+    return Mesh(arranged, names, axis_types=(AxisType.Auto,) * len(names))
+
+
+def _arrange(devices: Sequence[Any], shards: int | None) -> np.ndarray:
+    """``[copies, shards]``, neighbours in the network next to each other.
+
+    Slices of TPUs are linked by a slow network: a copy of the state lies within one, unless it is asked to be larger.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    each = len(devices) // slices
+    shards = shards or each
+    if len(devices) % shards:
+        sizes = [size for size in range(1, len(devices) + 1) if len(devices) % size == 0]
+        raise InputError(f"--shards {shards} does not divide {len(devices)} devices: take one of {sizes}.")
+    # As jax.make_mesh does it, which takes no more than one slice.
+    split = {"allow_split_physical_axes": devices[0].device_kind in ("TPU v5 lite", "TPU v5e")}
+    if slices == 1:
+        return mesh_utils.create_device_mesh((each // shards, shards), devices, **split)
+    within = math.gcd(each, shards)
+    beyond = shards // within
+    inner, outer = (each // within, within), (slices // beyond, beyond)
+    return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, **split)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -33,8 +75,30 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split_by_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis is divided over the devices."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+    """The first axis is divided over all devices."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
+    """Where each array of a state lies, by its shape alone: moments and average so follow their parameter.
+
+    Of an array that is large enough the longest axis that the devices of a group divide is divided over them (of two
+    as long the last one: output channels); every other array is whole on each device.
+
+    Args:
+      state: shapes, or the state itself.
+      mesh: of :func:`mesh_of`; without an axis for the state everything is whole.
+    """
+    shards = mesh.shape.get(STATE_AXIS, 1)
+
+    def lay(x: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(x.shape) if size % shards == 0]
+        if shards == 1 or math.prod(x.shape) < SMALLEST_DIVIDED or not axes:
+            return replicated(mesh)
+        longest = max(axes, key=lambda axis: (x.shape[axis], axis))
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, STATE_AXIS))
+
+    return jax.tree.map(lay, state)
 
 
 def check_divides(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
@@ -60,12 +124,19 @@ def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:
         yield ahead
 
 
-def compile_step(step: Step, mesh: Mesh) -> Step:
-    """The step over a mesh: state replicated and donated, batch divided; XLA adds the sums over devices."""
+def compile_step(step: Step, mesh: Mesh, layout: TrainState | None = None) -> Step:
+    """The step over a mesh: batch divided, state donated; XLA adds what has to move between devices.
+
+    Args:
+      step: the update.
+      mesh: of :func:`mesh_of`.
+      layout: of :func:`state_sharding`; None: the state is whole on every device.
+    """
+    lies = replicated(mesh) if layout is None else layout
     return jax.jit(
         step,
-        in_shardings=(replicated(mesh), split_by_batch(mesh)),
-        out_shardings=replicated(mesh),
+        in_shardings=(lies, split_by_batch(mesh)),
+        out_shardings=(lies, replicated(mesh)),
         donate_argnums=0,
         compiler_options=compiler_options() if mesh.devices.flat[0].platform == "cpu" else None,
     )

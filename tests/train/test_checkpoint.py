@@ -20,6 +20,7 @@ import pytest
 from train import checkpoint, sharding
 from train.checkpoint import check_room, load_network, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions, versions
+from train.config import RunConfig
 from train.errors import InputError
 from train.network import build_model, init_variables
 from train.state import TrainState, create_state
@@ -83,6 +84,21 @@ def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(state: Trai
     assert (about["step"], about["metrics"], about["data"]) == (2, {"psnr": 21.0}, {"train": "0f3a"})
     assert changed_versions(about) == []
     assert changed_versions({"versions": {**versions(), "jax": "0.1"}}) == [f"jax 0.1 -> {versions()['jax']}"]
+
+
+def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(state: TrainState, tmp_path: Path) -> None:
+    """Under FSDP the digests, too, are those of whole arrays; the large one here is divided."""
+    large = np.random.default_rng(0).normal(size=(128, 64)).astype(np.float32)
+    state = state.replace(balance={"large": jnp.asarray(large)})
+    mesh = sharding.make_mesh(4, RunConfig(parallel="fsdp"))
+    whole, divided = sharding.replicated(mesh), sharding.state_sharding(state, mesh)
+    for name, before, after in (("there", divided, whole), ("back", whole, divided)):
+        with open_checkpoints(tmp_path / name, ABOUT) as checkpoints:
+            checkpoints.save(jax.device_put(state, before))
+        restored, _ = restore_newest(tmp_path / name, jax.eval_shape(lambda: state), after, pytest.fail)
+        chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state))
+        side = 32 if after is divided else 128
+        assert restored.balance["large"].addressable_shards[0].data.shape == (side, 64)
 
 
 def test_the_newest_are_kept_and_the_best(state: TrainState, tmp_path: Path) -> None:
