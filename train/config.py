@@ -182,7 +182,9 @@ class RunConfig:
     profile: tuple[int, int] | None = None
     """First and last step to trace with JAX's profiler, into the run's folder profile, e.g. --profile 100 110."""
     memory_mb: int = 4096
-    """Megabytes of decoded photographs to keep; what does not fit is decoded each time that it is drawn: slower."""
+    """Megabytes of decoded photographs to keep; what does not fit is decoded over and over: slower."""
+    workers: int = 0
+    """Processes that decode what does not fit --memory-mb. 0: threads, which start sooner. The batches are the same."""
 
     def __post_init__(self) -> None:
         if self.devices is not None:
@@ -201,6 +203,7 @@ class RunConfig:
             _at_least("--profile", self.profile[0], 1)
             _at_least("--profile's last step", self.profile[1], self.profile[0])
         _at_least("--memory-mb", self.memory_mb, 0)
+        _at_least("--workers", self.workers, 0)
 
 
 @dataclass(frozen=True)

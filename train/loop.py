@@ -87,7 +87,7 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}",
         soft_wrap=True,
     )
-    for caution in cautions(splits):
+    for caution in cautions(splits, run.workers):
         console.print(f"warning: {caution}", soft_wrap=True, markup=False)
     step = sharding.compile_step(update, mesh, layout)
 
@@ -163,6 +163,7 @@ def _train(
         batch_size=config.data.batch_size,
         process=jax.process_index(),
         processes=jax.process_count(),
+        workers=run.workers,
     )
     meter = Meter(config.data.batch_size, config.data.patch_size)
     ahead: collections.deque[jax.Array] = collections.deque()

@@ -66,8 +66,8 @@ class _Photograph:
         self.kept: np.ndarray | None = None
 
     def __reduce__(self) -> Any:
-        """In another process it is decoded there: neither pixels nor the budget are sent."""
-        return _Photograph, (self._decode, Memory(0))
+        """In another process it is decoded there, and not kept: neither pixels nor the budget are sent."""
+        return _undecoded, (self._decode,)
 
     def pixels(self) -> np.ndarray:
         if self.kept is not None:
@@ -78,3 +78,7 @@ class _Photograph:
             if self.kept is None and self._memory.admit(pixels.nbytes):
                 self.kept = pixels
         return pixels
+
+
+def _undecoded(decode: Decode) -> _Photograph:
+    return _Photograph(decode, Memory(0))

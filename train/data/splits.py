@@ -101,16 +101,16 @@ def leaked(splits: Splits) -> list[str]:
     ]
 
 
-def cautions(splits: Splits) -> Iterator[str]:
-    """What a run should be told of before it starts, in sentences."""
+def cautions(splits: Splits, workers: int = 0) -> Iterator[str]:
+    """What a run with so many worker processes should be told of before it starts, in sentences."""
     if seen := leaked(splits):
         yield f"trained on too, so their scores mean little: {', '.join(seen[:_SHOWN])}"
     images = splits.train.images
-    if isinstance(images, Photographs) and images.kept < len(images):
-        yield (
-            f"{len(images) - images.kept} of {len(images)} photographs do not fit --memory-mb and are decoded each "
-            "time that they are drawn, which is slower"
-        )
+    decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
+    if decoded:
+        yield f"{decoded} of {len(images)} photographs do not fit --memory-mb and are decoded over and over: slower"
+    elif workers:
+        yield f"--workers {workers} does nothing: all photographs fit --memory-mb, from where threads cut faster"
 
 
 def describe(splits: Splits) -> dict[str, Any]:

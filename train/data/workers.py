@@ -1,0 +1,71 @@
+"""Processes that decode photographs and cut patches out of them, for photographs that are decoded over and over."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+
+from train.data.cutting import Corner, Cutter, Wanted
+from train.errors import InputError
+
+_TOGETHER = 8  # photographs that a worker is given at a time
+
+
+class Workers:
+    """Worker processes for one cutter. They end by ``close`` or with this process, whatever ends it."""
+
+    def __init__(self, number: int, cutter: Cutter) -> None:
+        """They start when they are first needed; each is sent the cutter once."""
+        self._number = number
+        # Spawned: a fork would lose the threads of JAX and libvips.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(cutter,))
+
+    def fill(self, cutter: Cutter, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
+        """As :class:`train.data.cutting.Crew` says; ``cutter`` is the one that they were started with."""
+        del cutter
+        places = [[corners[i] for i in numbers] for numbers in wanted.values()]
+        together = max(1, min(_TOGETHER, len(wanted) // (4 * self._number)))
+        try:
+            cut = self._pool.map(_cut, [side] * len(wanted), wanted, places, chunksize=together)
+            for numbers, found in zip(wanted.values(), cut, strict=True):
+                patches[numbers] = found
+        except BrokenProcessPool:
+            raise InputError(
+                f"one of {self._number} worker processes was ended, most likely for want of memory: "
+                "take fewer --workers."
+            ) from None
+
+    def close(self) -> None:
+        """Ends them."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+_cutter: Cutter  # a worker's own
+
+
+def _begin(cutter: Cutter) -> None:
+    global _cutter
+    _cutter = cutter
+    # Ctrl-C reaches every process of a terminal; what becomes of the run then is for the first one to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Of a parent that was killed a worker would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _cut(side: int, photograph: int, corners: list[Corner]) -> np.ndarray:
+    patches = _cutter.room(side, len(corners))
+    _cutter.cut(side, photograph, corners, patches)
+    return patches
