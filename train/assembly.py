@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 
-from train.config import FitConfig
+from train.config import FitConfig, ModelConfig
 from train.errors import InputError
 from train.network import build_model, init_variables, sows
-from train.objective import LEVEL, make_objective
+from train.objective import LEVEL, Objective, make_objective
 from train.optimizer import make_optimizer, make_schedule
 from train.state import TrainState, create_state
 from train.step import INIT_STREAM, Step, make_step
@@ -35,14 +35,7 @@ def assemble(config: FitConfig, axis_name: str | None = None, batch_norm: BatchN
       batch_norm: with an axis name, whose statistics normalise: those of the whole batch, or each device's own.
     """
     model = build_model(config.model.model)
-    objective = make_objective(
-        config.model.loss,
-        balance=config.model.balance,
-        balance_rate=config.model.balance_rate,
-        balance_every=config.model.balance_every,
-        level_weight=config.model.level_weight,
-        level_sigma=config.model.level_sigma / 255,
-    )
+    objective = objective_of(config.model)
     if config.model.level_weight and not sows(model, LEVEL):
         raise InputError(
             f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or leave it out."
@@ -71,3 +64,15 @@ def assemble(config: FitConfig, axis_name: str | None = None, batch_norm: BatchN
         axis_name=axis_name,
     )
     return Assembly(model, update, state_from, fresh_state)
+
+
+def objective_of(config: ModelConfig) -> Objective:
+    """What the network is to make small."""
+    return make_objective(
+        config.loss,
+        balance=config.balance,
+        balance_rate=config.balance_rate,
+        balance_every=config.balance_every,
+        level_weight=config.level_weight,
+        level_sigma=config.level_sigma / 255,
+    )

@@ -85,20 +85,24 @@ def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optimizer, behind clipping where asked for. Weights decay, biases and gains of norms do not."""
-    decay = {"weight_decay": config.weight_decay, "mask": _is_weight}
-    if config.optimizer == "adam":
-        optimizer = optax.adam(schedule)
-    elif config.optimizer == "adamw":
-        optimizer = optax.adamw(schedule, **decay)
-    elif config.optimizer == "lion":
-        optimizer = optax.lion(schedule, **decay)
-    else:
-        # Decay joins the gradient before the momentum, as in the published SGD set-ups.
-        optimizer = optax.chain(optax.add_decayed_weights(**decay), optax.sgd(schedule, momentum=config.momentum))
+    """The optimizer, behind clipping where asked for."""
+    optimizer = make_unclipped(config, schedule)
     if config.clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+def make_unclipped(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimizer itself. Weights decay, biases and gains of norms do not."""
+    decay = {"weight_decay": config.weight_decay, "mask": _is_weight}
+    if config.optimizer == "adam":
+        return optax.adam(schedule)
+    if config.optimizer == "adamw":
+        return optax.adamw(schedule, **decay)
+    if config.optimizer == "lion":
+        return optax.lion(schedule, **decay)
+    # Decay joins the gradient before the momentum, as in the published SGD set-ups.
+    return optax.chain(optax.add_decayed_weights(**decay), optax.sgd(schedule, momentum=config.momentum))
 
 
 def _is_weight(params: optax.Params) -> optax.Params:

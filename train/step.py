@@ -89,98 +89,48 @@ def make_step(
     """
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
-        part = degrade(state.step, jax.tree.map(to_unit_range, batch))
+        part = part_of(state.step, jax.tree.map(to_unit_range, batch))
         # The one sum over devices. Shares are of one size and every loss is a mean over images: the mean of the means.
         loss, seen, batch_stats, gradients = mean_over_devices(gradients_of(state, part))
         gradient_norm = optax.tree.norm(gradients)
 
-        # --- what the update would make of the state
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        made = state.step - state.guard.skipped  # updates so far
-        # An average over more updates than there were would be one of initial weights.
-        decay = jnp.minimum(average_decay, (1 + made) / (10 + made))
-        new = dataclasses.replace(
-            state,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            average=jax.tree.map(lambda old, now: old + (1 - decay) * (now - old), state.average, params)
-            if state.average
-            else state.average,
-            balance=objective.update(state.balance, seen),
-        )
-
-        # --- whether it is made
-        finite = [jnp.isfinite(value) for value in (loss, *(seen.terms[n] for n in sorted(seen.terms)), gradient_norm)]
-        culprits = _bits([*finite, _all_finite(new)])
-        stopped = state.guard.in_row >= max_skips
-        chosen = (culprits == 0) & ~stopped
-        guard = _next_guard(state.guard, culprits, stopped)
-        kept = jax.tree.map(lambda now, old: jnp.where(chosen, now, old), new, state)
-        new_state = dataclasses.replace(kept, step=state.step + jnp.where(stopped, 0, 1), guard=guard)
-        rate = jnp.asarray(schedule(made), jnp.float32)
+        new = propose(state, optimizer, gradients, batch_stats, average_decay)
+        new = dataclasses.replace(new, balance=objective.update(state.balance, seen))
+        culprits = culprits_in(loss, seen.terms, gradient_norm, all_finite(new))
+        new_state = commit(state, new, culprits, max_skips=max_skips)
+        rate = jnp.asarray(schedule(state.step - state.guard.skipped), jnp.float32)
         weights = objective.weights(new_state.balance)
-        return new_state, Metrics(new_state.step, loss, seen.terms, weights, gradient_norm, rate, guard)
+        return new_state, Metrics(new_state.step, loss, seen.terms, weights, gradient_norm, rate, new_state.guard)
 
-    def keys_of(stream: int, numbers: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(seed), stream)
-        return jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
-
-    def degrade(index: jax.Array, batch: jax.Array | Pair) -> Part:
-        if isinstance(batch, Pair):
-            return Part(batch.degraded, batch.clean, jnp.float32(sigma))
-        chex.assert_rank(batch, 4)  # (B, H, W, C)
-        # A sample's draws are its own, by its number in the run: however batches are divided over devices.
-        share, size = jnp.arange(batch.shape[0]), batch.shape[0]
+    def part_of(index: jax.Array, batch: jax.Array | Pair) -> Part:
+        size = batch.degraded.shape[0] if isinstance(batch, Pair) else batch.shape[0]
+        share = jnp.arange(size)
         if axis_name is not None:
             share, size = jax.lax.axis_index(axis_name) * size + share, devices() * size
-        numbers = index * size + share
-        level = jnp.full(batch.shape[:1], sigma, jnp.float32)
-        if blind:
-            level = jax.vmap(lambda key: degradations.blind_sigma(key, (), minimum=0.0, maximum=sigma))(
-                keys_of(LEVEL_STREAM, numbers)
-            )
-        noisy = jax.vmap(lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level))(
-            keys_of(NOISE_STREAM, numbers), batch, level
-        )
-        return Part(noisy, batch, level if blind else jnp.float32(sigma))
+        return degrade(jax.random.key(seed), index * size + share, batch, sigma=sigma, blind=blind)
 
     def loss_of(params: Any, batch_stats: Any, balance: Any, part: Part) -> tuple[jax.Array, tuple[Seen, Any]]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        known = part.sigma if model.takes_sigma else None
-        restored, updated = model.apply(
-            variables, part.noisy, sigma=known, train=True, mutable=["batch_stats", "intermediates"]
-        )
-        (level,) = updated.get("intermediates", {}).get(LEVEL, (None,))
+        restored, level, batch_stats = restore(model, params, batch_stats, part)
         loss, seen = objective(balance, restored, part.clean, level=level, sigma=part.sigma)
         if axis_name is not None and seen.norms:
             # A norm over all images' gradients; the loss of the whole batch has each image count less, by the devices.
             squares = mean_over_devices(jax.tree.map(jnp.square, seen.norms))
             seen = seen._replace(norms=jax.tree.map(lambda square: jnp.sqrt(square / devices()), squares))
-        return loss, (seen, updated.get("batch_stats", batch_stats))
+        return loss, (seen, batch_stats)
 
     def gradients_of(state: TrainState, whole: Part) -> tuple[jax.Array, Seen, Any, Any]:
         differentiate = jax.value_and_grad(loss_of, has_aux=True)
         params, batch_stats, balance = of_each_device((state.params, state.batch_stats, state.balance))
-        if accumulate == 1:
-            (loss, (seen, batch_stats)), gradients = differentiate(params, batch_stats, balance, whole)
-            return loss, seen, batch_stats, gradients
 
         def one(batch_stats: Any, part: Part) -> tuple[Any, Any]:
             (loss, (seen, batch_stats)), gradients = differentiate(params, batch_stats, balance, part)
             return batch_stats, (loss, seen, gradients)
 
-        def add(carry: Any, part: Part) -> tuple[Any, None]:
-            batch_stats, sums = carry
-            batch_stats, values = one(batch_stats, part)
-            return (batch_stats, jax.tree.map(jnp.add, sums, values)), None
-
-        parts = jax.tree.map(_split(accumulate, whole.clean.shape[0]), whole)
-        _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], parts))
-        zeros = of_each_device(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-        (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), parts)
-        loss, seen, gradients = jax.tree.map(lambda x: x / accumulate, sums)
+        if accumulate == 1:
+            batch_stats, (loss, seen, gradients) = one(batch_stats, whole)
+        else:
+            parts = jax.tree.map(split(accumulate, whole.clean.shape[0]), whole)
+            batch_stats, (loss, seen, gradients) = in_parts(one, batch_stats, parts, of_each_device)
         return loss, seen, batch_stats, gradients
 
     def devices() -> int:
@@ -201,29 +151,129 @@ def make_step(
     return step
 
 
+def degrade(key: jax.Array, numbers: jax.Array, batch: jax.Array | Pair, *, sigma: float, blind: bool) -> Part:
+    """What the network gets of a batch, fresh noise added.
+
+    A sample's draws are its own, by its number in the run: however batches are divided over devices.
+
+    Args:
+      key: of the run's seed.
+      numbers: of the batch's samples in the run.
+      batch: clean patches ``[B, H, W, C]``, or a pair, which is taken as it is.
+      sigma: as in :func:`make_step`.
+      blind: likewise.
+    """
+    if isinstance(batch, Pair):
+        return Part(batch.degraded, batch.clean, jnp.float32(sigma))
+    chex.assert_rank(batch, 4)  # (B, H, W, C)
+
+    def keys_of(stream: int) -> jax.Array:
+        return jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, stream)))(numbers)
+
+    level = jnp.full(batch.shape[:1], sigma, jnp.float32)
+    if blind:
+        level = jax.vmap(lambda key: degradations.blind_sigma(key, (), minimum=0.0, maximum=sigma))(
+            keys_of(LEVEL_STREAM)
+        )
+    noisy = jax.vmap(lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level))(
+        keys_of(NOISE_STREAM), batch, level
+    )
+    return Part(noisy, batch, level if blind else jnp.float32(sigma))
+
+
+def restore(model: nn.Module, params: Any, batch_stats: Any, part: Part) -> tuple[jax.Array, jax.Array | None, Any]:
+    """What a network makes of a part, the noise level that it saw if it tells one, and its new batch statistics."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    known = part.sigma if model.takes_sigma else None
+    restored, updated = model.apply(
+        variables, part.noisy, sigma=known, train=True, mutable=["batch_stats", "intermediates"]
+    )
+    (level,) = updated.get("intermediates", {}).get(LEVEL, (None,))
+    return restored, level, updated.get("batch_stats", batch_stats)
+
+
+def split(parts: int, batch_size: int) -> Callable[[jax.Array], jax.Array]:
+    """[B, ...] -> [parts, B / parts, ...]. Each part takes a share of every device's rows: none of them moves."""
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = jnp.broadcast_to(x, (batch_size,)) if x.ndim == 0 else x
+        return jnp.moveaxis(x.reshape(batch_size // parts, parts, *x.shape[1:]), 1, 0)
+
+    return cut
+
+
+def in_parts(
+    one: Callable[[Any, Part], tuple[Any, Any]], batch_stats: Any, parts: Part, cast: Callable[[Any], Any] = lambda x: x
+) -> tuple[Any, Any]:
+    """``one(batch_stats, part) -> (batch_stats, values)`` for parts one after the other; the means of its values.
+
+    ``cast`` is what the sums' zeros pass, for mapped axes.
+    """
+
+    def add(carry: Any, part: Part) -> tuple[Any, None]:
+        batch_stats, sums = carry
+        batch_stats, values = one(batch_stats, part)
+        return (batch_stats, jax.tree.map(jnp.add, sums, values)), None
+
+    _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], parts))
+    zeros = cast(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), parts)
+    return batch_stats, jax.tree.map(lambda x: x / parts.clean.shape[0], sums)
+
+
+def propose(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    gradients: Any,
+    batch_stats: Any,
+    average_decay: float,
+) -> TrainState:
+    """What the update would make of the state; of learned loss weights it knows nothing."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    made = state.step - state.guard.skipped  # updates so far
+    # An average over more updates than there were would be one of initial weights.
+    decay = jnp.minimum(average_decay, (1 + made) / (10 + made))
+    return dataclasses.replace(
+        state,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        average=jax.tree.map(lambda old, now: old + (1 - decay) * (now - old), state.average, params)
+        if state.average
+        else state.average,
+    )
+
+
+def is_made(guard: Guard, culprits: jax.Array, max_skips: int) -> jax.Array:
+    """Whether an update is made: everything is finite, and not too many before it were skipped in a row."""
+    return (culprits == 0) & (guard.in_row < max_skips)
+
+
+def commit(state: TrainState, new: TrainState, culprits: jax.Array, *, max_skips: int) -> TrainState:
+    """The new state where the update is made, else the old one; step and guard count either way."""
+    chosen, stopped = is_made(state.guard, culprits, max_skips), state.guard.in_row >= max_skips
+    kept = jax.tree.map(lambda now, old: jnp.where(chosen, now, old), new, state)
+    guard = _next_guard(state.guard, culprits, stopped)
+    return dataclasses.replace(kept, step=state.step + jnp.where(stopped, 0, 1), guard=guard)
+
+
+def culprits_in(loss: jax.Array, terms: Terms, gradient_norm: jax.Array, sound: jax.Array) -> jax.Array:
+    """What is not finite, a bit each in the order of :func:`culprits_of`; ``sound``: whether the new state is."""
+    finite = [jnp.isfinite(value) for value in (loss, *(terms[name] for name in sorted(terms)), gradient_norm)]
+    return sum((jnp.where(f, 0, 1 << i).astype(jnp.int32) for i, f in enumerate([*finite, sound])), start=jnp.int32(0))
+
+
 def culprits_of(guard: Guard, terms: Iterable[str]) -> list[str]:
     """Names of what was not finite in the last skipped step."""
     names = ("loss", *sorted(terms), "gradient", "update")
     return [name for i, name in enumerate(names) if int(guard.culprits) >> i & 1]
 
 
-def _split(parts: int, batch_size: int) -> Callable[[jax.Array], jax.Array]:
-    """[B, ...] -> [parts, B / parts, ...]. Each part takes a share of every device's rows: none of them moves."""
-
-    def split(x: jax.Array) -> jax.Array:
-        x = jnp.broadcast_to(x, (batch_size,)) if x.ndim == 0 else x
-        return jnp.moveaxis(x.reshape(batch_size // parts, parts, *x.shape[1:]), 1, 0)
-
-    return split
-
-
-def _bits(finite: list[jax.Array]) -> jax.Array:
-    return sum((jnp.where(f, 0, 1 << i).astype(jnp.int32) for i, f in enumerate(finite)), start=jnp.int32(0))
-
-
-def _all_finite(tree: Any) -> jax.Array:
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all floating-point numbers of a tree are finite; of one that has none, yes."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats])) if floats else jnp.bool_(True)
 
 
 def _next_guard(guard: Guard, culprits: jax.Array, stopped: jax.Array) -> Guard:
