@@ -64,8 +64,15 @@ def shorten_signature(app, what, name, value, options, signature, returned):
     return signature, returned
 
 
+def link_names(app, page, source):
+    """In the list of all public names each leads to its text; one without a text is a warning, and an error."""
+    if page == "functions":
+        source[0] = re.sub(r"^\| `(\w+\.\w+)` \|", r"| {any}`\1 <lumloss_jax.\1>` |", source[0], flags=re.MULTILINE)
+
+
 def setup(app):
     """Connects the above."""
+    app.connect("source-read", link_names)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-docstring", call_fields_arguments, priority=400)  # before napoleon, at 500
     app.connect("autodoc-process-signature", shorten_signature)

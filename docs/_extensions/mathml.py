@@ -15,13 +15,15 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+# A tall delimiter that need not close, \big and its like, which Docutils does not know: a pair of an empty one and it.
+BIG = re.compile(r"\\([bB]igg?)(?![a-zA-Z])")
+
 
 def draw(translator: Any, node: nodes.math | nodes.math_block) -> None:
     """Writes one formula; one that Docutils cannot read is a warning, which fails the build."""
     block = isinstance(node, nodes.math_block)
     try:
-        # Docutils knows \\bigl and \\bigr; \\big is the same size.
-        drawn = tex2mathml(re.sub(r"\\([bB]igg?)(?![a-zA-Z])", r"\\\1l", node.astext()), as_block=block)
+        drawn = tex2mathml(BIG.sub(r"\\\1l.\\\1r", node.astext()), as_block=block)
     except MathError as error:
         logger.warning("this formula cannot be written as MathML: %s (%s)", node.astext(), error, location=node)
         drawn = f"<code>{translator.encode(node.astext())}</code>"
