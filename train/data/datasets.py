@@ -60,7 +60,14 @@ def list_dataset(text: str) -> Listing:
         ]
         for role, feature in features.items()
     }
-    return Listing(names, decoders["target"], decoders.get("input"))
+    folder = Path(builder.data_dir)
+    return Listing(
+        names,
+        decoders["target"],
+        decoders.get("input"),
+        shards=tuple(sorted(folder.glob(f"*.{FORMAT}*"))),
+        record=f"{folder} {split} {features}",
+    )
 
 
 def _names(read: Any, builder: Any, split: str) -> tuple[str, ...]:

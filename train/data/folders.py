@@ -23,6 +23,8 @@ class Listing:
     mismatches: tuple[str, ...] = ()  # a sentence for each file without a partner
     files: tuple[Path, ...] = ()  # of the images, where each is a file of its own
     input_files: tuple[Path, ...] = ()
+    shards: tuple[Path, ...] = ()  # files that they are in together
+    record: str = ""  # which of what these hold they are
 
 
 def list_folder(folder: Path) -> Listing:

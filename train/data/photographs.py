@@ -53,30 +53,40 @@ class Photographs(Sequence[np.ndarray]):
         taken._photographs = tuple(self._photographs[i] for i in indices)
         return taken
 
+    def admit(self, index: int, size: int) -> None:
+        """Counts ``size`` bytes for a photograph that stays once it is decoded, where they are left."""
+        self._photographs[index].admit(size)
+
     @property
     def kept(self) -> int:
-        """How many are in memory."""
-        return sum(photograph.kept is not None for photograph in self._photographs)
+        """How many are in memory, or will be once they are decoded."""
+        return sum(photograph.stays for photograph in self._photographs)
 
 
 class _Photograph:
     def __init__(self, decode: Decode, memory: Memory) -> None:
         self._decode, self._memory = decode, memory
         self._lock = threading.Lock()
-        self.kept: np.ndarray | None = None
+        self._kept: np.ndarray | None = None
+        self.stays = False
 
     def __reduce__(self) -> Any:
         """In another process it is decoded there, and not kept: neither pixels nor the budget are sent."""
         return _undecoded, (self._decode,)
 
+    def admit(self, size: int) -> None:
+        with self._lock:
+            self.stays = self.stays or self._memory.admit(size)
+
     def pixels(self) -> np.ndarray:
-        if self.kept is not None:
-            return self.kept
+        if self._kept is not None:
+            return self._kept
         pixels = np.ascontiguousarray(self._decode())
         pixels.setflags(write=False)
+        self.admit(pixels.nbytes)
         with self._lock:  # of two threads that decoded the same, one keeps it
-            if self.kept is None and self._memory.admit(pixels.nbytes):
-                self.kept = pixels
+            if self.stays and self._kept is None:
+                self._kept = pixels
         return pixels
 
 

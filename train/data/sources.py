@@ -12,7 +12,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 import skimage.data
 
+from train.data import index
 from train.data.folders import Listing, list_folder, list_pairs
 from train.data.photographs import Memory, Photographs
 from train.errors import InputError
@@ -65,7 +66,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.entries:
-            object.__setattr__(self, "entries", _examined(self))
+            object.__setattr__(self, "entries", _usable(examine(self.names, self.images, self.inputs), self.spec))
 
     def take(self, indices: Iterable[int]) -> "Source":
         """Some of the photographs."""
@@ -94,7 +95,20 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
             f"python -m train data {spec!r} lists everything."
         )
     images, inputs = photographs_of(listing, memory or Memory(1000))
-    return Source(listing.names, images, inputs, spec)
+    stamps, input_stamps = index.stamps_of(listing)
+    known = _known(listing, index.look_up(stamps), index.look_up(input_stamps))
+    entries = _usable(examine(listing.names, images, inputs, known), spec)
+    index.remember(
+        pair
+        for i, entry in enumerate(entries)
+        if known[i] is None
+        for pair in zip((stamps[i], input_stamps[i]), _findings(entry), strict=False)
+    )
+    for i, entry in enumerate(entries):
+        images.admit(i, entry.height * entry.width * 3 * entry.bits // 8)
+        if inputs is not None and entry.input_bits is not None:
+            inputs.admit(i, entry.height * entry.width * 3 * entry.input_bits // 8)
+    return Source(listing.names, images, inputs, spec, entries)
 
 
 def list_source(spec: str, split: Split) -> Listing:
@@ -121,11 +135,19 @@ def photographs_of(listing: Listing, memory: Memory) -> tuple[Photographs, Photo
 
 
 def examine(
-    names: Sequence[str], images: Sequence[np.ndarray], inputs: Sequence[np.ndarray] | None
+    names: Sequence[str],
+    images: Sequence[np.ndarray],
+    inputs: Sequence[np.ndarray] | None,
+    known: Sequence[Entry | None] = (),
 ) -> list[Entry | InputError]:
-    """Decodes every photograph once, on all cores: what is known of each from then on, or what is wrong with it."""
+    """What is known of each photograph from then on, or what is wrong with it.
+
+    All but those in ``known`` are decoded once, on all cores.
+    """
 
     def entry(i: int) -> Entry | InputError:
+        if known and (found := known[i]) is not None:
+            return found
         try:
             image = images[i]
             degraded = None if inputs is None else inputs[i]
@@ -137,24 +159,48 @@ def examine(
                 f"{names[i]}: the input has {degraded.shape[1]}x{degraded.shape[0]} pixels, "
                 f"the target {width}x{height}."
             )
-        known = () if degraded is None else (_digest(degraded), degraded.dtype.itemsize * 8)
-        return Entry(names[i], height, width, image.dtype.itemsize * 8, _digest(image), *known)
+        of_input = () if degraded is None else (_digest(degraded), degraded.dtype.itemsize * 8)
+        return Entry(names[i], height, width, image.dtype.itemsize * 8, _digest(image), *of_input)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(entry, range(len(names))))
 
 
-def _examined(source: Source) -> tuple[Entry, ...]:
+def _known(
+    listing: Listing, clean: Sequence[index.Known | None], degraded: Sequence[index.Known | None]
+) -> list[Entry | None]:
+    """Entries of photographs that need not be decoded again; of a pair both have to be known, and fit."""
+    entries: list[Entry | None] = []
+    for name, one, other in zip(listing.names, clean, degraded, strict=True):
+        if one is None or (listing.inputs is not None and (other is None or other[:2] != one[:2])):
+            entries.append(None)
+        elif listing.inputs is None or other is None:
+            entries.append(Entry(name, *one))
+        else:
+            entries.append(Entry(name, *one, other.digest, other.bits))
+    return entries
+
+
+def _findings(entry: Entry) -> Iterator[index.Known]:
+    """What an entry says of the clean photograph, and of the degraded one."""
+    yield index.Known(entry.height, entry.width, entry.bits, entry.digest)
+    if entry.input_digest is not None and entry.input_bits is not None:
+        yield index.Known(entry.height, entry.width, entry.input_bits, entry.input_digest)
+
+
+def _usable(examined: Iterable[Entry | InputError], spec: str) -> tuple[Entry, ...]:
+    """The entries, or an error that names all that is wrong."""
     entries, wrong = [], []
-    for found in examine(source.names, source.images, source.inputs):
+    for found in examined:
         if isinstance(found, Entry):
             entries.append(found)
         else:
             wrong.append(str(found))
     if wrong:
-        of = f" of {source.spec}" if source.spec else ""
+        of = f" of {spec}" if spec else ""
         raise InputError(
-            f"{len(wrong)} of {len(source.names)} photographs{of} are unusable; mend or remove them: {_some(wrong)}"
+            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} are unusable; mend or remove them: "
+            f"{_some(wrong)}"
         )
     return tuple(entries)
 

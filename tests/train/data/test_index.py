@@ -1,0 +1,145 @@
+"""The index of decoded photographs: what it saves, and that nothing in it is ever stale."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.data import index, sources
+from train.data.images import write_image
+from train.data.photographs import Memory
+from train.data.sources import Source, open_source
+from train.errors import InputError
+
+_decoded: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index of the test's own, that takes fresh files down too; and a list of what is decoded."""
+    monkeypatch.setattr(index, "PATH", tmp_path / "cache" / "index.sqlite")
+    monkeypatch.setattr(index, "_SETTLED", -(10**9))
+    decode = sources._digest
+    _decoded.clear()
+    monkeypatch.setattr(sources, "_digest", lambda image: _decoded.append("") or decode(image))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for side in ("low", "high"):
+        (tmp_path / side).mkdir()
+        for i in range(3):
+            pixels = np.random.default_rng([i, side == "low"]).integers(0, 65536, (8 + i, 9, 3), dtype=np.uint16)
+            write_image(tmp_path / side / f"{i}.png", pixels)
+    return tmp_path
+
+
+def _open(spec: str, megabytes: float = 1) -> tuple[Source, int]:
+    """The source, and how many photographs were decoded to open it."""
+    _decoded.clear()
+    return open_source(spec, "train", Memory(megabytes)), len(_decoded)
+
+
+def test_what_was_opened_once_is_not_decoded_to_be_opened_again(folder: Path) -> None:
+    for spec, count in ((f"folder:{folder}/low", 3), (f"pairs:{folder}/low,{folder}/high", 6)):
+        index.PATH.unlink(missing_ok=True)
+        first, decoded = _open(spec)
+        assert decoded == count
+        again, decoded = _open(spec)
+        assert decoded == 0
+        assert again.entries == first.entries
+        for a, b in zip(first.images, again.images, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_pair_may_be_known_by_halves(folder: Path) -> None:
+    alone, _ = _open(f"folder:{folder}/high")
+    pairs, decoded = _open(f"pairs:{folder}/low,{folder}/high")
+    assert decoded == 6
+    assert [entry.digest for entry in pairs.entries] == [entry.digest for entry in alone.entries]
+
+
+def test_a_changed_file_is_decoded_again_though_size_and_time_are_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(3):
+        write_image(folder / f"{i}.tif", np.full((8, 9, 3), i, np.uint8))
+    before, _ = _open(f"folder:{folder}")
+    path = folder / "1.tif"
+    about = path.stat()
+    path.write_bytes((folder / "2.tif").read_bytes())
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    now = path.stat()
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (about.st_size, about.st_mtime_ns, about.st_ino)
+    after, decoded = _open(f"folder:{folder}")
+    assert decoded == 1
+    assert after.entries[1].digest == before.entries[2].digest != before.entries[1].digest
+    assert (after.entries[0], after.entries[2]) == (before.entries[0], before.entries[2])
+
+
+def test_a_file_that_became_unreadable_is_named(folder: Path) -> None:
+    _open(f"folder:{folder}/low")
+    (folder / "low" / "1.png").write_bytes(b"no photograph")
+    with pytest.raises(InputError, match=r"1 of 3 photographs .* are unusable.*\n.*1\.png cannot be read"):
+        _open(f"folder:{folder}/low")
+
+
+def test_fresh_files_are_not_taken_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_SETTLED", 60 * 10**9)
+    assert _open(f"folder:{folder}/low")[1] == 3
+    assert _open(f"folder:{folder}/low")[1] == 3
+
+
+def test_another_decoder_decodes_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _open(f"folder:{folder}/low")
+    monkeypatch.setattr(index, "_DECODERS", "1 9.9.9 99")
+    assert _open(f"folder:{folder}/low")[1] == 3
+    assert _open(f"folder:{folder}/low")[1] == 0
+
+
+@pytest.mark.parametrize("damage", ["no database", "cut", "row"])
+def test_a_damaged_index_is_made_anew(folder: Path, damage: str) -> None:
+    expected, _ = _open(f"folder:{folder}/low")
+    if damage == "row":
+        with sqlite3.connect(index.PATH) as connection:
+            connection.execute("UPDATE photographs SET width = 7 WHERE place LIKE '%1.png'")
+    elif damage == "cut":
+        os.truncate(index.PATH, index.PATH.stat().st_size // 2)
+    else:
+        index.PATH.write_bytes(b"no database" * 500)
+    found, decoded = _open(f"folder:{folder}/low")
+    assert found.entries == expected.entries
+    assert decoded == (1 if damage == "row" else 3)
+    _open(f"folder:{folder}/low")
+    found, decoded = _open(f"folder:{folder}/low")
+    assert decoded == 0 and found.entries == expected.entries
+
+
+def test_without_room_for_an_index_everything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "PATH", folder / "low" / "0.png" / "index.sqlite")
+    assert _open(f"folder:{folder}/low")[1] == 3
+
+
+def test_what_is_known_counts_against_memory_before_it_is_decoded(folder: Path) -> None:
+    size = 8 * 9 * 3 * 2
+    _open(f"folder:{folder}/low")
+    source, decoded = _open(f"folder:{folder}/low", megabytes=size / 1e6)
+    assert decoded == 0
+    assert source.images.kept == 1
+    assert source.images[0] is source.images[0]
+    assert source.images[1] is not source.images[1]
+
+
+def test_a_data_set_of_shards_is_known_by_them(lol: Path) -> None:
+    spec = f"tfds:{lol}/tfds/lol/1.0.0:train"
+    first, decoded = _open(spec)
+    assert decoded == 6
+    again, decoded = _open(spec)
+    assert decoded == 0 and again.entries == first.entries
+    assert _open(f"{spec}?target=low")[1] == 3
+    for shard in (lol / "tfds/lol/1.0.0").glob("*.array_record*"):
+        os.utime(shard, ns=(time.time_ns(), time.time_ns()))
+    assert _open(spec)[1] == 6

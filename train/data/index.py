@@ -1,0 +1,129 @@
+"""What was found in photographs' files when they were last decoded, so that a data set is decoded once, not each time.
+
+One SQLite file, ``.cache/photographs.sqlite`` in the checkout; it may be deleted at any time. A file is known by its
+path, and only as long as its size, its inode, the times of its content and of any change (in nanoseconds) and the
+decoders' versions are what they were. What was changed within the last two seconds is not taken down: another change in
+the same tick of the clock would not show.
+"""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import PIL
+import pyvips
+
+from train.data.folders import Listing
+
+PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
+
+_SETTLED = 2_000_000_000  # nanoseconds after its last change
+_DECODERS = (
+    f"1 {'.'.join(str(pyvips.version(i)) for i in range(3))} {PIL.__version__}"  # the first: of this file's rules
+)
+
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS photographs (
+        place TEXT PRIMARY KEY, state TEXT, checksum TEXT, height INTEGER, width INTEGER, bits INTEGER, digest TEXT
+    )
+"""
+
+T = TypeVar("T")
+
+
+class Stamp(NamedTuple):
+    """Where a photograph is, and the state of the files that it comes from."""
+
+    place: str
+    state: str
+
+
+class Known(NamedTuple):
+    """What decoding gave."""
+
+    height: int
+    width: int
+    bits: int
+    digest: str
+
+
+def stamps_of(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]:
+    """Stamps of the clean photographs and of the degraded ones, in a listing's order; None where there is none."""
+    count = len(listing.names)
+    nothing: list[Stamp | None] = [None] * count
+    if listing.files:
+        clean = [_stamp(str(path), [path]) for path in listing.files]
+        return clean, [_stamp(str(path), [path]) for path in listing.input_files] or nothing
+    whole = _stamp(listing.record, listing.shards) if listing.shards else None
+    if whole is None:
+        return nothing, nothing
+    place, state = whole
+    return [Stamp(f"{place} target {i}", state) for i in range(count)], [
+        Stamp(f"{place} input {i}", state) for i in range(count)
+    ]
+
+
+def look_up(stamps: Sequence[Stamp | None]) -> list[Known | None]:
+    """What is known under each stamp."""
+    nothing: list[Known | None] = [None] * len(stamps)
+    return _use(lambda index: [None if stamp is None else _row(index, stamp) for stamp in stamps], nothing)
+
+
+def remember(found: Iterable[tuple[Stamp | None, Known]]) -> None:
+    """Takes down what decoding gave; what was known of the same place is forgotten."""
+    rows = [(stamp.place, *_key(stamp, known), *known) for stamp, known in found if stamp is not None]
+    if rows:
+        _use(
+            lambda index: index.executemany("INSERT OR REPLACE INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)", rows),
+            None,
+        )
+
+
+def _row(index: sqlite3.Connection, stamp: Stamp) -> Known | None:
+    found = index.execute("SELECT * FROM photographs WHERE place = ?", (stamp.place,)).fetchone()
+    if found is None:
+        return None
+    _, state, checksum, *values = found
+    known = Known(*values)
+    return known if (state, checksum) == _key(stamp, known) else None
+
+
+def _key(stamp: Stamp, known: Known) -> tuple[str, str]:
+    """The state that a row holds for, and a hash by which a damaged row is told."""
+    state = f"{_DECODERS} {stamp.state}"
+    return state, hashlib.sha256(f"{stamp.place} {state} {known}".encode()).hexdigest()
+
+
+def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
+    """None where a file is not there, or too fresh to be told from what it may yet become."""
+    states = hashlib.sha256()
+    for path in files:
+        try:
+            about = path.stat()
+        except OSError:
+            return None
+        if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) < _SETTLED:
+            return None
+        times = f"{about.st_mtime_ns} {about.st_ctime_ns}"
+        states.update(f"{path.name} {about.st_size} {about.st_ino} {times}\n".encode(errors="backslashreplace"))
+    return Stamp(os.path.abspath(place).encode(errors="backslashreplace").decode(), states.hexdigest())
+
+
+def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+    """What ``action`` gives; ``otherwise`` where there can be no index, which costs time and nothing else."""
+    try:
+        PATH.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(PATH)) as index, index:
+            index.execute(_TABLE)
+            return action(index)
+    except (OSError, sqlite3.OperationalError):  # no room, read-only, locked for long
+        return otherwise
+    except sqlite3.DatabaseError:  # damaged: the next one makes it anew
+        PATH.unlink(missing_ok=True)
+        return otherwise
