@@ -129,8 +129,9 @@ def open_builder(name: str) -> Any:
         raise InputError(f"tfds: {name!r} is not prepared in {builder.data_dir}; {how}")
     kind = builder.info.file_format.value
     if kind != FORMAT:
+        elsewhere = " --data-dir FOLDER" if how.endswith("--prepare") else ""  # what is there stays as it is
         raise InputError(
-            f"tfds: {name!r} is prepared as {kind}, which cannot be read by index without TensorFlow; {how}"
+            f"tfds: {name!r} is prepared as {kind}, which cannot be read by index without TensorFlow; {how}{elsewhere}"
         )
     return builder
 

@@ -1,7 +1,16 @@
-"""Writing data sets as array_record, once, through TFDS: those of TFDS itself, our builders', and any folder's."""
+"""Writing data sets as array_record, once, through TFDS: those of TFDS itself, our builders', and any folder's.
 
+Of those of TFDS itself ``div2k`` is made for restoration. It is supported and was not run here whole: there was no way
+to download it. Its builder was run on files laid out and named like those.
+"""
+
+import glob
+import importlib.util
 import logging
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from train.data.datasets import FORMAT, import_tfds, make_builder
@@ -28,6 +37,7 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
     else:
         raise InputError(f'--prepare writes what "tfds:", "folder:" or "pairs:" names; got {spec!r}.')
     _check_format(builder)
+    _lend_files(builder)
     tfds = import_tfds()
     # TFDS warns of configurations that are made by the program, which ours are.
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -35,7 +45,7 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
         raise InputError(f"{name}: pass --manual-dir. {' '.join(str(error).split())}") from None
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, AttributeError) as error:
         raise InputError(f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}") from None
     where = builder.data_dir if data_dir or kind != "tfds" else name
     return f"tfds:{where}:{split}"
@@ -65,3 +75,14 @@ def _check_format(builder: Any) -> None:
     kept = import_tfds().builder_from_directory(there).info.file_format.value
     if kept != FORMAT or builder.name == "restoration_folder":
         raise InputError(f"{there} holds a data set already, as {kept}: move it away, or pass another --data-dir.")
+
+
+def _lend_files(builder: Any) -> None:
+    """Builders of TFDS walk through folders by TensorFlow, div2k's among them: what they take is lent by Python."""
+    module = sys.modules[type(builder).__module__]
+    if importlib.util.find_spec("tensorflow") or not hasattr(module, "tf"):
+        return
+    files = SimpleNamespace(
+        GFile=open, exists=os.path.exists, glob=glob.glob, isdir=os.path.isdir, listdir=os.listdir, walk=os.walk
+    )
+    module.__dict__["tf"] = SimpleNamespace(io=SimpleNamespace(gfile=files))

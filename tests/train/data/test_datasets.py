@@ -50,7 +50,9 @@ def test_tensorflow_is_never_imported(lol: Path) -> None:
     assert "tensorflow" not in sys.modules
 
 
-def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(lol: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(
+    lol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copied = tmp_path / "1.0.0"
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
     info = json.loads((copied / "dataset_info.json").read_text())
@@ -58,6 +60,13 @@ def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(lol: Pa
     (copied / "dataset_info.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match="is prepared as tfrecord, .* write it as array_record"):
         open_source(f"tfds:{copied}:train", "train")
+    kept = tmp_path / "kept" / "lol"
+    kept.mkdir(parents=True)
+    copied.rename(kept / "1.0.0")
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(kept.parent))
+    command = "prepare it by: python -m train data tfds:lol:train --prepare --data-dir FOLDER"
+    with pytest.raises(InputError, match=f"'lol' is prepared as tfrecord, .* {command}"):
+        open_source("tfds:lol:train", "train")
 
 
 def test_an_unprepared_data_set_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,24 @@ def test_pairs_are_stored_as_pairs_and_none_that_is_broken(lol: Path, tmp_path: 
 def test_what_is_no_data_set_to_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--prepare writes what .* names; got 'photos'"):
         prepare("photos", data_dir=tmp_path)
+
+
+def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but its download, on photographs named like its own."""
+    from train.data.datasets import make_builder
+
+    for side, suffix, shape in (("lr", "x2", (4, 5, 3)), ("hr", "", (8, 10, 3))):
+        (tmp_path / side).mkdir()
+        for i in (1, 2):
+            pixels = np.random.default_rng(i).integers(0, 256, shape, dtype=np.uint8)
+            write_image(tmp_path / side / f"000{i}{suffix}.png", pixels)
+    builder = type(make_builder("div2k/bicubic_x2"))
+    halves = tmp_path / "lr", tmp_path / "hr"
+    monkeypatch.setattr(
+        builder, "_split_generators", lambda self, _: {"train": self._generate_examples(*map(str, halves))}
+    )
+    spec = prepare("tfds:div2k/bicubic_x2:train", data_dir=tmp_path / "tfds")
+    source = open_source(spec, "train")
+    clean = {entry.digest for entry in open_source(f"folder:{tmp_path}/hr", "train").entries}
+    assert {entry.digest for entry in source.entries} == clean  # lr is half as large, so no partner of a pair
+    assert source.inputs is None and "tensorflow" not in sys.modules
