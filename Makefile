@@ -1,13 +1,14 @@
 # make train   installs into .venv, trains the default preset on packaged photographs, writes a report
 # make compare compares three losses on packaged photographs, about half an hour on 2 cores, and writes a report
 # make docs    builds the documentation into build/docs, with warnings as errors
+# make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests); make test-all adds the slow ones; make lint is what CI runs first
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train compare docs test test-all lint format clean
+.PHONY: train compare docs notebooks test test-all lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
 
@@ -17,6 +18,9 @@ compare: $(VENV)/.study
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -b html -n -W --keep-going -q docs build/docs
 	@echo "open build/docs/index.html"
+
+notebooks: $(VENV)/.dev
+	$(BIN)/jupytext --quiet --to ipynb --update colab/0*.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -1,0 +1,409 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: accelerator,kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The luminance L1 loss in your own pipeline
+#
+# **What it shows.** What the two terms of the loss measure, drawn; what window and weights change; and the one line by
+# which a Flax NNX model, a Linen model, a `pmap` loop and an Equinox model take it.
+#
+# **On what.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained for a moment.
+#
+# **How long.** About a minute, and the installation.
+
+# %%
+# The one thing to set on Colab: where the repository is, as `git clone` takes it, and which version of it.
+REPOSITORY = ""
+TAG = "v0.1.0"  # of a release; "main" is the newest
+EXTRA = "notebooks"  # what is installed of pyproject.toml
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+near = [Path(os.environ.get("LUMLOSS_CHECKOUT", "lumloss_jax")), Path.cwd(), *Path.cwd().parents]
+ROOT = next((folder.resolve() for folder in near if (folder / "colab" / "install.py").is_file()), None)
+if ROOT is None:  # not in a checkout
+    if not REPOSITORY:
+        raise SystemExit("Set REPOSITORY, at the top of this cell, to the address that you would git clone.")
+    clone = ["git", "clone", "--quiet", "--depth=1", f"--branch={TAG}", REPOSITORY, "lumloss_jax"]
+    got = subprocess.run(clone, capture_output=True, text=True)
+    if got.returncode != 0:
+        raise SystemExit(f"git could not fetch {TAG} of {REPOSITORY}; set the two anew. It says: {got.stderr.strip()}")
+    ROOT = Path("lumloss_jax").resolve()
+# Installs under constraints: jax, jaxlib, libtpu and numpy of this runtime stay as they are, or it says why it cannot.
+done = subprocess.run([sys.executable, ROOT / "colab" / "install.py", EXTRA], capture_output=True, text=True)
+print(done.stdout.strip())
+if done.returncode != 0:
+    raise SystemExit(done.stderr.strip())
+sys.path[:0] = [str(ROOT), str(ROOT / "colab")]
+
+SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as CI does it
+
+# %% [markdown]
+# ## What it measures
+#
+# $$ L \;=\; w_l\, \underbrace{\mathrm{mean}\; \big| G_s(y(P) - y(T)) \big|}_{B,\ \text{brightness}}
+#     \;+\; w_c\, \underbrace{\mathrm{mean}\; |P - T|}_{K,\ \text{colour}} $$
+#
+# $P$ is the restored image, $T$ the clean one, $y$ the brightness of a pixel, $G_s$ an average over a window of
+# $s$ x $s$ pixels (none for $s = 1$). K is plain L1. B asks a question that L1 does not: is this pixel, or this
+# neighbourhood, as bright as it should be, whatever its colour?
+
+# %%
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from skimage.data import chelsea
+
+from lumloss_jax import luminance_l1_loss
+from lumloss_jax.color import rgb_to_luma
+from lumloss_jax.losses import luminance_l1_terms
+
+print(jax.device_count(), jax.default_backend(), "device(s)")
+clean = jnp.asarray(chelsea()[40:240, 90:290] / 255, jnp.float32)  # [200, 200, 3], in [0, 1]
+
+luminance_l1_loss(clean + 0.1, clean)  # too bright by 0.1: so are B and K, and the loss
+
+# %% [markdown]
+# Three images are wrong by the same amount, 0.06 in plain L1: one in brightness only, one in colour only, one by
+# noise.
+
+# %%
+AMOUNT = 0.06
+
+# Colour without brightness: red up, green down by so much that luma, 0.299 r + 0.587 g + 0.114 b, stays.
+tint = np.array([1.0, -0.299 / 0.587, 0.0])
+tint = jnp.asarray(tint / np.abs(tint).mean(), jnp.float32)
+noise = jax.random.normal(jax.random.key(0), clean.shape)
+wrong = {
+    "brightness": clean + AMOUNT,
+    "colour": clean + AMOUNT * tint,
+    "noise": clean + AMOUNT * noise / jnp.abs(noise).mean(),
+}
+
+
+def box_of_7(values):
+    """The mean over 7 x 7 pixels, of those that exist at a border: what the loss does for window_size=7."""
+    sums = partial(jax.scipy.signal.convolve, in2=jnp.ones((7, 7)), mode="same")
+    return sums(values) / sums(jnp.ones_like(values))
+
+
+figure, axes = plt.subplots(3, 4, figsize=(12, 9.6), layout="constrained")
+for row, (name, image) in zip(axes, wrong.items(), strict=True):
+    B, K = luminance_l1_terms(image, clean)
+    windowed = luminance_l1_terms(image, clean, window_size=7)
+    off = image - clean
+    row[0].imshow(jnp.clip(image, 0, 1))
+    row[0].set_ylabel(f"only {name}", fontsize=13)
+    maps = {
+        f"|P - T|, mean K = {K:.3f}": jnp.abs(off).mean(-1),
+        f"|y(P) - y(T)|, mean B = {B:.3f}": jnp.abs(rgb_to_luma(off))[..., 0],
+        f"the same, window 7, B = {windowed.luminance:.3f}": jnp.abs(box_of_7(rgb_to_luma(off)[..., 0])),
+    }
+    for axis, (title, values) in zip(row[1:], maps.items(), strict=True):
+        shown = axis.imshow(values, vmin=0, vmax=3 * AMOUNT, cmap="magma")
+        axis.set_title(title, fontsize=11)
+    for axis in row:
+        axis.set(xticks=[], yticks=[])
+figure.colorbar(shown, ax=axes, shrink=0.5, label="error")
+plt.show()
+
+# %% [markdown]
+# To L1 the three are the same. Brightness counts in full in B, colour not at all, and noise in part, since its three
+# channels are independent and cancel a little. Averaged over a window noise cancels much more: what is left is whether
+# the neighbourhood is as bright as it should be.
+#
+# ## The window
+
+# %%
+sizes = [1, 3, 5, 7, 11, 15, 21]
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+for name, image in wrong.items():
+    left.plot(sizes, [luminance_l1_terms(image, clean, window_size=size).luminance for size in sizes], "o-", label=name)
+left.set(xlabel="window_size", ylabel="B", title="Brightness error of the three images")
+left.legend()
+
+# How far the window reaches: the gradient of B where one pixel is too bright.
+dot = jnp.zeros((25, 25, 3)).at[12, 12].set(1.0)
+reach = [
+    jax.grad(lambda image, kind=kind: luminance_l1_terms(image, jnp.zeros_like(image), **kind).luminance)(dot)[..., 1]
+    for kind in ({"window_size": 1}, {"window_size": 11}, {"window_size": 11, "window": "gaussian"})
+]
+right.imshow(jnp.concatenate([each / each.max() for each in reach], axis=1), cmap="magma")
+right.set(xticks=[12, 37, 62], xticklabels=["none", "box 11", "gaussian 11"], yticks=[])
+right.set_title("One pixel too bright: those that B pushes down")
+plt.show()
+
+# %% [markdown]
+# ## The weights
+#
+# The weights decide what a pixel is pushed towards. Here one is too red and should be grey; below, what gradient
+# descent makes of it under each weighting, the square being the colour that it ends with. Under brightness alone it
+# stops at whatever colour is as bright: the colour term is needed.
+
+# %%
+target = jnp.array([0.45, 0.45, 0.45]).reshape(1, 1, 3)
+start = jnp.array([0.85, 0.35, 0.30]).reshape(1, 1, 3)
+
+
+def descend(pixel, luminance_weight):
+    """The pixel's way down under a weighting."""
+    slope = jax.jit(jax.grad(luminance_l1_loss))
+    weights = {"luminance_weight": luminance_weight, "color_weight": 1 - luminance_weight}
+    way = [pixel]
+    for _ in range(150):
+        pixel = pixel - 0.01 * slope(pixel, target, **weights)
+        way.append(pixel)
+    return jnp.stack(way)
+
+
+figure, axes = plt.subplots(1, 4, figsize=(12, 2.9), layout="constrained")
+for axis, weight in zip(axes, (0.0, 0.5, 0.8, 1.0), strict=True):
+    way = descend(start, weight)[:, 0, 0]
+    for values, shade in zip(way.T, ("tab:red", "tab:green", "tab:blue"), strict=True):
+        axis.plot(values, color=shade)
+    axis.plot(rgb_to_luma(way[:, None])[:, 0, 0], color="black", linestyle="--")
+    axis.axhline(0.45, color="grey", linewidth=0.5)
+    axis.set(title=f"{weight:g} B + {1 - weight:g} K", xlabel="step", ylim=(0.2, 0.9))
+    axis.add_patch(plt.Rectangle((100, 0.68), 45, 0.18, color=tuple(np.asarray(way[-1]))))
+axes[0].set_ylabel("red, green, blue; brightness dashed")
+plt.show()
+
+# %% [markdown]
+# ## Into a pipeline that you have
+#
+# The same patches, the same small network and Adam, written in four ways. In each the loss is one line: the old one
+# stands above it as a comment. `training` is what all of them see.
+
+# %%
+import optax
+
+STEPS = 60 if SMOKE else 200
+
+
+def patches(count=16, side=32):
+    """Patches and the same with noise of sigma 25."""
+    corners = np.random.default_rng(0).integers(0, 200 - side, (count, 2))
+    cut = jnp.stack([clean[y : y + side, x : x + side] for y, x in corners])
+    return cut + 25 / 255 * jax.random.normal(jax.random.key(1), cut.shape), cut
+
+
+training = patches()  # noisy, clean: [16, 32, 32, 3] each
+curves = {}
+
+# %% [markdown]
+# ### Flax NNX
+
+# %%
+from flax import nnx
+
+
+class Denoiser(nnx.Module):
+    """Two convolutions that predict the noise."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Conv(3, 16, (3, 3), rngs=rngs)
+        self.last = nnx.Conv(16, 3, (3, 3), rngs=rngs)
+
+    def __call__(self, noisy):
+        return noisy - self.last(nnx.relu(self.first(noisy)))
+
+
+@nnx.jit
+def nnx_step(model, optimizer, noisy, clean):
+    """One update."""
+
+    def objective(model):
+        # return jnp.mean((model(noisy) - clean) ** 2)
+        return luminance_l1_loss(model(noisy), clean)
+
+    loss, gradients = nnx.value_and_grad(objective)(model)
+    optimizer.update(model, gradients)
+    return loss
+
+
+def train_nnx(model):
+    """The losses of all steps."""
+    optimizer = nnx.Optimizer(model, optax.adam(3e-3), wrt=nnx.Param)
+    return [nnx_step(model, optimizer, *training) for _ in range(STEPS)]
+
+
+curves["NNX"] = train_nnx(Denoiser(nnx.Rngs(0)))
+
+# %% [markdown]
+# The networks of this library are Linen modules; `nnx.bridge.ToNNX` makes an NNX module of any; nothing else changes:
+
+# %%
+from lumloss_jax.models import create_model
+
+dncnn = create_model("dncnn", depth=3, features=16, batch_norm=False)
+curves["NNX, DnCNN by ToNNX"] = train_nnx(nnx.bridge.ToNNX(dncnn, rngs=nnx.Rngs(0)).lazy_init(training[0]))
+
+# %% [markdown]
+# ### Flax Linen
+
+# %%
+import flax.linen as nn
+
+
+class LinenDenoiser(nn.Module):
+    """Two convolutions that predict the noise."""
+
+    @nn.compact
+    def __call__(self, noisy):
+        return noisy - nn.Conv(3, (3, 3))(nn.relu(nn.Conv(16, (3, 3))(noisy)))
+
+
+linen = LinenDenoiser()
+adam = optax.adam(3e-3)
+
+
+@jax.jit
+def linen_step(params, state, noisy, clean):
+    """One update."""
+
+    def objective(params):
+        # return jnp.mean((linen.apply(params, noisy) - clean) ** 2)
+        return luminance_l1_loss(linen.apply(params, noisy), clean)
+
+    loss, gradients = jax.value_and_grad(objective)(params)
+    updates, state = adam.update(gradients, state)
+    return optax.apply_updates(params, updates), state, loss
+
+
+params = linen.init(jax.random.key(0), training[0])
+state = adam.init(params)
+curves["Linen"] = []
+for _ in range(STEPS):
+    params, state, loss = linen_step(params, state, *training)
+    curves["Linen"].append(loss)
+
+# %% [markdown]
+# ### A plain `pmap` loop, the network written by hand
+#
+# Each device has its share of the batch, and the gradients are averaged. With `axis_name` the loss is that of the
+# whole batch, on every device.
+
+# %%
+DEVICES = jax.local_device_count()
+
+
+def by_hand(params, noisy):
+    """Two convolutions that predict the noise."""
+    (first, first_bias), (last, last_bias) = params
+    convolve = partial(
+        jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return noisy - (convolve(jax.nn.relu(convolve(noisy, first) + first_bias), last) + last_bias)
+
+
+@partial(jax.pmap, axis_name="devices")
+def pmap_step(params, state, noisy, clean):
+    """One update; every argument has a leading axis over the devices."""
+
+    def objective(params):
+        # return jnp.mean((by_hand(params, noisy) - clean) ** 2)
+        return luminance_l1_loss(by_hand(params, noisy), clean, axis_name="devices")
+
+    loss, gradients = jax.value_and_grad(objective)(params)
+    updates, state = adam.update(jax.lax.pmean(gradients, "devices"), state)
+    return optax.apply_updates(params, updates), state, loss
+
+
+keys = jax.random.split(jax.random.key(0))
+params = [
+    (jax.random.normal(key, (3, 3, *channels)) / np.sqrt(9 * channels[0]), jnp.zeros((1, 1, 1, channels[1])))
+    for key, channels in zip(keys, ((3, 16), (16, 3)), strict=True)
+]
+copies = jax.tree.map(lambda x: jnp.stack([x] * DEVICES), (params, adam.init(params)))
+shares = [x.reshape(DEVICES, -1, *x.shape[1:]) for x in training]
+curves[f"pmap, {DEVICES} device(s)"] = []
+for _ in range(STEPS):
+    *copies, loss = pmap_step(*copies, *shares)
+    curves[f"pmap, {DEVICES} device(s)"].append(loss[0])
+
+# %% [markdown]
+# ### Equinox
+#
+# Equinox's convolutions take one image, channels first; the loss takes batches, channels last.
+
+# %%
+import equinox as eqx
+
+
+class EquinoxDenoiser(eqx.Module):
+    """Two convolutions that predict the noise."""
+
+    layers: eqx.nn.Sequential
+
+    def __init__(self, key):
+        first, last = jax.random.split(key)
+        self.layers = eqx.nn.Sequential(
+            [
+                eqx.nn.Conv2d(3, 16, 3, padding=1, key=first),
+                eqx.nn.Lambda(jax.nn.relu),
+                eqx.nn.Conv2d(16, 3, 3, padding=1, key=last),
+            ]
+        )
+
+    def __call__(self, noisy):
+        return noisy - jnp.moveaxis(self.layers(jnp.moveaxis(noisy, -1, 0)), 0, -1)
+
+
+@eqx.filter_jit
+def equinox_step(model, state, noisy, clean):
+    """One update."""
+
+    def objective(model):
+        # return jnp.mean((jax.vmap(model)(noisy) - clean) ** 2)
+        return luminance_l1_loss(jax.vmap(model)(noisy), clean)
+
+    loss, gradients = eqx.filter_value_and_grad(objective)(model)
+    updates, state = adam.update(gradients, state)
+    return eqx.apply_updates(model, updates), state, loss
+
+
+model = EquinoxDenoiser(jax.random.key(0))
+state = adam.init(eqx.filter(model, eqx.is_array))
+curves["Equinox"] = []
+for _ in range(STEPS):
+    model, state, loss = equinox_step(model, state, *training)
+    curves["Equinox"].append(loss)
+
+# %% [markdown]
+# ### All of them learn
+
+# %%
+curves = {name: np.asarray(jax.device_get(losses)) for name, losses in curves.items()}
+figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
+for name, losses in curves.items():
+    axis.plot(losses, label=name)
+axis.axhline(luminance_l1_loss(*training), color="grey", linewidth=0.8, label="the noisy patches")
+axis.set(xlabel="step", ylabel="luminance L1")
+axis.legend()
+plt.show()
+
+for name, losses in curves.items():
+    print(f"{name:22} {losses[0]:.4f} -> {losses[-1]:.4f}")
+    assert losses[-1] < losses[0] / 2 or losses[-1] < 0.8 * float(luminance_l1_loss(*training)), name
+
+# %% [markdown]
+# ## More
+#
+# `help(luminance_l1_loss)` names every option: brightness as luma, luminance or CIE lightness, other penalties, masks.
+# Sums of losses are written as text, `lumloss_jax.losses.make_loss("luminance_l1(window_size=7) + 0.1*ssim")`.
+# Notebook 02 trains a whole network, on as many devices as there are.

@@ -1,0 +1,202 @@
+# ---
+# jupyter:
+#   accelerator: TPU
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: accelerator,kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Train a denoiser on TPU, GPU or CPU
+#
+# **What it shows.** The whole way: which devices there are, training DnCNN with the luminance L1 loss on one or all of
+# them, checkpoints on Google Drive and going on from them after the runtime was lost, and your own photograph
+# restored.
+#
+# **On what.** On TPU or GPU the published DnCNN (17 layers of 64 features), on a CPU a small one.
+#
+# **How long.** On two CPU cores about five minutes, three of them training. On TPU and GPU a line now and then says
+# how long is left; nothing is lost by stopping, see below.
+
+# %%
+# The one thing to set on Colab: where the repository is, as `git clone` takes it, and which version of it.
+REPOSITORY = ""
+TAG = "v0.1.0"  # of a release; "main" is the newest
+EXTRA = "train"  # what is installed of pyproject.toml
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+near = [Path(os.environ.get("LUMLOSS_CHECKOUT", "lumloss_jax")), Path.cwd(), *Path.cwd().parents]
+ROOT = next((folder.resolve() for folder in near if (folder / "colab" / "install.py").is_file()), None)
+if ROOT is None:  # not in a checkout
+    if not REPOSITORY:
+        raise SystemExit("Set REPOSITORY, at the top of this cell, to the address that you would git clone.")
+    clone = ["git", "clone", "--quiet", "--depth=1", f"--branch={TAG}", REPOSITORY, "lumloss_jax"]
+    got = subprocess.run(clone, capture_output=True, text=True)
+    if got.returncode != 0:
+        raise SystemExit(f"git could not fetch {TAG} of {REPOSITORY}; set the two anew. It says: {got.stderr.strip()}")
+    ROOT = Path("lumloss_jax").resolve()
+# Installs under constraints: jax, jaxlib, libtpu and numpy of this runtime stay as they are, or it says why it cannot.
+done = subprocess.run([sys.executable, ROOT / "colab" / "install.py", EXTRA], capture_output=True, text=True)
+print(done.stdout.strip())
+if done.returncode != 0:
+    raise SystemExit(done.stderr.strip())
+sys.path[:0] = [str(ROOT), str(ROOT / "colab")]
+
+SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as CI does it
+
+# %% [markdown]
+# ## Which devices
+#
+# On Colab: Runtime, Change runtime type, and a TPU; then run all cells from the first.
+
+# %%
+import jax
+
+KIND = jax.default_backend()
+DEVICES = jax.device_count()  # that share each batch; any number from 1 to all
+print(f"{jax.device_count()} {KIND} device(s): {', '.join(str(device) for device in jax.devices())}")
+if KIND == "cpu":
+    print("No TPU and no GPU here: a small network is trained, which takes minutes.")
+
+# %% [markdown]
+# ## Where checkpoints are kept
+#
+# A Colab runtime may end at any moment, and its disk with it. The run itself stays on that disk, which is fast; each
+# finished checkpoint is copied to Drive as one archive.
+
+# %%
+try:
+    from google.colab import drive
+except ImportError:
+    MOUNT = Path("drive").resolve()  # not on Colab: a folder stands for Drive
+else:
+    drive.mount("/content/drive")
+    MOUNT = Path("/content/drive/MyDrive/lumloss_jax")
+print("checkpoints are copied to", MOUNT)
+
+# %% [markdown]
+# ## Train
+#
+# The photographs are four that scikit-image ships; many more make a better network. Put yours into a folder on Drive
+# and set `DATA = "folder:/content/drive/MyDrive/photographs"`.
+#
+# Run this cell again after an interruption, or after the runtime was lost and the cells above have run anew: it goes
+# on from the newest checkpoint, and ends with the weights that an unbroken run ends with.
+
+# %%
+import shlex
+
+import drive_archives
+
+from train.__main__ import main
+
+DATA = "photos"
+if SMOKE:
+    PRESET, FLAGS, EVERY = "smoke", "", 0.5
+elif KIND == "cpu":
+    PRESET, FLAGS, EVERY = "default", "--checkpoint-every 250", 30
+else:
+    PRESET, FLAGS, EVERY = "dncnn", "--steps 20000 --checkpoint-every 1000 --validate-every 1000", 30
+RUN = Path("runs", f"denoiser-{PRESET}")
+
+
+def run(command):
+    """A command of this project in this process: the other way, `!python -m train`, cannot share a TPU with it."""
+    print("python -m train", command)
+    if main(shlex.split(command)) != 0:
+        raise SystemExit("It did not go through; the reason is above.")
+
+
+drive_archives.unpack_newest(RUN, MOUNT)  # where the run was lost and an archive is there
+with drive_archives.copied(RUN, MOUNT, every=EVERY):
+    if RUN.exists():
+        run(f"fit --resume {RUN} --devices {DEVICES}")
+    else:
+        run(f"fit {PRESET} --data {shlex.quote(DATA)} --devices {DEVICES} --out {RUN} {FLAGS}")
+
+# %% [markdown]
+# What it makes of two photographs that it was not trained on: noisy, restored, clean, each with a detail.
+
+# %%
+from IPython.display import display
+from PIL import Image
+
+display(Image.open(RUN / "comparison.png"))
+
+# %% [markdown]
+# ## Lost and resumed
+#
+# To see it happen: the archive before the last is unpacked, as on a new runtime, and the run goes on from there. At
+# its end the weights are compared with those above. (The time is that of the steps between the two archives.)
+
+# %%
+import shutil
+
+import numpy as np
+
+from train.checkpoint import load_network
+
+AGAIN = Path("runs", "resumed")
+shutil.rmtree(AGAIN, ignore_errors=True)
+drive_archives.unpack(drive_archives.archives(RUN, MOUNT)[0], AGAIN)
+run(f"fit --resume {AGAIN} --devices {DEVICES}")
+
+pairs = zip(*(jax.tree.leaves(load_network(folder).params) for folder in (RUN, AGAIN)), strict=True)
+SAME = all(np.array_equal(a, b) for a, b in pairs)
+print("the same bits as the unbroken run:", SAME)
+
+# %% [markdown]
+# ## Your photograph
+#
+# On Colab a button asks for one; elsewhere set `PHOTOGRAPH` to a file. Without, a packaged photograph is made noisy.
+# The network has learned one kind of noise (Gaussian, sigma 25 of 255): of stronger noise some is left, and where
+# there is little it takes detail with it.
+
+# %%
+import skimage.data
+
+from lumloss_jax.degradations import gaussian_noise
+from train.data.images import to_uint8
+
+PHOTOGRAPH = ""
+if not PHOTOGRAPH and not SMOKE:
+    try:
+        from google.colab import files
+    except ImportError:
+        pass
+    else:
+        PHOTOGRAPH = next(iter(files.upload()), "")
+if not PHOTOGRAPH:
+    PHOTOGRAPH = "coffee.png"
+    pixels = skimage.data.coffee().astype(np.float32) / 255
+    noisy = gaussian_noise(jax.random.key(0), pixels, sigma=25 / 255)
+    Image.fromarray(to_uint8(np.asarray(noisy))).save(PHOTOGRAPH)
+
+run(f"restore {RUN} {shlex.quote(PHOTOGRAPH)} --output restored")
+
+# %%
+before, after = (Image.open(path).convert("RGB") for path in (PHOTOGRAPH, Path("restored", Path(PHOTOGRAPH).name)))
+side = min(160, *before.size)
+left, top = (before.width - side) // 2, (before.height - side) // 2
+detail = (left, top, left + side, top + side)
+
+width = 480
+shown = Image.new("RGB", (2 * width + 8, width * before.height // before.width + 8 + width), "white")
+for i, image in enumerate((before, after)):
+    x = i * (width + 8)
+    shown.paste(image.resize((width, width * image.height // image.width), Image.Resampling.LANCZOS), (x, 0))
+    shown.paste(image.resize((width, width), Image.Resampling.NEAREST, box=detail), (x, shown.height - width))
+print("before, after; below, a detail of the middle")
+display(shown)
+
+# %% [markdown]
+# The restored photograph is `restored/` and its name, of the format and size of yours. Notebook 03 compares losses,
+# and 04 starts from weights that were trained with PyTorch.

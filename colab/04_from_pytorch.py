@@ -1,0 +1,143 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: accelerator,kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From PyTorch and back
+#
+# **What it shows.** Weights of a network that was trained with PyTorch, as a `.pth` or `.safetensors` file, are
+# brought here, fine-tuned with the luminance L1 loss, and written back for PyTorch. PyTorch itself is not needed.
+#
+# **On what.** CPU, GPU or TPU, whatever jax finds.
+#
+# **How long.** On two CPU cores a few minutes with the network that the notebook makes itself.
+
+# %%
+# The one thing to set on Colab: where the repository is, as `git clone` takes it, and which version of it.
+REPOSITORY = ""
+TAG = "v0.1.0"  # of a release; "main" is the newest
+EXTRA = "train"  # what is installed of pyproject.toml
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+near = [Path(os.environ.get("LUMLOSS_CHECKOUT", "lumloss_jax")), Path.cwd(), *Path.cwd().parents]
+ROOT = next((folder.resolve() for folder in near if (folder / "colab" / "install.py").is_file()), None)
+if ROOT is None:  # not in a checkout
+    if not REPOSITORY:
+        raise SystemExit("Set REPOSITORY, at the top of this cell, to the address that you would git clone.")
+    clone = ["git", "clone", "--quiet", "--depth=1", f"--branch={TAG}", REPOSITORY, "lumloss_jax"]
+    got = subprocess.run(clone, capture_output=True, text=True)
+    if got.returncode != 0:
+        raise SystemExit(f"git could not fetch {TAG} of {REPOSITORY}; set the two anew. It says: {got.stderr.strip()}")
+    ROOT = Path("lumloss_jax").resolve()
+# Installs under constraints: jax, jaxlib, libtpu and numpy of this runtime stay as they are, or it says why it cannot.
+done = subprocess.run([sys.executable, ROOT / "colab" / "install.py", EXTRA], capture_output=True, text=True)
+print(done.stdout.strip())
+if done.returncode != 0:
+    raise SystemExit(done.stderr.strip())
+sys.path[:0] = [str(ROOT), str(ROOT / "colab")]
+
+SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as CI does it
+
+# %% [markdown]
+# ## The file
+#
+# Set `FILE` to yours, and `MODEL` to the network that it belongs to, with the fields that it was trained with:
+# README's table of networks says which published files are of which. For weights trained on blue, green, red (cv2) set
+# `CHANNEL_ORDER = "bgr"`. Without a file the notebook makes one: a small DnCNN with random weights, under the names
+# that PyTorch code gives them.
+
+# %%
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from lumloss_jax.models import create_model, to_torch_state_dict
+
+FILE = ""
+MODEL = "dncnn(depth=3, features=8)" if SMOKE else "dncnn(depth=8, features=32)"
+CHANNEL_ORDER = "rgb"
+
+if not FILE:
+    FILE = "from_pytorch.safetensors"
+    fields = {"depth": 3, "features": 8} if SMOKE else {"depth": 8, "features": 32}
+    variables = jax.jit(create_model("dncnn", **fields).init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    save_file(to_torch_state_dict("dncnn", variables, **fields), FILE)
+
+if FILE.endswith(".safetensors"):
+    for name, array in load_file(FILE).items():
+        print(f"{name:32} {array.shape}")
+
+# %% [markdown]
+# ## Import
+#
+# Tensors are read, renamed and checked one by one; nothing in the file is executed. What comes out is a checkpoint
+# that every command takes.
+
+# %%
+import shlex
+import shutil
+
+from train.__main__ import main
+
+IMPORTED, TUNED = Path("runs", "imported"), Path("runs", "tuned")
+for folder in (IMPORTED, TUNED):
+    shutil.rmtree(folder, ignore_errors=True)  # of this notebook's run before
+
+
+def run(command):
+    """A command of this project in this process: the other way, `!python -m train`, cannot share a TPU with it."""
+    print("python -m train", command)
+    if main(shlex.split(command)) != 0:
+        raise SystemExit("It did not go through; the reason is above.")
+
+
+run(f'import {FILE} --model "{MODEL}" --channel-order {CHANNEL_ORDER} --out {IMPORTED}')
+
+# %% [markdown]
+# ## Fine-tune
+#
+# `--init-from` starts from these weights with a fresh optimizer. For weights that are good already take a learning
+# rate ten times lower than for fresh ones, and your photographs: `--data folder:PATH`.
+
+# %%
+PRESET, FLAGS = ("smoke", "") if SMOKE else ("default", "--steps 500")
+run(f'fit {PRESET} --init-from {IMPORTED} --model "{MODEL}" --loss luminance_l1 --out {TUNED} {FLAGS}')
+
+# %%
+from IPython.display import display
+from PIL import Image
+
+display(Image.open(TUNED / "comparison.png"))
+
+# %% [markdown]
+# ## Export
+#
+# A state dict of the names that came in, for
+# `model.load_state_dict(safetensors.torch.load_file("tuned.safetensors"))`. (For channel order "bgr": the exported
+# weights take red, green, blue.)
+
+# %%
+run(f"export {TUNED} --format torch --output tuned.safetensors")
+
+tuned = load_file("tuned.safetensors")
+if FILE.endswith(".safetensors"):
+    given = load_file(FILE)
+    shapes = {name: array.shape for name, array in given.items()}
+    SAME_NAMES = {name: array.shape for name, array in tuned.items()} == shapes
+    print("the same names and shapes as came in:", SAME_NAMES)
+    moved = {name: float(np.abs(array - given[name]).max()) for name, array in tuned.items() if array.ndim == 4}
+    for name, most in moved.items():
+        print(f"{name:32} moved by {most:.4f} at most")

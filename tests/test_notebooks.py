@@ -1,0 +1,210 @@
+"""The notebooks: each is its .py, without outputs, and runs from the first cell to the last with the smoke setting."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jupytext
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SCRIPTS = sorted((ROOT / "colab").glob("0*.py"))
+NOTEBOOKS = [pytest.param(path, id=path.stem) for path in SCRIPTS]
+
+
+def cells(path: Path) -> list[tuple[str, str]]:
+    """Kind and text of each cell, of a script or a notebook."""
+    return [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
+
+
+def first_code(path: Path) -> str:
+    return next(text for kind, text in cells(path) if kind == "code")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_the_notebook_is_its_script_without_outputs(path):
+    """Written by `make notebooks`."""
+    assert cells(path.with_suffix(".ipynb")) == cells(path)
+    notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert notebook.metadata["accelerator"] == jupytext.read(path).metadata["accelerator"]
+
+
+def test_every_notebook_has_its_script():
+    assert {path.stem for path in (ROOT / "colab").glob("*.ipynb")} == {path.stem for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_it_opens_with_what_it_shows_on_what_and_how_long(path):
+    kind, text = cells(path)[0]
+    assert kind == "markdown"
+    assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == ["What it shows", "On what", "How long"]
+
+
+def test_all_begin_alike_and_install_an_extra_at_the_tag_of_this_version():
+    beginnings = [first_code(path) for path in SCRIPTS]
+    extras = [re.search(r'^EXTRA = "(\w+)"', text, re.MULTILINE)[1] for text in beginnings]
+    assert extras == ["notebooks", "train", "study", "train"]
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
+    assert len({re.sub(r'^EXTRA = "\w+"', "", text, flags=re.MULTILINE) for text in beginnings}) == 1
+    assert f'TAG = "v{PROJECT["version"]}"' in beginnings[0]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is no checkout, as Colab's is."""
+    monkeypatch.delenv("LUMLOSS_CHECKOUT", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "content").mkdir()
+    monkeypatch.chdir(tmp_path / "content")
+    return tmp_path
+
+
+def published(folder: Path, installs: str) -> Path:
+    """A repository with an installer that does as told, tagged v1."""
+    (folder / "colab").mkdir(parents=True)
+    (folder / "colab" / "install.py").write_text(installs)
+    identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "one"], ["tag", "v1"]):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+    return folder
+
+
+def begin(repository: str, tag: str = "v1") -> None:
+    """Runs the first cell, with its two names set."""
+    text = first_code(SCRIPTS[1]).replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")
+    exec(compile(re.sub(r'TAG = ".*?"', f"TAG = {tag!r}", text), "first cell", "exec"), {})
+
+
+def test_outside_a_checkout_it_clones_at_the_tag_and_installs(elsewhere, capsys):
+    source = published(elsewhere / "published", "import sys; print('installs', *sys.argv[1:])")
+    begin(f"file://{source}")
+    assert capsys.readouterr().out == "installs train\n"
+    clone = elsewhere / "content" / "lumloss_jax"
+    assert sys.path[:2] == [str(clone), str(clone / "colab")]
+    begin(f"file://{source}")  # the cell again: what is there is taken
+
+
+def test_outside_a_checkout_it_asks_for_the_repository(elsewhere):
+    with pytest.raises(SystemExit, match="Set REPOSITORY, at the top of this cell"):
+        begin("")
+
+
+def test_a_tag_that_is_not_there_is_named(elsewhere):
+    source = published(elsewhere / "published", "")
+    with pytest.raises(SystemExit, match="could not fetch v9 of file.*It says: .*v9"):
+        begin(f"file://{source}", "v9")
+
+
+def test_where_nothing_can_be_installed_the_notebook_stops_with_the_reason(elsewhere):
+    source = published(elsewhere / "published", "import sys; sys.exit('error: jax is too old')")
+    with pytest.raises(SystemExit, match="error: jax is too old"):
+        begin(f"file://{source}")
+
+
+class Ran(NamedTuple):
+    """What a notebook left."""
+
+    text: str
+    html: list[str]
+    pictures: list[np.ndarray]
+    folder: Path
+
+
+def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """All cells, on four CPU devices, in a folder of its own; an error in a cell is an error here."""
+    settings = {
+        "LUMLOSS_SMOKE": "1",
+        "LUMLOSS_CHECKOUT": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "4",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    outputs = list(outputs_of(notebook))
+    shown = [output.data for output in outputs if "data" in output]
+    pictures = [data[kind] for data in shown for kind in ("image/png", "image/jpeg") if kind in data]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    return Ran(
+        text="".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs),
+        html=[data["text/html"] for data in shown if "text/html" in data],
+        pictures=[np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in pictures],
+        folder=folder,
+    )
+
+
+def outputs_of(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    for cell in notebook.cells:
+        yield from cell.get("outputs", ())
+
+
+def plain(text: str) -> str:
+    """Without colours of the terminal."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+def test_luminance_loss_is_drawn_and_taken_by_every_kind_of_pipeline(tmp_path, monkeypatch):
+    ran = execute(SCRIPTS[0], tmp_path, monkeypatch)
+    assert len(ran.pictures) == 4
+    assert all(picture.std() > 10 for picture in ran.pictures)
+    curves = re.findall(r"^(\S.*?) +(0\.\d+) -> (0\.\d+)$", ran.text, re.MULTILINE)
+    assert [name for name, *_ in curves] == ["NNX", "NNX, DnCNN by ToNNX", "Linen", "pmap, 4 device(s)", "Equinox"]
+    assert all(float(last) < float(first) for _, first, last in curves)
+
+
+def test_training_goes_on_from_drive_and_restores_a_photograph(tmp_path, monkeypatch):
+    ran = execute(SCRIPTS[1], tmp_path, monkeypatch)
+    text = plain(ran.text)
+    assert "4 cpu device(s)" in text
+    assert "4 cpu devices" in text  # of the run: each batch is shared by all of them
+    assert re.findall(r"copied step (\d+)", text)[-2:] == ["20", "30"]
+    assert sorted(path.name for path in (tmp_path / "drive").iterdir()) == [
+        "denoiser-smoke-step-20.tar",
+        "denoiser-smoke-step-30.tar",
+    ]
+    assert "going on from step 20" in text
+    assert "the same bits as the unbroken run: True" in text
+    assert (tmp_path / "restored" / "coffee.png").is_file()
+    comparison, before_after = ran.pictures
+    assert comparison.std() > 10
+    before, after = before_after[328:, :480], before_after[328:, 488:]
+    assert np.abs(np.diff(after.astype(float), axis=0)).mean() < np.abs(np.diff(before.astype(float), axis=0)).mean()
+
+
+def test_losses_are_compared_with_the_report_inline(tmp_path, monkeypatch):
+    ran = execute(SCRIPTS[2], tmp_path, monkeypatch)
+    (frame,) = (html for html in ran.html if "<iframe srcdoc=" in html)
+    assert "No verdict" in frame
+    assert "&lt;html" in frame
+    assert "No verdict: 2 photographs are too few" in plain(ran.text)
+    assert len(re.findall(r"^(?:luminance_l1|l1) +seed \d", ran.text, re.MULTILINE)) == 8
+
+
+def test_pytorch_weights_come_in_are_tuned_and_go_back(tmp_path, monkeypatch):
+    ran = execute(SCRIPTS[3], tmp_path, monkeypatch)
+    assert "the same names and shapes as came in: True" in ran.text
+    moved = re.findall(r"moved by ([\d.]+) at most", ran.text)
+    assert len(moved) == 3
+    assert all(float(most) > 0 for most in moved)
+    assert len(ran.pictures) == 1
