@@ -16,10 +16,12 @@ from lumloss_jax.models import to_torch_state_dict
 from train.checkpoint import Network, load_network
 from train.errors import InputError
 from train.inference.image_files import whole_or_none
+from train.inference.onnx_export import parse_size, to_onnx
 from train.inference.predict import without_batch_norm
+from train.inference.tiling import reach_of
 from train.network import parse_model
 
-_SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors"}
+_SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _LARGEST = 200e6  # bytes of parameters that are written into a program
 
@@ -30,23 +32,42 @@ class ExportConfig:
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
-    format: Literal["stablehlo", "torch"]
-    """stablehlo: a program for jax.export, for CPU, GPU and TPU, of any image size. torch: a state dict."""
+    format: Literal["stablehlo", "torch", "onnx"]
+    """stablehlo: a program for jax.export, for CPU, GPU and TPU, of any image size. torch: a state dict. onnx: a model
+    for onnxruntime and its like, of any batch."""
     output: Path
-    """File to write: .stablehlo, or .safetensors for torch."""
+    """File to write: .stablehlo, .safetensors for torch, or .onnx."""
+    size: str | None = None
+    """onnx: HEIGHTxWIDTH of all images. None: any multiples of the network's stride, 1 to 8."""
 
 
 def export(config: ExportConfig) -> None:
     """Writes the file, and says what it takes and gives."""
     if config.output.suffix != _SUFFIXES[config.format]:
         raise InputError(f"--output {config.output}: --format {config.format} writes {_SUFFIXES[config.format]} files.")
+    if config.size is not None and config.format != "onnx":
+        raise InputError(f"--size is for --format onnx: a {config.format} file takes images of any size.")
+    size = None if config.size is None else parse_size(config.size)
     network = load_network(config.checkpoint)
+    said = (
+        f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, {network.model.channels}] in [0, 1]"
+        f"{', sigma float32 [b], in image units' * network.model.takes_sigma} -> restored images, clipped to [0, 1]"
+    )
     if config.format == "stablehlo":
         content = to_stablehlo(network)
-        told = ", sigma float32 [b], in image units" if network.model.takes_sigma else ""
-        said = (
-            f"images float32 [b, h, w, {network.model.channels}] in [0, 1]{told} -> restored images, clipped to [0, 1]"
+    elif config.format == "onnx":
+        model, variables = without_batch_norm(network.model, network.params, network.batch_stats)
+        reach = reach_of(model)
+        content = to_onnx(
+            _whole(model, variables),
+            network.spec,
+            reach,
+            channels=model.channels,
+            told=model.takes_sigma,
+            size=size,
         )
+        if size is None and reach.stride > 1:
+            said += f"; h and w multiples of {reach.stride}"
     else:
         name, fields = parse_model(network.spec)
         variables = {"params": network.params, "batch_stats": network.batch_stats}

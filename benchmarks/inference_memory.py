@@ -1,0 +1,147 @@
+"""How much memory it takes to restore a photograph: the peak of the whole command, for each network and size.
+
+    python benchmarks/inference_memory.py                                  every network, 12 and 100 megapixels
+    python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24
+    python benchmarks/inference_memory.py --networks dncnn --megapixels 12 --tiles 0    every tile, however long
+
+``python -m train restore`` is run on a JPEG file, each time in a process of its own. What peaks is there after a row of
+tiles: so that slow networks end in minutes, only the first tiles of each pass over the photograph go through the
+network, and the others come out as they went in. All else is done in full: reading, cutting up, waiting for the
+devices, putting together, rounding, the pixels on disk, encoding. The line says how many tiles the network saw.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # train is run from the checkout, not installed
+
+import jax
+import numpy as np
+import pyvips
+import tyro
+
+from lumloss_jax.models import variable_shapes
+from train.__main__ import main as train
+from train.checkpoint import Network, save_network
+from train.inference import predict
+from train.network import build_model
+
+NETWORKS = (
+    "dncnn",
+    "dncnn_blind",
+    "unet",
+    "unet_dpir",
+    "unet_scico",
+    "drunet",
+    "buifd",
+    "retinexformer",
+    "retinexformer(stages=3)",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    networks: tuple[str, ...] = NETWORKS
+    """Networks, with random weights."""
+    megapixels: tuple[float, ...] = (12.0, 100.0)
+    """Sizes of the photograph, which is as wide as 3 to 2."""
+    tiles: int = 3
+    """Batches of tiles that the network sees in each pass; 0: all."""
+    fast: bool = False
+    """Retinexformer: attend over a reduced photograph."""
+    alone: tuple[str, ...] = ()
+    """Checkpoint, photograph and output: what the benchmark starts for each line."""
+
+
+def alone(options: Options) -> None:
+    """Restores one photograph, and prints what that took, in a line of JSON, last."""
+    if options.tiles:
+        _let_pass_after(options.tiles)
+    checkpoint, photograph, output = options.alone
+    start = time.perf_counter()
+    status = train(["restore", checkpoint, photograph, "--output", output, *(["--fast"] if options.fast else [])])
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(json.dumps({"status": status, "seconds": seconds, "peak_mb": peak}))
+
+
+def _let_pass_after(count: int) -> None:
+    """From the ``count``-th batch of a pass on, a network's call gives what it was given, or what it gave last."""
+    run = predict.Predictor._run
+    calls: dict[Any, int] = {}
+    last: dict[Any, Any] = {}
+
+    def some(self: predict.Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()) -> Any:
+        calls[function] = calls.get(function, 0) + 1
+        if calls[function] > count:
+            return np.array(images[0]) if function is predict._restorer(self.model) else last[function]
+        last[function] = run(self, function, *images, arguments=arguments)
+        return last[function]
+
+    predict.Predictor._run = some
+
+
+def make_checkpoint(spec: str, folder: Path) -> None:
+    """A network of random weights that gives finite images."""
+    model = build_model(spec)
+    rng = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        scale = 0.5 / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
+        return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+    variables = jax.tree.map(draw, variable_shapes(model))
+    batch_stats = jax.tree.map(lambda x: np.abs(x) + 0.5, variables.get("batch_stats", {}))
+    save_network(folder, Network(model, spec, variables["params"], batch_stats), {})
+
+
+def make_photograph(megapixels: float, path: Path) -> None:
+    """Smooth noise, so that the file has the size of a photograph's."""
+    height = round((megapixels * 1e6 / 1.5) ** 0.5)
+    coarse = np.random.default_rng(0).integers(0, 256, (height // 16 + 1, height * 3 // 32 + 1, 3), np.uint8)
+    image = pyvips.Image.new_from_array(coarse).resize(16).crop(0, 0, round(1.5 * height), height)
+    image.copy(interpretation="srgb").write_to_file(str(path), Q=90)
+
+
+def measure(options: Options) -> Iterator[str]:
+    """A line for each network and size."""
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = {size: Path(folder) / f"{size:g}.jpg" for size in options.megapixels}
+        for size, path in photographs.items():
+            make_photograph(size, path)
+        for i, spec in enumerate(options.networks):
+            make_checkpoint(spec, Path(folder) / str(i))
+            for size, path in photographs.items():
+                arguments = ["--alone", str(Path(folder) / str(i)), str(path), str(Path(folder) / "out" / str(i))]
+                command = [sys.executable, __file__, f"--tiles={options.tiles}", *arguments]
+                run = subprocess.run(
+                    [*command, *(["--fast"] if options.fast else [])], capture_output=True, text=True, check=False
+                )
+                if run.returncode:
+                    yield f"{spec:24} {size:5g} MP failed: {run.stderr.strip().splitlines()[-1]}"
+                    continue
+                seen = json.loads(run.stdout.splitlines()[-1])
+                yield f"{spec:24} {size:5g} MP {seen['seconds']:7.0f} s {seen['peak_mb']:6.0f} MB"
+
+
+def main(options: Options) -> None:
+    """Prints the lines as they come."""
+    if options.alone:
+        alone(options)
+        return
+    for line in measure(options):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
