@@ -6,10 +6,12 @@ asks of a chip's memory and of the links between chips can be read off it.
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,31 +32,78 @@ _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permut
 _BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1, "s8": 1, "u8": 1, "f64": 8, "s64": 8, "u64": 8}
 
 
+# libtpu is loaded to compile with, beside other processes that do the same; on a machine without a TPU it would ask
+# about the pod that this machine is no part of, and print errors that mean nothing. Set by the user they stay.
+_ENVIRONMENT = {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+_WITHOUT_TPU = {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
+
+
 @dataclass(frozen=True)
 class Program:
     """What the compiled step asks of each device."""
 
-    flops: float
-    bytes_accessed: float
+    flops: float | None  # None where XLA does not tell, as for GPUs
+    bytes_accessed: float | None
     memory: int  # bytes at the fullest moment: arguments, results and temporaries
     collectives: dict[str, int]  # how many of each kind in a step
     collective_bytes: int  # that they take in
+    slice_transfers: int = 0  # sums over slices, by the hosts' network
+    slice_bytes: int = 0
 
 
-def topology_mesh(topology: str, slices: int = 1) -> Mesh:
-    """A mesh of one axis over all chips of a topology such as "v5e:2x2", in as many slices as asked for."""
+def topology_mesh(topology: str, slices: int = 1, gpu: str | None = None) -> Mesh:
+    """A mesh of one axis over all chips of a topology such as "v5e:2x2", in as many slices as asked for.
+
+    Args:
+      topology: of TPUs, or "cuda:8", "cuda:2x8": so many GPUs in a machine, or in each of so many machines.
+      slices: of TPUs.
+      gpu: file with XLA's description of the GPU (a GpuTargetConfig as text); None: the one in this machine.
+    """
+    family, _, sizes = topology.partition(":")
+    if family == "cuda":
+        devices = _gpus(topology, sizes, slices, gpu)
+    elif gpu is not None:
+        raise InputError(f"--gpu describes the GPUs of --topology cuda:8 and its like; got --topology {topology}.")
+    else:
+        devices = _tpus(topology, slices)
+    return Mesh(np.asarray(devices), (sharding.BATCH_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _tpus(topology: str, slices: int) -> list[Any]:
+    without_tpu = os.environ.get("TPU_SKIP_MDS_QUERY") == "1"  # so set by jax where it finds no chips
+    for name, value in (_ENVIRONMENT | (_WITHOUT_TPU if without_tpu else {})).items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
+    if topology.endswith(":1x1"):
+        options["chips_per_host_bounds"] = [1, 1, 1]  # one chip is less than the host of four that is assumed
     try:
-        options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
-        if topology.endswith(":1x1"):
-            options["chips_per_host_bounds"] = [1, 1, 1]  # one chip is less than the host of four that is assumed
-        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
     except Exception as error:  # libtpu missing, or a name that it does not know: both come in several types
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"--topology {topology} cannot be compiled for ({first[:200]}): take one such as v5e:2x2, v6e:2x4 or "
-            "v4:2x2x1, and install libtpu by pip install -e '.[tpu]'."
+            f"--topology {topology} cannot be compiled for ({_first_line(error)}): take one such as v5e:2x2, v6e:2x4 "
+            "or v4:2x2x1, and install libtpu by pip install -e '.[tpu]'."
         ) from None
-    return Mesh(np.asarray(described.devices), (sharding.BATCH_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _gpus(topology: str, sizes: str, slices: int, gpu: str | None) -> list[Any]:
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)?", sizes) or slices > 1:
+        raise InputError(
+            f"--topology {topology} --slices {slices}: GPUs are cuda:8, eight in one machine, or cuda:2x8, in two."
+        )
+    machines = sizes if "x" in sizes else f"1x{sizes}"
+    try:
+        options = {} if gpu is None else {"target_config": Path(gpu).read_text()}
+        return topologies.get_topology_desc(platform="cuda", topology=f"1x{machines}", **options).devices
+    except Exception as error:  # no file, no plugin, no GPU, or a description that the plugin cannot read
+        raise InputError(
+            f"--topology {topology} cannot be compiled for ({_first_line(error)}): it needs JAX's CUDA plugin (pip "
+            "install 'jax[cuda13]'), a CUDA toolkit, and a GPU in this machine or --gpu FILE, XLA's description of one "
+            "such as xla/backends/gpu/target_config/specs/h100_sxm.txtpb of github.com/openxla/xla."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager
@@ -79,19 +128,23 @@ def compile_for(config: FitConfig, mesh: Mesh) -> Program:
     state = _laid_out(abstract, layout)
     size = config.data.patch_size
     shape = (config.data.batch_size, size, size, assembly.model.channels)
-    batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding.split_by_batch(mesh))
+    # As photographs of 8 bits travel.
+    batch = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding.split_by_batch(mesh))
     step: Any = sharding.compile_step(assembly.update, mesh, layout)
     with uncached():
         compiled = step.lower(state, batch).compile()
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    counts, moved = read_collectives(compiled.as_text())
+    cost, memory, text = compiled.cost_analysis() or {}, compiled.memory_analysis(), compiled.as_text() or ""
+    counts, moved = read_collectives(text)
+    transfers, between_slices = read_slice_transfers(text)
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return Program(
-        flops=cost["flops"],
-        bytes_accessed=cost["bytes accessed"],
+        flops=cost.get("flops"),
+        bytes_accessed=cost.get("bytes accessed"),
         memory=held - memory.alias_size_in_bytes,
         collectives=counts,
         collective_bytes=moved,
+        slice_transfers=transfers,
+        slice_bytes=between_slices,
     )
 
 
@@ -116,10 +169,12 @@ def largest_batch(config: FitConfig, mesh: Mesh, console: Console) -> int:
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a run's training step for TPUs that are not here, and say what it asks of them."""
+    """Compile a run's training step for TPUs or GPUs that are not here, and say what it asks of them."""
 
     topology: str = "v5e:2x2"
-    """Chips to compile for, such as v5e:1x1, v5e:2x4, v6e:2x2, v4:2x2x1, v5p:2x2x1."""
+    """Chips: v5e and v6e:1x1 to 16x16; v4, v5p and tpu7x:2x2x1 and up; GPUs cuda:8, or cuda:2x8 in two machines."""
+    gpu: str | None = None
+    """File of XLA's description of the GPU, such as its h100_sxm.txtpb. None: the one in this machine."""
     slices: int = 1
     """Slices of that topology, linked by the data centre's network."""
     largest_batch: bool = False
@@ -134,19 +189,25 @@ class CompileConfig:
 def report(compiling: CompileConfig) -> None:
     """Prints what the compiled step asks of each device, and the largest batch that fits where that is asked for."""
     console, config = Console(), compiling.fit
-    mesh = topology_mesh(compiling.topology, compiling.slices)
+    mesh = topology_mesh(compiling.topology, compiling.slices, compiling.gpu)
     kind = mesh.devices.flat[0].device_kind
     program = compile_for(config, mesh)
     what = f"{config.model.model}, batch {config.data.batch_size}, on {mesh.size} x {kind}"
     console.print(f"{what}: it compiles", soft_wrap=True)
     room = f" of {_HBM[kind]} GiB" if kind in _HBM else ""
-    lines = {
-        "arithmetic": f"{program.flops / 1e9:.2f} GFLOP a step and device",
-        "memory traffic": f"{program.bytes_accessed / 2**20:.1f} MiB a step and device",
-        "intensity": f"{program.flops / program.bytes_accessed:.1f} FLOP per byte",
-        "memory": f"{program.memory / 2**20:.1f} MiB{room} a device",
-        "between devices": _said(program),
-    }
+    lines = {"memory": f"{program.memory / 2**20:.1f} MiB{room} a device"}
+    if program.flops is not None and program.bytes_accessed is not None:
+        lines |= {
+            "arithmetic": f"{program.flops / 1e9:.2f} GFLOP a step and device",
+            "memory traffic": f"{program.bytes_accessed / 2**20:.1f} MiB a step and device",
+            "intensity": f"{program.flops / program.bytes_accessed:.1f} FLOP per byte",
+            "between devices": _said(program),
+        }
+    else:
+        lines["not told"] = "arithmetic, traffic and collectives: XLA keeps them to itself for GPUs that are not here"
+    if program.slice_transfers:
+        transfers = f"{program.slice_transfers} sums by the hosts' network"
+        lines["between slices"] = f"{transfers}; {program.slice_bytes / 2**20:.2f} MiB a step and device"
     for what, line in lines.items():
         console.print(f"{what:>15}  {line}", soft_wrap=True)
     if compiling.largest_batch:
@@ -166,6 +227,15 @@ def read_collectives(text: str) -> tuple[dict[str, int], int]:
         counts[kind] += 1
         moved += sum(_size_of(dtype, sizes) for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", result))
     return dict(counts), moved
+
+
+def read_slice_transfers(text: str) -> tuple[int, int]:
+    """How many sums over slices of TPUs a compiled program's text holds, and the bytes that a device gives to them.
+
+    Within a slice the chips sum first; each then sends its share through its host, which sums with the other slices'.
+    """
+    sent = re.findall(r"= \((\w+)\[([\d,]*)\][^=]*? send\(.*?_xla_megascale_transfer_type", text)
+    return len(sent), sum(_size_of(dtype, sizes) for dtype, sizes in sent)
 
 
 def _size_of(dtype: str, sizes: str) -> int:

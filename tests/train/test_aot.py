@@ -58,6 +58,18 @@ def test_collectives_are_read_off_a_programs_text():
     assert aot.read_collectives(text) == ({"all-reduce": 2, "all-gather": 1}, 48 + 8 + 16 + 4)
 
 
+def test_sums_over_slices_are_read_off_a_programs_text():
+    """The two lines of one sum as libtpu writes them, shortened; what is received is the same sum."""
+    text = """
+    %send.1 = (f32[9,2,128]{2,1,0:T(2,128)}, u32[], token[]) send(%bitcast.3, %after-all.1), channel_id=4, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+    %recv.1 = (f32[9,2,128]{2,1,0:T(2,128)}, u32[], token[]) recv(%after-all.1), channel_id=3, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+    %send.2 = (f32[4]{0}, u32[], token[]) send(%x, %after-all.2), channel_id=5, is_host_transfer=true
+    """
+    assert aot.read_slice_transfers(text) == (1, 4 * 9 * 2 * 128)
+
+
 def test_memory_and_work_grow_with_the_batch():
     small = aot.compile_for(TINY, sharding.make_mesh(1))
     large = aot.compile_for(
@@ -75,6 +87,20 @@ def test_unknown_chips_are_refused(capsys):
     assert main(["compile", "smoke", "--topology", "v99:7x7"]) == 2
     error = capsys.readouterr().err
     assert "--topology v99:7x7 cannot be compiled for" in error and "pip install -e '.[tpu]'" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--topology", "cuda:0"), "GPUs are cuda:8, eight in one machine"),
+        (("--topology", "cuda:2x2", "--slices", "2"), "GPUs are cuda:8, eight in one machine"),
+        (("--topology", "cuda:2", "--gpu", "no/such/file"), "No such file"),
+        (("--topology", "v5e:2x2", "--gpu", "h100_sxm.txtpb"), "--gpu describes the GPUs of --topology cuda:8"),
+    ],
+)
+def test_gpus_that_cannot_be_compiled_for_are_refused(flags, said, capsys):
+    assert main(["compile", "smoke", *flags]) == 2
+    assert said in capsys.readouterr().err
 
 
 @needs_libtpu
@@ -122,6 +148,53 @@ def test_the_verb_says_what_a_step_asks_of_a_chip(capsys):
     printed = capsys.readouterr().out
     assert "on 4 x TPU v5 lite: it compiles" in printed and "MiB of 16 GiB a device" in printed
     assert "1 all-reduce" in printed
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_slices_are_summed_over_by_their_hosts(capsys):
+    """Chips of a slice sum first, by their own links; only then do the slices."""
+    assert main(["compile", "smoke", "--topology=v5e:2x2", "--slices=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "on 8 x TPU v5 lite: it compiles" in printed
+    assert "1 all-reduce" in printed and "sums by the hosts' network" in printed
+
+
+# What XLA asks of a GPU before it compiles for it, answered for an H100.
+H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  name: "NVIDIA H100 80GB HBM3"
+  core_count: 132
+  fpus_per_core: 128
+  clock_rate_ghz: 1.98
+  memory_bandwidth: 3352320000000
+  device_memory_size: 84942979072
+  l2_cache_size: 52428800
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+  shared_memory_per_core: 233472
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  threads_per_core_limit: 2048
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 10 }
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is None, reason="needs JAX's CUDA plugin, and ptxas")
+@pytest.mark.slow
+def test_the_step_compiles_for_gpus(tmp_path, capsys):
+    (tmp_path / "h100.txtpb").write_text(H100)
+    assert main(["compile", "smoke", "--topology=cuda:2x2", f"--gpu={tmp_path / 'h100.txtpb'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "on 4 x NVIDIA H100 80GB HBM3: it compiles" in printed and "MiB a device" in printed
 
 
 def test_the_largest_batch_is_the_last_that_fits(monkeypatch):
