@@ -194,7 +194,7 @@ def _train(
             # Reading a metric waits for the devices, so it is done now and then only.
             if logging or saving:
                 # A state that stands still is found out here, before it is saved.
-                values = {**_read(metrics, config), **meter.read()}
+                values = {**read_metrics(metrics, config), **meter.read()}
                 scores: dict[str, float] = {}
                 if validate is not None and validating:
                     scores, *images = validate(state.released, state.batch_stats)
@@ -213,7 +213,7 @@ def _train(
     return state
 
 
-def _read(metrics: Metrics, config: FitConfig) -> dict[str, float]:
+def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
     """Metrics as numbers by name, the loss first; an error where the state stands still over what is not finite."""
     read = jax.device_get(metrics)
     if read.guard.in_row >= config.optimizer.max_skips:
