@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -98,3 +99,32 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     said = capsys.readouterr().err
     assert "train: 1 added (four.png); train: 1 removed (4.png); train: 1 changed (3.png)" in said
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_back(
+    folder: Path,
+    tiny_flags: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Decoded as they are drawn, photographs may go while a run needs them: the checkpoints from before stay whole."""
+    data, away, run = tmp_path / "data", tmp_path / "away", tmp_path / "run"
+    shutil.copytree(folder, data)
+    flags = [*tiny_flags, f"--data=folder:{data}", "--validation-data=none", f"--test-data=folder:{folder}"]
+    flags += ["--steps=6", "--checkpoint-every=2", "--log-every=1", "--memory-mb=0"]
+    cut = PatchBatches.global_batches
+
+    def vanish(self: PatchBatches, indices: range, **how: object) -> object:
+        if 3 in indices:
+            data.rename(away)
+        return cut(self, indices, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PatchBatches, "global_batches", vanish)
+        assert main(["fit", *flags, f"--out={run}"]) == 2
+    assert re.search(r"error: .*data/\d+\.png cannot be read: No such file", capsys.readouterr().err)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["2"]
+    away.rename(data)
+    assert main(["fit", "--resume", str(run)]) == 0
+    assert sorted(_losses(run)) == [1, 2, 3, 4, 5, 6]
