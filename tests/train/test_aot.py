@@ -164,7 +164,6 @@ def test_slices_are_summed_over_by_their_hosts(capsys):
 H100 = """
 gpu_device_info {
   cuda_compute_capability { major: 9 }
-  name: "NVIDIA H100 80GB HBM3"
   core_count: 132
   fpus_per_core: 128
   clock_rate_ghz: 1.98
@@ -184,6 +183,7 @@ gpu_device_info {
   block_dim_limit_z: 65535
 }
 platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
 dnn_version_info { major: 9 minor: 10 }
 """
 
