@@ -1,6 +1,7 @@
 """How Sphinx builds the site: ``make docs`` writes it to build/docs, from where it opens without a network."""
 
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
 import lumloss_jax  # noqa: E402 - found by the path above
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the pictures are small; an accelerator may be in use
+
 project = "lumloss_jax"
 author = "the lumloss_jax authors"
 project_copyright = "the lumloss_jax authors, Apache-2.0"
@@ -18,7 +21,7 @@ release = version = lumloss_jax.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "mathml"]
 exclude_patterns = ["_extensions"]
 templates_path = []
-suppress_warnings = []
+highlight_language = "sh"  # of blocks that name none: commands
 
 # Pages
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

@@ -66,6 +66,7 @@ def listed_row(name: str) -> str:
     value = PUBLIC[name]
     said = first_line(value) if callable(value) else "The named networks, with parameters and MACs per pixel."
     said = re.sub(r":math:`([^`]*)`", r"$\1$", re.sub(r":(?:func|class):(`[^`]*`)", r"\1", said))
+    said = said.replace("L*a*b*", r"L\*a\*b\*")  # Markdown would set the a in italics and drop its stars
     return f"| `{name}` | {said.replace('|', chr(92) + '|')} |"
 
 
