@@ -1,13 +1,15 @@
 """``python -m train evaluate``: a trained network on a data set, by a named protocol."""
 
 import dataclasses
+import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import tyro
 from rich.console import Console
@@ -70,13 +72,16 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     _check_fits(protocol, config.protocol, source, network)
     config.output.mkdir(parents=True, exist_ok=True)
 
-    scores = []
     cases = list(_cases(protocol, source))
-    for case in track(cases, "evaluating", console=console, disable=not console.is_terminal):
-        clean, given, restored = _restored(predictor, protocol, source, case)
-        for method, image in (("input", given), ("restored", restored)):
-            values = score(image, clean, crop_border=protocol.crop_border)
-            scores.append(Score(case.name, case.sigma, case.seed, method, *values))
+    found: dict[_Case, list[Score]] = {}
+    groups = _of_one_size(cases, source, tile=predictor.tile)
+    for group in track(groups, "evaluating", console=console, disable=not console.is_terminal):
+        for case, (clean, given, restored) in zip(group, _restored(predictor, protocol, source, group), strict=True):
+            found[case] = [
+                Score(case.name, case.sigma, case.seed, method, *score(image, clean, crop_border=protocol.crop_border))
+                for method, image in (("input", given), ("restored", restored))
+            ]
+    scores = [one for case in cases for one in found[case]]
     write_scores(scores, config.output / "scores.csv")
     (config.output / "summary.json").write_text(
         json.dumps(_summary(config, protocol, network, source, scores), indent=2) + "\n"
@@ -103,10 +108,13 @@ def _check_fits(protocol: Protocol, name: str, source: Source, network: Network)
     if not protocol.sigmas and model.takes_sigma:
         raise InputError(f"{network.spec} must be told the noise level, which no pair of {source.spec} says.")
     if model.channels == 1:
-        colour = [name for name, image in zip(source.names, source.images, strict=True) if np.ptp(image, axis=-1).any()]
+        given = source.images if source.inputs is None else itertools.chain(source.images, source.inputs)
+        names = itertools.cycle(source.names)
+        colour = [name for name, image in zip(names, given, strict=False) if np.ptp(image, axis=-1).any()]
         if colour:
             raise InputError(
-                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, {colour[0]} first."
+                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, {colour[0]} first: "
+                "convert them to grey, or take a network with channels=3."
             )
 
 
@@ -117,17 +125,37 @@ def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
                 yield _Case(index, name, sigma, seed)
 
 
+def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list[_Case]]:
+    """Cases of one size and noise level, as many as are restored at once; the order is that of the first of each."""
+    devices = len(jax.local_devices())
+    waiting: dict[tuple[int, int, float], list[_Case]] = {}
+    groups: list[list[_Case]] = []
+    for case in cases:
+        entry = source.entries[case.index]
+        key = (entry.height, entry.width, -1 if math.isnan(case.sigma) else case.sigma)
+        at_once = devices if max(entry.height, entry.width) <= tile else 1  # a larger one takes all devices itself
+        if len(waiting.get(key, ())) in (0, at_once):
+            waiting[key] = []
+            groups.append(waiting[key])
+        waiting[key].append(case)
+    return groups
+
+
 def _restored(
-    predictor: Predictor, protocol: Protocol, source: Source, case: _Case
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clean, given and restored photograph, float, with the network's channels."""
+    predictor: Predictor, protocol: Protocol, source: Source, cases: Sequence[_Case]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Clean, given and restored photographs, float, with the network's channels; of one size and noise level."""
     channels = predictor.model.channels
-    clean = to_float(source.images[case.index])[..., :channels]
+    clean = [to_float(source.images[case.index])[..., :channels] for case in cases]
     if source.inputs is None:
-        given = degraded(protocol, clean, case.name, sigma=case.sigma, seed=case.seed)
+        given = [
+            degraded(protocol, image, case.name, sigma=case.sigma, seed=case.seed)
+            for image, case in zip(clean, cases, strict=True)
+        ]
     else:
-        given = to_float(source.inputs[case.index])[..., :channels]
-    return clean, given, finished(protocol, predictor.restore(given, sigma=case.sigma / 255))
+        given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
+    restored = predictor.restore_all(given, sigma=cases[0].sigma / 255)
+    return [(one, noisy, finished(protocol, image)) for one, noisy, image in zip(clean, given, restored, strict=True)]
 
 
 def _summary(
@@ -173,7 +201,7 @@ def _figure(
     )
     picked = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     rows = {
-        f"{rank}: {case.name}, {psnr:.2f} dB": _restored(predictor, protocol, source, case)
+        f"{rank}: {case.name}, {psnr:.2f} dB": _restored(predictor, protocol, source, [case])[0]
         for rank, (psnr, case) in picked.items()
     }
     name = "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"

@@ -7,7 +7,7 @@ full float32 precision.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -98,6 +98,29 @@ class Predictor:
         strips = list(self.strips(photograph_of(image), sigma=sigma))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
+    def restore_all(self, images: Sequence[np.ndarray], *, sigma: float | None = None) -> list[np.ndarray]:
+        """Images of one size, each as :meth:`restore` does; those of one tile go through together, one on each device.
+
+        ``sigma`` is that of them all.
+        """
+        grid = cut_photograph(photograph_of(images[0]), self.tile, self._reach)
+        if not grid.whole or len(images) == 1:
+            return [self.restore(image, sigma=sigma) for image in images]
+        devices = len(jax.local_devices())
+
+        def batches() -> Iterator[tuple[list[Tile], np.ndarray]]:
+            for first in range(0, len(images), devices):
+                found = [next(grid.batches(photograph_of(one), 1)) for one in images[first : first + devices]]
+                pixels = [batch for _, batch in found]
+                yield [tile for (tile,), _ in found], np.concatenate(pixels + pixels[-1:] * (devices - len(pixels)))
+
+        height, width = images[0].shape[:2]
+        return [
+            np.clip(one[:height, :width], 0, 1)
+            for tiles, restored in self._restored(batches(), [()] * len(self._transforms), sigma)
+            for one in restored[: len(tiles)]
+        ]
+
     def strips(
         self, photograph: Photograph, *, sigma: float | None = None, seen: Callable[[float], None] = lambda share: None
     ) -> Iterator[np.ndarray]:
@@ -115,7 +138,7 @@ class Predictor:
             share /= 1 if self.fast else 1 + blocks_of(self.model)
             sums = self.sums_of(photograph, functools.partial(seen, share))
         strip = np.empty((0, 0, 0), np.float32)
-        for tiles, restored in self._restored(photograph, grid, sums, sigma):
+        for tiles, restored in self._restored(grid.batches(photograph, self._at_once(grid)), sums, sigma):
             for tile, pixels in zip(tiles, restored, strict=False):  # a batch may be filled up with copies
                 (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
                 if columns.start == 0:
@@ -126,12 +149,12 @@ class Predictor:
             seen(share * len(sums))
 
     def _restored(
-        self, photograph: Photograph, grid: Grid, sums: list[Sums], sigma: float | None
+        self, batches: Iterable[tuple[list[Tile], np.ndarray]], sums: list[Sums], sigma: float | None
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         """Restored batches; while one is waited for, the devices work on the next."""
         known = np.float32(sigma) if self.model.takes_sigma else None
         ahead: tuple[list[Tile], list[jax.Array]] | None = None
-        for tiles, batch in grid.batches(photograph, self._at_once(grid)):
+        for tiles, batch in batches:
             outputs = [
                 self._run(_restorer(self.model), apply_transform(batch, transform), arguments=(known, of_transform))
                 for transform, of_transform in zip(self._transforms, sums, strict=True)

@@ -1,6 +1,7 @@
 """All metrics of one photograph, as rows of a table; means over photographs, for each noise level."""
 
 import csv
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +26,7 @@ COLUMNS = (
     ("brightness_error", "|dL*|", 2),
     ("chroma_error", "|dC*|", 2),
 )
+NAMES = tuple(name for name, _, _ in COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -44,28 +46,28 @@ class Score:
     chroma_error: float  # mean of |dC*|
 
 
-def score(image: np.ndarray, clean: np.ndarray, *, crop_border: int) -> tuple[float, ...]:
-    """The metrics in the order of ``COLUMNS``, at full float32 precision on every backend.
+def score(
+    image: np.ndarray, clean: np.ndarray, *, crop_border: int = 0, names: tuple[str, ...] = NAMES
+) -> tuple[float, ...]:
+    """The metrics of these names, at full float32 precision on every backend.
 
     Args:
       image: ``[H, W, 3]``, or ``[H, W, 1]``, which is then repeated.
       clean: the same.
       crop_border: pixels that are not scored on each side.
+      names: of metrics, out of ``COLUMNS``.
     """
     height, width, channels = clean.shape
     inner = (slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))
     image, clean = (np.repeat(one[inner], 3 // channels, axis=-1) for one in (image, clean))
-    return tuple(map(float, jax.device_get(_measured(image, clean))))
+    return tuple(map(float, jax.device_get(_measured(image, clean, names))))
 
 
-@jax.jit
-def _measured(image: jax.Array, clean: jax.Array) -> list[jax.Array | float]:
+@functools.partial(jax.jit, static_argnums=2)
+def _measured(image: jax.Array, clean: jax.Array, names: tuple[str, ...]) -> list[jax.Array | float]:
     too_small = min(clean.shape[:2]) < _LEAST_SIDE
     with jax.default_matmul_precision("float32"):
-        return [
-            math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean)
-            for name, _, _ in COLUMNS
-        ]
+        return [math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean) for name in names]
 
 
 def means(scores: Iterable[Score]) -> dict[tuple[float, str], dict[str, float]]:

@@ -16,6 +16,8 @@ Transform = tuple[int, bool]
 IDENTITY: Transform = (0, False)
 TRANSFORMS: tuple[Transform, ...] = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
+_PASSED_AT_ONCE = 256  # rows that are decoded on the way to later ones
+
 
 class Photograph(NamedTuple):
     """Pixels that are read from top to bottom, as often as they are needed."""
@@ -58,18 +60,31 @@ class Grid(NamedTuple):
 
         The last batch of each row is filled up with copies of its last tile.
         """
-        rows = photograph.open()
-        if self.rows.lead:  # above the first row comes the last one
-            rows = photograph_of(rows(0, photograph.height)).open()
-        for span in self.rows.spans:
-            lines = self.rows.pixels_of(span)
-            top = int(lines.min())
-            strip = rows(top, int(lines.max()) + 1)[lines - top]
+        for span, strip in zip(self.rows.spans, self._strips(photograph), strict=True):
             for first in range(0, len(self.columns.spans), at_once):
                 spans = self.columns.spans[first : first + at_once]
                 pixels = [in_float(strip[:, self.columns.pixels_of(columns)]) for columns in spans]
                 pixels += pixels[-1:] * (at_once - len(pixels))
                 yield [Tile(span, columns) for columns in spans], np.stack(pixels)
+
+    def _strips(self, photograph: Photograph) -> Iterator[np.ndarray]:
+        """The rows of the photograph that each row of tiles covers."""
+        lead, padded = self.rows.lead, self.rows.padded
+        # Where rows wrap, the last ones stand above the first, and these below the last.
+        bottom = _last_rows(photograph, lead) if lead else None
+        rows = photograph.open()
+        first = rows(0, lead).copy() if lead else None
+        for span in self.rows.spans:
+            lines = self.rows.pixels_of(span)
+            above, below = max(lead - span.start, 0), max(span.start + self.rows.tile - lead - padded, 0)
+            middle = lines[above : len(lines) - below]
+            top = int(middle.min())
+            strip = rows(top, int(middle.max()) + 1)[middle - top]
+            if bottom is not None and above:
+                strip = np.concatenate([bottom[lines[:above] - photograph.height], strip])
+            if first is not None and below:
+                strip = np.concatenate([strip, first[lines[len(lines) - below :]]])
+            yield strip
 
     def cores(self, tiles: list[Tile], at_once: int) -> np.ndarray:
         """1 on the core of each tile of a batch, 0 elsewhere and on what fills the batch up; ``[B, h, w, 1]``."""
@@ -79,6 +94,14 @@ class Grid(NamedTuple):
             x = slice(columns.core_start - columns.start, columns.core_stop - columns.start)
             one[y, x] = 1
         return mask
+
+
+def _last_rows(photograph: Photograph, count: int) -> np.ndarray:
+    """The last rows, found without keeping those before."""
+    rows, start = photograph.open(), photograph.height - count
+    for passed in range(0, start, _PASSED_AT_ONCE):
+        rows(passed, min(passed + _PASSED_AT_ONCE, start))
+    return rows(start, photograph.height)
 
 
 def cut_photograph(photograph: Photograph, tile: int, reach: Reach) -> Grid:

@@ -159,7 +159,12 @@ def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str]
         (SPEC, ["--data=folder:{photographs}", "--protocol=best"], "Protocols: clipped, unclipped, float, pairs"),
         (SPEC, ["--data=folder:{photographs}", "--protocol=pairs"], "has none: take clipped, unclipped, float"),
         (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float"], "has pairs: take pairs"),
-        (GREY, ["--data=folder:{photographs}", "--protocol=float"], "3 are in colour, a.png first"),
+        (
+            GREY,
+            ["--data=folder:{photographs}", "--protocol=float"],
+            "3 are in colour, a.png first: convert them to grey",
+        ),
+        (GREY, ["--data=pairs:{photographs},{grey}", "--protocol=pairs"], "3 are in colour, a first"),
         (
             "drunet(features=(2,), blocks=1)",
             ["--data=pairs:{photographs},{photographs}", "--protocol=pairs"],
@@ -176,7 +181,10 @@ def test_what_does_not_go_together_is_refused(
     arguments: list[str],
     message: str,
 ) -> None:
-    arguments = [text.format(photographs=photographs) for text in arguments]
+    (tmp_path / "grey").mkdir()
+    for name in NAMES:
+        write_image(tmp_path / "grey" / name, np.full((*SHAPE, 3), 100, np.uint8))
+    arguments = [text.format(photographs=photographs, grey=tmp_path / "grey") for text in arguments]
     assert main(["evaluate", str(checkpoint(spec)), *arguments, f"--output={tmp_path / 'out'}"]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

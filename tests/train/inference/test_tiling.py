@@ -14,7 +14,7 @@ from lumloss_jax.models import PRESETS, create_model
 from train.errors import InputError
 from train.inference.attention import apply_with_sums, reduce_photograph
 from train.inference.predict import Predictor
-from train.inference.tiles import photograph_of
+from train.inference.tiles import Photograph, Rows, photograph_of
 from train.inference.tiling import Reach, check_tile, cut, default_tile, reach_of
 from train.network import init_variables
 
@@ -99,6 +99,49 @@ def test_tiles_are_the_whole_image(name: str) -> None:
     expected = whole(name, image)
     assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2  # neither flat nor clipped away
     np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4 if name == "retinexformer" else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["dncnn", "retinexformer"])
+def test_small_images_of_one_size_are_divided_over_the_devices(name: str, monkeypatch) -> None:
+    images = list(np.random.default_rng(4).uniform(0, 1, (5, 9, 14, 3)).astype(np.float32))
+    one_by_one = [predictor(name).restore(image, sigma=0.1) for image in images]
+    batches = []
+    run = Predictor._run
+
+    def counted(self: Predictor, function: Any, *images: np.ndarray, **arguments: Any) -> Any:
+        found = run(self, function, *images, **arguments)
+        batches.append((len(images[0]), len(found.sharding.device_set)))
+        return found
+
+    monkeypatch.setattr(Predictor, "_run", counted)
+    together = predictor(name).restore_all(images, sigma=0.1)
+    assert batches == [(4, 4), (4, 4)]  # the last one is filled up
+    for found, expected in zip(together, one_by_one, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_wrapping_network_has_a_row_of_tiles_in_memory_and_not_the_photograph() -> None:
+    image = np.random.default_rng(1).uniform(0, 1, (2000, 9, 3)).astype(np.float32)
+    asked = []
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        assert not asked or start >= asked[-1][0]
+        asked.append((start, stop))
+        return image[start:stop]
+
+    def open_rows() -> Rows:
+        asked.clear()
+        return rows
+
+    most = 0
+    restored = []
+    for strip in predictor("dncnn_scico", tile=40).strips(Photograph(2000, 9, open_rows)):
+        restored.append(strip)
+        most = max(most, *(stop - start for start, stop in asked))
+    assert most <= 256 and len(restored) > 40
+    np.testing.assert_allclose(
+        np.concatenate(restored)[:60], predictor("dncnn_scico", tile=4000).restore(image)[:60], atol=1e-6
+    )
 
 
 def test_a_narrow_image_is_cut_one_way_only() -> None:
