@@ -29,6 +29,9 @@ _C1 = 0.01**2
 _C2 = 0.03**2
 # x^w has an infinite slope at 0. A mean of contrasts below this is 0 to float32 rounding, so it counts as 0, slope 0.
 _SMALLEST_BASE = 1e-20
+# Before 0.10 jax raises where it should transpose a loop of a custom derivative. Written out, the gradient is right
+# there too, and slow on CPUs.
+_LOOPS_ARE_TRANSPOSED = jax.__version_info__ >= (0, 10)
 
 _T = TypeVar("_T")
 
@@ -149,7 +152,7 @@ def _moments_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
     (p, t), (dp, dt) = primals, tangents
     m = _moments(p, t)
     mean_dp, mean_dt, products, products_of_difference = _by_platform(
-        _means_by_taps, dp, dt, p * dp + t * dt, (p - t) * (dp - dt)
+        _means_by_taps, dp, dt, p * dp + t * dt, (p - t) * (dp - dt), loop=_LOOPS_ARE_TRANSPOSED
     )
     return m, Moments(
         mean_p=mean_dp,
@@ -159,15 +162,15 @@ def _moments_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
     )
 
 
-def _by_platform(by_taps: Callable[..., _T], *images: jax.Array) -> _T:
-    """One sum over taps, two ways to write it.
+def _by_platform(by_taps: Callable[..., _T], *images: jax.Array, loop: bool = True) -> _T:
+    """One sum over taps, two ways to write it: on CPUs as a ``loop``, unless told not to.
 
     XLA's CPU backend fuses the passes along both axes and what follows into one, and computes the first anew for every
     tap of the second: 45 times the time for value and gradient. It does not fuse across a loop. Elsewhere a loop would
     only read the images again for every tap.
     """
     return lax.platform_dependent(
-        *images, cpu=functools.partial(by_taps, unroll=False), default=functools.partial(by_taps, unroll=True)
+        *images, cpu=functools.partial(by_taps, unroll=not loop), default=functools.partial(by_taps, unroll=True)
     )
 
 
@@ -239,7 +242,13 @@ def _over_taps(
 
     The loop starts from the first term, not from zeros, which shard_map would take for values that all shards share.
     """
-    return lax.fori_loop(1, WINDOW_SIZE, lambda k, total: jax.tree.map(combine, total, term(k)), term(0), unroll=unroll)
+
+    def step(k: ArrayLike, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return jax.tree.map(combine, total, term(k))
+
+    if unroll and not _LOOPS_ARE_TRANSPOSED:  # an unrolled fori_loop is a loop all the same where it is transposed
+        return functools.reduce(lambda total, k: step(k, total), range(1, WINDOW_SIZE), term(0))
+    return lax.fori_loop(1, WINDOW_SIZE, step, term(0), unroll=unroll)
 
 
 def _spatial_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
