@@ -44,6 +44,7 @@ html_title = "lumloss_jax"
 html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = False
 html_show_sphinx = False
+html_domain_indices = False  # an index of five modules
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

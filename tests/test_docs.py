@@ -76,11 +76,11 @@ def test_the_commands_of_every_page_were_found():
 
 
 class Page(HTMLParser):
-    """What a page names (anchors), what it leads to (links), and what a browser loads with it."""
+    """What a page names (anchors), what it leads to (links), what a browser loads with it, and its pictures."""
 
     def __init__(self, path: Path):
         super().__init__()
-        self.path, self.anchors, self.links, self.loaded = path, set(), [], []
+        self.path, self.anchors, self.links, self.loaded, self.pictures = path, set(), [], [], []
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attributes):
@@ -93,6 +93,8 @@ class Page(HTMLParser):
             self.loaded.append(of["href"])
         elif of.get("src"):
             self.loaded.append(of["src"])
+        if tag == "img":
+            self.pictures.append(of)
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,9 @@ def test_pages_load_nothing_from_the_network_or_from_where_nothing_is(site):
             parts = urlsplit(loaded)
             assert parts.scheme in ("", "data"), f"{page.path.name} loads {loaded}"
             assert parts.scheme or (page.path.parent / unquote(parts.path)).is_file(), f"{page.path.name}: {loaded}"
+
+
+def test_pictures_say_in_words_what_they_show(site):
+    pictures = [picture for page in site.values() for picture in page.pictures]
+    assert len(pictures) > 5
+    assert all(len(picture.get("alt", "")) > 20 for picture in pictures)
