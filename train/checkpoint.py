@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from train import distributed
 from train.checkpoint_files import (
     Damaged,
     drop_unreadable_metrics,
@@ -160,9 +161,8 @@ def restore_newest(
     A checkpoint that is damaged is named in a warning and moved aside, so that the run can write that step again.
     To be called before the folder is opened by :class:`Checkpoints`.
     """
-    if isinstance(layout, NamedSharding):
-        layout = jax.tree.map(lambda x: layout, like)
-    aims = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, layout)
+    where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
+    aims = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where)
     targets = {"weights": _weights(aims), "training": _training(aims)}
     wrong = []
     for step in sorted(steps_in(folder), reverse=True):
@@ -173,7 +173,7 @@ def restore_newest(
             aside = move_aside(folder / str(step))
             warn(f"the checkpoint of step {step} is damaged ({error}); moved to {aside}; taking the one before")
             continue
-        for other in steps_in(folder):
+        for other in steps_in(folder) if distributed.is_first() else []:
             if drop_unreadable_metrics(folder / str(other)):
                 warn(f"the validation metrics of the checkpoint of step {other} are damaged: it cannot be the best")
         return _state(items), about

@@ -12,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from train import distributed
 from train.digests import differing, digest_of_json, digests_of
 
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
@@ -25,7 +26,22 @@ class Damaged(Exception):
 def read_items(
     folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is said of a checkpoint and the items asked for, or :class:`Damaged`."""
+    """What is said of a checkpoint and the items asked for, or :class:`Damaged`: to all processes or to none."""
+    found: tuple[dict[str, Any], dict[str, Any]] | None = None
+    wrong = ""
+    try:
+        found = _read_items(folder, targets_for)
+    except Damaged as error:
+        wrong = str(error)
+    wrong = next(filter(None, (wrong, *distributed.gather(wrong))), "")
+    if found is None or wrong:
+        raise Damaged(wrong)
+    return found
+
+
+def _read_items(
+    folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
         try:
             asked = ocp.args.Composite(about=ocp.args.JsonRestore())

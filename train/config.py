@@ -165,6 +165,14 @@ class RunConfig:
     """What else they share: nothing (data parallel), or parameters, optimizer and average too (fully sharded)."""
     shards: int | None = None
     """Devices that hold one copy of these between them under --parallel fsdp. None: all, or those of one TPU slice."""
+    distributed: bool = False
+    """Share the run with other hosts, each of which runs this command: found by itself on TPU pods, SLURM and GKE."""
+    coordinator: str | None = None
+    """Address of process 0, HOST:PORT, where processes do not find one another by themselves."""
+    processes: int | None = None
+    """How many there are, where that is not found."""
+    process: int | None = None
+    """Which of them this is, from 0, where that is not found."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
     keep_last: int = 2
@@ -189,12 +197,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.devices is not None:
             _at_least("--devices", self.devices, 1)
-        _at_least("--checkpoint-every", self.checkpoint_every, 1)
-        _at_least("--keep-last", self.keep_last, 1)
         if self.shards is not None:
             _at_least("--shards", self.shards, 1)
             if self.parallel != "fsdp":
                 raise InputError("--shards says how --parallel fsdp divides the state: give both, or leave it out.")
+        self._check_hosts()
+        _at_least("--checkpoint-every", self.checkpoint_every, 1)
+        _at_least("--keep-last", self.keep_last, 1)
         _at_least("--keep-best", self.keep_best, 0)
         _at_least("--log-every", self.log_every, 1)
         _at_least("--validate-every", self.validate_every, 1)
@@ -204,6 +213,20 @@ class RunConfig:
             _at_least("--profile's last step", self.profile[1], self.profile[0])
         _at_least("--memory-mb", self.memory_mb, 0)
         _at_least("--workers", self.workers, 0)
+
+    def _check_hosts(self) -> None:
+        told = {"--coordinator": self.coordinator, "--processes": self.processes, "--process": self.process}
+        given = [flag for flag, value in told.items() if value is not None]
+        if given and not self.distributed:
+            raise InputError(f"{given[0]} is for a run of several processes: give --distributed too.")
+        if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
+            raise InputError(f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}.")
+        if self.processes is not None:
+            _at_least("--processes", self.processes, 1)
+        if self.process is not None:
+            _at_least("--process", self.process, 0)
+            if self.processes is not None:
+                _less_than("--process", self.process, self.processes)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+
+from train.sharding import whole
 
 
 def digests_of(tree: Any) -> dict[str, str]:
@@ -26,11 +27,8 @@ def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str
 
 
 def _digest(array: Any) -> str:
-    # The digest is that of the whole array, however it is divided: it may come back under another layout.
-    if isinstance(array, jax.Array) and not array.is_fully_replicated:
-        local = np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    else:  # of an array that every device holds whole, any one copy will do
-        local = np.asarray(array.addressable_data(0) if isinstance(array, jax.Array) else array)
+    # That of the whole array, however it is divided: it may come back under another layout.
+    local = whole(array) if isinstance(array, jax.Array) else np.asarray(array)
     content = hashlib.sha256(f"{local.dtype} {local.shape}".encode())
     content.update(local.tobytes())
     return content.hexdigest()

@@ -3,15 +3,17 @@
 import collections
 import dataclasses
 import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
-from train import sharding
+from train import distributed, sharding
 from train.assembly import assemble
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions
@@ -28,7 +30,6 @@ from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.run_folder import CONFIG_NAME, new_folder
-from train.signals import stop_on_signal
 from train.state import TrainState
 from train.step import Metrics, culprits_of
 from train.tensorboard import Board
@@ -38,6 +39,7 @@ from train.validation import Validator
 _STEPS_AHEAD = 2
 
 Watch = Callable[[int, dict[str, float]], bool]
+Validate = Callable[[TrainState], tuple[dict[str, float], list[np.ndarray]]]
 
 
 def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watch: Watch | None = None) -> Path:
@@ -46,36 +48,52 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     Without ``report`` it ends when the network is trained: whoever trains many looks at the test photographs himself.
     ``watch(step, scores)`` is told of each validation; where it gives True the training ends there.
     """
-    console = Console()
+    distributed.connect(config.run)
+    with distributed.ending_together() as leave_word:
+        return _fit(config, preset, report, watch, leave_word)
+
+
+def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leave_word: Callable[[str], None]) -> Path:
+    first = distributed.is_first()
+    console = Console(quiet=not first)
     say = functools.partial(console.print, soft_wrap=True)
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or compiled
-    mesh = sharding.make_mesh(config.run.devices, config.run)
-    sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
-    model, update, state_from, fresh_state = assemble(config)
+    with distributed.together():
+        mesh = sharding.make_mesh(config.run.devices, config.run)
+        sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
+        model, update, state_from, fresh_state = assemble(config)
+        splits = open_splits(
+            config.data.source,
+            config.data.validation_source,
+            config.data.test_source,
+            group_by=config.data.group_by,
+            memory=Memory(config.run.memory_mb),
+        )
+        check_scorable(splits)
+        batches = PatchBatches(
+            splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
+        )
+        if config.run.resume:
+            check_unchanged(splits, Path(config.run.resume))
+    distributed.check_same(config, fingerprint(splits))
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
     from_run = None if config.run.resume else config.model.init_from
     initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model, say)
-    splits = open_splits(
-        config.data.source,
-        config.data.validation_source,
-        config.data.test_source,
-        group_by=config.data.group_by,
-        memory=Memory(config.run.memory_mb),
-    )
-    check_scorable(splits)
-    batches = PatchBatches(
-        splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
-    )
-    if config.run.resume:
-        folder = Path(config.run.resume)
-        check_unchanged(splits, folder)
-    else:
-        folder = new_folder(config.run.out, preset)
-        save_splits(splits, folder)
+    folder = Path(config.run.resume or "")
+    with distributed.together():
+        if first and not config.run.resume:
+            folder = new_folder(config.run.out, preset)
+            save_splits(splits, folder)
+    folder = Path(distributed.of_first(str(folder)))
+    leave_word(distributed.go_on_with(folder))
     run = dataclasses.replace(config.run, out=str(folder), resume=None)
-    save_config(dataclasses.replace(config, run=run), folder / CONFIG_NAME)
+    saved_config = dataclasses.replace(config, run=distributed.without_hosts(run))
+    with distributed.together():
+        if first:
+            save_config(saved_config, folder / CONFIG_NAME)
+        distributed.check_shared(folder / CONFIG_NAME)
 
     # --- state and step
     abstract = jax.eval_shape(fresh_state)
@@ -84,34 +102,37 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     degraded = f"sigma {config.data.sigma:g}" if splits.train.inputs is None else "degraded in reality"
     console.print(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
-        f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}",
+        f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
+        f"{distributed.said()}",
         soft_wrap=True,
     )
     for caution in cautions(splits, run.workers):
         console.print(f"warning: {caution}", soft_wrap=True, markup=False)
     step = sharding.compile_step(update, mesh, layout)
 
-    about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
+    about = {"model": config.model.model, "config": dataclasses.asdict(saved_config), "data": fingerprint(splits)}
     if config.run.resume:
         state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
         console.print(f"going on from step {int(state.step)} of {folder}", soft_wrap=True)
         if changed := changed_versions(saved):
             console.print(f"versions changed, so the last bits may differ: {', '.join(changed)}", soft_wrap=True)
     elif initial is not None:
-        state = jax.device_put(state_from(initial), layout)
+        state = jax.jit(state_from, out_shardings=layout)(jax.device_get(initial))
     else:
         state = jax.jit(fresh_state, out_shardings=layout)()
 
     kept = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
-    check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)
-    with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, stop_on_signal() as stop:
+    with distributed.together():
+        if first:
+            check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)
+    with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, distributed.stopping() as stop:
         # --- train
         validate = None
         if splits.validation is not None:
-            validate = Validator(model, splits.validation, sigma=config.data.sigma)
+            validate = _validation(Validator(model, splits.validation, sigma=config.data.sigma) if first else None)
         state = _train(config, state, step, batches, mesh, checkpoints, validate, watch, stop, folder, console)
         checkpoint, best = checkpoints.newest(), checkpoints.best()
-        if stop:
+        if stop.happened:
             console.print(f"stopped after step {int(state.step)}; saved {checkpoint}", soft_wrap=True)
             console.print(f"go on with: python -m train fit --resume {folder}", soft_wrap=True)
             raise SystemExit(130)
@@ -120,25 +141,39 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
         return folder
 
     # --- evaluate on photographs that were never trained on, and report
-    predict = make_predictor(model, state.released, state.batch_stats, sigma=config.data.sigma / 255)
-    evaluations = list(evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed))
-    rows = [row for evaluation in evaluations for row in evaluation.rows]
-    write_csv(rows, folder / "evaluation.csv")
-    write_image(folder / "comparison.png", comparison(evaluations[:4]))
-    console.print(make_table(rows))
-    seconds = f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
-    console.print(f"{config.optimizer.steps} steps; {seconds}")
-    for what, path in {
-        "picture": folder / "comparison.png",
-        "scores": folder / "evaluation.csv",
-        "metrics": folder / "metrics.jsonl",
-        "configuration": folder / CONFIG_NAME,
-        "checkpoint": checkpoint,
-        "best": best,
-    }.items():
-        if path is not None:
-            console.print(f"{what:>13}  {path}", soft_wrap=True)
+    weights = sharding.whole((state.released, state.batch_stats))
+    if first:
+        predict = make_predictor(model, *weights, sigma=config.data.sigma / 255)
+        evaluations = list(evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed))
+        rows = [row for evaluation in evaluations for row in evaluation.rows]
+        write_csv(rows, folder / "evaluation.csv")
+        write_image(folder / "comparison.png", comparison(evaluations[:4]))
+        console.print(make_table(rows))
+        seconds = f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
+        console.print(f"{config.optimizer.steps} steps; {seconds}")
+        for what, path in {
+            "picture": folder / "comparison.png",
+            "scores": folder / "evaluation.csv",
+            "metrics": folder / "metrics.jsonl",
+            "configuration": folder / CONFIG_NAME,
+            "checkpoint": checkpoint,
+            "best": best,
+        }.items():
+            if path is not None:
+                console.print(f"{what:>13}  {path}", soft_wrap=True)
+    distributed.meet()
     return folder
+
+
+def _validation(validate: Validator | None) -> Validate:
+    """By process 0; its scores go to all, which keep the same checkpoints. Pictures are in process 0 only."""
+
+    def scores_and_pictures(state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
+        weights = sharding.whole((state.released, state.batch_stats))
+        scores, *images = ({},) if validate is None else validate(*weights)
+        return json.loads(distributed.of_first(json.dumps(scores))), images
+
+    return scores_and_pictures
 
 
 def _train(
@@ -148,9 +183,9 @@ def _train(
     batches: PatchBatches,
     mesh: Mesh,
     checkpoints: Checkpoints,
-    validate: Validator | None,
+    validate: Validate | None,
     watch: Watch | None,
-    stop: list[int],
+    stop: distributed.Stop,
     folder: Path,
     console: Console,
 ) -> TrainState:
@@ -160,19 +195,21 @@ def _train(
         batches,
         start=start,
         stop=steps,
-        batch_size=config.data.batch_size,
-        process=jax.process_index(),
-        processes=jax.process_count(),
+        rows=sharding.rows_of_process(mesh, config.data.batch_size),
         workers=run.workers,
     )
     meter = Meter(config.data.batch_size, config.data.patch_size)
     ahead: collections.deque[jax.Array] = collections.deque()
-    board = Board(folder / "tensorboard", start=start) if run.tensorboard else None
+    first = distributed.is_first()
+    board = Board(folder / "tensorboard", start=start) if run.tensorboard and first else None
+    written, traced = (folder / "metrics.jsonl", run.profile) if first else (None, None)
     with (
-        MetricWriter(folder / "metrics.jsonl", console, start=start, steps=steps, board=board) as writer,
-        Trace(folder / "profile", run.profile, functools.partial(console.print, soft_wrap=True)) as trace,
+        MetricWriter(written, console, start=start, steps=steps, board=board) as writer,
+        Trace(folder / "profile", traced, functools.partial(console.print, soft_wrap=True)) as trace,
     ):
         for done, batch in enumerate(meter.timed(sharding.to_devices(data, mesh)), start + 1):
+            if done == start + 1:
+                step = distributed.compiled(step, state, batch)
             trace.before(done)
             with jax.transfer_guard("disallow"):  # but for the batch, which is on the devices by now
                 state, metrics = step(state, batch)
@@ -187,7 +224,7 @@ def _train(
             if len(ahead) > _STEPS_AHEAD:
                 ahead.popleft().block_until_ready()
 
-            last = done == steps or bool(stop)
+            last = stop.after(done) or done == steps
             validating = validate is not None and (done % run.validate_every == 0 or done == steps)
             saving = done % run.checkpoint_every == 0 or last or validating
             logging = done % run.log_every == 0 or done == steps or validating
@@ -197,8 +234,9 @@ def _train(
                 values = {**read_metrics(metrics, config), **meter.read()}
                 scores: dict[str, float] = {}
                 if validate is not None and validating:
-                    scores, *images = validate(state.released, state.batch_stats)
-                    writer.picture(done, "validation", panels(*images))
+                    scores, images = validate(state)
+                    if images:
+                        writer.picture(done, "validation", panels(*images))
                 if logging:
                     writer.write(done, {**values, **{f"validation/{name}": score for name, score in scores.items()}})
                 if saving:
@@ -206,7 +244,7 @@ def _train(
                 meter.restart()
                 if scores and watch is not None and watch(done, scores):
                     break
-            if stop:
+            if stop.happened:
                 break
         if meter.steps:
             console.print(meter.summary(), soft_wrap=True)

@@ -24,11 +24,14 @@ _NOT_SHOWN = ("gradient_norm", "learning_rate", "skipped", *SPEED)
 class MetricWriter:
     """Appends one line of JSON per logged step, and moves the bar."""
 
-    def __init__(self, path: Path, console: Console, *, start: int, steps: int, board: Board | None = None) -> None:
-        """Lines beyond step ``start`` are cut first: after a resume no step appears twice."""
-        _cut_back(path, start)
+    def __init__(
+        self, path: Path | None, console: Console, *, start: int, steps: int, board: Board | None = None
+    ) -> None:
+        """Lines beyond step ``start`` are cut first: after a resume no step appears twice. No path: no lines."""
+        if path is not None:
+            _cut_back(path, start)
         self._board = board
-        self._file = path.open("a")
+        self._file = open(os.devnull if path is None else path, "a")
         self._console = console
         self._steps = steps
         self._start = start

@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> None:
     batches = PatchBatches(source, patch_size=size, batch_size=number, seed=config.seed)
     state = fresh_state(network.params, network.batch_stats)
     compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
-    for i, stored in enumerate(stream(batches, start=0, stop=config.steps, batch_size=number), 1):
+    for i, stored in enumerate(stream(batches, start=0, stop=config.steps), 1):
         state, metrics = compiled(state, stored)
         if i % 100 == 0 or i in (1, config.steps):
             print(f"step {i}", *(f"{name} {float(value):.4f}" for name, value in metrics.items()), sep="  ")

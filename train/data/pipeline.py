@@ -59,14 +59,14 @@ class PatchBatches:
         self._ends = np.cumsum(rows * self._columns)
         self._starts = self._ends - rows * self._columns
 
-    def global_batch(self, index: int, rows: slice = slice(None)) -> Batch:
+    def global_batch(self, index: int, rows: slice | np.ndarray = slice(None)) -> Batch:
         """Batch ``index``, or some rows of it: ``[B, P, P, 3]``, uint8, or uint16 where any photograph has 16 bits.
 
         From pairs, two of these, cut at the same places and turned alike.
         """
         return _each(self.global_batches(range(index, index + 1), rows))[0]
 
-    def global_batches(self, indices: range, rows: slice = slice(None), crew: Crew | None = None) -> Batch:
+    def global_batches(self, indices: range, rows: slice | np.ndarray = slice(None), crew: Crew | None = None) -> Batch:
         """Several batches in one array ``[N, B, P, P, 3]``, or two; a photograph is decoded once for all of them."""
         drawn = [self._draw(index, rows) for index in indices]
         which, *where = (np.concatenate(parts).tolist() for parts in zip(*drawn, strict=True))
@@ -89,7 +89,7 @@ class PatchBatches:
         size = sum(self.cutter.room(side, self._batch_size).nbytes for side in range(len(sides)))
         return max(1, int(_WINDOW_BYTES // size))
 
-    def _draw(self, index: int, rows: slice) -> _Places:
+    def _draw(self, index: int, rows: slice | np.ndarray) -> _Places:
         # Drawn for the whole batch whichever rows are cut, so that every host draws alike.
         generator = np.random.default_rng([self._seed, index])
         positions = generator.integers(self._ends[-1], size=self._batch_size)[rows]
@@ -104,9 +104,7 @@ def stream(
     *,
     start: int,
     stop: int,
-    batch_size: int,
-    process: int = 0,
-    processes: int = 1,
+    rows: slice | np.ndarray = slice(None),
     threads: int = 2,
     workers: int = 0,
 ) -> Iterator[Batch]:
@@ -119,14 +117,10 @@ def stream(
       batches: what is cut.
       start: number of the first batch.
       stop: number after the last one.
-      batch_size: patches in a global batch.
-      process: which rows of each batch: the block of this process's number.
-      processes: blocks that a batch is divided into.
+      rows: which of each batch this process takes.
       threads: threads that cut, in this process.
       workers: processes that cut in their stead where photographs do not all stay in memory; 0 for none.
     """
-    share = batch_size // processes
-    rows = slice(process * share, (process + 1) * share)
     most = batches.window()
     windows = grain.MapDataset.source(Windows(start, stop, most))
     if most == 1:

@@ -72,7 +72,8 @@ def test_every_position_is_as_likely() -> None:
 def test_the_hosts_share_one_global_batch_in_contiguous_rows(processes: int) -> None:
     batches = _batches(_source((12, 9)))
     shares = [
-        list(stream(batches, start=2, stop=5, batch_size=6, process=p, processes=processes)) for p in range(processes)
+        list(stream(batches, start=2, stop=5, rows=slice(p * 6 // processes, (p + 1) * 6 // processes)))
+        for p in range(processes)
     ]
     for step in range(3):
         together = np.concatenate([share[step] for share in shares])
@@ -81,8 +82,8 @@ def test_the_hosts_share_one_global_batch_in_contiguous_rows(processes: int) -> 
 
 def test_a_stream_that_starts_later_goes_on_with_the_same_batches() -> None:
     batches = _batches(_source((12, 9)))
-    whole = list(stream(batches, start=0, stop=6, batch_size=6))
-    rest = list(stream(batches, start=4, stop=6, batch_size=6))
+    whole = list(stream(batches, start=0, stop=6))
+    rest = list(stream(batches, start=4, stop=6))
     assert len(whole) == 6
     np.testing.assert_array_equal(whole[4:], rest)
 
@@ -141,7 +142,11 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
     for megabytes, threads, processes in ((1, 1, 1), (0, 3, 1), (0.003, 5, 3)):
         batches = _batches(open_source(spec, "train", Memory(megabytes)))
         shares = [
-            list(stream(batches, start=1, stop=9, batch_size=6, process=p, processes=processes, threads=threads))
+            list(
+                stream(
+                    batches, start=1, stop=9, rows=slice(p * 6 // processes, (p + 1) * 6 // processes), threads=threads
+                )
+            )
             for p in range(processes)
         ]
         found = [Pair(*map(np.concatenate, zip(*rows, strict=True))) for rows in zip(*shares, strict=True)]
@@ -156,4 +161,4 @@ def test_a_photograph_that_vanishes_under_the_stream_stops_it_by_name(tmp_path: 
     batches.global_batch(0)
     (tmp_path / "only.png").unlink()
     with pytest.raises(InputError, match=r"only\.png cannot be read: No such file"):
-        list(stream(batches, start=0, stop=3, batch_size=6))
+        list(stream(batches, start=0, stop=3))

@@ -29,7 +29,7 @@ from train.data.sources import open_source
 if __name__ == "__main__":
     source = open_source("folder:" + sys.argv[1], "train", Memory(0))
     batches = PatchBatches(source, patch_size=4, batch_size=4, seed=0)
-    taken = stream(batches, start=0, stop=10**6, batch_size=4, workers=2)
+    taken = stream(batches, start=0, stop=10**6, workers=2)
     next(taken)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(60)
@@ -85,7 +85,7 @@ def test_any_number_of_workers_gives_the_same_bits_wherever_it_starts(
     assert batches.window() == 7
     expected = [kept.global_batch(i) for i in range(20)]
     for workers, start in ((0, 0), (1, 0), (2, 0), (2, 13)):
-        found = list(stream(batches, start=start, stop=20, batch_size=6, workers=workers))
+        found = list(stream(batches, start=start, stop=20, workers=workers))
         assert len(found) == 20 - start
         for given, wanted in zip(found, expected[start:], strict=True):
             assert isinstance(given, Pair) and isinstance(wanted, Pair)
@@ -100,7 +100,7 @@ def test_an_error_in_a_worker_is_the_users_to_read(pairs: Path, tmp_path: Path) 
     batches = PatchBatches(source, patch_size=4, batch_size=2, seed=0)
     (tmp_path / "only.png").unlink()
     with pytest.raises(InputError, match=r"only\.png cannot be read: No such file"):
-        list(stream(batches, start=0, stop=3, batch_size=2, workers=1))
+        list(stream(batches, start=0, stop=3, workers=1))
 
 
 def test_a_photograph_that_changes_under_the_stream_stops_it_by_name(tmp_path: Path) -> None:
