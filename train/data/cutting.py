@@ -85,6 +85,8 @@ class Threads:
 
 def _turn(crop: np.ndarray, orientation: int, out: np.ndarray) -> None:
     """One of the eight flips and rotations: ``orientation % 4`` quarter turns, from 4 on mirrored as well."""
+    if orientation not in _WHOLE_ROWS:
+        crop = np.ascontiguousarray(crop)  # turned in the processor's cache: rows of photographs lie far apart
     upright = crop.swapaxes(0, 1) if orientation % 2 else crop
     turned = upright[:: _ROWS[orientation], :: _COLUMNS[orientation]]
     if orientation in _WHOLE_ROWS:
