@@ -28,9 +28,17 @@ class Comparison:
     sigmas: tuple[float, ...]
     difference: Difference
     adjusted_p: float | None  # None where exploratory
-    not_worse_p: float | None
+    not_worse_p: float | None  # by Holm's correction, as the next
+    equal_p: float | None  # of a difference below the margin either way
     wilcoxon_p: float
     outcome: Outcome
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """How many seeds would tell, corrected as this comparison is; None where that is more than anybody trains."""
+        p, adjusted = self.difference.p_value, self.adjusted_p
+        factor = adjusted / p if adjusted is not None and 0 < p else 1.0
+        return stats.seeds_that_would_tell(self.difference, confidence=1 - 0.05 / max(factor, 1.0))
 
     @property
     def sentence(self) -> str:
@@ -56,10 +64,12 @@ class Comparison:
                 return "No verdict: one seed says nothing about the next."
             return f"No verdict: {d.images} photographs are too few, {stats.FEWEST_IMAGES} are the least."
         why = "" if d.seeds_agree else " Seeds contradict each other."
-        needed = stats.seeds_that_would_tell(d)
+        needed = self.seeds_needed
         more = f" About {needed} seeds would tell." if needed else " More seeds would hardly tell; photographs might."
         safe = ""
-        if self.not_worse_p is not None and self.not_worse_p < 0.05:
+        if self.equal_p is not None and self.equal_p < 0.05:
+            safe = f" Equal to within {MARGIN_DB:g} dB (p = {self.equal_p:.2g})."
+        elif self.not_worse_p is not None and self.not_worse_p < 0.05:
             safe = f" Not worse by {MARGIN_DB:g} dB or more (p = {self.not_worse_p:.2g})."
         return f"Cannot tell (p = {self.adjusted_p:.2g} after Holm's correction).{why}{more}{safe}"
 
@@ -74,14 +84,15 @@ def conclude(scores: Sequence[Score], losses: Sequence[str], *, primary: str = "
         for levels in [sigmas, *([(s,) for s in sigmas] if len(sigmas) > 1 else [])]
         for other in others
     }
-    adjusted = dict(
-        zip(others, stats.holm([differences[other, primary, sigmas][0].p_value for other in others]), strict=True)
-    )
+    family = [differences[other, primary, sigmas][0] for other in others]
+    adjusted = _corrected(others, [difference.p_value for difference in family])
+    not_worse = _corrected(others, [stats.not_worse_p(difference, MARGIN_DB) for difference in family])
+    equal = _corrected(others, [stats.equivalence_p(difference, MARGIN_DB) for difference in family])
     comparisons = []
     for (other, metric, levels), (difference, wilcoxon) in differences.items():
         is_primary = metric == primary and levels == sigmas
         p = adjusted[other] if is_primary else None
-        decibel = METRICS[metric].unit == "dB"
+        has_margin = is_primary and METRICS[metric].unit == "dB"
         comparisons.append(
             Comparison(
                 candidate=candidate,
@@ -90,7 +101,8 @@ def conclude(scores: Sequence[Score], losses: Sequence[str], *, primary: str = "
                 sigmas=levels,
                 difference=difference,
                 adjusted_p=p,
-                not_worse_p=stats.not_worse_p(difference, MARGIN_DB) if is_primary and decibel else None,
+                not_worse_p=not_worse[other] if has_margin else None,
+                equal_p=equal[other] if has_margin else None,
                 wilcoxon_p=wilcoxon,
                 outcome=stats.outcome(difference, 1.0 if p is None else p),
             )
@@ -101,6 +113,10 @@ def conclude(scores: Sequence[Score], losses: Sequence[str], *, primary: str = "
 def still_learning(gain_of_last_quarter: float) -> bool:
     """Whether a training curve was still rising: 0.05 dB or more of validation PSNR in its last quarter."""
     return not math.isnan(gain_of_last_quarter) and gain_of_last_quarter >= 0.05
+
+
+def _corrected(others: Sequence[str], p_values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(others, stats.holm(p_values), strict=True))
 
 
 def _difference(

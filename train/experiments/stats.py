@@ -143,7 +143,9 @@ def not_worse_p(difference: Difference, margin: float) -> float:
 
 
 def seeds_that_would_tell(difference: Difference, *, confidence: float = 0.95) -> int | None:
-    """How many seeds an interval free of 0 would take, if the components are what they seem; None beyond 100.
+    """How many seeds, more than there are, an interval free of 0 would take if components are what they seem.
+
+    None: more than 100, or there is one seed, which says nothing of the next.
 
     More seeds do not lessen what photographs add: where that alone hides the mean, only more photographs help.
     """
@@ -151,7 +153,7 @@ def seeds_that_would_tell(difference: Difference, *, confidence: float = 0.95) -
         return None
     image, seed, residual = (sd**2 for sd in (difference.image_sd, difference.seed_sd, difference.residual_sd))
     images = difference.images
-    for seeds in range(2, MOST_SEEDS + 1):
+    for seeds in range(len(difference.by_seed) + 1, MOST_SEEDS + 1):
         squares = (seeds * image + residual, images * seed + residual, residual)
         variance, freedom = _variance_and_freedom(*squares, images, seeds)
         half = _half_width(math.sqrt(variance), freedom, math.sqrt(seed / seeds), seeds, confidence)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -71,7 +73,19 @@ def test_not_worse_is_a_test_with_a_margin():
     blurred = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
     assert blurred.not_worse_p > 0.05 and "Not worse" not in blurred.sentence
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
-    assert unclear.outcome == "cannot tell" and "Not worse by 0.1 dB or more (p = " in unclear.sentence
+    assert unclear.outcome == "cannot tell" and "Equal to within 0.1 dB (p = " in unclear.sentence
+    assert unclear.equal_p >= unclear.not_worse_p
+    one_sided = dataclasses.replace(unclear, equal_p=0.2).sentence
+    assert "Not worse by 0.1 dB or more (p = " in one_sided and "Equal" not in one_sided
+
+
+def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_compared():
+    unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
+    alone, corrected = (
+        dataclasses.replace(unclear, adjusted_p=factor * unclear.difference.p_value).seeds_needed for factor in (1, 2)
+    )
+    assert 3 < alone < corrected
+    assert f"About {unclear.seeds_needed} seeds would tell" in unclear.sentence
 
 
 def test_few_photographs_and_one_seed_give_no_verdict():
