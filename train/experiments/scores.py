@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from lumloss_jax import metrics
 from train.data.images import to_float
 from train.data.sources import Source
 from train.errors import InputError
 from train.inference.evaluate import add_fixed_noise
 from train.inference.predict import Predict
+from train.inference.scores import score as measure
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def score(
                 noisy = [to_float(source.inputs[i])]
             else:
                 noisy = [add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw) for draw in range(draws)]
-            values = np.mean([jax.device_get(_measure(predict(image), clean)) for image in noisy], axis=0)
+            values = np.mean([measure(predict(image), clean, names=tuple(METRICS)) for image in noisy], axis=0)
             yield Score(loss, seed, sigma, name, *map(float, values))
 
 
@@ -111,15 +110,3 @@ def table_of(scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[f
     if not chosen or (count != len(sigmas)).any():
         raise InputError(f"the scores of {loss!r} are not complete: each photograph, seed and sigma is needed once.")
     return table / count
-
-
-@jax.jit
-def _measure(image: jax.Array, clean: jax.Array) -> tuple[jax.Array, ...]:
-    return (
-        metrics.psnr(image, clean),
-        metrics.psnr_y(image, clean),
-        metrics.ssim(image, clean),
-        metrics.ciede2000(image, clean),
-        metrics.brightness_error(image, clean),
-        metrics.chroma_error(image, clean),
-    )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import skimage.metrics
 
+from lumloss_jax import metrics
 from train.data.sources import Source
 from train.errors import InputError
-from train.experiments import scores
 from train.experiments.scores import METRICS, Score, read_scores, score, table_of, write_scores
 from train.inference.evaluate import add_fixed_noise
 
@@ -77,5 +77,5 @@ def test_a_table_is_photographs_by_seeds_averaged_over_levels():
 
 def test_directions_are_those_of_the_library():
     for name, metric in METRICS.items():
-        documented = " ".join((getattr(scores.metrics, name).__doc__ or "").split())
+        documented = " ".join((getattr(metrics, name).__doc__ or "").split())
         assert ("higher is better" in documented) == metric.higher_is_better
