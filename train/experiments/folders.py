@@ -38,12 +38,20 @@ def open_folder(config: Any, out: str | None, verb: str) -> Path:
     """The experiment's folder: new, or with a part of this same experiment, by its settings, in it."""
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     if out is not None and (saved := Path(out) / _SETTINGS).exists():
-        if json.loads(saved.read_text()) != settings:
+        defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
+        if _filled(json.loads(saved.read_text()), defaults) != settings:
             raise InputError(f"--out {out} holds an experiment with other settings: write to a new folder.")
         return Path(out)
     folder = new_folder(out, verb)
     write_json(settings, folder / _SETTINGS)
     return folder
+
+
+def _filled(saved: Any, defaults: Any) -> Any:
+    """Settings that an earlier version saved, with the defaults of the options that it did not have."""
+    if not isinstance(saved, dict) or not isinstance(defaults, dict):
+        return saved
+    return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in saved.items()}}
 
 
 def write_json(value: Any, path: Path) -> None:
