@@ -11,21 +11,31 @@ from train.data.images import to_uint8
 from train.experiments.figures import strongest_detail
 
 _SCALE = 3  # of the details
+_WIDEST = 200  # of the details, in pixels of the photograph
 _MARGIN, _CAPTION = 12, 34
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 _LARGEST = 10.0  # of CIE Lab: errors from here on are all one colour
 # Black, through violet and orange, to pale yellow: brighter is worse, in grey print too.
 _RAMP = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32) / 255
+_FRAME = (255, 210, 0)
 
-_HEADINGS = ("input", "restored", "clean", f"error in L*, 0 to {_LARGEST:g}", f"error in a*b*, 0 to {_LARGEST:g}")
+_HEADINGS = (
+    "restored",
+    "input, detail",
+    "restored",
+    "clean",
+    f"error in L*, 0 to {_LARGEST:g}",
+    f"error in a*b*, 0 to {_LARGEST:g}",
+)
 
 
 def error_sheet(rows: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """One row per photograph: input, restored and clean, and what is wrong in brightness and in colour.
+    """One row per photograph: the whole of it restored, reduced, with a frame around a detail; and the detail enlarged.
+
+    Of the detail are shown input, restored and clean pixels, and what is wrong in brightness and in colour.
 
     Args:
-      rows: by caption, (clean, input, restored), ``[H, W, C]`` in float; of each the detail is shown whose edges are
-        strongest.
+      rows: by caption, (clean, input, restored), ``[H, W, C]`` in float; the detail is that of the strongest edges.
     """
     strips = [_strip(caption, *images) for caption, images in rows.items()]
     sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), _PAPER)
@@ -51,18 +61,32 @@ def heat(errors: np.ndarray) -> np.ndarray:
 
 def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndarray) -> Image.Image:
     top, left, height, width = strongest_detail(clean)
-    images = [
-        np.repeat(i, 3 // i.shape[-1], axis=-1)[top : top + height, left : left + width]
-        for i in (given, restored, clean)
-    ]
-    panels = [*images, *map(heat, lab_errors(*images[1:]))]
-    width, height = width * _SCALE, height * _SCALE
-    strip = Image.new("RGB", (len(panels) * (width + _MARGIN) + _MARGIN, 2 * _CAPTION + height + _MARGIN), _PAPER)
+    if width > _WIDEST:
+        grey = clean[top : top + height, left : left + width].mean(axis=-1)
+        sums = np.pad(np.square(np.diff(grey, axis=1)).sum(axis=0).cumsum(), (1, 0))
+        left, width = left + int(np.argmax(sums[_WIDEST:] - sums[:-_WIDEST])), _WIDEST
+    images = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in (given, restored, clean)]
+    details = [one[top : top + height, left : left + width] for one in images]
+    panels = [Image.fromarray(to_uint8(one)) for one in (*details, *map(heat, lab_errors(*details[1:])))]
+    tall = height * _SCALE
+    panels = [one.resize((width * _SCALE, tall), Image.Resampling.NEAREST) for one in panels]
+    panels.insert(0, _framed(images[1], (top, left, height, width), tall))
+    strip = Image.new("RGB", (sum(p.width + _MARGIN for p in panels) + _MARGIN, 2 * _CAPTION + tall + _MARGIN), _PAPER)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(size=20)
     draw.text((_MARGIN, 6), caption, fill=_INK, font=font)
-    for i, (heading, panel) in enumerate(zip(_HEADINGS, panels, strict=True)):
-        x = _MARGIN + i * (width + _MARGIN)
+    x = _MARGIN
+    for heading, panel in zip(_HEADINGS, panels, strict=True):
         draw.text((x, _CAPTION + 6), heading, fill=_INK, font=font)
-        image = Image.fromarray(to_uint8(panel)).resize((width, height), Image.Resampling.NEAREST)
-        strip.paste(image, (x, 2 * _CAPTION))
+        strip.paste(panel, (x, 2 * _CAPTION))
+        x += panel.width + _MARGIN
     return strip
+
+
+def _framed(image: np.ndarray, detail: tuple[int, int, int, int], tall: int) -> Image.Image:
+    """A photograph resized to a height, with a frame around its detail (top, left, height, width)."""
+    scale = tall / image.shape[0]
+    whole = Image.fromarray(to_uint8(image))
+    whole = whole.resize((max(round(whole.width * scale), 1), tall), Image.Resampling.BOX)
+    top, left, height, width = (round(scale * one) for one in detail)
+    ImageDraw.Draw(whole).rectangle((left, top, left + width, top + height), outline=_FRAME, width=2)
+    return whole

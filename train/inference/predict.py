@@ -8,6 +8,7 @@ full float32 precision.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -25,12 +26,14 @@ from train.inference.attention import (
     sums_of_reduced,
 )
 from train.inference.depthwise import quick_depthwise
+from train.inference.stages import on_disk, stages_of, with_padding
 from train.inference.tiles import (
     IDENTITY,
     TRANSFORMS,
     Grid,
     Photograph,
     Tile,
+    Transform,
     apply_transform,
     cut_photograph,
     photograph_of,
@@ -87,11 +90,14 @@ class Predictor:
         self.model = model
         self.fast = fast
         self.attends = isinstance(model, Retinexformer)
-        self._reach = reach_of(model)
+        stages = stages_of(model, variables["params"]) if isinstance(model, Retinexformer) else []
+        self._reach = reach_of(stages[0][0] if stages else model)
         self.tile = default_tile(self._reach) if tile is None else check_tile(tile, self._reach)
         self._transforms = TRANSFORMS if self_ensemble else (IDENTITY,)
         self._variables = variables
         self._placed: dict[int, Any] = {}  # on one device, or on all
+        several = stages if len(stages) > 1 else []
+        self._stages = [Predictor(one, params, {}, tile=self.tile, fast=fast) for one, params in several]
 
     def restore(self, image: np.ndarray, *, sigma: float | None = None) -> np.ndarray:
         """``image``, ``[H, W, C]`` with the network's channels, restored: float32, clipped to [0, 1]."""
@@ -117,7 +123,7 @@ class Predictor:
         height, width = images[0].shape[:2]
         return [
             np.clip(one[:height, :width], 0, 1)
-            for tiles, restored in self._restored(batches(), [()] * len(self._transforms), sigma)
+            for tiles, restored in self._restored(batches(), self._transforms, [()] * len(self._transforms), sigma)
             for one in restored[: len(tiles)]
         ]
 
@@ -132,24 +138,65 @@ class Predictor:
           seen: called as the work goes on, with the share of it that was done since the last call.
         """
         grid = cut_photograph(photograph, self.tile, self._reach)
-        sums: list[Sums] = [()] * len(self._transforms)
+        if self._stages and not grid.whole:
+            yield from self._staged(photograph, grid, seen)
+            return
+        for strip in self._strips(photograph, grid, self._transforms, sigma, seen):
+            yield np.clip(strip, 0, 1, out=strip)
+
+    def _staged(self, photograph: Photograph, grid: Grid, seen: Callable[[float], None]) -> Iterator[np.ndarray]:
+        """As :meth:`strips`, one stage after the other; under each transform by itself, and their mean."""
+        padded = with_padding(photograph, grid)
+        height, width, _ = padded
+        runs = len(self._stages) * len(self._transforms)
+
+        def restored(transform: Transform, kept: ExitStack) -> Photograph:
+            made = padded
+            for stage in self._stages:
+                between = cut_photograph(made, self.tile, self._reach)
+                strips = stage._strips(made, between, (transform,), None, lambda share: seen(share / runs))
+                made = kept.enter_context(on_disk(strips, height, width))
+            return made
+
+        with ExitStack() as kept:
+            rows = [restored(transform, kept).open() for transform in self._transforms]
+            for start in range(0, photograph.height, self.tile):
+                stop = min(start + self.tile, photograph.height)
+                total: Any = sum(of_transform(start, stop) for of_transform in rows) / np.float32(len(rows))
+                yield np.clip(total[:, : photograph.width], 0, 1)
+
+    def _strips(
+        self,
+        photograph: Photograph,
+        grid: Grid,
+        transforms: Sequence[Transform],
+        sigma: float | None,
+        seen: Callable[[float], None],
+    ) -> Iterator[np.ndarray]:
+        """As :meth:`strips`, not clipped, all stages at once."""
+        sums: list[Sums] = [()] * len(transforms)
         share = 1 / (grid.count(self._at_once(grid)) * len(sums))  # of one batch under one transform
         if self.attends and not grid.whole:
             share /= 1 if self.fast else 1 + blocks_of(self.model)
-            sums = self.sums_of(photograph, functools.partial(seen, share))
+            sums = self.sums_of(photograph, transforms, functools.partial(seen, share))
         strip = np.empty((0, 0, 0), np.float32)
-        for tiles, restored in self._restored(grid.batches(photograph, self._at_once(grid)), sums, sigma):
+        batches = grid.batches(photograph, self._at_once(grid))
+        for tiles, restored in self._restored(batches, transforms, sums, sigma):
             for tile, pixels in zip(tiles, restored, strict=False):  # a batch may be filled up with copies
                 (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
                 if columns.start == 0:
                     strip = np.empty((rows.stop - rows.start, photograph.width, pixels.shape[-1]), np.float32)
-                np.clip(pixels[y, x], 0, 1, out=strip[:, columns])
+                strip[:, columns] = pixels[y, x]
                 if columns.stop == photograph.width:
                     yield strip
             seen(share * len(sums))
 
     def _restored(
-        self, batches: Iterable[tuple[list[Tile], np.ndarray]], sums: list[Sums], sigma: float | None
+        self,
+        batches: Iterable[tuple[list[Tile], np.ndarray]],
+        transforms: Sequence[Transform],
+        sums: list[Sums],
+        sigma: float | None,
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         """Restored batches; while one is waited for, the devices work on the next."""
         known = np.float32(sigma) if self.model.takes_sigma else None
@@ -157,28 +204,28 @@ class Predictor:
         for tiles, batch in batches:
             outputs = [
                 self._run(_restorer(self.model), apply_transform(batch, transform), arguments=(known, of_transform))
-                for transform, of_transform in zip(self._transforms, sums, strict=True)
+                for transform, of_transform in zip(transforms, sums, strict=True)
             ]
             if ahead is not None:
-                yield ahead[0], self._mean(ahead[1])
+                yield ahead[0], _mean(ahead[1], transforms)
             ahead = tiles, outputs
         if ahead is not None:
-            yield ahead[0], self._mean(ahead[1])
+            yield ahead[0], _mean(ahead[1], transforms)
 
-    def _mean(self, outputs: list[jax.Array]) -> np.ndarray:
-        """Of what the network made of each transform, turned back."""
-        total = sum(undo_transform(np.asarray(o), t) for o, t in zip(outputs, self._transforms, strict=True))
-        return np.asarray(total) / np.float32(len(outputs))
-
-    def sums_of(self, photograph: Photograph, seen: Callable[[], None] = lambda: None) -> list[Sums]:
+    def sums_of(
+        self,
+        photograph: Photograph,
+        transforms: Sequence[Transform] = (IDENTITY,),
+        seen: Callable[[], None] = lambda: None,
+    ) -> list[Sums]:
         """What the network attends to in the whole photograph, under each transform; ``seen`` is called often."""
         if self.fast:
             reduced, _ = reduce_photograph(photograph, self.tile)
-            return [sums_of_reduced(self.model, self._run, reduced, transform) for transform in self._transforms]
+            return [sums_of_reduced(self.model, self._run, reduced, transform) for transform in transforms]
         grid = cut_photograph(photograph, self.tile, self._reach)
         return [
             sums_of_photograph(self.model, self._run, photograph, grid, transform, self._at_once(grid), seen)
-            for transform in self._transforms
+            for transform in transforms
         ]
 
     def fast_error(self, photograph: Photograph) -> FastError | None:
@@ -217,6 +264,12 @@ def without_batch_norm(model: nn.Module, params: Any, batch_stats: Any) -> tuple
     if getattr(model, "batch_norm", False):
         model, variables = fold_batch_norm(model, variables)
     return model.clone(remat=False), variables
+
+
+def _mean(outputs: list[jax.Array], transforms: Sequence[Transform]) -> np.ndarray:
+    """Of what the network made of each transform, turned back."""
+    total = sum(undo_transform(np.asarray(o), t) for o, t in zip(outputs, transforms, strict=True))
+    return np.asarray(total) / np.float32(len(outputs))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import skimage.metrics
 from train.__main__ import main
 from train.checkpoint import load_network
 from train.data.images import read_image, to_float, write_image
-from train.inference.error_maps import heat, lab_errors
+from train.inference.error_maps import error_sheet, heat, lab_errors
 from train.inference.predict import Predictor
 from train.inference.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
 from train.inference.scores import COLUMNS, Score, means, score
@@ -201,3 +201,18 @@ def test_error_maps_show_where_and_what_kind() -> None:
     shades = heat(np.array([0.0, 2.5, 5, 7.5, 10, 99]))
     assert (np.diff(shades @ [0.299, 0.587, 0.114])[:4] > 0.05).all()  # brighter is worse
     np.testing.assert_array_equal(shades[4], shades[5])
+
+
+def test_a_row_of_the_sheet_holds_the_photograph_its_detail_and_two_maps() -> None:
+    clean = np.full((90, 900, 1), 0.5, np.float32)
+    clean[40:60:2, 500:520] = 0  # the strongest edges
+    restored = clean.copy()
+    restored[50, 510] = 1
+    sheet = error_sheet({"worst: a, 20.00 dB": (clean, clean, restored)})
+    assert sheet.shape[1] == 1350 + 5 * 600 + 7 * 12  # the whole in the height of the detail, five details, margins
+    framed = np.argwhere((sheet == (255, 210, 0)).all(axis=-1))
+    assert framed[:, 1].max() < 12 + 1350
+    inside = framed.min(axis=0)[1] - 12, framed.max(axis=0)[1] - 12
+    assert inside[0] < 1.5 * 500 and 1.5 * 519 < inside[1]
+    brightness = sheet[:, -1200:-600]
+    assert ((brightness == (252, 255, 164)).all(axis=-1)).sum() == 9  # the one wrong pixel, three times as large

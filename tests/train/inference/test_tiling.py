@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumloss_jax.models import PRESETS, create_model
+from lumloss_jax.models import PRESETS, create_model, variable_shapes
 from train.errors import InputError
 from train.inference.attention import apply_with_sums, reduce_photograph
 from train.inference.predict import Predictor
@@ -99,6 +99,20 @@ def test_tiles_are_the_whole_image(name: str) -> None:
     expected = whole(name, image)
     assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2  # neither flat nor clipped away
     np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4 if name == "retinexformer" else 1e-6)
+
+
+def test_stages_follow_each_other_over_the_whole_image() -> None:
+    image = np.random.default_rng(5).uniform(0, 1, (37, 50, 3)).astype(np.float32)
+    model = create_model("retinexformer", features=4, levels=1, num_blocks=(0, 1), stages=2)
+    rng = np.random.default_rng(6)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model))
+    expected = np.clip(jax.jit(lambda v, x: model.apply(v, x))(variables, image[None])[0], 0, 1)
+    shares: list[float] = []
+    tiled = Predictor(model, variables["params"], {}, tile=32)
+    restored = np.concatenate(list(tiled.strips(photograph_of(image), seen=shares.append)))
+    np.testing.assert_allclose(restored, expected, rtol=0, atol=1e-4)
+    assert sum(shares) == pytest.approx(1)
+    assert ((expected > 0) & (expected < 1)).mean() > 0.2 and np.abs(expected - image).max() > 0.1
 
 
 @pytest.mark.parametrize("name", ["dncnn", "retinexformer"])

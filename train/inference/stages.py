@@ -1,0 +1,55 @@
+"""Retinexformer of several stages in tiles: one stage after the other, the photograph between two of them on disk.
+
+A stage reads what the one before made of the whole photograph. Were all of them run on one tile, it would have to reach
+beyond its core by as many receptive fields as there are stages.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from lumloss_jax.models import Retinexformer
+from train.inference.tiles import Grid, Photograph, Rows, in_float
+
+
+def stages_of(model: Retinexformer, params: Mapping[str, Any]) -> list[tuple[Retinexformer, dict[str, Any]]]:
+    """Each stage as a network of its own."""
+    parts = ("estimator", "restorer")
+    return [
+        (model.clone(stages=1), {f"{part}_0": params[f"{part}_{i}"] for part in parts}) for i in range(model.stages)
+    ]
+
+
+def with_padding(photograph: Photograph, grid: Grid) -> Photograph:
+    """The photograph with the rows and columns that fill it up to a multiple of the stride: stages see them too."""
+    lines, columns = grid.rows.pixels, grid.columns.pixels
+
+    def open_rows() -> Rows:
+        rows = photograph.open()
+
+        def padded(start: int, stop: int) -> np.ndarray:
+            wanted = lines[start:stop]
+            top = int(wanted.min())
+            return in_float(rows(top, int(wanted.max()) + 1)[wanted - top][:, columns])
+
+        return padded
+
+    return Photograph(grid.rows.padded, grid.columns.padded, open_rows)
+
+
+@contextmanager
+def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[Photograph]:
+    """Strips ``[h, width, 3]`` of float32 as a photograph, until the block ends."""
+    row = width * 3 * np.dtype(np.float32).itemsize
+    with tempfile.TemporaryFile() as file:
+        for strip in strips:
+            file.write(np.ascontiguousarray(strip, np.float32).data)
+
+        def rows(start: int, stop: int) -> np.ndarray:
+            file.seek(start * row)
+            return np.frombuffer(file.read((stop - start) * row), np.float32).reshape(-1, width, 3)
+
+        yield Photograph(height, width, lambda: rows)
