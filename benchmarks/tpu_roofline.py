@@ -1,0 +1,138 @@
+"""What training steps ask of TPUs that are not here, and the steps per second that a roofline allows them.
+
+    python benchmarks/tpu_roofline.py                       data parallel: v5e-4, v5e-256, v6e-8; two networks
+    python benchmarks/tpu_roofline.py --parallel fsdp       the state divided over the chips
+    python benchmarks/tpu_roofline.py --dtype bfloat16 --topologies v5e:2x2
+
+Every row is the step that ``python -m train fit`` would run, compiled ahead of time: no TPU is needed, libtpu is (the
+extra tpu). Operations, bytes and memory are XLA's own account of the compiled program, per chip and step.
+
+The roofline is an upper bound, not a forecast. A step takes the longer of operations / peak and bytes / HBM bandwidth,
+and then, nothing overlapping, twice the collectives' bytes over what a chip's links carry one way (a sum over chips
+sends every byte about twice, to be added up and to be handed back). It leaves out latency, matrix units that are not
+full, and the host. Bytes count what XLA's operations read and write, also where it stays in a chip's inner memory.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+# Before jax: libtpu is loaded to compile with, not to compute.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+
+import jax
+import tyro
+
+from train import aot
+from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Peak numbers of one chip, per second, from the pages of Google Cloud's documentation (August 2026)."""
+
+    flops: float  # bf16, which is what float32 convolutions and dots are given by default
+    hbm: float  # bytes
+    links: float  # bytes one way: half of the bidirectional bandwidth of all links together
+
+
+# cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 819 GB/s, 400 GB/s both ways; .../v6e: 918 TFLOP/s, 1600 and 800 GB/s.
+CHIPS = {"TPU v5 lite": Chip(197e12, 819e9, 200e9), "TPU v6 lite": Chip(918e12, 1600e9, 400e9)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network at its published size, and its share of a batch on each chip."""
+
+    model: str
+    patch_size: int
+    patches: int  # a chip
+
+
+NETWORKS = {
+    "DnCNN-17/64": Network("dncnn(depth=17, features=64)", 64, 32),
+    "Retinexformer": Network("retinexformer", 128, 8),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to compile, for what."""
+
+    topologies: tuple[str, ...] = ("v5e:2x2", "v5e:16x16", "v6e:2x4")
+    """Chips, as python -m train compile takes them; v5e and v6e."""
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    """Of those listed in this file."""
+    parallel: Literal["data", "fsdp"] = "data"
+    """Whether every chip holds the whole state, or its share of it."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format inside the network."""
+
+
+def config_of(network: Network, chips: int, options: Options) -> FitConfig:
+    """A run of that network with Adam on the default loss."""
+    return FitConfig(
+        data=DataConfig(patch_size=network.patch_size, batch_size=network.patches * chips),
+        model=ModelConfig(model=network.model, dtype=options.dtype),
+        optimizer=OptimizerConfig(optimizer="adam"),
+        run=RunConfig(parallel=options.parallel),
+    )
+
+
+def row_of(name: str, topology: str, options: Options) -> list[str]:
+    """One network on one topology, compiled."""
+    network, mesh = NETWORKS[name], aot.topology_mesh(topology)
+    chip = CHIPS[mesh.devices.flat[0].device_kind]
+    start = time.monotonic()
+    program = aot.compile_for(config_of(network, mesh.size, options), mesh)
+    compiled = time.monotonic() - start
+    work, memory = program.flops / chip.flops, program.bytes_accessed / chip.hbm
+    links = 2 * program.collective_bytes / chip.links
+    seconds = max(work, memory) + links
+    kinds = ", ".join(f"{count} {kind}" for kind, count in program.collectives.items()) or "none"
+    return [
+        name,
+        f"{topology} ({mesh.size})",
+        f"{network.patches} x {network.patch_size}²",
+        f"{program.memory / 2**20:.0f} MiB",
+        f"{program.flops / 1e9:.0f} GFLOP",
+        f"{program.bytes_accessed / 2**30:.2f} GiB",
+        f"{program.flops / program.bytes_accessed:.0f}",
+        f"{program.collective_bytes / 2**20:.2f} MiB: {kinds}",
+        f"{1e3 * work:.2f} / {1e3 * memory:.2f} / {1e3 * links:.3f}",
+        f"{1 / seconds:.0f}",
+        f"{network.patches * mesh.size / seconds:,.0f}",
+        f"{compiled:.0f} s",
+    ]
+
+
+COLUMNS = (
+    "network",
+    "topology (chips)",
+    "patches a chip",
+    "memory a chip",
+    "work",
+    "bytes",
+    "FLOP / byte",
+    "between chips",
+    "ms: work / bytes / links",
+    "steps/s",
+    "patches/s",
+    "to compile",
+)
+
+
+def main(options: Options) -> None:
+    """Prints a table, row by row as they are compiled."""
+    print(f"{options.parallel} parallel, {options.dtype}, jax {jax.__version__}", flush=True)
+    for line in (COLUMNS, ["---"] * len(COLUMNS)):
+        print(f"| {' | '.join(line)} |", flush=True)
+    for topology in options.topologies:
+        for name in options.networks:
+            print(f"| {' | '.join(row_of(name, topology, options))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
