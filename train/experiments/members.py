@@ -3,12 +3,16 @@
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import shutil
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jax
 from rich.console import Console
 
 from train import loop
@@ -16,12 +20,18 @@ from train.checkpoint import FOLDER_NAME, load_network
 from train.checkpoint_files import steps_in
 from train.config import FitConfig
 from train.data.sources import Source
+from train.errors import InputError
+from train.experiments.folders import write_json
+from train.experiments.lockstep import fit_together
 from train.experiments.report import Curve
 from train.experiments.scores import Score, read_scores, score, write_scores
 from train.inference.predict import Predict, make_predictor
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
+_COST = "cost.json"
+
+Population = Literal["loop", "vmap", "mesh"]
 
 
 @dataclass(frozen=True)
@@ -55,25 +65,72 @@ class Member:
 class Members:
     """Trains and scores members under one folder; what is there already is taken as it is."""
 
-    def __init__(self, folder: Path, fit: FitConfig, console: Console) -> None:
-        self._folder, self._fit, self._console = folder, fit, console
+    def __init__(self, folder: Path, fit: FitConfig, console: Console, population: Population = "loop") -> None:
+        self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
     def train(self, member: Member, watch: loop.Watch | None = None) -> bool:
         """Trains the member, from its newest checkpoint where it was stopped; False where ``watch`` ended it early."""
         folder = self._folder / member.name
         if (folder / _DONE).exists():
             return True
+        config, before = self._prepared(member)
+        self._console.print(f"training {member.name}", soft_wrap=True)
+        began = time.monotonic()
+        try:
+            loop.fit(config, report=False, watch=watch)
+        finally:  # also where it was stopped, which raises
+            self._finished([member], [before], time.monotonic() - began)
+        return (folder / _DONE).exists()
+
+    def train_all(self, members: Sequence[Member]) -> None:
+        """Trains those that are not trained yet: one after the other, or at once."""
+        left = [member for member in dict.fromkeys(members) if not (self._folder / member.name / _DONE).exists()]
+        if self._population == "loop" or not left:
+            for member in left:
+                self.train(member)
+            return
+        for member in left:
+            self._console.print(f"training {member.name}", soft_wrap=True)
+        configs, before = zip(*map(self._prepared, left), strict=True)
+        began = time.monotonic()
+        try:
+            fit_together(configs, self._devices(), self._console)
+        finally:
+            self._finished(left, before, time.monotonic() - began)
+
+    def cost(self, members: Sequence[Member]) -> tuple[float, int]:
+        """Seconds that training these took, and the steps of all of them that were measured."""
+        paths = {self._folder / member.name / _COST for member in members}
+        costs = [json.loads(path.read_text()) for path in paths if path.exists()]
+        return math.fsum(cost["seconds"] for cost in costs), sum(cost["steps"] for cost in costs)
+
+    def _devices(self) -> list[jax.Device]:
+        available, asked = jax.devices(), self._fit.run.devices
+        if asked is not None and asked > len(available):
+            raise InputError(f"--devices {asked}: there are {len(available)} here; take that many or fewer.")
+        return available[: 1 if self._population == "vmap" else asked]
+
+    def _prepared(self, member: Member) -> tuple[FitConfig, int]:
+        """How to train it on from where it was stopped, and the step of that."""
+        folder = self._folder / member.name
         config = member.config(self._fit, folder)
-        if steps_in(folder / FOLDER_NAME):
+        steps = steps_in(folder / FOLDER_NAME)
+        if steps:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, out=None, resume=str(folder)))
         else:
             shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint: nothing of value is in it
-        self._console.print(f"training {member.name}", soft_wrap=True)
-        loop.fit(config, report=False, watch=watch)
-        if max(steps_in(folder / FOLDER_NAME)) < config.optimizer.steps:
-            return False
-        (folder / _DONE).touch()
-        return True
+        return config, max(steps, default=0)
+
+    def _finished(self, members: Sequence[Member], before: Sequence[int], seconds: float) -> None:
+        """Marks those that have their last step, and adds to what they cost: each has an even share of the time."""
+        for member, start in zip(members, before, strict=True):
+            folder = self._folder / member.name
+            newest = max(steps_in(folder / FOLDER_NAME), default=0)
+            if newest > start:
+                spent, steps = self.cost([member])
+                write_json({"seconds": spent + seconds / len(members), "steps": steps + newest - start}, folder / _COST)
+            if newest == self._fit.optimizer.steps:
+                (folder / _DONE).touch()
 
     def score(self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int) -> list[Score]:
         """The member's scores on ``source``, from the file named after ``split`` where they are there."""

@@ -8,7 +8,7 @@ import dataclasses
 import importlib.resources
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ import plotly.graph_objects as go
 import pyvips
 
 from train.data.images import to_uint8
-from train.experiments import stats
 from train.experiments.conclusions import Comparison
 from train.experiments.scores import METRICS, Score, table_of
 
 # Okabe and Ito's colours, which tell apart for all kinds of colour vision, on white and on black.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+# Bytes: of the page, and kept free for what is neither Plotly's script nor pictures.
+_LARGEST, _REST = 10e6, 1e6
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Report:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str
+    cost: str  # of the training, as it was measured
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -74,6 +77,8 @@ def write_report(report: Report, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    plotly = (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    crops = _that_fit(map(_crop_pictures, report.crops), _LARGEST - _REST - len(plotly))
     page = environment.get_template("report.html.jinja").render(
         report=report,
         primary=[c for c in report.comparisons if c.adjusted_p is not None],
@@ -82,9 +87,11 @@ def write_report(report: Report, path: Path) -> None:
         means=[_means(report.scores, loss, sigmas) for loss in report.losses],
         sigmas=sigmas,
         figures=_figures(report, sigmas),
-        crops=[_crop_pictures(crop) for crop in report.crops],
+        crops=crops,
+        left_out=len(report.crops) - len(crops),
+        levels=lambda sigmas: ", ".join(f"{sigma:g}" for sigma in sigmas),
         settings=json.dumps(report.settings, indent=2),
-        plotly=(importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"),
+        plotly=plotly,
     )
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")
@@ -214,6 +221,18 @@ def _crop_pictures(crop: Crop) -> dict[str, Any]:
     }
 
 
+def _that_fit(crops: Iterable[dict[str, Any]], room: float) -> list[dict[str, Any]]:
+    """The first crops, as many as fit into so many bytes."""
+    kept = []
+    for crop in crops:
+        candidate, *others = map(len, crop["restored"].values())
+        room -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)  # once beside each
+        if room < 0:
+            break
+        kept.append(crop)
+    return kept
+
+
 def _address(image: np.ndarray) -> str:
     picture: Any = pyvips.Image.new_from_array(np.ascontiguousarray(to_uint8(image)))
     encoded = picture.write_to_buffer(".webp", lossless=True)
@@ -224,5 +243,5 @@ def as_record(comparison: Comparison) -> dict[str, Any]:
     """A comparison as JSON holds it, for whoever reads results by program."""
     record = dataclasses.asdict(comparison)
     record["sentence"] = comparison.sentence
-    record["seeds_that_would_tell"] = stats.seeds_that_would_tell(comparison.difference)
+    record["seeds_that_would_tell"] = comparison.seeds_needed
     return record

@@ -1,28 +1,34 @@
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 
 from train import loop
 from train.__main__ import main
-from train.config import FitConfig, OptimizerConfig
+from train.config import FitConfig, OptimizerConfig, load_config
 from train.data.sources import Source
 from train.errors import InputError
+from train.experiments import lockstep
 from train.experiments.compare_config import CompareConfig
 from train.experiments.crops import find_crops
+from train.experiments.folders import open_folder
 from train.experiments.members import Member
 from train.experiments.scores import read_scores, score
 from train.inference.evaluate import add_fixed_noise
 from train.presets import COMPARE_PRESETS, PRESETS
+
+LOSSES = ("luminance_l1", "balanced(uncertainty)")
 
 
 @pytest.fixture(scope="module")
 def flags(small_run):
     return (
         *small_run,
-        "--losses=luminance_l1",
-        "l1",
+        "--losses",
+        *LOSSES,
         "--seeds=2",
         "--learning-rates=0.001",
         "0.004",
@@ -41,9 +47,7 @@ def finished(flags, tmp_path_factory):
 def test_every_photograph_is_scored_under_every_loss_and_seed(finished):
     scores = read_scores(finished / "scores.csv")
     assert len(scores) == 2 * 2 * 10
-    assert {(row.loss, row.seed) for row in scores} == {
-        (loss, seed) for loss in ("luminance_l1", "l1") for seed in (0, 1)
-    }
+    assert {(row.loss, row.seed) for row in scores} == {(loss, seed) for loss in LOSSES for seed in (0, 1)}
 
 
 def test_settings_are_picked_for_each_loss_on_validation_photographs(finished):
@@ -51,7 +55,7 @@ def test_settings_are_picked_for_each_loss_on_validation_photographs(finished):
     tried = {path.parent.name for path in finished.glob("members/*/validation.csv")}
     tested = {path.parent.name for path in finished.glob("members/*/test.csv")}
     assert len(tried) == 4 and len(tested) == 4 and tried | tested == members
-    for loss in ("luminance_l1", "l1"):
+    for loss in LOSSES:
         of_loss = [path for path in finished.glob("members/*/validation.csv") if read_scores(path)[0].loss == loss]
         means = {path.parent.name: np.mean([row.psnr for row in read_scores(path)]) for path in of_loss}
         assert [name for name in means if name in tested] == [max(means, key=means.get)]
@@ -61,7 +65,8 @@ def test_the_report_and_the_conclusions_are_there(finished):
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert "python -m train compare smoke" in page and page.count('class="crop"') == 1
     primary = json.loads((finished / "conclusions.json").read_text())[0]
-    assert primary["sentence"].startswith("luminance_l1 against l1: PSNR")
+    assert primary["sentence"].startswith("luminance_l1 against balanced(uncertainty): PSNR")
+    assert "6 networks were trained one after the other (loop): " in page
     assert primary["sentence"] in page.replace("&#39;", "'")
 
 
@@ -86,9 +91,71 @@ def test_another_comparisons_folder_is_refused(finished, flags, capsys):
     assert "holds an experiment with other settings" in capsys.readouterr().err
 
 
+def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(tmp_path):
+    config = CompareConfig()
+    folder = open_folder(config, str(tmp_path / "run"), "compare")
+    saved = json.loads((folder / "settings.json").read_text())
+    del saved["population"], saved["fit"]["run"]["workers"]
+    (folder / "settings.json").write_text(json.dumps(saved))
+    assert open_folder(config, str(folder), "compare") == folder
+    with pytest.raises(InputError, match="other settings"):
+        open_folder(dataclasses.replace(config, population="vmap"), str(folder), "compare")
+
+
+@pytest.fixture(scope="module")
+def together(flags, tmp_path_factory):
+    """The same comparison with all networks at once, stopped at its first validation and gone on with."""
+    folder = tmp_path_factory.mktemp("together") / "run"
+    command = ["compare", "smoke", *flags, "--population=vmap", "--out", str(folder)]
+    validate = lockstep.Validator.__call__
+    signals = [signal.SIGTERM]
+
+    def stop(self, *weights):
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        return validate(self, *weights)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lockstep.Validator, "__call__", stop)
+        with pytest.raises(SystemExit):
+            main(command)
+    stopped = [path.parent.parent.name for path in folder.glob("members/*/checkpoints/2")]
+    assert main(command) == 0
+    return folder, stopped
+
+
+def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other(finished, together):
+    folder, stopped = together
+    key = ("loss", "seed", "sigma", "photograph")
+    for a, b in zip(read_scores(finished / "scores.csv"), read_scores(folder / "scores.csv"), strict=True):
+        assert [getattr(a, name) for name in key] == [getattr(b, name) for name in key]
+        assert (b.psnr, b.ciede2000) == (pytest.approx(a.psnr, abs=1e-3), pytest.approx(a.ciede2000, abs=1e-3))
+    assert len(stopped) == 4  # both rates of both losses, all saved when they were stopped
+
+
+def test_each_of_them_leaves_what_fit_does(finished, together):
+    names = {path.name for path in (finished / "members").iterdir()}
+    assert {path.name for path in (together[0] / "members").iterdir()} == names
+    for name in names:
+        alone, member = finished / "members" / name, together[0] / "members" / name
+        files = {path.name for path in alone.iterdir()}
+        assert {path.name for path in member.iterdir()} == files
+        logged = [[json.loads(line) for line in (p / "metrics.jsonl").open()] for p in (alone, member)]
+        assert [list(line) for line in logged[0]] == [list(line) for line in logged[1]]
+        for a, b in zip(*logged, strict=True):
+            assert (b["step"], b["learning_rate"]) == (a["step"], pytest.approx(a["learning_rate"]))
+            assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+            assert b["validation/psnr"] == pytest.approx(a["validation/psnr"], abs=1e-3)
+        assert load_config(member / "config.json").optimizer == load_config(alone / "config.json").optimizer
+    page = (together[0] / "report.html").read_text(encoding="utf-8")
+    assert "6 networks were trained at once on one device (vmap): " in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--population", "vmap", "--devices", "2"], "vmap trains on one device: take mesh"),
+        (["--population", "mesh", "--profile", "1", "2"], "--profile traces one network's training"),
         (["smok"], "Did you mean 'smoke'?"),
         (["--losses", "l1"], "two or more different losses"),
         (["--losses", "l1", "1*l1"], "two or more different losses"),

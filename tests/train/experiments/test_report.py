@@ -1,10 +1,12 @@
+import dataclasses
 import html.parser
 import json
 import re
 
+import numpy as np
 import pytest
 
-from train.experiments.report import as_record, write_report
+from train.experiments.report import Crop, as_record, write_report
 
 HOSTILE = "</script><script>alert(1)</script>"  # as the fixture has it
 
@@ -56,7 +58,7 @@ def test_it_says_what_was_concluded(text, report):
     words = html.unescape(text)
     for comparison in report.comparisons:
         assert comparison.sentence.replace(" Exploratory: shown, not claimed.", "") in words
-    assert "python -m train compare" in words and "jax 1.2.3" in words
+    assert report.cost in words and "python -m train compare" in words and "jax 1.2.3" in words
 
 
 def test_each_plot_has_its_place_its_data_and_its_words(text):
@@ -88,3 +90,12 @@ def test_conclusions_go_into_json_as_they_are(report):
     record = json.loads(json.dumps(as_record(report.comparisons[0])))
     assert record["sentence"] == report.comparisons[0].sentence
     assert record["difference"]["images"] == 12 and len(record["difference"]["by_seed"]) == 3
+
+
+def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):
+    noise = np.random.default_rng(0).uniform(size=(250, 250, 3))
+    crops = [Crop(f"photograph {i}", noise, noise, dict.fromkeys(report.losses, noise)) for i in range(3)]
+    write_report(dataclasses.replace(report, crops=crops), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(text) < 10e6 and text.count('<section class="crop"') == 2
+    assert "1 more would have made this page larger than 10 MB" in text

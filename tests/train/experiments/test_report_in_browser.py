@@ -40,6 +40,9 @@ addEventListener("load", () => {
   seen.dragged = transforms();
   drag("pointermove", 10000);
   seen.edge = transforms();
+  const press = { key: "ArrowRight", bubbles: true, cancelable: true };
+  views[0].dispatchEvent(new KeyboardEvent("keydown", press));
+  seen.moved = transforms();
   const traces = plot => plot.querySelectorAll(".trace, .scatterlayer").length;
   seen.plots = [...document.querySelectorAll(".plot")].map(traces);
   seen.wide = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
@@ -101,3 +104,8 @@ def test_dragging_moves_all_panes_and_stops_at_the_edge(seen):
     _, dragged, _ = matrix(seen["dragged"][0])
     assert dragged == pytest.approx(zoomed + 30, abs=0.1)
     assert matrix(seen["edge"][0])[1] == 0
+
+
+def test_arrow_keys_move_all_panes(seen):
+    assert len(set(seen["moved"])) == 1
+    assert matrix(seen["moved"][0])[1] == pytest.approx(-seen["side"] / 10, abs=0.1)

@@ -1,0 +1,254 @@
+"""Several runs of ``fit`` that go step by step together, as populations: one on a device, or one on each of several.
+
+Each run's folder is what ``fit`` would have left there: configuration, split, metrics.jsonl, curves, checkpoints. A run
+that was stopped goes on from its own newest checkpoint, here or by ``fit --resume``.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rich.console import Console
+
+from train import loop
+from train.assembly import assemble
+from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
+from train.config import FitConfig, save_config
+from train.data.batch import Batch
+from train.data.photographs import Memory
+from train.data.pipeline import PatchBatches, stream
+from train.data.splits import Splits, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
+from train.errors import InputError
+from train.meters import Meter
+from train.metric_writer import MetricWriter
+from train.network import init_variables
+from train.panels import panels
+from train.population import Population, PopulationStep, join, make_population_step, member_of, seeds_of
+from train.run_folder import CONFIG_NAME, new_folder
+from train.sharding import compiler_options
+from train.signals import stop_on_signal
+from train.state import TrainState
+from train.step import INIT_STREAM, Metrics
+from train.tensorboard import Board
+from train.validation import Validator
+
+_STEPS_AHEAD = 2
+
+
+@dataclass
+class Run:
+    """One run of ``fit``."""
+
+    config: FitConfig
+    folder: Path
+    state: TrainState  # that it starts from
+
+    @property
+    def start(self) -> int:
+        """Steps that are done."""
+        return int(self.state.step)
+
+
+@dataclass
+class Crew:
+    """The runs of one device, and where they stand."""
+
+    runs: Sequence[Run]
+    device: jax.Device
+    step: PopulationStep
+    population: Population
+    metrics: tuple[Metrics, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """Whose patches it takes."""
+        return seeds_of([run.config for run in self.runs])
+
+    def take(self, batch: Any) -> None:
+        """One step."""
+        self.population, self.metrics = self.step(self.population, batch)
+
+
+def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], console: Console) -> None:
+    """Trains these runs, which may differ in loss, seed, learning rate, clipping and folder, over ``devices``.
+
+    Runs that were stopped at different steps, since something ended the process between two checkpoints of one step,
+    go on in groups of the same step.
+    """
+    say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
+    data = configs[0].data
+    splits = open_splits(
+        data.source,
+        data.validation_source,
+        data.test_source,
+        group_by=data.group_by,
+        memory=Memory(configs[0].run.memory_mb),
+    )
+    check_scorable(splits)
+    runs = _open(configs, splits, devices[0], say)
+    for start in sorted({run.start for run in runs}):
+        group = [run for run in runs if run.start == start]
+        used = min(len(devices), len(group))
+        say(f"{len(group)} networks at once on {used} {devices[0].platform} device{'s' * (used > 1)}")
+        try:
+            _train(group, splits, devices, console)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise InputError(
+                f"{len(group)} networks at once do not fit into the memory of {devices[0].device_kind}: take "
+                "--population loop, or mesh with more devices."
+            ) from None
+
+
+def _open(configs: Sequence[FitConfig], splits: Splits, device: jax.Device, say: Callable[[str], None]) -> list[Run]:
+    """Folders and states: fresh ones, the same for the same seed, or those of the newest checkpoints."""
+    where = NamedSharding(Mesh(np.array([device]), ("member",)), PartitionSpec())
+    model = assemble(configs[0]).model
+    draw = jax.jit(lambda key: init_variables(model, key))
+    starts: dict[int, Any] = {}
+    runs = []
+    for config in configs:
+        assembly = assemble(config)
+        if config.run.resume:
+            folder = Path(config.run.resume)
+            check_unchanged(splits, folder)
+            abstract = jax.eval_shape(assembly.fresh_state)
+            state, _ = restore_newest(folder / FOLDER_NAME, abstract, where, say)
+        else:
+            folder = new_folder(config.run.out, "compare")
+            save_splits(splits, folder)
+            seed, source = config.seed, config.model.init_from
+            if seed not in starts and source is None:
+                starts[seed] = draw(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))
+            elif seed not in starts:
+                starts[seed] = load_weights(Path(source or ""), model, config.model.model, say)
+            state = assembly.state_from(starts[seed])
+        run = dataclasses.replace(config.run, out=str(folder), resume=None)
+        save_config(dataclasses.replace(config, run=run), folder / CONFIG_NAME)
+        runs.append(Run(config, folder, jax.device_put(state, device)))
+    return runs
+
+
+def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], console: Console) -> None:
+    """Steps until the last or a signal; what they leave is saved."""
+    shared, start = runs[0].config, runs[0].start
+    run, steps = shared.run, shared.optimizer.steps
+    model = assemble(shared).model
+    crews = deal(runs, devices)
+    places = [(crew, i) for crew in crews for i in range(len(crew.runs))]
+    validate = None
+    if splits.validation is not None:
+        validate = Validator(model, splits.validation, sigma=shared.data.sigma)
+    meter = Meter(shared.data.batch_size, shared.data.patch_size)
+    ahead: collections.deque[Any] = collections.deque()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signal())
+        checkpoints = [stack.enter_context(_checkpoints(r, splits, len(runs))) for r in runs]
+        writers = [stack.enter_context(_writer(r, i == 0, start, steps, console)) for i, r in enumerate(runs)]
+        for done, batches in enumerate(meter.timed(_arriving(crews, splits, start, steps)), start + 1):
+            for crew, batch in zip(crews, batches, strict=True):
+                crew.take(batch)
+            losses = [crew.metrics[0].loss for crew in crews]
+            meter.stepped(losses[-1])
+            if done == start + 1:
+                jax.block_until_ready([crew.population for crew in crews])
+                meter.restart()
+                for writer in writers:
+                    writer.started()
+            ahead.append(losses)
+            if len(ahead) > _STEPS_AHEAD:
+                jax.block_until_ready(ahead.popleft())
+
+            validating = validate is not None and (done % run.validate_every == 0 or done == steps)
+            saving = done % run.checkpoint_every == 0 or done == steps or bool(stop) or validating
+            logging = done % run.log_every == 0 or done == steps or validating
+            if logging or saving:
+                rates = meter.read()
+                values = [_read(crew, i) for crew, i in places]  # before anything is saved: one may stand still
+                for (crew, i), writer, saved, read in zip(places, writers, checkpoints, values, strict=True):
+                    state = member_of(crew.population, i, crew.runs[i].config) if saving else None
+                    scores: dict[str, float] = {}
+                    if validate is not None and validating and state is not None:
+                        scores, *images = validate(state.released, state.batch_stats)
+                        writer.picture(done, "validation", panels(*images))
+                    if logging:
+                        named = {f"validation/{name}": score for name, score in scores.items()}
+                        writer.write(done, {**read, **rates, **named})
+                    if state is not None:
+                        saved.save(state, scores)
+                meter.restart()
+            if stop:
+                break
+    if stop:
+        console.print(f"stopped after step {done}; all is saved: the same command goes on", soft_wrap=True)
+        raise SystemExit(130)
+
+
+def deal(runs: Sequence[Run], devices: Sequence[jax.Device]) -> list[Crew]:
+    """The runs dealt to devices, those of a seed together; a program for each device, so that nothing moves between."""
+    used = devices[: len(runs)]
+    crews = []
+    for device, share in zip(used, np.array_split(np.arange(len(runs)), len(used)), strict=True):
+        held = [runs[i] for i in share]
+        configs = [run.config for run in held]
+        options = compiler_options() if device.platform == "cpu" else None
+        step: Any = jax.jit(make_population_step(configs), donate_argnums=0, compiler_options=options)
+        states = [jax.device_put(run.state, device) for run in held]
+        crews.append(Crew(held, device, step, join(states, configs)))
+    return crews
+
+
+def _arriving(crews: Sequence[Crew], splits: Splits, start: int, stop: int) -> Iterator[list[Any]]:
+    """For each step the batches of all crews, each of its seeds' patches, on their way one step ahead of their use."""
+    config = crews[0].runs[0].config
+    sizes = {"patch_size": config.data.patch_size, "batch_size": config.data.batch_size}
+    seeds = sorted({seed for crew in crews for seed in crew.seeds})
+    streams = [
+        stream(PatchBatches(splits.train, **sizes, seed=seed), start=start, stop=stop, workers=config.run.workers)
+        for seed in seeds
+    ]
+    ahead: list[Any] | None = None
+    for batches in zip(*streams, strict=True):
+        of_seed: dict[int, Batch] = dict(zip(seeds, batches, strict=True))
+        stacks = [jax.tree.map(lambda *rows: np.stack(rows), *(of_seed[s] for s in crew.seeds)) for crew in crews]
+        arriving = [jax.device_put(stacked, crew.device) for stacked, crew in zip(stacks, crews, strict=True)]
+        if ahead is not None:
+            yield ahead
+        ahead = arriving
+    if ahead is not None:
+        yield ahead
+
+
+def _read(crew: Crew, index: int) -> dict[str, float]:
+    run = crew.runs[index]
+    try:
+        return loop.read_metrics(crew.metrics[index], run.config)
+    except InputError as error:
+        raise InputError(f"{run.folder.name}: {error}") from None
+
+
+def _checkpoints(run: Run, splits: Splits, runs: int) -> contextlib.AbstractContextManager[Checkpoints]:
+    kept = run.config.run
+    folder = run.folder / FOLDER_NAME
+    config = dataclasses.replace(run.config, run=dataclasses.replace(kept, out=str(run.folder), resume=None))
+    about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
+    check_room(folder, run.state, runs * (kept.keep_last + kept.keep_best + 1) - 1)  # of all runs: the disk is one
+    return open_checkpoints(
+        folder, about, keep_last=kept.keep_last, keep_best=kept.keep_best, best_metric=kept.best_metric
+    )
+
+
+def _writer(run: Run, shown: bool, start: int, steps: int, console: Console) -> MetricWriter:
+    """The first run's is shown: all keep its pace."""
+    board = Board(run.folder / "tensorboard", start=start) if run.config.run.tensorboard else None
+    console = console if shown else Console(quiet=True, force_terminal=False)
+    return MetricWriter(run.folder / "metrics.jsonl", console, start=start, steps=steps, board=board)
