@@ -27,7 +27,9 @@ class ComparePreset:
 
 
 # Of published set-ups: photographs, in folders of these names where the command is given, or named by flags.
-_CBSD = {"source": "folder:CBSD432", "test_source": "folder:CBSD68"}
+_CBSD = DataConfig(
+    source="folder:CBSD432", test_source="folder:CBSD68", patch_size=50, batch_size=128, sigma=75.0, blind=True
+)
 # 50 epochs of 3,834 batches of colour patches; a tenth of the rate after 30 of them.
 _BUIFD_OPTIMIZER = OptimizerConfig(steps=191_700, learning_rate=1e-3, schedule="buifd", warmup_steps=0)
 _LONG = RunConfig(checkpoint_every=5000, validate_every=5000, log_every=100)
@@ -55,7 +57,7 @@ PRESETS = {
     "paper-dncnn": Preset(
         "blind DnCNN as El Helou and Suesstrunk trained it on colour, on CBSD432; for a GPU or TPU",
         FitConfig(
-            data=DataConfig(**_CBSD, patch_size=50, batch_size=128, sigma=55.0, blind=True),
+            data=dataclasses.replace(_CBSD, sigma=55.0),
             model=ModelConfig(model='dncnn(depth=20, initializer="buifd")', loss="mse"),
             optimizer=_BUIFD_OPTIMIZER,
             run=_LONG,
@@ -64,7 +66,7 @@ PRESETS = {
     "paper-buifd": Preset(
         "BUIFD as published, noise up to sigma 75, on CBSD432; for a GPU or TPU",
         FitConfig(
-            data=DataConfig(**_CBSD, patch_size=50, batch_size=128, sigma=75.0, blind=True),
+            data=_CBSD,
             model=ModelConfig(model="buifd", loss="mse", level_weight=1.0, level_sigma=75.0),
             optimizer=_BUIFD_OPTIMIZER,
             run=_LONG,
