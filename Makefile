@@ -3,12 +3,14 @@
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests); make test-all adds the slow ones; make lint is what CI runs first
+# make test-lowest the light tests and a training at the lowest versions that pyproject.toml allows, Python 3.11
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .cache/lowest
 
-.PHONY: train compare docs notebooks test test-all lint format clean
+.PHONY: train compare docs notebooks test test-all test-lowest lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
 
@@ -27,6 +29,13 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+# A part of the light tests: what takes gradients under every transform, and no parity at length.
+LIGHT := $(addprefix tests/lumloss_jax/,losses/test_every_loss.py losses/test_structural.py losses/test_luminance.py \
+	metrics/test_every_metric.py color test_reduction.py test_filters.py test_light_import.py)
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 -m "not slow" $(LIGHT)
+	run=$$(mktemp -d) && JAX_PLATFORMS=cpu $(LOWEST)/bin/python -m train fit smoke --out $$run/smoke && rm -r $$run
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -57,6 +66,14 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@ $(VENV)/.train $(VENV)/.study $(VENV)/.docs
+
+# Python 3.11 where it is: for newer ones the lowest versions have no wheels.
+$(LOWEST)/.installed: pyproject.toml tests/lowest-versions.txt
+	rm -rf $(LOWEST)
+	$(or $(shell command -v python3.11),$(PYTHON)) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/lowest-versions.txt -e ".[train]" \
+		dm-pix hypothesis pytest pytest-xdist
+	touch $@
 
 clean:
 	rm -rf $(VENV) .cache dist build
