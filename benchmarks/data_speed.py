@@ -1,11 +1,12 @@
-"""Training patches delivered to the device per second, from memory and from array_record, beside a torch DataLoader.
+"""Training patches delivered to the device per second, from memory and from disk, beside a torch DataLoader.
 
     python benchmarks/data_speed.py FOLDER     colour photographs, such as CBSD432; written once as array_record
 
 Both sides cut a random patch, turn it one of eight ways and give float32 in [0, 1]. Ours ends in arrays on JAX's
-device. torch's DataLoader is the usual one, a patch an item, in its best number of worker processes; it ends in tensors
-on the CPU. Rates are medians of rounds in which every variant runs once, in an order drawn anew, so that what else the
-machine does meets all alike. torch is needed for its own rows only.
+device. torch's DataLoader is the usual one, a patch an item, in its best number of worker processes; from disk it reads
+the folder's files through Pillow. It ends in tensors on the CPU. Rates are medians of rounds in which every variant
+runs once, in an order drawn anew, so that what else the machine does meets all alike. torch is needed for its own rows
+only.
 """
 
 import functools
@@ -23,17 +24,21 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
+import PIL.Image
 import tyro
 
 from train import sharding
+from train.data.folders import list_folder
 from train.data.photographs import Decode, Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.prepare import prepare
-from train.data.sources import Source, list_source, open_source
+from train.data.sources import Source, open_source
+from train.pixels import to_unit_range
 
 SIZES = {40: 128, 128: 32}  # side of a patch: patches in a batch
 WORKERS = (0, 1, 2)
-AHEAD = 16  # batches that may be waiting when a round begins: taken before its clock starts
+OUR_WORKERS = (2,)
+AHEAD = 16  # batches of ours that may be waiting when a round begins: taken before its clock starts
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,42 @@ class TorchPatches:
         return torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1))).float().div(255)
 
 
-def ours(source: Source, size: int, threads: int) -> Iterator[Any]:
+class Ours:
     """Batches on JAX's device."""
-    batches = PatchBatches(source, patch_size=size, batch_size=SIZES[size], seed=0)
-    host = stream(batches, start=0, stop=1 << 30, batch_size=SIZES[size], threads=threads)
-    return sharding.to_devices(host, sharding.make_mesh(1))
+
+    def __init__(self, source: Source, size: int, threads: int, workers: int = 0) -> None:
+        """Opens the stream, and takes what comes before its windows have their full length."""
+        batches = PatchBatches(source, patch_size=size, batch_size=SIZES[size], seed=0)
+        host = stream(batches, start=0, stop=1 << 30, threads=threads, workers=workers)
+        self._batches = map(jax.jit(to_unit_range), sharding.to_devices(host, sharding.make_mesh(1)))
+        self._window = batches.window()
+        # The first windows have 1, 2, 4 batches and so on; one batch is always on its way.
+        self._take(2 ** (self._window.bit_length() - 1) - 2)
+
+    def _take(self, count: int) -> None:
+        for _ in range(count):
+            jax.block_until_ready(next(self._batches))
+
+    def rate(self, seconds: float) -> float:
+        """Patches per second."""
+        if self._window == 1:
+            return rate(self._batches, seconds, AHEAD)
+        # One window was cut meanwhile. With its first batch the next one is begun, and with that one's first batch the
+        # one after: what lies between is what one window takes.
+        start = time.perf_counter()
+        count = len(next(self._batches)) * self._window
+        self._take(self._window - 1)
+        jax.block_until_ready(next(self._batches))
+        passed = time.perf_counter() - start
+        self._take(self._window - 1)
+        time.sleep(passed)  # the next is cut now, not while others are measured
+        return count / passed
+
+
+def pillow(path: Path) -> np.ndarray:
+    """A photograph as restoration code in torch usually reads it."""
+    with PIL.Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def theirs(images: Sequence[Decode], size: int, workers: int) -> Iterator[Any]:
@@ -95,9 +131,9 @@ def theirs(images: Sequence[Decode], size: int, workers: int) -> Iterator[Any]:
     return iter(loader)
 
 
-def rate(batches: Iterator[Any], seconds: float) -> float:
-    """Patches per second."""
-    for _ in range(AHEAD):
+def rate(batches: Iterator[Any], seconds: float, ahead: int) -> float:
+    """Patches per second, once ``ahead`` batches are taken."""
+    for _ in range(ahead):
         jax.block_until_ready(next(batches))
     count, start = 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
@@ -107,22 +143,30 @@ def rate(batches: Iterator[Any], seconds: float) -> float:
 
 def measure(options: Options, sources: dict[str, Source], decoders: dict[str, Sequence[Decode]], size: int) -> None:
     """Prints a table for one size of patch."""
-    variants = {(where, "ours"): ours(source, size, options.threads) for where, source in sources.items()}
+    variants: dict[tuple[str, str], Any] = {}
+    for where, source in sources.items():
+        variants[where, "ours"] = Ours(source, size, options.threads).rate
+        if where != "memory":
+            for n in OUR_WORKERS:
+                variants[where, f"ours, {n} workers"] = Ours(source, size, options.threads, n).rate
     if importlib.util.find_spec("torch"):
         for where, images in decoders.items():
-            variants |= {(where, f"torch, {n} workers"): theirs(images, size, n) for n in WORKERS}
+            for n in WORKERS:
+                variants[where, f"torch, {n} workers"] = functools.partial(
+                    rate, theirs(images, size, n), ahead=2 * n + 1
+                )
     rates: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants}
     order = list(variants)
     for turn in range(options.rounds):
         random.Random(turn).shuffle(order)
         for variant in order:
-            rates[variant].append(rate(variants[variant], options.seconds))
+            rates[variant].append(variants[variant](options.seconds))
     print(f"{size}x{size} colour patches per second, batches of {SIZES[size]}")
     for where in sources:
         median = {name: statistics.median(found) for (place, name), found in rates.items() if place == where}
-        best = max((value for name, value in median.items() if name != "ours"), default=None)
+        best = max((value for name, value in median.items() if name.startswith("torch")), default=None)
         for name, value in median.items():
-            against = f"  {value / best:5.2f} x torch's best" if best and name == "ours" else ""
+            against = f"  {value / best:5.2f} x torch's best" if best and name.startswith("ours") else ""
             print(f"  {where:12} {name:18} {value:9,.0f}{against}")
 
 
@@ -140,7 +184,7 @@ def main(options: Options) -> None:
             print("torch is not installed here, so its rows are missing: pip install torch")
         decoders: dict[str, Sequence[Decode]] = {
             "memory": [functools.partial(np.asarray, image) for image in sources["memory"].images],
-            "array_record": list_source(spec, "train").images,
+            "array_record": [functools.partial(pillow, path) for path in list_folder(options.folder).files],
         }
         for size in SIZES:
             measure(options, sources, decoders, size)
