@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from lumloss_jax.models import PRESETS
 from train.__main__ import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +74,15 @@ def test_verbs_flags_and_targets_are_known(command):
 
 def test_the_commands_of_every_page_were_found():
     assert {command.id.split(":")[0] for command in COMMANDS} >= {"README.md", "docs/quickstart.md", "docs/faq.md"}
+
+
+def test_the_table_of_networks_is_that_of_the_code():
+    text = (ROOT / "docs" / "networks.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| (.*?) \|", text, re.MULTILINE)
+    assert rows == [
+        (name, f"{preset.parameters:,}", f"{preset.macs_per_pixel:,}", preset.reference)
+        for name, preset in PRESETS.items()
+    ]
 
 
 class Page(HTMLParser):
