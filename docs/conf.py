@@ -12,6 +12,10 @@ sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 import lumloss_jax  # noqa: E402 - found by the path above
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the pictures are small; an accelerator may be in use
+# Compiled functions are kept where the tests keep theirs: compiling is most of what the page on the loss takes.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 project = "lumloss_jax"
 author = "the lumloss_jax authors"
