@@ -63,7 +63,9 @@ def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndar
     top, left, height, width = strongest_detail(clean)
     if width > _WIDEST:
         grey = clean[top : top + height, left : left + width].mean(axis=-1)
-        sums = np.pad(np.square(np.diff(grey, axis=1)).sum(axis=0).cumsum(), (1, 0))
+        edges = np.square(np.diff(grey, axis=0)).sum(axis=0)
+        edges[1:] += np.square(np.diff(grey, axis=1)).sum(axis=0)
+        sums = np.pad(edges.cumsum(), (1, 0))
         left, width = left + int(np.argmax(sums[_WIDEST:] - sums[:-_WIDEST])), _WIDEST
     images = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in (given, restored, clean)]
     details = [one[top : top + height, left : left + width] for one in images]
