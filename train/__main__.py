@@ -41,6 +41,7 @@ def fit(arguments: list[str]) -> None:
 def compare(arguments: list[str]) -> None:
     """Train a network under several losses, and say which restores photographs best and how sure that is."""
     said = ["python", "-m", "train", "compare", *arguments]
+    _check_alone("compare", arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
     for flag, instead in _PICKED_BY_COMPARE.items():
         if _value_of(flag, arguments) is not None:
@@ -60,6 +61,7 @@ def compare(arguments: list[str]) -> None:
 
 def tune(arguments: list[str]) -> None:
     """Search the luminance loss's weight, window, penalty and brightness on validation photographs."""
+    _check_alone("tune", arguments)
     for flag, instead in {"--loss": "it searches the luminance loss's", "--resume": _RESUME_EXPERIMENT}.items():
         if _value_of(flag, arguments) is not None:
             raise InputError(f"tune takes no {flag}: {instead}.")
@@ -178,6 +180,11 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
         if argument.startswith(flag + "="):
             return argument.removeprefix(flag + "=")
     return None
+
+
+def _check_alone(verb: str, arguments: list[str]) -> None:
+    if "--distributed" in arguments:
+        raise InputError(f"{verb} takes no --distributed: it runs in one process, on all of its devices.")
 
 
 def _check_unchanged(before: FitConfig, after: FitConfig) -> None:

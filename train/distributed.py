@@ -41,10 +41,19 @@ _ENDED = "this process has ended before its time, since no process of a run goes
 _meetings = itertools.count()
 
 
-def connect(run: RunConfig) -> None:
-    """Joins the other processes, where ``--distributed`` says that there are any. Before any device is looked at."""
+def connect(run: RunConfig, leave: Callable[[str], None]) -> None:
+    """Joins the other processes, where ``--distributed`` says that there are any. Before any device is looked at.
+
+    Args:
+      run: the flags.
+      leave: of :func:`ending_together`. JAX's runtime aborts a process that waits for the others in vain.
+    """
     if not run.distributed or jax.distributed.is_initialized():
         return
+    leave(
+        f"error: --distributed: the processes did not find one another within {START_SECONDS} s: start as many as "
+        "--processes says, each with its own --process, where all can reach the --coordinator."
+    )
     try:
         jax.distributed.initialize(
             run.coordinator,
@@ -58,12 +67,7 @@ def connect(run: RunConfig) -> None:
             f"--distributed: no TPU pod, SLURM, Open MPI or GKE job says which process this is ({error}) Give "
             "--coordinator HOST:PORT (of process 0), --processes N and --process I to each."
         ) from None
-    except RuntimeError as error:
-        line = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"--distributed: the processes did not find one another within {START_SECONDS} s: start as many as "
-            f"--processes says, each with its own --process, and let all reach the --coordinator ({line[:200]})."
-        ) from None
+    leave(f"{_ENDED} before it had a folder: start it anew, on every host.")
 
 
 def is_first() -> bool:
@@ -150,13 +154,13 @@ def compiled(step: Any, state: Any, batch: Any) -> Any:
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[Callable[[str], None]]:
+def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
     """Where one process fails, or is killed, the others end too, and each has the last words that were left with this.
 
     JAX's runtime aborts a process that has lost another, and Python gets no word in. So a shell holds the other end of
     a pipe: when this process is gone without having said that all is well, it says what was written to it last.
     """
-    if jax.process_count() == 1:
+    if not run.distributed:
         yield lambda words: None
         return
     command = 'trap "" INT TERM; while read -r words; do last=$words; done; [ "$last" = well ] || echo "$last" >&2'
@@ -166,7 +170,6 @@ def ending_together() -> Iterator[Callable[[str], None]]:
             if shell.stdin is not None:
                 shell.stdin.write(f"{words}\n")
 
-        leave(f"{_ENDED} before it had a folder: start it anew, on every host.")
         try:
             yield leave
         except SystemExit:  # after a signal, in every process

@@ -48,8 +48,8 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     Without ``report`` it ends when the network is trained: whoever trains many looks at the test photographs himself.
     ``watch(step, scores)`` is told of each validation; where it gives True the training ends there.
     """
-    distributed.connect(config.run)
-    with distributed.ending_together() as leave_word:
+    with distributed.ending_together(config.run) as leave_word:
+        distributed.connect(config.run, leave_word)
         return _fit(config, preset, report, watch, leave_word)
 
 
