@@ -144,10 +144,10 @@ def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     ).execute()
     outputs = list(outputs_of(notebook))
     shown = [output.data for output in outputs if "data" in output]
-    pictures = [data[kind] for data in shown for kind in ("image/png", "image/jpeg") if kind in data]
+    pictures = [data["image/png"] for data in shown if "image/png" in data]  # Pillow shows each as JPEG besides
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     return Ran(
-        text="".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs),
+        text="\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs),
         html=[data["text/html"] for data in shown if "text/html" in data],
         pictures=[np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in pictures],
         folder=folder,
