@@ -41,6 +41,7 @@ def compare(config: CompareConfig, command: str) -> Path:
         assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, config.fit.run.out, "compare")
+    console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
     members = Members(folder / "members", config.fit, console, config.population)
 
     # --- learning rate and clipping for each loss, on validation photographs

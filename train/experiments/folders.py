@@ -37,9 +37,13 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
 def open_folder(config: Any, out: str | None, verb: str) -> Path:
     """The experiment's folder: new, or with a part of this same experiment, by its settings, in it."""
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    # Where it stands is none of what it is: without --out it was numbered, and that number is given to go on.
+    settings["fit"]["run"]["out"] = None
     if out is not None and (saved := Path(out) / _SETTINGS).exists():
         defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
-        if _filled(json.loads(saved.read_text()), defaults) != settings:
+        before = _filled(json.loads(saved.read_text()), defaults)
+        before["fit"]["run"]["out"] = None
+        if before != settings:
             raise InputError(f"--out {out} holds an experiment with other settings: write to a new folder.")
         return Path(out)
     folder = new_folder(out, verb)

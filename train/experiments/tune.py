@@ -42,6 +42,7 @@ def tune(config: TuneConfig) -> Path:
     # --- all that can be wrong with the input is found before anything is written or trained
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, config.fit.run.out, "tune")
+    console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
 
     # --- search
     optuna.logging.set_verbosity(optuna.logging.WARNING)

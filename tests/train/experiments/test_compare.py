@@ -102,6 +102,14 @@ def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaul
         open_folder(dataclasses.replace(config, population="vmap"), str(folder), "compare")
 
 
+def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = open_folder(CompareConfig(), None, "compare")
+    run = dataclasses.replace(CompareConfig().fit.run, out=str(folder))
+    config = dataclasses.replace(CompareConfig(), fit=dataclasses.replace(CompareConfig().fit, run=run))
+    assert open_folder(config, str(folder), "compare") == folder
+
+
 @pytest.fixture(scope="module")
 def together(flags, tmp_path_factory):
     """The same comparison with all networks at once, stopped at its first validation and gone on with."""
