@@ -49,6 +49,9 @@ class Population:
     balances: tuple[Any, ...]  # the state of each member's learned loss weights
 
 
+# Losses, what they saw, batch statistics and gradients, of each member.
+Values = tuple[jax.Array, tuple[Seen, ...], Any, Any]
+
 PopulationStep = Callable[[Population, jax.Array | Pair], tuple[Population, tuple[Metrics, ...]]]
 
 
@@ -96,7 +99,7 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
     def step(population: Population, batches: jax.Array | Pair) -> tuple[Population, tuple[Metrics, ...]]:
         states = population.states
         whole = parts_of(jnp.max(states.step), jax.tree.map(to_unit_range, batches))
-        losses, seen, batch_stats, gradients = gradients_of(population, whole)
+        losses, seen, batch_stats, gradients = sound_gradients_of(population, whole)
         gradient_norms = jax.vmap(optax.tree.norm)(gradients)
 
         # --- what the updates would make of the states
@@ -157,7 +160,42 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         losses = jnp.stack([loss for loss, _ in taken])
         return jnp.sum(losses), (losses, tuple(seen for _, seen in taken), batch_stats)
 
-    def gradients_of(population: Population, whole: Part) -> tuple[jax.Array, tuple[Seen, ...], Any, Any]:
+    def sound_gradients_of(population: Population, whole: Part) -> Values:
+        """The gradients, made again without the members whose loss is not finite, where there are any.
+
+        Mapped over members a convolution is one of groups, and XLA makes some of these of dense ones with zeros between
+        groups: NaN times zero, one member's would be everyone's.
+        """
+
+        def attempt(carry: tuple[jax.Array, jax.Array, Values]) -> tuple[jax.Array, jax.Array, Values]:
+            tried, sound, before = carry
+
+            def of_sound(now: Any, old: Any) -> Any:
+                return jax.tree.map(lambda x, y: jnp.where(sound.reshape(-1, *[1] * (x.ndim - 1)), x, y), now, old)
+
+            part = of_sound(whole, jax.tree.map(jnp.zeros_like, whole))
+            losses, seen, batch_stats, gradients = gradients_of(population, part)
+            values = (
+                of_sound(losses, before[0]),
+                tuple(
+                    jax.tree.map(functools.partial(jnp.where, sound[i]), now, old)
+                    for i, (now, old) in enumerate(zip(seen, before[1], strict=True))
+                ),
+                of_sound(batch_stats, before[2]),
+                of_sound(gradients, before[3]),
+            )
+            return tried + 1, jnp.isfinite(values[0]), values
+
+        def unfinished(carry: tuple[jax.Array, jax.Array, Values]) -> jax.Array:
+            tried, sound, _ = carry
+            return (tried == 0) | ((tried == 1) & ~jnp.all(sound))
+
+        shapes = jax.eval_shape(gradients_of, population, whole)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        _, _, values = jax.lax.while_loop(unfinished, attempt, (jnp.int32(0), jnp.ones(len(configs), bool), nothing))
+        return values
+
+    def gradients_of(population: Population, whole: Part) -> Values:
         states = population.states
 
         def one(batch_stats: Any, part: Part) -> tuple[Any, Any]:

@@ -162,8 +162,8 @@ def test_what_is_not_finite_for_one_seed_stops_its_members_alone() -> None:
             terms = sorted(metrics[i].terms)
             assert culprits_of(metrics[i].guard, terms) == ["loss", *terms, "gradient", "update"]
         else:
-            chex.assert_trees_all_close(state.params, alone(NORMED, "adam")[i][0].params, atol=1e-4)
-            assert int(state.guard.skipped) == 0
+            # NaN times the zeros between a convolution's groups would be everyone's NaN.
+            assert_same_step((state, metrics[i]), alone(NORMED, "adam")[i], config)
 
 
 @pytest.mark.slow
