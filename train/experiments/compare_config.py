@@ -6,6 +6,8 @@ from typing import Literal
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
 
+Population = Literal["loop", "vmap", "mesh"]
+
 _DEFAULT = ModelConfig().loss
 
 
@@ -18,6 +20,20 @@ def spell(loss: str) -> str:
     if model.balance == "none":
         return model.loss
     return f"balanced({model.balance}{'' if model.loss == _DEFAULT else f', {model.loss}'})"
+
+
+def check_population(population: Population, fit: FitConfig) -> None:
+    """Refuses what networks that train at once cannot do."""
+    if population == "loop":
+        return
+    if fit.run.profile is not None:
+        raise InputError(f"--profile traces one network's training; --population {population} has many: loop.")
+    if fit.run.parallel != "data":
+        raise InputError(f"--population {population} holds each network whole: leave --parallel out.")
+    if fit.run.distributed:
+        raise InputError(f"--population {population} is of one process: take loop for --distributed.")
+    if population == "vmap" and (fit.run.devices or 1) > 1:
+        raise InputError("--population vmap trains on one device: take mesh for --devices, or leave these out.")
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class CompareConfig:
     """Learning rates to pick from, for each loss."""
     clip_norms: tuple[float, ...] = (1.0,)
     """Gradient norms to try clipping at, beside not clipping, at the learning rate that was picked."""
-    population: Literal["loop", "vmap", "mesh"] = "loop"
+    population: Population = "loop"
     """Networks train one after the other, all at once on one device, or at once divided over --devices."""
     draws: int = 1
     """Draws of noise that a score is the mean of."""
@@ -57,11 +73,4 @@ class CompareConfig:
             raise InputError(f"--sigmas takes different numbers of 0 or more; got {self.sigmas}.")
         if min(self.learning_rates, default=0) <= 0 or min(self.clip_norms, default=1) <= 0:
             raise InputError("--learning-rates and --clip-norms take numbers above 0, and at least one learning rate.")
-        if self.population != "loop" and self.fit.run.profile is not None:
-            raise InputError(f"--profile traces one network's training; --population {self.population} has many: loop.")
-        if self.population != "loop" and self.fit.run.parallel != "data":
-            raise InputError(f"--population {self.population} holds each network whole: leave --parallel out.")
-        if self.population != "loop" and self.fit.run.distributed:
-            raise InputError(f"--population {self.population} is of one process: take loop for --distributed.")
-        if self.population == "vmap" and (self.fit.run.devices or 1) > 1:
-            raise InputError("--population vmap trains on one device: take mesh for --devices, or leave these out.")
+        check_population(self.population, self.fit)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -21,6 +21,7 @@ from train.checkpoint_files import steps_in
 from train.config import FitConfig
 from train.data.sources import Source
 from train.errors import InputError
+from train.experiments.compare_config import Population
 from train.experiments.folders import write_json
 from train.experiments.lockstep import fit_together
 from train.experiments.report import Curve
@@ -30,8 +31,6 @@ from train.inference.predict import Predict, make_predictor
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
 _COST = "cost.json"
-
-Population = Literal["loop", "vmap", "mesh"]
 
 
 @dataclass(frozen=True)

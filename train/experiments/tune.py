@@ -32,6 +32,7 @@ from train.experiments.tune_config import TuneConfig
 DEFAULT = "luminance_l1"
 _FRONT = ("brightness_error", "chroma_error")
 _FEWEST_FOR_IMPORTANCE = 8
+_SETTINGS = ("luminance_weight", "window_size", "penalty", "brightness")
 
 
 def tune(config: TuneConfig) -> Path:
@@ -47,14 +48,17 @@ def tune(config: TuneConfig) -> Path:
     # --- search
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _open_study(config, folder)
-    members = Members(folder / "members", config.fit, console)
+    members = Members(folder / "members", config.fit, console, config.population)
     while (done := len(_finished(study))) < config.trials:
-        trial = study.ask()
-        spec = suggest(trial, config)
-        console.print(f"trial {done + 1} of {config.trials}: {spec}", soft_wrap=True)
-        values = _run(trial, spec, config, members, validation)
-        study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
-        console.print("  behind the median: stopped" if values is None else f"  {_words(values, config)}")
+        asked = [study.ask() for _ in range(min(config.batch, config.trials - done))]
+        specs = [suggest(trial, config) for trial in asked]
+        if config.population != "loop":
+            members.train_all([_member(spec, config) for spec in specs])
+        for number, (trial, spec) in enumerate(zip(asked, specs, strict=True), done + 1):
+            console.print(f"trial {number} of {config.trials}: {spec}", soft_wrap=True)
+            values = _run(trial, spec, config, members, validation)
+            study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
+            console.print("  behind the median: stopped" if values is None else f"  {_words(values, config)}")
 
     # --- what it found
     best = [_spec_of(trial) for trial in study.best_trials]
@@ -85,9 +89,13 @@ def _open_study(config: TuneConfig, folder: Path) -> optuna.Study:
         pruner=optuna.pruners.NopPruner() if config.pareto else optuna.pruners.MedianPruner(n_startup_trials=4),
     )
     # What a seed draws goes on from the number of trials: a search that was stopped does not try the same again.
-    study.sampler = optuna.samplers.TPESampler(seed=config.fit.seed + len(study.trials), multivariate=True)
+    study.sampler = optuna.samplers.TPESampler(
+        seed=config.fit.seed + len(study.trials), multivariate=True, constant_liar=config.batch > 1
+    )
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
+        if len(trial.params) == len(_SETTINGS):  # asked for again: what it had trained is gone on with
+            study.enqueue_trial(trial.params)
     return study
 
 
@@ -117,8 +125,7 @@ def _run(
         trial.report(scores[config.objective], step)
         return step < config.fit.optimizer.steps and trial.should_prune()
 
-    optimizer = config.fit.optimizer
-    member = Member(spec, config.fit.seed, optimizer.learning_rate, optimizer.clip_norm)
+    member = _member(spec, config)
     if not members.train(member, None if config.pareto else falls_behind):
         return None
     rows = members.score(member, validation, "validation", (config.fit.data.sigma,), draws=1)
@@ -126,15 +133,18 @@ def _run(
     return [math.fsum(getattr(row, name) for row in rows) / len(rows) for name in names]
 
 
+def _member(spec: str, config: TuneConfig, index: int = 0) -> Member:
+    """The network of a setting, from the search's seed or the ``index``-th after it."""
+    optimizer = config.fit.optimizer
+    return Member(spec, config.fit.seed + index, optimizer.learning_rate, optimizer.clip_norm)
+
+
 def _against_default(spec: str, config: TuneConfig, members: Members, splits: Splits, folder: Path) -> str:
     """The best setting against the default one on the test photographs, in words."""
-    optimizer, sigmas = config.fit.optimizer, (config.fit.data.sigma,)
+    sigmas = (config.fit.data.sigma,)
     default = str(library.parse_loss(DEFAULT))
-    plan = [
-        Member(loss, config.fit.seed + i, optimizer.learning_rate, optimizer.clip_norm)
-        for i in range(config.seeds)
-        for loss in (spec, default)
-    ]
+    plan = [_member(loss, config, i) for i in range(config.seeds) for loss in (spec, default)]
+    members.train_all(plan)
     scores = [row for member in plan for row in members.score(member, splits.test, "test", sigmas, draws=1)]
     write_scores(scores, folder / "scores.csv")
     return conclude(scores, (spec, default), primary=config.objective)[0].sentence

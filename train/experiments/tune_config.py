@@ -5,6 +5,7 @@ from typing import Literal
 
 from train.config import FitConfig
 from train.errors import InputError
+from train.experiments.compare_config import Population, check_population
 
 Objective = Literal["psnr", "ssim", "ciede2000"]
 
@@ -15,8 +16,12 @@ class TuneConfig:
 
     trials: int = 30
     """Settings to try, over all times that this search was gone on with."""
+    batch: int = 1
+    """Settings to ask for at once, before any of them is judged: with --population vmap or mesh they train together."""
+    population: Population = "loop"
+    """Networks of a batch train one after the other, all at once on one device, or at once divided over --devices."""
     objective: Objective = "psnr"
-    """What is made best on the validation photographs; trials that fall behind the median are stopped early."""
+    """What is made best on validation photographs; trials that fall behind the median are stopped early, in a loop."""
     pareto: bool = False
     """Search for the front of lightness error against chroma error instead; no trial is stopped early."""
     luminance_weights: tuple[float, float] = (0.0, 0.95)
@@ -33,9 +38,10 @@ class TuneConfig:
     """How each network is trained. --out is the search's folder; one that holds a part of it is gone on with."""
 
     def __post_init__(self) -> None:
-        for flag in ("trials", "seeds"):
+        for flag in ("trials", "batch", "seeds"):
             if getattr(self, flag) < 1:
                 raise InputError(f"--{flag} must be at least 1; got {getattr(self, flag)}.")
+        check_population(self.population, self.fit)
         low, high = self.luminance_weights
         if not 0 <= low < high <= 1:
             raise InputError(f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} {high}.")

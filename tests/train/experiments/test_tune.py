@@ -116,9 +116,43 @@ def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
     assert 1 <= len(result["best"]) <= 2 and "against_default" not in result
 
 
+def test_settings_of_a_batch_are_asked_for_before_any_is_judged(flags, tmp_path, monkeypatch):
+    """Two at a time, the third alone; stopped while the second was trained, that one is asked for again."""
+    seen = []
+
+    def judged(trial, spec, *others):
+        seen.append((spec, [other.state.name for other in trials_of(folder)]))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return [float(trial.number)]
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(tune, "_run", judged)
+    monkeypatch.setattr(tune, "_against_default", lambda *_: "")
+    arguments = ["tune", *flags, "--trials=3", "--batch=2", "--out", str(folder)]
+    assert main(arguments) == 130
+    assert main(arguments) == 0
+    (first, second, again, third), states = zip(*seen, strict=True)
+    assert states[:3] == (
+        ["RUNNING", "RUNNING"],
+        ["COMPLETE", "RUNNING"],
+        ["COMPLETE", "FAIL", "RUNNING", "RUNNING"],
+    )
+    assert len({first, second, third}) == 3 and again == second
+
+
+@pytest.mark.slow
+def test_settings_of_a_batch_train_at_once(flags, tmp_path):
+    folder = tmp_path / "run"
+    assert main(["tune", *flags, "--trials=2", "--batch=2", "--population=vmap", "--out", str(folder)]) == 0
+    assert [trial.state.name for trial in trials_of(folder)] == ["COMPLETE"] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--batch", "0"], "--batch must be at least 1"),
+        (["--population", "vmap", "--devices", "2"], "take mesh for --devices"),
         (["--trials", "0"], "--trials must be at least 1"),
         (["--luminance-weights", "0.5", "0.2"], "0 <= lowest < highest <= 1"),
         (["--window-sizes", "3", "4"], "odd numbers"),
