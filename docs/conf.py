@@ -1,5 +1,6 @@
 """How Sphinx builds the site: ``make docs`` writes it to build/docs, from where it opens without a network."""
 
+import importlib.metadata
 import inspect
 import os
 import re
@@ -8,8 +9,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
-
-import lumloss_jax  # noqa: E402 - found by the path above
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the pictures are small; an accelerator may be in use
 # Compiled functions are kept where the tests keep theirs: compiling is most of what the page on the loss takes.
@@ -20,7 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 project = "lumloss_jax"
 author = "the lumloss_jax authors"
 project_copyright = "the lumloss_jax authors, Apache-2.0"
-release = version = lumloss_jax.__version__
+release = version = importlib.metadata.version("lumloss-jax")
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "mathml"]
 exclude_patterns = ["_extensions"]

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -19,7 +19,7 @@ class Meter:
         """``batch_size`` patches of ``patch_size`` a side are seen in each step."""
         self._images = batch_size
         self._megapixels = batch_size * patch_size**2 / 1e6
-        self._newest: jax.Array | None = None
+        self._newest: Any = None  # an array, whose type does not say that it has is_ready
         self._steps = 0
         self._all_waited = self._all_seconds = 0.0
         self.steps = 0  # of all that was read
@@ -40,8 +40,7 @@ class Meter:
                 batch = next(iterator)
             except StopIteration:
                 return
-            # Arrays have had is_ready for years; their type does not say so.
-            if self._newest is not None and self._newest.is_ready():  # type: ignore[attr-defined]
+            if self._newest is not None and self._newest.is_ready():
                 self._waited += time.perf_counter() - began
             yield batch
 

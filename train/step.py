@@ -144,9 +144,8 @@ def make_step(
         # would be too large by the number of devices. To pmap every value is a device's own.
         if axis_name is None:
             return tree
-        if hasattr(jax.lax, "pcast"):
-            return jax.lax.pcast(tree, axis_name, to="varying")
-        return jax.lax.pvary(tree, axis_name)  # type: ignore[attr-defined]  # its name in JAX 0.7
+        lax: Any = jax.lax  # pvary is its name in JAX 0.7, pcast since
+        return lax.pcast(tree, axis_name, to="varying") if hasattr(lax, "pcast") else lax.pvary(tree, axis_name)
 
     return step
 

@@ -239,6 +239,7 @@ def _off(ours: list[np.ndarray], wanted: list[np.ndarray]) -> float:
 def launches(tmp_path_factory: pytest.TempPathFactory) -> Launches:
     """Runs of several processes, trained on one small photograph."""
     if not sys.platform.startswith("linux"):
+        # Windows has no fork and macOS no /proc; what is proved of processes holds there as well as here.
         pytest.skip("forks, and counts its threads in /proc")
     folder = tmp_path_factory.mktemp("processes")
     (folder / "photographs").mkdir()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -89,12 +89,12 @@ def write_scores(scores: Iterable[Score], path: Path) -> None:
 
 def read_scores(path: Path) -> list[Score]:
     """Reads back what :func:`write_scores` wrote."""
-    fields = {field.name: field.type for field in dataclasses.fields(Score)}
+    fields = get_type_hints(Score)  # str, int or float, each of which reads what was written of it
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if set(reader.fieldnames or ()) != set(fields):
             raise InputError(f"{path} is no table of scores: its columns must be {', '.join(fields)}.")
-        return [Score(**{name: fields[name](row[name]) for name in fields}) for row in reader]  # type: ignore[operator]  # str, int, float
+        return [Score(**{name: fields[name](row[name]) for name in fields}) for row in reader]
 
 
 def table_of(scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]) -> np.ndarray:

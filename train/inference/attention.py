@@ -7,7 +7,7 @@ it, so the photograph is read once for each block; once all sums are known, ever
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -127,5 +127,5 @@ def _apply(
         return used[-1]
 
     with nn.intercept_methods(intercept), quick_depthwise(), jax.default_matmul_precision("float32"):
-        restored: jax.Array = model.apply(variables, images)  # type: ignore[assignment]  # to Flax a tuple where variables are mutable: none are
+        restored = cast(jax.Array, model.apply(variables, images))  # a tuple only where variables are mutable
     return restored, used

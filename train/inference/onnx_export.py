@@ -164,6 +164,6 @@ def _pooled(images: jax.Array, window_dimensions: Any, window_strides: Any, padd
     batch, height, width, channels = images.shape
     _, rows, columns, _ = window_dimensions
     if tuple(window_strides) != (1, rows, columns, 1) or any(map(any, padding)):
-        raise NotImplementedError(f"maximum over windows {window_dimensions} by {window_strides}, padded by {padding}")
+        raise ValueError(f"maximum over windows {window_dimensions} by {window_strides}, padded by {padding}")
     squares = images.reshape(batch, height // rows, rows, width // columns, columns, channels)
     return jnp.max(squares, axis=(2, 4))

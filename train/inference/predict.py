@@ -9,7 +9,7 @@ full float32 precision.
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -284,8 +284,7 @@ def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
         if sums:
             return apply_with_sums(model, variables, tiles, sums)
         with quick_depthwise(), jax.default_matmul_precision("float32"):
-            restored: jax.Array = model.apply(variables, tiles, sigma=sigma)  # type: ignore[assignment]  # to Flax a tuple where variables are mutable: none are
-            return restored
+            return cast(jax.Array, model.apply(variables, tiles, sigma=sigma))  # a tuple only where some are mutable
 
     return jax.jit(restore, compiler_options=compiler_options())
 

@@ -84,6 +84,7 @@ def reference(golden: Path) -> Callable[[str], dict[str, np.ndarray]]:
             if path.exists():
                 with np.load(path) as file:
                     return dict(file)
+        # The whole reference files are too large for the repository; a clone has a part of them.
         pytest.skip(f"needs ../shared: {name} is not among the files that the repository keeps")
 
     return load
