@@ -23,8 +23,8 @@ from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import cautions, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
 from train.errors import InputError
-from train.experiments.figures import comparison
 from train.inference.evaluate import evaluate, make_table, write_csv
+from train.inference.figures import comparison
 from train.inference.predict import make_predictor
 from train.meters import Meter
 from train.metric_writer import MetricWriter

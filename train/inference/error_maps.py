@@ -8,16 +8,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lumloss_jax import color
 from train.data.images import to_uint8
-from train.experiments.figures import strongest_detail
+from train.inference.figures import (
+    CAPTION_HEIGHT,
+    DETAIL_SCALE,
+    FRAME,
+    INK,
+    MARGIN,
+    PAPER,
+    sheet_of,
+    strongest_detail,
+)
 
-_SCALE = 3  # of the details
 _WIDEST = 200  # of the details, in pixels of the photograph
-_MARGIN, _CAPTION = 12, 34
-_INK, _PAPER = (30, 30, 30), (255, 255, 255)
 _LARGEST = 10.0  # of CIE Lab: errors from here on are all one colour
 # Black, through violet and orange, to pale yellow: brighter is worse, in grey print too.
 _RAMP = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32) / 255
-_FRAME = (255, 210, 0)
 
 _HEADINGS = (
     "restored",
@@ -37,13 +42,7 @@ def error_sheet(rows: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -
     Args:
       rows: by caption, (clean, input, restored), ``[H, W, C]`` in float; the detail is that of the strongest edges.
     """
-    strips = [_strip(caption, *images) for caption, images in rows.items()]
-    sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), _PAPER)
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    return np.asarray(sheet)
+    return sheet_of([_strip(caption, *images) for caption, images in rows.items()])
 
 
 def lab_errors(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,27 +59,23 @@ def heat(errors: np.ndarray) -> np.ndarray:
 
 
 def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndarray) -> Image.Image:
-    top, left, height, width = strongest_detail(clean)
-    if width > _WIDEST:
-        grey = clean[top : top + height, left : left + width].mean(axis=-1)
-        edges = np.square(np.diff(grey, axis=0)).sum(axis=0)
-        edges[1:] += np.square(np.diff(grey, axis=1)).sum(axis=0)
-        sums = np.pad(edges.cumsum(), (1, 0))
-        left, width = left + int(np.argmax(sums[_WIDEST:] - sums[:-_WIDEST])), _WIDEST
+    top, left, height, width = strongest_detail(clean, _WIDEST)
     images = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in (given, restored, clean)]
     details = [one[top : top + height, left : left + width] for one in images]
     panels = [Image.fromarray(to_uint8(one)) for one in (*details, *map(heat, lab_errors(*details[1:])))]
-    tall = height * _SCALE
-    panels = [one.resize((width * _SCALE, tall), Image.Resampling.NEAREST) for one in panels]
+    tall = height * DETAIL_SCALE
+    panels = [one.resize((width * DETAIL_SCALE, tall), Image.Resampling.NEAREST) for one in panels]
     panels.insert(0, _framed(images[1], (top, left, height, width), tall))
-    strip = Image.new("RGB", (sum(p.width + _MARGIN for p in panels) + _MARGIN, 2 * _CAPTION + tall + _MARGIN), _PAPER)
+    strip = Image.new(
+        "RGB", (sum(p.width + MARGIN for p in panels) + MARGIN, 2 * CAPTION_HEIGHT + tall + MARGIN), PAPER
+    )
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(size=20)
-    draw.text((_MARGIN, 6), caption, fill=_INK, font=font)
-    x = _MARGIN
+    draw.text((MARGIN, 6), caption, fill=INK, font=font)
+    x = MARGIN
     for heading, panel in zip(_HEADINGS, panels, strict=True):
-        draw.text((x, _CAPTION + 6), heading, fill=_INK, font=font)
-        strip.paste(panel, (x, 2 * _CAPTION))
-        x += panel.width + _MARGIN
+        draw.text((x, CAPTION_HEIGHT + 6), heading, fill=INK, font=font)
+        strip.paste(panel, (x, 2 * CAPTION_HEIGHT))
+        x += panel.width + MARGIN
     return strip
 
 
@@ -90,5 +85,5 @@ def _framed(image: np.ndarray, detail: tuple[int, int, int, int], tall: int) -> 
     whole = Image.fromarray(to_uint8(image))
     whole = whole.resize((max(round(whole.width * scale), 1), tall), Image.Resampling.BOX)
     top, left, height, width = (round(scale * one) for one in detail)
-    ImageDraw.Draw(whole).rectangle((left, top, left + width, top + height), outline=_FRAME, width=2)
+    ImageDraw.Draw(whole).rectangle((left, top, left + width, top + height), outline=FRAME, width=2)
     return whole

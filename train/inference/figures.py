@@ -1,22 +1,27 @@
 """Pictures of results, pixel for pixel: nothing is resampled but by whole factors."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from train.data.images import to_uint8
 from train.inference.evaluate import Evaluation
 
-_MARGIN = 12
-_CAPTION_HEIGHT = 34
-_DETAIL_SCALE = 3
-_INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (255, 210, 0)
+MARGIN = 12
+CAPTION_HEIGHT = 34
+DETAIL_SCALE = 3
+INK, PAPER, FRAME = (30, 30, 30), (255, 255, 255), (255, 210, 0)
 
 
 def comparison(evaluations: list[Evaluation]) -> np.ndarray:
     """Noisy, restored and clean side by side, each photograph whole and below it a detail at three times the size."""
-    strips = [_strip(evaluation) for evaluation in evaluations]
-    width = max(strip.width for strip in strips)
-    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)), _PAPER)
+    return sheet_of([_strip(evaluation) for evaluation in evaluations])
+
+
+def sheet_of(strips: Sequence[Image.Image]) -> np.ndarray:
+    """Pictures one below the other, on paper."""
+    sheet = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), PAPER)
     top = 0
     for strip in strips:
         sheet.paste(strip, (0, top))
@@ -36,30 +41,33 @@ def _strip(evaluation: Evaluation) -> Image.Image:
     full = Image.new(
         "RGB",
         (
-            3 * (width + _MARGIN) + _MARGIN,
-            _CAPTION_HEIGHT + height + _MARGIN + side_y * _DETAIL_SCALE + _MARGIN,
+            3 * (width + MARGIN) + MARGIN,
+            CAPTION_HEIGHT + height + MARGIN + side_y * DETAIL_SCALE + MARGIN,
         ),
-        _PAPER,
+        PAPER,
     )
     draw = ImageDraw.Draw(full)
     font = ImageFont.load_default(size=20)
     for i, (caption, pixels) in enumerate(panels.items()):
-        x = _MARGIN + i * (width + _MARGIN)
-        draw.text((x, 6), caption, fill=_INK, font=font)
+        x = MARGIN + i * (width + MARGIN)
+        draw.text((x, 6), caption, fill=INK, font=font)
         image = Image.fromarray(to_uint8(pixels))
-        full.paste(image, (x, _CAPTION_HEIGHT))
-        frame = (x + left, _CAPTION_HEIGHT + top, x + left + side_x, _CAPTION_HEIGHT + top + side_y)
+        full.paste(image, (x, CAPTION_HEIGHT))
+        frame = (x + left, CAPTION_HEIGHT + top, x + left + side_x, CAPTION_HEIGHT + top + side_y)
         detail = image.crop((left, top, left + side_x, top + side_y))
-        detail = detail.resize((side_x * _DETAIL_SCALE, side_y * _DETAIL_SCALE), Image.Resampling.NEAREST)
-        full.paste(detail, (x, _CAPTION_HEIGHT + height + _MARGIN))
-        draw.rectangle(frame, outline=_FRAME, width=2)
+        detail = detail.resize((side_x * DETAIL_SCALE, side_y * DETAIL_SCALE), Image.Resampling.NEAREST)
+        full.paste(detail, (x, CAPTION_HEIGHT + height + MARGIN))
+        draw.rectangle(frame, outline=FRAME, width=2)
     return full
 
 
-def strongest_detail(clean: np.ndarray) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the window whose edges are strongest: where noise and blur cost most."""
+def strongest_detail(clean: np.ndarray, widest: int | None = None) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the window whose edges are strongest: where noise and blur cost most.
+
+    It is as wide as a third of the photograph, and never wider than ``widest``.
+    """
     height, width, _ = clean.shape
-    size_y, size_x = min(height, height // 2, 100), width // _DETAIL_SCALE
+    size_y, size_x = min(height // 2, 100), min(width // DETAIL_SCALE, widest or width)
     size_y, size_x = max(size_y, 1), max(size_x, 1)
     grey = clean.mean(axis=2)
     energy = np.zeros_like(grey)
