@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -23,9 +24,10 @@ from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import cautions, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
 from train.errors import InputError
-from train.inference.evaluate import evaluate, make_table, write_csv
+from train.inference.evaluate import evaluate, make_table
 from train.inference.figures import comparison
 from train.inference.predict import make_predictor
+from train.inference.scores import write_rows
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
@@ -144,10 +146,11 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
     weights = sharding.whole((state.released, state.batch_stats))
     if first:
         predict = make_predictor(model, *weights, sigma=config.data.sigma / 255)
-        evaluations = list(evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed))
-        rows = [row for evaluation in evaluations for row in evaluation.rows]
-        write_csv(rows, folder / "evaluation.csv")
-        write_image(folder / "comparison.png", comparison(evaluations[:4]))
+        evaluations = evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed)
+        shown = list(itertools.islice(evaluations, 4))  # of the others the pixels are let go
+        rows = [row for evaluation in itertools.chain(shown, evaluations) for row in evaluation.rows]
+        write_rows(rows, folder / "evaluation.csv")
+        write_image(folder / "comparison.png", comparison(shown))
         console.print(make_table(rows))
         seconds = f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
         console.print(f"{config.optimizer.steps} steps; {seconds}")

@@ -3,14 +3,14 @@
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import numpy as np
 
-from lumloss_jax import metrics
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.evaluate import add_fixed_noise
+from train.inference.evaluate import METRICS
 from train.inference.predict import make_predictor
+from train.inference.protocols import add_fixed_noise
+from train.inference.scores import score
 
 # Enough to rank checkpoints by, and one size, so that one compilation serves all.
 _PHOTOGRAPHS = 16
@@ -38,36 +38,27 @@ class Validator:
           source: the first 16 photographs of it are taken; degraded halves of pairs are restored as they are.
           sigma: of the noise added to others, 0 to 255.
         """
-        names = source.names[:_PHOTOGRAPHS]
-        clean = [to_float(source.images[i]) for i in range(len(names))]
-        side = min(_SIDE, *(size for image in clean for size in image.shape[:2]))
-        self._clean = np.stack([_middle(image, side) for image in clean])
+        entries = source.entries[:_PHOTOGRAPHS]
+        side = min(_SIDE, *(min(entry.height, entry.width) for entry in entries))
+        self._clean = [_middle(source.images[i], side) for i in range(len(entries))]
         if source.inputs is None:
-            noisy = [add_fixed_noise(c, n, sigma=sigma, seed=_SEED) for c, n in zip(self._clean, names, strict=True)]
+            pairs = zip(self._clean, entries, strict=True)
+            self._noisy = [add_fixed_noise(image, entry.name, sigma=sigma, seed=_SEED) for image, entry in pairs]
         else:
-            noisy = [_middle(to_float(source.inputs[i]), side) for i in range(len(names))]
-        self._noisy = np.stack(noisy)
+            self._noisy = [_middle(source.inputs[i], side) for i in range(len(entries))]
         self._model = model
         self._sigma = sigma / 255
 
     def __call__(self, params: Any, batch_stats: Any) -> Validation:
         """Scores of a network with these parameters and running statistics."""
         predict = make_predictor(self._model, params, batch_stats, sigma=self._sigma)
-        restored = np.stack([predict(noisy) for noisy in self._noisy])
-        scores = jax.device_get(_scores(restored, self._clean))
-        named = {name: float(np.mean(values)) for name, values in scores.items()}
-        return Validation(named, self._noisy[0], restored[0], self._clean[0])
-
-
-@jax.jit
-def _scores(images: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
-    return {
-        "psnr": metrics.psnr(images, clean),
-        "ssim": metrics.ssim(images, clean),
-        "ciede2000": metrics.ciede2000(images, clean),
-    }
+        restored = [predict(noisy) for noisy in self._noisy]
+        scores = [score(image, clean, names=METRICS) for image, clean in zip(restored, self._clean, strict=True)]
+        means = map(float, np.mean(scores, axis=0))
+        return Validation(dict(zip(METRICS, means, strict=True)), self._noisy[0], restored[0], self._clean[0])
 
 
 def _middle(image: np.ndarray, side: int) -> np.ndarray:
+    """In float, of its own: what the whole photograph takes is not kept."""
     top, left = ((size - side) // 2 for size in image.shape[:2])
-    return image[top : top + side, left : left + side]
+    return to_float(image[top : top + side, left : left + side])

@@ -25,7 +25,7 @@ from train.errors import InputError
 from train.inference.error_maps import error_sheet
 from train.inference.predict import Predictor
 from train.inference.protocols import PROTOCOLS, Protocol, degraded, find_protocol, finished
-from train.inference.scores import Score, make_summary, means, score, write_scores
+from train.inference.scores import Score, make_summary, means, score, write_rows
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
-    write_scores(scores, config.output / "scores.csv")
+    write_rows(scores, config.output / "scores.csv")
     (config.output / "summary.json").write_text(
         json.dumps(_summary(config, protocol, network, source, scores), indent=2) + "\n"
     )

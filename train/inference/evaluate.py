@@ -4,23 +4,20 @@ The protocol: Gaussian noise, fixed by the seed and the photograph's name, not c
 image clipped to [0, 1] and not rounded; metrics over the whole photograph in float.
 """
 
-import csv
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
-import jax
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
 from scipy import ndimage, optimize
 
-from lumloss_jax import metrics
 from train.data.images import to_float
 from train.data.sources import Source
 from train.inference.predict import Predict
 from train.inference.protocols import add_fixed_noise
+from train.inference.scores import score
 
 _NOISE = "noise of fixed seed, unclipped into the network; "
 _PROTOCOL = (
@@ -30,6 +27,7 @@ _PROTOCOL = (
 # Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
 _BLUR_BOUNDS = (0.2, 8.0)
 REAL = math.nan  # the sigma of photographs that were degraded in reality: by how much is not known
+METRICS = ("psnr", "ssim", "ciede2000")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> It
         restored = predict(noisy)
         candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
         rows = tuple(
-            Row(name, sigma, method, *map(float, jax.device_get(_measure(candidate, clean))))
+            Row(name, sigma, method, *score(candidate, clean, names=METRICS))
             for method, candidate in candidates.items()
         )
         yield Evaluation(name, clean, noisy, restored, rows)
@@ -94,19 +92,6 @@ def make_table(rows: list[Row]) -> Table:
         table.add_row(name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}")
         shown = row.photograph
     return table
-
-
-def write_csv(rows: list[Row], path: Path) -> None:
-    """One line per photograph and method, unrounded."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows([getattr(row, field.name) for field in fields(Row)] for row in rows)
-
-
-@jax.jit
-def _measure(image: jax.Array, clean: jax.Array) -> tuple[jax.Array, ...]:
-    return metrics.psnr(image, clean), metrics.ssim(image, clean), metrics.ciede2000(image, clean)
 
 
 def _best_blur(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -99,12 +100,13 @@ def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
     return table
 
 
-def write_scores(scores: Iterable[Score], path: Path) -> None:
-    """One line per photograph, noise level, seed and method, unrounded."""
+def write_rows(rows: Sequence[Any], path: Path) -> None:
+    """A table of dataclasses of one kind as CSV, a line each, unrounded."""
+    names = [field.name for field in fields(rows[0])]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Score)])
-        writer.writerows([getattr(one, field.name) for field in fields(Score)] for one in scores)
+        writer.writerow(names)
+        writer.writerows([getattr(row, name) for name in names] for row in rows)
 
 
 def _mean(values: list[float]) -> float:

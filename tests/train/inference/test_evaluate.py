@@ -12,8 +12,10 @@ from rich.console import Console
 from lumloss_jax.models import create_model
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.evaluate import add_fixed_noise, evaluate, make_table, write_csv
+from train.inference.evaluate import evaluate, make_table
 from train.inference.predict import make_predictor
+from train.inference.protocols import add_fixed_noise
+from train.inference.scores import write_rows
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_blur_is_the_best_of_all_gaussian_blurs() -> None:
 
 def test_csv_has_one_line_per_photograph_and_method_unrounded(small: Source, tmp_path: Path) -> None:
     rows = [row for e in evaluate(lambda noisy: noisy, small, sigma=25, seed=0) for row in e.rows]
-    write_csv(rows, tmp_path / "evaluation.csv")
+    write_rows(rows, tmp_path / "evaluation.csv")
     with (tmp_path / "evaluation.csv").open() as file:
         read = list(csv.DictReader(file))
     assert [(r["photograph"], r["method"]) for r in read] == [(r.photograph, r.method) for r in rows]
