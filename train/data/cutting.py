@@ -57,22 +57,23 @@ class Cutter:
 class Crew(Protocol):
     """Whoever cuts all that is wanted."""
 
-    def fill(self, cutter: Cutter, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
+    def fill(self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
         """Writes patch after patch; each of ``corners`` and ``patches`` belongs to one number in ``wanted``."""
 
 
 class Threads:
-    """Threads, each of which takes a photograph at a time; one is the caller's own."""
+    """Threads with one cutter, each of which takes a photograph at a time; a single one is the caller's own."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, cutter: Cutter) -> None:
+        self._cutter = cutter
         self._pool = ThreadPoolExecutor(number) if number > 1 else None
 
-    def fill(self, cutter: Cutter, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
+    def fill(self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
         """As :class:`Crew` says."""
 
         def cut(photograph: int) -> None:
             numbers = wanted[photograph]
-            cutter.cut(side, photograph, [corners[i] for i in numbers], [patches[i] for i in numbers])
+            self._cutter.cut(side, photograph, [corners[i] for i in numbers], [patches[i] for i in numbers])
 
         done = map(cut, wanted) if self._pool is None else self._pool.map(cut, wanted)
         collections.deque(done, maxlen=0)  # an error in one of them is raised here

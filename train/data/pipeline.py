@@ -77,7 +77,7 @@ class PatchBatches:
         sides = []
         for side in range(len(self.cutter.sides)):
             patches = self.cutter.room(side, len(corners))
-            (crew or Threads(1)).fill(self.cutter, side, wanted, corners, patches)
+            (crew or Threads(1, self.cutter)).fill(side, wanted, corners, patches)
             sides.append(patches.reshape(len(indices), -1, *patches.shape[1:]))
         return sides[0] if len(sides) == 1 else Pair(*sides)
 
@@ -125,11 +125,11 @@ def stream(
     windows = grain.MapDataset.source(Windows(start, stop, most))
     if most == 1:
         # A thread takes a batch.
-        crew: Threads | Workers = Threads(1)
+        crew: Threads | Workers = Threads(1, batches.cutter)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
     else:
         # All take photographs of one window. While it is cut no more than one other is in memory: the one in use.
-        crew = Workers(workers, batches.cutter) if workers else Threads(threads)
+        crew = Workers(workers, batches.cutter) if workers else Threads(threads, batches.cutter)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     try:
         for window in windows.map(functools.partial(batches.global_batches, rows=rows, crew=crew)).to_iter_dataset(

@@ -26,9 +26,8 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(cutter,))
 
-    def fill(self, cutter: Cutter, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
-        """As :class:`train.data.cutting.Crew` says; ``cutter`` is the one that they were started with."""
-        del cutter
+    def fill(self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
+        """As :class:`train.data.cutting.Crew` says."""
         places = [[corners[i] for i in numbers] for numbers in wanted.values()]
         together = max(1, min(_TOGETHER, len(wanted) // (4 * self._number)))
         try:
