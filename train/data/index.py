@@ -1,9 +1,9 @@
 """What was found in photographs' files when they were last decoded, so that a data set is decoded once, not each time.
 
-One SQLite file, ``.cache/photographs.sqlite`` in the checkout; it may be deleted at any time. A file is known by its
-path, and only as long as its size, its inode, the times of its content and of any change (in nanoseconds) and the
-decoders' versions are what they were. What was changed within the last two seconds is not taken down: another change in
-the same tick of the clock would not show.
+One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; any number of processes may use
+it at once, and it may be deleted at any time. A file is known by its path, and only as long as its size, its inode, the
+times of its content and of any change (in nanoseconds) and the decoders' versions are what they were. What was changed
+within the last two seconds is not taken down: another change in the same tick of the clock would not show.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _DECODERS = (
     f"1 {'.'.join(str(pyvips.version(i)) for i in range(3))} {PIL.__version__}"  # the first: of this file's rules
 )
 
-
+# Whoever changes the columns changes PATH: an older checkout may have made the file.
 _TABLE = """
     CREATE TABLE IF NOT EXISTS photographs (
         place TEXT PRIMARY KEY, state TEXT, checksum TEXT, height INTEGER, width INTEGER, bits INTEGER, digest TEXT
@@ -125,5 +125,6 @@ def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
     except (OSError, sqlite3.OperationalError):  # no room, read-only, locked for long
         return otherwise
     except sqlite3.DatabaseError:  # damaged: the next one makes it anew
-        PATH.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            PATH.unlink()
         return otherwise
