@@ -6,11 +6,7 @@ Times are medians of rounds in which both run once, in an order drawn anew, so t
 both alike. On other backends, and with a jaxlib that does not know the options, there are none and the ratio is 1.
 """
 
-import os
-import platform
-import random
 import statistics
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +14,7 @@ import jax
 import numpy as np
 import optax
 import tyro
+from rounds import machine, seconds_of
 
 from train import sharding
 from train.network import build_model, init_variables
@@ -41,33 +38,32 @@ class Options:
     """Rounds, in each of which both variants make one update; one more warms up."""
 
 
-def compiled(model: str, options: dict[str, Any] | None) -> tuple[Any, Any]:
-    """A training step and the state that it starts from."""
-    network, optimizer = build_model(model), optax.adam(1e-3)
-    step = make_step(network, optimizer, make_objective("luminance_l1"), sigma=0.1, seed=0)
-    variables = jax.jit(lambda: init_variables(network, jax.random.key(0)))()
-    return jax.jit(step, donate_argnums=0, compiler_options=options), create_state(variables, optimizer)
+class Training:
+    """Updates of a network on one batch, compiled with some options."""
+
+    def __init__(self, model: str, batch: jax.Array, options: dict[str, Any] | None) -> None:
+        """A fresh state, and the step that changes it."""
+        network, optimizer = build_model(model), optax.adam(1e-3)
+        step = make_step(network, optimizer, make_objective("luminance_l1"), sigma=0.1, seed=0)
+        variables = jax.jit(lambda: init_variables(network, jax.random.key(0)))()
+        self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
+        self._state = create_state(variables, optimizer)
+        self._batch = batch
+
+    def update(self) -> Any:
+        """One of them."""
+        self._state, metrics = self._step(self._state, self._batch)
+        return self._state, metrics
 
 
 def main(options: Options) -> None:
     """Prints milliseconds and ratios for each case."""
-    machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
-    print(f"{jax.default_backend()}, {machine}, jax {jax.__version__}; options {sharding.compiler_options()}")
+    print(f"{machine()}; options {sharding.compiler_options()}")
     for model, batch_size, side in CASES:
         batch = jax.device_put(np.random.default_rng(0).random((batch_size, side, side, 3), np.float32))
-        runs = {"without": compiled(model, None), "with": compiled(model, sharding.compiler_options())}
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for turn in range(options.rounds + 1):
-            order = list(runs)
-            random.Random(turn).shuffle(order)
-            for name in order:
-                step, state = runs[name]
-                start = time.perf_counter()
-                state, _ = jax.block_until_ready(step(state, batch))
-                runs[name] = step, state
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-        without, gained = (statistics.median(seconds[name]) for name in ("without", "with"))
+        chosen = {"without": None, "with": sharding.compiler_options()}
+        updates = {name: Training(model, batch, of_run).update for name, of_run in chosen.items()}
+        without, gained = map(statistics.median, seconds_of(updates, options.rounds).values())
         case = f"{model}, {batch_size} of {side}x{side}"
         print(f"{case:60} {1e3 * without:8.1f} ms {1e3 * gained:8.1f} ms  {without / gained:5.2f} x")
 

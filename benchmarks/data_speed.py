@@ -11,8 +11,6 @@ only.
 
 import functools
 import importlib.util
-import os
-import platform
 import random
 import statistics
 import tempfile
@@ -26,6 +24,7 @@ import jax
 import numpy as np
 import PIL.Image
 import tyro
+from rounds import machine
 
 from train import sharding
 from train.data.folders import list_folder
@@ -178,8 +177,7 @@ def main(options: Options) -> None:
             "memory": open_source(f"folder:{options.folder}", "train", Memory(100_000)),
             "array_record": open_source(spec, "train", Memory(0)),
         }
-        machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
-        print(f"{len(sources['memory'].names)} photographs; {jax.default_backend()}, {machine}, jax {jax.__version__}")
+        print(f"{len(sources['memory'].names)} photographs; {machine()}")
         if not importlib.util.find_spec("torch"):
             print("torch is not installed here, so its rows are missing: pip install torch")
         decoders: dict[str, Sequence[Decode]] = {

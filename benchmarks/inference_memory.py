@@ -7,7 +7,7 @@
 ``python -m train restore`` is run on a JPEG file, each time in a process of its own. What peaks is there after a row of
 tiles: so that slow networks end in minutes, only the first tiles of each pass over the photograph go through the
 network, and the others come out as they went in. All else is done in full: reading, cutting up, waiting for the
-devices, putting together, rounding, the pixels on disk, encoding. The line says how many tiles the network saw.
+devices, putting together, rounding, the pixels on disk, encoding. What is printed says how many the network sees.
 """
 
 import json
@@ -21,14 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # train is run from the checkout, not installed
-
-import jax
 import numpy as np
 import pyvips
 import tyro
+from random_weights import random_variables
 
-from lumloss_jax.models import variable_shapes
 from train.__main__ import main as train
 from train.checkpoint import Network, save_network
 from train.inference import predict
@@ -92,17 +89,10 @@ def _let_pass_after(count: int) -> None:
 
 
 def make_checkpoint(spec: str, folder: Path) -> None:
-    """A network of random weights that gives finite images."""
+    """A network of random weights."""
     model = build_model(spec)
-    rng = np.random.default_rng(0)
-
-    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        scale = 0.5 / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
-        return rng.normal(0, scale, leaf.shape).astype(np.float32)
-
-    variables = jax.tree.map(draw, variable_shapes(model))
-    batch_stats = jax.tree.map(lambda x: np.abs(x) + 0.5, variables.get("batch_stats", {}))
-    save_network(folder, Network(model, spec, variables["params"], batch_stats), {})
+    variables = random_variables(model)
+    save_network(folder, Network(model, spec, variables["params"], variables["batch_stats"]), {})
 
 
 def make_photograph(megapixels: float, path: Path) -> None:
@@ -139,6 +129,8 @@ def main(options: Options) -> None:
     if options.alone:
         alone(options)
         return
+    seen = f"the first {options.tiles} batches" if options.tiles else "all batches"
+    print(f"the network sees {seen} of tiles in a pass; seconds of the whole command, and its peak memory")
     for line in measure(options):
         print(line, flush=True)
 

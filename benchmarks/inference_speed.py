@@ -15,8 +15,6 @@ but not the same result. Ours attends over the whole photograph, which is then r
 import functools
 import importlib
 import os
-import platform
-import random
 import resource
 import statistics
 import subprocess
@@ -24,16 +22,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # train is run from the checkout, not installed
-
-import jax
 import numpy as np
 import tyro
+from random_weights import random_variables
+from rounds import machine, seconds_of
 
-from lumloss_jax.models import create_model, to_torch_state_dict, variable_shapes
+from lumloss_jax.models import create_model, to_torch_state_dict
 from train.inference.predict import Predictor, without_batch_norm
 from train.inference.tiles import cut_photograph, photograph_of
 from train.inference.tiling import reach_of
@@ -57,17 +53,9 @@ class Options:
 
 
 def network_of(name: str) -> tuple[Any, dict[str, Any]]:
-    """The published size with random weights: what they are does not matter to the time."""
+    """The published size with random weights."""
     model = create_model(name)
-    rng = np.random.default_rng(0)
-
-    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        scale = 0.5 / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
-        return rng.normal(0, scale, leaf.shape).astype(np.float32)
-
-    variables = jax.tree.map(draw, variable_shapes(model))
-    statistics_of = variables.get("batch_stats", {})
-    return model, {**variables, "batch_stats": jax.tree.map(lambda x: np.abs(x) + 0.5, statistics_of)}
+    return model, random_variables(model)
 
 
 def ours(name: str, *, fast: bool = False) -> Predictor:
@@ -190,18 +178,10 @@ def main(options: Options) -> None:
         return
     with_torch = has_torch()
     image = photograph(options.megapixels)
-    machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
-    print(f"{image.shape[1]}x{image.shape[0]} pixels; {jax.default_backend()}, {machine}, jax {jax.__version__}")
+    print(f"{image.shape[1]}x{image.shape[0]} pixels; {machine()}")
     for name in options.networks:
         sides = sides_of(name, image, with_torch)
-        seconds: dict[str, list[float]] = {side: [] for side in sides}
-        for turn in range(options.rounds + 1):  # the first one warms up
-            for side in random.Random(turn).sample(list(sides), len(sides)):
-                start = time.perf_counter()
-                sides[side]()
-                if turn:
-                    seconds[side].append(time.perf_counter() - start)
-        for side, taken in seconds.items():
+        for side, taken in seconds_of(sides, options.rounds).items():
             rate = image.shape[0] * image.shape[1] / 1e6 / statistics.median(taken)
             print(f"{name:14} {side:11} {rate:8.4f} MP/s {peak_megabytes(name, side, options.megapixels):7.0f} MB")
 

@@ -10,17 +10,14 @@ jax 0.10.2).
 """
 
 import functools
-import os
-import platform
-import random
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import tyro
+from rounds import machine, seconds_of
 
 from lumloss_jax import luminance_l1_loss
 
@@ -57,26 +54,12 @@ class Options:
     """Rounds of timing, in each of which every variant runs once."""
 
 
-def rounds_of(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each variant, over rounds in random order; the first round warms up and is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    order = list(variants)
-    for turn in range(rounds + 1):
-        random.Random(turn).shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            jax.block_until_ready(variants[name]())
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def losses_here(options: Options) -> None:
     """Prints milliseconds and ratios of value and gradient."""
     first, second = jax.random.split(jax.random.key(0))
     images = [jax.random.uniform(key, options.shape) for key in (first, second)]
     compiled = {name: jax.jit(jax.value_and_grad(loss)) for name, loss in VARIANTS.items()}
-    seconds = rounds_of({name: functools.partial(run, *images) for name, run in compiled.items()}, options.rounds)
+    seconds = seconds_of({name: functools.partial(run, *images) for name, run in compiled.items()}, options.rounds)
     report(seconds, f"value and gradient, {'x'.join(map(str, options.shape))}")
 
 
@@ -103,7 +86,7 @@ def steps_here(options: Options) -> None:
 
         return functools.partial(step, variables, state)
 
-    seconds = rounds_of({name: step_of(loss) for name, loss in VARIANTS.items()}, options.rounds)
+    seconds = seconds_of({name: step_of(loss) for name, loss in VARIANTS.items()}, options.rounds)
     report(seconds, f"training step of DnCNN 8/32, {options.shape[0]} patches of 40x40")
 
 
@@ -123,12 +106,12 @@ def bytes_on_tpu(options: Options) -> None:
         print(f"{name:40} {count / 1e6:8.1f} MB  {count / accessed['plain L1']:5.2f} x")
 
 
-def report(seconds: dict[str, float], what: str) -> None:
+def report(seconds: dict[str, list[float]], what: str) -> None:
     """Prints a table of medians and ratios to plain L1."""
-    machine = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
-    print(f"{what}; {jax.default_backend()}, {machine}, jax {jax.__version__}")
-    for name, median in seconds.items():
-        print(f"{name:40} {1e3 * median:8.2f} ms  {median / seconds['plain L1']:5.2f} x")
+    print(f"{what}; {machine()}")
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    for name, median in medians.items():
+        print(f"{name:40} {1e3 * median:8.2f} ms  {median / medians['plain L1']:5.2f} x")
 
 
 def main(options: Options) -> None:

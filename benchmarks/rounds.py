@@ -1,0 +1,29 @@
+"""Rounds of timing, in each of which every variant runs once, so that what else the machine does meets all alike."""
+
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+
+def seconds_of(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each variant in each round, in an order drawn anew; a first round warms up and is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    order = list(variants)
+    for turn in range(rounds + 1):
+        random.Random(turn).shuffle(order)
+        for name in order:
+            start = time.perf_counter()
+            jax.block_until_ready(variants[name]())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def machine() -> str:
+    """Backend, cores and their load, version of jax: what a table of times is worth nothing without."""
+    cores = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+    return f"{jax.default_backend()}, {cores}, jax {jax.__version__}"
