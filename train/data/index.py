@@ -1,7 +1,7 @@
 """What was found in photographs' files when they were last decoded, so that a data set is decoded once, not each time.
 
-One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; any number of processes may use
-it at once, and it may be deleted at any time. A file is known by its path, and only as long as its size, its inode, the
+One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; several processes may use it
+at once, and it may be deleted at any time. A file is known by its path, and only as long as its size, its inode, the
 times of its content and of any change (in nanoseconds) and the decoders' versions are what they were. What was changed
 within the last two seconds is not taken down: another change in the same tick of the clock would not show.
 """
