@@ -64,7 +64,7 @@ def test_a_run_leaves_everything_that_it_names(
     logged = _metrics(out)
     assert [line["step"] for line in logged] == [2, 3, 4, 6]
     learned = ["step", "loss", "color", "luminance", "gradient_norm", "learning_rate", "skipped"]
-    scores = ["validation/ciede2000", "validation/psnr", "validation/ssim"]
+    scores = [f"validation/{name}" for name in ("psnr", "ssim", "ciede2000")]
     for line in logged:
         assert list(line) == [*learned, *SPEED, *(scores if line["step"] in (3, 6) else [])]
         assert line["loss"] == pytest.approx(0.5 * line["luminance"] + 0.5 * line["color"], rel=1e-5)
