@@ -23,34 +23,20 @@
 # how long is left; nothing is lost by stopping, see below.
 
 # %%
-# The one thing to set on Colab: where the repository is, as `git clone` takes it, and which version of it.
-REPOSITORY = ""
-TAG = "v0.1.0"  # of a release; "main" is the newest
-EXTRA = "train"  # what is installed of pyproject.toml
+REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
+TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-near = [Path(os.environ.get("LUMLOSS_CHECKOUT", "lumloss_jax")), Path.cwd(), *Path.cwd().parents]
-ROOT = next((folder.resolve() for folder in near if (folder / "colab" / "install.py").is_file()), None)
-if ROOT is None:  # not in a checkout
-    if not REPOSITORY:
-        raise SystemExit("Set REPOSITORY, at the top of this cell, to the address that you would git clone.")
-    clone = ["git", "clone", "--quiet", "--depth=1", f"--branch={TAG}", REPOSITORY, "lumloss_jax"]
-    got = subprocess.run(clone, capture_output=True, text=True)
-    if got.returncode != 0:
-        raise SystemExit(f"git could not fetch {TAG} of {REPOSITORY}; set the two anew. It says: {got.stderr.strip()}")
-    ROOT = Path("lumloss_jax").resolve()
-# Installs under constraints: jax, jaxlib, libtpu and numpy of this runtime stay as they are, or it says why it cannot.
-done = subprocess.run([sys.executable, ROOT / "colab" / "install.py", EXTRA], capture_output=True, text=True)
-print(done.stdout.strip())
-if done.returncode != 0:
-    raise SystemExit(done.stderr.strip())
-sys.path[:0] = [str(ROOT), str(ROOT / "colab")]
+if REPOSITORY and not os.path.isdir("lumloss_jax"):
+    clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
+    subprocess.run(clone.split(), check=True)
+sys.path[:0] = ["lumloss_jax/colab", "colab"]
+import begin  # not found? No checkout is here: set REPOSITORY, above
 
-SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as CI does it
+begin.install("train")
 
 # %% [markdown]
 # ## Which devices
@@ -73,6 +59,8 @@ if KIND == "cpu":
 # finished checkpoint is copied to Drive as one archive.
 
 # %%
+from pathlib import Path
+
 try:
     from google.colab import drive
 except ImportError:
@@ -96,10 +84,8 @@ import shlex
 
 import drive_archives
 
-from train.__main__ import main
-
 DATA = "photos"
-if SMOKE:
+if begin.SMOKE:
     PRESET, FLAGS, EVERY = "smoke", "", 0.5
 elif KIND == "cpu":
     PRESET, FLAGS, EVERY = "default", "--checkpoint-every 250", 30
@@ -107,20 +93,12 @@ else:
     PRESET, FLAGS, EVERY = "dncnn", "--steps 20000 --checkpoint-every 1000 --validate-every 1000", 30
 RUN = Path("runs", f"denoiser-{PRESET}")
 
-
-def run(command):
-    """A command of this project in this process: the other way, `!python -m train`, cannot share a TPU with it."""
-    print("python -m train", command)
-    if main(shlex.split(command)) != 0:
-        raise SystemExit("It did not go through; the reason is above.")
-
-
 drive_archives.unpack_newest(RUN, MOUNT)  # where the run was lost and an archive is there
 with drive_archives.copied(RUN, MOUNT, every=EVERY):
     if RUN.exists():
-        run(f"fit --resume {RUN} --devices {DEVICES}")
+        begin.run(f"fit --resume {RUN} --devices {DEVICES}")
     else:
-        run(f"fit {PRESET} --data {shlex.quote(DATA)} --devices {DEVICES} --out {RUN} {FLAGS}")
+        begin.run(f"fit {PRESET} --data {shlex.quote(DATA)} --devices {DEVICES} --out {RUN} {FLAGS}")
 
 # %% [markdown]
 # What it makes of two photographs that it was not trained on: noisy, restored, clean, each with a detail.
@@ -147,7 +125,7 @@ from train.checkpoint import load_network
 AGAIN = Path("runs", "resumed")
 shutil.rmtree(AGAIN, ignore_errors=True)
 drive_archives.unpack(drive_archives.archives(RUN, MOUNT)[0], AGAIN)
-run(f"fit --resume {AGAIN} --devices {DEVICES}")
+begin.run(f"fit --resume {AGAIN} --devices {DEVICES}")
 
 pairs = zip(*(jax.tree.leaves(load_network(folder).params) for folder in (RUN, AGAIN)), strict=True)
 SAME = all(np.array_equal(a, b) for a, b in pairs)
@@ -167,7 +145,7 @@ from lumloss_jax.degradations import gaussian_noise
 from train.data.images import to_uint8
 
 PHOTOGRAPH = ""
-if not PHOTOGRAPH and not SMOKE:
+if not PHOTOGRAPH and not begin.SMOKE:
     try:
         from google.colab import files
     except ImportError:
@@ -180,7 +158,7 @@ if not PHOTOGRAPH:
     noisy = gaussian_noise(jax.random.key(0), pixels, sigma=25 / 255)
     Image.fromarray(to_uint8(np.asarray(noisy))).save(PHOTOGRAPH)
 
-run(f"restore {RUN} {shlex.quote(PHOTOGRAPH)} --output restored")
+begin.run(f"restore {RUN} {shlex.quote(PHOTOGRAPH)} --output restored")
 
 # %%
 before, after = (Image.open(path).convert("RGB") for path in (PHOTOGRAPH, Path("restored", Path(PHOTOGRAPH).name)))

@@ -21,34 +21,20 @@
 # **How long.** With the settings below (three losses, three seeds, a small DnCNN) about half an hour on two CPU cores.
 
 # %%
-# The one thing to set on Colab: where the repository is, as `git clone` takes it, and which version of it.
-REPOSITORY = ""
-TAG = "v0.1.0"  # of a release; "main" is the newest
-EXTRA = "study"  # what is installed of pyproject.toml
+REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
+TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-near = [Path(os.environ.get("LUMLOSS_CHECKOUT", "lumloss_jax")), Path.cwd(), *Path.cwd().parents]
-ROOT = next((folder.resolve() for folder in near if (folder / "colab" / "install.py").is_file()), None)
-if ROOT is None:  # not in a checkout
-    if not REPOSITORY:
-        raise SystemExit("Set REPOSITORY, at the top of this cell, to the address that you would git clone.")
-    clone = ["git", "clone", "--quiet", "--depth=1", f"--branch={TAG}", REPOSITORY, "lumloss_jax"]
-    got = subprocess.run(clone, capture_output=True, text=True)
-    if got.returncode != 0:
-        raise SystemExit(f"git could not fetch {TAG} of {REPOSITORY}; set the two anew. It says: {got.stderr.strip()}")
-    ROOT = Path("lumloss_jax").resolve()
-# Installs under constraints: jax, jaxlib, libtpu and numpy of this runtime stay as they are, or it says why it cannot.
-done = subprocess.run([sys.executable, ROOT / "colab" / "install.py", EXTRA], capture_output=True, text=True)
-print(done.stdout.strip())
-if done.returncode != 0:
-    raise SystemExit(done.stderr.strip())
-sys.path[:0] = [str(ROOT), str(ROOT / "colab")]
+if REPOSITORY and not os.path.isdir("lumloss_jax"):
+    clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
+    subprocess.run(clone.split(), check=True)
+sys.path[:0] = ["lumloss_jax/colab", "colab"]
+import begin  # not found? No checkout is here: set REPOSITORY, above
 
-SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as CI does it
+begin.install("study")
 
 # %% [markdown]
 # ## Compare
@@ -62,27 +48,18 @@ SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as C
 
 # %%
 import shlex
+from pathlib import Path
 
 import jax
 
-from train.__main__ import main
-
 DATA = "photos"
-LOSSES = ["luminance_l1", "l1"] if SMOKE else ["luminance_l1", "mse", "l1"]
-PRESET = "smoke" if SMOKE else "small"
+LOSSES = ["luminance_l1", "l1"] if begin.SMOKE else ["luminance_l1", "mse", "l1"]
+PRESET = "smoke" if begin.SMOKE else "small"
 FOLDER = Path("runs", f"comparison-{PRESET}")
 print(f"{jax.device_count()} {jax.default_backend()} device(s)")
 
-
-def run(command):
-    """A command of this project in this process: the other way, `!python -m train`, cannot share a TPU with it."""
-    print("python -m train", command)
-    if main(shlex.split(command)) != 0:
-        raise SystemExit("It did not go through; the reason is above.")
-
-
 losses = " ".join(shlex.quote(loss) for loss in LOSSES)
-run(f"compare {PRESET} --data {shlex.quote(DATA)} --losses {losses} --out {FOLDER}")
+begin.run(f"compare {PRESET} --data {shlex.quote(DATA)} --losses {losses} --out {FOLDER}")
 
 # %% [markdown]
 # ## The report

@@ -21,40 +21,26 @@
 # **How long.** On two CPU cores a few minutes with the network that the notebook makes itself.
 
 # %%
-# The one thing to set on Colab: where the repository is, as `git clone` takes it, and which version of it.
-REPOSITORY = ""
-TAG = "v0.1.0"  # of a release; "main" is the newest
-EXTRA = "train"  # what is installed of pyproject.toml
+REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
+TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-near = [Path(os.environ.get("LUMLOSS_CHECKOUT", "lumloss_jax")), Path.cwd(), *Path.cwd().parents]
-ROOT = next((folder.resolve() for folder in near if (folder / "colab" / "install.py").is_file()), None)
-if ROOT is None:  # not in a checkout
-    if not REPOSITORY:
-        raise SystemExit("Set REPOSITORY, at the top of this cell, to the address that you would git clone.")
-    clone = ["git", "clone", "--quiet", "--depth=1", f"--branch={TAG}", REPOSITORY, "lumloss_jax"]
-    got = subprocess.run(clone, capture_output=True, text=True)
-    if got.returncode != 0:
-        raise SystemExit(f"git could not fetch {TAG} of {REPOSITORY}; set the two anew. It says: {got.stderr.strip()}")
-    ROOT = Path("lumloss_jax").resolve()
-# Installs under constraints: jax, jaxlib, libtpu and numpy of this runtime stay as they are, or it says why it cannot.
-done = subprocess.run([sys.executable, ROOT / "colab" / "install.py", EXTRA], capture_output=True, text=True)
-print(done.stdout.strip())
-if done.returncode != 0:
-    raise SystemExit(done.stderr.strip())
-sys.path[:0] = [str(ROOT), str(ROOT / "colab")]
+if REPOSITORY and not os.path.isdir("lumloss_jax"):
+    clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
+    subprocess.run(clone.split(), check=True)
+sys.path[:0] = ["lumloss_jax/colab", "colab"]
+import begin  # not found? No checkout is here: set REPOSITORY, above
 
-SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as CI does it
+begin.install("train")
 
 # %% [markdown]
 # ## The file
 #
 # Set `FILE` to yours, and `MODEL` to the network that it belongs to, with the fields that it was trained with:
-# README's table of networks says which published files are of which. For weights trained on blue, green, red (cv2) set
+# `docs/networks.md` says which published files are of which. For weights trained on blue, green, red (cv2) set
 # `CHANNEL_ORDER = "bgr"`. Without a file the notebook makes one: a small DnCNN with random weights, under the names
 # that PyTorch code gives them.
 
@@ -67,12 +53,12 @@ from safetensors.numpy import load_file, save_file
 from lumloss_jax.models import create_model, to_torch_state_dict
 
 FILE = ""
-MODEL = "dncnn(depth=3, features=8)" if SMOKE else "dncnn(depth=8, features=32)"
+MODEL = "dncnn(depth=3, features=8)" if begin.SMOKE else "dncnn(depth=8, features=32)"
 CHANNEL_ORDER = "rgb"
 
 if not FILE:
     FILE = "from_pytorch.safetensors"
-    fields = {"depth": 3, "features": 8} if SMOKE else {"depth": 8, "features": 32}
+    fields = {"depth": 3, "features": 8} if begin.SMOKE else {"depth": 8, "features": 32}
     variables = jax.jit(create_model("dncnn", **fields).init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     save_file(to_torch_state_dict("dncnn", variables, **fields), FILE)
 
@@ -89,22 +75,13 @@ if FILE.endswith(".safetensors"):
 # %%
 import shlex
 import shutil
-
-from train.__main__ import main
+from pathlib import Path
 
 IMPORTED, TUNED = Path("runs", "imported"), Path("runs", "tuned")
 for folder in (IMPORTED, TUNED):
     shutil.rmtree(folder, ignore_errors=True)  # of this notebook's run before
 
-
-def run(command):
-    """A command of this project in this process: the other way, `!python -m train`, cannot share a TPU with it."""
-    print("python -m train", command)
-    if main(shlex.split(command)) != 0:
-        raise SystemExit("It did not go through; the reason is above.")
-
-
-run(f'import {FILE} --model "{MODEL}" --channel-order {CHANNEL_ORDER} --out {IMPORTED}')
+begin.run(f'import {shlex.quote(FILE)} --model "{MODEL}" --channel-order {CHANNEL_ORDER} --out {IMPORTED}')
 
 # %% [markdown]
 # ## Fine-tune
@@ -113,8 +90,8 @@ run(f'import {FILE} --model "{MODEL}" --channel-order {CHANNEL_ORDER} --out {IMP
 # rate ten times lower than for fresh ones, and your photographs: `--data folder:PATH`.
 
 # %%
-PRESET, FLAGS = ("smoke", "") if SMOKE else ("default", "--steps 500")
-run(f'fit {PRESET} --init-from {IMPORTED} --model "{MODEL}" --loss luminance_l1 --out {TUNED} {FLAGS}')
+PRESET, FLAGS = ("smoke", "") if begin.SMOKE else ("default", "--steps 500")
+begin.run(f'fit {PRESET} --init-from {IMPORTED} --model "{MODEL}" --loss luminance_l1 --out {TUNED} {FLAGS}')
 
 # %%
 from IPython.display import display
@@ -130,7 +107,7 @@ display(Image.open(TUNED / "comparison.png"))
 # weights take red, green, blue.)
 
 # %%
-run(f"export {TUNED} --format torch --output tuned.safetensors")
+begin.run(f"export {TUNED} --format torch --output tuned.safetensors")
 
 tuned = load_file("tuned.safetensors")
 if FILE.endswith(".safetensors"):

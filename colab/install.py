@@ -1,7 +1,5 @@
 """Installs this repository into a notebook's Python without moving what the runtime is made of.
 
-    python colab/install.py EXTRA
-
 jax, jaxlib, libtpu and numpy of a Colab runtime fit each other and the accelerator: another jax finds no TPU. So pip
 installs ``.[EXTRA]`` under a file of constraints that holds them, and its plugins of jax, where they are. Where that
 cannot be, nothing is installed, and one sentence says which requirement it is.
@@ -70,7 +68,7 @@ def check_held(asked: Iterable[Requirement], constraints: Iterable[str]) -> None
         raise CannotInstall(f"lumloss_jax needs {needed}, and this runtime has {there}. {_MEND}")
 
 
-def install(arguments: Iterable[str], constraints: Iterable[str]) -> None:
+def pip_install(arguments: Iterable[str], constraints: Iterable[str]) -> None:
     """Runs ``pip install`` under constraints; where pip finds no way, its own reasons are in the sentence."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "constraints.txt"
@@ -99,28 +97,20 @@ def explain(output: str, constraints: Iterable[str]) -> str:
     return f"{beginning}. Its last words:\n" + "\n".join(errors[-10:])
 
 
-def main(extra: str) -> int:
-    """Installs unless all is there already; gives the exit status."""
+def install_extra(extra: str) -> None:
+    """Installs the repository with an extra, unless all is there already."""
     asked = list(requirements(extra))
     installed = {_plain(each.name): each.version for each in metadata.distributions()}
     if not missing([*asked, Requirement(NAME)], installed):
         print(f"lumloss_jax and all that [{extra}] asks for are installed: nothing to do")
-        return 0
+        return
     listed = [sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
     constraints = held(subprocess.run(listed, capture_output=True, text=True, check=True).stdout)
     print(f"holding {', '.join(constraints) or 'nothing: no jax and no numpy are here yet'}")
     check_held(asked, constraints)
-    install(["--editable", f"{ROOT}[{extra}]"], constraints)
+    pip_install(["--editable", f"{ROOT}[{extra}]"], constraints)
     print(f"installed lumloss_jax with [{extra}]")
-    return 0
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "train"))
-    except CannotInstall as error:
-        sys.exit(f"error: {error}")

@@ -1,22 +1,11 @@
 """colab/drive_archives.py: finished checkpoints get to the mount as one file each, and back."""
 
-import importlib.util
 import tarfile
 import time
 from pathlib import Path
-from types import ModuleType
 
+import drive_archives
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def archives() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("drive_archives", ROOT / "colab" / "drive_archives.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -45,78 +34,78 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_finished_checkpoint_is_one_file_and_comes_back_whole(archives, run, mount, tmp_path):
+def test_a_finished_checkpoint_is_one_file_and_comes_back_whole(run, mount, tmp_path):
     save(run, 10)
-    archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     assert names(mount) == ["one-step-10.tar"]
     back = tmp_path / "new" / "one"
-    assert archives.unpack_newest(back, mount)
+    assert drive_archives.unpack_newest(back, mount)
     assert (back / "checkpoints" / "10" / "weights" / "array").read_text() == "of 10"
     assert names(back) == ["checkpoints", "config.json", "metrics.jsonl"]
     assert names(back.parent) == ["one"]
 
 
-def test_what_orbax_is_still_writing_is_not_copied(archives, run, mount):
+def test_what_orbax_is_still_writing_is_not_copied(run, mount):
     save(run, "10.orbax-checkpoint-tmp-1")
-    archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     assert names(mount) == []
 
 
-def test_the_newest_two_are_kept_by_their_number(archives, run, mount, capsys):
+def test_the_newest_two_are_kept_by_their_number(run, mount, capsys):
     for step in (90, 100, 110):
         save(run, step)
-        archives.copy_new(run, mount)
-    archives.copy_new(run, mount)
+        drive_archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     assert names(mount) == ["one-step-100.tar", "one-step-110.tar"]
-    assert [path.name for path in archives.archives(run, mount)] == names(mount)
+    assert [path.name for path in drive_archives.archives(run, mount)] == names(mount)
     assert capsys.readouterr().out.count("copied step") == 3  # and the best of long ago is not copied again
 
 
-def test_other_runs_and_parts_of_files_are_left_alone(archives, run, mount):
+def test_other_runs_and_parts_of_files_are_left_alone(run, mount):
     for name in ("another-one-step-99.tar", "one-step-99.tar.partial", "holiday.jpg"):
         (mount / name).write_text("not ours")
     for step in (1, 2, 3):
         save(run, step)
-        archives.copy_new(run, mount, keep=1)
+        drive_archives.copy_new(run, mount, keep=1)
     assert names(mount) == ["another-one-step-99.tar", "holiday.jpg", "one-step-3.tar", "one-step-99.tar.partial"]
 
 
-def test_a_mount_that_is_gone_is_said_and_tried_again(archives, run, mount, capsys):
+def test_a_mount_that_is_gone_is_said_and_tried_again(run, mount, capsys):
     save(run, 10)
     mount.rmdir()
     mount.write_text("a file now")
-    archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     assert "the checkpoint of step 10 was not copied" in capsys.readouterr().out
     mount.unlink()
     mount.mkdir()
-    archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     assert names(mount) == ["one-step-10.tar"]
 
 
-def test_a_run_that_is_there_is_not_written_over(archives, run, mount):
+def test_a_run_that_is_there_is_not_written_over(run, mount):
     save(run, 10)
-    archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     save(run, 20)
-    assert not archives.unpack_newest(run, mount)
+    assert not drive_archives.unpack_newest(run, mount)
     assert names(run / "checkpoints") == ["10", "20"]
-    assert not archives.unpack_newest(run.with_name("two"), mount)
+    assert not drive_archives.unpack_newest(run.with_name("two"), mount)
 
 
-def test_an_archive_that_is_cut_leaves_no_run_behind(archives, run, mount, tmp_path):
+def test_an_archive_that_is_cut_leaves_no_run_behind(run, mount, tmp_path):
     save(run, 10)
-    archives.copy_new(run, mount)
+    drive_archives.copy_new(run, mount)
     whole = (mount / "one-step-10.tar").read_bytes()
     (mount / "one-step-10.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises((tarfile.TarError, EOFError, OSError)):
-        archives.unpack_newest(tmp_path / "new" / "one", mount)
+        drive_archives.unpack_newest(tmp_path / "new" / "one", mount)
     assert names(tmp_path / "new") == []
 
 
-def test_copies_are_made_while_the_run_goes_on_and_when_it_is_interrupted(archives, run, mount):
+def test_copies_are_made_while_the_run_goes_on_and_when_it_is_interrupted(run, mount):
     def seen() -> bool:
         return (mount / "one-step-10.tar").exists()
 
-    with pytest.raises(KeyboardInterrupt), archives.copied(run, mount, every=0.01):
+    with pytest.raises(KeyboardInterrupt), drive_archives.copied(run, mount, every=0.01):
         save(run, 10)
         deadline = time.monotonic() + 60
         while not seen() and time.monotonic() < deadline:

@@ -1,58 +1,48 @@
 """colab/install.py: the runtime's own packages stay where they are, or a sentence says why nothing was installed."""
 
-import importlib.util
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
+import install
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
 COLAB = ["jax==0.7.2", "jaxlib==0.7.2", "libtpu==0.0.21.1", "numpy==2.1.3"]
 
 
-@pytest.fixture(scope="module")
-def colab() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("colab_install", ROOT / "colab" / "install.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_jax_its_plugins_libtpu_and_numpy_are_held(colab):
+def test_jax_its_plugins_libtpu_and_numpy_are_held():
     frozen = [*COLAB, "jax-cuda12-plugin==0.7.2", "jax_cuda12_pjrt==0.7.2", "jaxtyping==0.3", "numpydoc==1", "optax==1"]
-    assert colab.held("\n".join(frozen)) == frozen[:6]
+    assert install.held("\n".join(frozen)) == frozen[:6]
 
 
 @pytest.mark.parametrize("extra", ["notebooks", "train", "study"])
-def test_colabs_versions_meet_what_is_asked_for(colab, extra):
-    colab.check_held(colab.requirements(extra), COLAB)
+def test_colabs_versions_meet_what_is_asked_for(extra):
+    install.check_held(install.requirements(extra), COLAB)
 
 
-def test_a_runtime_that_is_too_old_is_told_so(colab):
-    with pytest.raises(colab.CannotInstall, match=r"needs jax>=0\.7\.2, and this runtime has jax 0\.6\.0\. .*newer"):
-        colab.check_held(colab.requirements("study"), ["jax==0.6.0", *COLAB[1:]])
+def test_a_runtime_that_is_too_old_is_told_so():
+    with pytest.raises(install.CannotInstall, match=r"needs jax>=0\.7\.2, and this runtime has jax 0\.6\.0\. .*newer"):
+        install.check_held(install.requirements("study"), ["jax==0.6.0", *COLAB[1:]])
 
 
-def test_extras_of_extras_are_followed(colab):
-    names = {one.name for one in colab.requirements("study")}
+def test_extras_of_extras_are_followed():
+    names = {one.name for one in install.requirements("study")}
     assert {"jax", "flax", "orbax-checkpoint", "plotly"} <= names
     assert "lumloss-jax" not in names
 
 
-def test_an_unknown_extra_is_named(colab):
-    with pytest.raises(colab.CannotInstall, match="no extra 'trian'; there are models, train"):
-        list(colab.requirements("trian"))
+def test_an_unknown_extra_is_named():
+    with pytest.raises(install.CannotInstall, match="no extra 'trian'; there are models, train"):
+        list(install.requirements("trian"))
 
 
-def test_what_is_missing_is_what_is_absent_or_too_old(colab):
-    asked = [colab.Requirement(line) for line in ("jax>=0.7.2", "optax>=0.2.8", "Flax>=0.11")]
-    assert colab.missing(asked, {"jax": "0.7.2", "flax": "0.10"}) == asked[1:]
+def test_what_is_missing_is_what_is_absent_or_too_old():
+    asked = [install.Requirement(line) for line in ("jax>=0.7.2", "optax>=0.2.8", "Flax>=0.11")]
+    assert install.missing(asked, {"jax": "0.7.2", "flax": "0.10"}) == asked[1:]
 
 
-def test_a_checkout_that_is_installed_is_left_alone(colab, capsys, monkeypatch):
-    monkeypatch.setattr(colab, "install", lambda *_: pytest.fail("pip was run"))
-    assert colab.main("train") == 0
+def test_a_checkout_that_is_installed_is_left_alone(capsys, monkeypatch):
+    monkeypatch.setattr(install, "pip_install", lambda *_: pytest.fail("pip was run"))
+    install.install_extra("train")
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -81,23 +71,23 @@ def shelf(tmp_path, monkeypatch) -> list[str]:
     return ["--no-index", "--dry-run", "--ignore-installed"]
 
 
-def test_pip_installs_where_constraints_can_be_met(colab, shelf):
-    colab.install([*shelf, "restorer"], ["accelerated==2.0"])
+def test_pip_installs_where_constraints_can_be_met(shelf):
+    install.pip_install([*shelf, "restorer"], ["accelerated==2.0"])
 
 
-def test_a_conflict_that_pip_finds_becomes_a_sentence(colab, shelf):
-    with pytest.raises(colab.CannotInstall) as caught:
-        colab.install([*shelf, "restorer"], ["accelerated==1.0"])
+def test_a_conflict_that_pip_finds_becomes_a_sentence(shelf):
+    with pytest.raises(install.CannotInstall) as caught:
+        install.pip_install([*shelf, "restorer"], ["accelerated==1.0"])
     assert str(caught.value).startswith(
         "pip cannot install lumloss_jax beside accelerated==1.0: restorer 1.0 depends on accelerated>=2. These are"
     )
 
 
-def test_a_package_that_is_not_to_be_had_becomes_a_sentence(colab, shelf):
-    with pytest.raises(colab.CannotInstall, match=r"beside accelerated==1\.0: there is no nowhere>=3.* for Python 3"):
-        colab.install([*shelf, "lost"], ["accelerated==1.0"])
+def test_a_package_that_is_not_to_be_had_becomes_a_sentence(shelf):
+    with pytest.raises(install.CannotInstall, match=r"beside accelerated==1\.0: there is no nowhere>=3.* for Python 3"):
+        install.pip_install([*shelf, "lost"], ["accelerated==1.0"])
 
 
-def test_other_errors_of_pip_are_quoted(colab, shelf):
-    with pytest.raises(colab.CannotInstall, match="Its last words:(?s:.*)--no-such-flag"):
-        colab.install([*shelf, "--no-such-flag"], ["accelerated==1.0"])
+def test_other_errors_of_pip_are_quoted(shelf):
+    with pytest.raises(install.CannotInstall, match="Its last words:(?s:.*)--no-such-flag"):
+        install.pip_install([*shelf, "--no-such-flag"], ["accelerated==1.0"])

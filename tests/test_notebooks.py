@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import begin
+import install
 import jupytext
 import nbclient
 import nbformat
@@ -56,63 +59,76 @@ def test_it_opens_with_what_it_shows_on_what_and_how_long(path):
 
 def test_all_begin_alike_and_install_an_extra_at_the_tag_of_this_version():
     beginnings = [first_code(path) for path in SCRIPTS]
-    extras = [re.search(r'^EXTRA = "(\w+)"', text, re.MULTILINE)[1] for text in beginnings]
+    extras = [re.search(r'^begin.install\("(\w+)"\)$', text, re.MULTILINE)[1] for text in beginnings]
     assert extras == ["notebooks", "train", "study", "train"]
     assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert len({re.sub(r'^EXTRA = "\w+"', "", text, flags=re.MULTILINE) for text in beginnings}) == 1
+    assert len({text.replace(extra, "") for text, extra in zip(beginnings, extras, strict=True)}) == 1
     assert f'TAG = "v{PROJECT["version"]}"' in beginnings[0]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def content(tmp_path: Path) -> Path:
     """A folder that is no checkout, as Colab's is."""
-    monkeypatch.delenv("LUMLOSS_CHECKOUT", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "content").mkdir()
-    monkeypatch.chdir(tmp_path / "content")
-    return tmp_path
+    return tmp_path / "content"
 
 
-def published(folder: Path, installs: str) -> Path:
-    """A repository with an installer that does as told, tagged v1."""
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A repository whose ``begin.install`` says what it was asked for, tagged v1."""
+    folder = tmp_path / "published"
     (folder / "colab").mkdir(parents=True)
-    (folder / "colab" / "install.py").write_text(installs)
+    (folder / "colab" / "begin.py").write_text("def install(extra): print('installs', extra)")
     identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "one"], ["tag", "v1"]):
         subprocess.run(["git", "-C", str(folder), *command], check=True)
     return folder
 
 
-def begin(repository: str, tag: str = "v1") -> None:
-    """Runs the first cell, with its two names set."""
+def first_cell(folder: Path, repository: str = "", tag: str = "v1") -> tuple[str, str]:
+    """What the first cell prints and what it complains of, run in a folder with its two names set."""
     text = first_code(SCRIPTS[1]).replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")
-    exec(compile(re.sub(r'TAG = ".*?"', f"TAG = {tag!r}", text), "first cell", "exec"), {})
+    (folder / "cell.py").write_text(re.sub(r'TAG = ".*?"', f"TAG = {tag!r}", text))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run([sys.executable, "cell.py"], cwd=folder, env=environment, capture_output=True, text=True)
+    return ran.stdout, ran.stderr
 
 
-def test_outside_a_checkout_it_clones_at_the_tag_and_installs(elsewhere, capsys):
-    source = published(elsewhere / "published", "import sys; print('installs', *sys.argv[1:])")
-    begin(f"file://{source}")
-    assert capsys.readouterr().out == "installs train\n"
-    clone = elsewhere / "content" / "lumloss_jax"
-    assert sys.path[:2] == [str(clone), str(clone / "colab")]
-    begin(f"file://{source}")  # the cell again: what is there is taken
+def test_outside_a_checkout_it_clones_at_the_tag_and_installs(content, published):
+    assert first_cell(content, f"file://{published}") == ("installs train\n", "")
+    assert (content / "lumloss_jax" / "colab" / "begin.py").is_file()
+    assert first_cell(content, f"file://{published}") == ("installs train\n", "")  # again: what is there is taken
 
 
-def test_outside_a_checkout_it_asks_for_the_repository(elsewhere):
-    with pytest.raises(SystemExit, match="Set REPOSITORY, at the top of this cell"):
-        begin("")
+@pytest.mark.parametrize("folder", [".", "colab"])
+def test_in_a_checkout_nothing_is_to_be_set(published, folder):
+    assert first_cell(published / folder) == ("installs train\n", "")
 
 
-def test_a_tag_that_is_not_there_is_named(elsewhere):
-    source = published(elsewhere / "published", "")
-    with pytest.raises(SystemExit, match="could not fetch v9 of file.*It says: .*v9"):
-        begin(f"file://{source}", "v9")
+def test_outside_a_checkout_it_asks_for_the_repository(content):
+    assert "No checkout is here: set REPOSITORY, above" in first_cell(content)[1]
 
 
-def test_where_nothing_can_be_installed_the_notebook_stops_with_the_reason(elsewhere):
-    source = published(elsewhere / "published", "import sys; sys.exit('error: jax is too old')")
+def test_a_tag_that_is_not_there_is_named(content, published):
+    said = first_cell(content, f"file://{published}", "v9")[1]
+    assert re.search("fatal: .*v9", said) and "CalledProcessError" in said
+
+
+def test_what_is_installed_can_be_imported_at_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(install, "install_extra", asked.append)
+    monkeypatch.setattr(sys, "path", [])
+    begin.install("train")
+    assert (asked, sys.path) == (["train"], [str(ROOT)])
+
+
+def test_where_nothing_can_be_installed_the_notebook_stops_with_the_reason(monkeypatch):
+    def refuse(extra: str) -> None:
+        raise install.CannotInstall("jax is too old")
+
+    monkeypatch.setattr(install, "install_extra", refuse)
     with pytest.raises(SystemExit, match="error: jax is too old"):
-        begin(f"file://{source}")
+        begin.install("train")
 
 
 class Ran(NamedTuple):
@@ -125,10 +141,10 @@ class Ran(NamedTuple):
 
 
 def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
-    """All cells, on four CPU devices, in a folder of its own; an error in a cell is an error here."""
+    """All cells, on four CPU devices, beside what stands for their clone; an error in a cell is an error here."""
+    (folder / "lumloss_jax").symlink_to(ROOT)
     settings = {
         "LUMLOSS_SMOKE": "1",
-        "LUMLOSS_CHECKOUT": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "4",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
