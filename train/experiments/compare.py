@@ -132,11 +132,11 @@ def _cost(config: CompareConfig, members: Members, all_members: Sequence[Member]
         "vmap": "at once on one device (vmap)",
         "mesh": "at once, divided over devices (mesh)",
     }
-    took = f"{seconds:.0f} s in all, {1000 * seconds / steps:.1f} ms for each step of each network" if steps else "-"
-    return (
-        f"{len(all_members)} networks were trained {ways[config.population]}: {took}, "
-        "compilation, validation and saving included."
-    )
+    trained = f"{len(all_members)} networks were trained {ways[config.population]}"
+    if not steps:  # by an earlier version
+        return f"{trained}; what it took was not measured."
+    took = f"{seconds:.0f} s in all, {1000 * seconds / steps:.1f} ms for each step of each network"
+    return f"{trained}: {took}, compilation, validation and saving included."
 
 
 def _headline(conclusions: Sequence[Comparison], gains: Sequence[float]) -> str:
