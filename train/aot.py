@@ -24,7 +24,7 @@ from rich.console import Console
 from train import sharding
 from train.assembly import assemble
 from train.config import FitConfig
-from train.errors import InputError
+from train.errors import InputError, first_line
 
 # Memory of a chip in GiB, by the kind that the compiler's topology names (Google Cloud's TPU documentation).
 _HBM = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32, "TPU7x": 192}
@@ -80,7 +80,7 @@ def _tpus(topology: str, slices: int) -> list[Any]:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
     except Exception as error:  # libtpu missing, or a name that it does not know: both come in several types
         raise InputError(
-            f"--topology {topology} cannot be compiled for ({_first_line(error)}): take one such as v5e:2x2, v6e:2x4 "
+            f"--topology {topology} cannot be compiled for ({first_line(error)}): take one such as v5e:2x2, v6e:2x4 "
             "or v4:2x2x1, and install libtpu by pip install -e '.[tpu]'."
         ) from None
 
@@ -96,14 +96,10 @@ def _gpus(topology: str, sizes: str, slices: int, gpu: str | None) -> list[Any]:
         return topologies.get_topology_desc(platform="cuda", topology=f"1x{machines}", **options).devices
     except Exception as error:  # no file, no plugin, no GPU, or a description that the plugin cannot read
         raise InputError(
-            f"--topology {topology} cannot be compiled for ({_first_line(error)}): it needs JAX's CUDA plugin (pip "
+            f"--topology {topology} cannot be compiled for ({first_line(error)}): it needs JAX's CUDA plugin (pip "
             "install 'jax[cuda13]'), a CUDA toolkit, and a GPU in this machine or --gpu FILE, XLA's description of one "
             "such as xla/backends/gpu/target_config/specs/h100_sxm.txtpb of github.com/openxla/xla."
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager
@@ -119,7 +115,7 @@ def uncached() -> Iterator[None]:
 
 
 def compile_for(config: FitConfig, mesh: Mesh) -> Program:
-    """Compiles a run's step for the devices of ``mesh``."""
+    """Compiles a run's step for the devices of ``mesh``, or :class:`~train.sharding.DoesNotFit`."""
     sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
     assembly = assemble(config)
     mesh = sharding.mesh_of(list(mesh.devices.flat), config.run)
@@ -132,7 +128,9 @@ def compile_for(config: FitConfig, mesh: Mesh) -> Program:
     batch = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding.split_by_batch(mesh))
     step: Any = sharding.compile_step(assembly.update, mesh, layout)
     with uncached():
-        compiled = step.lower(state, batch).compile()
+        lowered = step.lower(state, batch)
+        with sharding.within_memory(config):
+            compiled = lowered.compile()
     cost, memory, text = compiled.cost_analysis() or {}, compiled.memory_analysis(), compiled.as_text() or ""
     counts, moved = read_collectives(text)
     transfers, between_slices = read_slice_transfers(text)
@@ -149,18 +147,13 @@ def compile_for(config: FitConfig, mesh: Mesh) -> Program:
 
 
 def largest_batch(config: FitConfig, mesh: Mesh, console: Console) -> int:
-    """The largest batch, among the given one times powers of two, whose step fits into the devices' memory.
-
-    The compiler itself says no: a program that needs more memory than a chip has is an error.
-    """
+    """The largest batch, among the given one times powers of two, whose step fits into the devices' memory."""
     size, fits = config.data.batch_size, 0
     while True:
         larger = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
         try:
             program = compile_for(larger, mesh)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
+        except sharding.DoesNotFit:
             console.print(f"batch {size}: does not fit", soft_wrap=True)
             return fits
         console.print(f"batch {size}: {program.memory / 2**20:.1f} MiB a device", soft_wrap=True)

@@ -26,14 +26,13 @@ from train import distributed
 from train.checkpoint_files import (
     Damaged,
     drop_unreadable_metrics,
-    first_line,
     move_aside,
     read_items,
     sealed,
     steps_in,
     versions,
 )
-from train.errors import InputError
+from train.errors import InputError, first_line
 from train.network import build_model, init_variables
 from train.state import TrainState
 

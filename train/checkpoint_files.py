@@ -8,12 +8,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from train import distributed
 from train.digests import differing, digest_of_json, digests_of
+from train.errors import first_line
 
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
 _VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -94,20 +93,13 @@ def move_aside(folder: Path) -> Path:
     """Takes a checkpoint out of the way of the run, and says where to."""
     below = folder.parent.parent / BROKEN_NAME
     aside = below / folder.name
-    if jax.process_index() == 0:
+    if distributed.is_first():
         below.mkdir(exist_ok=True)
         while aside.exists():
             aside = aside.with_name(aside.name + "_again")
         folder.rename(aside)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"moved {folder.name} aside")
+    distributed.meet()
     return aside
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first: those of tensorstore go on for pages."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.partition(" See full TensorStore details")[0].rstrip(".")[:300]
 
 
 def versions() -> dict[str, str]:

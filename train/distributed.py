@@ -80,11 +80,15 @@ def said() -> str:
     return f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
 
 
-def meet(seconds: float = _PATIENCE_SECONDS) -> None:
+def meet() -> None:
     """Waits until every process is here: what moves data between devices has less patience (30 s on CPU)."""
+    _meet_at(f"meeting {next(_meetings)}", _PATIENCE_SECONDS)
+
+
+def _meet_at(name: str, seconds: int) -> None:
     if jax.process_count() > 1:
         everyone = set(range(jax.process_count()))
-        ocp.multihost.sync_global_processes(f"meeting {next(_meetings)}", timeout=int(seconds), processes=everyone)
+        ocp.multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
 
 
 def gather(text: str) -> list[str]:
@@ -177,7 +181,8 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
             raise
         except BaseException as error:
             try:
-                meet(_LEAVING_SECONDS)  # the same has happened to all: each ends by itself
+                # The same has happened to all: each ends by itself. No process that goes on is ever met there.
+                _meet_at("leaving", _LEAVING_SECONDS)
             except Exception:  # of Orbax, or of JAX's runtime
                 known = isinstance(error, InputError | jax.errors.JaxRuntimeError)
                 print(f"error: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)

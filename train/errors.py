@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend."""
+"""The one exception that is the user's to mend, and what it repeats of others."""
 
 
 class InputError(Exception):
@@ -7,3 +7,9 @@ class InputError(Exception):
     ``python -m train`` prints it without a traceback and exits with status 2. Anything else that is raised is a defect
     of the program and keeps its traceback.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first: those of tensorstore and of XLA go on for pages."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(" See full TensorStore details")[0].rstrip(".")[:300]

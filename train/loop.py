@@ -33,7 +33,7 @@ from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.run_folder import CONFIG_NAME, new_folder
 from train.state import TrainState
-from train.step import Metrics, culprits_of
+from train.step import Metrics, Step, culprits_of
 from train.tensorboard import Board
 from train.tracing import Trace
 from train.validation import Validator
@@ -102,22 +102,21 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
     layout = sharding.state_sharding(abstract, mesh)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
     degraded = f"sigma {config.data.sigma:g}" if splits.train.inputs is None else "degraded in reality"
-    console.print(
+    say(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
-        f"{distributed.said()}",
-        soft_wrap=True,
+        f"{distributed.said()}"
     )
     for caution in cautions(splits, run.workers):
-        console.print(f"warning: {caution}", soft_wrap=True, markup=False)
+        say(f"warning: {caution}", markup=False)
     step = sharding.compile_step(update, mesh, layout)
 
     about = {"model": config.model.model, "config": dataclasses.asdict(saved_config), "data": fingerprint(splits)}
     if config.run.resume:
         state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
-        console.print(f"going on from step {int(state.step)} of {folder}", soft_wrap=True)
+        say(f"going on from step {int(state.step)} of {folder}")
         if changed := changed_versions(saved):
-            console.print(f"versions changed, so the last bits may differ: {', '.join(changed)}", soft_wrap=True)
+            say(f"versions changed, so the last bits may differ: {', '.join(changed)}")
     elif initial is not None:
         state = jax.jit(state_from, out_shardings=layout)(jax.device_get(initial))
     else:
@@ -135,8 +134,8 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
         state = _train(config, state, step, batches, mesh, checkpoints, validate, watch, stop, folder, console)
         checkpoint, best = checkpoints.newest(), checkpoints.best()
         if stop.happened:
-            console.print(f"stopped after step {int(state.step)}; saved {checkpoint}", soft_wrap=True)
-            console.print(f"go on with: python -m train fit --resume {folder}", soft_wrap=True)
+            say(f"stopped after step {int(state.step)}; saved {checkpoint}")
+            say(f"go on with: python -m train fit --resume {folder}")
             raise SystemExit(130)
     trained = time.monotonic()
     if not report:
@@ -163,7 +162,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
             "best": best,
         }.items():
             if path is not None:
-                console.print(f"{what:>13}  {path}", soft_wrap=True)
+                say(f"{what:>13}  {path}")
     distributed.meet()
     return folder
 
@@ -182,7 +181,7 @@ def _validation(validate: Validator | None) -> Validate:
 def _train(
     config: FitConfig,
     state: TrainState,
-    step: sharding.Step,
+    step: Step,
     batches: PatchBatches,
     mesh: Mesh,
     checkpoints: Checkpoints,
@@ -209,6 +208,7 @@ def _train(
     with (
         MetricWriter(written, console, start=start, steps=steps, board=board) as writer,
         Trace(folder / "profile", traced, functools.partial(console.print, soft_wrap=True)) as trace,
+        sharding.within_memory(config),
     ):
         for done, batch in enumerate(meter.timed(sharding.to_devices(data, mesh)), start + 1):
             if done == start + 1:

@@ -6,6 +6,7 @@ the state between them, parameters, optimizer moments and average alike, and gat
 hold copies of one another.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,9 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train.config import RunConfig
+from train.config import FitConfig, RunConfig
 from train.data.batch import Batch
-from train.errors import InputError
+from train.errors import InputError, first_line
 from train.state import TrainState
 from train.step import Step
 
@@ -30,6 +31,10 @@ SMALLEST_DIVIDED = 8192
 # jaxlib 0.10 sends CPU convolutions to a one-threaded path whose weight gradient is slow; this keeps them with Eigen
 # and about halves the time of a training step.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+
+
+class DoesNotFit(InputError):
+    """A step that needs more memory than a device has."""
 
 
 def make_mesh(devices: int | None = None, run: RunConfig | None = None) -> Mesh:
@@ -61,10 +66,13 @@ def _arrange(devices: Sequence[Any], shards: int | None) -> np.ndarray:
     if len(devices) % shards:
         sizes = [size for size in range(1, len(devices) + 1) if len(devices) % size == 0]
         raise InputError(f"--shards {shards} does not divide {len(devices)} devices: take one of {sizes}.")
-    # As jax.make_mesh does it, which takes no more than one slice.
-    split = {"allow_split_physical_axes": devices[0].device_kind in ("TPU v5 lite", "TPU v5e")}
+    # Where no whole axes of a torus make up a group, it takes a part of one.
+    split = {"allow_split_physical_axes": True}
     if slices == 1:
-        return mesh_utils.create_device_mesh((each // shards, shards), devices, **split)
+        try:
+            return mesh_utils.create_device_mesh((each // shards, shards), devices, **split)
+        except AssertionError:  # by --devices, chips that fill no box: as they stand in JAX's list
+            return np.asarray(devices).reshape(each // shards, shards)
     within = math.gcd(each, shards)
     beyond = shards // within
     inner, outer = (each // within, within), (slices // beyond, beyond)
@@ -174,6 +182,20 @@ def compile_step(step: Step, mesh: Mesh, layout: TrainState | None = None) -> St
         donate_argnums=0,
         compiler_options=compiler_options() if mesh.devices.flat[0].platform == "cpu" else None,
     )
+
+
+@contextlib.contextmanager
+def within_memory(config: FitConfig) -> Iterator[None]:
+    """Where a run's step is compiled or runs: that memory is exhausted is :class:`DoesNotFit`."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DoesNotFit(
+            f"--batch-size {config.data.batch_size} does not fit a device's memory ({first_line(error)}): take a "
+            "smaller one, --accumulate 2 or --dtype bfloat16."
+        ) from None
 
 
 @functools.cache

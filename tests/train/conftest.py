@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,104 +46,6 @@ def separate_index(tmp_path_factory: pytest.TempPathFactory) -> None:
     index.PATH = tmp_path_factory.mktemp("index") / "photographs.sqlite"
 
 
-# One process imports everything once, and forks the processes of each launch: before JAX is used it has no other
-# threads. A process of a launch trains by the command line, or makes one update of SGD from one state on several
-# meshes and stores what came of it. One of them may be struck by a signal when it has logged a step.
-DRIVER = """
-import dataclasses, functools, json, os, re, signal, socket, sys, time
-from pathlib import Path
-import jax
-import numpy as np
-from jax.sharding import AxisType, Mesh
-from optax.tree_utils import tree_get
-from train import __main__, assembly, distributed, loop, metric_writer, run_folder, sharding
-from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
-from train.data.pipeline import PatchBatches, stream
-from train.data.splits import open_splits
-
-loop.fit = functools.partial(loop.fit, report=False)
-write = metric_writer.MetricWriter.write
-
-def updates(task, run):
-    distributed.connect(run, lambda words: None)
-    config = FitConfig(
-        data=DataConfig(source=task["photographs"], patch_size=8, batch_size=8),
-        model=ModelConfig(model=task["model"]),
-        optimizer=OptimizerConfig(optimizer="sgd", schedule="constant", learning_rate=0.1, warmup_steps=0),
-    )
-    splits = open_splits(config.data.source, "none", config.data.source)
-    batches = PatchBatches(splits.train, patch_size=8, batch_size=8, seed=0)
-    made = assembly.assemble(config)
-    for name, (order, parallel) in task["meshes"].items():
-        devices = [jax.devices()[i] for i in order]
-        mesh = sharding.mesh_of(devices, RunConfig(parallel=parallel))
-        layout = sharding.state_sharding(jax.eval_shape(made.fresh_state), mesh)
-        @functools.partial(jax.jit, out_shardings=layout)
-        def start():  # the last layer is zero in a fresh state, and passes no gradient on
-            state = made.fresh_state()
-            bend = lambda p: p + 0.03 * jax.random.normal(jax.random.key(p.size), p.shape)
-            return state.replace(params=jax.tree.map(bend, state.params))
-        rows = sharding.rows_of_process(mesh, 8)
-        (batch,) = sharding.to_devices(stream(batches, start=0, stop=1, rows=rows), mesh)
-        state = start()
-        step = distributed.compiled(sharding.compile_step(made.update, mesh, layout), state, batch)
-        state, metrics = step(state, batch)
-        gradient = sharding.whole(jax.tree.leaves(tree_get(state.opt_state, "trace")))
-        batch = sharding.whole(batch)
-        if distributed.is_first():
-            arrays = {f"gradient{i}": g for i, g in enumerate(gradient)}
-            np.savez(Path(task["out"]) / f"{name}.npz", loss=metrics.loss, batch=batch, **arrays)
-    distributed.meet()
-
-def child(task, process, address):
-    log = os.open(f"{task['log']}.{process}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1), os.dup2(log, 2)
-    jax.config.update("jax_num_cpu_devices", task["devices"])
-    distributed.START_SECONDS = task.get("start_seconds", 120)
-    distributed.SILENT_SECONDS = task.get("silent_seconds", 60)
-    victim, number, at = task.get("strike", (-1, 0, 0))
-    def write_and_be_struck(self, step, metrics):
-        write(self, step, metrics)
-        if step == at and process == victim:
-            os.kill(os.getpid(), number)
-        if victim >= 0:
-            time.sleep(0.5)  # JAX's runtime looks for a signal once a second
-    metric_writer.MetricWriter.write = write_and_be_struck
-    said = {"distributed": True, "coordinator": address, "processes": task["processes"], "process": process}
-    alone = task["processes"] == 1
-    if "meshes" in task:
-        updates(task, RunConfig() if alone else RunConfig(**said))
-        return 0
-    more = [] if alone else ["--distributed", *(f"--{k}={v}" for k, v in list(said.items())[1:])]
-    return __main__.main(["fit", *task["flags"], *task.get("own", {}).get(str(process), []), *more])
-
-def launch(task):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % free.getsockname()[1]
-    children = []
-    for process in task.get("only", range(task["processes"])):
-        pid = os.fork()
-        if not pid:
-            status = 70
-            try:
-                status = child(task, process, address)
-                jax.distributed.shutdown()
-            except SystemExit as exit_:
-                status = exit_.code
-                jax.distributed.shutdown()
-            finally:
-                if status == 70:
-                    sys.excepthook(*sys.exc_info())
-                sys.stdout.flush(), sys.stderr.flush()
-                os._exit(status)
-        children.append(pid)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-
-assert len(os.listdir("/proc/self/task")) == 1
-print(json.dumps([launch(task) for task in json.loads(sys.argv[1])]))
-"""
-
 MODEL = "dncnn(depth=3, features=32, batch_norm=False)"  # its middle kernel is large enough to be divided
 FLAGS = [
     f"--model={MODEL}",
@@ -166,26 +69,26 @@ class Launches:
     steps: int = 20
 
     def run(self, *tasks: dict[str, Any], seconds: float = 900) -> list[list[int]]:
-        """Exit statuses of the processes of each launch; none is left behind."""
+        """Exit statuses of the processes of each launch, by processes.py; none is left behind."""
         caching = {
             "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
         }
         with subprocess.Popen(
-            [sys.executable, "-c", DRIVER, json.dumps(tasks)],
+            [sys.executable, "-m", "tests.train.processes", json.dumps(tasks)],
             cwd=ROOT,
             env={**os.environ, **caching, "OPENBLAS_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-        ) as driver:
+        ) as program:
             try:
-                printed, _ = driver.communicate(timeout=seconds)
+                printed, _ = program.communicate(timeout=seconds)
             finally:
-                if driver.poll() is None:
-                    os.killpg(driver.pid, signal.SIGKILL)
-        assert driver.returncode == 0
+                if program.poll() is None:
+                    os.killpg(program.pid, signal.SIGKILL)
+        assert program.returncode == 0
         return json.loads(printed.splitlines()[-1])
 
     def fit(self, name: str, *flags: str, processes: int, devices: int, **more: Any) -> dict[str, Any]:
@@ -195,6 +98,11 @@ class Launches:
         start = [] if resumed else [*FLAGS, *source, f"--out={self.folder / name}"]
         log = str(self.folder / f"{name}.log")
         return {"processes": processes, "devices": devices, "flags": [*start, *flags], "log": log, **more}
+
+    def alone(self, name: str, flags: Sequence[str], **more: Any) -> dict[str, Any]:
+        """A launch of one process by these flags alone; it goes on with the run of that name where it can."""
+        paths = {"folder": str(self.folder / name), "log": str(self.folder / f"{name}.log")}
+        return {"processes": 1, "devices": 1, "flags": list(flags), **paths, **more}
 
     def updates(self, processes: int, devices: int, **meshes: tuple[list[int], str]) -> dict[str, Any]:
         """A launch that makes one update on each mesh, given as the order of its devices and how they share."""
@@ -208,8 +116,15 @@ class Launches:
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
         """What was logged of each step, but for speed."""
-        lines = map(json.loads, (self.folder / name / "metrics.jsonl").read_text().splitlines())
-        return {line["step"]: {key: value for key, value in line.items() if key not in SPEED} for line in lines}
+        lines = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+        logged = {line["step"]: {key: value for key, value in line.items() if key not in SPEED} for line in lines}
+        assert len(logged) == len(lines)  # no step twice
+        return logged
+
+    def digests(self, name: str, step: int) -> dict[str, dict[str, str]]:
+        """Of every array of a checkpoint, as it says of itself."""
+        about = self.folder / name / "checkpoints" / str(step) / "about" / "metadata"
+        return json.loads(about.read_text())["digests"]
 
     def check_updates(self, *meshes: str) -> None:
         """Loss and gradient of updates on some meshes are those on one device, and so are the rows of the batch."""

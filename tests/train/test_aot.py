@@ -198,19 +198,39 @@ def test_the_step_compiles_for_gpus(tmp_path, capsys):
 
 
 def test_the_largest_batch_is_the_last_that_fits(monkeypatch):
-    """Doubling until the compiler says that memory is exhausted; any other error of its is passed on."""
     asked = []
 
     def compiled(config, mesh):
         asked.append(config.data.batch_size)
         if config.data.batch_size > 32:
-            raise jax.errors.JaxRuntimeError(message)
+            raise sharding.DoesNotFit("too large")
         return aot.Program(1.0, 1.0, 1, {}, 0)
 
     monkeypatch.setattr(aot, "compile_for", compiled)
-    message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm."
     assert aot.largest_batch(TINY, sharding.make_mesh(1), aot.Console(quiet=True)) == 32
     assert asked == [8, 16, 32, 64]
+
+
+def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed_on(monkeypatch):
+    class Refused:
+        lower = staticmethod(lambda state, batch: Refused)
+
+        @staticmethod
+        def compile():
+            raise jax.errors.JaxRuntimeError(message)
+
+    monkeypatch.setattr(sharding, "compile_step", lambda step, mesh, layout: Refused)
+    message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\nPages of it."
+    with pytest.raises(
+        sharding.DoesNotFit, match=r"--batch-size 8 does not fit a device's memory .* in memory space hbm\)"
+    ):
+        aot.compile_for(TINY, sharding.make_mesh(1))
     message = "INTERNAL: a bug"
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
-        aot.largest_batch(TINY, sharding.make_mesh(1), aot.Console(quiet=True))
+        aot.compile_for(TINY, sharding.make_mesh(1))
+
+
+@needs_libtpu
+def test_a_batch_that_no_chip_has_room_for_is_refused_in_a_sentence(capsys):
+    assert main(["compile", "smoke", "--topology=v5e:1x1", "--batch-size=4194304"]) == 2
+    assert "error: --batch-size 4194304 does not fit a device's memory" in capsys.readouterr().err

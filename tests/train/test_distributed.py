@@ -14,15 +14,19 @@ from jax.sharding import AxisType, Mesh
 from train import distributed, sharding
 from train.__main__ import main
 from train.config import RunConfig
+from train.data.images import write_image
 from train.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def ended(launches: Any) -> dict[str, list[int]]:
-    """All launches of the fast tests, by one driver."""
+    """All launches of the fast tests, by one program."""
     two = {"processes": 2, "devices": 2}
     start = ["--parallel=fsdp", "--checkpoint-every=10"]
     folder = launches.folder
+    near = ["--data=folder:photographs", "--test-data=folder:photographs"]
+    elsewhere = str(folder / "elsewhere")
+    write_image(folder / "elsewhere" / "photographs" / "one.png", np.zeros((24, 30, 3), np.uint8))
     tasks = {
         "nobody": launches.fit("nobody", processes=2, devices=1, only=[1], start_seconds=2),
         "updates of one": launches.updates(1, 1, one=([0], "data")),
@@ -30,8 +34,9 @@ def ended(launches: Any) -> dict[str, list[int]]:
         "updates of two": launches.updates(2, 2, fsdp=([0, 1, 2, 3], "fsdp"), ring=([0, 2, 3, 1], "data")),
         "two": launches.fit("two", *start, **two),
         "alone": launches.fit("alone", *start, processes=1, devices=4),
-        "other seed": launches.fit("seed", **two, own={"1": ["--seed=1"]}),
-        "told": launches.fit("told", "--checkpoint-every=100", **two, strike=(1, signal.SIGTERM, 2)),
+        "other": launches.fit("other", *near, **two, own={"1": ["--seed=1"]}, where={"0": str(folder), "1": elsewhere}),
+        "failing": launches.fit("failing", **two, fails=True, leaving_seconds=2, silent_seconds=10),
+        "told": launches.fit("told", "--checkpoint-every=100", **two, strike=(1, signal.SIGTERM, 2), linger=0.5),
         "killed": launches.fit(
             "killed", f"--resume={folder / 'told'}", **two, strike=(1, signal.SIGKILL, 18), silent_seconds=10
         ),
@@ -56,11 +61,21 @@ def test_two_processes_train_as_one_does_on_the_same_mesh(launches: Any, ended: 
     assert (saved["distributed"], saved["coordinator"], saved["process"]) == (False, None, None)
 
 
-def test_processes_with_other_flags_are_refused(launches: Any, ended: dict[str, list[int]]) -> None:
-    assert ended["other seed"] == [2, 2]
+def test_processes_with_other_flags_or_photographs_are_refused(launches: Any, ended: dict[str, list[int]]) -> None:
+    assert ended["other"] == [2, 2]
+    wrong = "other flags and other train photographs and other test photographs"
     for process in (0, 1):
-        assert "error: process 1 has other flags than process 0" in launches.said("seed", process)
-    assert not (launches.folder / "seed").exists()
+        assert f"error: process 1 has {wrong} than process 0" in launches.said("other", process)
+    assert not (launches.folder / "other").exists()
+
+
+def test_a_process_that_fails_alone_is_not_taken_for_one_that_others_wait_for(
+    launches: Any, ended: dict[str, list[int]]
+) -> None:
+    """It does not stand in for their next meeting, from which they would go on without it."""
+    assert ended["failing"][0] == 1 and ended["failing"][1] not in (0, 70)
+    assert "RuntimeError: this process fails alone" in launches.said("failing", 0)
+    assert "the last words" in launches.said("failing", 1) and "all are here" not in launches.said("failing", 1)
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(launches: Any, ended: dict[str, list[int]]) -> None:

@@ -1,6 +1,7 @@
 """Runs of four processes, runs of 200 steps, and checkpoints that go on under every mesh."""
 
 import shutil
+import signal
 from typing import Any
 
 import pytest
@@ -34,6 +35,51 @@ def test_a_checkpoint_of_two_processes_goes_on_anywhere(launches: Any) -> None:
     for name in elsewhere:
         assert "going on from step 10" in launches.said(name, 0)
         assert launches.difference(name, "origin") < 1e-5
+
+
+def test_four_processes_train_as_one_does_on_the_same_mesh(launches: Any) -> None:
+    tasks = [
+        launches.fit("four", "--parallel=fsdp", processes=4, devices=1),
+        launches.fit("alone", "--parallel=fsdp", processes=1, devices=4),
+    ]
+    assert launches.run(*tasks) == [[0] * 4, [0]]
+    assert len(launches.metrics("four")) == launches.steps
+    assert launches.difference("four", "alone") < 1e-6
+
+
+def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(launches: Any) -> None:
+    two = {"processes": 2, "devices": 2}
+    start = ["--parallel=fsdp", "--checkpoint-every=5"]
+    struck = {"strike": (1, signal.SIGKILL, 13), "linger": 0.2, "silent_seconds": 10}
+    tasks = [
+        launches.fit("whole", *start, **two),
+        launches.fit("parts", *start, **two, **struck),
+        launches.fit("rest", f"--resume={launches.folder / 'parts'}", **two),
+    ]
+    whole, parts, rest = launches.run(*tasks)
+    assert (whole, parts[1], rest) == ([0, 0], -signal.SIGKILL, [0, 0])
+    assert "going on from step 10" in launches.said("rest", 0)
+    assert launches.metrics("parts") == launches.metrics("whole")
+    assert launches.digests("parts", launches.steps) == launches.digests("whole", launches.steps)
+
+
+def test_two_processes_start_from_weights_validate_and_report_as_one_does(launches: Any) -> None:
+    """Process 0 alone looks at photographs; what it finds decides for both which checkpoint is the best."""
+    start = ["--parallel=fsdp", f"--init-from={launches.folder / 'first'}", "--checkpoint-every=10"]
+    start += [f"--validation-data={launches.photographs}", "--validate-every=4", "--keep-last=1"]
+    tasks = [
+        launches.fit("first", processes=1, devices=1),
+        launches.fit("pair", *start, processes=2, devices=2, report=True),
+        launches.fit("single", *start, processes=1, devices=4, report=True),
+    ]
+    assert launches.run(*tasks) == [[0], [0, 0], [0]]
+    assert launches.difference("pair", "single") < 1e-6
+    assert "validation/psnr" in launches.metrics("pair")[4]
+    pair, single = (launches.folder / name for name in ("pair", "single"))
+    assert [len((folder / "evaluation.csv").read_text().splitlines()) for folder in (pair, single)] == [4, 4]
+    kept = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (pair, single)]
+    assert kept[0] == kept[1]
+    assert "PSNR dB" in launches.said("pair", 0) and launches.said("pair", 1) == ""
 
 
 def test_over_200_steps_meshes_stay_together(launches: Any) -> None:

@@ -168,12 +168,18 @@ def test_shards_divide_the_devices() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What is asked of a TPU of several slices, none of which is here."""
+    """What is asked of a TPU, none of which is here."""
 
     id: int
-    slice_index: int
+    slice_index: int = 0
+    coords: tuple[int, int, int] = (0, 0, 0)
+    core_on_chip: int = 0
     device_kind: str = "cpu"
     platform: str = "cpu"
+
+
+def torus(*sizes: int) -> list[Chip]:
+    return [Chip(i, coords=at, device_kind="TPU v4", platform="tpu") for i, at in enumerate(np.ndindex(*sizes))]
 
 
 @pytest.mark.parametrize(("shards", "groups"), [(None, [4, 4]), (2, [2] * 4), (8, [8])])
@@ -184,3 +190,21 @@ def test_a_copy_of_the_state_lies_within_a_slice_where_it_can(shards: int | None
     slices = [{chip.slice_index for chip in group} for group in arranged]
     assert all(len(found) == (2 if shards == 8 else 1) for found in slices)
     assert sorted(chip.id for chip in arranged.flat) == list(range(8))
+
+
+@pytest.mark.parametrize("shards", [2, 4, 8, 32, 64])
+def test_a_copy_of_the_state_lies_on_chips_side_by_side(shards: int) -> None:
+    """Also where no axes of a torus have that many chips: of 4x4x4, 2, 8 and 32."""
+    chips = torus(4, 4, 4)
+    arranged = sharding.mesh_of(chips, RunConfig(parallel="fsdp", shards=shards)).devices
+    assert sorted(chip.id for chip in arranged.flat) == list(range(64))
+    for group in arranged:
+        assert len(group) == shards
+        places = np.array([chip.coords for chip in group])
+        assert np.prod(places.max(0) - places.min(0) + 1) == shards  # they fill a box
+
+
+def test_chips_that_fill_no_box_are_taken_as_they_stand() -> None:
+    chips = torus(2, 2, 1)[:3]
+    assert list(sharding.mesh_of(chips).devices) == chips
+    assert [list(group) for group in sharding.mesh_of(chips, RunConfig(parallel="fsdp")).devices] == [chips]

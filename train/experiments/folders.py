@@ -16,16 +16,21 @@ from train.run_folder import new_folder
 _SETTINGS = "settings.json"
 
 
-def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
-    """The photographs, and those of validation, without which nothing can be picked."""
+def open_photographs(fit: FitConfig) -> Splits:
+    """The photographs that a run of this configuration takes."""
     data = fit.data
-    splits = open_splits(
+    return open_splits(
         data.source,
         data.validation_source,
         data.test_source,
         group_by=data.group_by,
         memory=Memory(fit.run.memory_mb),
     )
+
+
+def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
+    """The photographs, and those of validation, without which nothing can be picked."""
+    splits = open_photographs(fit)
     if splits.validation is None:
         raise InputError(
             f"{verb} picks settings on validation photographs and there are none: give --validation-data, or more in "

@@ -23,10 +23,10 @@ from train.assembly import assemble
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.config import FitConfig, save_config
 from train.data.batch import Batch
-from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import Splits, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
+from train.data.splits import Splits, check_scorable, check_unchanged, fingerprint, save_splits
 from train.errors import InputError
+from train.experiments.folders import open_photographs
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.network import init_variables
@@ -84,14 +84,7 @@ def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], co
     go on in groups of the same step.
     """
     say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
-    data = configs[0].data
-    splits = open_splits(
-        data.source,
-        data.validation_source,
-        data.test_source,
-        group_by=data.group_by,
-        memory=Memory(configs[0].run.memory_mb),
-    )
+    splits = open_photographs(configs[0])
     check_scorable(splits)
     runs = _open(configs, splits, devices[0], say)
     for start in sorted({run.start for run in runs}):

@@ -132,13 +132,28 @@ def together(flags, tmp_path_factory):
     return folder, stopped
 
 
-def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other(finished, together):
-    folder, stopped = together
+def assert_same_scores(one, other):
     key = ("loss", "seed", "sigma", "photograph")
-    for a, b in zip(read_scores(finished / "scores.csv"), read_scores(folder / "scores.csv"), strict=True):
+    for a, b in zip(read_scores(one / "scores.csv"), read_scores(other / "scores.csv"), strict=True):
         assert [getattr(a, name) for name in key] == [getattr(b, name) for name in key]
         assert (b.psnr, b.ciede2000) == (pytest.approx(a.psnr, abs=1e-3), pytest.approx(a.ciede2000, abs=1e-3))
+
+
+def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other(finished, together):
+    folder, stopped = together
+    assert_same_scores(finished, folder)
     assert len(stopped) == 4  # both rates of both losses, all saved when they were stopped
+
+
+@pytest.mark.slow
+def test_so_do_networks_that_are_divided_over_devices(finished, flags, tmp_path, capsys):
+    """Four networks on three devices, then two on two: what a device holds may differ."""
+    folder = tmp_path / "run"
+    assert main(["compare", "smoke", *flags, "--population=mesh", "--devices=3", "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "4 networks at once on 3 cpu devices" in said and "2 networks at once on 2 cpu devices" in said
+    assert "6 networks were trained at once, divided over devices (mesh): " in said
+    assert_same_scores(finished, folder)
 
 
 def test_each_of_them_leaves_what_fit_does(finished, together):
