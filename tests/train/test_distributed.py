@@ -25,8 +25,9 @@ def ended(launches: Any) -> dict[str, list[int]]:
     start = ["--parallel=fsdp", "--checkpoint-every=10"]
     folder = launches.folder
     near = ["--data=folder:photographs", "--test-data=folder:photographs"]
-    elsewhere = str(folder / "elsewhere")
-    write_image(folder / "elsewhere" / "photographs" / "one.png", np.zeros((24, 30, 3), np.uint8))
+    other = folder / "elsewhere" / "photographs"
+    other.mkdir(parents=True)
+    write_image(other / "one.png", np.zeros((24, 30, 3), np.uint8))
     tasks = {
         "nobody": launches.fit("nobody", processes=2, devices=1, only=[1], start_seconds=2),
         "updates of one": launches.updates(1, 1, one=([0], "data")),
@@ -34,7 +35,9 @@ def ended(launches: Any) -> dict[str, list[int]]:
         "updates of two": launches.updates(2, 2, fsdp=([0, 1, 2, 3], "fsdp"), ring=([0, 2, 3, 1], "data")),
         "two": launches.fit("two", *start, **two),
         "alone": launches.fit("alone", *start, processes=1, devices=4),
-        "other": launches.fit("other", *near, **two, own={"1": ["--seed=1"]}, where={"0": str(folder), "1": elsewhere}),
+        "other": launches.fit(
+            "other", *near, **two, own={"1": ["--seed=1"]}, where={"0": str(folder), "1": str(other.parent)}
+        ),
         "failing": launches.fit("failing", **two, fails=True, leaving_seconds=2, silent_seconds=10),
         "told": launches.fit("told", "--checkpoint-every=100", **two, strike=(1, signal.SIGTERM, 2), linger=0.5),
         "killed": launches.fit(
