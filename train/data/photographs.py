@@ -57,6 +57,10 @@ class Photographs(Sequence[np.ndarray]):
         """Counts ``size`` bytes for a photograph that stays once it is decoded, where they are left."""
         self._photographs[index].admit(size)
 
+    def at_hand(self, index: int) -> bool:
+        """Whether a photograph is decoded now."""
+        return self._photographs[index].decoded
+
     @property
     def kept(self) -> int:
         """How many are in memory, or will be once they are decoded."""
@@ -77,6 +81,10 @@ class _Photograph:
     def admit(self, size: int) -> None:
         with self._lock:
             self.stays = self.stays or self._memory.admit(size)
+
+    @property
+    def decoded(self) -> bool:
+        return self._kept is not None
 
     def pixels(self) -> np.ndarray:
         if self._kept is not None:

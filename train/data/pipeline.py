@@ -3,8 +3,9 @@
 No state is carried from one batch to the next, so a run resumes anywhere, and any number of hosts, threads and worker
 processes sees the same global batches: batch ``i`` of a seed is the same array wherever and whenever it is cut.
 
-Photographs that stay decoded in memory are cut batch by batch. Where some do not, many batches ahead are cut at once:
-what they draw is known, so each photograph is decoded once for all its patches in them, and let go.
+Several batches are cut at once, which Grain hands over for the price of one. Where photographs do not all stay decoded
+in memory they are many: what they draw is known, so each photograph is decoded once for all its patches in them, and
+let go.
 """
 
 import functools
@@ -22,8 +23,10 @@ from train.data.windows import Windows
 from train.data.workers import Workers
 from train.errors import InputError
 
-# Patches that are cut at once from photographs on disk. As many again wait to be taken.
-_WINDOW_BYTES = 256e6
+# Patches that are cut at once from photographs on disk, and from those in memory. As many again wait to be taken.
+_WINDOW_BYTES, _WINDOW_BYTES_IN_MEMORY = 256e6, 16e6
+# From memory more batches at once are no quicker: what one costs Grain is then little beside cutting it.
+_WINDOW_IN_MEMORY = 8
 
 
 class _Places(NamedTuple):
@@ -81,12 +84,16 @@ class PatchBatches:
             sides.append(patches.reshape(len(indices), -1, *patches.shape[1:]))
         return sides[0] if len(sides) == 1 else Pair(*sides)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all photographs stay decoded."""
+        return all(images.kept == len(images) for images in self.cutter.sides if isinstance(images, Photographs))
+
     def window(self) -> int:
-        """Batches to cut at once: one where all photographs stay in memory, else what a window's bytes hold."""
-        sides = self.cutter.sides
-        if all(images.kept == len(images) for images in sides if isinstance(images, Photographs)):
-            return 1
-        size = sum(self.cutter.room(side, self._batch_size).nbytes for side in range(len(sides)))
+        """Batches to cut at once: what a window's bytes hold, and no more than a few where all stay in memory."""
+        size = sum(self.cutter.room(side, self._batch_size).nbytes for side in range(len(self.cutter.sides)))
+        if self.in_memory:
+            return max(1, min(_WINDOW_IN_MEMORY, int(_WINDOW_BYTES_IN_MEMORY // size)))
         return max(1, int(_WINDOW_BYTES // size))
 
     def _draw(self, index: int, rows: slice | np.ndarray) -> _Places:
@@ -110,31 +117,23 @@ def stream(
 ) -> Iterator[Batch]:
     """This process's rows of batches ``start`` to ``stop``, in order, cut ahead of time.
 
-    One Grain element is one whole batch, or one window of them: per-patch elements are an order of magnitude slower.
-    Threads by default: decoding and copying leave Python's lock, mostly.
+    One Grain element is one window of whole batches: per-patch elements are an order of magnitude slower.
 
     Args:
       batches: what is cut.
       start: number of the first batch.
       stop: number after the last one.
       rows: which of each batch this process takes.
-      threads: threads that cut, in this process.
-      workers: processes that cut in their stead where photographs do not all stay in memory; 0 for none.
+      threads: threads that decode, in this process; what is decoded one thread cuts.
+      workers: processes that decode and cut in their stead where photographs do not all stay in memory; 0 for none.
     """
-    most = batches.window()
-    windows = grain.MapDataset.source(Windows(start, stop, most))
-    if most == 1:
-        # A thread takes a batch.
-        crew: Threads | Workers = Threads(1, batches.cutter)
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
-    else:
-        # All take photographs of one window. While it is cut no more than one other is in memory: the one in use.
-        crew = Workers(workers, batches.cutter) if workers else Threads(threads, batches.cutter)
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    windows = grain.MapDataset.source(Windows(start, stop, batches.window()))
+    # All take photographs of one window. While it is cut no more than one other is in memory: the one in use.
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    crew = Workers(workers, batches.cutter) if workers and not batches.in_memory else Threads(threads, batches.cutter)
+    cut = functools.partial(batches.global_batches, rows=rows, crew=crew)
     try:
-        for window in windows.map(functools.partial(batches.global_batches, rows=rows, crew=crew)).to_iter_dataset(
-            options
-        ):
+        for window in windows.map(cut).to_iter_dataset(options):
             yield from _each(window)
     finally:
         crew.close()

@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from train.data import pipeline
 from train.data.batch import Pair
+from train.data.cutting import Threads
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
@@ -75,11 +78,32 @@ def test_each_photograph_is_decoded_once_for_all_batches_of_a_window(
     assert sorted(decoded) == [0, 1, 2, 3, 4]
 
 
+def test_threads_decode_and_one_of_them_cuts_what_is_decoded(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = _open(pairs, megabytes=10)
+    for images in batches.cutter.sides:
+        for photograph in images._photographs[:3]:  # opening decoded them all
+            photograph._kept = None
+    cut = batches.cutter.cut
+    seen: list[tuple[bool, bool]] = []  # whether it was decoded, and whether the caller cuts
+
+    def watched(side: int, photograph: int, corners: Any, out: Any) -> None:
+        seen.append((batches.cutter.at_hand(side, photograph), threading.current_thread() is threading.main_thread()))
+        cut(side, photograph, corners, out)
+
+    monkeypatch.setattr(batches.cutter, "cut", watched)
+    crew = Threads(2, batches.cutter)
+    first, second = (batches.global_batches(range(20), crew=crew) for _ in range(2))
+    crew.close()
+    assert sorted(seen) == [(False, False)] * 6 + [(True, True)] * 14
+    np.testing.assert_array_equal(first.degraded, second.degraded)
+    np.testing.assert_array_equal(first.clean, second.clean)
+
+
 def test_any_number_of_workers_gives_the_same_bits_wherever_it_starts(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = _open(pairs, megabytes=10)
-    assert kept.window() == 1
+    assert kept.window() == 8
     batches = _open(pairs)
     monkeypatch.setattr(pipeline, "_WINDOW_BYTES", 7 * 6 * 4 * 4 * 3 * (1 + 2))
     assert batches.window() == 7
