@@ -1,8 +1,9 @@
 """Installs this repository into a notebook's Python without moving what the runtime is made of.
 
 jax, jaxlib, libtpu and numpy of a Colab runtime fit each other and the accelerator: another jax finds no TPU. So pip
-installs ``.[EXTRA]`` under a file of constraints that holds them, and its plugins of jax, where they are. Where that
-cannot be, nothing is installed, and one sentence says which requirement it is.
+installs ``.[EXTRA]`` under a file of constraints: first one that holds all that is installed where it is; where there
+is no such way, one that holds these four and the plugins of jax, and what moved is named. Where that cannot be either,
+nothing is installed, and one sentence says which requirement it is.
 """
 
 import re
@@ -14,7 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
+try:
+    from packaging.requirements import Requirement
+except ModuleNotFoundError:
+    raise SystemExit(
+        f"error: {sys.executable} lacks the package `packaging`, by which requirements are read; every Jupyter kernel "
+        "brings it, and so does `python -m pip install packaging`"
+    ) from None
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "lumloss-jax"
@@ -29,9 +36,30 @@ class CannotInstall(Exception):
     """What the runtime has and what this repository needs do not go together; says so in a sentence."""
 
 
-def held(frozen: str) -> list[str]:
-    """The lines of ``pip freeze`` that nothing may change."""
-    return [line for line in frozen.splitlines() if _HELD.fullmatch(_plain(line.partition("==")[0]))]
+def listed() -> dict[str, str]:
+    """What is installed: its version by its name."""
+    command = [sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode != 0:
+        raise CannotInstall(
+            f"Nothing can be installed without pip, and this Python says: {ran.stderr.strip()}. Mend it by "
+            f"`{sys.executable} -m ensurepip`, or by `uv pip install pip` where uv made the environment."
+        )
+    return {_plain(name): version for name, _, version in (line.partition("==") for line in ran.stdout.splitlines())}
+
+
+def held(installed: Mapping[str, str]) -> list[str]:
+    """Constraints on what nothing may change."""
+    return [f"{name}=={version}" for name, version in installed.items() if _HELD.fullmatch(name)]
+
+
+def moved(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Packages that were installed and are now of another version, or gone."""
+    return [
+        f"{name} {version} -> {after.get(name, 'removed')}"
+        for name, version in before.items()
+        if after.get(name) != version and name != NAME
+    ]
 
 
 def requirements(extra: str, project: Path = ROOT / "pyproject.toml") -> Iterator[Requirement]:
@@ -104,12 +132,18 @@ def install_extra(extra: str) -> None:
     if not missing([*asked, Requirement(NAME)], installed):
         print(f"lumloss_jax and all that [{extra}] asks for are installed: nothing to do")
         return
-    listed = [sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
-    constraints = held(subprocess.run(listed, capture_output=True, text=True, check=True).stdout)
+    before = listed()
+    constraints = held(before)
     print(f"holding {', '.join(constraints) or 'nothing: no jax and no numpy are here yet'}")
     check_held(asked, constraints)
-    pip_install(["--editable", f"{ROOT}[{extra}]"], constraints)
+    wanted = ["--editable", f"{ROOT}[{extra}]"]
+    try:
+        pip_install(wanted, [f"{name}=={version}" for name, version in before.items() if name != NAME])
+    except CannotInstall:
+        pip_install(wanted, constraints)
     print(f"installed lumloss_jax with [{extra}]")
+    if changed := moved(before, listed()):
+        print(f"had to move {', '.join(changed)}: if one of them was imported already, restart the runtime")
 
 
 def _plain(name: str) -> str:

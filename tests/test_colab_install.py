@@ -1,5 +1,7 @@
 """colab/install.py: the runtime's own packages stay where they are, or a sentence says why nothing was installed."""
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,8 +12,9 @@ COLAB = ["jax==0.7.2", "jaxlib==0.7.2", "libtpu==0.0.21.1", "numpy==2.1.3"]
 
 
 def test_jax_its_plugins_libtpu_and_numpy_are_held():
-    frozen = [*COLAB, "jax-cuda12-plugin==0.7.2", "jax_cuda12_pjrt==0.7.2", "jaxtyping==0.3", "numpydoc==1", "optax==1"]
-    assert install.held("\n".join(frozen)) == frozen[:6]
+    plugins = ["jax-cuda12-plugin==0.7.2", "jax-cuda12-pjrt==0.7.2"]
+    installed = [*COLAB, *plugins, "jaxtyping==0.3", "numpydoc==1", "optax==1"]
+    assert install.held(dict(line.split("==") for line in installed)) == [*COLAB, *plugins]
 
 
 @pytest.mark.parametrize("extra", ["notebooks", "train", "study"])
@@ -44,6 +47,62 @@ def test_a_checkout_that_is_installed_is_left_alone(capsys, monkeypatch):
     monkeypatch.setattr(install, "pip_install", lambda *_: pytest.fail("pip was run"))
     install.install_extra("train")
     assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.fixture
+def installs(monkeypatch) -> list[list[str]]:
+    """The constraints of each pip that is run, none of which installs; optax is found to have moved after them."""
+    before = {"jax": "0.7.2", "optax": "0.2.8", "lumloss-jax": "0.0.1"}
+    found = iter([before, before | {"optax": "0.2.9", "flax": "0.11.2", "lumloss-jax": "0.1.0"}])
+    given: list[list[str]] = []
+    monkeypatch.setattr(install, "missing", lambda asked, installed: [] if installed == {"jax": "0.7.2"} else [asked])
+    monkeypatch.setattr(install, "listed", lambda: next(found))
+    monkeypatch.setattr(install, "pip_install", lambda arguments, constraints: given.append(constraints))
+    return given
+
+
+def test_nothing_that_is_installed_moves_where_there_is_a_way(installs):
+    install.install_extra("train")
+    assert installs == [["jax==0.7.2", "optax==0.2.8"]]
+
+
+def test_where_there_is_none_what_moved_is_named(installs, monkeypatch, capsys):
+    def refuse_the_first(arguments, constraints):
+        installs.append(constraints)
+        if len(installs) == 1:
+            raise install.CannotInstall("optax is too old")
+
+    monkeypatch.setattr(install, "pip_install", refuse_the_first)
+    install.install_extra("train")
+    assert installs == [["jax==0.7.2", "optax==0.2.8"], ["jax==0.7.2"]]
+    assert "had to move optax 0.2.8 -> 0.2.9: if" in capsys.readouterr().out
+
+
+def test_what_is_gone_has_moved_too():
+    assert install.moved({"optax": "0.2.8", "jax": "0.7.2"}, {"jax": "0.7.2"}) == ["optax 0.2.8 -> removed"]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> Path:
+    """The Python of an environment without any package, pip included."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder / "bin" / "python"
+
+
+def test_an_environment_without_pip_is_told_how_to_get_it(bare, monkeypatch):
+    monkeypatch.setattr(install.sys, "executable", str(bare))
+    with pytest.raises(
+        install.CannotInstall, match=r"says: .*No module named pip\. Mend it by `.*python -m ensurepip`"
+    ):
+        install.listed()
+
+
+def test_an_environment_without_packaging_is_told_so(bare):
+    command = [bare, "-c", "import begin"]
+    ran = subprocess.run(command, cwd=install.ROOT / "colab", capture_output=True, text=True)
+    assert ran.stderr.startswith("error: ") and ran.stderr.endswith("so does `python -m pip install packaging`\n")
+    assert "Traceback" not in ran.stderr
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
