@@ -16,7 +16,7 @@
 # **What it shows.** What the two terms of the loss measure, drawn; what window and weights change; and the one line by
 # which a Flax NNX model, a Linen model, a `pmap` loop and an Equinox model take it.
 #
-# **On what.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained for a moment.
+# **Hardware.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained for a moment.
 #
 # **How long.** About a minute, and the installation.
 

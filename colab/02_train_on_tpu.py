@@ -17,10 +17,11 @@
 # them, checkpoints on Google Drive and going on from them after the runtime was lost, and your own photograph
 # restored.
 #
-# **On what.** On TPU or GPU the published DnCNN (17 layers of 64 features), on a CPU a small one.
+# **Hardware.** A TPU or a GPU trains the published DnCNN (17 layers of 64 features), a CPU a small one. Every cell is
+# tested on CPU devices; the training step was compiled for TPUs, but nothing here has been run on one yet.
 #
-# **How long.** On two CPU cores about five minutes, three of them training. On TPU and GPU a line now and then says
-# how long is left; nothing is lost by stopping, see below.
+# **How long.** On two CPU cores about five minutes, three of them training. For TPU and GPU there is no measurement;
+# a progress bar says how long is left, and nothing is lost by stopping, see below.
 
 # %%
 REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
@@ -77,7 +78,7 @@ print("checkpoints are copied to", MOUNT)
 # and set `DATA = "folder:/content/drive/MyDrive/photographs"`.
 #
 # Run this cell again after an interruption, or after the runtime was lost and the cells above have run anew: it goes
-# on from the newest checkpoint, and ends with the weights that an unbroken run ends with.
+# on from the newest checkpoint. Other data or other flags are another run, in a folder of its own.
 
 # %%
 import shlex
@@ -91,17 +92,15 @@ elif KIND == "cpu":
     PRESET, FLAGS, EVERY = "default", "--checkpoint-every 250", 30
 else:
     PRESET, FLAGS, EVERY = "dncnn", "--steps 20000 --checkpoint-every 1000 --validate-every 1000", 30
-RUN = Path("runs", f"denoiser-{PRESET}")
+COMMAND = f"fit {PRESET} --data {shlex.quote(DATA)} {FLAGS}"
+RUN = begin.folder_for("denoiser", COMMAND)
 
-drive_archives.unpack_newest(RUN, MOUNT)  # where the run was lost and an archive is there
+GOES_ON = drive_archives.bring_back(RUN, MOUNT)
 with drive_archives.copied(RUN, MOUNT, every=EVERY):
-    if RUN.exists():
-        begin.run(f"fit --resume {RUN} --devices {DEVICES}")
-    else:
-        begin.run(f"fit {PRESET} --data {shlex.quote(DATA)} --devices {DEVICES} --out {RUN} {FLAGS}")
+    begin.run(f"fit --resume {RUN} --devices {DEVICES}" if GOES_ON else f"{COMMAND} --devices {DEVICES} --out {RUN}")
 
 # %% [markdown]
-# What it makes of two photographs that it was not trained on: noisy, restored, clean, each with a detail.
+# Its results on photographs that it was not trained on: noisy, restored, clean, each with a detail.
 
 # %%
 from IPython.display import display
@@ -113,7 +112,9 @@ display(Image.open(RUN / "comparison.png"))
 # ## Lost and resumed
 #
 # To see it happen: the archive before the last is unpacked, as on a new runtime, and the run goes on from there. At
-# its end the weights are compared with those above. (The time is that of the steps between the two archives.)
+# its end the weights are compared with those above. On the same machine with the same devices and versions they are
+# the same bits; that is tested on CPU, and on GPUs and TPUs it has not been tried. (The time is that of the steps
+# between the two archives.)
 
 # %%
 import shutil
@@ -134,9 +135,9 @@ print("the same bits as the unbroken run:", SAME)
 # %% [markdown]
 # ## Your photograph
 #
-# On Colab a button asks for one; elsewhere set `PHOTOGRAPH` to a file. Without, a packaged photograph is made noisy.
-# The network has learned one kind of noise (Gaussian, sigma 25 of 255): of stronger noise some is left, and where
-# there is little it takes detail with it.
+# On Colab a button asks for one; elsewhere set `PHOTOGRAPH` to a file. Without one, a packaged photograph is made
+# noisy. The network has learned one kind of noise (Gaussian, sigma 25 of 255): it leaves some of stronger noise, and
+# takes detail away where there is less.
 
 # %%
 import skimage.data
@@ -161,7 +162,13 @@ if not PHOTOGRAPH:
 begin.run(f"restore {RUN} {shlex.quote(PHOTOGRAPH)} --output restored")
 
 # %%
-before, after = (Image.open(path).convert("RGB") for path in (PHOTOGRAPH, Path("restored", Path(PHOTOGRAPH).name)))
+from PIL import ImageOps
+
+# Telephones store photographs as the sensor lay, and beside them which way is up: both are turned by it.
+before, after = (
+    ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    for path in (PHOTOGRAPH, Path("restored", Path(PHOTOGRAPH).name))
+)
 side = min(160, *before.size)
 left, top = (before.width - side) // 2, (before.height - side) // 2
 detail = (left, top, left + side, top + side)
@@ -176,5 +183,5 @@ print("before, after; below, a detail of the middle")
 display(shown)
 
 # %% [markdown]
-# The restored photograph is `restored/` and its name, of the format and size of yours. Notebook 03 compares losses,
-# and 04 starts from weights that were trained with PyTorch.
+# The restored photograph lies in the folder `restored` under its own name, in its own format and size. Notebook 03
+# compares losses, and 04 starts from weights that were trained with PyTorch.

@@ -16,9 +16,10 @@
 # **What it shows.** The same network trained under several losses, from the same seeds and on the same patches; a
 # report that says which restores better, how sure that is, and where the results differ most.
 #
-# **On what.** CPU, GPU or TPU, whatever jax finds.
+# **Hardware.** CPU, GPU or TPU, whatever jax finds.
 #
-# **How long.** With the settings below (three losses, three seeds, a small DnCNN) about half an hour on two CPU cores.
+# **How long.** Allow an hour on two CPU cores: with the settings below (three losses, three seeds, a small DnCNN) it
+# took 3,992 s on two that were busy with other work.
 
 # %%
 REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
@@ -43,23 +44,24 @@ begin.install("study")
 # example `"luminance_l1(window_size=7)"`, `"0.84*ms_ssim + 0.16*l1"`. Learning rate and clipping are picked for each
 # on validation photographs; the test photographs are looked at once, at the end.
 #
-# The two packaged test photographs are too few for a verdict, and the report will say so: with ten or more of yours,
-# set `DATA = "folder:PATH"`. Interrupted, run the cell again: it goes on.
+# The two packaged test photographs are too few for a verdict, and the report will say so: a verdict takes ten. Set
+# `DATA = "folder:PATH"` to a folder of yours; a tenth of it is set aside for the test. Interrupted, run the cell
+# again: it goes on. Other data or other losses are another comparison, in a folder of its own.
 
 # %%
 import shlex
-from pathlib import Path
 
 import jax
 
 DATA = "photos"
 LOSSES = ["luminance_l1", "l1"] if begin.SMOKE else ["luminance_l1", "mse", "l1"]
 PRESET = "smoke" if begin.SMOKE else "small"
-FOLDER = Path("runs", f"comparison-{PRESET}")
 print(f"{jax.device_count()} {jax.default_backend()} device(s)")
 
 losses = " ".join(shlex.quote(loss) for loss in LOSSES)
-begin.run(f"compare {PRESET} --data {shlex.quote(DATA)} --losses {losses} --out {FOLDER}")
+COMMAND = f"compare {PRESET} --data {shlex.quote(DATA)} --losses {losses}"
+FOLDER = begin.folder_for("comparison", COMMAND)
+begin.run(f"{COMMAND} --out {FOLDER}")
 
 # %% [markdown]
 # ## The report

@@ -16,7 +16,7 @@
 # **What it shows.** Weights of a network that was trained with PyTorch, as a `.pth` or `.safetensors` file, are
 # brought here, fine-tuned with the luminance L1 loss, and written back for PyTorch. PyTorch itself is not needed.
 #
-# **On what.** CPU, GPU or TPU, whatever jax finds.
+# **Hardware.** CPU, GPU or TPU, whatever jax finds.
 #
 # **How long.** On two CPU cores a few minutes with the network that the notebook makes itself.
 
@@ -39,32 +39,51 @@ begin.install("train")
 # %% [markdown]
 # ## The file
 #
-# Set `FILE` to yours, and `MODEL` to the network that it belongs to, with the fields that it was trained with:
-# `docs/networks.md` says which published files are of which. For weights trained on blue, green, red (cv2) set
-# `CHANNEL_ORDER = "bgr"`. Without a file the notebook makes one: a small DnCNN with random weights, under the names
-# that PyTorch code gives them.
+# On Colab a button asks for yours; elsewhere set `FILE`. Set `MODEL` to the network that it belongs to, with the
+# fields that it was trained with: `docs/networks.md` says which published files are of which. For weights trained on
+# blue, green, red (cv2) set `CHANNEL_ORDER = "bgr"`. Without a file the notebook makes one: a small DnCNN with random
+# weights, under the names that PyTorch code gives them.
 
 # %%
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from lumloss_jax.models import create_model, to_torch_state_dict
+from train.torch_files import read_state_dict
 
 FILE = ""
 MODEL = "dncnn(depth=3, features=8)" if begin.SMOKE else "dncnn(depth=8, features=32)"
 CHANNEL_ORDER = "rgb"
 
-if not FILE:
+if not FILE and not begin.SMOKE:
+    try:
+        from google.colab import files
+    except ImportError:
+        pass
+    else:
+        FILE = next(iter(files.upload()), "")
+
+TRAINED = bool(FILE)
+if not TRAINED:
     FILE = "from_pytorch.safetensors"
     fields = {"depth": 3, "features": 8} if begin.SMOKE else {"depth": 8, "features": 32}
     variables = jax.jit(create_model("dncnn", **fields).init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     save_file(to_torch_state_dict("dncnn", variables, **fields), FILE)
 
-if FILE.endswith(".safetensors"):
-    for name, array in load_file(FILE).items():
-        print(f"{name:32} {array.shape}")
+
+def weights_of(file):
+    """Arrays by name, without what PyTorch adds: `module.` on several GPUs, and batch norm's counters."""
+    arrays = read_state_dict(Path(file)).arrays
+    return {name.removeprefix("module."): array for name, array in arrays.items() if "num_batches" not in name}
+
+
+given = weights_of(FILE)
+for name, array in given.items():
+    print(f"{name:32} {array.shape}")
 
 # %% [markdown]
 # ## Import
@@ -75,7 +94,6 @@ if FILE.endswith(".safetensors"):
 # %%
 import shlex
 import shutil
-from pathlib import Path
 
 IMPORTED, TUNED = Path("runs", "imported"), Path("runs", "tuned")
 for folder in (IMPORTED, TUNED):
@@ -86,11 +104,14 @@ begin.run(f'import {shlex.quote(FILE)} --model "{MODEL}" --channel-order {CHANNE
 # %% [markdown]
 # ## Fine-tune
 #
-# `--init-from` starts from these weights with a fresh optimizer. For weights that are good already take a learning
-# rate ten times lower than for fresh ones, and your photographs: `--data folder:PATH`.
+# `--init-from` starts from these weights with a fresh optimizer. Weights that are good already take a learning rate ten
+# times lower than fresh ones. Set `DATA = "folder:PATH"` to train on your photographs.
 
 # %%
+DATA = "photos"
+RATE = 2e-4 if TRAINED else 2e-3
 PRESET, FLAGS = ("smoke", "") if begin.SMOKE else ("default", "--steps 500")
+FLAGS += f" --data {shlex.quote(DATA)} --learning-rate {RATE}"
 begin.run(f'fit {PRESET} --init-from {IMPORTED} --model "{MODEL}" --loss luminance_l1 --out {TUNED} {FLAGS}')
 
 # %%
@@ -102,19 +123,16 @@ display(Image.open(TUNED / "comparison.png"))
 # %% [markdown]
 # ## Export
 #
-# A state dict of the names that came in, for
-# `model.load_state_dict(safetensors.torch.load_file("tuned.safetensors"))`. (For channel order "bgr": the exported
-# weights take red, green, blue.)
+# A state dict under the names of the network's own PyTorch code, for
+# `model.load_state_dict(safetensors.torch.load_file("tuned.safetensors"))`. (With channel order "bgr" the exported
+# weights take red, green, blue, so that the first and last layer differ by that too.)
 
 # %%
 begin.run(f"export {TUNED} --format torch --output tuned.safetensors")
 
-tuned = load_file("tuned.safetensors")
-if FILE.endswith(".safetensors"):
-    given = load_file(FILE)
-    shapes = {name: array.shape for name, array in given.items()}
-    SAME_NAMES = {name: array.shape for name, array in tuned.items()} == shapes
-    print("the same names and shapes as came in:", SAME_NAMES)
-    moved = {name: float(np.abs(array - given[name]).max()) for name, array in tuned.items() if array.ndim == 4}
-    for name, most in moved.items():
-        print(f"{name:32} moved by {most:.4f} at most")
+tuned = weights_of("tuned.safetensors")
+SAME = {name: array.shape for name, array in tuned.items()} == {name: array.shape for name, array in given.items()}
+print("the same names and shapes as came in:", SAME)
+for name, array in tuned.items():
+    if name in given and array.ndim == 4:
+        print(f"{name:32} moved by {np.abs(array - given[name]).max():.4f} at most")

@@ -1,9 +1,11 @@
-"""What all notebooks share, once the first cell has found or cloned the repository: ``install``, ``run``, ``SMOKE``."""
+"""What all notebooks share, once the first cell has found or cloned the repository."""
 
+import hashlib
 import importlib
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import install as installer
 
@@ -21,6 +23,11 @@ def install(extra: str) -> None:
         raise SystemExit(f"error: {error}") from None
     importlib.invalidate_caches()
     sys.path.insert(0, str(installer.ROOT))  # what pip has just made importable is so for the next Python only
+
+
+def folder_for(name: str, command: str) -> Path:
+    """A folder under runs/ of its own for each command: with other data or flags no earlier run is gone on with."""
+    return Path("runs", f"{name}-{hashlib.sha256(command.encode()).hexdigest()[:8]}")
 
 
 def run(command: str) -> None:

@@ -6,6 +6,7 @@ needs and copied to the mount as one file. To go on, the newest archive is unpac
 """
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -15,8 +16,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-_CHECKPOINTS = "checkpoints"
-_BESIDE = ("config.json", "split.json", "metrics.jsonl")  # what a resumed run reads or goes on writing
+from train.checkpoint import FOLDER_NAME
+from train.checkpoint_files import steps_in
+from train.run_folder import CONFIG_NAME, can_resume
+
+_BESIDE = (CONFIG_NAME, "split.json", "metrics.jsonl")  # what a resumed run reads or goes on writing
 _ARCHIVE = re.compile(r"(?P<run>.+)-step-(?P<step>\d+)\.tar")
 
 
@@ -53,7 +57,7 @@ def copy_new(run: Path, mount: Path, *, keep: int = 2) -> None:
     A copy that fails (the mount is full, or gone) is said and tried again at the next look: training goes on.
     """
     newest = max(_archives(mount, run.name), default=-1)
-    for step in sorted(_steps(run))[-keep:]:
+    for step in sorted(steps_in(run / FOLDER_NAME))[-keep:]:
         if step > newest:
             try:
                 _copy(run, step, mount)
@@ -70,7 +74,7 @@ def _copy(run: Path, step: int, mount: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         packed = Path(scratch) / archive.name
         with tarfile.open(packed, "w") as tar:
-            for path in (*(run / name for name in _BESIDE), run / _CHECKPOINTS / str(step)):
+            for path in (*(run / name for name in _BESIDE), run / FOLDER_NAME / str(step)):
                 if path.exists():
                     tar.add(path, Path(run.name, path.relative_to(run)))
         # Under another name until it is whole: the runtime may be lost at any moment.
@@ -80,13 +84,22 @@ def _copy(run: Path, step: int, mount: Path) -> None:
     print(f"copied step {step} to {archive} ({archive.stat().st_size / 1e6:.1f} MB)")
 
 
-def unpack_newest(run: Path, mount: Path) -> bool:
-    """Brings a lost run back from its newest archive on the mount; False where there is none, or ``run`` is there."""
-    found = archives(run, mount)
-    if run.exists() or not found:
-        return False
-    unpack(found[-1], run)
-    return True
+def bring_back(run: Path, mount: Path) -> bool:
+    """Whether ``run`` can be resumed: as it is, or brought back from its newest archive on the mount.
+
+    What stopped before its first checkpoint can neither be resumed nor written over: it is moved aside, not deleted,
+    for damaged checkpoints may be in there.
+    """
+    if can_resume(run):
+        return True
+    if run.exists():
+        names = (run.with_name(f"{run.name}-stopped-{number}") for number in itertools.count(1))
+        aside = next(path for path in names if not path.exists())
+        run.rename(aside)
+        print(f"{run} holds no checkpoint; moved to {aside}")
+    if found := archives(run, mount):
+        unpack(found[-1], run)
+    return bool(found)
 
 
 def archives(run: Path, mount: Path) -> list[Path]:
@@ -103,12 +116,6 @@ def unpack(archive: Path, run: Path) -> None:
         (inside,) = Path(scratch).iterdir()
         inside.rename(run)
     print(f"unpacked {archive} to {run}")
-
-
-def _steps(run: Path) -> list[int]:
-    """Steps whose checkpoint is finished: until then Orbax writes under another name."""
-    folder = run / _CHECKPOINTS
-    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
 
 
 def _archives(mount: Path, run: str) -> dict[int, Path]:

@@ -39,7 +39,7 @@ def test_a_finished_checkpoint_is_one_file_and_comes_back_whole(run, mount, tmp_
     drive_archives.copy_new(run, mount)
     assert names(mount) == ["one-step-10.tar"]
     back = tmp_path / "new" / "one"
-    assert drive_archives.unpack_newest(back, mount)
+    assert drive_archives.bring_back(back, mount)
     assert (back / "checkpoints" / "10" / "weights" / "array").read_text() == "of 10"
     assert names(back) == ["checkpoints", "config.json", "metrics.jsonl"]
     assert names(back.parent) == ["one"]
@@ -86,9 +86,31 @@ def test_a_run_that_is_there_is_not_written_over(run, mount):
     save(run, 10)
     drive_archives.copy_new(run, mount)
     save(run, 20)
-    assert not drive_archives.unpack_newest(run, mount)
+    assert drive_archives.bring_back(run, mount)
     assert names(run / "checkpoints") == ["10", "20"]
-    assert not drive_archives.unpack_newest(run.with_name("two"), mount)
+
+
+def test_a_run_of_which_nothing_was_kept_begins(run, mount):
+    assert not drive_archives.bring_back(run.with_name("two"), mount)
+    assert names(run.parent) == ["one"]
+
+
+def test_what_stopped_before_its_first_checkpoint_makes_room_and_is_not_deleted(run, mount):
+    for _ in range(2):
+        assert not drive_archives.bring_back(run, mount)
+        assert not run.exists()
+        run.mkdir()
+        (run / "config.json").write_text("{}")
+    assert names(run.parent) == ["one", "one-stopped-1", "one-stopped-2"]
+    assert (run.with_name("one-stopped-1") / "metrics.jsonl").is_file()
+
+
+def test_an_archive_is_taken_where_the_folder_holds_no_checkpoint(run, mount):
+    save(run, 10)
+    drive_archives.copy_new(run, mount)
+    (run / "checkpoints" / "10").rename(run / "checkpoints" / "10.orbax-checkpoint-tmp-1")
+    assert drive_archives.bring_back(run, mount)
+    assert names(run / "checkpoints") == ["10"]
 
 
 def test_an_archive_that_is_cut_leaves_no_run_behind(run, mount, tmp_path):
@@ -97,7 +119,7 @@ def test_an_archive_that_is_cut_leaves_no_run_behind(run, mount, tmp_path):
     whole = (mount / "one-step-10.tar").read_bytes()
     (mount / "one-step-10.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises((tarfile.TarError, EOFError, OSError)):
-        drive_archives.unpack_newest(tmp_path / "new" / "one", mount)
+        drive_archives.bring_back(tmp_path / "new" / "one", mount)
     assert names(tmp_path / "new") == []
 
 
