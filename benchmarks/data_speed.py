@@ -37,7 +37,7 @@ from train.pixels import to_unit_range
 SIZES = {40: 128, 128: 32}  # side of a patch: patches in a batch
 WORKERS = (0, 1, 2)
 OUR_WORKERS = (2,)
-AHEAD = 16  # batches of ours that may be waiting when a round begins: taken before its clock starts
+AHEAD = 24  # batches of ours that may be waiting when a round begins: taken before its clock starts
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ class Ours:
         batches = PatchBatches(source, patch_size=size, batch_size=SIZES[size], seed=0)
         host = stream(batches, start=0, stop=1 << 30, threads=threads, workers=workers)
         self._batches = map(jax.jit(to_unit_range), sharding.to_devices(host, sharding.make_mesh(1)))
-        self._window = batches.window()
-        # The first windows have 1, 2, 4 batches and so on; one batch is always on its way.
-        self._take(2 ** (self._window.bit_length() - 1) - 2)
+        self._window = None if batches.in_memory else batches.window()
+        if self._window is not None:
+            # The first windows have 1, 2, 4 batches and so on; one batch is always on its way.
+            self._take(2 ** (self._window.bit_length() - 1) - 2)
 
     def _take(self, count: int) -> None:
         for _ in range(count):
@@ -95,7 +96,7 @@ class Ours:
 
     def rate(self, seconds: float) -> float:
         """Patches per second."""
-        if self._window == 1:
+        if self._window is None:
             return rate(self._batches, seconds, AHEAD)
         # One window was cut meanwhile. With its first batch the next one is begun, and with that one's first batch the
         # one after: what lies between is what one window takes.
