@@ -1,15 +1,12 @@
-"""README and documentation are true: examples run, commands and flags exist, links lead somewhere, nothing is fetched.
+"""README and documentation are true: examples run, links lead somewhere, nothing is fetched.
 
 The site is built as ``make docs`` builds it, warnings being errors: of references, formulas and pages in no contents.
+Commands are in test_commands.py.
 """
 
-import contextlib
 import doctest
-import functools
-import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -19,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from lumloss_jax.models import PRESETS
-from train.__main__ import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,24 +26,6 @@ BLOCKS = {
     for path in PAGES
 }
 EXAMPLES = {page: "\n".join(text for kind, text in blocks if kind == "python") for page, blocks in BLOCKS.items()}
-COMMANDS = [
-    pytest.param(line.split("#")[0].strip(), id=f"{page}: {line.split('#')[0].strip()}")
-    for page, blocks in BLOCKS.items()
-    for kind, text in blocks
-    if kind in ("", "sh", "bash")
-    for line in text.replace("\\\n", " ").splitlines()
-    if line.startswith(("python ", "make "))
-]
-
-
-@functools.cache
-def flags_of(verb: str) -> set[str]:
-    """The flags that a verb's --help names."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
-        patch.setenv("COLUMNS", "300")
-        with pytest.raises(SystemExit, match="0"):
-            main([verb, "--help"])
-    return set(re.findall(r"--[a-z][a-z-]*", said.getvalue()))
 
 
 @pytest.mark.parametrize("page", [page for page, examples in EXAMPLES.items() if examples])
@@ -55,24 +33,6 @@ def test_examples_run_as_they_stand(page):
     examples = doctest.DocTestParser().get_doctest(EXAMPLES[page], {}, page, page, 0)
     assert examples.examples, f"{page}: a block marked python holds no >>>"
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples).failed == 0
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_verbs_flags_and_targets_are_known(command):
-    program, *arguments = shlex.split(command)
-    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
-    if program == "make":
-        assert set(arguments) <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    elif arguments[:2] == ["-m", "train"]:
-        assert arguments[2] in VERBS
-        assert flags <= flags_of(arguments[2]) | {"--help"}
-    else:  # a script, whose flags are fields or strings in it
-        script = (ROOT / arguments[0]).read_text()
-        assert all(re.search(rf"\b{flag[2:].replace('-', '[-_]')}\b", script) for flag in flags)
-
-
-def test_the_commands_of_every_page_were_found():
-    assert {command.id.split(":")[0] for command in COMMANDS} >= {"README.md", "docs/quickstart.md", "docs/faq.md"}
 
 
 def test_the_table_of_networks_is_that_of_the_code():

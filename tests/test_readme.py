@@ -1,4 +1,4 @@
-"""README is short, shows every verb, and names files that are there; what it runs is in test_docs.py."""
+"""README is short, shows every verb, and names files that are there; test_docs.py and test_commands.py run it."""
 
 import re
 import shlex
