@@ -128,7 +128,8 @@ def low_light_exposure(
       >>> photographs = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
       >>> exposure = low_light_exposure(key, photographs, brightness=0.05)
       >>> dark = low_light(key, photographs, exposure=exposure)
-      >>> [f"{mean:.4f}" for mean in jnp.mean(lumloss_jax.color.rgb_to_luma(dark), axis=(1, 2, 3))]
+      >>> means = jnp.mean(lumloss_jax.color.rgb_to_luma(dark), axis=(1, 2, 3))
+      >>> [f"{mean:.4f}" for mean in means]
       ['0.0500', '0.0500']
     """
     key, image = _inputs.check_degradation(key, image)

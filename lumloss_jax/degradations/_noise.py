@@ -84,9 +84,11 @@ def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, m
       >>> import jax, jax.numpy as jnp
       >>> images = jnp.full((4, 64, 64, 1), 0.5)
       >>> key_of_levels, key_of_noise = jax.random.split(jax.random.key(0))
-      >>> sigma = blind_sigma(key_of_levels, images.shape[:-3], minimum=0, maximum=55 / 255)
+      >>> shape = images.shape[:-3]
+      >>> sigma = blind_sigma(key_of_levels, shape, minimum=0, maximum=55 / 255)
       >>> noisy = gaussian_noise(key_of_noise, images, sigma=sigma)
-      >>> sigma.shape, bool(jnp.allclose(jnp.std(noisy, axis=(1, 2, 3)), sigma, rtol=0.05))
+      >>> measured = jnp.std(noisy, axis=(1, 2, 3))
+      >>> sigma.shape, bool(jnp.allclose(measured, sigma, rtol=0.05))
       ((4,), True)
     """
     key = _inputs.check_key(key)

@@ -77,9 +77,11 @@ def poisson_gaussian_noise(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> image = jnp.stack([jnp.full((64, 64, 3), 0.1), jnp.full((64, 64, 3), 0.8)])
-      >>> noisy = poisson_gaussian_noise(jax.random.key(0), image, shot_variance=0.01, read_variance=1e-4)
+      >>> variances = dict(shot_variance=0.01, read_variance=1e-4)
+      >>> noisy = poisson_gaussian_noise(jax.random.key(0), image, **variances)
       >>> dark, bright = jnp.std(noisy - image, axis=(1, 2, 3))
-      >>> print(f"{dark:.2f} {bright:.2f}")  # sqrt(0.01 * 0.1 + 0.0001) and sqrt(0.01 * 0.8 + 0.0001)
+      >>> # sqrt(0.01 * 0.1 + 0.0001) and sqrt(0.01 * 0.8 + 0.0001)
+      >>> print(f"{dark:.2f} {bright:.2f}")
       0.03 0.09
     """
     key, image = _inputs.check_degradation(key, image)

@@ -132,7 +132,8 @@ def adversarial_discriminator_loss(
       >>> undecided = jnp.zeros((4, 1))
       >>> print(f"{adversarial_discriminator_loss(undecided, undecided):.4f}")  # 2 log 2
       1.3863
-      >>> print(f"{adversarial_discriminator_loss(undecided - 1, undecided + 1, kind='hinge'):.4f}")
+      >>> surer = undecided - 1, undecided + 1
+      >>> print(f"{adversarial_discriminator_loss(*surer, kind='hinge'):.4f}")
       0.0000
     """
     _reduction.check_option("kind", kind, KINDS)

@@ -93,7 +93,8 @@ def gradnorm_update(
     Example:
       >>> state = gradnorm_init({"l1": 0.2, "ms_ssim": 0.4})
       >>> losses, norms = {"l1": 0.1, "ms_ssim": 0.4}, {"l1": 1.0, "ms_ssim": 1.0}
-      >>> state = gradnorm_update(state, losses, norms)  # ms_ssim has not moved: it gets more
+      >>> # ms_ssim has not moved: it gets more
+      >>> state = gradnorm_update(state, losses, norms)
       >>> print(f"{state.weights['l1']:.3f} {state.weights['ms_ssim']:.3f}")
       0.975 1.025
     """
@@ -134,7 +135,9 @@ def gradient_norms(losses: Callable[[Tree], Tree], parameters: Tree) -> Tree:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> norms = gradient_norms(lambda x: {"sum": jnp.sum(x), "square": jnp.sum(x * x)}, jnp.array([3.0, 4.0]))
+      >>> def losses_of(x):
+      ...     return {"sum": jnp.sum(x), "square": jnp.sum(x * x)}
+      >>> norms = gradient_norms(losses_of, jnp.array([3.0, 4.0]))
       >>> print(f"{norms['sum']:.4f} {norms['square']:.4f}")
       1.4142 10.0000
     """

@@ -77,7 +77,8 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str = "gaussian"
       >>> scales = uncertainty_init(losses)
       >>> print(f"{uncertainty_loss(scales, losses):.4f}")  # 0.15 + 2 log 2
       1.5363
-      >>> gradient = jax.grad(uncertainty_loss)(scales, losses)  # down: both losses are surer than that
+      >>> # down: both losses are surer than that
+      >>> gradient = jax.grad(uncertainty_loss)(scales, losses)
       >>> print(f"{gradient['color']:.4f}")
       0.8000
     """

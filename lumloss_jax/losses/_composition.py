@@ -77,9 +77,9 @@ def weighted_sum(
       >>> import jax, jax.numpy as jnp
       >>> from lumloss_jax import losses
       >>> targets = jnp.zeros((1, 2, 2, 1))
-      >>> total, terms = losses.weighted_sum(
-      ...     {"l1": losses.l1_loss, "mse": losses.mse_loss}, {"l1": 1.0, "mse": 10.0}, targets + 0.1, targets
-      ... )
+      >>> functions = {"l1": losses.l1_loss, "mse": losses.mse_loss}
+      >>> weights = {"l1": 1.0, "mse": 10.0}
+      >>> total, terms = losses.weighted_sum(functions, weights, targets + 0.1, targets)
       >>> print(f"{total:.4f} = {terms['l1']:.4f} + 10 * {terms['mse']:.4f}")
       0.2000 = 0.1000 + 10 * 0.0100
     """

@@ -61,7 +61,8 @@ def frequency_loss(
     Example:
       >>> import jax.numpy as jnp
       >>> targets = jnp.full((1, 8, 8, 1), 0.5)
-      >>> brighter = targets + 0.1  # all of it at frequency 0, real: sqrt(64) * 0.1 / 64 / 2
+      >>> # all of it at frequency 0, real: sqrt(64) * 0.1 / 64 / 2
+      >>> brighter = targets + 0.1
       >>> print(f"{frequency_loss(brighter, targets):.5f}")
       0.00625
       >>> print(f"{frequency_loss(brighter, targets, spectrum='amplitude'):.5f}")

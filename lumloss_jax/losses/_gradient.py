@@ -60,8 +60,11 @@ def gradient_loss(
     Example:
       >>> import jax.numpy as jnp
       >>> targets = jnp.zeros((1, 4, 4, 1))
-      >>> ramp = targets + 0.1 * jnp.arange(4.0).reshape(1, 1, 4, 1)  # climbs by 0.1 across, not at all down
-      >>> print(f"{gradient_loss(ramp, targets):.4f} {gradient_loss(ramp, targets, operator='difference'):.4f}")
+      >>> # climbs by 0.1 across, not at all down
+      >>> ramp = targets + 0.1 * jnp.arange(4.0).reshape(1, 1, 4, 1)
+      >>> sobel = gradient_loss(ramp, targets)
+      >>> difference = gradient_loss(ramp, targets, operator="difference")
+      >>> print(f"{sobel:.4f} {difference:.4f}")
       0.0500 0.0500
     """
     predictions, targets = _reduction.check_pair(predictions, targets)

@@ -63,7 +63,8 @@ def gt_mean(
       >>> from lumloss_jax import losses
       >>> targets = jnp.full((1, 4, 4, 3), 0.5)
       >>> darker = 0.98 * targets
-      >>> print(f"{losses.l1_loss(darker, targets):.5f} {gt_mean(losses.l1_loss)(darker, targets):.5f}")
+      >>> plain, matched = losses.l1_loss, gt_mean(losses.l1_loss)
+      >>> print(f"{plain(darker, targets):.5f} {matched(darker, targets):.5f}")
       0.01000 0.00005
     """
     if not callable(loss):

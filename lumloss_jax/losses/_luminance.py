@@ -109,10 +109,12 @@ def luminance_l1_loss(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> targets = jnp.zeros((1, 8, 8, 3))
-      >>> brighter = targets + 0.1  # every channel off by 0.1: brightness and colour are both off by 0.1
+      >>> # every channel off by 0.1: brightness and colour are both off by 0.1
+      >>> brighter = targets + 0.1
       >>> print(f"{luminance_l1_loss(brighter, targets):.4f}")
       0.1000
-      >>> redder = targets.at[..., 0].add(0.3)  # colour off by 0.3 / 3, brightness by 0.299 * 0.3
+      >>> # colour off by 0.3 / 3, brightness by 0.299 * 0.3
+      >>> redder = targets.at[..., 0].add(0.3)
       >>> print(f"{luminance_l1_loss(redder, targets):.4f}")
       0.0949
       >>> loss, gradient = jax.value_and_grad(luminance_l1_loss)(redder, targets)
@@ -188,7 +190,8 @@ def luminance_l1_terms(
     Example:
       >>> import jax.numpy as jnp
       >>> targets = jnp.full((1, 4, 4, 3), 0.5)
-      >>> terms = luminance_l1_terms(targets.at[..., 2].add(0.3), targets)  # blue weighs little in brightness
+      >>> bluer = targets.at[..., 2].add(0.3)  # blue weighs little in brightness
+      >>> terms = luminance_l1_terms(bluer, targets)
       >>> print(f"{terms.luminance:.4f} {terms.color:.4f}")
       0.0342 0.1000
     """

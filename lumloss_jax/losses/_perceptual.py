@@ -72,7 +72,8 @@ def perceptual_loss(
       ...     edges = images[:, :, 1:] - images[:, :, :-1]
       ...     return {"edges": edges, "mean": images.mean(axis=(1, 2))}
       >>> targets = jnp.zeros((1, 4, 4, 3))
-      >>> loss = perceptual_loss(targets + 0.1, targets, features=features, layers={"edges": 1.0, "mean": 0.5})
+      >>> layers = {"edges": 1.0, "mean": 0.5}
+      >>> loss = perceptual_loss(targets + 0.1, targets, features=features, layers=layers)
       >>> print(f"{loss:.4f}")  # a shift has no edges
       0.0500
     """

@@ -52,7 +52,8 @@ def ssim_loss(
     Example:
       >>> import jax.numpy as jnp
       >>> black, white = jnp.zeros((1, 16, 16, 3)), jnp.ones((1, 16, 16, 3))
-      >>> print(f"{ssim_loss(black, black):.4f} {ssim_loss(black, white):.4f}")  # C1 / (1 + C1) is left
+      >>> # C1 / (1 + C1) is left
+      >>> print(f"{ssim_loss(black, black):.4f} {ssim_loss(black, white):.4f}")
       0.0000 0.9999
     """
     predictions, targets, mask = _prepare(predictions, targets, data_range, mask)
@@ -111,7 +112,8 @@ def ms_ssim_loss(
       >>> targets = jax.random.uniform(jax.random.key(0), (1, 32, 32, 1))
       >>> print(f"{ms_ssim_loss(targets, targets, scale_weights=(0.5, 0.5)):.4f}")
       0.0000
-      >>> print(f"{ms_ssim_loss(1 - targets, targets, scale_weights=(0.5, 0.5)):.4f}")  # the negative
+      >>> negative = 1 - targets
+      >>> print(f"{ms_ssim_loss(negative, targets, scale_weights=(0.5, 0.5)):.4f}")
       1.0000
     """
     predictions, targets, mask = _prepare(predictions, targets, data_range, mask)

@@ -30,7 +30,8 @@ def create_model(name: str, **config: Any) -> nn.Module:
       >>> import jax, jax.numpy as jnp
       >>> model = create_model("dncnn", depth=20)
       >>> images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-      >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)  # drunet: and sigma=0.1
+      >>> # drunet: and sigma=0.1
+      >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
       >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
       669312
 

@@ -82,7 +82,8 @@ class DnCNN(nn.Module):
       >>> variables = variable_shapes(model)
       >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
       669312
-      >>> jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      >>> images = jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)
+      >>> jax.eval_shape(model.apply, variables, images).shape
       (1, 37, 53, 3)
     """
 

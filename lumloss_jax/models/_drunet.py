@@ -100,11 +100,13 @@ class DRUNet(nn.Module):
     Example:
       Shapes alone: a noise level for each of two images.
 
+      >>> from functools import partial
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
       >>> model = DRUNet(features=(8, 16), blocks=1)
-      >>> images, sigma = jax.ShapeDtypeStruct((2, 37, 53, 3), jnp.float32), jnp.array([15, 25]) / 255
-      >>> jax.eval_shape(lambda *args: model.apply(*args, sigma=sigma), variable_shapes(model), images).shape
+      >>> images = jax.ShapeDtypeStruct((2, 37, 53, 3), jnp.float32)
+      >>> apply = partial(model.apply, sigma=jnp.array([15, 25]) / 255)
+      >>> jax.eval_shape(apply, variable_shapes(model), images).shape
       (2, 37, 53, 3)
     """
 

@@ -35,7 +35,8 @@ def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from lumloss_jax.models import create_model
-      >>> model, images = create_model("dncnn", depth=3, features=4), jnp.full((1, 8, 8, 3), 0.5)
+      >>> model = create_model("dncnn", depth=3, features=4)
+      >>> images = jnp.full((1, 8, 8, 3), 0.5)
       >>> variables = jax.jit(model.init)(jax.random.key(0), images)
       >>> folded, folded_variables = fold_batch_norm(model, variables)
       >>> sorted(folded_variables["params"]["block_0"]["conv"]), folded.batch_norm

@@ -26,8 +26,8 @@ class Preset(NamedTuple):
 
     Example:
       >>> preset = PRESETS["drunet"]
-      >>> f"{preset.network.__name__}: {preset.parameters:,} parameters, {preset.macs_per_pixel:,} MACs per pixel"
-      'DRUNet: 32,640,960 parameters, 2,117,568 MACs per pixel'
+      >>> f"{preset.parameters:,} parameters, {preset.macs_per_pixel:,} MACs per pixel"
+      '32,640,960 parameters, 2,117,568 MACs per pixel'
     """
 
     network: type[nn.Module]

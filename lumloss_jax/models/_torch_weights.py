@@ -64,8 +64,10 @@ def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: An
 
     Example:
       >>> import numpy as np
-      >>> state_dict = {"module.dncnn.0.weight": np.ones((4, 1, 3, 3)), "module.dncnn.2.weight": np.ones((1, 4, 3, 3))}
-      >>> variables = from_torch_state_dict("dncnn", state_dict, depth=2, features=4, channels=1)
+      >>> shapes = {"module.dncnn.0.weight": (4, 1, 3, 3), "module.dncnn.2.weight": (1, 4, 3, 3)}
+      >>> state_dict = {name: np.ones(shape) for name, shape in shapes.items()}
+      >>> fields = dict(depth=2, features=4, channels=1)
+      >>> variables = from_torch_state_dict("dncnn", state_dict, **fields)
       >>> variables["params"]["conv_last"]["kernel"].shape
       (3, 3, 4, 1)
     """
@@ -113,8 +115,10 @@ def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) 
     Example:
       >>> fields = {"depth": 2, "features": 4, "channels": 1}
       >>> shapes = variable_shapes(create_model("dncnn", **fields))
-      >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)  # or trained ones
-      >>> {key: array.shape for key, array in to_torch_state_dict("dncnn", variables, **fields).items()}
+      >>> # or trained ones
+      >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+      >>> state_dict = to_torch_state_dict("dncnn", variables, **fields)
+      >>> {key: array.shape for key, array in state_dict.items()}
       {'dncnn.dncnn.0.weight': (4, 1, 3, 3), 'dncnn.dncnn.2.weight': (1, 4, 3, 3)}
     """
     model = create_model(name, **config)

@@ -85,7 +85,8 @@ class UNet(nn.Module):
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
       >>> model = UNet(features=(8, 16, 32))
-      >>> jax.eval_shape(model.apply, variable_shapes(model), jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      >>> images = jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)
+      >>> jax.eval_shape(model.apply, variable_shapes(model), images).shape
       (1, 37, 53, 3)
     """
 

@@ -86,7 +86,8 @@ class DPIRUNet(nn.Module):
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
       >>> model = DPIRUNet(features=(8, 16), blocks=1)
-      >>> jax.eval_shape(model.apply, variable_shapes(model), jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      >>> images = jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)
+      >>> jax.eval_shape(model.apply, variable_shapes(model), images).shape
       (1, 37, 53, 3)
     """
 

@@ -65,7 +65,8 @@ class ScicoUNet(nn.Module):
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
       >>> model = ScicoUNet(depth=2, features=8)
-      >>> jax.eval_shape(model.apply, variable_shapes(model), jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)).shape
+      >>> images = jax.ShapeDtypeStruct((1, 37, 53, 3), jnp.float32)
+      >>> jax.eval_shape(model.apply, variable_shapes(model), images).shape
       (1, 37, 53, 3)
     """
 
