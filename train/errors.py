@@ -9,6 +9,10 @@ class InputError(Exception):
     """
 
 
+class DivergedError(InputError):
+    """A training stands still over numbers that are not finite: whoever trains many goes on with the others."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says first: those of tensorstore and of XLA go on for pages."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -23,7 +23,7 @@ from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import cautions, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
-from train.errors import InputError
+from train.errors import DivergedError
 from train.inference.evaluate import evaluate, make_table
 from train.inference.figures import comparison
 from train.inference.predict import make_predictor
@@ -260,7 +260,7 @@ def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
     if read.guard.in_row >= config.optimizer.max_skips:
         last = int(read.step)
         named = ", ".join(culprits_of(read.guard, read.terms))
-        raise InputError(
+        raise DivergedError(
             f"steps {last - int(read.guard.in_row) + 1} to {last} were all skipped: not finite in the last of them: "
             f"{named}. Nothing of them was applied; the weights in the last checkpoint are from before them. Take a "
             f"lower --learning-rate than {config.optimizer.learning_rate:g}, or set --clip-norm."

@@ -136,7 +136,7 @@ def save_splits(splits: Splits, folder: Path) -> None:
     os.replace(temporary, folder / FILE_NAME)
 
 
-def check_unchanged(splits: Splits, folder: Path) -> None:
+def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from") -> None:
     """Refuses to go on with a run whose photographs are not those that it was started with, and says which differ."""
     path = folder / FILE_NAME
     try:
@@ -152,7 +152,7 @@ def check_unchanged(splits: Splits, folder: Path) -> None:
     if changes:
         raise InputError(
             f"the photographs are not those that {folder} was started with: {'; '.join(changes)}. "
-            "Bring them back, or start a new run with --init-from."
+            f"Bring them back, or {instead}."
         )
 
 

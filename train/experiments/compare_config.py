@@ -7,6 +7,7 @@ from train.config import FitConfig, ModelConfig
 from train.errors import InputError
 
 Population = Literal["loop", "vmap", "mesh"]
+Primary = Literal["psnr", "psnr_y", "ssim", "ciede2000", "brightness_error", "chroma_error"]
 
 _DEFAULT = ModelConfig().loss
 
@@ -46,6 +47,12 @@ class CompareConfig:
     """Trainings of each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
     """Noise levels (0 to 255) to score at. None given: --sigma."""
+    primary: Primary = "psnr"
+    """The metric that verdicts are on, and settings are picked by; all others are shown and not claimed."""
+    primary_sigmas: tuple[float, ...] = ()
+    """Those of --sigmas that verdicts are on, by the mean over them. None given: all."""
+    margin: float | None = None
+    """Difference in --primary that matters, for "not worse". None: 0.1 dB; of what is not in dB nothing is tested."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Learning rates to pick from, for each loss."""
     clip_norms: tuple[float, ...] = (1.0,)
@@ -71,6 +78,13 @@ class CompareConfig:
                 raise InputError(f"--{flag} must be at least {least}; got {getattr(self, flag)}.")
         if min(self.sigmas) < 0 or len(set(self.sigmas)) < len(self.sigmas):
             raise InputError(f"--sigmas takes different numbers of 0 or more; got {self.sigmas}.")
+        if set(self.primary_sigmas) - set(self.sigmas) or len(set(self.primary_sigmas)) < len(self.primary_sigmas):
+            raise InputError(
+                f"--primary-sigmas takes different ones of --sigmas, {' '.join(f'{s:g}' for s in self.sigmas)}; got "
+                f"{' '.join(f'{s:g}' for s in self.primary_sigmas)}."
+            )
+        if self.margin is not None and not self.margin > 0:
+            raise InputError(f"--margin must be more than 0, in the unit of --primary; got {self.margin:g}.")
         if min(self.learning_rates, default=0) <= 0 or min(self.clip_norms, default=1) <= 0:
             raise InputError("--learning-rates and --clip-norms take numbers above 0, and at least one learning rate.")
         check_population(self.population, self.fit)

@@ -8,15 +8,14 @@ import scipy.ndimage
 from train.data.images import to_float
 from train.data.sources import Source
 from train.experiments.report import Crop
-from train.experiments.scores import Score, table_of
+from train.experiments.scores import Restore, Score, table_of
 from train.inference.evaluate import add_fixed_noise
-from train.inference.predict import Predict
 
 SIDE = 160  # of a crop, in pixels
 
 
 def find_crops(
-    predictors: Mapping[str, Predict],
+    networks: Mapping[str, Restore],
     scores: Sequence[Score],
     source: Source,
     *,
@@ -26,11 +25,12 @@ def find_crops(
 ) -> list[Crop]:
     """One crop each of the ``count`` photographs on which the losses' PSNRs lie farthest apart at ``sigma``.
 
-    The place is where the networks' outputs differ most on average over a crop, not where any of them is wrong most.
+    Scores are of all seeds, pixels of the networks that are given, one for each loss. The place is where these
+    networks' outputs differ most on average over a crop, not where any of them is wrong most.
     """
     level = sigma if source.inputs is None else 0.0
     at_level = [row for row in scores if row.sigma == level]
-    tables = [table_of(at_level, "psnr", loss, (level,)).mean(axis=1) for loss in predictors]
+    tables = [table_of(at_level, "psnr", loss, (level,)).mean(axis=1) for loss in networks]
     photographs = sorted({row.photograph for row in at_level})
     spread = np.max(tables, axis=0) - np.min(tables, axis=0)
     crops = []
@@ -39,15 +39,15 @@ def find_crops(
         i = source.names.index(name)
         clean = to_float(source.images[i])
         if source.inputs is None:
-            noisy = add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed)
+            noisy, told = add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed), sigma
         else:
-            noisy = to_float(source.inputs[i])
-        restored = {loss: predict(noisy) for loss, predict in predictors.items()}
+            noisy, told = to_float(source.inputs[i]), None
+        restored = {loss: restore(noisy, told) for loss, restore in networks.items()}
         rows, columns = _place(list(restored.values()))
         title = name if source.inputs is not None else f"{name}, sigma {sigma:g}"
         crops.append(
             Crop(
-                f"{title}: PSNR differs by {spread[place]:.2f} dB",
+                f"{title}: mean PSNR of all seeds differs by {spread[place]:.2f} dB",
                 clean[rows, columns],
                 np.clip(noisy[rows, columns], 0, 1),
                 {loss: image[rows, columns] for loss, image in restored.items()},

@@ -9,11 +9,14 @@ from typing import Any
 from train.config import FitConfig
 from train.data.photographs import Memory
 from train.data.sources import Source
-from train.data.splits import Splits, open_splits
+from train.data.splits import Splits, check_scorable, check_unchanged, open_splits, save_splits
 from train.errors import InputError
 from train.run_folder import new_folder
 
 _SETTINGS = "settings.json"
+_FEWEST_TESTED = 2  # photographs: of one there is no spread, and so no interval
+# How much is done of an experiment and how, not what of: what is done already stays what it would be.
+_MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
 
 
 def open_photographs(fit: FitConfig) -> Splits:
@@ -29,31 +32,49 @@ def open_photographs(fit: FitConfig) -> Splits:
 
 
 def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
-    """The photographs, and those of validation, without which nothing can be picked."""
+    """The photographs, and those of validation, without which nothing can be picked; all can be scored."""
     splits = open_photographs(fit)
+    check_scorable(splits)
     if splits.validation is None:
         raise InputError(
             f"{verb} picks settings on validation photographs and there are none: give --validation-data, or more in "
             "--data."
         )
+    if (found := len(splits.test.names)) < _FEWEST_TESTED:
+        raise InputError(
+            f"{verb} takes {_FEWEST_TESTED} test photographs or more, and 10 for a verdict; {splits.test.spec} has "
+            f"{found}: name others by --test-data."
+        )
     return splits, splits.validation
 
 
-def open_folder(config: Any, out: str | None, verb: str) -> Path:
-    """The experiment's folder: new, or with a part of this same experiment, by its settings, in it."""
+def open_folder(config: Any, splits: Splits, verb: str) -> Path:
+    """The experiment's folder: new, or with a part of this same one in it, by its settings and photographs."""
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    # Where it stands is none of what it is: without --out it was numbered, and that number is given to go on.
-    settings["fit"]["run"]["out"] = None
+    out = config.fit.run.out
     if out is not None and (saved := Path(out) / _SETTINGS).exists():
+        folder = Path(out)
         defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
         before = _filled(json.loads(saved.read_text()), defaults)
-        before["fit"]["run"]["out"] = None
-        if before != settings:
-            raise InputError(f"--out {out} holds an experiment with other settings: write to a new folder.")
-        return Path(out)
-    folder = new_folder(out, verb)
+        other = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
+        if other:
+            named = ", ".join(name.replace("_", "-") for name in other)
+            raise InputError(
+                f"--out {out} holds an experiment with other settings ({named}): write to a new folder, or give the "
+                "flags that it was started with."
+            )
+        check_unchanged(splits, folder, instead="write to a new folder")
+    else:
+        folder = new_folder(out, verb)
+        save_splits(splits, folder)
     write_json(settings, folder / _SETTINGS)
     return folder
+
+
+def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what may change between one time and the next: as of ``fit``, also where and how it runs."""
+    kept = {name: None if name in _MAY_CHANGE else value for name, value in settings.items()}
+    return {**kept, "fit": {name: value for name, value in settings["fit"].items() if name != "run"}}
 
 
 def _filled(saved: Any, defaults: Any) -> Any:

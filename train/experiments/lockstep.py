@@ -25,7 +25,7 @@ from train.config import FitConfig, save_config
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import Splits, check_scorable, check_unchanged, fingerprint, save_splits
-from train.errors import InputError
+from train.errors import DivergedError, InputError
 from train.experiments.folders import open_photographs
 from train.meters import Meter
 from train.metric_writer import MetricWriter
@@ -50,6 +50,7 @@ class Run:
     config: FitConfig
     folder: Path
     state: TrainState  # that it starts from
+    diverged: str = ""  # why it stands still; the others go on
 
     @property
     def start(self) -> int:
@@ -77,11 +78,11 @@ class Crew:
         self.population, self.metrics = self.step(self.population, batch)
 
 
-def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], console: Console) -> None:
+def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], console: Console) -> list[str]:
     """Trains these runs, which may differ in loss, seed, learning rate, clipping and folder, over ``devices``.
 
-    Runs that were stopped at different steps, since something ended the process between two checkpoints of one step,
-    go on in groups of the same step.
+    Of each it gives why it diverged, "" where it did not. Runs that were stopped at different steps, since something
+    ended the process between two checkpoints of one step, go on in groups of the same step.
     """
     say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
     splits = open_photographs(configs[0])
@@ -100,6 +101,7 @@ def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], co
                 f"{len(group)} networks at once do not fit into the memory of {devices[0].device_kind}: take "
                 "--population loop, or mesh with more devices."
             ) from None
+    return [run.diverged for run in runs]
 
 
 def _open(configs: Sequence[FitConfig], splits: Splits, device: jax.Device, say: Callable[[str], None]) -> list[Run]:
@@ -168,6 +170,8 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
                 rates = meter.read()
                 values = [_read(crew, i) for crew, i in places]  # before anything is saved: one may stand still
                 for (crew, i), writer, saved, read in zip(places, writers, checkpoints, values, strict=True):
+                    if crew.runs[i].diverged:
+                        continue
                     state = member_of(crew.population, i, crew.runs[i].config) if saving else None
                     scores: dict[str, float] = {}
                     if validate is not None and validating and state is not None:
@@ -179,7 +183,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
                     if state is not None:
                         saved.save(state, scores)
                 meter.restart()
-            if stop:
+            if stop or all(r.diverged for r in runs):
                 break
     if stop:
         console.print(f"stopped after step {done}; all is saved: the same command goes on", soft_wrap=True)
@@ -225,8 +229,9 @@ def _read(crew: Crew, index: int) -> dict[str, float]:
     run = crew.runs[index]
     try:
         return loop.read_metrics(crew.metrics[index], run.config)
-    except InputError as error:
-        raise InputError(f"{run.folder.name}: {error}") from None
+    except DivergedError as error:
+        run.diverged = str(error)
+        return {}
 
 
 def _checkpoints(run: Run, splits: Splits, runs: int) -> contextlib.AbstractContextManager[Checkpoints]:

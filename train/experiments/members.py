@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from train import loop
@@ -20,16 +21,17 @@ from train.checkpoint import FOLDER_NAME, load_network
 from train.checkpoint_files import steps_in
 from train.config import FitConfig
 from train.data.sources import Source
-from train.errors import InputError
+from train.errors import DivergedError, InputError
 from train.experiments.compare_config import Population
+from train.experiments.convergence import Curve
 from train.experiments.folders import write_json
 from train.experiments.lockstep import fit_together
-from train.experiments.report import Curve
-from train.experiments.scores import Score, read_scores, score, write_scores
-from train.inference.predict import Predict, make_predictor
+from train.experiments.scores import Restore, Score, read_scores, score, write_scores
+from train.inference.predict import Predictor
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
+_DIVERGED = "diverged"  # why, in words
 _COST = "cost.json"
 
 
@@ -68,22 +70,27 @@ class Members:
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
     def train(self, member: Member, watch: loop.Watch | None = None) -> bool:
-        """Trains the member, from its newest checkpoint where it was stopped; False where ``watch`` ended it early."""
+        """Trains the member, from its newest checkpoint where it was stopped.
+
+        False where ``watch`` ended it early, or it diverged, which is found out once.
+        """
         folder = self._folder / member.name
-        if (folder / _DONE).exists():
-            return True
+        if self._settled(member):
+            return not self.diverged(member)
         config, before = self._prepared(member)
         self._console.print(f"training {member.name}", soft_wrap=True)
         began = time.monotonic()
         try:
             loop.fit(config, report=False, watch=watch)
+        except DivergedError as error:
+            self._stands_still(member, str(error))
         finally:  # also where it was stopped, which raises
             self._finished([member], [before], time.monotonic() - began)
         return (folder / _DONE).exists()
 
     def train_all(self, members: Sequence[Member]) -> None:
         """Trains those that are not trained yet: one after the other, or at once."""
-        left = [member for member in dict.fromkeys(members) if not (self._folder / member.name / _DONE).exists()]
+        left = [member for member in dict.fromkeys(members) if not self._settled(member)]
         if self._population == "loop" or not left:
             for member in left:
                 self.train(member)
@@ -93,9 +100,23 @@ class Members:
         configs, before = zip(*map(self._prepared, left), strict=True)
         began = time.monotonic()
         try:
-            fit_together(configs, self._devices(), self._console)
+            errors = fit_together(configs, self._devices(), self._console)
         finally:
             self._finished(left, before, time.monotonic() - began)
+        for member, error in zip(left, errors, strict=True):
+            if error:
+                self._stands_still(member, error)
+
+    def diverged(self, member: Member) -> bool:
+        """Whether its training came to numbers that are not finite, or what it restores has some."""
+        return (self._folder / member.name / _DIVERGED).exists()
+
+    def _settled(self, member: Member) -> bool:
+        return self.diverged(member) or (self._folder / member.name / _DONE).exists()
+
+    def _stands_still(self, member: Member, why: str) -> None:
+        self._console.print(f"{member.name} diverged: {why}", soft_wrap=True, markup=False)
+        (self._folder / member.name / _DIVERGED).write_text(why + "\n")
 
     def cost(self, members: Sequence[Member]) -> tuple[float, int]:
         """Seconds that training these took, and the steps of all of them that were measured."""
@@ -132,12 +153,15 @@ class Members:
                 (folder / _DONE).touch()
 
     def score(self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int) -> list[Score]:
-        """The member's scores on ``source``, from the file named after ``split`` where they are there."""
+        """The member's scores on ``source``, from the file named after ``split`` where they are there.
+
+        None where it diverged, also where that shows in what it restores only.
+        """
         self.train(member)
         path = self._folder / member.name / f"{split}.csv"
-        if not path.exists():
+        if not self.diverged(member) and not path.exists():
             rows = score(
-                self.predictor(member),
+                self.restorer(member),
                 source,
                 loss=member.loss,
                 seed=member.seed,
@@ -146,12 +170,21 @@ class Members:
                 draws=draws,
             )
             write_scores(rows, path)
-        return read_scores(path)
+            if any(math.isnan(row.psnr) for row in read_scores(path)):
+                self._stands_still(member, f"what it restores of the {split} photographs is not finite.")
+        return [] if self.diverged(member) else read_scores(path)
 
-    def predictor(self, member: Member) -> Predict:
-        """The trained member, ready to restore."""
+    def restorer(self, member: Member) -> Restore:
+        """The trained member, ready to restore; told of each image's noise, if it takes that."""
         network = load_network(self._folder / member.name)
-        return make_predictor(network.model, network.params, network.batch_stats, sigma=self._fit.data.sigma / 255)
+        predictor = Predictor(network.model, network.params, network.batch_stats)
+        trained = self._fit.data.sigma
+
+        def restore(image: np.ndarray, sigma: float | None) -> np.ndarray:
+            # Of photographs that were degraded in reality the level is not known: what training told of them, then.
+            return predictor.restore(image, sigma=(trained if sigma is None else sigma) / 255)
+
+        return restore
 
     def curve(self, member: Member) -> Curve:
         """The member's validation PSNR while it was trained."""

@@ -6,7 +6,7 @@ Every number of a report can be had from it again; nothing is averaged before it
 import csv
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
@@ -17,8 +17,10 @@ from train.data.images import to_float
 from train.data.sources import Source
 from train.errors import InputError
 from train.inference.evaluate import add_fixed_noise
-from train.inference.predict import Predict
 from train.inference.scores import score as measure
+
+# restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was not added here.
+Restore = Callable[[np.ndarray, float | None], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ METRICS = {
 
 
 def score(
-    predict: Predict, source: Source, *, loss: str, seed: int, sigmas: Sequence[float], noise_seed: int, draws: int
+    restore: Restore, source: Source, *, loss: str, seed: int, sigmas: Sequence[float], noise_seed: int, draws: int
 ) -> Iterator[Score]:
     """Scores a network on every photograph at every noise level.
 
@@ -70,10 +72,11 @@ def score(
         clean = to_float(source.images[i])
         for sigma in (0.0,) if real else sigmas:
             if source.inputs is not None:
-                noisy = [to_float(source.inputs[i])]
+                noisy, told = [to_float(source.inputs[i])], None
             else:
+                told = sigma
                 noisy = [add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw) for draw in range(draws)]
-            values = np.mean([measure(predict(image), clean, names=tuple(METRICS)) for image in noisy], axis=0)
+            values = np.mean([measure(restore(image, told), clean, names=tuple(METRICS)) for image in noisy], axis=0)
             yield Score(loss, seed, sigma, name, *map(float, values))
 
 

@@ -1,67 +1,119 @@
-"""What a search found out about its settings, as a page: each setting against the score, and which of them matters."""
+"""What a search found out about its settings: each against the score, and in words whether it matters here."""
 
-import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+import numpy as np
 import optuna
 import plotly.graph_objects as go
-from optuna.trial import TrialState
+import scipy.stats
+from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
-_COMPLETE, _PRUNED = "#0072b2", "#999999"
+from train.experiments.page import COLOURS, QUIET, SYMBOLS, Figure, as_json
+
+_FEWEST = 8  # complete trials, for a word on whether a setting matters
+_THIRDS = ("low third", "middle third", "high third")
+_ALPHA = 0.05
 
 
-def write_sensitivity(
-    study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], path: Path
-) -> None:
-    """Writes a page that opens from disk, Plotly's script within.
-
-    A row for each objective, a column for each setting; stopped trials are grey, at the last score they had. Settings
-    carry their share of importance where there were trials enough to tell.
-    """
+def figures_of(
+    study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], chosen: str
+) -> list[Figure]:
+    """A figure for each setting, in rows for objectives; for two objectives their front first."""
     trials = [t for t in study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]) if _values(t)]
-    names = list(trials[0].params)
-    titles = [f"{name}<br>importance {importances[name]:.0%}" if name in importances else name for name in names]
-    figure = make_subplots(
-        rows=len(objectives), cols=len(names), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
+    figures = [_front(study, objectives, chosen)] if len(objectives) > 1 else []
+    return figures + [_setting(name, trials, importances, objectives) for name in trials[0].params]
+
+
+def answer(name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int) -> str:
+    """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    levels: dict[str, list[float]] = defaultdict(list)
+    for trial, level in zip(complete, _levels(name, complete), strict=True):
+        levels[level].append(trial.values[objective])
+    if len(complete) < _FEWEST or len(levels) < 2:
+        return f"Whether it matters cannot be said: {len(complete)} trials to the end, {_FEWEST} are the least."
+    means = {level: float(np.mean(values)) for level, values in sorted(levels.items())}
+    spread = max(means.values()) - min(means.values())
+    tied = len({value for values in levels.values() for value in values}) == 1
+    p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
+    of_levels = "; ".join(f"{level}: {mean:.4g} of {len(levels[level])}" for level, mean in means.items())
+    share = f", {importances[name]:.0%} of what matters by PED-ANOVA" if name in importances else ""
+    matters = "It matters here" if p < _ALPHA else "That it matters here does not show"
+    return (
+        f"{matters} (Kruskal-Wallis p = {p:.2g}): means of levels lie {spread:.2g} apart ({of_levels} trials){share}."
     )
-    for row, objective in enumerate(objectives):
-        for column, name in enumerate(names):
-            figure.add_trace(
-                go.Scatter(
-                    x=[_shown(t.params[name]) for t in trials],
-                    y=[_values(t)[row] for t in trials],
-                    mode="markers",
-                    showlegend=False,
-                    hovertext=[", ".join(f"{key}={value}" for key, value in t.params.items()) for t in trials],
-                    marker={
-                        "size": 9,
-                        "opacity": 0.8,
-                        "color": [_COMPLETE if t.state is TrialState.COMPLETE else _PRUNED for t in trials],
-                    },
-                ),
-                row=row + 1,
-                col=column + 1,
+
+
+def _setting(
+    name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objectives: Sequence[str]
+) -> Figure:
+    figure = make_subplots(rows=len(objectives), shared_xaxes=True)
+    for row, objective in enumerate(objectives, 1):
+        for which, (state, label) in enumerate(
+            {TrialState.COMPLETE: "trained to the end", TrialState.PRUNED: "stopped early"}.items()
+        ):
+            shown = [t for t in trials if t.state is state]
+            figure.add_scatter(
+                x=[_shown(t.params[name]) for t in shown],
+                y=[_values(t)[row - 1] for t in shown],
+                name=label,
+                legendgroup=label,
+                showlegend=row == 1,
+                mode="markers",
+                hovertext=[", ".join(f"{key}={value}" for key, value in t.params.items()) for t in shown],
+                marker={"size": 9, "color": (COLOURS[0], QUIET)[which], "symbol": (SYMBOLS[0], "x-thin-open")[which]},
+                row=row,
+                col=1,
             )
-            choices = {t.params[name] for t in trials}
-            if not any(isinstance(choice, float) for choice in choices):
-                order = [str(choice) for choice in sorted(choices)]
-                figure.update_xaxes(
-                    type="category", categoryorder="array", categoryarray=order, row=row + 1, col=column + 1
-                )
-        figure.update_yaxes(title_text=f"{objective} on validation photographs", row=row + 1, col=1)
-    figure.update_layout(
-        template="plotly_white",
-        title=f"{len(trials)} trials; blue: trained to the end, grey: stopped early",
-        height=200 + 320 * len(objectives),
+        figure.update_yaxes(title_text=objective, row=row, col=1)
+    choices = {trial.params[name] for trial in trials}
+    if not any(isinstance(choice, float) for choice in choices):
+        order = [str(choice) for choice in sorted(choices)]
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
+    figure.update_xaxes(title_text=name, row=len(objectives), col=1)
+    words = " ".join(f"{objective}: {answer(name, trials, importances, i)}" for i, objective in enumerate(objectives))
+    return Figure(name.replace("_", "-"), name, words, as_json(figure), height=120 + 240 * len(objectives))
+
+
+def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figure:
+    """All settings by both errors, and the line of those that none is better than in both."""
+    figure = go.Figure()
+    best = sorted(study.best_trials, key=lambda trial: trial.values)
+    others = [trial for trial in study.get_trials(states=[TrialState.COMPLETE]) if trial not in best]
+    for name, trials, style in (
+        ("others", others, {"mode": "markers", "marker": {"color": QUIET, "symbol": SYMBOLS[4], "size": 7}}),
+        ("the front", best, {"mode": "lines+markers", "marker": {"color": COLOURS[0], "size": 9}}),
+    ):
+        figure.add_scatter(
+            x=[trial.values[0] for trial in trials],
+            y=[trial.values[1] for trial in trials],
+            name=name,
+            hovertext=[", ".join(f"{key}={value}" for key, value in trial.params.items()) for trial in trials],
+            line={"color": COLOURS[0], "shape": "hv"},
+            **style,
+        )
+    words = (
+        f"Each setting by its {objectives[0]} and {objectives[1]} on validation photographs; down and to the left is "
+        f"better. No setting that was tried is better in both than one of the {len(best)} on the line. Compared with "
+        f"the default on test photographs: {chosen or 'none'}."
     )
-    temporary = path.with_suffix(".tmp")
-    figure.write_html(temporary, include_plotlyjs=True)
-    os.replace(temporary, path)
+    axes = {"xaxis_title": objectives[0], "yaxis_title": objectives[1]}
+    return Figure("front", "Brightness against colour", words, as_json(figure, **axes))
 
 
-def _values(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
+def _levels(name: str, trials: Sequence[FrozenTrial]) -> list[str]:
+    """Each trial's level of a setting; what is continuous is cut into thirds of the range that was searched."""
+    values = [trial.params[name] for trial in trials]
+    if not any(isinstance(value, float) for value in values):
+        return list(map(str, values))
+    space = trials[0].distributions[name]
+    cuts = np.linspace(space.low, space.high, len(_THIRDS) + 1)[1:-1]
+    return [_THIRDS[int(i)] for i in np.searchsorted(cuts, values)]
+
+
+def _values(trial: FrozenTrial) -> Sequence[float]:
     if trial.state is TrialState.COMPLETE:
         return trial.values
     reported = trial.intermediate_values

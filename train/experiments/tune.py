@@ -1,32 +1,37 @@
 """Which weight and window suit these photographs: a search with Optuna, then one honest look at what it found.
 
 Each trial is a run of ``fit`` under one luminance loss, judged on validation photographs; one that falls behind the
-median of the others at the same step is stopped. The best setting is then trained again from several seeds beside the
-default one, and the two are compared on the test photographs as ``compare`` would: the search's own best score is the
-luckiest of many and says nothing about the next photograph.
+median of the others at the same step is stopped. The best setting is then trained again beside the default one, from
+seeds that the search never saw, and the two are compared on the test photographs as ``compare`` would: the search's own
+best score is the luckiest of many and says nothing about the next photograph, nor about the next seed.
 """
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from lumloss_jax import losses as library
 from train.data.sources import Source
 from train.data.splits import Splits
-from train.experiments.conclusions import conclude
+from train.errors import InputError
+from train.experiments.conclusions import alongside, conclude
 from train.experiments.folders import open_folder, open_with_validation, write_json
 from train.experiments.members import Member, Members
+from train.experiments.page import versions, write_page
 from train.experiments.scores import write_scores
-from train.experiments.sensitivity import write_sensitivity
+from train.experiments.sensitivity import figures_of
 from train.experiments.tune_config import TuneConfig
 
 DEFAULT = "luminance_l1"
@@ -42,7 +47,7 @@ def tune(config: TuneConfig) -> Path:
 
     # --- all that can be wrong with the input is found before anything is written or trained
     splits, validation = open_with_validation(config.fit, "tune")
-    folder = open_folder(config, config.fit.run.out, "tune")
+    folder = open_folder(config, splits, "tune")
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
 
     # --- search
@@ -58,23 +63,54 @@ def tune(config: TuneConfig) -> Path:
             console.print(f"trial {number} of {config.trials}: {spec}", soft_wrap=True)
             values = _run(trial, spec, config, members, validation)
             study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
-            console.print("  behind the median: stopped" if values is None else f"  {_words(values, config)}")
+            passed_over = "diverged" if members.diverged(_member(spec, config)) else "behind the median: stopped"
+            console.print(f"  {passed_over if values is None else _words(values, config)}")
 
-    # --- what it found
+    # --- what it found, and one look at the test photographs
+    if not study.best_trials:
+        raise InputError(
+            f"none of {config.trials} settings was trained to its end: all diverged at learning rate "
+            f"{config.fit.optimizer.learning_rate:g}; write to a new folder with a lower --learning-rate."
+        )
     best = [_spec_of(trial) for trial in study.best_trials]
     shares = importances(study, config)
-    write_sensitivity(study, shares, _names(config), folder / "sensitivity.html")
-    found: dict[str, Any] = {"best": best, "importances": shares, "settings": dataclasses.asdict(config)}
     for trial, spec in zip(study.best_trials, best, strict=True):
         console.print(f"best on validation photographs: {spec}: {_words(trial.values, config)}", soft_wrap=True)
-    if not config.pareto and best[0] != str(library.parse_loss(DEFAULT)):
-        found["against_default"] = _against_default(best[0], config, members, splits, folder)
-        console.print(f"on test photographs, once: {found['against_default']}", soft_wrap=True)
+    spec, why = choose(study, config)
+    against = f"{why} {_against_default(spec, config, members, splits, folder) if spec else ''}".strip()
+    console.print(f"on test photographs, once: {against}", soft_wrap=True)
+    figures = figures_of(study, shares, _names(config), spec)
+    for figure in figures:
+        console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
+    about = {"best": best, "against": against, "trials": _finished(study), "versions": versions()}
+    write_page("sensitivity.html.jinja", folder / "sensitivity.html", figures=figures, **about)
+    settings = dataclasses.asdict(config)
+    found = {"best": best, "importances": shares, "settings": settings, "chosen": spec, "against_default": against}
     write_json(found, folder / "found.json")
     console.print(f"{len(_finished(study))} trials, {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
+
+
+def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
+    """The setting to compare with the default one on test photographs, and how it was chosen, in a sentence."""
+    complete = study.get_trials(states=[TrialState.COMPLETE])
+    if config.pareto:
+        front = np.array([trial.values for trial in study.best_trials])
+        scaled = (front - front.min(axis=0)) / np.maximum(np.ptp(front, axis=0), np.finfo(float).tiny)
+        ranked = [study.best_trials[i] for i in np.argsort(np.linalg.norm(scaled, axis=1), kind="stable")]
+        why = f"Of the front's {len(ranked)} points the one nearest to the least of both errors, by the front's ranges."
+    else:
+        ranked = sorted(complete, key=lambda t: t.value, reverse=study.direction is StudyDirection.MAXIMIZE)
+        why = ""
+    specs = list(dict.fromkeys(map(_spec_of, ranked)))
+    default = str(library.parse_loss(DEFAULT))
+    if specs == [default]:
+        return "", "Nothing to compare: no other setting than the default one did as well."
+    if specs[0] == default:
+        return specs[1], "The default setting came first on validation photographs; this is the next."
+    return specs[0], why
 
 
 def _open_study(config: TuneConfig, folder: Path) -> optuna.Study:
@@ -119,7 +155,7 @@ def _spec_of(trial: optuna.Trial | FrozenTrial) -> str:
 def _run(
     trial: optuna.Trial, spec: str, config: TuneConfig, members: Members, validation: Source
 ) -> list[float] | None:
-    """The trial's values, or None where it was stopped for falling behind."""
+    """The trial's values, or None where it diverged or was stopped for falling behind."""
 
     def falls_behind(step: int, scores: dict[str, float]) -> bool:
         trial.report(scores[config.objective], step)
@@ -129,8 +165,9 @@ def _run(
     if not members.train(member, None if config.pareto else falls_behind):
         return None
     rows = members.score(member, validation, "validation", (config.fit.data.sigma,), draws=1)
-    names = _FRONT if config.pareto else (config.objective,)
-    return [math.fsum(getattr(row, name) for row in rows) / len(rows) for name in names]
+    if not rows:
+        return None
+    return [math.fsum(getattr(row, name) for row in rows) / len(rows) for name in _names(config)]
 
 
 def _member(spec: str, config: TuneConfig, index: int = 0) -> Member:
@@ -140,14 +177,21 @@ def _member(spec: str, config: TuneConfig, index: int = 0) -> Member:
 
 
 def _against_default(spec: str, config: TuneConfig, members: Members, splits: Splits, folder: Path) -> str:
-    """The best setting against the default one on the test photographs, in words."""
+    """A setting against the default one on the test photographs, in words.
+
+    The search's own seed takes no part: the setting was chosen for doing well with it.
+    """
     sigmas = (config.fit.data.sigma,)
     default = str(library.parse_loss(DEFAULT))
-    plan = [_member(loss, config, i) for i in range(config.seeds) for loss in (spec, default)]
+    plan = [_member(loss, config, i) for i in range(1, config.seeds + 1) for loss in (spec, default)]
     members.train_all(plan)
-    scores = [row for member in plan for row in members.score(member, splits.test, "test", sigmas, draws=1)]
+    scored = {member: members.score(member, splits.test, "test", sigmas, draws=1) for member in plan}
+    if diverged := [member for member, rows in scored.items() if not rows]:
+        return f"{diverged[0].loss} diverged with seed {diverged[0].seed}: nothing can be said of it."
+    scores = list(itertools.chain(*scored.values()))
     write_scores(scores, folder / "scores.csv")
-    return conclude(scores, (spec, default), primary=config.objective)[0].sentence
+    comparisons = conclude(scores, (spec, default), primary=_names(config)[0])
+    return f"{comparisons[0].sentence} {alongside(comparisons[0], comparisons)}"
 
 
 def importances(study: optuna.Study, config: TuneConfig) -> dict[str, float]:

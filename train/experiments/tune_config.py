@@ -33,7 +33,7 @@ class TuneConfig:
     brightness: tuple[Literal["luma", "luminance", "lightness"], ...] = ("luma", "lightness")
     """Brightness signals to choose from."""
     seeds: int = 3
-    """Trainings of the best setting and of the default one, which are compared on the test photographs, once."""
+    """Trainings of the setting that is chosen and of the default one, from seeds after --seed, compared on test."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the search's folder; one that holds a part of it is gone on with."""
 

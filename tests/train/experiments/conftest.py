@@ -5,7 +5,8 @@ import pytest
 
 from train.data.images import write_image
 from train.experiments.conclusions import conclude
-from train.experiments.report import Crop, Curve, Report
+from train.experiments.convergence import Curve
+from train.experiments.report import Crop, Report
 from train.experiments.scores import METRICS, Score
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -27,6 +28,7 @@ def report() -> Report:
     return Report(
         title=f"Comparison {HOSTILE}",
         headline="Early training only.",
+        notes=[f"picked at the edge {HOSTILE}"],
         losses=LOSSES,
         comparisons=conclude(rows, LOSSES),
         scores=rows,

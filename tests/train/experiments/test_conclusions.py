@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from train.errors import InputError
-from train.experiments.conclusions import conclude, still_learning
+from train.experiments.conclusions import alongside, conclude, headline
+from train.experiments.convergence import Curve, gain_of_last_quarter
 from train.experiments.scores import METRICS, Score
 
 LOSSES = ("luminance_l1", "mse", "l1")
@@ -79,13 +80,53 @@ def test_not_worse_is_a_test_with_a_margin():
     assert "Not worse by 0.1 dB or more (p = " in one_sided and "Equal" not in one_sided
 
 
+def test_the_margin_is_answered_whichever_way_it_came_out():
+    better = find(conclude(make_scores(), LOSSES), "mse")
+    assert better.outcome == "better" and "Not worse by 0.1 dB or more (p = " in better.sentence
+    unknown = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
+    assert "That it is not worse by 0.1 dB or more is not shown (p = " in unknown.sentence
+
+
+def test_a_metric_without_decibels_takes_its_margin_from_the_user():
+    untested = find(conclude(make_scores(), LOSSES, primary="ciede2000"), "l1", "ciede2000")
+    assert untested.margin is None and untested.equal_p is None and "worse" not in untested.sentence
+    tested = find(conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000")
+    assert "Equal to within 0.5 (p = " in tested.sentence
+
+
+def test_verdicts_are_on_the_metric_and_the_levels_that_were_named():
+    comparisons = conclude(make_scores(), LOSSES, primary="chroma_error", primary_sigmas=(50.0,))
+    named = [(c.metric, c.sigmas) for c in comparisons if c.adjusted_p is not None]
+    assert named == [("chroma_error", (50.0,))] * 2
+    assert len(comparisons) == 2 * len(METRICS) * 3 and comparisons[0].outcome == "worse"
+    both = conclude(make_scores(sigmas=(15.0, 25.0, 50.0)), LOSSES, primary_sigmas=(50.0, 15.0))
+    assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(METRICS) * 5  # these, all, and each
+
+
 def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_compared():
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
-    alone, corrected = (
-        dataclasses.replace(unclear, adjusted_p=factor * unclear.difference.p_value).seeds_needed for factor in (1, 2)
-    )
-    assert 3 < alone < corrected
-    assert f"About {unclear.seeds_needed} seeds would tell" in unclear.sentence
+    alone, corrected = (dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2))
+    assert 3 < alone < corrected == unclear.seeds_needed
+    assert f"About {corrected} seeds would tell" in unclear.sentence
+    # A p-value that the correction has taken to 1 is corrected for no fewer comparisons.
+    assert dataclasses.replace(unclear, adjusted_p=1.0).seeds_needed == corrected
+
+
+def test_p_values_before_and_after_correction_are_told_apart():
+    pair = find(conclude(make_scores(), LOSSES), "l1")
+    alone = pair.difference.p_value
+    assert f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} alone)" in pair.sentence
+    (single,) = [c for c in conclude(make_scores(), ("luminance_l1", "l1")) if c.adjusted_p is not None]
+    assert f"(p = {single.difference.p_value:.2g})" in single.sentence and "Holm" not in single.sentence
+
+
+def test_what_else_differs_is_said_beside_it_and_not_claimed():
+    comparisons = conclude(make_scores(), LOSSES)
+    words = alongside(find(comparisons, "l1"), comparisons)
+    assert words.startswith("Exploratory: PSNR of luma") and " dB [" in words
+    assert "CIEDE2000 " in words and "error of chroma |ΔC*| +0." in words
+    others = [find(comparisons, "l1", metric) for metric in METRICS if metric != "psnr"]
+    assert words == f"Exploratory: {', '.join(c.numbers for c in others)}."
 
 
 def test_few_photographs_and_one_seed_give_no_verdict():
@@ -101,5 +142,14 @@ def test_scores_that_do_not_pair_are_refused():
         conclude(rows, LOSSES)
 
 
-def test_a_curve_that_rises_by_a_twentieth_of_a_decibel_is_still_learning():
-    assert still_learning(0.05) and not still_learning(0.049) and not still_learning(float("nan"))
+def test_networks_that_were_still_learning_are_not_judged_as_if_they_had_learned():
+    """A rise of a twentieth of a decibel in the last quarter of the steps, which are 75 to 100 here."""
+    comparisons = conclude(make_scores(), LOSSES)
+    verdict = "luminance_l1: better than mse; cannot be told from l1."
+    rising = Curve("l1", 0, [50, 75, 100], [20.0, 30.0, 30.0625])
+    flat = Curve("mse", 0, [50, 75, 100], [20.0, 30.0, 30.03125])
+    late = Curve("mse", 1, [100], [30.0])
+    assert (gain_of_last_quarter(rising), gain_of_last_quarter(flat)) == (0.0625, 0.03125)
+    assert headline(comparisons, [flat]) == verdict
+    assert headline(comparisons, [flat, rising, late]).startswith("Early training only: the networks were still")
+    assert headline(comparisons, [flat, late]).startswith("Early training, as far as is known: nobody validated")

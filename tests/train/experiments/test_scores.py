@@ -27,10 +27,11 @@ def test_every_column_but_the_four_first_is_a_metric():
 
 
 def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
-    seen = []
+    seen, told = [], []
 
-    def keep(noisy):
+    def keep(noisy, sigma):
         seen.append(noisy)
+        told.append(sigma)
         return np.clip(noisy, 0, 1)
 
     rows = list(score(keep, photographs, loss="l1", seed=3, sigmas=(15, 50), noise_seed=7, draws=2))
@@ -43,12 +44,25 @@ def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
     ]
     assert rows[0].psnr == pytest.approx(np.mean(expected), abs=1e-4)
     assert rows[0].psnr > rows[1].psnr
+    assert told == [15, 15, 50, 50] * 2  # networks that take the level get that of the photograph, in each draw
 
 
 def test_pairs_are_scored_once_as_they_are(photographs):
+    told = []
     pairs = dataclasses.replace(photographs, inputs=photographs.images[::-1])
-    rows = list(score(lambda noisy: noisy, pairs, loss="l1", seed=0, sigmas=(15, 50), noise_seed=0, draws=3))
+    rows = list(
+        score(
+            lambda noisy, sigma: told.append(sigma) or noisy,
+            pairs,
+            loss="l1",
+            seed=0,
+            sigmas=(15, 50),
+            noise_seed=0,
+            draws=3,
+        )
+    )
     assert [(r.photograph, r.sigma) for r in rows] == [("a", 0), ("b", 0)]
+    assert told == [None, None]
 
 
 def test_tables_come_back_as_they_went(tmp_path):

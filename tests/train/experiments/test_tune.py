@@ -1,3 +1,4 @@
+import html
 import json
 
 import optuna
@@ -9,6 +10,7 @@ from train import loop
 from train.__main__ import main
 from train.experiments import tune
 from train.experiments.scores import read_scores
+from train.experiments.sensitivity import answer
 from train.experiments.tune_config import TuneConfig
 
 TRIALS = 5
@@ -73,19 +75,24 @@ def test_the_best_setting_is_the_best_of_those_that_finished_as_a_loss_for_use(f
 
 def test_trials_see_validation_photographs_and_only_what_is_compared_sees_those_of_the_test(found):
     result = json.loads((found / "found.json").read_text())
-    tested = {read_scores(path)[0].loss for path in found.glob("members/*/test.csv")}
-    assert tested == {result["best"][0], "luminance_l1"}, "the default must not be the best here: take another seed"
-    assert result["against_default"].startswith(f"{result['best'][0]} against luminance_l1: PSNR")
+    tested = [read_scores(path)[0] for path in found.glob("members/*/test.csv")]
+    assert {row.loss for row in tested} == {result["chosen"], "luminance_l1"}
+    assert result["chosen"] == result["best"][0], "the default must not be the best here: take another seed"
+    assert result["against_default"].startswith(f"{result['chosen']} against luminance_l1: PSNR")
+    # The search's seed is 1: the setting was chosen for doing well with it.
+    assert {row.seed for row in tested} == {2}
 
 
-def test_each_setting_is_shown_against_the_score(found):
+def test_each_setting_is_shown_against_the_score_and_answered(found):
     page = (found / "sensitivity.html").read_text(encoding="utf-8")
-    assert all(name in page for name in ("luminance_weight", "window_size", "penalty", "brightness"))
-    assert f"{TRIALS} trials" in page
+    plots = ("luminance-weight", "window-size", "penalty", "brightness")
+    assert all(f'id="{name}" role="img" aria-label="psnr: Whether it matters cannot be said' in page for name in plots)
+    assert f"<title>What {TRIALS} settings of the luminance loss came to</title>" in page and 'lang="en"' in page
+    assert json.loads((found / "found.json").read_text())["against_default"] in html.unescape(page)
 
 
 def test_the_setting_that_matters_is_named():
-    """Scores that hang on the window alone; with fewer than eight trials nothing is said."""
+    """Scores that hang on the window, and a little on chance; with fewer than eight trials nothing is said."""
     config = TuneConfig(trials=60)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(60):
@@ -95,6 +102,13 @@ def test_the_setting_that_matters_is_named():
         study.tell(trial, float(trial.params["window_size"]))
     shares = tune.importances(study, config)
     assert max(shares, key=shares.get) == "window_size" and sum(shares.values()) == pytest.approx(1)
+    window, penalty = (answer(name, study.trials, shares, 0) for name in ("window_size", "penalty"))
+    assert (
+        window.startswith("It matters here (Kruskal-Wallis p = ") and "means of levels lie 30 apart (1: 1 of " in window
+    )
+    assert penalty.startswith("That it matters here does not show")
+    weight = answer("luminance_weight", study.trials, shares, 0)
+    assert all(f"{third} third: " in weight for third in ("low", "middle", "high"))
 
 
 def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
@@ -113,7 +127,47 @@ def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
     result = json.loads((folder / "found.json").read_text())
     trials = trials_of(folder)
     assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
-    assert 1 <= len(result["best"]) <= 2 and "against_default" not in result
+    assert 1 <= len(result["best"]) <= 2
+    assert "luminance_l1: error of lightness |ΔL*| " in result["against_default"]  # with its interval, as the other's
+    assert "Exploratory: PSNR " in result["against_default"] and "error of chroma |ΔC*| " in result["against_default"]
+    assert 'id="front"' in (folder / "sensitivity.html").read_text(encoding="utf-8")
+
+
+def finished_study(config, values):
+    """A search with these values of these weights, all else being the default's."""
+    study = optuna.create_study(directions=["minimize"] * 2 if config.pareto else ["maximize"])
+    for weight, value in values.items():
+        params = {"luminance_weight": weight, "window_size": 1, "penalty": "l1", "brightness": "luma"}
+        study.enqueue_trial(params)
+        trial = study.ask()
+        tune.suggest(trial, config)
+        study.tell(trial, value)
+    return study
+
+
+def test_where_the_default_came_first_the_next_is_compared_with_it():
+    spec, why = tune.choose(finished_study(TuneConfig(), {0.5: 30.0, 0.2: 28.0, 0.7: 29.0}), TuneConfig())
+    assert "luminance_weight=0.7" in spec and why.startswith("The default setting came first")
+    assert tune.choose(finished_study(TuneConfig(), {0.5: 30.0}), TuneConfig())[1].startswith("Nothing to compare")
+    assert tune.choose(finished_study(TuneConfig(), {0.2: 30.0, 0.5: 29.0}), TuneConfig())[1] == ""
+
+
+def test_of_a_front_the_point_nearest_to_both_is_compared_with_the_default():
+    """Errors (0, 10), (3, 2) and (10, 0), ranges of ten each: the second, and never one off the front."""
+    config = TuneConfig(pareto=True)
+    study = finished_study(config, {0.9: [0.0, 10.0], 0.7: [3.0, 2.0], 0.1: [10.0, 0.0], 0.3: [4.0, 4.0]})
+    spec, why = tune.choose(study, config)
+    assert "luminance_weight=0.7" in spec and why.startswith("Of the front's 3 points the one nearest")
+
+
+def test_a_setting_that_diverges_counts_and_is_passed_over(flags, tmp_path, capsys):
+    command = ["tune", *flags, "--trials=2", "--learning-rate=1e25", "--max-skips=1", "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    seen = capsys.readouterr()
+    assert "none of 2 settings was trained to its end: all diverged at learning rate 1e+25" in seen.err
+    assert [trial.state.name for trial in trials_of(tmp_path / "run")] == ["PRUNED"] * 2
+    assert main(command) == 2
+    assert "training" not in capsys.readouterr().out  # found out once
 
 
 def test_settings_of_a_batch_are_asked_for_before_any_is_judged(flags, tmp_path, monkeypatch):
