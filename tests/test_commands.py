@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import skimage.data
@@ -158,7 +157,7 @@ def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(tmp_p
 
     images = np.stack([read_image(path) for path in sorted((tmp_path / "photographs").glob("*.png"))[:2]])
     images = images.astype(np.float32) / 255
-    names = {"jax": jax, "images": images}
+    names = {"images": images}
     (loader,) = (text for kind, text in BLOCK.findall(PAGES["README.md"]) if "jax.export.deserialize" in text)
     exec(loader, names)
     first = read_image(tmp_path / "restored" / "00.png")

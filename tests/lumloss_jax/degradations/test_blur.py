@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from scipy import ndimage
 
 from lumloss_jax.degradations import box_blur, gaussian_blur
@@ -87,10 +88,10 @@ def test_gradients_are_finite_and_that_of_the_image_is_the_blur_turned_round(x64
 
 
 def test_symbolic_sizes_export():
-    height, width = jax.export.symbolic_shape("h, w")
+    height, width = export.symbolic_shape("h, w")
     spec = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
     for blur in (lambda x: gaussian_blur(None, x, sigma=1.0), lambda x: box_blur(None, x, size=3)):
-        exported = jax.export.export(jax.jit(blur))(spec)
+        exported = export.export(jax.jit(blur))(spec)
         np.testing.assert_allclose(exported.call(jnp.asarray(IMAGE)), blur(IMAGE), atol=1e-6)
 
 

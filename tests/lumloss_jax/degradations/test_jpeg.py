@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
+from jax import export
 from PIL import Image
 
 from lumloss_jax.degradations import jpeg
@@ -201,8 +202,8 @@ def test_leading_axes_are_images():
 
 
 def test_symbolic_sizes_export():
-    height, width = jax.export.symbolic_shape("h, w")
-    exported = jax.export.export(jax.jit(lambda x: jpeg(None, x, quality=50)))(
+    height, width = export.symbolic_shape("h, w")
+    exported = export.export(jax.jit(lambda x: jpeg(None, x, quality=50)))(
         jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
     )
     image = jnp.asarray(crop("coffee", 21, 66), jnp.float32).reshape(2, 21, 33, 3) / 255

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from lumloss_jax import metrics
 
@@ -84,8 +85,8 @@ def test_one_value_per_leading_index(name):
 
 @every_metric
 def test_symbolic_sizes_are_left_unchecked(name):
-    batch, height, width = jax.export.symbolic_shape("b, h, w", constraints=["h >= 176", "w >= 176"])
+    batch, height, width = export.symbolic_shape("b, h, w", constraints=["h >= 176", "w >= 176"])
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)
     mask = jax.ShapeDtypeStruct((batch, height, width), jnp.float32)
     masked = jax.jit(lambda p, t, m: EVERY[name](p, t, mask=m))
-    assert jax.export.export(masked)(image, image, mask).out_avals[0].shape == (batch,)
+    assert export.export(masked)(image, image, mask).out_avals[0].shape == (batch,)
