@@ -140,6 +140,7 @@ def install_extra(extra: str) -> None:
     try:
         pip_install(wanted, [f"{name}=={version}" for name, version in before.items() if name != NAME])
     except CannotInstall:
+        print("pip finds no way that moves nothing else; it is asked again, with these alone held")
         pip_install(wanted, constraints)
     print(f"installed lumloss_jax with [{extra}]")
     if changed := moved(before, listed()):
