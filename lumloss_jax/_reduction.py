@@ -197,7 +197,8 @@ def weighted_mean(values: jax.Array, weights: jax.Array | None, axis_name: AxisN
     total = jnp.sum(values * weights)
     weight = jnp.sum(jnp.broadcast_to(weights, values.shape))
     if axis_name is not None:
-        total, weight = lax.psum((total, weight), axis_name)
+        # One by one: jax 0.7.2 cannot differentiate a sum of two in shard_map where one, the weight, has no gradient.
+        total, weight = lax.psum(total, axis_name), lax.psum(weight, axis_name)
     empty = weight == 0
     return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(empty, jnp.ones_like(weight), weight)
 
