@@ -16,7 +16,7 @@
 # **What it shows.** What the two terms of the loss measure, drawn; what window and weights change; and the one line by
 # which a Flax NNX model, a Linen model, a `pmap` loop and an Equinox model take it.
 #
-# **Hardware.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained for a moment.
+# **Hardware.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained briefly.
 #
 # **How long.** About a minute, and the installation.
 
@@ -137,9 +137,9 @@ plt.show()
 # %% [markdown]
 # ## The weights
 #
-# The weights decide what a pixel is pushed towards. Here one is too red and should be grey; below, what gradient
-# descent makes of it under each weighting, the square being the colour that it ends with. Under brightness alone it
-# stops at whatever colour is as bright: the colour term is needed.
+# The weights decide what a pixel is pushed towards. Here one is too red and should be grey; below is its way under
+# gradient descent for each weighting, and in the square the colour that it ends with. Under brightness alone it stops
+# at whatever colour is as bright: the colour term is needed.
 
 # %%
 target = jnp.array([0.45, 0.45, 0.45]).reshape(1, 1, 3)

@@ -164,7 +164,7 @@ begin.run(f"restore {RUN} {shlex.quote(PHOTOGRAPH)} --output restored")
 # %%
 from PIL import ImageOps
 
-# Telephones store photographs as the sensor lay, and beside them which way is up: both are turned by it.
+# Phones store pixels as the sensor saw them and, apart from them, which way is up.
 before, after = (
     ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     for path in (PHOTOGRAPH, Path("restored", Path(PHOTOGRAPH).name))
