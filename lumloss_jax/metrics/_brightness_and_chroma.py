@@ -99,7 +99,8 @@ def chroma_error(
       >>> import jax.numpy as jnp
       >>> targets = jnp.broadcast_to(jnp.array([0.8, 0.4, 0.4]), (1, 2, 2, 3))
       >>> faded = targets - jnp.array([0.1, 0.0, 0.0])
-      >>> chroma, brightness = chroma_error(faded, targets), brightness_error(faded, targets)
+      >>> chroma = chroma_error(faded, targets)
+      >>> brightness = brightness_error(faded, targets)
       >>> print(f"{chroma[0]:.4f} {brightness[0]:.4f}")
       11.0682 3.5586
     """

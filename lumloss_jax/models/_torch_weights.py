@@ -64,8 +64,8 @@ def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: An
 
     Example:
       >>> import numpy as np
-      >>> shapes = {"module.dncnn.0.weight": (4, 1, 3, 3), "module.dncnn.2.weight": (1, 4, 3, 3)}
-      >>> state_dict = {name: np.ones(shape) for name, shape in shapes.items()}
+      >>> shapes = {"dncnn.0.weight": (4, 1, 3, 3), "dncnn.2.weight": (1, 4, 3, 3)}
+      >>> state_dict = {f"module.{name}": np.ones(shape) for name, shape in shapes.items()}
       >>> fields = dict(depth=2, features=4, channels=1)
       >>> variables = from_torch_state_dict("dncnn", state_dict, **fields)
       >>> variables["params"]["conv_last"]["kernel"].shape
