@@ -161,38 +161,46 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         return jnp.sum(losses), (losses, tuple(seen for _, seen in taken), batch_stats)
 
     def sound_gradients_of(population: Population, whole: Part) -> Values:
-        """The gradients, made again without the members whose loss is not finite, where there are any.
+        """The gradients; where any of them, or a loss, is not finite, those of each member made again by itself.
 
         Mapped over members a convolution is one of groups, and XLA makes some of these of dense ones with zeros between
-        groups: NaN times zero, one member's would be everyone's.
+        groups: NaN times zero, one member's would be everyone's, and whose it was cannot be seen any more. So all but
+        one are zeros then, weights and patches. Members that stand still for good take no part, and get NaN.
         """
+        number = jnp.arange(len(configs))
+        going = population.states.guard.in_row < max_skips
 
         def attempt(carry: tuple[jax.Array, jax.Array, Values]) -> tuple[jax.Array, jax.Array, Values]:
-            tried, sound, before = carry
+            tried, _, before = carry
+            chosen = going & ((tried == 0) | (number == tried - 1))
 
-            def of_sound(now: Any, old: Any) -> Any:
-                return jax.tree.map(lambda x, y: jnp.where(sound.reshape(-1, *[1] * (x.ndim - 1)), x, y), now, old)
+            def of_chosen(now: Any, old: Any) -> Any:
+                return jax.tree.map(lambda x, y: jnp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), x, y), now, old)
 
-            part = of_sound(whole, jax.tree.map(jnp.zeros_like, whole))
-            losses, seen, batch_stats, gradients = gradients_of(population, part)
+            def alone(tree: Any) -> Any:
+                return of_chosen(tree, jax.tree.map(jnp.zeros_like, tree))
+
+            states = dataclasses.replace(population.states, params=alone(population.states.params))
+            losses, seen, batch_stats, gradients = gradients_of(population.replace(states=states), alone(whole))
             values = (
-                of_sound(losses, before[0]),
+                of_chosen(losses, before[0]),
                 tuple(
-                    jax.tree.map(functools.partial(jnp.where, sound[i]), now, old)
+                    jax.tree.map(functools.partial(jnp.where, chosen[i]), now, old)
                     for i, (now, old) in enumerate(zip(seen, before[1], strict=True))
                 ),
-                of_sound(batch_stats, before[2]),
-                of_sound(gradients, before[3]),
+                of_chosen(batch_stats, before[2]),
+                of_chosen(gradients, before[3]),
             )
-            return tried + 1, jnp.isfinite(values[0]), values
+            finite = jnp.isfinite(values[0]) & jax.vmap(all_finite)(values[3])
+            return tried + 1, jnp.all(finite | ~going), values
 
         def unfinished(carry: tuple[jax.Array, jax.Array, Values]) -> jax.Array:
-            tried, sound, _ = carry
-            return (tried == 0) | ((tried == 1) & ~jnp.all(sound))
+            tried, finite, _ = carry
+            return (tried == 0) | (~finite & (tried <= len(configs)))
 
         shapes = jax.eval_shape(gradients_of, population, whole)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        _, _, values = jax.lax.while_loop(unfinished, attempt, (jnp.int32(0), jnp.ones(len(configs), bool), nothing))
+        nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan if x.dtype.kind == "f" else 0, x.dtype), shapes)
+        _, _, values = jax.lax.while_loop(unfinished, attempt, (jnp.int32(0), jnp.bool_(False), nothing))
         return values
 
     def gradients_of(population: Population, whole: Part) -> Values:
