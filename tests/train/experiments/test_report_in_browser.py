@@ -1,12 +1,15 @@
 """The report in a real browser: its sliders move what they should, and nothing goes wrong."""
 
+import html
 import json
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
+from train.data.images import read_image
 from train.experiments.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,11 +32,13 @@ addEventListener("load", () => {
   };
   const transforms = () => views.map(view => getComputedStyle(view.querySelector("img")).transform);
   const clip = () => getComputedStyle(crop.querySelector(".clip")).clipPath;
-  const seen = { before: { clip: clip(), transforms: transforms() }, side: views[0].clientWidth };
+  const touch = () => getComputedStyle(views[0]).touchAction;
+  const seen = { before: { clip: clip(), transforms: transforms(), touch: touch() }, side: views[0].clientWidth };
   move(".split", 20);
   seen.split = clip();
   move(".zoom", 4);
   seen.zoomed = transforms();
+  seen.touch = touch();
   const drag = (type, x) => views[1].dispatchEvent(
     new PointerEvent(type, { buttons: 1, movementX: x, movementY: 0, pointerId: 1, bubbles: true }));
   drag("pointermove", 30);
@@ -45,7 +50,22 @@ addEventListener("load", () => {
   seen.moved = transforms();
   const traces = plot => plot.querySelectorAll(".trace, .scatterlayer").length;
   seen.plots = [...document.querySelectorAll(".plot")].map(traces);
-  seen.wide = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+  dispatchEvent(new Event("beforeprint"));
+  seen.unfolded = [...document.querySelectorAll("details")].every(details => details.open);
+  const sticksOut = box => box.scrollWidth > box.clientWidth;
+  const boxes = [document.documentElement, ...document.querySelectorAll(".scroll, pre, .plot, figure")];
+  seen.cut = boxes.filter(sticksOut).map(box => box.outerHTML.slice(0, 60));
+  const scrolls = box => ["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX);
+  seen.scrolls = boxes.filter(box => box.matches(".scroll, pre") && scrolls(box)).length;
+  const texts = "h1, .headline, .quiet, caption, figcaption, td, td small, th, label, pre, summary";
+  seen.texts = [...document.querySelectorAll(texts)].map(element => {
+    let behind = element;
+    while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+    return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+  });
+  const paper = getComputedStyle(document.body).backgroundColor;
+  seen.series = Object.values(figures).flatMap(figure => figure.data.map(one => [(one.marker ?? one.line).color, paper]));
+  seen.plotText = [...document.querySelectorAll(".plot text")].map(text => [getComputedStyle(text).fill, paper]);
   seen.heard = heard;
   const result = document.createElement("pre");
   result.id = "seen";
@@ -55,20 +75,60 @@ addEventListener("load", () => {
 </script>"""
 
 
-@pytest.fixture(scope="module", params=["1200,900", "500,900"], ids=["desktop", "phone"])
-def seen(request, report, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
+SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+SWITCHES += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=10000"]
+DARK = ["--blink-settings=preferredColorScheme=0"]
+A4 = "--window-size=703,1500"  # what its margins leave, in CSS pixels
+
+# A page as it is printed, on a screen.
+PRINTED = {
+    "@media print": "@media screen",
+    'matchMedia("print")': "{ matches: true, addEventListener() {} }",
+}
+VIEWS = {
+    "desktop": ["--window-size=1200,900"],
+    "phone": ["--window-size=500,900"],
+    "dark": ["--window-size=1200,900", *DARK],
+    "print": [A4],
+    "print from dark": [A4, *DARK],
+}
+
+
+def browse(page, folder, *switches):
+    """Shows a page; gives what Chromium says."""
     path = folder / "report.html"
-    write_report(report, path)
-    page = path.read_text(encoding="utf-8").replace("<head>", f"<head>{LISTEN}").replace("</body>", f"{USE}</body>")
     path.write_text(page, encoding="utf-8")
-    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    switches += ["--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}"]
-    switches += [f"--window-size={request.param}", "--virtual-time-budget=10000", "--dump-dom"]
-    run = subprocess.run([CHROMIUM, *switches, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'<pre id="seen">(.*?)</pre>', run.stdout, re.DOTALL)
+    command = [CHROMIUM, *SWITCHES, f"--user-data-dir={folder / 'profile'}", *switches, path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def page(report, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(report, path)
+    return path.read_text(encoding="utf-8")
+
+
+def printed(page):
+    for on_paper, on_screen in PRINTED.items():
+        assert on_paper in page
+        page = page.replace(on_paper, on_screen)
+    return page
+
+
+@pytest.fixture(scope="module", params=VIEWS)
+def view(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def seen(view, page, tmp_path_factory):
+    page = printed(page) if view.startswith("print") else page
+    page = page.replace("<head>", f"<head>{LISTEN}").replace("</body>", f"{USE}</body>")
+    out = browse(page, tmp_path_factory.mktemp("browser"), *VIEWS[view], "--dump-dom")
+    found = re.search(r'<pre id="seen">(.*?)</pre>', out, re.DOTALL)
     assert found, "the page never finished loading"
-    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return json.loads(html.unescape(found[1]))
 
 
 def matrix(transform):
@@ -82,9 +142,42 @@ def test_nothing_goes_wrong(seen):
     assert seen["heard"] == []
 
 
-def test_every_plot_is_drawn_and_nothing_sticks_out(seen):
+def test_every_plot_is_drawn_and_nothing_sticks_out(seen, view):
     assert len(seen["plots"]) == 3 and all(seen["plots"])
-    assert seen["wide"]
+    # On a screen a wide table scrolls in its box; on paper nothing can, so that nothing may be wider than its box.
+    assert [
+        box for box in seen["cut"] if view.startswith("print") or not box.startswith(('<div class="scroll', "<pre"))
+    ] == []
+    assert bool(seen["scrolls"]) != view.startswith("print")
+    assert seen["unfolded"]  # before printing
+
+
+def contrast(pair):
+    """Of two colours, as WCAG has it: 1 to 21."""
+    luminances = []
+    for colour in pair:
+        parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)] if colour[0] == "#" else re.findall(r"\d+", colour)[:3]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (int(p) / 255 for p in parts)]
+        luminances.append(np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05)
+    return max(luminances) / min(luminances)
+
+
+def test_text_and_series_stand_out_from_what_is_behind_them(seen, view):
+    """4.5 for text and 3 for what is drawn: the least that WCAG takes."""
+    assert min(map(contrast, seen["texts"] + seen["plotText"])) >= 4.5
+    assert min(map(contrast, seen["series"])) >= 3
+    behind = {pair[1] for pair in seen["series"]}
+    assert behind == {"rgb(22, 24, 26)" if view == "dark" else "rgb(255, 255, 255)"}
+
+
+@pytest.mark.parametrize("view", ["dark", "print from dark"])
+def test_a_screenshot_is_dark_or_white_all_over(view, page, tmp_path):
+    """Four fifths of it are the page's own colour, whatever plots and pictures bring with them."""
+    picture = tmp_path / "page.png"
+    browse(printed(page) if view != "dark" else page, tmp_path, *VIEWS[view], f"--screenshot={picture}")
+    pixels = read_image(picture)
+    paper = (22, 24, 26) if view == "dark" else (255, 255, 255)
+    assert np.mean((pixels == paper).all(axis=-1)) > 0.8
 
 
 def test_the_slider_shows_more_or_less_of_the_left_picture(seen):
@@ -96,6 +189,10 @@ def test_zoom_keeps_the_middle_and_moves_all_panes_alike(seen):
     assert len(set(seen["zoomed"])) == 1
     scale, x, y = matrix(seen["zoomed"][0])
     assert scale == 4 and x == y == pytest.approx(seen["side"] / 2 * (1 - 4), abs=0.1)
+
+
+def test_a_finger_scrolls_the_page_until_it_is_zoomed(seen):
+    assert (seen["before"]["touch"], seen["touch"]) == ("auto", "none")
 
 
 def test_dragging_moves_all_panes_and_stops_at_the_edge(seen):
