@@ -7,12 +7,13 @@ import flax.linen as nn
 import jax
 
 from train.config import FitConfig, ModelConfig
+from train.degradation import INIT_STREAM
 from train.errors import InputError
 from train.network import build_model, init_variables, sows
 from train.objective import LEVEL, Objective, make_objective
 from train.optimizer import make_optimizer, make_schedule
 from train.state import TrainState, create_state
-from train.step import INIT_STREAM, Step, make_step
+from train.step import Step, make_step
 
 BatchNorm = Literal["global", "per_device"]
 
@@ -26,19 +27,27 @@ class Assembly(NamedTuple):
     fresh_state: Callable[[], TrainState]
 
 
-def assemble(config: FitConfig, axis_name: str | None = None, batch_norm: BatchNorm = "global") -> Assembly:
+def assemble(
+    config: FitConfig, axis_name: str | None = None, batch_norm: BatchNorm = "global", *, unroll: int = 1
+) -> Assembly:
     """Puts a run together; nothing is computed yet.
 
     Args:
       config: the run.
       axis_name: of the mapped axis, for an update under jax.pmap; None: under jax.jit.
       batch_norm: with an axis name, whose statistics normalise: those of the whole batch, or each device's own.
+      unroll: of :func:`~train.step.make_step`.
     """
     model = build_model(config.model.model)
     objective = objective_of(config.model)
     if config.model.level_weight and not sows(model, LEVEL):
         raise InputError(
             f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or leave it out."
+        )
+    if config.data.low_light and (model.takes_sigma or config.model.level_weight):
+        raise InputError(
+            f"--low-light: its noise has no one level to tell {config.model.model}; take a network that is told none, "
+            "and no --level-weight."
         )
     schedule = make_schedule(config.optimizer)
     optimizer = make_optimizer(config.optimizer, schedule)
@@ -57,11 +66,13 @@ def assemble(config: FitConfig, axis_name: str | None = None, batch_norm: BatchN
         sigma=config.data.sigma / 255,
         seed=config.seed,
         blind=config.data.blind,
+        low_light=config.data.low_light,
         schedule=schedule,
         accumulate=config.optimizer.accumulate,
         average_decay=config.optimizer.ema,
         max_skips=config.optimizer.max_skips,
         axis_name=axis_name,
+        unroll=unroll,
     )
     return Assembly(model, update, state_from, fresh_state)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lumloss_jax import losses
+from train.bounds import at_least, less_than, more_than
 from train.errors import InputError
 from train.network import parse_model
 
@@ -41,11 +42,20 @@ class DataConfig:
     """Standard deviation of the Gaussian noise, on the scale of 0 to 255."""
     blind: bool = False
     """Train on noise of every level: each patch has its own, uniform from 0 to --sigma."""
+    low_light: tuple[float, float] | None = None
+    """Darken instead of --sigma: least and largest share of the light that is left, e.g. 0.02 0.1; noise included."""
 
     def __post_init__(self) -> None:
-        _at_least("--patch-size", self.patch_size, 1)
-        _at_least("--batch-size", self.batch_size, 1)
-        _at_least("--sigma", self.sigma, 0)
+        at_least("--patch-size", self.patch_size, 1)
+        at_least("--batch-size", self.batch_size, 1)
+        at_least("--sigma", self.sigma, 0)
+        if self.low_light is not None:
+            object.__setattr__(self, "low_light", tuple(self.low_light))  # JSON gives a list
+        if self.low_light and (self.blind or not 0 < self.low_light[0] <= self.low_light[1] <= 1):
+            light = " ".join(map(str, self.low_light))
+            raise InputError(
+                f"--low-light must be two shares, 0 < least <= largest <= 1, without --blind; got {light}."
+            )
 
 
 # "balanced(METHOD)", which is of luminance_l1, or "balanced(METHOD, LOSS)".
@@ -92,10 +102,10 @@ class ModelConfig:
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
         parse_model(self.model)
-        _more_than("--balance-rate", self.balance_rate, 0)
-        _at_least("--balance-every", self.balance_every, 1)
-        _at_least("--level-weight", self.level_weight, 0)
-        _more_than("--level-sigma", self.level_sigma, 0)
+        more_than("--balance-rate", self.balance_rate, 0)
+        at_least("--balance-every", self.balance_every, 1)
+        at_least("--level-weight", self.level_weight, 0)
+        more_than("--level-sigma", self.level_sigma, 0)
 
 
 @dataclass(frozen=True)
@@ -132,23 +142,23 @@ class OptimizerConfig:
     """Updates in a row that may be skipped because something was not finite; the run stops after these."""
 
     def __post_init__(self) -> None:
-        _at_least("--steps", self.steps, 1)
-        _more_than("--learning-rate", self.learning_rate, 0)
-        _at_least("--warmup-steps", self.warmup_steps, 0)
+        at_least("--steps", self.steps, 1)
+        more_than("--learning-rate", self.learning_rate, 0)
+        at_least("--warmup-steps", self.warmup_steps, 0)
         if self.clip_norm is not None:
-            _more_than("--clip-norm", self.clip_norm, 0)
+            more_than("--clip-norm", self.clip_norm, 0)
         object.__setattr__(self, "decay_steps", tuple(self.decay_steps))  # JSON gives a list
         if (self.schedule == "step") != bool(self.decay_steps):
             raise InputError("--schedule step and --decay-steps go together: give both or neither.")
-        _more_than("--decay-factor", self.decay_factor, 0)
-        _at_least("--weight-decay", self.weight_decay, 0)
+        more_than("--decay-factor", self.decay_factor, 0)
+        at_least("--weight-decay", self.weight_decay, 0)
         if self.weight_decay and self.optimizer == "adam":
             raise InputError("--weight-decay: adam has none; take --optimizer adamw.")
-        _at_least("--momentum", self.momentum, 0)
-        _at_least("--accumulate", self.accumulate, 1)
-        _at_least("--ema", self.ema, 0)
-        _less_than("--ema", self.ema, 1)
-        _at_least("--max-skips", self.max_skips, 1)
+        at_least("--momentum", self.momentum, 0)
+        at_least("--accumulate", self.accumulate, 1)
+        at_least("--ema", self.ema, 0)
+        less_than("--ema", self.ema, 1)
+        at_least("--max-skips", self.max_skips, 1)
 
 
 @dataclass(frozen=True)
@@ -196,23 +206,23 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.devices is not None:
-            _at_least("--devices", self.devices, 1)
+            at_least("--devices", self.devices, 1)
         if self.shards is not None:
-            _at_least("--shards", self.shards, 1)
+            at_least("--shards", self.shards, 1)
             if self.parallel != "fsdp":
                 raise InputError("--shards says how --parallel fsdp divides the state: give both, or leave it out.")
         self._check_hosts()
-        _at_least("--checkpoint-every", self.checkpoint_every, 1)
-        _at_least("--keep-last", self.keep_last, 1)
-        _at_least("--keep-best", self.keep_best, 0)
-        _at_least("--log-every", self.log_every, 1)
-        _at_least("--validate-every", self.validate_every, 1)
+        at_least("--checkpoint-every", self.checkpoint_every, 1)
+        at_least("--keep-last", self.keep_last, 1)
+        at_least("--keep-best", self.keep_best, 0)
+        at_least("--log-every", self.log_every, 1)
+        at_least("--validate-every", self.validate_every, 1)
         if self.profile is not None:
             object.__setattr__(self, "profile", tuple(self.profile))  # JSON gives a list
-            _at_least("--profile", self.profile[0], 1)
-            _at_least("--profile's last step", self.profile[1], self.profile[0])
-        _at_least("--memory-mb", self.memory_mb, 0)
-        _at_least("--workers", self.workers, 0)
+            at_least("--profile", self.profile[0], 1)
+            at_least("--profile's last step", self.profile[1], self.profile[0])
+        at_least("--memory-mb", self.memory_mb, 0)
+        at_least("--workers", self.workers, 0)
 
     def _check_hosts(self) -> None:
         told = {"--coordinator": self.coordinator, "--processes": self.processes, "--process": self.process}
@@ -222,11 +232,11 @@ class RunConfig:
         if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
             raise InputError(f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}.")
         if self.processes is not None:
-            _at_least("--processes", self.processes, 1)
+            at_least("--processes", self.processes, 1)
         if self.process is not None:
-            _at_least("--process", self.process, 0)
+            at_least("--process", self.process, 0)
             if self.processes is not None:
-                _less_than("--process", self.process, self.processes)
+                less_than("--process", self.process, self.processes)
 
 
 @dataclass(frozen=True)
@@ -241,7 +251,7 @@ class FitConfig:
     """Seed of everything random: initial weights, patches, noise."""
 
     def __post_init__(self) -> None:
-        _at_least("--seed", self.seed, 0)
+        at_least("--seed", self.seed, 0)
 
 
 def save_config(config: FitConfig, path: Path) -> None:
@@ -277,18 +287,3 @@ def _from_tree(kind: type[Any], tree: Any, where: str) -> Any:
             for key, value in tree.items()
         }
     )
-
-
-def _at_least(flag: str, value: float, minimum: float) -> None:
-    if not value >= minimum:
-        raise InputError(f"{flag} must be at least {minimum}; got {value}.")
-
-
-def _less_than(flag: str, value: float, bound: float) -> None:
-    if not value < bound:
-        raise InputError(f"{flag} must be less than {bound}; got {value}.")
-
-
-def _more_than(flag: str, value: float, minimum: float) -> None:
-    if not value > minimum:
-        raise InputError(f"{flag} must be more than {minimum}; got {value}.")

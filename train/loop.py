@@ -23,6 +23,7 @@ from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import cautions, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
+from train.degradation import darkened, said_of
 from train.errors import DivergedError
 from train.inference.evaluate import evaluate, make_table
 from train.inference.figures import comparison
@@ -73,6 +74,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
             group_by=config.data.group_by,
             memory=Memory(config.run.memory_mb),
         )
+        splits = darkened(splits, config.data.low_light)
         check_scorable(splits)
         batches = PatchBatches(
             splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
@@ -101,7 +103,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
     abstract = jax.eval_shape(fresh_state)
     layout = sharding.state_sharding(abstract, mesh)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
-    degraded = f"sigma {config.data.sigma:g}" if splits.train.inputs is None else "degraded in reality"
+    degraded = said_of(splits.train, config.data)
     say(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
@@ -150,7 +152,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
         rows = [row for evaluation in itertools.chain(shown, evaluations) for row in evaluation.rows]
         write_rows(rows, folder / "evaluation.csv")
         write_image(folder / "comparison.png", comparison(shown))
-        console.print(make_table(rows))
+        console.print(make_table(rows, said_of(splits.test, config.data)))
         seconds = f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
         console.print(f"{config.optimizer.steps} steps; {seconds}")
         for what, path in {

@@ -138,7 +138,8 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
 
     def parts_of(index: jax.Array, batches: jax.Array | Pair) -> Part:
         size = jax.tree.leaves(batches)[0].shape[1]
-        degraded = functools.partial(degrade, sigma=shared.data.sigma / 255, blind=shared.data.blind)
+        data = shared.data
+        degraded = functools.partial(degrade, sigma=data.sigma / 255, blind=data.blind, low_light=data.low_light)
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
         parts = jax.vmap(degraded, in_axes=(0, None, 0))(keys, index * size + jnp.arange(size), batches)
         return jax.tree.map(lambda leaf: leaf[rows], parts)
@@ -181,7 +182,9 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
                 return of_chosen(tree, jax.tree.map(jnp.zeros_like, tree))
 
             states = dataclasses.replace(population.states, params=alone(population.states.params))
-            losses, seen, batch_stats, gradients = gradients_of(population.replace(states=states), alone(whole))
+            losses, seen, batch_stats, gradients = gradients_of(
+                dataclasses.replace(population, states=states), alone(whole)
+            )
             values = (
                 of_chosen(losses, before[0]),
                 tuple(

@@ -7,25 +7,20 @@ reads now and then only, finds it as it was when it stopped.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from lumloss_jax import degradations
 from train.balancing import Terms
 from train.data.batch import Pair
+from train.degradation import Part, degrade
 from train.objective import LEVEL, Objective, Seen
 from train.pixels import to_unit_range
 from train.state import Guard, TrainState
-
-# One stream of random numbers for each purpose of a run's seed.
-INIT_STREAM, NOISE_STREAM, LEVEL_STREAM = 0, 1, 2
 
 
 class Metrics(NamedTuple):
@@ -43,14 +38,6 @@ class Metrics(NamedTuple):
 Step = Callable[[TrainState, jax.Array | Pair], tuple[TrainState, Metrics]]
 
 
-class Part(NamedTuple):
-    """What the network gets of a batch, and what it should give."""
-
-    noisy: jax.Array
-    clean: jax.Array
-    sigma: jax.Array  # () or [B]
-
-
 def make_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -59,15 +46,17 @@ def make_step(
     sigma: float,
     seed: int,
     blind: bool = False,
+    low_light: tuple[float, float] | None = None,
     schedule: optax.Schedule = lambda index: 0.0,
     accumulate: int = 1,
     average_decay: float = 0.0,
     max_skips: int = 10,
     axis_name: str | None = None,
+    unroll: int = 1,
 ) -> Step:
     """step(state, batch) -> (state, metrics): restores, and moves the parameters down the gradient.
 
-    To clean patches fresh noise is added first; a :class:`~train.data.batch.Pair` is taken as it is. Both may come as
+    Clean patches are degraded afresh first; a :class:`~train.data.batch.Pair` is taken as it is. Both may come as
     the integers that are stored in files.
 
     Args:
@@ -77,6 +66,7 @@ def make_step(
       sigma: standard deviation of the noise in image units (25/255). The noisy image is not clipped.
       seed: with a sample's number in the run, all that its noise depends on.
       blind: sigma is the highest, and each patch has one of its own, uniform from 0.
+      low_light: darken clean patches instead, as :func:`~train.degradation.degrade` says.
       schedule: learning rate of an update, for the log.
       accumulate: parts that a batch goes through the network in, one after the other; their mean gradient is one
         update.
@@ -86,6 +76,7 @@ def make_step(
         state becomes is then averaged over it, and is the same on every device. None under jax.jit, whatever the
         shardings: the batch is the whole one. Batch norm takes its statistics over the whole batch where the network
         has this axis name too, else over each device's share.
+      unroll: parts in one turn of the loop over them. The update is the same; train/aot.py counts a part's cost by it.
     """
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
@@ -107,7 +98,7 @@ def make_step(
         share = jnp.arange(size)
         if axis_name is not None:
             share, size = jax.lax.axis_index(axis_name) * size + share, devices() * size
-        return degrade(jax.random.key(seed), index * size + share, batch, sigma=sigma, blind=blind)
+        return degrade(jax.random.key(seed), index * size + share, batch, sigma=sigma, blind=blind, low_light=low_light)
 
     def loss_of(params: Any, batch_stats: Any, balance: Any, part: Part) -> tuple[jax.Array, tuple[Seen, Any]]:
         restored, level, batch_stats = restore(model, params, batch_stats, part)
@@ -130,7 +121,7 @@ def make_step(
             batch_stats, (loss, seen, gradients) = one(batch_stats, whole)
         else:
             parts = jax.tree.map(split(accumulate, whole.clean.shape[0]), whole)
-            batch_stats, (loss, seen, gradients) = in_parts(one, batch_stats, parts, of_each_device)
+            batch_stats, (loss, seen, gradients) = in_parts(one, batch_stats, parts, of_each_device, unroll)
         return loss, seen, batch_stats, gradients
 
     def devices() -> int:
@@ -148,36 +139,6 @@ def make_step(
         return lax.pcast(tree, axis_name, to="varying") if hasattr(lax, "pcast") else lax.pvary(tree, axis_name)
 
     return step
-
-
-def degrade(key: jax.Array, numbers: jax.Array, batch: jax.Array | Pair, *, sigma: float, blind: bool) -> Part:
-    """What the network gets of a batch, fresh noise added.
-
-    A sample's draws are its own, by its number in the run: however batches are divided over devices.
-
-    Args:
-      key: of the run's seed.
-      numbers: of the batch's samples in the run.
-      batch: clean patches ``[B, H, W, C]``, or a pair, which is taken as it is.
-      sigma: as in :func:`make_step`.
-      blind: likewise.
-    """
-    if isinstance(batch, Pair):
-        return Part(batch.degraded, batch.clean, jnp.float32(sigma))
-    chex.assert_rank(batch, 4)  # (B, H, W, C)
-
-    def keys_of(stream: int) -> jax.Array:
-        return jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, stream)))(numbers)
-
-    level = jnp.full(batch.shape[:1], sigma, jnp.float32)
-    if blind:
-        level = jax.vmap(lambda key: degradations.blind_sigma(key, (), minimum=0.0, maximum=sigma))(
-            keys_of(LEVEL_STREAM)
-        )
-    noisy = jax.vmap(lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level))(
-        keys_of(NOISE_STREAM), batch, level
-    )
-    return Part(noisy, batch, level if blind else jnp.float32(sigma))
 
 
 def restore(model: nn.Module, params: Any, batch_stats: Any, part: Part) -> tuple[jax.Array, jax.Array | None, Any]:
@@ -202,11 +163,15 @@ def split(parts: int, batch_size: int) -> Callable[[jax.Array], jax.Array]:
 
 
 def in_parts(
-    one: Callable[[Any, Part], tuple[Any, Any]], batch_stats: Any, parts: Part, cast: Callable[[Any], Any] = lambda x: x
+    one: Callable[[Any, Part], tuple[Any, Any]],
+    batch_stats: Any,
+    parts: Part,
+    cast: Callable[[Any], Any] = lambda x: x,
+    unroll: int = 1,
 ) -> tuple[Any, Any]:
     """``one(batch_stats, part) -> (batch_stats, values)`` for parts one after the other; the means of its values.
 
-    ``cast`` is what the sums' zeros pass, for mapped axes.
+    ``cast`` is what the sums' zeros pass, for mapped axes; ``unroll``: parts in one turn of the loop.
     """
 
     def add(carry: Any, part: Part) -> tuple[Any, None]:
@@ -216,7 +181,9 @@ def in_parts(
 
     _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], parts))
     zeros = cast(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-    (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), parts)
+    if unroll > 1:  # or what makes the parts would be fused into what uses them, and be counted again for each
+        batch_stats, zeros, parts = jax.lax.optimization_barrier((batch_stats, zeros, parts))
+    (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), parts, unroll=unroll)
     return batch_stats, jax.tree.map(lambda x: x / parts.clean.shape[0], sums)
 
 

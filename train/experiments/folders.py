@@ -10,6 +10,7 @@ from train.config import FitConfig
 from train.data.photographs import Memory
 from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, open_splits, save_splits
+from train.degradation import darkened
 from train.errors import InputError
 from train.run_folder import new_folder
 
@@ -22,13 +23,14 @@ _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
 def open_photographs(fit: FitConfig) -> Splits:
     """The photographs that a run of this configuration takes."""
     data = fit.data
-    return open_splits(
+    splits = open_splits(
         data.source,
         data.validation_source,
         data.test_source,
         group_by=data.group_by,
         memory=Memory(fit.run.memory_mb),
     )
+    return darkened(splits, data.low_light)
 
 
 def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:

@@ -25,6 +25,7 @@ from train.config import FitConfig, save_config
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import Splits, check_scorable, check_unchanged, fingerprint, save_splits
+from train.degradation import INIT_STREAM
 from train.errors import DivergedError, InputError
 from train.experiments.folders import open_photographs
 from train.meters import Meter
@@ -36,7 +37,7 @@ from train.run_folder import CONFIG_NAME, new_folder
 from train.sharding import compiler_options
 from train.signals import stop_on_signal
 from train.state import TrainState
-from train.step import INIT_STREAM, Metrics
+from train.step import Metrics
 from train.tensorboard import Board
 from train.validation import Validator
 

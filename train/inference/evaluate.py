@@ -74,11 +74,9 @@ def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> It
         yield Evaluation(name, clean, noisy, restored, rows)
 
 
-def make_table(rows: list[Row]) -> Table:
-    """The rows for a terminal."""
-    real = math.isnan(rows[0].sigma)
-    title = "degraded in reality" if real else f"sigma {rows[0].sigma:g}"
-    caption = _PROTOCOL if real else _NOISE + _PROTOCOL
+def make_table(rows: list[Row], title: str) -> Table:
+    """The rows for a terminal, under a title that says how photographs were degraded."""
+    caption = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("photograph")
     table.add_column("method")

@@ -35,7 +35,7 @@ def test_pairs_are_evaluated_as_they_are() -> None:
     np.testing.assert_array_equal(evaluation.clean, to_float(clean))
     assert all(np.isnan(row.sigma) for row in evaluation.rows)
     output = io.StringIO()
-    Console(file=output, width=80).print(make_table(list(evaluation.rows)))
+    Console(file=output, width=80).print(make_table(list(evaluation.rows), "degraded in reality"))
     assert "degraded in reality" in output.getvalue() and "sigma 25" not in output.getvalue()
     assert "a[b].png" in output.getvalue()  # no markup
     assert "noise" not in output.getvalue() and "not rounded" in output.getvalue()

@@ -82,7 +82,7 @@ def test_csv_has_one_line_per_photograph_and_method_unrounded(small: Source, tmp
 def test_the_table_fits_eighty_columns_and_names_its_protocol(small: Source) -> None:
     rows = [row for e in evaluate(lambda noisy: noisy, small, sigma=25, seed=0) for row in e.rows]
     output = io.StringIO()
-    Console(file=output, width=80).print(make_table(rows))
+    Console(file=output, width=80).print(make_table(rows, "sigma 25"))
     text = output.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     for word in ("eye", "cup", "noisy", "blur", "restored", "PSNR dB", "SSIM", "CIEDE2000", "unclipped", "sigma 25"):
