@@ -18,7 +18,7 @@ import PIL.Image
 import PIL.ImageCms
 import pyvips
 
-from train.data.images import check_header, decode_image, last_line
+from train.data.images import FAIL_ON, check_header, decode_image, last_line
 from train.errors import InputError
 from train.inference.tiles import Rows, photograph_of
 
@@ -63,7 +63,7 @@ def open_stored(path: Path) -> Stored:
         height, width, bands = pixels.shape
         return Stored(path, height, width, bands, False, pixels.dtype, None)
     with _reading(path):
-        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=FAIL_ON)
         check_header(image, str(path))
         bands = image.bands - image.hasalpha()
         return Stored(path, image.height, image.width, bands, image.hasalpha(), _DTYPES[image.format], _profile(image))
@@ -138,7 +138,7 @@ class _FileRows:
     def __init__(self, stored: Stored, bands: slice) -> None:
         self._stored, self._bands = stored, bands
         with _reading(stored.path):
-            image = pyvips.Image.new_from_file(str(stored.path), access="sequential", fail_on="error")
+            image = pyvips.Image.new_from_file(str(stored.path), access="sequential", fail_on=FAIL_ON)
             self._count = image.bands
             self._region = pyvips.Region.new(image)
         self._top = 0

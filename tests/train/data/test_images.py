@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -5,16 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image
+import skimage.data
+from PIL import Image, ImageCms
 
 from train.data import images
-from train.data.images import read_image, to_float, to_uint8, write_image
+from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
 from train.errors import InputError
 
 
 @pytest.fixture
 def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+
+
+def _jpeg(progressive: bool) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(skimage.data.chelsea()).save(file, "JPEG", quality=90, progressive=progressive)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
@@ -108,12 +116,17 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(pixels: np.ndarray, t
     image.convert("CMYK").save(tmp_path / "print.tif")
     Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(pixels[..., 0].astype(np.int32)).save(tmp_path / "long.tif")
+    write_image(tmp_path / "five.tif", np.repeat(pixels, 2, axis=2)[..., :5])
+    spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    ImageCms.profileToProfile(image, *spaces, outputMode="LAB").save(tmp_path / "lab.tif")
     image.save(tmp_path / "pages.tif", save_all=True, append_images=[image])
     image.quantize(4).save(tmp_path / "cartoon.png", format="GIF")
     for name, reason in {
         "print.tif": "is in CMYK",
         "float.tif": "1 b-w channels of float pixels: convert it",
         "long.tif": "of int pixels",
+        "five.tif": "holds 5 srgb channels of uchar pixels",
+        "lab.tif": "is in CIELAB, so convert it",
         "pages.tif": "holds 2 pages",
         "cartoon.png": "is no PNG, JPEG, TIFF, BMP or WebP",
     }.items():
@@ -131,6 +144,13 @@ def test_a_gigantic_photograph_is_refused_before_it_is_decoded(suffix: str, tmp_
     assert read_image(tmp_path / f"just{suffix}").shape == (10, 10, 3)
 
 
+def test_a_bitmap_is_as_large_as_any_other_photograph(pixels: np.ndarray, tmp_path: Path, monkeypatch) -> None:
+    """Pillow has limits of its own, of which it warns, and which it refuses to go beyond."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    Image.fromarray(pixels).save(tmp_path / "large.bmp")
+    np.testing.assert_array_equal(read_image(tmp_path / "large.bmp"), pixels)
+
+
 def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(InputError, match=r"empty\.jpg is empty"):
@@ -139,10 +159,17 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "gone.jpg")
 
 
-@pytest.mark.parametrize("content", [b"BM", b"not a picture", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_photograph_is_named(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"BM", "its header is broken"),
+        (b"not a picture", ""),
+        (b"\x89PNG\r\n\x1a\n", "its header is broken"),
+    ],
+)
+def test_what_is_no_photograph_is_named(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"broken\.png cannot be read as a photograph"):
+    with pytest.raises(InputError, match=rf"broken\.png cannot be read as a photograph: .*{reason}"):
         read_image(tmp_path / "broken.png")
 
 
@@ -154,6 +181,33 @@ def test_a_truncated_photograph_is_not_read_in_part(suffix: str, tmp_path: Path)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(InputError, match="cannot be read"):
         read_image(cut)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("damage", ["random", "deleted"])
+def test_a_jpeg_damaged_among_its_pixels_is_refused(damage: str, progressive: bool) -> None:
+    whole = _jpeg(progressive)
+    middle = len(whole) // 2
+    instead = np.random.default_rng(5).bytes(500) if damage == "random" else b""
+    with pytest.raises(InputError, match=r"cat\.jpg cannot be read as a photograph: VipsJpeg: "):
+        decode_image(whole[:middle] + instead + whole[middle + 500 :], "cat.jpg")
+
+
+@pytest.mark.parametrize("more", [bytes(100), b"what a camera adds", b"\xff\xd8\xff"])
+def test_what_follows_a_jpeg_is_passed_over(more: bytes) -> None:
+    whole = _jpeg(progressive=False)
+    np.testing.assert_array_equal(decode_image(whole + more, "more"), decode_image(whole, "whole"))
+
+
+def test_what_harms_no_pixel_is_no_reason_to_refuse(pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / "tags.tif", tiffinfo={65000: "of one vendor"})
+    Image.fromarray(pixels).save(tmp_path / "profile.png", icc_profile=b"no profile")
+    Image.fromarray(pixels).save(tmp_path / "whole.png")
+    header, rest = np.split(np.frombuffer((tmp_path / "whole.png").read_bytes(), np.uint8), [33])
+    comment = struct.pack(">I", 3) + b"tEXta\0b" + b"\0\0\0\0"  # its checksum is another
+    (tmp_path / "comment.png").write_bytes(header.tobytes() + comment + rest.tobytes())
+    for name in ("tags.tif", "profile.png", "comment.png"):
+        np.testing.assert_array_equal(read_image(tmp_path / name), pixels)
 
 
 def test_floats_and_bytes_correspond() -> None:

@@ -164,6 +164,19 @@ def test_one_unreadable_file_is_named_at_the_end_and_the_rest_are_done(
     assert sorted(os.listdir(tmp_path / "out")) == ["b.png", "b.png.json", "d.png", "d.png.json"]
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_damaged_among_its_pixels_is_not_restored(
+    checkpoint: Make, tmp_path: Path, capsys, progressive: bool
+) -> None:
+    source = save(tmp_path / "a.jpg", pixels((64, 64, 3)), interlace=progressive)
+    content = source.read_bytes()
+    middle = len(content) // 2
+    source.write_bytes(content[:middle] + content[middle + 500 :])
+    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 1
+    assert f"not restored: {source} cannot be read as a photograph: VipsJpeg: " in capsys.readouterr().out
+    assert os.listdir(tmp_path / "out") == []
+
+
 def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
