@@ -170,7 +170,7 @@ DIVERGING = 1e25  # a learning rate, whose second step is not finite
 def test_what_diverges_is_passed_over_and_named(small_run, population, tmp_path, capsys):
     rates = ["--learning-rates", "0.002", str(DIVERGING), "--max-skips=1", "--clip-norms"]
     out = ["--out", str(tmp_path / "run"), "--crops=0", "--seeds=1", f"--population={population}"]
-    command = ["compare", "smoke", *small_run, "--losses", "l1", "mse", *rates, "1.0", *out]
+    command = ["compare", "smoke", *small_run, "--losses", "l1", "mse", *rates, *out]
     assert main(command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("diverged: ") == 2
@@ -425,7 +425,10 @@ def test_crops_are_where_networks_differ_most():
 
 def test_presets_say_what_they_are():
     assert set(COMPARE_PRESETS) == {"small", "smoke", "paper-dncnn", "paper-buifd", "paper-retinexformer"}
-    assert COMPARE_PRESETS["smoke"].config.fit == PRESETS["smoke"].config
+    smoke, alone = COMPARE_PRESETS["smoke"].config.fit, PRESETS["smoke"].config
+    assert dataclasses.replace(smoke, run=alone.run) == alone
+    for preset in COMPARE_PRESETS.values():  # so that it is known whether networks were still learning
+        assert preset.config.fit.run.validate_every <= 0.75 * preset.config.fit.optimizer.steps
     with pytest.raises(InputError, match="two or more"):
         CompareConfig(losses=())
 

@@ -64,7 +64,8 @@ addEventListener("load", () => {
     return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
   });
   const paper = getComputedStyle(document.body).backgroundColor;
-  seen.series = Object.values(figures).flatMap(figure => figure.data.map(one => [(one.marker ?? one.line).color, paper]));
+  const series = Object.values(figures).flatMap(figure => figure.data);
+  seen.series = series.map(one => [(one.marker ?? one.line).color, paper]);
   seen.plotText = [...document.querySelectorAll(".plot text")].map(text => [getComputedStyle(text).fill, paper]);
   seen.heard = heard;
   const result = document.createElement("pre");
