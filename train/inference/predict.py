@@ -123,7 +123,7 @@ class Predictor:
 
         height, width = images[0].shape[:2]
         return [
-            np.clip(one[:height, :width], 0, 1)
+            _clipped(one[:height, :width])
             for tiles, restored in self._restored(batches(), self._transforms, [()] * len(self._transforms), sigma)
             for one in restored[: len(tiles)]
         ]
@@ -143,7 +143,7 @@ class Predictor:
             yield from self._staged(photograph, grid, seen)
             return
         for strip in self._strips(photograph, grid, self._transforms, sigma, seen):
-            yield np.clip(strip, 0, 1, out=strip)
+            yield _clipped(strip)
 
     def _staged(self, photograph: Photograph, grid: Grid, seen: Callable[[float], None]) -> Iterator[np.ndarray]:
         """As :meth:`strips`, one stage after the other; under each transform by itself, and their mean."""
@@ -164,7 +164,7 @@ class Predictor:
             for start in range(0, photograph.height, self.tile):
                 stop = min(start + self.tile, photograph.height)
                 total: Any = sum(of_transform(start, stop) for of_transform in rows) / np.float32(len(rows))
-                yield np.clip(total[:, : photograph.width], 0, 1)
+                yield _clipped(total[:, : photograph.width])
 
     def _strips(
         self,
@@ -270,6 +270,12 @@ def without_batch_norm(model: nn.Module, params: Any, batch_stats: Any) -> tuple
     if getattr(model, "batch_norm", False):
         model, variables = fold_batch_norm(model, variables)
     return model.clone(remat=False), variables
+
+
+def _clipped(pixels: np.ndarray) -> np.ndarray:
+    """In place, to [0, 1]; what is infinite becomes NaN as well: clipped, it would pass for black or white."""
+    pixels[np.isinf(pixels)] = np.nan
+    return np.clip(pixels, 0, 1, out=pixels)
 
 
 def _mean(outputs: list[jax.Array], transforms: Sequence[Transform]) -> np.ndarray:

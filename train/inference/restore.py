@@ -8,13 +8,11 @@ import functools
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import skimage.restoration
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -22,12 +20,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from train.checkpoint import Network, load_network
 from train.digests import digest_of_json, digests_of
 from train.errors import InputError
-from train.inference.image_files import Stored, open_stored, whole_or_none, write_stored
+from train.inference.colours import estimate_sigma, photograph_in, restored_strips
+from train.inference.image_files import open_stored, whole_or_none, write_stored
 from train.inference.inputs import Job, list_jobs
 from train.inference.predict import Predictor
-from train.inference.tiles import Photograph, Rows, in_float
-
-_ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
 
 
 class Unwritable(InputError):
@@ -121,7 +117,7 @@ def restore_file(
     notes = []
     if stored.profile is not None:
         notes.append(f'warning: its colour profile is "{stored.profile}"; networks are trained on sRGB')
-    photograph = _photograph(stored, predictor.model.channels)
+    photograph = photograph_in(stored, predictor.model.channels)
     if stored.bands < predictor.model.channels:
         notes.append("grey, repeated over three channels and averaged again")
     sigma = made_by["sigma"]
@@ -136,54 +132,11 @@ def restore_file(
     known = None if sigma is None else sigma / 255
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_stored(job.target, stored, _strips(predictor, photograph, stored, known, seen))
+        write_stored(job.target, stored, restored_strips(predictor, photograph, stored, known, seen))
         _write_record(sidecar, record)
     except OSError as error:
         raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None
     return "; ".join(["restored", *notes])
-
-
-def estimate_sigma(photograph: Photograph) -> float:
-    """The standard deviation of a photograph's noise in image units, from the finest wavelets in its middle."""
-    side = _ESTIMATED_ON
-    top, left = max(photograph.height - side, 0) // 2, max(photograph.width - side, 0) // 2
-    rows = photograph.open()(top, min(top + side, photograph.height))
-    return float(
-        skimage.restoration.estimate_sigma(in_float(rows[:, left : left + side]), channel_axis=-1, average_sigmas=True)
-    )
-
-
-def _photograph(stored: Stored, channels: int) -> Photograph:
-    """The colour of a file with as many channels as the network takes."""
-    if stored.bands > channels:
-        raise InputError(
-            f"{stored.path} is in colour, and this network restores grey photographs: convert it, or take a network "
-            "with channels=3."
-        )
-
-    def open_rows() -> Rows:
-        rows = stored.rows(slice(stored.bands))
-        return lambda start, stop: np.repeat(rows(start, stop), channels // stored.bands, axis=-1)
-
-    return Photograph(stored.height, stored.width, open_rows)
-
-
-def _strips(
-    predictor: Predictor, photograph: Photograph, stored: Stored, sigma: float | None, seen: Callable[[float], None]
-) -> Iterator[np.ndarray]:
-    """The restored pixels as they are stored, alpha as it was."""
-    alpha = stored.rows(slice(stored.bands, None)) if stored.alpha else None
-    top = 0
-    white = np.iinfo(stored.dtype).max
-    for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
-        if strip.shape[-1] > stored.bands:
-            strip = strip.mean(axis=-1, keepdims=True)
-        np.multiply(strip, np.float32(white), out=strip)  # in place: of a wide photograph a strip is large
-        pixels = np.rint(strip, out=strip).astype(stored.dtype)
-        if alpha is not None:
-            pixels = np.concatenate([pixels, alpha(top, top + len(pixels))], axis=-1)
-        top += len(pixels)
-        yield pixels
 
 
 def _check_writable(folder: Path) -> None:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
 import pyvips
 
 from train.__main__ import main
-from train.checkpoint import load_network
+from train.checkpoint import load_network, save_network
 from train.data.images import to_float
 from train.inference import image_files
 from train.inference.predict import Predictor
@@ -193,6 +194,35 @@ def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
         expected = restored(checkpoint(TOLD), noisy, sigma=sigma / 255)
         assert np.abs(stored(tmp_path / folder / "noisy.png").astype(int) - expected).max() <= 1
     assert (stored(tmp_path / "given" / "noisy.png") != stored(tmp_path / "estimated" / "noisy.png")).any()
+
+
+@pytest.mark.parametrize(("flat", "known"), [((2,), 12), ((0, 1, 2), 0)])
+@pytest.mark.parametrize("level", [0, 200, 255])
+def test_flat_channels_say_nothing_of_the_noise(
+    checkpoint: Make, tmp_path: Path, capsys, flat: tuple[int, ...], known: float, level: int
+) -> None:
+    noisy = np.clip(np.rint(np.random.default_rng(0).normal(100, 12, (128, 128, 3))), 0, 255).astype(np.uint8)
+    noisy[..., flat] = level
+    source = save(tmp_path / "night.png", noisy)
+    assert main(["restore", str(checkpoint(TOLD)), str(source), "--output", str(tmp_path / "out")]) == 0
+    assert float(capsys.readouterr().out.partition("sigma ")[2].split(",")[0]) == pytest.approx(known, rel=0.05)
+    expected = restored(checkpoint(TOLD), noisy, sigma=known / 255)
+    assert np.abs(stored(tmp_path / "out" / "night.png").astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_network_that_gives_no_numbers_writes_no_photograph(
+    tmp_path: Path, capsys, checkpoint: Make, value: float
+) -> None:
+    network = load_network(checkpoint(SPEC))
+    params = jax.device_get(network.params)
+    *_, last = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    broken = jax.tree_util.tree_map_with_path(lambda path, x: x * np.float32(value if path == last else 1), params)
+    save_network(tmp_path / "broken", network._replace(params=broken), {})
+    source = save(tmp_path / "a.png", pixels((8, 8, 3)))
+    assert main(["restore", str(tmp_path / "broken"), str(source), "--output", str(tmp_path / "out")]) == 1
+    assert f"not restored: {source}: the network gives values that are not finite" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize(
