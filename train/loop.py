@@ -22,7 +22,15 @@ from train.config import FitConfig, save_config
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import cautions, check_scorable, check_unchanged, fingerprint, open_splits, save_splits
+from train.data.splits import (
+    cautions,
+    check_fingerprint,
+    check_scorable,
+    check_unchanged,
+    fingerprint,
+    open_splits,
+    save_splits,
+)
 from train.degradation import darkened, said_of
 from train.errors import DivergedError
 from train.inference.evaluate import evaluate, make_table
@@ -75,12 +83,12 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
             memory=Memory(config.run.memory_mb),
         )
         splits = darkened(splits, config.data.low_light)
+        if config.run.resume:  # of photographs that changed no other fault is worth a word
+            check_unchanged(splits, Path(config.run.resume))
         check_scorable(splits)
         batches = PatchBatches(
             splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
         )
-        if config.run.resume:
-            check_unchanged(splits, Path(config.run.resume))
     distributed.check_same(config, fingerprint(splits))
     # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
     from_run = None if config.run.resume else config.model.init_from
@@ -116,6 +124,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
     about = {"model": config.model.model, "config": dataclasses.asdict(saved_config), "data": fingerprint(splits)}
     if config.run.resume:
         state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
+        check_fingerprint(splits, saved, folder)
         say(f"going on from step {int(state.step)} of {folder}")
         if changed := changed_versions(saved):
             say(f"versions changed, so the last bits may differ: {', '.join(changed)}")

@@ -156,6 +156,23 @@ def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new
         )
 
 
+def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) -> None:
+    """Refuses photographs that a run's checkpoint is not of, whatever the record beside it was changed to.
+
+    Args:
+      splits: the photographs that are there now.
+      about: what is said of the checkpoint, its fingerprint among it.
+      folder: the run's.
+    """
+    before, now = about.get("data", {}), fingerprint(splits)
+    other = [split for split in FLAGS if before.get(split) != now.get(split)]
+    if other:
+        raise InputError(
+            f"the checkpoint in {folder} was trained with other photographs, or in another order ({', '.join(other)}), "
+            f"though {FILE_NAME} names those that are there now: bring them back, or start a new run with --init-from."
+        )
+
+
 def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     differences = {
         "added": [name for name in now if name not in before],

@@ -24,7 +24,7 @@ from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights,
 from train.config import FitConfig, save_config
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import Splits, check_scorable, check_unchanged, fingerprint, save_splits
+from train.data.splits import Splits, check_fingerprint, check_scorable, check_unchanged, fingerprint, save_splits
 from train.degradation import INIT_STREAM
 from train.errors import DivergedError, InputError
 from train.experiments.folders import open_photographs
@@ -87,6 +87,9 @@ def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], co
     """
     say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
     splits = open_photographs(configs[0])
+    for config in configs:
+        if config.run.resume:
+            check_unchanged(splits, Path(config.run.resume))
     check_scorable(splits)
     runs = _open(configs, splits, devices[0], say)
     for start in sorted({run.start for run in runs}):
@@ -116,9 +119,9 @@ def _open(configs: Sequence[FitConfig], splits: Splits, device: jax.Device, say:
         assembly = assemble(config)
         if config.run.resume:
             folder = Path(config.run.resume)
-            check_unchanged(splits, folder)
             abstract = jax.eval_shape(assembly.fresh_state)
-            state, _ = restore_newest(folder / FOLDER_NAME, abstract, where, say)
+            state, saved = restore_newest(folder / FOLDER_NAME, abstract, where, say)
+            check_fingerprint(splits, saved, folder)
         else:
             folder = new_folder(config.run.out, "compare")
             save_splits(splits, folder)

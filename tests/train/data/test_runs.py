@@ -13,6 +13,7 @@ from train.__main__ import main
 from train.data import sources
 from train.data.images import write_image
 from train.data.pipeline import PatchBatches
+from train.data.splits import open_splits, save_splits
 
 
 @pytest.fixture(autouse=True)
@@ -92,13 +93,19 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     flags = [*tiny_flags, f"--data=folder:{data}", "--validation-data=none", f"--test-data=folder:{folder}"]
     assert main(["fit", *flags, "--steps=2", f"--out={run}"]) == 0
     assert "trained on too, so their scores mean little: 0.png (test)" in capsys.readouterr().out
-    write_image(data / "3.png", np.zeros((20, 16, 3), np.uint8))
+    write_image(data / "3.png", np.zeros((4, 4, 3), np.uint8))  # smaller than a patch, which is not the point
     (data / "4.png").rename(data / "four.png")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert main(["fit", "--resume", str(run)]) == 2
     said = capsys.readouterr().err
     assert "train: 1 added (four.png); train: 1 removed (4.png); train: 1 changed (3.png)" in said
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    write_image(data / "3.png", np.zeros((20, 16, 3), np.uint8))
+    save_splits(open_splits(f"folder:{data}", "none", f"folder:{folder}"), run)  # the record, but not the checkpoint
+    assert main(["fit", "--resume", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert f"the checkpoint in {run} was trained with other photographs, or in another order (train)" in said
 
 
 def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_back(
