@@ -18,7 +18,7 @@ import numpy as np
 from train.data.batch import Batch, Pair
 from train.data.cutting import Crew, Cutter, Threads
 from train.data.photographs import Photographs
-from train.data.sources import Source
+from train.data.sources import Source, smaller_than, some
 from train.data.windows import Windows
 from train.data.workers import Workers
 from train.errors import InputError
@@ -43,16 +43,11 @@ class PatchBatches:
 
     def __init__(self, source: Source, *, patch_size: int, batch_size: int, seed: int) -> None:
         """Every position of every photograph is as likely as any other, so a large photograph gives more patches."""
-        small = [
-            f"{entry.name} ({entry.width}x{entry.height})"
-            for entry in source.entries
-            if min(entry.height, entry.width) < patch_size
-        ]
-        if small:
+        if small := smaller_than(source, patch_size):
             smallest = min(min(entry.height, entry.width) for entry in source.entries)
             raise InputError(
                 f"--patch-size {patch_size} is larger than {len(small)} of {len(source.names)} photographs: "
-                f"{', '.join(small[:10])}; take --patch-size {smallest} or less, or leave these out."
+                f"{some(small)}; take --patch-size {smallest} or less, or leave these out."
             )
         self.cutter = Cutter(source, patch_size)
         self._batch_size = batch_size

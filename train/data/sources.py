@@ -38,7 +38,7 @@ _PACKAGED: dict[Split, tuple[str, ...]] = {
     "validation": ("camera", "coins"),
     "test": ("chelsea", "coffee"),
 }
-_LISTED = 10  # in one message
+_LISTED = 10  # in one message; of more, how many
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
     listing = list_source(spec, split)
     if listing.mismatches:
         raise InputError(
-            f"{spec} holds what has no partner: {_some(listing.mismatches)}\nPair it or remove it; "
+            f"{spec} holds what has no partner:{below(listing.mismatches)}\nPair it or remove it; "
             f"python -m train data {spec!r} lists everything."
         )
     images, inputs = photographs_of(listing, memory or Memory(1000))
@@ -199,8 +199,8 @@ def _usable(examined: Iterable[Entry | InputError], spec: str) -> tuple[Entry, .
     if wrong:
         of = f" of {spec}" if spec else ""
         raise InputError(
-            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} are unusable; mend or remove them: "
-            f"{_some(wrong)}"
+            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} are unusable; mend or remove them:"
+            f"{below(wrong)}"
         )
     return tuple(entries)
 
@@ -223,6 +223,17 @@ def _take(images: Sequence[np.ndarray], indices: list[int]) -> Sequence[np.ndarr
     return images.take(indices) if isinstance(images, Photographs) else tuple(images[i] for i in indices)
 
 
-def _some(lines: Sequence[str]) -> str:
-    more = f"\n  and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
-    return "\n  " + "\n  ".join(lines[:_LISTED]) + more
+def some(names: Sequence[str], between: str = ", ") -> str:
+    """The first of them, and how many there are beside."""
+    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return between.join([*names[:_LISTED], *more])
+
+
+def below(sentences: Sequence[str]) -> str:
+    """The first of them, each on a line of its own, and how many there are beside."""
+    return "\n  " + some(sentences, "\n  ")
+
+
+def smaller_than(source: Source, side: int) -> list[str]:
+    """Photographs with fewer pixels a side, with their sizes."""
+    return [f"{e.name} ({e.width}x{e.height})" for e in source.entries if min(e.height, e.width) < side]

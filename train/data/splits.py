@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from train.data.photographs import Memory, Photographs
-from train.data.sources import FLAGS, Entry, Source, Split, open_source
+from train.data.sources import FLAGS, Entry, Source, Split, open_source, smaller_than, some
 from train.errors import InputError
 
 FILE_NAME = "split.json"
@@ -21,7 +21,6 @@ SMALLEST_SCORED = 11  # pixels a side: SSIM's window
 NONE = "none"  # --validation-data none: all that is not tested on is trained on
 
 _TENTHS: dict[Split, int] = {"test": 0, "validation": 1}  # of ten; the other eight are trained on
-_LISTED, _SHOWN = 5, 10
 
 
 class Splits(NamedTuple):
@@ -61,6 +60,9 @@ def open_splits(
         if spec is not None and (split, spec) != ("validation", NONE)
     }
     source = opening(data, "train", memory)
+    for found in (source, *opened.values()):
+        if not found.names:
+            raise InputError(f"{found.spec} holds no photograph that can be used.")
     missing = [split for split, spec in given.items() if spec is None]
     groups = [_tenth(entry, group_by) for entry in source.entries]
     for split in missing:
@@ -74,18 +76,17 @@ def open_splits(
                 f"{data}: setting aside a tenth by hash left none of {len(source.names)} photographs for {split}; "
                 f"add {what}, or name others by {FLAGS['test']}."
             )
-    found = opened.get("validation")
-    return Splits(train, found if found is not None and found.names else None, opened["test"])
+    held = opened.get("validation")
+    return Splits(train, held if held is not None and held.names else None, opened["test"])
 
 
 def check_scorable(splits: Splits) -> None:
     """Refuses, before anything is trained, what SSIM's window does not fit into afterwards."""
     for split, source in named(splits):
-        small = [f"{e.name} ({e.width}x{e.height})" for e in source.entries if min(e.height, e.width) < SMALLEST_SCORED]
-        if small and split != "train":
+        if split != "train" and (small := smaller_than(source, SMALLEST_SCORED)):
             raise InputError(
-                f"{len(small)} photographs of {split} are too small to be scored, which takes {SMALLEST_SCORED} pixels "
-                f"a side: {', '.join(small[:10])}; leave them out."
+                f"{len(small)} of {len(source.names)} photographs of {split} are too small to be scored, which takes "
+                f"{SMALLEST_SCORED} pixels a side: {some(small)}; leave them out."
             )
 
 
@@ -104,7 +105,7 @@ def leaked(splits: Splits) -> list[str]:
 def cautions(splits: Splits, workers: int = 0) -> Iterator[str]:
     """What a run with so many worker processes should be told of before it starts, in sentences."""
     if seen := leaked(splits):
-        yield f"trained on too, so their scores mean little: {', '.join(seen[:_SHOWN])}"
+        yield f"trained on too, so their scores mean little: {some(seen)}"
     images = splits.train.images
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
     if decoded:
@@ -181,8 +182,7 @@ def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> I
     }
     for what, names in differences.items():
         if names:
-            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            yield f"{split}: {len(names)} {what} ({', '.join(names[:_LISTED])}{more})"
+            yield f"{split}: {len(names)} {what} ({some(names)})"
 
 
 def named(splits: Splits) -> Iterator[tuple[Split, Source]]:

@@ -144,7 +144,7 @@ def test_a_photograph_too_small_to_be_scored_is_refused_before_training(tmp_path
     check_scorable(open_splits(data, "none", f"folder:{test}"))  # what is only trained on may be small
     write_image(test / "tiny.png", np.zeros((11, 10, 3), np.uint8))
     with pytest.raises(
-        InputError, match=r"1 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)"
+        InputError, match=r"1 of 2 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)"
     ):
         check_scorable(open_splits(data, "none", f"folder:{test}"))
 
