@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data.images import write_image
+from train.data.images import read_image, write_image
 from train.data.photographs import Memory
+from train.data.sources import open_source
 from train.data.splits import (
     Splits,
     cautions,
@@ -59,6 +60,18 @@ def test_copies_stay_together_whatever_their_name_and_format(tmp_path: Path) -> 
     for names in members.values():
         copied = {Path(name).stem for name in names if name.startswith("copies/")}
         assert copied == {Path(name).stem for name in names if not name.startswith("copies/")}
+
+
+def test_copies_in_sixteen_bits_stay_with_those_in_eight(tmp_path: Path) -> None:
+    _write(tmp_path, _names(20))
+    for name in _names(20):
+        write_image(tmp_path / f"deep {name}", read_image(tmp_path / name).astype(np.uint16) * 257)
+    write_image(tmp_path / "another.png", read_image(tmp_path / "000.png").astype(np.uint16) * 257 + 1)
+    source = open_source(f"folder:{tmp_path}", "train")
+    assert {entry.bits for entry in source.entries} == {8, 16}
+    digests = {entry.name: entry.digest for entry in source.entries}
+    assert all(digests[name] == digests[f"deep {name}"] for name in _names(20))
+    assert len(set(digests.values())) == 21
 
 
 def test_folders_stay_whole_where_asked_for(tmp_path: Path) -> None:
