@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as something that a loop looks at between two steps."""
+"""Ctrl-C and SIGTERM, as something that a loop looks at between two steps, or as something that cleans up."""
 
 import contextlib
 import signal
@@ -24,3 +24,17 @@ def stop_on_signal() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Within it SIGTERM ends the program as Ctrl-C does: what is half written is removed on the way out."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)  # the status of a process that a signal ended, as a shell has it
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -77,17 +77,19 @@ def read_bmp(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def write_stored(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> None:
-    """Writes strips ``[h, W, bands]`` from top to bottom as a file like ``like``; it appears whole or not at all.
+@contextmanager
+def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[Path]:
+    """A hidden file like ``like`` of strips ``[h, W, bands]`` from top to bottom; it is ``path`` when the block ends.
 
     They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
     """
-    with _temporary(path, ".pixels") as pixels:
-        with pixels.open("wb") as file:
-            for strip in strips:
-                file.write(np.ascontiguousarray(strip, like.dtype).data)
-        with whole_or_none(path) as encoded:
+    with whole_or_none(path) as encoded:
+        with _temporary(path, ".pixels") as pixels:
+            with pixels.open("wb") as file:
+                for strip in strips:
+                    file.write(np.ascontiguousarray(strip, like.dtype).data)
             _encode(pixels, encoded, like)
+        yield encoded
 
 
 @contextmanager

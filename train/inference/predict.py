@@ -35,6 +35,7 @@ from train.inference.tiles import (
     Tile,
     Transform,
     apply_transform,
+    clipped,
     cut_photograph,
     photograph_of,
     undo_transform,
@@ -110,6 +111,7 @@ class Predictor:
 
         ``sigma`` is that of them all.
         """
+        height, width = images[0].shape[:2]
         grid = cut_photograph(photograph_of(images[0]), self.tile, self._reach)
         if not grid.whole or len(images) == 1:
             return [self.restore(image, sigma=sigma) for image in images]
@@ -121,9 +123,8 @@ class Predictor:
                 pixels = [batch for _, batch in found]
                 yield [tile for (tile,), _ in found], np.concatenate(pixels + pixels[-1:] * (devices - len(pixels)))
 
-        height, width = images[0].shape[:2]
         return [
-            _clipped(one[:height, :width])
+            clipped(one[:height, :width])
             for tiles, restored in self._restored(batches(), self._transforms, [()] * len(self._transforms), sigma)
             for one in restored[: len(tiles)]
         ]
@@ -141,9 +142,8 @@ class Predictor:
         grid = cut_photograph(photograph, self.tile, self._reach)
         if self._stages and not grid.whole:
             yield from self._staged(photograph, grid, seen)
-            return
-        for strip in self._strips(photograph, grid, self._transforms, sigma, seen):
-            yield _clipped(strip)
+        else:
+            yield from map(clipped, self._strips(photograph, grid, self._transforms, sigma, seen))
 
     def _staged(self, photograph: Photograph, grid: Grid, seen: Callable[[float], None]) -> Iterator[np.ndarray]:
         """As :meth:`strips`, one stage after the other; under each transform by itself, and their mean."""
@@ -164,7 +164,7 @@ class Predictor:
             for start in range(0, photograph.height, self.tile):
                 stop = min(start + self.tile, photograph.height)
                 total: Any = sum(of_transform(start, stop) for of_transform in rows) / np.float32(len(rows))
-                yield _clipped(total[:, : photograph.width])
+                yield clipped(total[:, : photograph.width])
 
     def _strips(
         self,
@@ -270,12 +270,6 @@ def without_batch_norm(model: nn.Module, params: Any, batch_stats: Any) -> tuple
     if getattr(model, "batch_norm", False):
         model, variables = fold_batch_norm(model, variables)
     return model.clone(remat=False), variables
-
-
-def _clipped(pixels: np.ndarray) -> np.ndarray:
-    """In place, to [0, 1]; what is infinite becomes NaN as well: clipped, it would pass for black or white."""
-    pixels[np.isinf(pixels)] = np.nan
-    return np.clip(pixels, 0, 1, out=pixels)
 
 
 def _mean(outputs: list[jax.Array], transforms: Sequence[Transform]) -> np.ndarray:

@@ -1,12 +1,10 @@
 """``python -m train restore``: photographs without a ground truth, of any size, from files to files.
 
-Beside each restored photograph stands ``NAME.json``, which says what made it: a second run leaves alone what the same
-network made of the same file with the same options.
+Beside each restored photograph stands ``NAME.json`` (:mod:`train.inference.records`): a second run leaves alone what
+the same network made of the same file with the same options, and replaces nothing that is not from here.
 """
 
 import functools
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,11 @@ from train.checkpoint import Network, load_network
 from train.digests import digest_of_json, digests_of
 from train.errors import InputError
 from train.inference.colours import estimate_sigma, photograph_in, restored_strips
-from train.inference.image_files import open_stored, whole_or_none, write_stored
+from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, list_jobs
 from train.inference.predict import Predictor
+from train.inference.records import check_ours, hash_of, is_made, write_record
+from train.signals import exit_on_sigterm
 
 
 class Unwritable(InputError):
@@ -46,6 +46,8 @@ class RestoreConfig:
     """Average over the eight flips and rotations: slightly better, eight times as long."""
     fast: bool = False
     """Retinexformer: attend over a reduced photograph, not over every pixel; prints the error that this makes."""
+    overwrite: bool = False
+    """Replace files in --output even if they were not written by restore, or were changed since."""
     tile: int | None = None
     """Side of a tile in pixels; the result does not depend on it. None: one that fits 1.5 GB of memory."""
 
@@ -54,6 +56,8 @@ def restore(config: RestoreConfig) -> int:
     """Restores all that can be read; gives the exit status: 1 where something could not."""
     console = Console(soft_wrap=True)
     jobs = list_jobs(config.inputs, config.output)
+    for job in jobs if not config.overwrite else []:
+        check_ours(job.target)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
     _check_writable(config.output)
@@ -65,10 +69,11 @@ def restore(config: RestoreConfig) -> int:
         "fast": config.fast and predictor.attends,
     }
     failures = []
-    with _Bar(jobs, console) as bar:
+    with exit_on_sigterm(), _Bar(jobs, console) as bar:
         for job in jobs:
             try:
-                said = restore_file(predictor, job, made_by, functools.partial(bar.advance, job))
+                seen = functools.partial(bar.advance, job)
+                said = restore_file(predictor, job, made_by, overwrite=config.overwrite, seen=seen)
             except Unwritable as error:
                 raise Unwritable(f"{error} What was restored before it is whole; the same command goes on.") from None
             except InputError as error:
@@ -99,7 +104,12 @@ def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
 
 
 def restore_file(
-    predictor: Predictor, job: Job, made_by: Mapping[str, Any], seen: Callable[[float], None] = lambda share: None
+    predictor: Predictor,
+    job: Job,
+    made_by: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    seen: Callable[[float], None] = lambda share: None,
 ) -> str:
     """Restores one file, unless that was done; says what was done.
 
@@ -107,12 +117,12 @@ def restore_file(
       predictor: the network.
       job: what, and where to.
       made_by: what the result depends on beside the file; ``sigma`` (0 to 255; None: estimated) among it.
+      overwrite: replace the target even if it was not written here, or was changed since.
       seen: called with the share that was done since its last call.
     """
     stored = open_stored(job.source)
-    record = {"input": job.source.name, "input_sha256": _hash_of(job.source), **made_by}
-    sidecar = job.target.with_name(job.target.name + ".json")
-    if job.target.is_file() and _read_record(sidecar) == record:
+    record = {"input": job.source.name, "input_sha256": hash_of(job.source), **made_by}
+    if is_made(job.target, record, overwrite=overwrite):
         return "there already"
     notes = []
     if stored.profile is not None:
@@ -132,8 +142,8 @@ def restore_file(
     known = None if sigma is None else sigma / 255
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_stored(job.target, stored, restored_strips(predictor, photograph, stored, known, seen))
-        _write_record(sidecar, record)
+        with written(job.target, stored, restored_strips(predictor, photograph, stored, known, seen)) as content:
+            write_record(job.target, record, content)
     except OSError as error:
         raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None
     return "; ".join(["restored", *notes])
@@ -146,23 +156,6 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"--output {folder} cannot be written to: {error.strerror}.") from None
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_record(sidecar: Path) -> Any:
-    try:
-        return json.loads(sidecar.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _write_record(sidecar: Path, record: Mapping[str, Any]) -> None:
-    with whole_or_none(sidecar) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
 class _Bar:

@@ -125,3 +125,9 @@ def undo_transform(batch: np.ndarray, transform: Transform) -> np.ndarray:
 def in_float(pixels: np.ndarray) -> np.ndarray:
     """Pixels in float32, [0, 1], whatever they are stored as."""
     return pixels if pixels.dtype == np.float32 else to_float(pixels)
+
+
+def clipped(pixels: np.ndarray) -> np.ndarray:
+    """In place, to [0, 1]; what is infinite becomes NaN as well: clipped, it would pass for black or white."""
+    pixels[np.isinf(pixels)] = np.nan
+    return np.clip(pixels, 0, 1, out=pixels)

@@ -1,0 +1,178 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+import pyvips
+
+from train.__main__ import main
+from train.checkpoint import load_network, save_network
+from train.data.images import to_float
+from train.inference import image_files
+from train.inference.predict import Predictor
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
+GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
+TOLD = "drunet(features=(2,), blocks=1)"
+
+Make = Callable[[str], Path]
+
+
+def pixels(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(len(shape)).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def save(path: Path, array: np.ndarray, *, fields: dict[str, object] | None = None, **options: object) -> Path:
+    image = pyvips.Image.new_from_array(array)
+    for name, value in (fields or {}).items():
+        kind = {int: pyvips.GValue.gint_type, bytes: pyvips.GValue.blob_type, str: pyvips.GValue.gstr_type}[type(value)]
+        image.set_type(kind, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.write_to_file(str(path), **options)
+    return path
+
+
+def stored(path: Path) -> np.ndarray:
+    """The pixels of a file as they are stored: neither turned nor converted."""
+    array = pyvips.Image.new_from_file(str(path)).numpy()
+    return array if array.ndim == 3 else array[..., None]
+
+
+def restored(folder: Path, image: np.ndarray, **options: float) -> np.ndarray:
+    """By the prediction path itself, of an image in memory, rounded to its own depth."""
+    network = load_network(folder)
+    predicted = Predictor(network.model, network.params, network.batch_stats).restore(to_float(image), **options)
+    return np.rint(predicted * np.iinfo(image.dtype).max).astype(image.dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("8.png", (20, 31, 3), np.uint8),
+        ("16.png", (20, 31, 3), np.uint16),
+        ("16.tif", (20, 31, 3), np.uint16),
+        ("8.webp", (20, 31, 3), np.uint8),
+        ("transparent.png", (20, 31, 4), np.uint8),
+        ("deep_and_transparent.tiff", (20, 31, 4), np.uint16),
+    ],
+)
+def test_a_file_comes_back_in_its_format_and_depth_with_the_predicted_pixels(
+    checkpoint: Make, tmp_path: Path, name: str, shape: tuple[int, ...], dtype: type
+) -> None:
+    source = save(tmp_path / "in" / name, pixels(shape, dtype), **({"lossless": True} if "webp" in name else {}))
+    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out"), "--tile=12"]) == 0
+    written, given = stored(tmp_path / "out" / name), stored(source)
+    assert written.dtype == dtype and written.shape == shape
+    expected = restored(checkpoint(SPEC), np.ascontiguousarray(given[..., :3]))
+    assert np.abs(written[..., :3].astype(int) - expected).max() <= 1  # tiles may round the last digit otherwise
+    assert (written[..., :3] != given[..., :3]).mean() > 0.5
+    np.testing.assert_array_equal(written[..., 3:], given[..., 3:])
+    assert sorted(os.listdir(tmp_path / "out")) == [name, f"{name}.json"]
+
+
+def test_grey_stays_grey_through_a_colour_network(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    source = save(tmp_path / "grey.png", pixels((20, 31)))
+    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 0
+    written, given = stored(tmp_path / "out" / "grey.png"), stored(source)
+    assert written.shape == given.shape == (20, 31, 1)
+    network = load_network(checkpoint(SPEC))
+    colour = Predictor(network.model, network.params, {}).restore(to_float(np.repeat(given, 3, axis=-1)))
+    np.testing.assert_allclose(written / 255, colour.mean(axis=-1, keepdims=True), atol=0.51 / 255)
+    assert "grey, repeated over three channels" in capsys.readouterr().out
+
+
+def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    profile = pyvips.Image.new_from_array(pixels((8, 8, 3))).copy(interpretation="srgb").icc_transform("p3")
+    p3 = profile.get("icc-profile-data")
+    fields = {
+        "orientation": 6,
+        "exif-ifd0-Artist": "N. N. (N. N., ASCII, 6 components, 6 bytes)",
+        "icc-profile-data": p3,
+    }
+    source = save(tmp_path / "turned.jpg", pixels((16, 24, 3)), fields=fields, subsample_mode="on")
+    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 0
+    written = pyvips.Image.new_from_file(str(tmp_path / "out" / "turned.jpg"))
+    assert (written.width, written.height, written.get("orientation")) == (24, 16, 6)
+    assert written.get("exif-ifd0-Artist").startswith("N. N.")
+    assert written.get("icc-profile-data") == p3
+    assert written.get("jpeg-chroma-subsample") == "4:4:4"
+    expected = restored(checkpoint(SPEC), stored(source))
+    expected = stored(save(tmp_path / "expected.jpg", expected, Q=95, subsample_mode="off"))
+    assert np.abs(written.numpy().astype(int) - expected).max() <= 2
+    assert 'its colour profile is "sP3C"' in capsys.readouterr().out  # as libvips calls its Display P3
+
+
+def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
+    smooth = np.linspace(50, 200, 128 * 128 * 3).reshape(128, 128, 3)
+    noisy = np.clip(np.rint(smooth + np.random.default_rng(0).normal(0, 12, smooth.shape)), 0, 255).astype(np.uint8)
+    source = save(tmp_path / "noisy.png", noisy)
+    command = ["restore", str(checkpoint(TOLD)), str(source), "--output"]
+    assert main([*command, str(tmp_path / "given"), "--sigma=30"]) == 0
+    assert main([*command, str(tmp_path / "estimated")]) == 0
+    said = capsys.readouterr().out
+    estimate = float(said.partition("sigma ")[2].split(",")[0])
+    assert estimate == pytest.approx(12, rel=0.05)
+    for folder, sigma in (("given", 30), ("estimated", estimate)):
+        expected = restored(checkpoint(TOLD), noisy, sigma=sigma / 255)
+        assert np.abs(stored(tmp_path / folder / "noisy.png").astype(int) - expected).max() <= 1
+    assert (stored(tmp_path / "given" / "noisy.png") != stored(tmp_path / "estimated" / "noisy.png")).any()
+
+
+@pytest.mark.parametrize(("flat", "known"), [((2,), 12), ((0, 1, 2), 0)])
+@pytest.mark.parametrize("level", [0, 200, 255])
+def test_flat_channels_say_nothing_of_the_noise(
+    checkpoint: Make, tmp_path: Path, capsys, flat: tuple[int, ...], known: float, level: int
+) -> None:
+    noisy = np.clip(np.rint(np.random.default_rng(0).normal(100, 12, (128, 128, 3))), 0, 255).astype(np.uint8)
+    noisy[..., flat] = level
+    source = save(tmp_path / "night.png", noisy)
+    assert main(["restore", str(checkpoint(TOLD)), str(source), "--output", str(tmp_path / "out")]) == 0
+    assert float(capsys.readouterr().out.partition("sigma ")[2].split(",")[0]) == pytest.approx(known, rel=0.05)
+    expected = restored(checkpoint(TOLD), noisy, sigma=known / 255)
+    assert np.abs(stored(tmp_path / "out" / "night.png").astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_network_that_gives_no_numbers_writes_no_photograph(
+    tmp_path: Path, capsys, checkpoint: Make, value: float
+) -> None:
+    network = load_network(checkpoint(SPEC))
+    broken = jax.device_get(network.params)
+    broken["conv_last"]["bias"] = broken["conv_last"]["bias"] + np.float32(value)
+    save_network(tmp_path / "broken", network._replace(params=broken), {})
+    source = save(tmp_path / "a.png", pixels((8, 8, 3)))
+    assert main(["restore", str(tmp_path / "broken"), str(source), "--output", str(tmp_path / "out")]) == 1
+    assert f"not restored: {source}: the network gives values that are not finite" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_colour_does_not_go_through_a_grey_network(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    save(tmp_path / "in" / "colour.png", pixels((8, 8, 3)))
+    save(tmp_path / "in" / "grey.png", pixels((8, 8)))
+    assert main(["restore", str(checkpoint(GREY)), str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
+    assert "is in colour, and this network restores grey" in capsys.readouterr().out.replace("\n", " ")
+    assert stored(tmp_path / "out" / "grey.png").shape == (8, 8, 1)
+
+
+def test_rows_are_decoded_once_and_may_be_asked_for_again(tmp_path: Path) -> None:
+    array = pixels((50, 7, 3))
+    rows = image_files.open_stored(save(tmp_path / "a.png", array)).rows()
+    for start, stop in ((0, 10), (4, 14), (4, 14), (14, 15), (20, 50), (49, 50)):
+        np.testing.assert_array_equal(rows(start, stop), array[start:stop])
+    with pytest.raises(ValueError, match="rows from 49 on are kept"):
+        rows(3, 4)
+
+
+def test_a_bitmap_is_read_and_written_too(checkpoint: Make, tmp_path: Path) -> None:
+    array = pixels((8, 9, 3))
+    PIL.Image.fromarray(array).save(tmp_path / "a.bmp")
+    assert main(["restore", str(checkpoint(SPEC)), str(tmp_path / "a.bmp"), "--output", str(tmp_path / "out")]) == 0
+    with PIL.Image.open(tmp_path / "out" / "a.bmp") as image:
+        assert image.format == "BMP"
+        np.testing.assert_array_equal(np.asarray(image), restored(checkpoint(SPEC), array))

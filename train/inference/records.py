@@ -1,0 +1,65 @@
+"""``NAME.json`` beside a restored photograph: what made it, and what it was when it was made.
+
+It is there before the photograph: however a run ends, no photograph stands beside a record of another.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train.errors import InputError
+from train.inference.image_files import whole_or_none
+
+_OUTPUT = "output_sha256"
+_MEND = "move it, choose another --output, or give --overwrite."
+
+
+def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether ``target`` is what ``record`` describes; an error where it is nobody's to replace.
+
+    Args:
+      target: the photograph to be written.
+      record: what its content depends on.
+      overwrite: replace it whatever it is.
+    """
+    if not target.exists():
+        return False
+    found = _read(target)
+    if found is not None and found.pop(_OUTPUT) == hash_of(target):
+        return found == record
+    if overwrite:
+        return False
+    raise InputError(f"{target} was changed since restore wrote it: {_MEND}")
+
+
+def check_ours(target: Path) -> None:
+    """An error where ``target`` exists and is not from here."""
+    if target.exists() and _read(target) is None:
+        raise InputError(f"{target} was not written by restore: {_MEND}")
+
+
+def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None:
+    """Says of ``content``, which ``target`` is about to be, what it is."""
+    with whole_or_none(_beside(target)) as temporary:
+        temporary.write_text(json.dumps({**record, _OUTPUT: hash_of(content)}, indent=2) + "\n")
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(target.name + ".json")
+
+
+def _read(target: Path) -> dict[str, Any] | None:
+    """The record of a photograph, if there is one that was written here."""
+    try:
+        record = json.loads(_beside(target).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and _OUTPUT in record else None
