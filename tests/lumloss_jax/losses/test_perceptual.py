@@ -100,8 +100,8 @@ def test_weights_of_layers_are_data_and_only_layers_named_count():
         return perceptual_loss(PREDICTIONS, TARGETS, features=features, layers=weights)
 
     gradient = jax.jit(jax.grad(loss))({"sums": 0.5, "squares": 2.0})
-    for name in gradient:
-        np.testing.assert_allclose(gradient[name], loss({name: 1.0}), rtol=1e-5)
+    for name in gradient:  # each "sums" is a small difference of two large sums
+        np.testing.assert_allclose(gradient[name], loss({name: 1.0}), rtol=1e-4)
 
 
 def test_features_are_asked_once_for_each_image_and_never_for_hidden_ones():
