@@ -162,7 +162,7 @@ def test_of_many_seeds_one_may_contradict_the_others():
 
 
 def test_the_number_for_seeds_that_contradict_each_other_is_one_at_which_they_may():
-    """Four seeds that differ by chance on ten photographs: a fifth would be enough, were it not that five must agree."""
+    """Four seeds that differ by chance on ten photographs: a fifth would do, but that five must agree."""
     spread = {"mean": 0.15, "image_sd": 0.0, "seed_sd": 0.0, "residual_sd": 0.3, "images": 10}
     contradict = dataclasses.replace(contradicting(4), **spread)
     agree = dataclasses.replace(contradict, by_seed=(0.2, 0.2, 0.2, 0.001))
