@@ -30,11 +30,12 @@ def answer(name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, f
     """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     levels: dict[str, list[float]] = defaultdict(list)
-    for trial, level in zip(complete, _levels(name, complete), strict=True):
-        levels[level].append(trial.values[objective])
+    rows = [(t.params[name], level, t.values) for t, level in zip(complete, _levels(name, complete), strict=True)]
+    for _, level, values in sorted(rows):
+        levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
         return f"Whether it matters cannot be said: {len(complete)} trials to the end, {_FEWEST} are the least."
-    means = {level: float(np.mean(values)) for level, values in sorted(levels.items())}
+    means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())
     tied = len({value for values in levels.values() for value in values}) == 1
     p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
