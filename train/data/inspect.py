@@ -1,5 +1,6 @@
 """``python -m train data SPEC``: what is in a data set, what is wrong with it, and a sheet of its photographs."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from train.data.looks import Look, alike, look
 from train.data.photographs import Memory
 from train.data.prepare import prepare
 from train.data.sources import Entry, Source, Split, examine, list_source, photographs_of
-from train.data.splits import named, open_splits
+from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.errors import InputError
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_SHEETS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class InspectConfig:
     """Photographs to evaluate on, as for fit. None: those of "photos", or a tenth of SPEC."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """What stays together where a tenth is set aside."""
+    patch_size: int = 40
+    """Side of the patches, as for fit: what is trained on may not be smaller."""
     sheet: Path = Path("contact_sheet.png")
     """Picture of the photographs to write; those that something is wrong with are framed."""
     prepare: bool = False
@@ -60,6 +64,7 @@ class Findings:
 def inspect(config: InspectConfig) -> bool:
     """Prints all there is to say, writes the sheet; whether nothing is wrong."""
     console = Console()
+    _check_sheet(config.sheet)
     spec = config.source
     if config.prepare:
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
@@ -69,8 +74,8 @@ def inspect(config: InspectConfig) -> bool:
     looks = {split: look(source) for split, source in splits}
     for split, source in splits:
         for entry, seen in zip(source.entries, looks[split], strict=True):
-            if seen.complaint:
-                findings.wrong.append(f"{split}: {entry.name}: {seen.complaint}")
+            for complaint in filter(None, (seen.complaint, _too_small(entry, split, config.patch_size))):
+                findings.wrong.append(f"{split}: {entry.name}: {complaint}")
                 findings.framed.add((split, entry.name))
     for i, (split, source) in enumerate(splits):
         for other, others in splits[i:]:
@@ -137,9 +142,31 @@ def _open(config: InspectConfig, spec: str, findings: Findings) -> list[tuple[Sp
     except InputError as error:
         if spec not in opened:
             raise
-        findings.notes.append(f"not split: {error}")  # what is there can be looked at all the same
+        findings.wrong.append(f"cannot be split for fit: {error}")  # what is there can be looked at all the same
         return [("train", opened[spec])]
+    if splits.validation is None and config.validation_data != NONE:
+        findings.notes.append("setting aside a tenth by hash left no photograph for validation: fit goes without")
     return list(named(splits))
+
+
+def _check_sheet(sheet: Path) -> None:
+    """Refuses, before anything is decoded, a picture that cannot be written."""
+    if sheet.suffix.lower() not in _SHEETS:
+        raise InputError(f"--sheet takes a name that ends in {', '.join(_SHEETS)}; got {sheet}.")
+    above = next(folder for folder in sheet.absolute().parents if os.path.exists(folder))
+    if not above.is_dir() or not os.access(above, os.W_OK) or sheet.is_dir():
+        there = sheet if sheet.is_dir() else above
+        raise InputError(f"--sheet {sheet} cannot be written: {there} is in the way; name another file.")
+
+
+def _too_small(entry: Entry, split: Split, patch_size: int) -> str:
+    """What fit would refuse a photograph for, in words."""
+    side, size = min(entry.height, entry.width), f"{entry.width}x{entry.height} pixels"
+    if split == "train" and side < patch_size:
+        return f"its {size} hold no patch of {patch_size} a side; leave it out, or take a smaller --patch-size"
+    if split != "train" and side < SMALLEST_SCORED:
+        return f"its {size} are too few to be scored, which takes {SMALLEST_SCORED} a side; leave it out"
+    return ""
 
 
 _Seen = tuple[Split, Source, list[Look]]
@@ -180,7 +207,7 @@ def _table(splits: list[tuple[Split, Source]], looks: dict[Split, list[Look]]) -
 
 def _summary(source: Source, looks: Sequence[Look]) -> Iterator[str]:
     entries = source.entries
-    yield f"{len(entries)}{'' if source.inputs is None else ' pairs'}"
+    yield f"{len(entries)}{'' if source.inputs is None else ' pair' if len(entries) == 1 else ' pairs'}"
     if not entries:
         return
     sizes = Counter((entry.width, entry.height) for entry in entries)

@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +143,52 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
     pytest.importorskip("tensorflow_datasets")
     data = _write(tmp_path / "cats", {"cat.png": photographs["cat"]})
     flags = [f"folder:{data}", "--prepare", f"--data-dir={tmp_path}/tfds", f"--sheet={tmp_path}/s.png"]
+    flags += [f"--test-data=folder:{_write(tmp_path / 'test', {'cup.png': photographs['cup']})}"]
+    flags += ["--validation-data=none"]
     said = _said(flags, capsys, status=0)
     assert f"read it as tfds:{tmp_path}/tfds/restoration_folder/cats/1.0.0:train" in said
-    assert "not split" in said
+
+
+def test_what_fit_would_refuse_is_wrong(
+    photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = {f"{side}/cat.png": photographs["cat"][:30, :40] for side in ("low", "high")}
+    _write(tmp_path, {**pair, "test/tiny.png": photographs["woman"][:10, :11], "test/cup.png": photographs["cup"]})
+    data, sheet = f"pairs:{tmp_path}/low,{tmp_path}/high", f"--sheet={tmp_path}/s.png"
+    said = _said([data, sheet, "--patch-size=30"], capsys, status=1)
+    assert "cannot be split for fit: " in said and "left none of 1 photographs for test" in said
+    assert "│ 1 pair │" in said
+    flags = [data, sheet, f"--test-data=folder:{tmp_path}/test"]
+    said = _said(flags, capsys, status=1)
+    assert "train: cat: its 40x30 pixels hold no patch of 40 a side" in said
+    assert "test: tiny.png: its 11x10 pixels are too few to be scored" in said
+    assert "left no photograph for validation" in said
+    (tmp_path / "test" / "tiny.png").unlink()
+    assert "nothing is wrong" in _said([*flags, "--patch-size=30"], capsys, status=0)
+
+
+def test_where_nothing_can_be_used_that_is_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(b"no photograph")
+    said = _said([f"folder:{tmp_path}", f"--sheet={tmp_path}/s.png"], capsys, status=1)
+    assert f"folder:{tmp_path} holds no photograph that can be used." in said
+
+
+@pytest.mark.parametrize(
+    ("sheet", "reason"),
+    [
+        ("sheet.gif", "takes a name that ends in .png, .jpg, "),
+        ("sheet", "takes a name that ends in .png, .jpg, "),
+        ("a.png/new/sheet.png", "cannot be written: .*a.png is in the way"),
+        ("folder.png", "cannot be written: .*folder.png is in the way"),
+    ],
+)
+def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(
+    sheet: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"no photograph")
+    (tmp_path / "folder.png").mkdir()
+    assert main(["data", f"folder:{tmp_path}", f"--sheet={tmp_path / sheet}"]) == 2
+    assert re.search(f"--sheet.* {reason}", capsys.readouterr().err)
 
 
 def test_what_is_not_there_is_an_error_and_leaves_nothing(
