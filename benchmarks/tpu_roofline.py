@@ -8,8 +8,8 @@ Every row is the step that ``python -m train fit`` would run, compiled ahead of 
 extra tpu). Operations, bytes and memory are XLA's own account of the compiled program, per chip and step.
 
 The roofline is an upper bound, not a forecast. A step takes the longer of operations / peak and bytes / HBM bandwidth,
-and then, nothing overlapping, twice the collectives' bytes over what a chip's links carry one way (a sum over chips
-sends every byte about twice, to be added up and to be handed back). It leaves out latency, matrix units that are not
+and then, nothing overlapping, the bytes that collectives take in over what a chip's links carry one way, those of sums
+over chips twice (each is sent to be added up, and to be handed back). It leaves out latency, matrix units that are not
 full, and the host. Bytes count what XLA's operations read and write, also where it stays in a chip's inner memory.
 """
 
@@ -89,7 +89,8 @@ def row_of(name: str, topology: str, options: Options) -> list[str]:
     program = aot.compile_for(config_of(network, mesh.size, options), mesh)
     compiled = time.monotonic() - start
     work, memory = program.flops / chip.flops, program.bytes_accessed / chip.hbm
-    links = 2 * program.collective_bytes / chip.links
+    taken = sum(program.collective_bytes.values())
+    links = (taken + program.collective_bytes.get("all-reduce", 0)) / chip.links
     seconds = max(work, memory) + links
     kinds = ", ".join(f"{count} {kind}" for kind, count in program.collectives.items()) or "none"
     return [
@@ -100,7 +101,7 @@ def row_of(name: str, topology: str, options: Options) -> list[str]:
         f"{program.flops / 1e9:.0f} GFLOP",
         f"{program.bytes_accessed / 2**30:.2f} GiB",
         f"{program.flops / program.bytes_accessed:.0f}",
-        f"{program.collective_bytes / 2**20:.2f} MiB: {kinds}",
+        f"{taken / 2**20:.2f} MiB: {kinds}",
         f"{1e3 * work:.2f} / {1e3 * memory:.2f} / {1e3 * links:.3f}",
         f"{1 / seconds:.0f}",
         f"{network.patches * mesh.size / seconds:,.0f}",

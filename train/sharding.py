@@ -192,10 +192,16 @@ def within_memory(config: FitConfig) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise DoesNotFit(
-            f"--batch-size {config.data.batch_size} does not fit a device's memory ({first_line(error)}): take a "
-            "smaller one, --accumulate 2 or --dtype bfloat16."
-        ) from None
+        raise does_not_fit(config, first_line(error)) from None
+
+
+def does_not_fit(config: FitConfig, why: str) -> DoesNotFit:
+    """The error of a run whose step needs more memory than a device has."""
+    whole = " Where the state alone is too large, --parallel fsdp divides it." if config.run.parallel == "data" else ""
+    return DoesNotFit(
+        f"--batch-size {config.data.batch_size} does not fit a device's memory ({why}): take a smaller one, "
+        f"--accumulate 2 or --dtype bfloat16.{whole}"
+    )
 
 
 @functools.cache
