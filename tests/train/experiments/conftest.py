@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from train.data.images import write_image
+from train.data.splits import Splits, open_splits
 from train.experiments.conclusions import conclude
 from train.experiments.convergence import Curve
 from train.experiments.report import Crop, Report
@@ -66,3 +67,9 @@ def small_run(photographs, tiny_flags) -> tuple[str, ...]:
         "--steps=4",
         "--validate-every=2",
     )
+
+
+@pytest.fixture(scope="session")
+def splits(photographs) -> Splits:
+    """Those photographs, opened."""
+    return open_splits(*(f"folder:{photographs / split}" for split in ("train", "validation", "test")))

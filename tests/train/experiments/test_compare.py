@@ -3,27 +3,21 @@ import json
 import os
 import shutil
 import signal
-import types
 import typing
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from train import loop
 from train.__main__ import main
-from train.config import DataConfig, FitConfig, OptimizerConfig, load_config
+from train.config import FitConfig, OptimizerConfig, load_config
 from train.data.sources import Source
-from train.data.splits import open_splits
 from train.errors import InputError
-from train.experiments import lockstep, members
-from train.experiments.compare import told_wrong
+from train.experiments import lockstep
 from train.experiments.compare_config import CompareConfig, Primary
 from train.experiments.crops import find_crops
-from train.experiments.folders import open_folder
 from train.experiments.members import Member
-from train.experiments.picking import rows_of, score_seeds, try_settings
-from train.experiments.scores import METRICS, Score, read_scores, score
+from train.experiments.scores import METRICS, read_scores, score
 from train.inference.evaluate import add_fixed_noise
 from train.presets import COMPARE_PRESETS, PRESETS
 
@@ -98,47 +92,6 @@ def test_another_comparisons_folder_is_refused(finished, flags, capsys):
     assert "holds an experiment with other settings" in capsys.readouterr().err
 
 
-def configured(out, **fields):
-    fit = CompareConfig().fit
-    return CompareConfig(**fields, fit=dataclasses.replace(fit, run=dataclasses.replace(fit.run, out=str(out))))
-
-
-@pytest.fixture(scope="module")
-def splits(photographs):
-    return open_splits(*(f"folder:{photographs / split}" for split in ("train", "validation", "test")))
-
-
-def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(splits, tmp_path):
-    config = configured(tmp_path / "run")
-    folder = open_folder(config, splits, "compare")
-    saved = json.loads((folder / "settings.json").read_text())
-    del saved["primary"], saved["fit"]["run"]["workers"]
-    (folder / "settings.json").write_text(json.dumps(saved))
-    assert open_folder(config, splits, "compare") == folder
-    with pytest.raises(InputError, match=r"other settings \(primary\)"):
-        open_folder(configured(folder, primary="ssim"), splits, "compare")
-
-
-def test_how_much_is_done_and_by_what_means_may_change(splits, tmp_path):
-    folder = open_folder(configured(tmp_path / "run"), splits, "compare")
-    more = configured(folder, seeds=8, population="vmap", crops=0)
-    assert open_folder(more, splits, "compare") == folder
-    assert json.loads((folder / "settings.json").read_text())["seeds"] == 8
-
-
-def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = open_folder(CompareConfig(), splits, "compare")
-    assert open_folder(configured(folder), splits, "compare") == folder
-
-
-def test_other_photographs_than_those_it_was_started_with_are_refused(splits, tmp_path):
-    folder = open_folder(configured(tmp_path / "run"), splits, "compare")
-    fewer = splits._replace(test=splits.test.take(range(9)))
-    with pytest.raises(InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."):
-        open_folder(configured(folder), fewer, "compare")
-
-
 def test_one_test_photograph_is_refused_before_anything_is_trained(photographs, flags, tmp_path, capsys):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "0.png").write_bytes((photographs / "test" / "0.png").read_bytes())
@@ -179,97 +132,6 @@ def test_what_diverges_is_passed_over_and_named(small_run, population, tmp_path,
     assert page.count("<td>diverged</td>") == 2
     assert main(command) == 0
     assert "training" not in capsys.readouterr().out  # what diverged is found out once
-
-
-def test_only_where_every_setting_diverges_the_comparison_ends(tmp_path):
-    """Another seed than the one that settings are picked with may diverge too: then the next best is taken for all."""
-    config = configured(tmp_path, losses=("l1", "mse"), seeds=2)
-    good, better, clipped = (1e-3, None), (2e-3, None), (2e-3, 1.0)
-    tried = {"l1": {good: 30.0, better: 31.0, clipped: 29.0}, "mse": {good: 30.0}}
-
-    class Pretended:
-        """Members that are trained at once; some diverge."""
-
-        bad = {Member("l1", 1, *better)}
-
-        def train_all(self, plan):
-            """Nothing to do."""
-
-        def score(self, member, *_):
-            """Something, or nothing where it diverged."""
-            return [] if member in self.bad else [member.name]
-
-    scored = score_seeds(config, Pretended(), tried, None)
-    assert {(m.loss, m.learning_rate, m.clip_norm) for m in scored} == {("l1", *good), ("mse", *good)}
-    assert [row["taken"] for row in rows_of("l1", tried["l1"], "psnr")] == ["yes", "", ""]
-    assert "diverged" in rows_of("l1", tried["l1"], "psnr")[1].values()
-    Pretended.bad = {Member("mse", 0, *good)}
-    with pytest.raises(InputError, match="mse diverged at every learning rate that was tried, 0.001: write to a new"):
-        score_seeds(config, Pretended(), tried, None)
-
-
-def test_settings_are_picked_by_the_primary_metric_at_its_levels(tmp_path):
-    """CIEDE2000, of which less is better, at sigma 50: at sigma 15 and in PSNR the other rate would be."""
-    sigmas = {"sigmas": (15.0, 50.0), "primary_sigmas": (50.0,), "primary": "ciede2000"}
-    config = configured(tmp_path, losses=("l1", "mse"), learning_rates=(1e-3, 2e-3), clip_norms=(), **sigmas)
-    error = {(1e-3, 15.0): 5.0, (1e-3, 50.0): 8.0, (2e-3, 15.0): 9.0, (2e-3, 50.0): 7.0}
-
-    class Pretended:
-        """Members that are trained at once."""
-
-        def train_all(self, plan):
-            """Nothing to do."""
-
-        def score(self, member, *_):
-            """One photograph at both levels."""
-            rate, values = member.learning_rate, dict.fromkeys(METRICS, 30.0)
-            return [
-                Score(member.loss, 0, sigma, "a", **{**values, "ciede2000": error[rate, sigma], "psnr": 1 / rate})
-                for sigma in (15.0, 50.0)
-            ]
-
-    tried = try_settings(config, Pretended(), Source((), ()))
-    assert tried["l1"] == {(1e-3, None): -8.0, (2e-3, None): -7.0}
-    assert rows_of("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"] == "7.0000"
-
-
-def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp_path, monkeypatch):
-    told = []
-
-    class Told:
-        """A network that restores nothing."""
-
-        def __init__(self, *_):
-            pass
-
-        def restore(self, image, *, sigma):
-            """Keeps what it was told."""
-            told.append(sigma * 255)
-            return image
-
-    network = types.SimpleNamespace(model=None, params=None, batch_stats=None)
-    monkeypatch.setattr(members, "load_network", lambda folder: network)
-    monkeypatch.setattr(members, "Predictor", Told)
-    restore = members.Members(tmp_path, FitConfig(), Console()).restorer(Member("l1", 0, 1e-3, None))
-    for sigma in (5.0, 50.0, None):
-        restore(np.zeros((2, 2, 3)), sigma)
-    assert told == pytest.approx([5, 50, 25])  # None: degraded in reality, and told as in training
-
-
-@pytest.mark.parametrize(
-    ("sigmas", "blind", "words"),
-    [
-        ((25.0,), False, None),
-        ((5.0, 25.0), False, "trained at sigma 25 are judged at 5, noise that they never met: take --blind --sigma 25"),
-        ((5.0, 25.0), True, None),
-        ((5.0, 50.0), True, "trained up to sigma 25 are judged at 50, noise that they never met: take --blind --sig"),
-    ],
-)
-def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits):
-    config = CompareConfig(sigmas=sigmas, fit=FitConfig(data=DataConfig(blind=blind)))
-    found = told_wrong(config, splits.test)
-    assert (words in found[0]) if words else not found
-    assert not told_wrong(config, dataclasses.replace(splits.test, inputs=splits.test.images))
 
 
 @pytest.fixture(scope="module")

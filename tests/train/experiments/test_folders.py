@@ -1,0 +1,46 @@
+"""Where an experiment stands: what may change between one time and the next, and what may not."""
+
+import dataclasses
+import json
+
+import pytest
+
+from train.errors import InputError
+from train.experiments.compare_config import CompareConfig
+from train.experiments.folders import open_folder
+
+
+def configured(out, **fields):
+    fit = CompareConfig().fit
+    return CompareConfig(**fields, fit=dataclasses.replace(fit, run=dataclasses.replace(fit.run, out=str(out))))
+
+
+def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(splits, tmp_path):
+    config = configured(tmp_path / "run")
+    folder = open_folder(config, splits, "compare")
+    saved = json.loads((folder / "settings.json").read_text())
+    del saved["primary"], saved["fit"]["run"]["workers"]
+    (folder / "settings.json").write_text(json.dumps(saved))
+    assert open_folder(config, splits, "compare") == folder
+    with pytest.raises(InputError, match=r"other settings \(primary\)"):
+        open_folder(configured(folder, primary="ssim"), splits, "compare")
+
+
+def test_how_much_is_done_and_by_what_means_may_change(splits, tmp_path):
+    folder = open_folder(configured(tmp_path / "run"), splits, "compare")
+    more = configured(folder, seeds=8, population="vmap", crops=0)
+    assert open_folder(more, splits, "compare") == folder
+    assert json.loads((folder / "settings.json").read_text())["seeds"] == 8
+
+
+def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = open_folder(CompareConfig(), splits, "compare")
+    assert open_folder(configured(folder), splits, "compare") == folder
+
+
+def test_other_photographs_than_those_it_was_started_with_are_refused(splits, tmp_path):
+    folder = open_folder(configured(tmp_path / "run"), splits, "compare")
+    fewer = splits._replace(test=splits.test.take(range(9)))
+    with pytest.raises(InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."):
+        open_folder(configured(folder), fewer, "compare")
