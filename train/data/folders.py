@@ -2,10 +2,11 @@
 
 import fnmatch
 import functools
+import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from train.data.images import SUFFIXES, read_image
@@ -25,43 +26,66 @@ class Listing:
     input_files: tuple[Path, ...] = ()
     shards: tuple[Path, ...] = ()  # files that they are in together
     record: str = ""  # which of what these hold they are
+    others: Mapping[str, int] = field(default_factory=dict)  # files that are no photographs by their ending: how many
+
+
+def folder_of(text: str) -> Path:
+    """The folder that a spec names; no shell has looked for a "~" behind its colon."""
+    return Path(os.path.expanduser(text))
 
 
 def list_folder(folder: Path) -> Listing:
     """All photographs in ``folder`` and below, by path; hidden files are passed over."""
-    paths = _photographs(folder)
+    paths, others = _photographs(folder)
     names = tuple(_name(path, folder) for path in paths)
-    return Listing(names, _readers(paths), files=tuple(paths))
+    return Listing(names, _readers(paths), files=tuple(paths), others=others)
 
 
 def list_pairs(text: str) -> Listing:
     """Pairs of "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"."""
     where, asked, query = text.partition("?")
     if asked:
-        folder = Path(where)
+        folder = folder_of(where)
         globs = _globs(query, text)
-        paths = _photographs(folder)
+        paths, others = _photographs(folder)
         inputs, targets = (_by_wildcards(paths, folder, globs[side]) for side in ("input", "target"))
         for side, found in (("input", inputs), ("target", targets)):
             if not found:
                 raise InputError(f"pairs:{text}: none of {len(paths)} photographs in {folder} is {side}={globs[side]}.")
-        return _paired(inputs, targets, f"input={globs['input']}", f"target={globs['target']}")
+        if not inputs.keys() & targets.keys():
+            raise InputError(
+                f"pairs:{text}: no input has a target: wildcards stand for {min(inputs)!r} in the one and for "
+                f'{min(targets)!r} in the other; where only endings differ, end both globs with ".*".'
+            )
+        return _paired(inputs, targets, f"input={globs['input']}", f"target={globs['target']}", others)
     low, high = _two_folders(text)
-    return _paired(_by_name(_photographs(low), low), _by_name(_photographs(high), high), str(low), str(high))
+    (low_paths, low_others), (high_paths, high_others) = _photographs(low), _photographs(high)
+    inputs, targets = _by_name(low_paths, low), _by_name(high_paths, high)
+    return _paired(inputs, targets, str(low), str(high), low_others + high_others)
 
 
-def _photographs(folder: Path) -> list[Path]:
+def _photographs(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The photographs in a folder and below, and how many other files there are of each ending."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
+    paths, others = [], Counter[str]()
+    for path in sorted(folder.rglob("*")):
         # Systems leave hidden files beside photographs, named like them: "._photo.jpg".
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+        if path.name.startswith(".") or (path.exists() and not path.is_file()):
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            paths.append(path)  # a link to nothing among them, so that it is named when it is read
+        else:
+            others[path.suffix.lower() or "no ending"] += 1
     if not paths:
-        raise InputError(f"{folder} holds no photographs: looked, in it and below, for {', '.join(SUFFIXES)}.")
-    return paths
+        found = f"; found {listed_endings(others)}" if others else ""
+        raise InputError(f"{folder} holds no photographs: looked, in it and below, for {', '.join(SUFFIXES)}{found}.")
+    return paths, others
+
+
+def listed_endings(others: Mapping[str, int]) -> str:
+    """Which files there are that are no photographs by their ending, the most first: ".heic 12, .txt 1"."""
+    return ", ".join(f"{ending} {count}" for ending, count in sorted(others.items(), key=lambda each: -each[1]))
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -71,7 +95,11 @@ def _name(path: Path, folder: Path) -> str:
 
 def _two_folders(text: str) -> tuple[Path, Path]:
     """Both halves of "LOW_DIR,HIGH_DIR"; a comma may be part of a name."""
-    halves = [(Path(text[:i]), Path(text[i + 1 :])) for i, c in enumerate(text) if c == "," and 0 < i < len(text) - 1]
+    halves = [
+        (folder_of(text[:i]), folder_of(text[i + 1 :]))
+        for i, c in enumerate(text)
+        if c == "," and 0 < i < len(text) - 1
+    ]
     if not halves:
         raise InputError(f'pairs: takes "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.')
     return next((half for half in halves if half[0].is_dir() and half[1].is_dir()), halves[0])
@@ -115,7 +143,9 @@ def _regex(part: str) -> str:
     return fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
 
 
-def _paired(inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: str, high: str) -> Listing:
+def _paired(
+    inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: str, high: str, others: Mapping[str, int]
+) -> Listing:
     names, wrong = [], []
     for name in sorted(inputs.keys() | targets.keys()):
         several = [paths for paths in (inputs.get(name, []), targets.get(name, [])) if len(paths) > 1]
@@ -129,7 +159,15 @@ def _paired(inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: 
         else:
             names.append(name)
     low_files, high_files = (tuple(side[name][0] for name in names) for side in (inputs, targets))
-    return Listing(tuple(names), _readers(high_files), _readers(low_files), tuple(wrong), high_files, low_files)
+    return Listing(
+        tuple(names),
+        _readers(high_files),
+        _readers(low_files),
+        tuple(wrong),
+        high_files,
+        low_files,
+        others=others,
+    )
 
 
 def _readers(paths: Iterable[Path]) -> list[Decode]:

@@ -15,14 +15,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import skimage.data
 
 from train.data import index
-from train.data.folders import Listing, list_folder, list_pairs
+from train.data.folders import Listing, folder_of, list_folder, list_pairs
 from train.data.photographs import Memory, Photographs
 from train.errors import InputError
 
@@ -118,7 +117,7 @@ def list_source(spec: str, split: Split) -> Listing:
         names = _PACKAGED[split]
         return Listing(names, [functools.partial(_packaged, name) for name in names])
     if kind == "folder" and rest:
-        return list_folder(Path(rest))
+        return list_folder(folder_of(rest))
     if kind == "pairs" and rest:
         return list_pairs(rest)
     if kind == "tfds" and rest:

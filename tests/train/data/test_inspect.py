@@ -41,11 +41,13 @@ def test_a_sound_data_set_is_described_and_drawn(
 ) -> None:
     data = _write(tmp_path / "data", {f"{name}.png": photographs[name] for name in ("cat", "cup", "woman")})
     write_image(data / "deep.tif", (photographs["cup"][:100, ::-1].astype(np.uint16) * 257))
+    (data / "phone.HEIC").touch()
     test = _write(tmp_path / "test", {"rocket.png": photographs["rocket"]})
     sheet = tmp_path / "new" / "sheet.png"
     flags = [f"folder:{data}", "--validation-data=none", f"--test-data=folder:{test}", f"--sheet={sheet}"]
     said = _said(flags, capsys, status=0)
     assert "nothing is wrong" in said and "wrong:" not in said
+    assert f"folder:{data}: 1 file passed over: .heic 1" in said
     train, tested = (next(line for line in said.splitlines() if f"│ {split} " in line) for split in ("train", "test"))
     for words in ("4", "200x100 and 200x160", "0.12", "8 and 16"):
         assert words in train

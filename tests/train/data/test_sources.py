@@ -6,7 +6,7 @@ from PIL import Image
 
 from train.data.images import write_image
 from train.data.photographs import Memory
-from train.data.sources import below, open_source, some
+from train.data.sources import below, list_source, open_source, some
 from train.errors import InputError
 
 
@@ -49,6 +49,27 @@ def test_an_unknown_spec_names_the_flag_and_all_specs(spec: str) -> None:
     for split, flag in (("train", "--data"), ("validation", "--validation-data"), ("test", "--test-data")):
         with pytest.raises(InputError, match=f'{flag} takes "photos", "folder:PATH", .* "tfds:.*; got {spec!r}'):
             open_source(spec, split)
+
+
+def test_a_tilde_stands_for_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("low/a.png", "high/a.png"):
+        _write(tmp_path / name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_source("folder:~/low", "train").names == ("a.png",)
+    for spec in ("pairs:~/low,~/high", "pairs:~?input=low/*&target=high/*"):
+        assert len(open_source(spec, "train").names) == 1
+
+
+def test_a_link_to_nothing_is_named_and_other_files_are_counted(tmp_path: Path) -> None:
+    for name in ("a.heic", "b.HEIC", ".hidden", "notes"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"holds no photographs: .*; found \.heic 2, no ending 1\."):
+        open_source(f"folder:{tmp_path}", "train")
+    _write(tmp_path / "good.png")
+    assert list_source(f"folder:{tmp_path}", "train").others == {".heic": 2, "no ending": 1}
+    (tmp_path / "away.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(InputError, match=r"1 of 2 photographs .*\n.*away\.jpg cannot be read: No such file"):
+        open_source(f"folder:{tmp_path}", "train")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -144,6 +165,7 @@ def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> 
         ("{}?input=*.png", 'each with a "\\*"'),
         ("{}?input=*.png&target=b.png", 'each with a "\\*"'),
         ("{}?input=*_low.*&target=*.png", r"none of 1 photographs in .* is input=\*_low"),
+        ("{}?input=*&target=*.png", "'b.png' in the one and for 'b' in the other; .* end both globs with"),
         ("{}/none,{}", "There is no folder .*none"),
     ],
 )
