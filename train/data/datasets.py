@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from train.data.folders import Listing
+from train.data.folders import Listing, folder_of
 from train.data.images import decode_image
 from train.errors import InputError
 
@@ -76,10 +76,13 @@ def _names(read: Any, builder: Any, split: str) -> tuple[str, ...]:
     feature = next((name for name in _NAMES if name in builder.info.features), None)
     if feature is None:
         return places
-    names = tuple(
-        _text(_record(read, i, f"{builder.info.full_name} {place}")[feature]) for i, place in enumerate(places)
-    )
-    return names if len(set(names)) == len(names) else places
+    names = []
+    for i, place in enumerate(places):
+        try:
+            names.append(_text(_record(read, i, place)[feature]))
+        except InputError:  # said of each when it is decoded
+            names.append(place)
+    return tuple(names) if len(set(names)) == len(names) else places
 
 
 def _text(name: Any) -> str:
@@ -119,8 +122,8 @@ def make_builder(name: str, **options: Any) -> Any:
 
 def open_builder(name: str) -> Any:
     """The builder of a prepared data set, or an error with the command that prepares it."""
-    if (Path(name) / "dataset_info.json").is_file():
-        builder = import_tfds().builder_from_directory(name)
+    if (folder_of(name) / "dataset_info.json").is_file():
+        builder = import_tfds().builder_from_directory(folder_of(name))
         how = f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
     else:
         builder = make_builder(name)

@@ -9,7 +9,8 @@ import pytest
 
 from train.data import datasets
 from train.data.images import read_image
-from train.data.sources import open_source
+from train.data.photographs import Memory
+from train.data.sources import examine, list_source, open_source, photographs_of
 from train.errors import InputError
 
 pytest.importorskip("tensorflow_datasets")
@@ -100,8 +101,25 @@ def test_a_broken_file_of_records_is_an_error_by_name(lol: Path, tmp_path: Path)
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
     (records,) = copied.glob("lol-train*")
     records.write_bytes(records.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"lol/1.0.0 train-000000 cannot be read: .*64KB"):
+    with pytest.raises(InputError, match=r"3 of 3 (.*\n)+.*lol/1.0.0 train-000002 cannot be read: .*64KB"):
         open_source(f"tfds:{copied}:train", "train")
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_from_being_looked_at(
+    lol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = datasets._record
+
+    def broken(records: object, index: int, name: str) -> object:
+        if index == 1:
+            raise InputError(f"{name} cannot be read: it is broken")
+        return read(records, index, name)
+
+    monkeypatch.setattr(datasets, "_record", broken)
+    listing = list_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")
+    assert listing.names == ("10", "train-000001", "5")
+    found = examine(listing.names, *photographs_of(listing, Memory(0)))
+    assert [isinstance(each, InputError) for each in found] == [False, True, False]
 
 
 def test_without_the_extra_the_error_names_it(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
