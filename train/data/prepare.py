@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from train.data.datasets import FORMAT, import_tfds, make_builder
+from train.data.folders import folder_of
 from train.data.photographs import Memory
 from train.data.sources import list_source, open_source
 from train.errors import InputError
@@ -27,6 +28,11 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
       manual_dir: where the user has put what TFDS does not download by itself.
       data_dir: where data sets are kept; TFDS's own choice (~/tensorflow_datasets or TFDS_DATA_DIR) where not given.
     """
+    tfds = import_tfds()
+    # TFDS warns of configurations that are made by the program, which ours are; its bars are for a terminal.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     kind, _, rest = spec.partition(":")
     if kind == "tfds":
         name, _, split = rest.rpartition(":")
@@ -38,9 +44,6 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
         raise InputError(f'--prepare writes what "tfds:", "folder:" or "pairs:" names; got {spec!r}.')
     _check_format(builder)
     _lend_files(builder)
-    tfds = import_tfds()
-    # TFDS warns of configurations that are made by the program, which ours are.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
@@ -53,13 +56,12 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
 
 def _folder_name(rest: str) -> str:
     """A TFDS configuration's name for a folder: its own, in letters that a path may have."""
-    folder = Path(rest.partition("?")[0].partition(",")[0]).resolve()
+    folder = folder_of(rest.partition("?")[0].partition(",")[0]).resolve()
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in folder.name)
     return name or "root"
 
 
 def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
-    import_tfds()
     from train.data.builders.restoration_folder import FolderConfig, RestorationFolder
 
     open_source(spec, "train", Memory(0))  # nothing unreadable and nobody without a partner is written
@@ -74,7 +76,10 @@ def _check_format(builder: Any) -> None:
         return
     kept = import_tfds().builder_from_directory(there).info.file_format.value
     if kept != FORMAT or builder.name == "restoration_folder":
-        raise InputError(f"{there} holds a data set already, as {kept}: move it away, or pass another --data-dir.")
+        whose = " of this folder, or of another of its name" if builder.name == "restoration_folder" else ""
+        raise InputError(
+            f"{there} holds a data set already{whose}, as {kept}: move it away, or pass another --data-dir."
+        )
 
 
 def _lend_files(builder: Any) -> None:
