@@ -5,27 +5,30 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import numpy as np
+import pyvips
 import tyro
 from rich.console import Console
 from rich.progress import track
 
 from train.checkpoint import Network, load_network
 from train.checkpoint_files import versions
-from train.data.images import to_float, write_image
+from train.data.images import last_line, to_float, write_image
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source
 from train.digests import digest_of_json, digests_of
 from train.errors import InputError
 from train.inference.error_maps import error_sheet
-from train.inference.predict import Predictor
+from train.inference.outputs import check_writable, whole_or_none
+from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.protocols import PROTOCOLS, Protocol, degraded, find_protocol, finished
-from train.inference.scores import Score, make_summary, means, score, write_rows
+from train.inference.scores import LEAST_SIDE, Score, make_summary, means, score, write_rows
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     )
     source = open_source(config.data, "test", Memory(config.memory_mb))
     _check_fits(protocol, config.protocol, source, network)
-    config.output.mkdir(parents=True, exist_ok=True)
+    check_writable(config.output)
 
     cases = list(_cases(protocol, source))
     found: dict[_Case, list[Score]] = {}
@@ -82,10 +85,11 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
-    write_rows(scores, config.output / "scores.csv")
-    (config.output / "summary.json").write_text(
-        json.dumps(_summary(config, protocol, network, source, scores), indent=2) + "\n"
-    )
+    summary = json.dumps(_summary(config, protocol, network, source, scores), indent=2) + "\n"
+    with _written(config.output / "scores.csv") as path:
+        write_rows(scores, path)
+    with _written(config.output / "summary.json") as path, whole_or_none(path) as temporary:
+        temporary.write_text(summary)
 
     title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
     console.print(make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean"))
@@ -104,6 +108,13 @@ def _check_fits(protocol: Protocol, name: str, source: Source, network: Network)
     if not protocol.sigmas and source.inputs is None:
         noisy = ", ".join(other for other in PROTOCOLS if PROTOCOLS[other].sigmas)
         raise InputError(f"--protocol {name} restores degraded photographs, and {source.spec} has none: take {noisy}.")
+    least = LEAST_SIDE + 2 * protocol.crop_border
+    small = [entry for entry in source.entries if min(entry.height, entry.width) < least]
+    if small:
+        raise InputError(
+            f"SSIM is of {least}x{least} pixels or more, and {small[0].name} has {small[0].width}x{small[0].height}, "
+            f"the first of {len(small)} that are too small: leave them out."
+        )
     model: Any = network.model
     if not protocol.sigmas and model.takes_sigma:
         raise InputError(f"{network.spec} must be told the noise level, which no pair of {source.spec} says.")
@@ -155,6 +166,9 @@ def _restored(
     else:
         given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
     restored = predictor.restore_all(given, sigma=cases[0].sigma / 255)
+    for case, image in zip(cases, restored, strict=True):
+        if np.isnan(image).any():  # a mean over photographs would be of the others
+            raise InputError(f"{case.name}: {NOT_FINITE}")
     return [(one, noisy, finished(protocol, image)) for one, noisy, image in zip(clean, given, restored, strict=True)]
 
 
@@ -205,5 +219,15 @@ def _figure(
         for rank, (psnr, case) in picked.items()
     }
     name = "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
-    write_image(folder / name, error_sheet(rows))
+    with _written(folder / name) as path:
+        write_image(path, error_sheet(rows))
     return name
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except (OSError, pyvips.Error) as error:
+        reason = last_line(error) if isinstance(error, pyvips.Error) else error.strerror or error
+        raise InputError(f"{path} could not be written: {reason}; free some space, or take another --output.") from None

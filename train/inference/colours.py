@@ -8,7 +8,7 @@ import skimage.restoration
 
 from train.errors import InputError
 from train.inference.image_files import Stored
-from train.inference.predict import Predictor
+from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.tiles import Photograph, Rows, in_float
 
 _ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
@@ -38,10 +38,7 @@ def restored_strips(
     white = np.iinfo(stored.dtype).max
     for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
         if np.isnan(strip).any():  # as integers they would be black
-            raise InputError(
-                f"{stored.path}: the network gives values that are not finite, so its weights are broken or made for "
-                "other images: take another checkpoint."
-            )
+            raise InputError(f"{stored.path}: {NOT_FINITE}")
         if strip.shape[-1] > stored.bands:
             strip = strip.mean(axis=-1, keepdims=True)
         np.multiply(strip, np.float32(white), out=strip)  # in place: of a wide photograph a strip is large

@@ -5,8 +5,6 @@ and profile are written again. What is refused is what :mod:`train.data.images` 
 """
 
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import pyvips
 
 from train.data.images import FAIL_ON, check_header, decode_image, last_line
 from train.errors import InputError
+from train.inference.outputs import temporary_beside, whole_or_none
 from train.inference.tiles import Rows, photograph_of
 
 _KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit")
@@ -84,23 +83,12 @@ def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[
     They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
     """
     with whole_or_none(path) as encoded:
-        with _temporary(path, ".pixels") as pixels:
+        with temporary_beside(path, ".pixels") as pixels:
             with pixels.open("wb") as file:
                 for strip in strips:
                     file.write(np.ascontiguousarray(strip, like.dtype).data)
             _encode(pixels, encoded, like)
         yield encoded
-
-
-@contextmanager
-def whole_or_none(path: Path) -> Iterator[Path]:
-    """A hidden file beside ``path`` to write to; it takes that name when the block ends well, and else goes."""
-    with _temporary(path, path.suffix) as temporary:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
 
 
 def _encode(pixels: Path, path: Path, like: Stored) -> None:
@@ -183,14 +171,3 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
         raise InputError(f"{path} cannot be read as a photograph: {last_line(error)}.") from None
-
-
-@contextmanager
-def _temporary(path: Path, suffix: str) -> Iterator[Path]:
-    """A hidden file beside ``path``, gone when the block ends, unless it was moved away."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -44,6 +44,7 @@ from train.inference.tiling import check_tile, default_tile, reach_of
 from train.sharding import BATCH_AXIS, compiler_options
 
 Predict = Callable[[np.ndarray], np.ndarray]
+NOT_FINITE = "the network gives values that are not finite, so its weights are broken: take another checkpoint."
 
 
 def make_predictor(model: nn.Module, params: Any, batch_stats: Any, *, sigma: float) -> Predict:

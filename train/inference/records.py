@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import InputError
-from train.inference.image_files import whole_or_none
+from train.inference.outputs import whole_or_none
 
 _OUTPUT = "output_sha256"
 _MEND = "move it, choose another --output, or give --overwrite."

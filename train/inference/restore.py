@@ -5,7 +5,6 @@ the same network made of the same file with the same options, and replaces nothi
 """
 
 import functools
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from train.errors import InputError
 from train.inference.colours import estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, list_jobs
+from train.inference.outputs import check_writable
 from train.inference.predict import Predictor
 from train.inference.records import check_ours, hash_of, is_made, write_record
 from train.signals import exit_on_sigterm
@@ -60,7 +60,7 @@ def restore(config: RestoreConfig) -> int:
         check_ours(job.target)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
-    _check_writable(config.output)
+    check_writable(config.output)
     made_by = {
         "model": network.spec,
         "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
@@ -147,15 +147,6 @@ def restore_file(
     except OSError as error:
         raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None
     return "; ".join(["restored", *notes])
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"--output {folder} cannot be written to: {error.strerror}.") from None
 
 
 class _Bar:

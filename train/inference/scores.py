@@ -14,8 +14,10 @@ from rich import box
 from rich.table import Table
 
 from lumloss_jax import metrics
+from train.inference.outputs import whole_or_none
 
-_LEAST_SIDE = 176  # that MS-SSIM's five scales need
+LEAST_SIDE = 11  # that SSIM's window needs
+_LEAST_SIDE_OF_SCALES = 176  # that MS-SSIM's five scales need
 
 # Name, heading, decimals.
 COLUMNS = (
@@ -66,7 +68,7 @@ def score(
 
 @functools.partial(jax.jit, static_argnums=2)
 def _measured(image: jax.Array, clean: jax.Array, names: tuple[str, ...]) -> list[jax.Array | float]:
-    too_small = min(clean.shape[:2]) < _LEAST_SIDE
+    too_small = min(clean.shape[:2]) < _LEAST_SIDE_OF_SCALES
     with jax.default_matmul_precision("float32"):
         return [math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean) for name in names]
 
@@ -83,8 +85,16 @@ def means(scores: Iterable[Score]) -> dict[tuple[float, str], dict[str, float]]:
 
 
 def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
-    """The means for a terminal."""
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=box.SIMPLE)
+    """The means for a terminal, of 80 columns or more."""
+    table = Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        show_edge=False,
+        pad_edge=False,
+    )
     table.add_column("sigma", justify="right")
     table.add_column("method")
     for _, heading, _ in COLUMNS:
@@ -101,9 +111,9 @@ def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
 
 
 def write_rows(rows: Sequence[Any], path: Path) -> None:
-    """A table of dataclasses of one kind as CSV, a line each, unrounded."""
+    """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all."""
     names = [field.name for field in fields(rows[0])]
-    with path.open("w", newline="") as file:
+    with whole_or_none(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows([getattr(row, name) for name in names] for row in rows)

@@ -1,23 +1,27 @@
 import csv
+import io
 import json
 import math
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import pyvips
 import skimage.color
 import skimage.metrics
+from rich.console import Console
 
 from train.__main__ import main
-from train.checkpoint import load_network
+from train.checkpoint import load_network, save_network
 from train.data.images import read_image, to_float, write_image
 from train.inference.error_maps import error_sheet, heat, lab_errors
 from train.inference.predict import Predictor
 from train.inference.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
-from train.inference.scores import COLUMNS, Score, means, score
+from train.inference.scores import COLUMNS, Score, make_summary, means, score
 
 SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
@@ -160,6 +164,12 @@ def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str]
         (SPEC, ["--data=folder:{photographs}", "--protocol=pairs"], "has none: take clipped, unclipped, float"),
         (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float"], "has pairs: take pairs"),
         (
+            SPEC,
+            ["--data=folder:{tiny}", "--protocol=float"],
+            "11x11 pixels or more, and a.png has 12x5, the first",
+        ),
+        (SPEC, ["--data=folder:{photographs}", "--protocol=float", "--output={file}"], "cannot be written to: File ex"),
+        (
             GREY,
             ["--data=folder:{photographs}", "--protocol=float"],
             "3 are in colour, a.png first: convert them to grey",
@@ -181,13 +191,59 @@ def test_what_does_not_go_together_is_refused(
     arguments: list[str],
     message: str,
 ) -> None:
-    (tmp_path / "grey").mkdir()
+    for folder in ("grey", "tiny"):
+        (tmp_path / folder).mkdir()
     for name in NAMES:
         write_image(tmp_path / "grey" / name, np.full((*SHAPE, 3), 100, np.uint8))
-    arguments = [text.format(photographs=photographs, grey=tmp_path / "grey") for text in arguments]
-    assert main(["evaluate", str(checkpoint(spec)), *arguments, f"--output={tmp_path / 'out'}"]) == 2
+    write_image(tmp_path / "tiny" / "a.png", np.zeros((5, 12, 3), np.uint8))
+    (tmp_path / "file").write_text("")
+    places = {name: str(tmp_path / name) for name in ("grey", "tiny", "file")} | {"photographs": str(photographs)}
+    arguments = [f"--output={tmp_path / 'out'}", *(text.format(**places) for text in arguments)]
+    assert main(["evaluate", str(checkpoint(spec)), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_no_half_table(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
+) -> None:
+    """A limit on the size of files stands in for the disk."""
+    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=float"]
+    assert main([*command, f"--output={tmp_path / 'before'}"]) == 0  # compiles, which writes to a cache
+    capsys.readouterr()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        status = main([*command, f"--output={tmp_path / 'out'}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2
+    assert "scores.csv could not be written: File too large; free some space" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_network_that_gives_no_numbers_gets_no_score(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
+) -> None:
+    network = load_network(checkpoint(SPEC))
+    save_network(tmp_path / "broken", network._replace(params=jax.tree.map(lambda x: x * np.nan, network.params)), {})
+    command = ["evaluate", str(tmp_path / "broken"), f"--data=folder:{photographs}", "--protocol=float"]
+    assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
+    assert "a.png: the network gives values that are not finite" in capsys.readouterr().err
+
+
+def test_a_terminal_of_80_columns_shows_the_whole_summary() -> None:
+    scores = [
+        Score("a", sigma, 0, method, 33.57, 35.04, 0.9312, 0.9876, 12.34, 10.56, 11.78)
+        for sigma in (15, 12.5, math.nan)
+        for method in ("input", "restored")
+    ]
+    console = Console(width=80, file=io.StringIO())
+    console.print(make_summary(scores, "title", "caption"))
+    lines = console.file.getvalue().splitlines()
+    assert lines[1].split() == ["sigma", "method", *(heading for _, heading, _ in COLUMNS)]
+    shown = ["33.57", "35.04", "0.9312", "0.9876", "12.34", "10.56", "11.78"]
+    assert [line.split()[-8:] for line in lines if "33.57" in line] == [["input", *shown], ["restored", *shown]] * 3
 
 
 def test_error_maps_show_where_and_what_kind() -> None:

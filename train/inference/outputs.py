@@ -1,0 +1,41 @@
+"""Files that appear whole or not at all, and folders to write them to."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from train.errors import InputError
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder of --output, or says before any work why that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--output {folder} cannot be written to: {error.strerror}; take another folder.") from None
+
+
+@contextmanager
+def whole_or_none(path: Path) -> Iterator[Path]:
+    """A hidden file beside ``path`` to write to; it takes that name when the block ends well, and else goes."""
+    with temporary_beside(path, path.suffix) as temporary:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+
+
+@contextmanager
+def temporary_beside(path: Path, suffix: str) -> Iterator[Path]:
+    """A hidden file beside ``path``, gone when the block ends, unless it was moved away."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
