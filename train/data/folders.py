@@ -28,6 +28,12 @@ class Listing:
     record: str = ""  # which of what these hold they are
     others: Mapping[str, int] = field(default_factory=dict)  # files that are no photographs by their ending: how many
 
+    @property
+    def passed_over(self) -> str:
+        """What else there is, in words; "" where there is nothing."""
+        count = sum(self.others.values())
+        return f"{count} file{'s' * (count > 1)} passed over: {_endings(self.others)}" if count else ""
+
 
 def folder_of(text: str) -> Path:
     """The folder that a spec names; no shell has looked for a "~" behind its colon."""
@@ -78,13 +84,13 @@ def _photographs(folder: Path) -> tuple[list[Path], Counter[str]]:
         else:
             others[path.suffix.lower() or "no ending"] += 1
     if not paths:
-        found = f"; found {listed_endings(others)}" if others else ""
+        found = f"; found {_endings(others)}" if others else ""
         raise InputError(f"{folder} holds no photographs: looked, in it and below, for {', '.join(SUFFIXES)}{found}.")
     return paths, others
 
 
-def listed_endings(others: Mapping[str, int]) -> str:
-    """Which files there are that are no photographs by their ending, the most first: ".heic 12, .txt 1"."""
+def _endings(others: Mapping[str, int]) -> str:
+    """The most first: ".heic 12, .txt 1"."""
     return ", ".join(f"{ending} {count}" for ending, count in sorted(others.items(), key=lambda each: -each[1]))
 
 

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from train.data.contact_sheet import contact_sheet
-from train.data.folders import listed_endings
 from train.data.images import write_image
 from train.data.looks import Look, alike, look
 from train.data.photographs import Memory
@@ -118,9 +117,8 @@ def _open(config: InspectConfig, spec: str, findings: Findings) -> list[tuple[Sp
             return opened[key]
         listing = list_source(spec, split)
         findings.wrong.extend(listing.mismatches)
-        if listing.others:
-            count, endings = sum(listing.others.values()), listed_endings(listing.others)
-            findings.notes.append(f"{spec}: {count} file{'s' * (count > 1)} passed over: {endings}")
+        if listing.passed_over:
+            findings.notes.append(f"{spec}: {listing.passed_over}")
         images, inputs = photographs_of(listing, memory)
         examined = examine(listing.names, images, inputs)
         findings.wrong.extend(str(found) for found in examined if isinstance(found, InputError))

@@ -62,6 +62,7 @@ class Source:
     inputs: Sequence[np.ndarray] | None = None  # each as it was degraded in reality; None: the step adds noise
     spec: str = ""
     entries: tuple[Entry, ...] = ()  # looked up by decoding each photograph once, where not given
+    passed_over: str = ""  # what else there is where they are, in words
 
     def __post_init__(self) -> None:
         if not self.entries:
@@ -76,6 +77,7 @@ class Source:
             None if self.inputs is None else _take(self.inputs, chosen),
             self.spec,
             tuple(self.entries[i] for i in chosen),
+            self.passed_over,
         )
 
 
@@ -107,7 +109,7 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
         images.admit(i, entry.height * entry.width * 3 * entry.bits // 8)
         if inputs is not None and entry.input_bits is not None:
             inputs.admit(i, entry.height * entry.width * 3 * entry.input_bits // 8)
-    return Source(listing.names, images, inputs, spec, entries)
+    return Source(listing.names, images, inputs, spec, entries, listing.passed_over)
 
 
 def list_source(spec: str, split: Split) -> Listing:

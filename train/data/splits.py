@@ -106,6 +106,7 @@ def cautions(splits: Splits, workers: int = 0) -> Iterator[str]:
     """What a run with so many worker processes should be told of before it starts, in sentences."""
     if seen := leaked(splits):
         yield f"trained on too, so their scores mean little: {some(seen)}"
+    yield from dict.fromkeys(f"{each.spec}: {each.passed_over}" for _, each in named(splits) if each.passed_over)
     images = splits.train.images
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
     if decoded:

@@ -123,6 +123,13 @@ def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None
     assert "20 of 30 photographs do not fit --memory-mb" in memory
 
 
+def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> None:
+    data = _write(tmp_path, _names(30))
+    for name in ("a.txt", "b.heic", "c.heic"):
+        (tmp_path / name).touch()
+    assert list(cautions(open_splits(data))) == [f"{data}: 3 files passed over: .heic 2, .txt 1"]
+
+
 def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:
     spec = _write(tmp_path / "data", _names(40))
     splits = open_splits(spec)
