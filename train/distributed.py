@@ -33,7 +33,7 @@ from train.signals import stop_on_signal
 START_SECONDS = 300  # that processes wait for one another
 SILENT_SECONDS = 60  # after which a process that was not heard of is dead
 _PATIENCE_SECONDS = 7 * 86400  # that a process waits for one that is heard to be alive: it reads, compiles, validates
-_LONGEST_TEXT = 4096
+_TEXT_BLOCK = 4096  # bytes; a text is sent in a whole number of them
 _LEAVING_SECONDS = 10  # that a process that fails waits for the others to fail as well
 _SHARED_SECONDS = 10.0  # that a network's file system may take to show a new folder
 
@@ -96,9 +96,12 @@ def gather(text: str) -> list[str]:
     if jax.process_count() == 1:
         return [text]
     meet()
-    content = text.encode()[:_LONGEST_TEXT]
-    padded = np.frombuffer(content.ljust(_LONGEST_TEXT, b"\0"), np.uint8)
-    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(padded)]
+    content = np.frombuffer(text.encode(), np.uint8)
+    # What processes exchange has one shape. Few lengths, for each is a compilation.
+    sizes = multihost_utils.process_allgather(np.int32(len(content)))
+    length = _TEXT_BLOCK * max(1, -(-int(sizes.max()) // _TEXT_BLOCK))
+    rows = multihost_utils.process_allgather(np.pad(content, (0, length - len(content))))
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def of_first(text: str) -> str:

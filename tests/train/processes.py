@@ -6,6 +6,7 @@ several meshes and stores what came of it, or fails while the others wait for it
 it has logged a step.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -14,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from train.data.splits import open_splits
 
 Task = dict[str, Any]
 
+SLURM_PORTS = range(65536 - 4096, 65536)
+
 fit = loop.fit
 write = metric_writer.MetricWriter.write
 
@@ -37,6 +40,8 @@ write = metric_writer.MetricWriter.write
 def updates(task: Task, run: RunConfig) -> None:
     """Loss, gradient and batch of an update on each mesh, into files of the meshes' names."""
     distributed.connect(run, lambda words: None)
+    words = [str(process) * 5000 * process for process in range(jax.process_count())]
+    assert distributed.gather(words[jax.process_index()]) == words  # of any length, none cut
     config = FitConfig(
         data=DataConfig(source=task["photographs"], patch_size=8, batch_size=8),
         model=ModelConfig(model=task["model"]),
@@ -127,7 +132,31 @@ def child(task: Task, process: int, address: str) -> int:
         fail_alone(run)
         return 0
     more = [] if alone else ["--distributed", *(f"--{name}={value}" for name, value in said.items())]
+    if task.get("slurm"):
+        os.environ |= slurm(address, task["processes"], process)
+        more = ["--distributed"]
     return __main__.main(["fit", *task["flags"], *task.get("own", {}).get(str(process), []), *more])
+
+
+def slurm(address: str, processes: int, process: int) -> dict[str, str]:
+    """What SLURM tells a process by its environment; JAX makes the coordinator's port from the job's number."""
+    host, _, port = address.partition(":")
+    return {
+        "SLURM_JOB_ID": str(int(port) - SLURM_PORTS[0]),
+        "SLURM_STEP_NODELIST": host,
+        "SLURM_NTASKS": str(processes),
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    }
+
+
+def free_address(ports: Sequence[int]) -> str:
+    """The first of these ports on this machine at which nobody listens; 0 stands for any."""
+    for port in ports:
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{free.getsockname()[1]}"
+    raise OSError("no port is free")
 
 
 def fork(task: Task, process: int, address: str) -> int:
@@ -156,9 +185,7 @@ def launch(task: Task) -> list[int]:
     elif folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
         task["flags"].append(f"--out={folder}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address(SLURM_PORTS if task.get("slurm") else (0,))
     children = [fork(task, process, address) for process in task.get("only", range(task["processes"]))]
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
 
