@@ -111,8 +111,9 @@ class Launches:
         return {**task, **where, "photographs": self.photographs}
 
     def said(self, name: str, process: int) -> str:
-        """What a process printed, in one line."""
-        return " ".join((self.folder / f"{name}.log.{process}").read_text().split())
+        """What a process printed, in one line, without what Gloo says of its connections."""
+        printed = (self.folder / f"{name}.log.{process}").read_text()
+        return " ".join(" ".join(line for line in printed.splitlines() if not line.startswith("[Gloo]")).split())
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
         """What was logged of each step, but for speed."""

@@ -64,11 +64,15 @@ def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(launches:
 
 
 def test_two_processes_start_from_weights_validate_and_report_as_one_does(launches: Any) -> None:
-    """Process 0 alone looks at photographs; what it finds decides for both which checkpoint is the best."""
-    start = ["--parallel=fsdp", f"--init-from={launches.folder / 'first'}", "--checkpoint-every=10"]
+    """Process 0 alone looks at photographs; what it finds decides for both which checkpoint is the best.
+
+    With Adam and batch norm, whose statistics are those of both processes' patches.
+    """
+    adam = ["--model=dncnn(depth=3, features=32)", "--optimizer=adam", "--learning-rate=0.001"]
+    start = [*adam, "--parallel=fsdp", f"--init-from={launches.folder / 'first'}", "--checkpoint-every=10"]
     start += [f"--validation-data={launches.photographs}", "--validate-every=4", "--keep-last=1"]
     tasks = [
-        launches.fit("first", processes=1, devices=1),
+        launches.fit("first", *adam, processes=1, devices=1),
         launches.fit("pair", *start, processes=2, devices=2, report=True),
         launches.fit("single", *start, processes=1, devices=4, report=True),
     ]
@@ -87,7 +91,21 @@ def test_over_200_steps_meshes_stay_together(launches: Any) -> None:
     tasks = [
         launches.fit("long1", *long, processes=1, devices=1),
         launches.fit("long4", *long, "--parallel=fsdp", processes=4, devices=1),
+        launches.fit("long2x2", *long, "--parallel=fsdp", "--shards=2", processes=2, devices=2),
+        launches.fit("long1x4", *long, processes=1, devices=4),
     ]
-    assert launches.run(*tasks) == [[0], [0] * 4]
+    assert launches.run(*tasks) == [[0], [0] * 4, [0, 0], [0]]
     assert len(launches.metrics("long1")) == 200
-    assert launches.difference("long4", "long1") < 1e-3
+    for name in ("long4", "long2x2", "long1x4"):
+        assert launches.difference(name, "long1") < 1e-3
+
+
+def test_processes_that_slurm_starts_find_one_another_by_themselves(launches: Any) -> None:
+    """By the variables that srun sets, and no flag but --distributed."""
+    tasks = [
+        launches.fit("by slurm", processes=2, devices=2, slurm=True),
+        launches.fit("by flags", processes=2, devices=2),
+    ]
+    assert launches.run(*tasks) == [[0, 0], [0, 0]]
+    assert "4 cpu devices of 2 processes" in launches.said("by slurm", 0)
+    assert launches.metrics("by slurm") == launches.metrics("by flags")
