@@ -1,4 +1,8 @@
-"""The colour of a file as a network takes it, and what the network makes of it as the file's format stores it."""
+"""The colour of a file as a network takes it, and what the network makes of it as the file's format stores it.
+
+A photograph whose channels are equal at every pixel is grey, in however many the file has them, and is grey again when
+it is restored. WebP rounds its channels apart: there they may be one level apart.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,37 +16,54 @@ from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.tiles import Photograph, Rows, in_float
 
 _ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
+_READ_AT_ONCE = 64  # rows that are looked at for colour
 
 
-def photograph_in(stored: Stored, channels: int) -> Photograph:
-    """The colour of a file with as many channels as the network takes."""
-    if stored.bands > channels:
+def colours_of(stored: Stored) -> int:
+    """1 where the photograph is grey, else 3; reads it up to the first pixel that is not."""
+    if stored.bands == 1:
+        return 1
+    apart = 1 if stored.path.suffix.lower() == ".webp" else 0
+    rows = stored.rows(slice(stored.bands))
+    strips = (rows(y, min(y + _READ_AT_ONCE, stored.height)) for y in range(0, stored.height, _READ_AT_ONCE))
+    return 3 if any(np.ptp(strip, axis=-1).max() > apart for strip in strips) else 1
+
+
+def photograph_in(stored: Stored, colours: int, channels: int) -> Photograph:
+    """A file's colour, 1 or 3 of them, with as many channels as the network takes."""
+    if colours > channels:
         raise InputError(
             f"{stored.path} is in colour, and this network restores grey photographs: convert it, or take a network "
             "with channels=3."
         )
 
     def open_rows() -> Rows:
-        rows = stored.rows(slice(stored.bands))
-        return lambda start, stop: np.repeat(rows(start, stop), channels // stored.bands, axis=-1)
+        rows = stored.rows(slice(colours))
+        return lambda start, stop: np.repeat(rows(start, stop), channels // colours, axis=-1)
 
     return Photograph(stored.height, stored.width, open_rows)
 
 
 def restored_strips(
-    predictor: Predictor, photograph: Photograph, stored: Stored, sigma: float | None, seen: Callable[[float], None]
+    predictor: Predictor,
+    photograph: Photograph,
+    stored: Stored,
+    colours: int,
+    sigma: float | None,
+    seen: Callable[[float], None],
 ) -> Iterator[np.ndarray]:
-    """The restored pixels as they are stored, alpha as it was; ``sigma`` is in image units."""
+    """The restored pixels as they are stored, grey where they were, alpha as it was; ``sigma`` is in image units."""
     alpha = stored.rows(slice(stored.bands, None)) if stored.alpha else None
     top = 0
     white = np.iinfo(stored.dtype).max
     for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
         if np.isnan(strip).any():  # as integers they would be black
             raise InputError(f"{stored.path}: {NOT_FINITE}")
-        if strip.shape[-1] > stored.bands:
+        if strip.shape[-1] > colours:
             strip = strip.mean(axis=-1, keepdims=True)
         np.multiply(strip, np.float32(white), out=strip)  # in place: of a wide photograph a strip is large
         pixels = np.rint(strip, out=strip).astype(stored.dtype)
+        pixels = np.repeat(pixels, stored.bands // colours, axis=-1)
         if alpha is not None:
             pixels = np.concatenate([pixels, alpha(top, top + len(pixels))], axis=-1)
         top += len(pixels)

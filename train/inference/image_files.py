@@ -15,13 +15,15 @@ import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import pyvips
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffTags import lookup
 
 from train.data.images import FAIL_ON, check_header, decode_image, last_line
 from train.errors import InputError
 from train.inference.outputs import temporary_beside, whole_or_none
 from train.inference.tiles import Rows, photograph_of
 
-_KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit")
+_KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit", "image-desc")
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
 _FORMATS = {dtype: name for name, dtype in _DTYPES.items()}
 
@@ -33,6 +35,8 @@ _SAVED: dict[str, dict[str, Any]] = {
     ".webp": {"lossless": True},
 }
 _SAVED |= {".jpeg": _SAVED[".jpg"], ".tiff": _SAVED[".tif"]}
+# Of TIFF's tags those that photographs come with and libvips neither reads nor writes.
+_LOST = (269, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853)
 _BIG_TIFF = 2**31  # bytes of pixels from where on offsets may not fit 32 bits
 
 
@@ -47,6 +51,7 @@ class Stored:
     alpha: bool
     dtype: np.dtype  # uint8 or uint16
     profile: str | None  # the colour profile's name, where it is another than sRGB
+    lost: tuple[str, ...] = ()  # metadata that cannot be written again
 
     def rows(self, bands: slice = slice(None)) -> Rows:
         """The pixels of some bands from top to bottom: ``rows(start, stop)``, ``[stop - start, W, bands]``."""
@@ -65,7 +70,9 @@ def open_stored(path: Path) -> Stored:
         image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=FAIL_ON)
         check_header(image, str(path))
         bands = image.bands - image.hasalpha()
-        return Stored(path, image.height, image.width, bands, image.hasalpha(), _DTYPES[image.format], _profile(image))
+        lost = _lost(path) if path.suffix.lower().startswith(".tif") else ()
+        dtype = _DTYPES[image.format]
+        return Stored(path, image.height, image.width, bands, image.hasalpha(), dtype, _profile(image), lost)
 
 
 def read_bmp(path: Path) -> np.ndarray:
@@ -116,6 +123,8 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
     options = dict(_SAVED[path.suffix.lower()])
     if path.suffix.lower().startswith(".tif"):
         options["bigtiff"] = like.height * like.width * bands * like.dtype.itemsize > _BIG_TIFF
+    elif not (source.get_typeof("exif-data") or source.get_typeof("resolution-unit")):
+        options["keep"] = "xmp:iptc:icc:other"  # else libvips makes up what a camera would have said
     try:
         image.write_to_file(str(path), **options)
     except pyvips.Error as error:
@@ -151,6 +160,16 @@ class _FileRows:
             content = self._region.fetch(0, start, stored.width, stop - start)
         pixels = np.frombuffer(content, stored.dtype).reshape(stop - start, stored.width, self._count)
         return pixels[..., self._bands]
+
+
+def _lost(path: Path) -> tuple[str, ...]:
+    """Names of a TIFF file's tags that are not written again; libvips has read its header without complaint."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
+        file.seek(directory.next)
+        directory.load(file)
+    return tuple(lookup(tag).name for tag in _LOST if tag in directory)
 
 
 def _profile(image: Any) -> str | None:

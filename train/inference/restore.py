@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from train.checkpoint import Network, load_network
 from train.digests import digest_of_json, digests_of
 from train.errors import InputError
-from train.inference.colours import estimate_sigma, photograph_in, restored_strips
+from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, list_jobs
 from train.inference.outputs import check_writable
@@ -32,7 +32,10 @@ class Unwritable(InputError):
 
 @dataclass(frozen=True)
 class RestoreConfig:
-    """Restore photographs of any size with a trained network."""
+    """Restore photographs of any size with a trained network.
+
+    Each is written in its own format, depth and orientation. One whose channels are all equal is grey and stays so.
+    """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
@@ -60,6 +63,8 @@ def restore(config: RestoreConfig) -> int:
         check_ours(job.target)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
+    if config.fast and not predictor.attends:
+        console.print(f"warning: --fast changes nothing: {network.spec} does not attend to the whole photograph")
     check_writable(config.output)
     made_by = {
         "model": network.spec,
@@ -127,8 +132,11 @@ def restore_file(
     notes = []
     if stored.profile is not None:
         notes.append(f'warning: its colour profile is "{stored.profile}"; networks are trained on sRGB')
-    photograph = photograph_in(stored, predictor.model.channels)
-    if stored.bands < predictor.model.channels:
+    if stored.lost:
+        notes.append(f"warning: not kept of its TIFF tags: {', '.join(stored.lost)}")
+    colours = colours_of(stored)
+    photograph = photograph_in(stored, colours, predictor.model.channels)
+    if colours < predictor.model.channels:
         notes.append("grey, repeated over three channels and averaged again")
     sigma = made_by["sigma"]
     if predictor.model.takes_sigma and sigma is None:
@@ -136,13 +144,15 @@ def restore_file(
         notes.append(f"sigma {sigma:.1f}, estimated")
     if predictor.attends and predictor.fast and (error := predictor.fast_error(photograph)) is not None:
         notes.append(
-            f"fast: attention from 1/{error.factor} of the size; that much less again changes the result at "
-            f"{error.width}x{error.height} by {error.mean:.2g} on average, {error.largest:.2g} at most"
+            f"fast: it attended to the photograph at 1/{error.factor} of its size; of a copy of {error.width}x"
+            f"{error.height} pixels, the same changes a pixel by {error.mean:.2g} on average and by "
+            f"{error.largest:.2g} at most, where white is 1"
         )
     known = None if sigma is None else sigma / 255
+    strips = restored_strips(predictor, photograph, stored, colours, known, seen)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        with written(job.target, stored, restored_strips(predictor, photograph, stored, known, seen)) as content:
+        with written(job.target, stored, strips) as content:
             write_record(job.target, record, content)
     except OSError as error:
         raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None

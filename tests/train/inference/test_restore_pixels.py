@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -85,6 +86,54 @@ def test_grey_stays_grey_through_a_colour_network(checkpoint: Make, tmp_path: Pa
     assert "grey, repeated over three channels" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "spec"),
+    [("a.png", np.uint8, SPEC), ("a.png", np.uint16, SPEC), ("a.webp", np.uint8, SPEC), ("a.bmp", np.uint8, GREY)],
+)
+def test_grey_in_three_channels_is_grey(
+    checkpoint: Make, tmp_path: Path, capsys, name: str, dtype: type, spec: str
+) -> None:
+    grey = np.repeat(pixels((200, 31, 1), dtype), 3, axis=-1)
+    if name == "a.bmp":
+        PIL.Image.fromarray(grey).save(tmp_path / name)
+    else:
+        save(tmp_path / name, grey)
+    assert main(["restore", str(checkpoint(spec)), str(tmp_path / name), "--output", str(tmp_path / "out")]) == 0
+    with PIL.Image.open(tmp_path / "out" / name) if name == "a.bmp" else nullcontext() as image:
+        written = stored(tmp_path / "out" / name) if image is None else np.asarray(image)
+    assert written.shape == grey.shape and written.dtype == dtype
+    assert np.ptp(written, axis=-1).max() == 0
+    assert (written != grey).mean() > 0.5
+
+
+def test_one_pixel_of_colour_is_colour(checkpoint: Make, tmp_path: Path) -> None:
+    image = np.repeat(pixels((200, 31, 1)), 3, axis=-1)
+    image[-1, -1] = (255, 0, 0)
+    source = save(tmp_path / "a.png", image)
+    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 0
+    assert np.ptp(stored(tmp_path / "out" / "a.png"), axis=-1).max() > 5
+
+
+def test_metadata_is_neither_lost_in_silence_nor_made_up(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    tags = {270: "harbour", 271: "Camera's maker", 315: "N. N."}
+    image = PIL.Image.fromarray(pixels((8, 9, 3)))
+    image.save(tmp_path / "a.tif", tiffinfo=tags)
+    image.save(tmp_path / "big.tif", tiffinfo=tags, big_tiff=True)
+    for name in ("a.jpg", "a.png", "a.webp"):
+        image.save(tmp_path / name)
+    pattern = str(tmp_path / "*.*")
+    assert main(["restore", str(checkpoint(SPEC)), pattern, "--output", str(tmp_path / "out")]) == 0
+    said = dict(line.split(" -> ")[1].split(": ", 1) for line in capsys.readouterr().out.splitlines()[:-1])
+    for name in ("a.tif", "big.tif"):
+        assert "warning: not kept of its TIFF tags: Make, Artist" in said[str(tmp_path / "out" / name)]
+        with PIL.Image.open(tmp_path / "out" / name) as written:
+            assert written.tag_v2[270] == "harbour"
+    for name in ("a.jpg", "a.png", "a.webp"):
+        assert said[str(tmp_path / "out" / name)] == "restored"
+        with PIL.Image.open(tmp_path / "out" / name) as written:
+            assert not written.getexif()
+
+
 def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path, capsys) -> None:
     profile = pyvips.Image.new_from_array(pixels((8, 8, 3))).copy(interpretation="srgb").icc_transform("p3")
     p3 = profile.get("icc-profile-data")
@@ -130,7 +179,7 @@ def test_flat_channels_say_nothing_of_the_noise(
     checkpoint: Make, tmp_path: Path, capsys, flat: tuple[int, ...], known: float, level: int
 ) -> None:
     noisy = np.clip(np.rint(np.random.default_rng(0).normal(100, 12, (128, 128, 3))), 0, 255).astype(np.uint8)
-    noisy[..., flat] = level
+    noisy[..., flat] = [abs(level - i) for i in flat]  # not grey
     source = save(tmp_path / "night.png", noisy)
     assert main(["restore", str(checkpoint(TOLD)), str(source), "--output", str(tmp_path / "out")]) == 0
     assert float(capsys.readouterr().out.partition("sigma ")[2].split(",")[0]) == pytest.approx(known, rel=0.05)
