@@ -25,6 +25,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from train import distributed
 from train.checkpoint_files import (
     Damaged,
+    checkpoint_folders,
     drop_unreadable_metrics,
     move_aside,
     read_items,
@@ -224,7 +225,7 @@ def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
         return {"weights": _targets(jax.eval_shape(lambda: init_variables(model, jax.random.key(0))), sharding)}
 
     wrong = []
-    for folder in _checkpoint_folders(path):
+    for folder in checkpoint_folders(path, FOLDER_NAME):
         try:
             about, items = read_items(folder, targets)
         except Damaged as error:
@@ -251,19 +252,6 @@ def load_weights(path: Path, model: nn.Module, spec: str, warn: Warn = warnings.
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _checkpoint_folders(path: Path) -> list[Path]:
-    """The checkpoint that ``path`` is, or those of the run that it is, newest first."""
-    if not path.is_dir():
-        raise InputError(f"There is no folder {path}: give that of a run, or of one of its checkpoints.")
-    if (path / "weights").is_dir():
-        return [path.absolute()]
-    below = path / FOLDER_NAME if (path / FOLDER_NAME).is_dir() else path
-    steps = steps_in(below)
-    if not steps:
-        raise InputError(f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints.")
-    return [(below / str(step)).absolute() for step in sorted(steps, reverse=True)]
 
 
 @contextlib.contextmanager

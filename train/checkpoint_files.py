@@ -8,11 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from train import distributed
 from train.digests import differing, digest_of_json, digests_of
-from train.errors import first_line
+from train.errors import InputError, first_line
 
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
 _VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -57,10 +58,47 @@ def _read_items(
                 asked = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
                 items[name] = reader.restore(folder.absolute(), args=asked)[name]
             except Exception as error:
-                raise Damaged(f"{name}: {first_line(error)}") from error
+                differs = _other_weights(folder / name, target, about["model"]) if name == "weights" else None
+                raise Damaged(f"{name}: {differs or first_line(error)}") from error
             if wrong := differing(about["digests"][name], digests_of(items[name])):
                 raise Damaged(f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first")
     return about, items
+
+
+def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
+    """In what the arrays on disk are not those of ``spec``; None where nothing but their content can be wrong."""
+    try:
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            tree = handler.metadata(folder.absolute()).tree
+    except Exception:  # of what is broken, and has said so already
+        return None
+    wanted, found = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(one)}
+        for one in (target, tree)
+    )
+    path = next((path for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)), None)
+    return path and (
+        f'"{spec}" has {len(wanted)} arrays, and {len(found)} are there: {path} is {wanted.get(path, "none")} in that '
+        f"network and {found.get(path, 'none')} on disk; copy the whole checkpoint again, or take another"
+    )
+
+
+def checkpoint_folders(path: Path, name: str) -> list[Path]:
+    """The checkpoint that ``path`` is, or those of the run that it is, in its folder ``name``, newest first."""
+    if path.is_file():
+        raise InputError(
+            f"{path} is a file, and a checkpoint is a folder: bring weights of PyTorch here by "
+            f"python -m train import {path} --model NAME, and give the folder that it writes."
+        )
+    if not path.is_dir():
+        raise InputError(f"There is no folder {path}: give that of a run, or of one of its checkpoints.")
+    if (path / "weights").is_dir():
+        return [path.absolute()]
+    below = path / name if (path / name).is_dir() else path
+    steps = steps_in(below)
+    if not steps:
+        raise InputError(f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints.")
+    return [(below / str(step)).absolute() for step in sorted(steps, reverse=True)]
 
 
 def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -200,6 +201,49 @@ def test_no_checkpoint_and_one_of_another_program_are_said_to_be_so(tmp_path: Pa
     for folder, message in (("missing", "no folder"), ("empty", "holds no checkpoint"), ("other", "damaged: about")):
         assert main(["restore", str(tmp_path / folder), str(source), "--output", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            "dncnn(depth=3, features=4)",
+            "has 4 arrays, and 7 are there: ['batch_stats']['block_0']['norm']['mean'] is none in that network and (4",
+        ),
+        (
+            "dncnn(depth=2, features=6, batch_norm=False)",
+            "has 4 arrays, and 4 are there: ['params']['conv_first']['bias'] is (4,) in that network and (6",
+        ),
+    ],
+)
+def test_weights_of_another_network_are_said_to_be_so(
+    checkpoint: Make, tmp_path: Path, capsys, other: str, message: str
+) -> None:
+    source = save(tmp_path / "a.png", pixels((8, 8, 3)))
+    shutil.copytree(checkpoint(SPEC), tmp_path / "mixed")
+    shutil.rmtree(tmp_path / "mixed" / "weights")
+    shutil.copytree(checkpoint(other) / "weights", tmp_path / "mixed" / "weights")
+    assert main(["restore", str(tmp_path / "mixed"), str(source), "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f'mixed is damaged: weights: "{SPEC}" {message},) on disk; copy' in said
+
+
+@pytest.mark.parametrize("name", ["net.pth", "notes.txt"])
+def test_a_file_is_no_checkpoint(tmp_path: Path, capsys, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    source = save(tmp_path / "a.png", pixels((8, 8, 3)))
+    assert main(["restore", str(tmp_path / name), str(source), "--output", str(tmp_path / "out")]) == 2
+    assert f"{name} is a file, and a checkpoint is a folder: bring weights of PyTorch here" in capsys.readouterr().err
+
+
+def test_fast_is_for_networks_that_attend(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    source = save(tmp_path / "a.png", pixels((50, 50, 3)))
+    command = [str(source), "--output", str(tmp_path / "out"), "--fast"]
+    assert main(["restore", str(checkpoint(SPEC)), *command]) == 0
+    assert f"--fast changes nothing: {SPEC} does not attend" in capsys.readouterr().out
+    attending = "retinexformer(features=4, levels=1, num_blocks=(0, 1))"
+    assert main(["restore", str(checkpoint(attending)), *command, "--tile=40"]) == 0
+    assert "fast: it attended to the photograph at 1/2 of its size; of a copy of 25x25" in capsys.readouterr().out
 
 
 def test_a_full_disk_stops_the_run_and_leaves_no_half_file(checkpoint: Make, tmp_path: Path) -> None:
