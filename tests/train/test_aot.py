@@ -107,7 +107,20 @@ def test_the_step_compiles_for_tpu_with_one_sum_over_the_chips(topology):
 
 @needs_libtpu
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "dncnn_blind"])
+def test_a_step_for_tpu_sums_twice_a_batch_norm_and_once_more_at_most():
+    config = dataclasses.replace(
+        with_model("dncnn(depth=6, features=16)"), data=DataConfig(patch_size=24, batch_size=8)
+    )
+    for parts in (1, 2):
+        in_parts = dataclasses.replace(config, optimizer=OptimizerConfig(accumulate=parts))
+        program = aot.compile_for(in_parts, aot.topology_mesh("v5e:2x2"))
+        assert set(program.collectives) == {"all-reduce"}
+        assert program.collectives["all-reduce"] <= 1 + 2 * 4 * parts
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_network_compiles_for_tpu(name):
     """At its published size: one chip has room for a step of eight patches."""
     config = dataclasses.replace(with_model(name), data=DataConfig(patch_size=64, batch_size=8))
