@@ -11,7 +11,6 @@ devices, putting together, rounding, the pixels on disk, encoding. What is print
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import numpy as np
 import pyvips
 import tyro
 from random_weights import random_variables
+from rounds import own_peak_megabytes
 
 from train.__main__ import main as train
 from train.checkpoint import Network, save_network
@@ -68,8 +68,7 @@ def alone(options: Options) -> None:
     start = time.perf_counter()
     status = train(["restore", checkpoint, photograph, "--output", output, *(["--fast"] if options.fast else [])])
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"status": status, "seconds": seconds, "peak_mb": peak}))
+    print(json.dumps({"status": status, "seconds": seconds, "peak_mb": own_peak_megabytes()}))
 
 
 def _let_pass_after(count: int) -> None:

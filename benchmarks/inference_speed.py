@@ -15,7 +15,6 @@ but not the same result. Ours attends over the whole photograph, which is then r
 import functools
 import importlib
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 import tyro
 from random_weights import random_variables
-from rounds import machine, seconds_of
+from rounds import machine, own_peak_megabytes, seconds_of
 
 from lumloss_jax.models import create_model, to_torch_state_dict
 from train.inference.predict import Predictor, without_batch_norm
@@ -168,7 +167,7 @@ def alone(name: str, side: str, megapixels: float) -> None:
         in_tiles(theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor, image)
     else:
         ours(name, fast=side == "jax, fast").restore(image)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - 2 * image.nbytes) / 1e6)
+    print(own_peak_megabytes() - 2 * image.nbytes / 1e6)
 
 
 def main(options: Options) -> None:

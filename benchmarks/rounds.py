@@ -1,10 +1,14 @@
-"""Rounds of timing, in each of which every variant runs once, so that what else the machine does meets all alike."""
+"""Rounds of timing, in each of which every variant runs once, so that what else the machine does meets all alike.
+
+And what is to be known of the process and of the machine that they run on.
+"""
 
 import os
 import platform
 import random
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import jax
 
@@ -27,3 +31,12 @@ def machine() -> str:
     """Backend, cores and their load, version of jax: what a table of times is worth nothing without."""
     cores = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
     return f"{jax.default_backend()}, {cores}, jax {jax.__version__}"
+
+
+def own_peak_megabytes() -> float:
+    """The most memory that this process has had, on Linux.
+
+    Not by getrusage: what that says begins at the peak of the process that started this one.
+    """
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].removesuffix("kB")) * 1024 / 1e6
