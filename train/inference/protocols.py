@@ -47,9 +47,17 @@ def find_protocol(name: str) -> Protocol:
 
 
 def add_fixed_noise(clean: np.ndarray, name: str, *, sigma: float, seed: int) -> np.ndarray:
-    """The same noise for the same seed, name and sigma on every machine: it is drawn on the CPU."""
+    """The same noise for the same seed, name and sigma on every machine: it is drawn on the CPU.
+
+    Args:
+      clean: ``[H, W, C]``.
+      name: the photograph's path below its folder.
+      sigma: 0 to 255, told apart in thousandths.
+      seed: of the protocol.
+    """
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+        key = jax.random.key(seed, impl="threefry2x32")  # whatever the environment's default is
+        key = jax.random.fold_in(key, zlib.crc32(name.encode()))
         key = jax.random.fold_in(key, round(sigma * 1000))
         return np.asarray(degradations.gaussian_noise(key, clean, sigma=sigma / 255))
 

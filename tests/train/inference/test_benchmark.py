@@ -45,7 +45,8 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def test_noise_is_the_same_everywhere() -> None:
     """Seen here once; another machine, device or version of jax that draws otherwise makes other tables."""
-    noisy = add_fixed_noise(np.full((2, 2, 1), 0.5, np.float32), "3096.jpg", sigma=25, seed=0)
+    with jax.default_prng_impl("rbg"):  # as JAX_DEFAULT_PRNG_IMPL may say elsewhere
+        noisy = add_fixed_noise(np.full((2, 2, 1), 0.5, np.float32), "3096.jpg", sigma=25, seed=0)
     np.testing.assert_allclose(noisy.ravel(), [0.45505643, 0.37442908, 0.44941998, 0.40887019], atol=1e-6)
 
 
