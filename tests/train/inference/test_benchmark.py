@@ -128,6 +128,21 @@ def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_th
         assert read_image(tmp_path / f"figures-sigma{level}.png").shape[0] > 3 * 24
 
 
+@pytest.mark.slow
+def test_a_published_network_has_its_published_scores(shared: Path, tmp_path: Path) -> None:
+    """Of the blind colour DnCNN of El Helou and Suesstrunk (2020), on CBSD68, noise clipped."""
+    weights, network = str(tmp_path / "weights.npz"), str(tmp_path / "network")
+    with np.load(shared / "pretrained" / "state_color_DnCNN_55.npz") as file:
+        np.savez(weights, **{key.removeprefix("state/"): array for key, array in file.items()})
+    command = ["import", weights, "--model=dncnn_blind", "--channel-order=bgr", f"--out={network}"]
+    assert main(command) == 0
+    data = f"--data=folder:{shared / 'data' / 'CBSD68'}"
+    assert main(["evaluate", network, data, "--protocol=clipped", f"--output={tmp_path / 'scores'}"]) == 0
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    found = {mean["sigma"]: mean["psnr"] for mean in summary["means"] if mean["method"] == "restored"}
+    assert found == pytest.approx({15: 33.57, 25: 30.66, 50: 26.48}, rel=0, abs=0.05)
+
+
 def test_what_is_scored_is_what_restore_writes(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,33 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(checkpoint: Make, tmp_pa
     for found, image in zip(np.load(tmp_path / "out.npy"), batch, strict=True):
         np.testing.assert_allclose(found, predictor.restore(image), rtol=0, atol=1e-5)
         assert np.abs(found - image).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "dncnn(depth=3, features=4)",
+        "dncnn_scico(depth=3, features=4)",
+        "unet(features=(2, 4))",
+        "unet_scico(depth=2, features=2, block_depth=1)",
+        "unet_dpir(features=(2, 4), blocks=1)",
+        "buifd(depth=3, features=4, level_depth=2, level_features=4, fusion_features=4)",
+        "retinexformer(features=4, levels=1, num_blocks=(1, 1))",
+        "retinexformer(features=4, levels=1, num_blocks=(0, 1), stages=2)",
+    ],
+)
+def test_every_kind_of_network_restores_the_same_pixels_reloaded(checkpoint: Make, spec: str) -> None:
+    network = load_network(checkpoint(spec))
+    program = jax.export.deserialize(bytearray(export.to_stablehlo(network)))
+    predictor = Predictor(network.model, network.params, network.batch_stats)
+    batch = images(2, 15, 22)  # no multiple of a stride
+    for found, image in zip(program.call(batch), batch, strict=True):
+        np.testing.assert_allclose(found, predictor.restore(image), rtol=0, atol=1e-5)
+        assert np.abs(found - image).max() > 0.01
+    products = re.findall(r"stablehlo\.(?:convolution|dot_general).*", program.mlir_module())
+    assert len(products) > 2
+    for product in products:
+        assert re.search(r"precision(_config)? = \[.*HIGHEST.*HIGHEST", product)
 
 
 def test_sizes_and_noise_levels_stay_open(checkpoint: Make, tmp_path: Path) -> None:

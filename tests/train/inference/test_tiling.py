@@ -1,6 +1,7 @@
 """Tiles against the whole image: the same pixels, for every network; and the geometry that this rests on."""
 
 import functools
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from lumloss_jax.models import PRESETS, create_model, variable_shapes
 from train.errors import InputError
+from train.inference import predict
 from train.inference.attention import apply_with_sums, reduce_photograph
 from train.inference.predict import Predictor
 from train.inference.tiles import Photograph, Rows, photograph_of
@@ -29,15 +31,29 @@ NETWORKS = {
     "buifd": {"depth": 3, "features": 4, "level_depth": 2, "level_features": 4, "fusion_features": 4},
     "retinexformer": {"features": 4, "levels": 1, "num_blocks": (1, 1)},
 }
-each_network = pytest.mark.parametrize("name", NETWORKS)
+# One more of everything that is counted, each count another number: two of them changed about are another radius.
+DEEPER = {
+    "dncnn": {"depth": 6, "features": 2},
+    "unet": {"features": (2, 2, 4, 4), "batch_norm": False},
+    "unet_scico": {"depth": 3, "features": 2, "block_depth": 2},
+    "unet_dpir": {"features": (2, 2, 4, 4), "blocks": 2},
+    "drunet": {"features": (2, 2, 4), "blocks": 2},
+    "buifd": {"depth": 3, "features": 4, "level_depth": 4, "level_features": 2, "fusion_features": 4},
+    "retinexformer": {"features": 4, "levels": 2, "num_blocks": (1, 1, 2)},
+}
+CONFIGURATIONS = NETWORKS | {f"deeper {name}": fields for name, fields in DEEPER.items()}
+each_network = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ()) for name in CONFIGURATIONS],
+)
 
 
 @functools.cache
 def network(name: str) -> tuple[nn.Module, Any]:
     """A small network whose every weight counts: none is zero, no statistic is what it starts as."""
-    model = create_model(name, **NETWORKS[name])
+    model = create_model(name.removeprefix("deeper "), **CONFIGURATIONS[name])
     shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0 if name in NETWORKS else 4)  # of these the outputs are not clipped away
 
     def draw(path: Any, leaf: Any) -> np.ndarray:
         if path[-1].key in ("bias", "mean"):
@@ -76,8 +92,11 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
     for image, place in zip(images, places, strict=False):
         image[place, place] = np.inf
     variables = jax.tree.map(np.abs, variables)
-    if name == "retinexformer":  # what is felt through attention is for the tiles' sums to carry
-        sums = [tuple(np.ones((heads, *(4,) * n), np.float32) for n in (2, 1, 1)) for heads in (1, 2, 1)]
+    if "retinexformer" in name:  # what is felt through attention is for the tiles' sums to carry
+        counts = [*model.num_blocks, *model.num_blocks[-2::-1]]
+        levels = [*range(model.levels + 1), *reversed(range(model.levels))]
+        heads = [2**level for level, count in zip(levels, counts, strict=True) for _ in range(count)]
+        sums = [tuple(np.ones((of_block, *(4,) * n), np.float32) for n in (2, 1, 1)) for of_block in heads]
         restored = jax.jit(lambda v, x: apply_with_sums(model, v, x, sums))(variables, images)
     else:
         sigma = np.float32(0.1) if model.takes_sigma else None
@@ -92,13 +111,15 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
 
 @each_network
 def test_tiles_are_the_whole_image(name: str) -> None:
-    """61 x 78: no multiple of a stride, several tiles each way, a last one that is shifted."""
-    image = np.random.default_rng(1).uniform(0, 1, (61, 78, 3)).astype(np.float32)
+    """No multiple of a stride, several tiles each way, a last one that is shifted."""
     reach = reach_of(network(name)[0])
-    tiled = predictor(name, tile=2 * reach.margin + 4).restore(image, sigma=0.1)
+    more = (4, 0) if name in NETWORKS else (24, 2 * reach.margin)  # deeper ones take fewer and larger tiles
+    height, width = (side + more[1] for side in (61, 78))
+    image = np.random.default_rng(1).uniform(0, 1, (height, width, 3)).astype(np.float32)
+    tiled = predictor(name, tile=2 * reach.margin + more[0]).restore(image, sigma=0.1)
     expected = whole(name, image)
     assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2  # neither flat nor clipped away
-    np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4 if name == "retinexformer" else 1e-6)
+    np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4 if "retinexformer" in name else 1e-6)
 
 
 def test_stages_follow_each_other_over_the_whole_image() -> None:
@@ -226,6 +247,17 @@ def test_cores_cover_the_axis_once_and_lie_a_radius_inside(
         if len(axis.spans) > 1 and (wraps or span.start + axis.tile < axis.padded):
             assert axis.tile - inside.stop >= radius
     assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("name", ["drunet", "retinexformer"])
+def test_products_are_of_full_precision_where_that_is_not_the_default(name: str) -> None:
+    made = predictor(name)
+    sigma = np.float32(0.1) if made.model.takes_sigma else None
+    lowered = predict._restorer(made.model).lower(made._variables, np.zeros((1, 16, 16, 3), np.float32), sigma, ())
+    products = re.findall(r"stablehlo\.(?:convolution|dot_general).*", lowered.as_text())
+    assert len(products) > 3
+    for product in products:
+        assert re.search(r"precision(_config)? = \[.*HIGHEST.*HIGHEST", product)
 
 
 def test_padding_is_as_in_the_network() -> None:
