@@ -30,8 +30,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 def shared() -> Path:
     """The folder of reference data beside the checkout; tests that ask for it are skipped where it is not."""
     if not SHARED.is_dir():
-        # A clone has no such folder, and all its tests must pass.
-        pytest.skip("needs ../shared (reference weights and photographs), which is not part of the repository")
+        pytest.skip("needs ../shared: reference weights, photographs")  # a clone has none, and its tests must pass
     return SHARED
 
 

@@ -84,7 +84,6 @@ def reference(golden: Path) -> Callable[[str], dict[str, np.ndarray]]:
             if path.exists():
                 with np.load(path) as file:
                     return dict(file)
-        # The whole reference files are too large for the repository; a clone has a part of them.
-        pytest.skip(f"needs ../shared: {name} is not among the files that the repository keeps")
+        pytest.skip(f"needs ../shared: {name}")  # too large for the repository, which keeps a part of these files
 
     return load
