@@ -54,12 +54,14 @@ def _read_items(
         targets = targets_for(about)
         items = {}
         for name, target in targets.items():
+            # Before any array is read: of a read that fails Orbax leaves threads behind.
+            if name == "weights" and (differs := _other_weights(folder / name, target, about["model"])):
+                raise Damaged(f"{name}: {differs}")
             try:
                 asked = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
                 items[name] = reader.restore(folder.absolute(), args=asked)[name]
             except Exception as error:
-                differs = _other_weights(folder / name, target, about["model"]) if name == "weights" else None
-                raise Damaged(f"{name}: {differs or first_line(error)}") from error
+                raise Damaged(f"{name}: {first_line(error)}") from error
             if wrong := differing(about["digests"][name], digests_of(items[name])):
                 raise Damaged(f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first")
     return about, items
@@ -70,7 +72,7 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
     try:
         with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
             tree = handler.metadata(folder.absolute()).tree
-    except Exception:  # of what is broken, and has said so already
+    except Exception:  # of what is broken, which reading it tells
         return None
     wanted, found = (
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(one)}
