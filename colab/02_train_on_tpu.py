@@ -146,13 +146,7 @@ from lumloss_jax.degradations import gaussian_noise
 from train.data.images import to_uint8
 
 PHOTOGRAPH = ""
-if not PHOTOGRAPH and not begin.SMOKE:
-    try:
-        from google.colab import files
-    except ImportError:
-        pass
-    else:
-        PHOTOGRAPH = next(iter(files.upload()), "")
+PHOTOGRAPH = PHOTOGRAPH or begin.uploaded()
 if not PHOTOGRAPH:
     PHOTOGRAPH = "coffee.png"
     pixels = skimage.data.coffee().astype(np.float32) / 255

@@ -59,14 +59,7 @@ FILE = ""
 MODEL = "dncnn(depth=3, features=8)" if begin.SMOKE else "dncnn(depth=8, features=32)"
 CHANNEL_ORDER = "rgb"
 
-if not FILE and not begin.SMOKE:
-    try:
-        from google.colab import files
-    except ImportError:
-        pass
-    else:
-        FILE = next(iter(files.upload()), "")
-
+FILE = FILE or begin.uploaded()
 TRAINED = bool(FILE)
 if not TRAINED:
     FILE = "from_pytorch.safetensors"

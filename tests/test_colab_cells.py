@@ -82,18 +82,16 @@ def test_other_losses_are_another_comparison(said):
     assert said[0][-1] != said[1][-1]
 
 
-@pytest.mark.parametrize("script", ["02_train_on_tpu.py", "04_from_pytorch.py"])
-def test_on_colab_a_file_is_asked_for_and_none_need_be_given(script, monkeypatch):
-    cell = cell_with(script, "files.upload()")
-    start = cell.index("if not ")
-    asking = cell[start : cell.index("\n", cell.index("files.upload()"))]
-    name = asking.split()[2]
-    for uploaded, expected in (({"mine": b""}, "mine"), ({}, "")):
-        colab = SimpleNamespace(files=SimpleNamespace(upload=lambda uploaded=uploaded: uploaded))
+def test_on_colab_a_file_is_asked_for_and_none_need_be_given(monkeypatch):
+    assert begin.uploaded() == ""  # not on Colab
+    for given, expected in (({"mine": b""}, "mine"), ({}, "")):
+        colab = SimpleNamespace(files=SimpleNamespace(upload=lambda given=given: given))
         monkeypatch.setitem(sys.modules, "google.colab", colab)
-        names = {"begin": SimpleNamespace(SMOKE=False), name: ""}
-        exec(asking, names)
-        assert names[name] == expected
+        for smoke in (False, True):
+            monkeypatch.setattr(begin, "SMOKE", smoke)
+            assert begin.uploaded() == ("" if smoke else expected)
+    for script in ("02_train_on_tpu.py", "04_from_pytorch.py"):
+        assert cell_with(script, "begin.uploaded()")
 
 
 def test_a_photograph_taken_upright_is_shown_upright(tmp_path, monkeypatch):
