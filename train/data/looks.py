@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
-from skimage.restoration import estimate_sigma
 
 from train.data.images import to_float, to_uint8
+from train.data.noise_level import noise_level
 from train.data.sources import Source
 
 BINS = 10  # of brightness, over 0 to 1
@@ -90,8 +90,7 @@ def _middle(image: np.ndarray) -> np.ndarray:
 def _noise(image: np.ndarray) -> float:
     if min(image.shape[:2]) < _SMALLEST:
         return np.nan
-    sigma = float(estimate_sigma(_middle(image), channel_axis=-1, average_sigmas=True))
-    return 0.0 if np.isnan(sigma) else 255 * sigma
+    return 255 * noise_level(_middle(image))
 
 
 def _misalignment(given: np.ndarray, target: np.ndarray) -> str:

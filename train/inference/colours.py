@@ -4,12 +4,11 @@ A photograph whose channels are equal at every pixel is grey, in however many th
 it is restored. WebP rounds its channels apart: there they may be one level apart.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import skimage.restoration
 
+from train.data.noise_level import noise_level
 from train.errors import InputError
 from train.inference.image_files import Stored
 from train.inference.predict import NOT_FINITE, Predictor
@@ -71,16 +70,8 @@ def restored_strips(
 
 
 def estimate_sigma(photograph: Photograph) -> float:
-    """The standard deviation of a photograph's noise in image units, from the finest wavelets in its middle.
-
-    The mean over channels, but for those that are flat there, such as the blue of a night: they say nothing of noise.
-    """
+    """The standard deviation of a photograph's noise in image units, as it is in the middle."""
     side = _ESTIMATED_ON
     top, left = max(photograph.height - side, 0) // 2, max(photograph.width - side, 0) // 2
     rows = photograph.open()(top, min(top + side, photograph.height))
-    channels = np.moveaxis(in_float(rows[:, left : left + side]), -1, 0)
-    with warnings.catch_warnings():  # where no wavelet is left it takes the median of nothing, and gives NaN
-        warnings.simplefilter("ignore")
-        levels = [skimage.restoration.estimate_sigma(channel) for channel in channels if np.ptp(channel) > 0]
-    known = [level for level in levels if not np.isnan(level)]
-    return float(np.mean(known)) if known else 0.0
+    return noise_level(in_float(rows[:, left : left + side]))
