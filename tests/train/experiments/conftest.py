@@ -7,7 +7,7 @@ from train.data.images import write_image
 from train.data.splits import Splits, open_splits
 from train.experiments.conclusions import conclude
 from train.experiments.convergence import Curve
-from train.experiments.report import Crop, Report
+from train.experiments.report import Crop, Report, write_report
 from train.experiments.scores import METRICS, Score
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -41,6 +41,14 @@ def report() -> Report:
         command="python -m train compare",
         cost="9 networks were trained one after the other (loop): 90 s in all",
     )
+
+
+@pytest.fixture(scope="session")
+def text(report, tmp_path_factory) -> str:
+    """The report's page."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(report, path)
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

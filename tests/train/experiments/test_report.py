@@ -4,7 +4,6 @@ import json
 import re
 
 import numpy as np
-import pytest
 
 from train.experiments.report import Crop, as_record, write_report
 
@@ -31,13 +30,6 @@ class Page(html.parser.HTMLParser):
     def all(self, tag):
         """Attributes of every element of that name."""
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-@pytest.fixture(scope="module")
-def text(report, tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(report, path)
-    return path.read_text(encoding="utf-8")
 
 
 def test_the_page_is_whole_and_fetches_nothing(text):

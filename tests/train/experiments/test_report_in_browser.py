@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from train.data.images import read_image
-from train.experiments.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -103,13 +102,6 @@ def browse(page, folder, *switches):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-@pytest.fixture(scope="module")
-def page(report, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(report, path)
-    return path.read_text(encoding="utf-8")
-
-
 def printed(page):
     for on_paper, on_screen in PRINTED.items():
         assert on_paper in page
@@ -123,8 +115,8 @@ def view(request):
 
 
 @pytest.fixture(scope="module")
-def seen(view, page, tmp_path_factory):
-    page = printed(page) if view.startswith("print") else page
+def seen(view, text, tmp_path_factory):
+    page = printed(text) if view.startswith("print") else text
     page = page.replace("<head>", f"<head>{LISTEN}").replace("</body>", f"{USE}</body>")
     out = browse(page, tmp_path_factory.mktemp("browser"), *VIEWS[view], "--dump-dom")
     found = re.search(r'<pre id="seen">(.*?)</pre>', out, re.DOTALL)
@@ -172,10 +164,10 @@ def test_text_and_series_stand_out_from_what_is_behind_them(seen, view):
 
 
 @pytest.mark.parametrize("view", ["dark", "print from dark"])
-def test_a_screenshot_is_dark_or_white_all_over(view, page, tmp_path):
+def test_a_screenshot_is_dark_or_white_all_over(view, text, tmp_path):
     """Four fifths of it are the page's own colour, whatever plots and pictures bring with them."""
     picture = tmp_path / "page.png"
-    browse(printed(page) if view != "dark" else page, tmp_path, *VIEWS[view], f"--screenshot={picture}")
+    browse(printed(text) if view != "dark" else text, tmp_path, *VIEWS[view], f"--screenshot={picture}")
     pixels = read_image(picture)
     paper = (22, 24, 26) if view == "dark" else (255, 255, 255)
     assert np.mean((pixels == paper).all(axis=-1)) > 0.8

@@ -4,42 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pyvips
 
+from tests.train.inference.stored_images import SPEC, TOLD, Make, pixels, save, stored
 from train.__main__ import main
 from train.inference import image_files, records
 
 ROOT = Path(__file__).resolve().parents[3]
-SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
-GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
-TOLD = "drunet(features=(2,), blocks=1)"
-
-Make = Callable[[str], Path]
-
-
-def pixels(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
-    return np.random.default_rng(len(shape)).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def save(path: Path, array: np.ndarray, *, fields: dict[str, object] | None = None, **options: object) -> Path:
-    image = pyvips.Image.new_from_array(array)
-    for name, value in (fields or {}).items():
-        kind = {int: pyvips.GValue.gint_type, bytes: pyvips.GValue.blob_type, str: pyvips.GValue.gstr_type}[type(value)]
-        image.set_type(kind, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.write_to_file(str(path), **options)
-    return path
-
-
-def stored(path: Path) -> np.ndarray:
-    """The pixels of a file as they are stored: neither turned nor converted."""
-    array = pyvips.Image.new_from_file(str(path)).numpy()
-    return array if array.ndim == 3 else array[..., None]
 
 
 def test_folders_and_patterns_keep_their_paths(checkpoint: Make, tmp_path: Path) -> None:
@@ -91,7 +65,7 @@ def test_a_record_is_never_of_other_pixels(checkpoint: Make, tmp_path: Path, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "whole_or_none", fill_up)
+        patch.setattr(records, "write_json", fill_up)
         assert main([*command, "--self-ensemble"]) == 2
     np.testing.assert_array_equal(stored(tmp_path / "out" / "a.png"), before)
     assert main(command) == 0

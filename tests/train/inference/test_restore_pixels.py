@@ -1,5 +1,4 @@
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,45 +8,12 @@ import PIL.Image
 import pytest
 import pyvips
 
+from tests.train.inference.stored_images import GREY, SPEC, TOLD, Make, pixels, restored, save, stored
 from train.__main__ import main
 from train.checkpoint import load_network, save_network
 from train.data.images import to_float
 from train.inference import image_files
 from train.inference.predict import Predictor
-
-ROOT = Path(__file__).resolve().parents[3]
-SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
-GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
-TOLD = "drunet(features=(2,), blocks=1)"
-
-Make = Callable[[str], Path]
-
-
-def pixels(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
-    return np.random.default_rng(len(shape)).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def save(path: Path, array: np.ndarray, *, fields: dict[str, object] | None = None, **options: object) -> Path:
-    image = pyvips.Image.new_from_array(array)
-    for name, value in (fields or {}).items():
-        kind = {int: pyvips.GValue.gint_type, bytes: pyvips.GValue.blob_type, str: pyvips.GValue.gstr_type}[type(value)]
-        image.set_type(kind, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.write_to_file(str(path), **options)
-    return path
-
-
-def stored(path: Path) -> np.ndarray:
-    """The pixels of a file as they are stored: neither turned nor converted."""
-    array = pyvips.Image.new_from_file(str(path)).numpy()
-    return array if array.ndim == 3 else array[..., None]
-
-
-def restored(folder: Path, image: np.ndarray, **options: float) -> np.ndarray:
-    """By the prediction path itself, of an image in memory, rounded to its own depth."""
-    network = load_network(folder)
-    predicted = Predictor(network.model, network.params, network.batch_stats).restore(to_float(image), **options)
-    return np.rint(predicted * np.iinfo(image.dtype).max).astype(image.dtype)
 
 
 @pytest.mark.parametrize(
