@@ -124,9 +124,9 @@ _PICKED_BY_COMPARE = {
 
 def evaluate(arguments: list[str]) -> None:
     """Score a trained network on a data set, by a named protocol."""
-    from train.inference import benchmark
+    from train.inference import evaluate
 
-    benchmark.evaluate(tyro.cli(benchmark.EvaluateConfig, prog="python -m train evaluate", args=arguments))
+    evaluate.evaluate(tyro.cli(evaluate.EvaluateConfig, prog="python -m train evaluate", args=arguments))
 
 
 def export(arguments: list[str]) -> None:

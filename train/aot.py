@@ -210,12 +210,10 @@ def report(compiling: CompileConfig) -> None:
 def _lines(program: Program, config: FitConfig, room: int | None) -> dict[str, str]:
     """What is printed of a program, by name."""
     of_room = "" if room is None else f" of {room / 2**30:.2f} GiB that a program may take"
-    size, noise = (
-        config.data.patch_size,
-        "degraded and clean" if _is_paired(config) else "clean, degraded in the step",
-    )
+    size = config.data.patch_size
+    kind = "degraded and clean" if _is_paired(config) else "clean, degraded in the step"
     lines = {
-        "assumed": f"patches of {size} x {size} from photographs of 8 bits, {noise}",
+        "assumed": f"patches of {size} x {size} from photographs of 8 bits, {kind}",
         "memory": f"{program.memory / 2**20:.1f} MiB a device{of_room}",
     }
     if program.flops is None or program.bytes_accessed is None:

@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax
 
 from train.config import FitConfig, ModelConfig
-from train.degradation import INIT_STREAM
+from train.data.photographs import Memory
+from train.data.splits import Splits, open_splits
+from train.degradation import INIT_STREAM, darkened
 from train.errors import InputError
 from train.network import build_model, init_variables, sows
 from train.objective import LEVEL, Objective, make_objective
@@ -75,6 +77,19 @@ def assemble(
         unroll=unroll,
     )
     return Assembly(model, update, state_from, fresh_state)
+
+
+def open_photographs(config: FitConfig) -> Splits:
+    """What a run trains, validates and tests on."""
+    data = config.data
+    splits = open_splits(
+        data.source,
+        data.validation_source,
+        data.test_source,
+        group_by=data.group_by,
+        memory=Memory(config.run.memory_mb),
+    )
+    return darkened(splits, data.low_light)
 
 
 def objective_of(config: ModelConfig) -> Objective:

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import json
-import os
 import re
 import typing
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from lumloss_jax import losses
 from train.bounds import at_least, less_than, more_than
 from train.errors import InputError
 from train.network import parse_model
+from train.outputs import write_json
 
 
 @dataclass(frozen=True)
@@ -256,9 +256,7 @@ class FitConfig:
 
 def save_config(config: FitConfig, path: Path) -> None:
     """Writes ``config`` as JSON."""
-    temporary = path.with_name(f".{path.name}.tmp")  # a resume writes it anew, and may be killed meanwhile
-    temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-    os.replace(temporary, path)
+    write_json(dataclasses.asdict(config), path)  # a resume writes it anew, and may be killed meanwhile
 
 
 def load_config(path: Path) -> FitConfig:

@@ -15,12 +15,11 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from train import distributed, sharding
-from train.assembly import assemble
+from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions
 from train.config import FitConfig, save_config
 from train.data.images import write_image
-from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import (
     cautions,
@@ -28,13 +27,12 @@ from train.data.splits import (
     check_scorable,
     check_unchanged,
     fingerprint,
-    open_splits,
     save_splits,
 )
-from train.degradation import darkened, said_of
+from train.degradation import said_of
 from train.errors import DivergedError
-from train.inference.evaluate import evaluate, make_table
 from train.inference.figures import comparison
+from train.inference.fit_scores import evaluate, make_table
 from train.inference.predict import make_predictor
 from train.inference.scores import write_rows
 from train.meters import Meter
@@ -75,14 +73,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
         mesh = sharding.make_mesh(config.run.devices, config.run)
         sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
         model, update, state_from, fresh_state = assemble(config)
-        splits = open_splits(
-            config.data.source,
-            config.data.validation_source,
-            config.data.test_source,
-            group_by=config.data.group_by,
-            memory=Memory(config.run.memory_mb),
-        )
-        splits = darkened(splits, config.data.low_light)
+        splits = open_photographs(config)
         if config.run.resume:  # of photographs that changed no other fault is worth a word
             check_unchanged(splits, Path(config.run.resume))
         check_scorable(splits)

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from train.outputs import whole_or_none
 from train.tensorboard import Board
 
 # Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
@@ -99,6 +100,5 @@ def _cut_back(path: Path, start: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue  # a line that a kill cut short
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, path)
+    with whole_or_none(path) as temporary:
+        temporary.write_text("".join(kept))

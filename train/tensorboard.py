@@ -1,6 +1,5 @@
 """Scalars and pictures for TensorBoard, in event files that can be cut back to a step."""
 
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
+
+from train.outputs import whole_or_none
 
 
 class Board:
@@ -39,9 +40,8 @@ class Board:
 def cut_back(path: Path, start: int) -> None:
     """Removes the events beyond step ``start`` from a file, and one that a kill cut short."""
     kept = b"".join(record for record, event in records(path.read_bytes()) if event.step <= start)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(kept)
-    os.replace(temporary, path)
+    with whole_or_none(path) as temporary:
+        temporary.write_bytes(kept)
 
 
 def records(content: bytes) -> Iterator[tuple[bytes, Event]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.evaluate import METRICS
+from train.inference.fit_scores import METRICS
 from train.inference.predict import make_predictor
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import score

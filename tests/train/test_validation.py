@@ -8,7 +8,7 @@ import pytest
 
 from lumloss_jax import metrics
 from train.data.sources import Source
-from train.inference.evaluate import add_fixed_noise
+from train.inference.protocols import add_fixed_noise
 from train.network import init_variables
 from train.panels import ERROR_SCALE, panels
 from train.validation import Validator

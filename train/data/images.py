@@ -9,8 +9,6 @@ BMP and lossy WebP have neither: changed bytes there are other pixels, and nobod
 """
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pyvips
 from PIL.BmpImagePlugin import BmpImageFile
 
 from train.errors import InputError
+from train.outputs import whole_or_none
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -89,16 +88,9 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes uint8 or uint16 pixels; the file appears whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        encoded: Any = pyvips.Image.new_from_array(np.ascontiguousarray(image))
-        encoded.write_to_file(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    encoded: Any = pyvips.Image.new_from_array(np.ascontiguousarray(image))
+    with whole_or_none(path) as temporary:
+        encoded.write_to_file(str(temporary))
 
 
 def check_header(image: Any, name: str) -> None:

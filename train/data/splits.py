@@ -7,7 +7,6 @@ moves no other, and copies of one photograph stay together.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from train.data.photographs import Memory, Photographs
 from train.data.sources import FLAGS, Entry, Source, Split, open_source, smaller_than, some
 from train.errors import InputError
+from train.outputs import write_json
 
 FILE_NAME = "split.json"
 SMALLEST_SCORED = 11  # pixels a side: SSIM's window
@@ -133,9 +133,7 @@ def fingerprint(splits: Splits) -> dict[str, str]:
 
 def save_splits(splits: Splits, folder: Path) -> None:
     """Writes the record into a run's folder, whole or not at all."""
-    temporary = folder / f".{FILE_NAME}.tmp"
-    temporary.write_text(json.dumps(describe(splits), indent=1) + "\n")
-    os.replace(temporary, folder / FILE_NAME)
+    write_json(describe(splits), folder / FILE_NAME)
 
 
 def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from") -> None:

@@ -21,12 +21,14 @@ from train.data.sources import Source
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import alongside, conclude, headline
 from train.experiments.crops import find_crops
-from train.experiments.folders import open_folder, open_with_validation, write_json
+from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.members import NOISE_SEED, Member, Members
 from train.experiments.page import versions
 from train.experiments.picking import Tried, edges, rows_of, score_seeds, try_settings
 from train.experiments.report import Report, as_record, write_report
-from train.experiments.scores import Score, write_scores
+from train.experiments.scores import Score
+from train.inference.scores import write_rows
+from train.outputs import write_json
 
 
 def compare(config: CompareConfig, command: str) -> Path:
@@ -49,7 +51,7 @@ def compare(config: CompareConfig, command: str) -> Path:
     tried = try_settings(config, members, validation)
     scored = score_seeds(config, members, tried, splits.test)
     scores = list(itertools.chain(*scored.values()))
-    write_scores(scores, folder / "scores.csv")
+    write_rows(scores, folder / "scores.csv")
 
     # --- what may be said of it
     notes += edges(config, tried) + looks(config, folder)

@@ -9,7 +9,7 @@ from train.data.images import to_float
 from train.data.sources import Source
 from train.experiments.report import Crop
 from train.experiments.scores import Restore, Score, table_of
-from train.inference.evaluate import add_fixed_noise
+from train.inference.protocols import add_fixed_noise
 
 SIDE = 160  # of a crop, in pixels
 

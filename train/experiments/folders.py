@@ -2,35 +2,21 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from train.assembly import open_photographs
 from train.config import FitConfig
-from train.data.photographs import Memory
 from train.data.sources import Source
-from train.data.splits import Splits, check_scorable, check_unchanged, open_splits, save_splits
-from train.degradation import darkened
+from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
 from train.errors import InputError
+from train.outputs import write_json
 from train.run_folder import new_folder
 
 _SETTINGS = "settings.json"
 _FEWEST_TESTED = 2  # photographs: of one there is no spread, and so no interval
 # How much is done of an experiment and how, not what of: what is done already stays what it would be.
 _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
-
-
-def open_photographs(fit: FitConfig) -> Splits:
-    """The photographs that a run of this configuration takes."""
-    data = fit.data
-    splits = open_splits(
-        data.source,
-        data.validation_source,
-        data.test_source,
-        group_by=data.group_by,
-        memory=Memory(fit.run.memory_mb),
-    )
-    return darkened(splits, data.low_light)
 
 
 def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
@@ -84,10 +70,3 @@ def _filled(saved: Any, defaults: Any) -> Any:
     if not isinstance(saved, dict) or not isinstance(defaults, dict):
         return saved
     return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in saved.items()}}
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Writes ``value``; the file appears whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
 from train import loop
-from train.assembly import assemble
+from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.config import FitConfig, save_config
 from train.data.batch import Batch
@@ -27,7 +27,6 @@ from train.data.pipeline import PatchBatches, stream
 from train.data.splits import Splits, check_fingerprint, check_scorable, check_unchanged, fingerprint, save_splits
 from train.degradation import INIT_STREAM
 from train.errors import DivergedError, InputError
-from train.experiments.folders import open_photographs
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.network import init_variables

@@ -24,10 +24,11 @@ from train.data.sources import Source
 from train.errors import DivergedError, InputError
 from train.experiments.compare_config import Population
 from train.experiments.convergence import Curve
-from train.experiments.folders import write_json
 from train.experiments.lockstep import fit_together
-from train.experiments.scores import Restore, Score, read_scores, score, write_scores
+from train.experiments.scores import Restore, Score, read_scores, score
 from train.inference.predict import Predictor
+from train.inference.scores import write_rows
+from train.outputs import write_json
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
@@ -155,12 +156,12 @@ class Members:
     def score(self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int) -> list[Score]:
         """The member's scores on ``source``, from the file named after ``split`` where they are there.
 
-        None where it diverged, also where that shows in what it restores only.
+        None at all where it diverged, also where that shows in what it restores only.
         """
         self.train(member)
         path = self._folder / member.name / f"{split}.csv"
         if not self.diverged(member) and not path.exists():
-            rows = score(
+            found = score(
                 self.restorer(member),
                 source,
                 loss=member.loss,
@@ -169,7 +170,7 @@ class Members:
                 noise_seed=NOISE_SEED,
                 draws=draws,
             )
-            write_scores(rows, path)
+            write_rows(list(found), path)
             if any(math.isnan(row.psnr) for row in read_scores(path)):
                 self._stands_still(member, f"what it restores of the {split} photographs is not finite.")
         return [] if self.diverged(member) else read_scores(path)

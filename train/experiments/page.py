@@ -12,6 +12,8 @@ import jax
 import jinja2
 import plotly.graph_objects as go
 
+from train.outputs import whole_or_none
+
 # Apart for all kinds of colour vision (Okabe and Ito, and two of ColorBrewer's in place of theirs that white swallows):
 # each has a contrast of 3 or more with the page, light and dark. Symbols and dashes tell series apart without colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a6761d", "#7570b3")
@@ -48,9 +50,8 @@ def write_page(template: str, path: Path, **values: Any) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(plotly=script(), **values)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_or_none(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def as_json(figure: go.Figure, **layout: Any) -> str:

@@ -4,8 +4,6 @@ Every number of a report can be had from it again; nothing is averaged before it
 """
 
 import csv
-import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from train.data.images import to_float
 from train.data.sources import Source
 from train.errors import InputError
-from train.inference.evaluate import add_fixed_noise
+from train.inference.protocols import add_fixed_noise
 from train.inference.scores import score as measure
 
 # restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was not added here.
@@ -80,18 +78,8 @@ def score(
             yield Score(loss, seed, sigma, name, *map(float, values))
 
 
-def write_scores(scores: Iterable[Score], path: Path) -> None:
-    """Writes the table as CSV, unrounded; the file appears whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in dataclasses.fields(Score)])
-        writer.writerows(dataclasses.astuple(row) for row in scores)
-    os.replace(temporary, path)
-
-
 def read_scores(path: Path) -> list[Score]:
-    """Reads back what :func:`write_scores` wrote."""
+    """Reads back what :func:`~train.inference.scores.write_rows` wrote."""
     fields = get_type_hints(Score)  # str, int or float, each of which reads what was written of it
     with path.open(newline="") as file:
         reader = csv.DictReader(file)

@@ -27,12 +27,13 @@ from train.data.sources import Source
 from train.data.splits import Splits
 from train.errors import InputError
 from train.experiments.conclusions import alongside, conclude
-from train.experiments.folders import open_folder, open_with_validation, write_json
+from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.members import Member, Members
 from train.experiments.page import versions, write_page
-from train.experiments.scores import write_scores
 from train.experiments.sensitivity import figures_of
 from train.experiments.tune_config import TuneConfig
+from train.inference.scores import write_rows
+from train.outputs import write_json
 
 DEFAULT = "luminance_l1"
 _FRONT = ("brightness_error", "chroma_error")
@@ -189,7 +190,7 @@ def _against_default(spec: str, config: TuneConfig, members: Members, splits: Sp
     if diverged := [member for member, rows in scored.items() if not rows]:
         return f"{diverged[0].loss} diverged with seed {diverged[0].seed}: nothing can be said of it."
     scores = list(itertools.chain(*scored.values()))
-    write_scores(scores, folder / "scores.csv")
+    write_rows(scores, folder / "scores.csv")
     comparisons = conclude(scores, (spec, default), primary=_names(config)[0])
     return f"{comparisons[0].sentence} {alongside(comparisons[0], comparisons)}"
 

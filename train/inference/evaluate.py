@@ -1,103 +1,231 @@
-"""How well a network restores photographs: one row per photograph and method.
+"""``python -m train evaluate``: a trained network on a data set, by a named protocol."""
 
-The protocol: Gaussian noise, fixed by the seed and the photograph's name, not clipped before the network; the restored
-image clipped to [0, 1] and not rounded; metrics over the whole photograph in float.
-"""
-
+import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
+import jax
 import numpy as np
-from rich.markup import escape
-from rich.table import Table
-from scipy import ndimage, optimize
+import pyvips
+import tyro
+from rich.console import Console
+from rich.progress import track
 
-from train.data.images import to_float
-from train.data.sources import Source
-from train.inference.predict import Predict
-from train.inference.protocols import add_fixed_noise
-from train.inference.scores import score
-
-_NOISE = "noise of fixed seed, unclipped into the network; "
-_PROTOCOL = (
-    "outputs clipped to [0, 1], not rounded; whole photographs; "
-    "blur: the Gaussian of highest PSNR, picked with the clean photograph in hand"
-)
-# Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
-_BLUR_BOUNDS = (0.2, 8.0)
-REAL = math.nan  # the sigma of photographs that were degraded in reality: by how much is not known
-METRICS = ("psnr", "ssim", "ciede2000")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One photograph under one method."""
-
-    photograph: str
-    sigma: float  # of the noise, 0 to 255; REAL where it was not added here
-    method: str  # noisy, blur or restored
-    psnr: float  # dB
-    ssim: float
-    ciede2000: float
+from train.checkpoint import Network, load_network
+from train.checkpoint_files import versions
+from train.data.images import last_line, to_float, write_image
+from train.data.photographs import Memory
+from train.data.sources import Source, open_source, smaller_than, some
+from train.data.splits import SMALLEST_SCORED
+from train.digests import digest_of_json, digests_of
+from train.errors import InputError
+from train.inference.error_maps import error_sheet
+from train.inference.predict import NOT_FINITE, Predictor
+from train.inference.protocols import PROTOCOLS, Protocol, degraded, find_protocol, finished
+from train.inference.scores import Score, make_summary, means, score, write_rows
+from train.outputs import check_writable, write_json
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One photograph: what went in, what came out, and how good each is."""
+class EvaluateConfig:
+    """Score a trained network on a data set, by a named protocol."""
 
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run, or of one of its checkpoints."""
+    data: str
+    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "tfds:NAME:SPLIT"; none trained on."""
+    protocol: str
+    """What is done to them, and to what comes out: clipped, unclipped, float (noise is added) or pairs."""
+    output: Path
+    """Folder to write scores.csv, summary.json and figures to."""
+    figures: bool = False
+    """Write the worst, the median and the best photograph of each noise level, with maps of their errors."""
+    self_ensemble: bool = False
+    """Average over the eight flips and rotations."""
+    tile: int | None = None
+    """Side of a tile in pixels; the scores do not depend on it. None: one that fits 1.5 GB of memory."""
+    memory_mb: int = 1000
+    """Megabytes of decoded photographs to keep."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One photograph to be restored."""
+
+    index: int
     name: str
-    clean: np.ndarray
-    noisy: np.ndarray
-    restored: np.ndarray
-    rows: tuple[Row, ...]
+    sigma: float
+    seed: int
 
 
-def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> Iterator[Evaluation]:
-    """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur.
+def evaluate(config: EvaluateConfig) -> list[Score]:
+    """Restores and scores every photograph; writes and prints the result."""
+    console = Console()
+    protocol = find_protocol(config.protocol)
+    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}", soft_wrap=True))
+    predictor = Predictor(
+        network.model, network.params, network.batch_stats, tile=config.tile, self_ensemble=config.self_ensemble
+    )
+    source = open_source(config.data, "test", Memory(config.memory_mb))
+    _check_fits(protocol, config.protocol, source, network)
+    check_writable(config.output)
 
-    Where the source has pairs, their degraded halves are restored as they are.
-    """
-    sigma = sigma if source.inputs is None else REAL
-    for i, name in enumerate(source.names):
-        clean = to_float(source.images[i])
-        if source.inputs is None:
-            noisy = add_fixed_noise(clean, name, sigma=sigma, seed=seed)
-        else:
-            noisy = to_float(source.inputs[i])
-        restored = predict(noisy)
-        candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
-        rows = tuple(
-            Row(name, sigma, method, *score(candidate, clean, names=METRICS))
-            for method, candidate in candidates.items()
+    cases = list(_cases(protocol, source))
+    found: dict[_Case, list[Score]] = {}
+    groups = _of_one_size(cases, source, tile=predictor.tile)
+    for group in track(groups, "evaluating", console=console, disable=not console.is_terminal):
+        for case, (clean, given, restored) in zip(group, _restored(predictor, protocol, source, group), strict=True):
+            found[case] = [
+                Score(case.name, case.sigma, case.seed, method, *score(image, clean, crop_border=protocol.crop_border))
+                for method, image in (("input", given), ("restored", restored))
+            ]
+    scores = [one for case in cases for one in found[case]]
+    with _written(config.output / "scores.csv") as path:
+        write_rows(scores, path)
+    with _written(config.output / "summary.json") as path:
+        write_json(_summary(config, protocol, network, source, scores), path)
+
+    title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
+    console.print(make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean"))
+    written = ["scores.csv", "summary.json"]
+    if config.figures:
+        for sigma in protocol.sigmas or (math.nan,):
+            written.append(_figure(predictor, protocol, source, cases, scores, sigma, config.output))
+    for name in written:
+        console.print(str(config.output / name), soft_wrap=True)
+    return scores
+
+
+def _check_fits(protocol: Protocol, name: str, source: Source, network: Network) -> None:
+    if protocol.sigmas and source.inputs is not None:
+        raise InputError(f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs: take pairs.")
+    if not protocol.sigmas and source.inputs is None:
+        noisy = ", ".join(other for other in PROTOCOLS if PROTOCOLS[other].sigmas)
+        raise InputError(f"--protocol {name} restores degraded photographs, and {source.spec} has none: take {noisy}.")
+    least = SMALLEST_SCORED + 2 * protocol.crop_border
+    if small := smaller_than(source, least):
+        raise InputError(
+            f"{len(small)} of {len(source.names)} photographs of {source.spec} are too small to be scored, which takes "
+            f"{least} pixels a side: {some(small)}; leave them out."
         )
-        yield Evaluation(name, clean, noisy, restored, rows)
+    model: Any = network.model
+    if not protocol.sigmas and model.takes_sigma:
+        raise InputError(f"{network.spec} must be told the noise level, which no pair of {source.spec} says.")
+    if model.channels == 1:
+        given = source.images if source.inputs is None else itertools.chain(source.images, source.inputs)
+        names = itertools.cycle(source.names)
+        colour = [name for name, image in zip(names, given, strict=False) if np.ptp(image, axis=-1).any()]
+        if colour:
+            raise InputError(
+                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, {colour[0]} first: "
+                "convert them to grey, or take a network with channels=3."
+            )
 
 
-def make_table(rows: list[Row], title: str) -> Table:
-    """The rows for a terminal, under a title that says how photographs were degraded."""
-    caption = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("photograph")
-    table.add_column("method")
-    for metric in ("PSNR dB", "SSIM", "CIEDE2000"):
-        table.add_column(metric, justify="right")
-    shown = ""
-    for row in rows:
-        if shown and row.photograph != shown:
-            table.add_section()
-        name = "" if row.photograph == shown else escape(row.photograph)
-        table.add_row(name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}")
-        shown = row.photograph
-    return table
+def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
+    for sigma in protocol.sigmas or (math.nan,):
+        for seed in protocol.seeds:
+            for index, name in enumerate(source.names):
+                yield _Case(index, name, sigma, seed)
 
 
-def _best_blur(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    def blurred(sigma: float) -> np.ndarray:
-        return np.clip(ndimage.gaussian_filter(noisy, (sigma, sigma, 0), mode="reflect"), 0, 1)
+def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list[_Case]]:
+    """Cases of one size and noise level, as many as are restored at once; the order is that of the first of each."""
+    devices = len(jax.local_devices())
+    waiting: dict[tuple[int, int, float], list[_Case]] = {}
+    groups: list[list[_Case]] = []
+    for case in cases:
+        entry = source.entries[case.index]
+        key = (entry.height, entry.width, -1 if math.isnan(case.sigma) else case.sigma)
+        at_once = devices if max(entry.height, entry.width) <= tile else 1  # a larger one takes all devices itself
+        if len(waiting.get(key, ())) in (0, at_once):
+            waiting[key] = []
+            groups.append(waiting[key])
+        waiting[key].append(case)
+    return groups
 
-    def error(sigma: float) -> float:
-        return float(np.mean((blurred(sigma) - clean) ** 2))
 
-    best = optimize.minimize_scalar(error, bounds=_BLUR_BOUNDS, method="bounded", options={"xatol": 0.01})
-    return blurred(best.x)
+def _restored(
+    predictor: Predictor, protocol: Protocol, source: Source, cases: Sequence[_Case]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Clean, given and restored photographs, float, with the network's channels; of one size and noise level."""
+    channels = predictor.model.channels
+    clean = [to_float(source.images[case.index])[..., :channels] for case in cases]
+    if source.inputs is None:
+        given = [
+            degraded(protocol, image, case.name, sigma=case.sigma, seed=case.seed)
+            for image, case in zip(clean, cases, strict=True)
+        ]
+    else:
+        given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
+    restored = predictor.restore_all(given, sigma=cases[0].sigma / 255)
+    for case, image in zip(cases, restored, strict=True):
+        if np.isnan(image).any():  # a mean over photographs would be of the others
+            raise InputError(f"{case.name}: {NOT_FINITE}")
+    return [(one, noisy, finished(protocol, image)) for one, noisy, image in zip(clean, given, restored, strict=True)]
+
+
+def _summary(
+    config: EvaluateConfig, protocol: Protocol, network: Network, source: Source, scores: list[Score]
+) -> dict[str, Any]:
+    """All that the scores depend on, and their means."""
+    return {
+        "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
+        "model": network.spec,
+        "data": {
+            "spec": config.data,
+            "photographs": len(source.names),
+            "digest": digest_of_json({entry.name: [entry.digest, entry.input_digest] for entry in source.entries}),
+        },
+        "protocol": {"name": config.protocol, **dataclasses.asdict(protocol), "gt_mean": None},
+        "self_ensemble": config.self_ensemble,
+        "versions": versions(),
+        "means": [
+            {"sigma": None if sigma < 0 else sigma, "method": method}
+            | {k: None if math.isnan(v) else v for k, v in values.items()}
+            for (sigma, method), values in means(scores).items()
+        ],
+    }
+
+
+def _figure(
+    predictor: Predictor,
+    protocol: Protocol,
+    source: Source,
+    cases: list[_Case],
+    scores: list[Score],
+    sigma: float,
+    folder: Path,
+) -> str:
+    """Writes the worst, median and best photograph of a noise level by PSNR; gives the file's name."""
+    ranked = sorted(
+        (
+            (one.psnr, case)
+            for case, one in zip(cases, scores[1::2], strict=True)
+            if case.sigma == sigma or math.isnan(sigma)
+        ),
+        key=lambda pair: pair[0],
+    )
+    picked = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+    rows = {
+        f"{rank}: {case.name}, {psnr:.2f} dB": _restored(predictor, protocol, source, [case])[0]
+        for rank, (psnr, case) in picked.items()
+    }
+    name = "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
+    with _written(folder / name) as path:
+        write_image(path, error_sheet(rows))
+    return name
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except (OSError, pyvips.Error) as error:
+        reason = last_line(error) if isinstance(error, pyvips.Error) else error.strerror or error
+        raise InputError(f"{path} could not be written: {reason}; free some space, or take another --output.") from None

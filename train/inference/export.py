@@ -16,10 +16,10 @@ from lumloss_jax.models import to_torch_state_dict
 from train.checkpoint import Network, load_network
 from train.errors import InputError
 from train.inference.onnx_export import parse_size, to_onnx
-from train.inference.outputs import whole_or_none
 from train.inference.predict import without_batch_norm
 from train.inference.tiling import reach_of
 from train.network import parse_model
+from train.outputs import whole_or_none
 
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")

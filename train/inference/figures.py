@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from train.data.images import to_uint8
-from train.inference.evaluate import Evaluation
+from train.inference.fit_scores import Evaluation
 
 MARGIN = 12
 CAPTION_HEIGHT = 34

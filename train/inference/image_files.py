@@ -20,8 +20,8 @@ from PIL.TiffTags import lookup
 
 from train.data.images import FAIL_ON, check_header, decode_image, last_line
 from train.errors import InputError
-from train.inference.outputs import temporary_beside, whole_or_none
 from train.inference.tiles import Rows, photograph_of
+from train.outputs import temporary_beside, whole_or_none
 
 _KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit", "image-desc")
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import InputError
-from train.inference.outputs import whole_or_none
+from train.outputs import write_json
 
 _OUTPUT = "output_sha256"
 _MEND = "move it, choose another --output, or give --overwrite."
@@ -42,8 +42,7 @@ def check_ours(target: Path) -> None:
 
 def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None:
     """Says of ``content``, which ``target`` is about to be, what it is."""
-    with whole_or_none(_beside(target)) as temporary:
-        temporary.write_text(json.dumps({**record, _OUTPUT: hash_of(content)}, indent=2) + "\n")
+    write_json({**record, _OUTPUT: hash_of(content)}, _beside(target))
 
 
 def hash_of(path: Path) -> str:

@@ -20,9 +20,9 @@ from train.errors import InputError
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, list_jobs
-from train.inference.outputs import check_writable
 from train.inference.predict import Predictor
 from train.inference.records import check_ours, hash_of, is_made, write_record
+from train.outputs import check_writable
 from train.signals import exit_on_sigterm
 
 

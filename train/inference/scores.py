@@ -14,10 +14,9 @@ from rich import box
 from rich.table import Table
 
 from lumloss_jax import metrics
-from train.inference.outputs import whole_or_none
+from train.outputs import whole_or_none
 
-LEAST_SIDE = 11  # that SSIM's window needs
-_LEAST_SIDE_OF_SCALES = 176  # that MS-SSIM's five scales need
+_LEAST_SIDE = 176  # that MS-SSIM's five scales need
 
 # Name, heading, decimals.
 COLUMNS = (
@@ -68,7 +67,7 @@ def score(
 
 @functools.partial(jax.jit, static_argnums=2)
 def _measured(image: jax.Array, clean: jax.Array, names: tuple[str, ...]) -> list[jax.Array | float]:
-    too_small = min(clean.shape[:2]) < _LEAST_SIDE_OF_SCALES
+    too_small = min(clean.shape[:2]) < _LEAST_SIDE
     with jax.default_matmul_precision("float32"):
         return [math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean) for name in names]
 

@@ -9,7 +9,7 @@ from train import sharding
 from train.data.batch import Pair
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.evaluate import evaluate, make_table
+from train.inference.fit_scores import evaluate, make_table
 
 
 def _pair(count: int = 4) -> Pair:

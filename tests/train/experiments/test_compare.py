@@ -18,7 +18,7 @@ from train.experiments.compare_config import CompareConfig, Primary
 from train.experiments.crops import find_crops
 from train.experiments.members import Member
 from train.experiments.scores import METRICS, read_scores, score
-from train.inference.evaluate import add_fixed_noise
+from train.inference.protocols import add_fixed_noise
 from train.presets import COMPARE_PRESETS, PRESETS
 
 LOSSES = ("luminance_l1", "balanced(uncertainty)")

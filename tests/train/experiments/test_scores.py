@@ -7,8 +7,9 @@ import skimage.metrics
 from lumloss_jax import metrics
 from train.data.sources import Source
 from train.errors import InputError
-from train.experiments.scores import METRICS, Score, read_scores, score, table_of, write_scores
-from train.inference.evaluate import add_fixed_noise
+from train.experiments.scores import METRICS, Score, read_scores, score, table_of
+from train.inference.protocols import add_fixed_noise
+from train.inference.scores import write_rows
 
 
 def row(loss="l1", seed=0, sigma=25.0, photograph="a", value=1.0):
@@ -67,7 +68,7 @@ def test_pairs_are_scored_once_as_they_are(photographs):
 
 def test_tables_come_back_as_they_went(tmp_path):
     rows = [row(value=1 / 3), row(photograph="ß, b", sigma=50.0, seed=2)]
-    write_scores(rows, tmp_path / "scores.csv")
+    write_rows(rows, tmp_path / "scores.csv")
     assert read_scores(tmp_path / "scores.csv") == rows
     (tmp_path / "scores.csv").write_text("loss,seed\nl1,0\n")
     with pytest.raises(InputError, match="is no table of scores"):

@@ -2,8 +2,8 @@ import numpy as np
 import skimage.data
 
 from train.data.images import to_float
-from train.inference.evaluate import Evaluation, Row
 from train.inference.figures import comparison
+from train.inference.fit_scores import Evaluation, Row
 
 
 def _evaluation(image: np.ndarray) -> Evaluation:

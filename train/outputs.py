@@ -1,10 +1,12 @@
 """Files that appear whole or not at all, and folders to write them to."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from train.errors import InputError
 
@@ -17,6 +19,12 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"--output {folder} cannot be written to: {error.strerror}; take another folder.") from None
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Writes ``value``; the file appears whole or not at all."""
+    with whole_or_none(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
 @contextmanager
