@@ -5,7 +5,7 @@
 
 Both sides restore the same photograph in the same tiles on the same threads; PyTorch in the better of its two layouts,
 which a first tile decides. Rounds alternate, in an order drawn anew. Before that, one tile is restored by both, and the
-pixels must agree. Peak memory is that of a process of its own for each side, libraries included.
+pixels must agree. Each run is in a process of its own, which warms up on two tiles; its peak memory includes libraries.
 
 PyTorch attends within each tile, since the whole photograph at once does not fit: as many operations for each pixel,
 but not the same result. Ours attends over the whole photograph, which is then read once for each block and once more
@@ -14,7 +14,9 @@ but not the same result. Ours attends over the whole photograph, which is then r
 
 import functools
 import importlib
+import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 import tyro
 from random_weights import random_variables
-from rounds import machine, own_peak_megabytes, seconds_of
+from rounds import machine, own_peak_megabytes
 
 from lumloss_jax.models import create_model, to_torch_state_dict
 from train.inference.predict import Predictor, without_batch_norm
@@ -109,21 +111,19 @@ def in_tiles(restore: Restore, predictor: Predictor, image: np.ndarray) -> np.nd
     return restored
 
 
-def sides_of(name: str, image: np.ndarray, with_torch: bool) -> dict[str, Callable[[], np.ndarray]]:
-    """What is timed, by name."""
+def sides_of(name: str) -> tuple[str, ...]:
+    """What is timed of our side."""
+    return ("jax, exact", "jax, fast") if ours(name).attends else ("jax",)
+
+
+def check_agreement(name: str, image: np.ndarray) -> None:
+    """One tile must be the same on both sides."""
     predictor = ours(name)
-    sides = {"jax": functools.partial(predictor.restore, image)}
-    if predictor.attends:
-        sides = {"jax, exact": sides["jax"], "jax, fast": functools.partial(ours(name, fast=True).restore, image)}
-    if with_torch:
-        tile = np.ascontiguousarray(image[None, : predictor.tile, : predictor.tile])
-        torch_restore = theirs(name, tile)
-        worst = np.abs(torch_restore(tile)[0] - predictor.restore(tile[0])).max()
-        if not worst < 1e-3:
-            raise RuntimeError(f"{name}: the two sides differ by {worst:.2g}, so their times say nothing.")
-        print(f"{name}: one tile of both sides agrees within {worst:.1e}")
-        sides["torch"] = functools.partial(in_tiles, torch_restore, predictor, image)
-    return sides
+    tile = np.ascontiguousarray(image[None, : predictor.tile, : predictor.tile])
+    worst = np.abs(theirs(name, tile)(tile)[0] - predictor.restore(tile[0])).max()
+    if not worst < 1e-3:
+        raise RuntimeError(f"{name}: the two sides differ by {worst:.2g}, so their times say nothing.")
+    print(f"{name}: one tile of both sides agrees within {worst:.1e}")
 
 
 def photograph(megapixels: float) -> np.ndarray:
@@ -152,22 +152,25 @@ def has_torch() -> bool:
     return True
 
 
-def peak_megabytes(name: str, side: str, megapixels: float) -> float:
-    """Of a process that does nothing else."""
+def run_alone(name: str, side: str, megapixels: float) -> dict[str, float]:
+    """Seconds and megabytes of a process that does nothing else."""
     command = [sys.executable, __file__, f"--alone={name}/{side}", f"--megapixels={megapixels}"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(run.stdout.split()[-1])
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def alone(name: str, side: str, megapixels: float) -> None:
-    """One side once; prints the process's peak memory, less the photograph itself, in and out, as last word."""
+    """One side once, after two tiles; prints seconds and the process's peak memory less the photograph, in and out."""
     image = photograph(megapixels)
+    predictor = ours(name, fast=side == "jax, fast")
+    restore: Restore = predictor.restore
     if side == "torch":
-        predictor = ours(name)
-        in_tiles(theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor, image)
-    else:
-        ours(name, fast=side == "jax, fast").restore(image)
-    print(own_peak_megabytes() - 2 * image.nbytes / 1e6)
+        restore = functools.partial(in_tiles, theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor)
+    restore(image[: predictor.tile, : 2 * predictor.tile])
+    start = time.perf_counter()
+    restore(image)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "megabytes": own_peak_megabytes() - 2 * image.nbytes / 1e6}))
 
 
 def main(options: Options) -> None:
@@ -177,12 +180,20 @@ def main(options: Options) -> None:
         return
     with_torch = has_torch()
     image = photograph(options.megapixels)
-    print(f"{image.shape[1]}x{image.shape[0]} pixels; {machine()}")
+    print(f"{image.shape[1]}x{image.shape[0]} pixels; {machine()}", flush=True)
     for name in options.networks:
-        sides = sides_of(name, image, with_torch)
-        for side, taken in seconds_of(sides, options.rounds).items():
-            rate = image.shape[0] * image.shape[1] / 1e6 / statistics.median(taken)
-            print(f"{name:14} {side:11} {rate:8.4f} MP/s {peak_megabytes(name, side, options.megapixels):7.0f} MB")
+        sides = sides_of(name)
+        if with_torch:
+            check_agreement(name, image)
+            sides += ("torch",)
+        runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+        for turn in range(options.rounds):
+            for side in random.Random(turn).sample(sides, len(sides)):
+                runs[side].append(run_alone(name, side, options.megapixels))
+        for side, seen in runs.items():
+            rate = image.shape[0] * image.shape[1] / 1e6 / statistics.median(run["seconds"] for run in seen)
+            peak = max(run["megabytes"] for run in seen)
+            print(f"{name:14} {side:11} {rate:8.4f} MP/s {peak:7.0f} MB", flush=True)
 
 
 if __name__ == "__main__":
