@@ -38,7 +38,7 @@ def uncertainty_init(losses: Tree) -> Tree:
     return jax.tree.map(lambda _: jnp.ones((), jnp.float32), losses)
 
 
-def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str = "gaussian") -> jax.Array:
+def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Array:
     r"""Total of losses, each over the uncertainty that it is learned to have.
 
     For squared errors, whose likelihood is Gaussian of standard deviation :math:`s_i`, and for absolute errors (L1,
@@ -72,15 +72,16 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str = "gaussian"
       (log(1 + s^2)).
 
     Example:
-      >>> import jax
+      >>> import functools, jax
       >>> losses = {"luminance": 0.1, "color": 0.2}
       >>> scales = uncertainty_init(losses)
-      >>> print(f"{uncertainty_loss(scales, losses):.4f}")  # 0.15 + 2 log 2
-      1.5363
+      >>> total = functools.partial(uncertainty_loss, likelihood="laplace")  # both of them are absolute errors
+      >>> print(f"{total(scales, losses):.4f}")  # 0.3 + 2 log 2
+      1.6863
       >>> # down: both losses are surer than that
-      >>> gradient = jax.grad(uncertainty_loss)(scales, losses)
+      >>> gradient = jax.grad(total)(scales, losses)
       >>> print(f"{gradient['color']:.4f}")
-      0.8000
+      0.3000
     """
     _scalar_trees.check_same("scales", scales, losses)
     squares, dtype = _squares(scales, losses, likelihood)
@@ -93,7 +94,7 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str = "gaussian"
     return sum(terms[1:], start=terms[0])
 
 
-def uncertainty_weights(scales: Tree, *, likelihood: str = "gaussian") -> Tree:
+def uncertainty_weights(scales: Tree, *, likelihood: str) -> Tree:
     r"""The weights that learned scales give their losses, for logging or to go on with as constants.
 
     .. math::

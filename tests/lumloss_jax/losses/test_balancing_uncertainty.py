@@ -20,7 +20,7 @@ def as_arrays(tree):
 def test_by_hand():
     squares, values = np.array([0.25, 2.25, 9.0]), np.array([0.04, 0.3, 2.0])
     gaussian = (values / (2 * squares) + np.log(1 + squares)).sum()
-    np.testing.assert_allclose(uncertainty_loss(as_arrays(SCALES), LOSSES), gaussian, rtol=1e-6)
+    np.testing.assert_allclose(uncertainty_loss(as_arrays(SCALES), LOSSES, likelihood="gaussian"), gaussian, rtol=1e-6)
     laplace = (values / np.sqrt(squares) + np.log(1 + np.sqrt(squares))).sum()
     np.testing.assert_allclose(uncertainty_loss(as_arrays(SCALES), LOSSES, likelihood="laplace"), laplace, rtol=1e-6)
 
@@ -34,7 +34,7 @@ def test_the_total_is_finite_and_never_negative(likelihood):
     totals, gradients = run(scales.ravel().astype(np.float32), values.ravel().astype(np.float32))
     assert (totals >= 0).all() and np.isfinite(totals).all() and np.isfinite(gradients).all()
     # Kendall's own log s^2 goes below 0 there: at s = 0.1 with a loss of 0.001 it is 0.05 - 4.6.
-    np.testing.assert_allclose(uncertainty_loss(0.1, 0.001), 0.05 + np.log(1.01), rtol=1e-5)
+    np.testing.assert_allclose(uncertainty_loss(0.1, 0.001, likelihood="gaussian"), 0.05 + np.log(1.01), rtol=1e-5)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -82,8 +82,14 @@ def test_scales_begin_at_one_in_the_losses_structure():
     [
         (lambda: uncertainty_init({}), "losses hold nothing"),
         (lambda: uncertainty_init({"l1": np.ones(3)}), r"losses\['l1'\] has shape \(3,\): one scalar per loss"),
-        (lambda: uncertainty_loss({"l1": 1.0}, {"mse": 1.0}), "scales have structure .*'l1'.* not .*'mse'"),
-        (lambda: uncertainty_loss({"l1": np.ones(2)}, {"l1": 1.0}), r"scales\['l1'\] has shape \(2,\)"),
+        (
+            lambda: uncertainty_loss({"l1": 1.0}, {"mse": 1.0}, likelihood="laplace"),
+            "scales have structure .*'l1'.* not .*'mse'",
+        ),
+        (
+            lambda: uncertainty_loss({"l1": np.ones(2)}, {"l1": 1.0}, likelihood="laplace"),
+            r"scales\['l1'\] has shape \(2,\)",
+        ),
         (lambda: uncertainty_loss(1.0, 1.0, likelihood="laplacian"), "likelihood takes 'gaussian', 'laplace'.*did you"),
         (lambda: uncertainty_weights(1.0, likelihood=None), "likelihood takes"),
     ],
