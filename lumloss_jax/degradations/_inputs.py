@@ -37,14 +37,16 @@ def check_amount(
     *,
     minimum: float = 0.0,
     maximum: float = math.inf,
+    mend: str = "",
     maps: bool = False,
 ) -> jax.Array:
     """Checks an amount that may be traced and gives it in ``dtype``, in a shape that broadcasts against the image.
 
     It is one number, or one per image (``image_shape[:-3]``), or with ``maps`` one per pixel: the image's rank less
-    one, or its rank with a last axis of 1, where any size may be 1. Concrete values lie in [minimum, maximum].
+    one, or its rank with a last axis of 1, where any size may be 1. Concrete values lie in [minimum, maximum], or
+    ``mend`` ends the message.
     """
-    check_bounds(name, value, minimum=minimum, maximum=maximum)
+    check_bounds(name, value, minimum=minimum, maximum=maximum, mend=mend)
     amount = jnp.asarray(value)
     if jnp.issubdtype(amount.dtype, jnp.complexfloating):
         raise ValueError(f"{name} must be real numbers; got dtype {amount.dtype}.")
@@ -71,8 +73,13 @@ def check_amount(
     raise ValueError(f"{name} has shape {shape} for images of shape {image_shape}: it takes {takes}{mend}.")
 
 
-def check_bounds(name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: float = math.inf) -> None:
-    """Refuses concrete values that are not finite or lie outside [minimum, maximum]; traced ones cannot be read."""
+def check_bounds(
+    name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: float = math.inf, mend: str = ""
+) -> None:
+    """Refuses concrete values that are not finite or lie outside [minimum, maximum]; traced ones cannot be read.
+
+    ``mend`` ends the message.
+    """
     if isinstance(value, jax.core.Tracer) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
         return
     # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
@@ -86,7 +93,7 @@ def check_bounds(name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: 
             takes = f"lie in [{minimum:g}, {maximum:g}]"
         else:
             takes = "be finite and not negative" if minimum == 0 else f"be finite and at least {minimum:g}"
-        raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}.")
+        raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}{mend and f': {mend}'}.")
 
 
 def check_range(

@@ -1,5 +1,7 @@
 """Gaussian noise: of one level, of a level drawn for each image, of a level that varies across the image."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._straight_through import clip_to_range
 
 AXES = ("width", "height")
+# No level is above the whole range: what is, was meant for the scale of 0 to 255.
+_LEVEL: dict[str, Any] = {"maximum": 1.0, "mend": "levels are in image units, so divide those of 0 to 255 by 255"}
 
 
 def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: bool = False) -> jax.Array:
@@ -22,7 +26,7 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
     Args:
       key: one random key, typed or legacy, for the whole batch.
       image: float array ``[..., H, W, C]``, C = 3 or 1, nominal range [0, 1].
-      sigma: standard deviation in image units, 0 or more: 25/255 is what the literature calls sigma 25. One number; or
+      sigma: standard deviation in image units, 0 to 1: 25/255 is what the literature calls sigma 25. One number; or
         one per image, ``image.shape[:-3]`` (:func:`blind_sigma` draws them); or a map ``[..., H, W]`` or
         ``[..., H, W, 1]``, where any size may be 1 (:func:`sigma_ramp` makes one). It may be traced.
       clip: whether to clip the result to [0, 1], as an 8-bit file would. Denoisers are mostly trained without. With it
@@ -34,7 +38,7 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
 
     Raises:
       ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or 3]``, a sigma of
-        another shape or a concrete one that is negative or not finite.
+        another shape or a concrete one that is not in [0, 1].
 
     References:
       Zhang et al., "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising", TIP 2017.
@@ -47,7 +51,7 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
       25
     """
     key, image = _inputs.check_degradation(key, image)
-    sigma = _inputs.check_amount("sigma", sigma, image.shape, image.dtype, maps=True)
+    sigma = _inputs.check_amount("sigma", sigma, image.shape, image.dtype, maps=True, **_LEVEL)
     clip = _inputs.check_flag("clip", clip)
     noisy = image + sigma * jax.random.normal(key, image.shape, image.dtype)
     chex.assert_equal_shape([noisy, image])
@@ -66,16 +70,16 @@ def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, m
     Args:
       key: one random key, typed or legacy.
       shape: shape of the result, ``images.shape[:-3]`` for one level per image.
-      minimum: lowest level in image units, 0 or more; one number, may be traced.
-      maximum: highest level in image units, at least ``minimum``; one number, may be traced. 55/255 and 75/255 are
+      minimum: lowest level in image units, 0 to 1; one number, may be traced.
+      maximum: highest level in image units, ``minimum`` to 1; one number, may be traced. 55/255 and 75/255 are
         customary.
 
     Returns:
       The levels, float32, of ``shape``.
 
     Raises:
-      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that are negative, not
-        finite or the wrong way round.
+      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that are not in [0, 1] or
+        the wrong way round.
 
     References:
       El Helou and Susstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level Learning", TIP 2020.
@@ -94,6 +98,7 @@ def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, m
     key = _inputs.check_key(key)
     shape = _inputs.check_sizes("shape", shape)
     lowest, highest = _inputs.check_range("minimum", minimum, "maximum", maximum)
+    _inputs.check_bounds("maximum", maximum, **_LEVEL)
     return jax.random.uniform(key, shape, jnp.float32, lowest, highest)
 
 
@@ -107,7 +112,7 @@ def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLik
 
     Args:
       image_shape: shape of the images, ``[..., H, W, C]``.
-      start: level at the left (or top) edge in image units, 0 or more: one number or one per image; may be traced.
+      start: level at the left (or top) edge in image units, 0 to 1: one number or one per image; may be traced.
       stop: level at the right (or bottom) edge, likewise.
       axis: ``"width"`` or ``"height"``, the axis that it rises along.
 
@@ -116,7 +121,7 @@ def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLik
 
     Raises:
       ValueError: for a shape of less than three axes, an unknown axis, levels of another shape or concrete ones that
-        are negative or not finite.
+        are not in [0, 1].
 
     References:
       El Helou and Susstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level Learning", TIP 2020.
@@ -130,8 +135,8 @@ def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLik
         raise ValueError(f"image_shape must be the shape of images [..., H, W, C]; got {image_shape!r}.")
     _reduction.check_option("axis", axis, AXES)
     dtype = jnp.dtype(jnp.float32)
-    first = _inputs.check_amount("start", start, image_shape, dtype)
-    last = _inputs.check_amount("stop", stop, image_shape, dtype)
+    first = _inputs.check_amount("start", start, image_shape, dtype, **_LEVEL)
+    last = _inputs.check_amount("stop", stop, image_shape, dtype, **_LEVEL)
     # From one per image [..., 1, 1, 1] to one per map [..., 1, 1].
     first, last = (jnp.squeeze(level, -1) if level.ndim else level for level in (first, last))
     width = axis == "width"
