@@ -141,7 +141,7 @@ def test_what_is_to_be_small_or_large_says_so(name):
 
 @pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if isinstance(value, type)])
 def test_classes_explain_their_fields(name):
-    fields = set(vars(PUBLIC[name]).get("__annotations__", {})) - {"parent", "name"}
+    fields = set(inspect.get_annotations(PUBLIC[name])) - {"parent", "name"}
     fields = {field for field in fields if "ClassVar" not in str(PUBLIC[name].__annotations__[field])}
     described = re.findall(r"^  (\w+): ", inspect.getdoc(PUBLIC[name]) or "", flags=re.MULTILINE)
     assert fields <= set(described)

@@ -29,3 +29,11 @@ def test_every_verb_is_shown():
 def test_files_that_it_names_are_there():
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).exists(), path
+
+
+def test_headings_that_it_names_are_there():
+    links = re.findall(r"\]\(([^)#:]+)#([^)]+)\)", README)
+    assert links
+    for path, anchor in links:
+        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor

@@ -17,8 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lumloss_jax import losses
 
-SHAPE = (4, 24, 26, 3)
-PIXELS = 24 * 26
+SHAPE, PIXELS = (4, 24, 26, 3), 24 * 26
 
 
 def features(images):
@@ -80,6 +79,12 @@ TABLE = {
     "composition": Row(composition, shift=lambda c: 0.5 * c + 2 * c * c, degree="its terms have degrees 1 and 2"),
 }
 every_loss = pytest.mark.parametrize("name", TABLE)
+
+
+def test_the_table_holds_every_loss():
+    others = "adversarial|luminance|make|parse|uncertainty"
+    named = {name for name in losses.__all__ if re.fullmatch(f"(?!{others}).*_loss", name)}
+    assert named and named <= {getattr(row.loss, "func", row.loss).__name__ for row in TABLE.values()}
 
 
 def holding(column):
