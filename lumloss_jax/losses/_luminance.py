@@ -59,8 +59,8 @@ def luminance_l1_loss(
           + w_c \, \mathrm{mean}_\text{elements} \, \rho(P - T)
 
     with y the brightness signal, :math:`G_s` a local average over an s x s window and :math:`\rho` the penalty,
-    ``|x|`` by default. With the default weights the loss has the scale of plain L1, so a learning rate found for L1
-    carries over.
+    ``|x|`` by default. With the default weights and penalty the loss has the scale of plain L1, so a learning rate
+    found for L1 is a good first guess.
 
     Pure: jit, grad, vmap, scan, remat, pmap, shard_map and export it as you like. One value per image is
     ``jax.vmap(luminance_l1_loss)(predictions, targets)``.

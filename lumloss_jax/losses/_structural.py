@@ -1,4 +1,4 @@
-"""Structural losses: one less SSIM, one less MS-SSIM, with the mathematics that the metrics use."""
+"""Structural losses: 1 - SSIM, 1 - MS-SSIM, with the mathematics that the metrics use."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def ssim_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""One less the mean structural similarity.
+    r"""1 minus the mean structural similarity.
 
     .. math::
         L = 1 - \mathrm{mean} \, \frac{(2 \mu_p \mu_t + C_1)(2 \sigma_{pt} + C_2)}
@@ -72,7 +72,7 @@ def ms_ssim_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""One less the multi-scale structural similarity.
+    r"""1 minus the multi-scale structural similarity.
 
     .. math::
         L = 1 - \mathrm{mean}_{n, c} \; \mathrm{SSIM}_J^{w_J} \prod_{j < J} \mathrm{contrast}_j^{w_j}

@@ -131,7 +131,8 @@ def psnr(
       floor: least MSE as a fraction of R^2. The default is 100 dB, and keeps the gradient finite as images become
         equal; 0.0 gives inf for equal images, as scikit-image does.
       gt_mean: None. ``"luma"`` first scales each prediction to its target's mean luma (rec601) and clips to
-        [0, R], as KinD and Retinexformer's GT-mean tables do; ``"channels"`` likewise with the mean of all channels.
+        [0, R], as KinD does (Retinexformer's code takes the weights of red and blue the wrong way round, which
+        differs where the colour cast does); ``"channels"`` likewise with the mean of all channels.
         Such numbers are higher and must be named so: "PSNR (GT-mean)".
 
     Returns:

@@ -9,7 +9,7 @@ apply with ``mutable=["batch_stats"]``.
 import importlib.util
 
 if importlib.util.find_spec("flax") is None:
-    raise ImportError("lumloss_jax.models needs Flax: pip install 'lumloss-jax[models]'")
+    raise ImportError("lumloss_jax.models needs Flax: pip install flax")
 
 from lumloss_jax.models._buifd import BUIFD
 from lumloss_jax.models._create import create_model, variable_shapes

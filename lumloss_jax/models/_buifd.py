@@ -54,7 +54,7 @@ class BUIFD(nn.Module):
       fusion_features: channels between the three convolutions of the fusion.
       channels: of the images, 3 or 1.
       norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       initializer: ``"buifd"``, as published; others as for DnCNN.
       dtype: of the computation in both branches. Parameters stay float32, and so do fusion and output: all of the
         image passes through the fusion, and is not rounded to eight bits there.

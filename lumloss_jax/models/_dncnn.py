@@ -57,7 +57,7 @@ class DnCNN(nn.Module):
       batch_norm: False leaves it out (then with biases, unless ``bias`` says otherwise).
       bias: which convolutions have one: ``"none"``, ``"first"``, ``"all"``; None is none with batch norm, all without.
       norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       padding: outside the image, ``"zeros"`` or ``"circular"``.
       initializer: ``"zero_last"``, or a published recipe: ``"buifd"``, ``"matconvnet"``, ``"kair"``, ``"orthogonal"``,
         ``"scico"``, ``"torch"``.

@@ -23,7 +23,7 @@ class Settings:
       dtype: of the computation. Parameters and batch statistics are float32 whatever it is.
       padding: what stands outside the image, ``"zeros"`` or ``"circular"``.
       norm_epsilon: added to the variance by batch norm.
-      norm_momentum: in Flax's sense, the share of the old running value that is kept; PyTorch's is one less this.
+      norm_momentum: in Flax's sense, the share of the old running value that is kept; PyTorch's is 1 - this.
       axis_name: mapped axis over which batch norm takes its statistics (pmap, shard_map).
     """
 

@@ -64,7 +64,7 @@ class UNet(nn.Module):
       bias: whether convolutions have one, also those before batch norm; the last one always has.
       residual: whether the input is added to the output.
       norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       padding: outside the image, ``"zeros"`` or ``"circular"``.
       initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.

@@ -66,7 +66,7 @@ class DPIRUNet(nn.Module):
       batch_norm: True adds it, behind every convolution but head and tail.
       bias: whether convolutions have one, also those before batch norm.
       norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.
       remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.

@@ -45,7 +45,7 @@ class ScicoUNet(nn.Module):
       channels: of the images, 3 or 1.
       block_depth: units on each side of each level.
       norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (one less PyTorch's momentum).
+      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       padding: outside the image, ``"circular"`` or ``"zeros"``.
       initializer: ``"scico"``, truncated normal of variance 2 / fan_in; others as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.

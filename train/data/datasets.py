@@ -96,8 +96,8 @@ def import_tfds() -> Any:
             import tensorflow_datasets
     except ImportError as error:
         raise InputError(
-            f'tfds: needs tensorflow-datasets ({error.name} is missing): pip install "lumloss-jax[tfds]", '
-            'or pip install -e ".[tfds]" in a checkout. TensorFlow itself is not needed.'
+            f'tfds: needs tensorflow-datasets ({error.name} is missing): pip install -e ".[tfds]". TensorFlow itself '
+            "is not needed."
         ) from None
     return tensorflow_datasets
 
