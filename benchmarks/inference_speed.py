@@ -49,6 +49,8 @@ class Options:
     """Rounds, in each of which every side runs once."""
     networks: tuple[str, ...] = NETWORKS
     """Which networks."""
+    tile: int | None = None
+    """Side of a tile, for both sides; None: as restore takes it."""
     alone: str | None = None
     """One side, NETWORK/SIDE, once: what the benchmark starts for each side to see its peak memory."""
 
@@ -59,10 +61,10 @@ def network_of(name: str) -> tuple[Any, dict[str, Any]]:
     return model, random_variables(model)
 
 
-def ours(name: str, *, fast: bool = False) -> Predictor:
+def ours(name: str, *, tile: int | None = None, fast: bool = False) -> Predictor:
     """Our side."""
     model, variables = network_of(name)
-    return Predictor(model, variables["params"], variables["batch_stats"], fast=fast)
+    return Predictor(model, variables["params"], variables["batch_stats"], tile=tile, fast=fast)
 
 
 def theirs(name: str, example: np.ndarray) -> Restore:
@@ -152,17 +154,19 @@ def has_torch() -> bool:
     return True
 
 
-def run_alone(name: str, side: str, megapixels: float) -> dict[str, float]:
+def run_alone(name: str, side: str, options: Options) -> dict[str, float]:
     """Seconds and megabytes of a process that does nothing else."""
-    command = [sys.executable, __file__, f"--alone={name}/{side}", f"--megapixels={megapixels}"]
+    command = [sys.executable, __file__, f"--alone={name}/{side}", f"--megapixels={options.megapixels}"]
+    if options.tile is not None:
+        command.append(f"--tile={options.tile}")
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def alone(name: str, side: str, megapixels: float) -> None:
+def alone(name: str, side: str, options: Options) -> None:
     """One side once, after two tiles; prints seconds and the process's peak memory less the photograph, in and out."""
-    image = photograph(megapixels)
-    predictor = ours(name, fast=side == "jax, fast")
+    image = photograph(options.megapixels)
+    predictor = ours(name, tile=options.tile, fast=side == "jax, fast")
     restore: Restore = predictor.restore
     if side == "torch":
         restore = functools.partial(in_tiles, theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor)
@@ -176,7 +180,8 @@ def alone(name: str, side: str, megapixels: float) -> None:
 def main(options: Options) -> None:
     """Measures and prints a table."""
     if options.alone is not None:
-        alone(*options.alone.split("/"), options.megapixels)
+        name, side = options.alone.split("/")
+        alone(name, side, options)
         return
     with_torch = has_torch()
     image = photograph(options.megapixels)
@@ -189,7 +194,7 @@ def main(options: Options) -> None:
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for turn in range(options.rounds):
             for side in random.Random(turn).sample(sides, len(sides)):
-                runs[side].append(run_alone(name, side, options.megapixels))
+                runs[side].append(run_alone(name, side, options))
         for side, seen in runs.items():
             rate = image.shape[0] * image.shape[1] / 1e6 / statistics.median(run["seconds"] for run in seen)
             peak = max(run["megabytes"] for run in seen)
