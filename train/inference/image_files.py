@@ -35,8 +35,9 @@ _SAVED: dict[str, dict[str, Any]] = {
     ".webp": {"lossless": True},
 }
 _SAVED |= {".jpeg": _SAVED[".jpg"], ".tiff": _SAVED[".tif"]}
+_EXIF = 34665  # TIFF's tag of it
 # Of TIFF's tags those that photographs come with and libvips neither reads nor writes.
-_LOST = (269, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853)
+_LOST = (269, 271, 272, 305, 306, 315, 316, 33432, _EXIF, 34853)
 _BIG_TIFF = 2**31  # bytes of pixels from where on offsets may not fit 32 bits
 
 
@@ -70,9 +71,8 @@ def open_stored(path: Path) -> Stored:
         image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=FAIL_ON)
         check_header(image, str(path))
         bands = image.bands - image.hasalpha()
-        lost = _lost(path) if path.suffix.lower().startswith(".tif") else ()
-        dtype = _DTYPES[image.format]
-        return Stored(path, image.height, image.width, bands, image.hasalpha(), dtype, _profile(image), lost)
+        dtype, alpha = _DTYPES[image.format], image.hasalpha()
+        return Stored(path, image.height, image.width, bands, alpha, dtype, _profile(image), _lost(image, path))
 
 
 def read_bmp(path: Path) -> np.ndarray:
@@ -162,14 +162,20 @@ class _FileRows:
         return pixels[..., self._bands]
 
 
-def _lost(path: Path) -> tuple[str, ...]:
-    """Names of a TIFF file's tags that are not written again; libvips has read its header without complaint."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
-        file.seek(directory.next)
-        directory.load(file)
-    return tuple(lookup(tag).name for tag in _LOST if tag in directory)
+def _lost(image: Any, path: Path) -> tuple[str, ...]:
+    """Names of a file's tags that are not written again; what the file is, its header says, and not its name."""
+    if not image.get("vips-loader").startswith("tiff"):
+        written_as_tiff = path.suffix.lower().startswith(".tif")
+        return (lookup(_EXIF).name,) if written_as_tiff and image.get_typeof("exif-data") else ()
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
+            file.seek(directory.next)
+            directory.load(file)
+        return tuple(lookup(tag).name for tag in _LOST if tag in directory)
+    except Exception:  # libvips has read the header, and Pillow raises whatever its arithmetic meets there
+        return ("those that cannot be read",)
 
 
 def _profile(image: Any) -> str | None:
