@@ -23,7 +23,8 @@ def list_jobs(inputs: Sequence[str], output: Path) -> list[Job]:
     """One job for each photograph; every mistake is found before any work is done.
 
     A file keeps its name; what is found in a folder, or by a pattern, keeps its path below that folder, or below the
-    part of the pattern before the first wildcard. Hidden files, and what is in ``output``, are passed over.
+    part of the pattern before the first wildcard. Hidden files are passed over, and so is what is in ``output`` where
+    that is a folder inside the one that is searched.
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:
@@ -40,7 +41,10 @@ def list_jobs(inputs: Sequence[str], output: Path) -> list[Job]:
         )
     own = [job.source for job in jobs.values() if job.target.resolve() in jobs]
     if own:
-        raise InputError(f"--output {output} would overwrite {own[0]}, which is to be restored: take another folder.")
+        raise InputError(
+            f"The results would replace the inputs: --output {output} would overwrite {own[0]}, which is to be "
+            "restored; take another folder."
+        )
     return list(jobs.values())
 
 
@@ -62,13 +66,15 @@ def _found(text: str, output: Path) -> Iterator[tuple[Path, PurePath]]:
 
 
 def _photographs(paths: Sequence[Path], root: Path, output: Path, text: str) -> Iterator[tuple[Path, PurePath]]:
+    made, searched = output.resolve(), root.resolve()
+    inside = made != searched and made.is_relative_to(searched)
     found = [
         path
         for path in paths
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and not path.resolve().is_relative_to(output.resolve())
+        and not (inside and path.resolve().is_relative_to(made))
     ]
     if not found:
         raise InputError(f"{text} holds no photographs: looked for {', '.join(SUFFIXES)}.")
