@@ -52,7 +52,8 @@ class RestoreConfig:
     overwrite: bool = False
     """Replace files in --output even if they were not written by restore, or were changed since."""
     tile: int | None = None
-    """Side of a tile in pixels; the result does not depend on it. None: one that fits 1.5 GB of memory."""
+    """Side of a tile in pixels; None: one that fits 1.5 GB of memory. The result does not depend on it, but for --fast,
+    which reduces the photograph to a tile's size."""
 
 
 def restore(config: RestoreConfig) -> int:
@@ -66,12 +67,14 @@ def restore(config: RestoreConfig) -> int:
     if config.fast and not predictor.attends:
         console.print(f"warning: --fast changes nothing: {network.spec} does not attend to the whole photograph")
     check_writable(config.output)
+    fast = config.fast and predictor.attends
     made_by = {
         "model": network.spec,
         "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
         "sigma": config.sigma,
         "self_ensemble": config.self_ensemble,
-        "fast": config.fast and predictor.attends,
+        "fast": fast,
+        **({"tile": predictor.tile} if fast else {}),  # nothing else depends on it
     }
     failures = []
     with exit_on_sigterm(), _Bar(jobs, console) as bar:

@@ -220,6 +220,23 @@ def test_fast_is_for_networks_that_attend(checkpoint: Make, tmp_path: Path, caps
     assert "fast: it attended to the photograph at 1/2 of its size; of a copy of 25x25" in capsys.readouterr().out
 
 
+def test_a_tile_of_another_size_is_another_result_only_where_it_is_fast(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
+    source = save(tmp_path / "a.png", pixels((50, 50, 3)))
+    attending = str(checkpoint("retinexformer(features=4, levels=1, num_blocks=(0, 1))"))
+    command = ["restore", attending, str(source), "--output", str(tmp_path / "out")]
+    for options, said in (
+        (["--tile=40"], "restored"),
+        (["--tile=44"], "there already"),
+        (["--tile=40", "--fast"], "restored; fast"),
+        (["--tile=40", "--fast"], "there already"),
+        (["--tile=44", "--fast"], "restored; fast"),
+    ):
+        assert main([*command, *options]) == 0
+        assert f"a.png: {said}" in capsys.readouterr().out, options
+
+
 def test_a_full_disk_stops_the_run_and_leaves_no_half_file(checkpoint: Make, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the first photograph fits, the second does not."""
     save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
