@@ -28,6 +28,16 @@ def colours_of(stored: Stored) -> int:
     return 3 if any(np.ptp(strip, axis=-1).max() > apart for strip in strips) else 1
 
 
+def colours_in(pixels: np.ndarray) -> int:
+    """As :func:`colours_of`, of pixels ``[H, W, C]`` that are all there."""
+    return 3 if np.ptp(pixels, axis=-1).any() else 1
+
+
+def grey_again(restored: np.ndarray, colours: int) -> np.ndarray:
+    """What the network makes of a photograph of so many colours: the mean where it was given more channels."""
+    return restored.mean(axis=-1, keepdims=True) if restored.shape[-1] > colours else restored
+
+
 def photograph_in(stored: Stored, colours: int, channels: int) -> Photograph:
     """A file's colour, 1 or 3 of them, with as many channels as the network takes."""
     if colours > channels:
@@ -58,8 +68,7 @@ def restored_strips(
     for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
         if np.isnan(strip).any():  # as integers they would be black
             raise InputError(f"{stored.path}: {NOT_FINITE}")
-        if strip.shape[-1] > colours:
-            strip = strip.mean(axis=-1, keepdims=True)
+        strip = grey_again(strip, colours)
         np.multiply(strip, np.float32(white), out=strip)  # in place: of a wide photograph a strip is large
         pixels = np.rint(strip, out=strip).astype(stored.dtype)
         pixels = np.repeat(pixels, stored.bands // colours, axis=-1)

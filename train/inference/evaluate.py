@@ -24,6 +24,7 @@ from train.data.sources import Source, open_source, smaller_than, some
 from train.data.splits import SMALLEST_SCORED
 from train.digests import digest_of_json, digests_of
 from train.errors import InputError
+from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.protocols import PROTOCOLS, Protocol, degraded, find_protocol, finished
@@ -167,6 +168,9 @@ def _restored(
     for case, image in zip(cases, restored, strict=True):
         if np.isnan(image).any():  # a mean over photographs would be of the others
             raise InputError(f"{case.name}: {NOT_FINITE}")
+    # A file whose channels are equal is written grey; noise that is added here makes them differ.
+    written = [grey_again(image, colours_in(noisy)) for image, noisy in zip(restored, given, strict=True)]
+    restored = [np.repeat(image, channels // image.shape[-1], axis=-1) for image in written]
     return [(one, noisy, finished(protocol, image)) for one, noisy, image in zip(clean, given, restored, strict=True)]
 
 

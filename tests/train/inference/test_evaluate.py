@@ -143,14 +143,17 @@ def test_a_published_network_has_its_published_scores(shared: Path, tmp_path: Pa
     assert found == pytest.approx({15: 33.57, 25: 30.66, 50: 26.48}, rel=0, abs=0.05)
 
 
+@pytest.mark.parametrize("grey", [False, True])
 def test_what_is_scored_is_what_restore_writes(
-    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, grey: bool
 ) -> None:
     for name in NAMES:
         image = read_image(photographs / name)
+        image = np.repeat(image[..., :1], 3, axis=-1) if grey else image
+        noise = np.random.default_rng(1).normal(0, 20, (*SHAPE, 1 if grey else 3))
         write_image(
             tmp_path / name,
-            np.clip(image + np.random.default_rng(1).normal(0, 20, image.shape), 0, 255).astype(np.uint8),
+            np.clip(image + noise, 0, 255).astype(np.uint8),
         )
     folder = str(checkpoint(SPEC))
     assert main(["restore", folder, str(tmp_path), f"--output={tmp_path / 'out'}"]) == 0
