@@ -31,9 +31,9 @@ def with_padding(photograph: Photograph, grid: Grid) -> Photograph:
         rows = photograph.open()
 
         def padded(start: int, stop: int) -> np.ndarray:
-            wanted = lines[start:stop]
-            top = int(wanted.min())
-            return in_float(rows(top, int(wanted.max()) + 1)[wanted - top][:, columns])
+            # Padding reflects: among its rows later ones may stand for earlier ones, and a file is not read backwards.
+            top, bottom = int(lines[start:].min()), int(lines[:stop].max()) + 1
+            return in_float(rows(top, bottom)[lines[start:stop] - top][:, columns])
 
         return padded
 

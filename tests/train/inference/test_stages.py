@@ -1,0 +1,32 @@
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from lumloss_jax.models import create_model, variable_shapes
+from tests.train.inference.stored_images import pixels, save
+from train.data.images import to_float
+from train.inference.image_files import open_stored
+from train.inference.predict import Predictor
+from train.inference.tiles import Photograph
+
+
+def predictor(**options: Any) -> Predictor:
+    """Of a network whose sides are padded to multiples of four, by up to three reflected rows."""
+    count = options.pop("stages")
+    model = create_model("retinexformer", features=4, levels=2, num_blocks=(0, 0, 1), stages=count)
+    rng = np.random.default_rng(6)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model))
+    return Predictor(model, variables["params"], {}, **options)
+
+
+@pytest.mark.parametrize("shape", [(61, 90, 3), (69, 130, 3), (90, 61, 3)])
+def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """The photograph is reduced by two or three, and its last rows are padding."""
+    image = pixels(shape)
+    fast = predictor(stages=2, tile=64, fast=True)
+    stored = open_stored(save(tmp_path / "a.png", image))
+    restored = np.concatenate(list(fast.strips(Photograph(*shape[:2], stored.rows))))
+    np.testing.assert_array_equal(restored, fast.restore(to_float(image)))
