@@ -32,10 +32,15 @@ def whole_or_none(path: Path) -> Iterator[Path]:
     """A hidden file beside ``path`` to write to; it takes that name when the block ends well, and else goes."""
     with temporary_beside(path, path.suffix) as temporary:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
+
+
+def sync(path: Path) -> None:
+    """Waits until what was written to a file is on disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

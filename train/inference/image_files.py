@@ -21,7 +21,7 @@ from PIL.TiffTags import lookup
 from train.data.images import FAIL_ON, check_header, decode_image, last_line
 from train.errors import InputError
 from train.inference.tiles import Rows, photograph_of
-from train.outputs import temporary_beside, whole_or_none
+from train.outputs import sync, temporary_beside, whole_or_none
 
 _KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit", "image-desc")
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
@@ -87,7 +87,8 @@ def read_bmp(path: Path) -> np.ndarray:
 def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[Path]:
     """A hidden file like ``like`` of strips ``[h, W, bands]`` from top to bottom; it is ``path`` when the block ends.
 
-    They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
+    They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short. When
+    the block begins all of the file is on disk, and lacks nothing but its name.
     """
     with whole_or_none(path) as encoded:
         with temporary_beside(path, ".pixels") as pixels:
@@ -95,6 +96,7 @@ def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[
                 for strip in strips:
                     file.write(np.ascontiguousarray(strip, like.dtype).data)
             _encode(pixels, encoded, like)
+        sync(encoded)  # before anything is said of it
         yield encoded
 
 

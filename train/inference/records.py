@@ -1,6 +1,7 @@
 """``NAME.json`` beside a restored photograph: what made it, and what it was when it was made.
 
-It is there before the photograph: however a run ends, no photograph stands beside a record of another.
+It is there before the photograph, and until that is there too it also says what the file was that the photograph
+replaces: however a run ends, the next one knows what it finds as its own, and which of the two it is.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from train.errors import InputError
 from train.outputs import write_json
 
 _OUTPUT = "output_sha256"
+_REPLACED = "replaces_sha256"  # of the file that stood there, until the photograph does
 _MEND = "move it, choose another --output, or give --overwrite."
 
 
@@ -27,8 +29,13 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
     if not target.exists():
         return False
     found = _read(target)
-    if found is not None and found.pop(_OUTPUT) == hash_of(target):
-        return found == record
+    if found is not None:
+        output, replaced = found.pop(_OUTPUT), found.pop(_REPLACED, None)
+        stands = hash_of(target)
+        if stands == output:
+            return found == record
+        if stands == replaced:
+            return False
     if overwrite:
         return False
     raise InputError(f"{target} was changed since restore wrote it: {_MEND}")
@@ -41,8 +48,16 @@ def check_ours(target: Path) -> None:
 
 
 def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None:
-    """Says of ``content``, which ``target`` is about to be, what it is."""
-    write_json({**record, _OUTPUT: hash_of(content)}, _beside(target))
+    """Says of ``content``, which ``target`` is about to be, what it is; :func:`close_record` is to follow."""
+    replaced = {_REPLACED: hash_of(target)} if target.is_file() else {}
+    write_json({**record, _OUTPUT: hash_of(content), **replaced}, _beside(target))
+
+
+def close_record(target: Path) -> None:
+    """Leaves out what ``target`` has replaced, now that it has."""
+    record = _read(target)
+    if record is not None and record.pop(_REPLACED, None) is not None:
+        write_json(record, _beside(target))
 
 
 def hash_of(path: Path) -> str:

@@ -21,7 +21,7 @@ from train.inference.colours import colours_of, estimate_sigma, photograph_in, r
 from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, list_jobs
 from train.inference.predict import Predictor
-from train.inference.records import check_ours, hash_of, is_made, write_record
+from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
 from train.outputs import check_writable
 from train.signals import exit_on_sigterm
 
@@ -157,6 +157,7 @@ def restore_file(
         job.target.parent.mkdir(parents=True, exist_ok=True)
         with written(job.target, stored, strips) as content:
             write_record(job.target, record, content)
+        close_record(job.target)
     except OSError as error:
         raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None
     return "; ".join(["restored", *notes])

@@ -1,0 +1,70 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.train.inference.stored_images import SPEC, Make, pixels, save
+from train import outputs
+from train.__main__ import main
+
+
+@pytest.fixture
+def command(checkpoint: Make, tmp_path: Path) -> list[str]:
+    """Of a photograph that was restored once."""
+    source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
+    command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    return command
+
+
+def test_a_photograph_is_on_disk_before_its_record(command: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    fsync = os.fsync
+
+    def fail(file: int) -> None:
+        if os.pread(file, 4, 0) == b"\x89PNG":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(file)
+
+    before = (tmp_path / "out" / "a.png.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        assert main([*command, "--self-ensemble"]) == 2
+    assert (tmp_path / "out" / "a.png.json").read_text() == before
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "a.png: there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_run_goes_on_after_one_that_ended_between_record_and_photograph(
+    command: list[str], tmp_path: Path, monkeypatch, capsys, renamed: bool
+) -> None:
+    target, replace = tmp_path / "out" / "a.png", os.replace
+
+    def end(source: Path, to: Path) -> None:
+        if to != target or renamed:
+            replace(source, to)
+        if to == target:
+            raise SystemExit(143)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.os, "replace", end)
+        with pytest.raises(SystemExit):
+            main([*command, "--self-ensemble"])
+    capsys.readouterr()
+    assert main([*command, "--self-ensemble"]) == 0
+    assert f"a.png: {'there already' if renamed else 'restored'}" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.json"]
+
+
+def test_what_was_replaced_is_nobodys_once_it_is(command: list[str], tmp_path: Path, capsys) -> None:
+    target = tmp_path / "out" / "a.png"
+    before = target.read_bytes()
+    assert main([*command, "--self-ensemble"]) == 0
+    assert "replaces_sha256" not in json.loads((tmp_path / "out" / "a.png.json").read_text())
+    target.write_bytes(before)
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "a.png was changed since restore wrote it" in capsys.readouterr().out
