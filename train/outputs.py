@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and folders to write them to."""
 
+import errno
 import json
 import os
 import tempfile
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import InputError
+
+# Of the system's errors in writing a file those that the next one would meet as well.
+LASTING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES)
 
 
 def check_writable(folder: Path) -> None:

@@ -5,6 +5,7 @@ and profile are written again. What is refused is what :mod:`train.data.images` 
 """
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from PIL.TiffTags import lookup
 from train.data.images import FAIL_ON, check_header, decode_image, last_line
 from train.errors import InputError
 from train.inference.tiles import Rows, photograph_of
-from train.outputs import sync, temporary_beside, whole_or_none
+from train.outputs import LASTING, sync, temporary_beside, whole_or_none
 
 _KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit", "image-desc")
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
@@ -106,6 +107,15 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
         array = np.fromfile(pixels, like.dtype).reshape(like.height, like.width, bands)
         PIL.Image.fromarray(array).save(path)
         return
+    try:
+        _encode_by_libvips(pixels, path, like, bands)
+    except (pyvips.Error, UnicodeError) as error:
+        # What the system said is among libvips' words.
+        code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
+        raise OSError(code, f"libvips: {last_line(error)}") from None
+
+
+def _encode_by_libvips(pixels: Path, path: Path, like: Stored, bands: int) -> None:
     deep = like.dtype == np.uint16
     grey = ("grey16" if deep else "b-w") if like.bands == 1 else ("rgb16" if deep else "srgb")
     image: Any = pyvips.Image.rawload(
@@ -127,10 +137,7 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
         options["bigtiff"] = like.height * like.width * bands * like.dtype.itemsize > _BIG_TIFF
     elif not (source.get_typeof("exif-data") or source.get_typeof("resolution-unit")):
         options["keep"] = "xmp:iptc:icc:other"  # else libvips makes up what a camera would have said
-    try:
-        image.write_to_file(str(path), **options)
-    except pyvips.Error as error:
-        raise OSError(f"libvips: {last_line(error)}") from None
+    image.write_to_file(str(path), **options)
 
 
 class _FileRows:

@@ -6,6 +6,7 @@ replaces: however a run ends, the next one knows what it finds as its own, and w
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
       record: what its content depends on.
       overwrite: replace it whatever it is.
     """
-    if not target.exists():
+    if not os.path.exists(target):  # unlike Path's, no error where a name is too long
         return False
     found = _read(target)
     if found is not None:
@@ -43,7 +44,7 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
 
 def check_ours(target: Path) -> None:
     """An error where ``target`` exists and is not from here."""
-    if target.exists() and _read(target) is None:
+    if os.path.exists(target) and _read(target) is None:
         raise InputError(f"{target} was not written by restore: {_MEND}")
 
 

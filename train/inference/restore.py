@@ -22,7 +22,7 @@ from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, list_jobs
 from train.inference.predict import Predictor
 from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
-from train.outputs import check_writable
+from train.outputs import LASTING, check_writable
 from train.signals import exit_on_sigterm
 
 
@@ -87,11 +87,14 @@ def restore(config: RestoreConfig) -> int:
             except InputError as error:
                 failures.append(str(error))
                 said = "failed"
+            except OSError as error:  # in reading the photograph, or what stands in its place
+                failures.append(f"{error.filename or job.source} cannot be read: {error.strerror or error}.")
+                said = "failed"
             bar.finish(job, f"{job.source} -> {job.target}: {said}")
     done = len(jobs) - len(failures)
-    console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
+    console.print(_printable(f"{done} of {len(jobs)} photographs are in {config.output}"), markup=False)
     for failure in failures:
-        console.print(f"not restored: {failure}", markup=False)
+        console.print(_printable(f"not restored: {failure}"), markup=False)
     return 1 if failures else 0
 
 
@@ -128,6 +131,7 @@ def restore_file(
       overwrite: replace the target even if it was not written here, or was changed since.
       seen: called with the share that was done since its last call.
     """
+    _check_names(job)
     stored = open_stored(job.source)
     record = {"input": job.source.name, "input_sha256": hash_of(job.source), **made_by}
     if is_made(job.target, record, overwrite=overwrite):
@@ -159,8 +163,22 @@ def restore_file(
             write_record(job.target, record, content)
         close_record(job.target)
     except OSError as error:
-        raise Unwritable(f"{job.target} could not be written: {error.strerror or error}.") from None
+        failed = Unwritable if error.errno in LASTING else InputError
+        raise failed(f"{job.target} could not be written: {error.strerror or error}.") from None
     return "; ".join(["restored", *notes])
+
+
+def _check_names(job: Job) -> None:
+    for path in job:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{path} is no name in UTF-8, which libvips takes alone: rename it.") from None
+
+
+def _printable(text: str) -> str:
+    """Names may hold bytes that are no UTF-8, and a terminal takes none of them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class _Bar:
@@ -184,12 +202,12 @@ class _Bar:
     def advance(self, job: Job, share: float) -> None:
         """``share`` more of ``job`` is done."""
         self._seen[job] += share
-        self._bar.update(self._task, advance=share * self._sizes[job], description=job.source.name)
+        self._bar.update(self._task, advance=share * self._sizes[job], description=_printable(job.source.name))
 
     def finish(self, job: Job, line: str) -> None:
         """``job`` is over, whatever became of it."""
         self._bar.update(self._task, advance=(1 - self._seen[job]) * self._sizes[job])
-        self._console.print(line, markup=False)
+        self._console.print(_printable(line), markup=False)
 
     def __enter__(self) -> "_Bar":
         self._bar.start()
