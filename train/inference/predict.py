@@ -153,11 +153,12 @@ class Predictor:
         runs = len(self._stages) * len(self._transforms)
 
         def restored(transform: Transform, kept: ExitStack) -> Photograph:
-            made = padded
+            made, last = padded, kept.enter_context(ExitStack())
             for stage in self._stages:
                 between = cut_photograph(made, self.tile, self._reach)
                 strips = stage._strips(made, between, (transform,), None, lambda share: seen(share / runs))
-                made = kept.enter_context(on_disk(strips, height, width))
+                with last.pop_all():  # what the stage read: as large as the photograph, and not needed again
+                    made = last.enter_context(on_disk(strips, height, width))
             return made
 
         with ExitStack() as kept:

@@ -1,5 +1,8 @@
 """Retinexformer of several stages in tiles: one stage after the other, the photograph between two of them on disk.
 
+There it lies in the folder for temporary files, which the environment's TMPDIR names; the last but one goes when the
+next is written.
+
 A stage reads what the one before made of the whole photograph. Were all of them run on one tile, it would have to reach
 beyond its core by as many receptive fields as there are stages.
 """

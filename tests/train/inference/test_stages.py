@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from lumloss_jax.models import create_model, variable_shapes
 from tests.train.inference.stored_images import pixels, save
 from train.data.images import to_float
+from train.inference import stages
 from train.inference.image_files import open_stored
 from train.inference.predict import Predictor
 from train.inference.tiles import Photograph
@@ -30,3 +32,18 @@ def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(tmp_path: Path, sha
     stored = open_stored(save(tmp_path / "a.png", image))
     restored = np.concatenate(list(fast.strips(Photograph(*shape[:2], stored.rows))))
     np.testing.assert_array_equal(restored, fast.restore(to_float(image)))
+
+
+def test_of_the_files_between_stages_two_are_there_at_once(monkeypatch) -> None:
+    files: list[Any] = []
+    there: list[int] = []
+    open_file = tempfile.TemporaryFile
+
+    def opened() -> Any:
+        files.append(open_file())
+        there.append(sum(not file.closed for file in files))
+        return files[-1]
+
+    monkeypatch.setattr(stages.tempfile, "TemporaryFile", opened)
+    predictor(stages=4, tile=64, fast=True).restore(to_float(pixels((61, 90, 3))))
+    assert there == [1, 2, 2, 2] and all(file.closed for file in files)
