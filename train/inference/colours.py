@@ -12,7 +12,7 @@ from train.data.noise_level import noise_level
 from train.errors import InputError
 from train.inference.image_files import Stored
 from train.inference.predict import NOT_FINITE, Predictor
-from train.inference.tiles import Photograph, Rows, in_float
+from train.inference.tiles import Photograph, Rows, in_float, rows_of
 
 _ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
 _READ_AT_ONCE = 64  # rows that are looked at for colour
@@ -82,5 +82,5 @@ def estimate_sigma(photograph: Photograph) -> float:
     """The standard deviation of a photograph's noise in image units, as it is in the middle."""
     side = _ESTIMATED_ON
     top, left = max(photograph.height - side, 0) // 2, max(photograph.width - side, 0) // 2
-    rows = photograph.open()(top, min(top + side, photograph.height))
+    rows = rows_of(photograph, top, min(top + side, photograph.height))
     return noise_level(in_float(rows[:, left : left + side]))

@@ -71,7 +71,7 @@ class Grid(NamedTuple):
         """The rows of the photograph that each row of tiles covers."""
         lead, padded = self.rows.lead, self.rows.padded
         # Where rows wrap, the last ones stand above the first, and these below the last.
-        bottom = _last_rows(photograph, lead) if lead else None
+        bottom = rows_of(photograph, photograph.height - lead, photograph.height) if lead else None
         rows = photograph.open()
         first = rows(0, lead).copy() if lead else None
         for span in self.rows.spans:
@@ -96,12 +96,12 @@ class Grid(NamedTuple):
         return mask
 
 
-def _last_rows(photograph: Photograph, count: int) -> np.ndarray:
-    """The last rows, found without keeping those before."""
-    rows, start = photograph.open(), photograph.height - count
+def rows_of(photograph: Photograph, start: int, stop: int) -> np.ndarray:
+    """Some rows, found without keeping those before."""
+    rows = photograph.open()
     for passed in range(0, start, _PASSED_AT_ONCE):
         rows(passed, min(passed + _PASSED_AT_ONCE, start))
-    return rows(start, photograph.height)
+    return rows(start, stop)
 
 
 def cut_photograph(photograph: Photograph, tile: int, reach: Reach) -> Grid:
