@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,6 @@ def whole_or_none(path: Path) -> Iterator[Path]:
     with temporary_beside(path, path.suffix) as temporary:
         yield temporary
         sync(temporary)
-        temporary.chmod(0o644)
         os.replace(temporary, path)
 
 
@@ -50,9 +50,9 @@ def sync(path: Path) -> None:
 @contextmanager
 def temporary_beside(path: Path, suffix: str) -> Iterator[Path]:
     """A hidden file beside ``path``, gone when the block ends, unless it was moved away."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
-    os.close(handle)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{suffix}")
+    temporary.touch(exist_ok=False)  # by tempfile it would be the owner's alone, whatever the umask lets others do
     try:
-        yield Path(name)
+        yield temporary
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
