@@ -107,7 +107,8 @@ def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) 
 
     Returns:
       Arrays by the reference code's names, in its order, float32; ``torch.from_numpy`` on each makes a dictionary that
-      its ``load_state_dict`` takes. Batch norm's counters are 0.
+      its ``load_state_dict`` takes. Batch norm's counters are 0. ``unet_scico``, whose reference is no PyTorch code,
+      goes by its Flax paths, joined with dots.
 
     Raises:
       ValueError: where variables are missing, unknown or of another shape.

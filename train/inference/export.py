@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import safetensors.numpy
 import tyro
 
-from lumloss_jax.models import to_torch_state_dict
+from lumloss_jax.models import ScicoUNet, to_torch_state_dict
 from train.checkpoint import Network, load_network
 from train.errors import InputError
 from train.inference.onnx_export import parse_size, to_onnx
@@ -73,7 +73,10 @@ def export(config: ExportConfig) -> None:
         variables = {"params": network.params, "batch_stats": network.batch_stats}
         arrays = to_torch_state_dict(name, variables, **fields)
         content = safetensors.numpy.save(arrays, metadata={"model": network.spec})
-        said = f"{len(arrays)} arrays by the names of the network's PyTorch code"
+        by = "the names of the network's PyTorch code"
+        if isinstance(network.model, ScicoUNet):
+            by = "their Flax paths, joined with dots: it has no PyTorch code"
+        said = f"{len(arrays)} arrays by {by}"
     try:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         with whole_or_none(config.output) as temporary:

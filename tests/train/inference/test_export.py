@@ -105,6 +105,16 @@ def test_a_state_dict_comes_back_as_the_same_network(checkpoint: Make, tmp_path:
     jax.tree.map(np.testing.assert_array_equal, again["batch_stats"], jax.device_get(network.batch_stats))
 
 
+def test_names_are_said_to_be_of_pytorch_where_they_are(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    for spec, by in {
+        "dncnn_scico(depth=3, features=4)": "the names of the network's PyTorch code",
+        "unet_scico(depth=2, features=2, block_depth=1)": "their Flax paths, joined with dots: it has no PyTorch code",
+    }.items():
+        command = ["export", str(checkpoint(spec)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
+        assert main(command) == 0
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f" arrays by {by}")
+
+
 def test_what_cannot_be_exported_or_written_is_said(checkpoint: Make, tmp_path: Path, capsys, monkeypatch) -> None:
     command = ["export", str(checkpoint(NORMED))]
     assert main([*command, "--format=torch", f"--output={tmp_path / 'model.pth'}"]) == 2
