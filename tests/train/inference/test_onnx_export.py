@@ -64,7 +64,7 @@ def test_sizes_stay_open_in_multiples_of_the_stride(checkpoint: Make, tmp_path: 
         file = tmp_path / "model.onnx"
         assert main(["export", str(checkpoint(spec)), "--format=onnx", f"--output={file}"]) == 0
         assert "h and w multiples of 2" in capsys.readouterr().out
-        assert file.read_bytes() == b"model 0" if spec == POOLED else b"model 1"
+        assert file.read_bytes() == (b"model 0" if spec == POOLED else b"model 1")
     assert str(asked[0][0].shape) == "(b, 2*h, 2*w, 3)" and len(asked[0]) == 1
     assert str(asked[1][1].shape) == "(b,)"
 
