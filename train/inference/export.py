@@ -48,7 +48,7 @@ def export(config: ExportConfig) -> None:
     if config.size is not None and config.format != "onnx":
         raise InputError(f"--size is for --format onnx: a {config.format} file takes images of any size.")
     size = None if config.size is None else parse_size(config.size)
-    network = load_network(config.checkpoint)
+    network = load_network(config.checkpoint, lambda line: print(f"warning: {line}"))
     said = (
         f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, {network.model.channels}] in [0, 1]"
         f"{', sigma float32 [b], in image units' * network.model.takes_sigma} -> restored images, clipped to [0, 1]"

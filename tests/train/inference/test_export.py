@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,19 @@ def test_a_state_dict_comes_back_as_the_same_network(checkpoint: Make, tmp_path:
     network = load_network(checkpoint(NORMED))
     jax.tree.map(np.testing.assert_array_equal, again["params"], jax.device_get(network.params))
     jax.tree.map(np.testing.assert_array_equal, again["batch_stats"], jax.device_get(network.batch_stats))
+
+
+def test_what_is_wrong_with_a_run_is_said_as_other_verbs_do(
+    checkpoint: Make, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    def load(path: Path, warn: Callable[[str], None] = warnings.warn) -> Network:
+        warn("2 is damaged; taking 1")
+        return load_network(path)
+
+    monkeypatch.setattr(export, "load_network", load)
+    command = ["export", str(checkpoint(NORMED)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("warning: 2 is damaged; taking 1\n")
 
 
 def test_names_are_said_to_be_of_pytorch_where_they_are(checkpoint: Make, tmp_path: Path, capsys) -> None:
