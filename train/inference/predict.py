@@ -1,9 +1,9 @@
 """The one way to run a trained network on a photograph of any size: what is scored is what gets written.
 
-Batch norm is folded into the convolutions. A photograph larger than a tile is cut up (:mod:`train.inference.tiling`):
-in memory are then a row of tiles, and what the network makes of one tile for each device. Networks that attend over
-the whole photograph read it several times (:mod:`train.inference.attention`). On every backend matrix products are of
-full float32 precision.
+Batch norm is folded into the convolutions, but in BUIFD and SCICO's UNet, which have no form without it. A photograph
+larger than a tile is cut up (:mod:`train.inference.tiling`): in memory are then a row of tiles, and what the network
+makes of one tile for each device. Networks that attend over the whole photograph read it several times
+(:mod:`train.inference.attention`). On every backend matrix products are of full float32 precision.
 """
 
 import functools
@@ -78,7 +78,7 @@ class Predictor:
         self_ensemble: bool = False,
         fast: bool = False,
     ) -> None:
-        """Folds batch norm away.
+        """Folds batch norm away where the network has a form without it.
 
         Args:
           model: the network.
