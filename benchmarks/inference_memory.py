@@ -29,6 +29,7 @@ from rounds import own_peak_megabytes
 from train.__main__ import main as train
 from train.checkpoint import Network, save_network
 from train.inference import predict
+from train.inference.tiles import Grid, Photograph, Tile
 from train.network import build_model
 
 NETWORKS = (
@@ -73,18 +74,24 @@ def alone(options: Options) -> None:
 
 def _let_pass_after(count: int) -> None:
     """From the ``count``-th batch of a pass on, a network's call gives what it was given, or what it gave last."""
-    run = predict.Predictor._run
-    calls: dict[Any, int] = {}
+    run, batches = predict.Predictor._run, Grid.batches
+    number = 0  # of a batch in its pass; 0 between passes
     last: dict[Any, Any] = {}
 
+    def counted(self: Grid, photograph: Photograph, at_once: int) -> Iterator[tuple[list[Tile], np.ndarray]]:
+        nonlocal number
+        for batch in batches(self, photograph, at_once):
+            number += 1
+            yield batch
+        number = 0
+
     def some(self: predict.Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()) -> Any:
-        calls[function] = calls.get(function, 0) + 1
-        if calls[function] > count:
+        if number > count:
             return np.array(images[0]) if function is predict._restorer(self.model) else last[function]
         last[function] = run(self, function, *images, arguments=arguments)
         return last[function]
 
-    predict.Predictor._run = some
+    predict.Predictor._run, Grid.batches = some, counted
 
 
 def make_checkpoint(spec: str, folder: Path) -> None:
