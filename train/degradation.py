@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from train.data.batch import Pair
 from train.data.images import to_float
 from train.data.sources import Source
 from train.data.splits import Splits
+from train.fixed_draws import key_of, on_cpu
 
 # One stream of random numbers for each purpose of a run's seed.
 INIT_STREAM, NOISE_STREAM, LEVEL_STREAM, EXPOSURE_STREAM = 0, 1, 2, 3
@@ -122,10 +122,8 @@ class _Dark(Sequence[np.ndarray]):
         return len(self._source.names)
 
     def __getitem__(self, index: Any) -> Any:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            name = zlib.crc32(self._source.names[index].encode(errors="surrogateescape"))
-            key = jax.random.key(_TESTED_SEED, impl="threefry2x32")  # whatever the environment's default is
-            key = jax.random.fold_in(key, name)
+        with on_cpu():
+            key = key_of(_TESTED_SEED, self._source.names[index])
             exposure = _exposure(jax.random.fold_in(key, EXPOSURE_STREAM), self._low_light)
             clean = to_float(self._source.images[index])
             dark = jax.jit(_darken)(jax.random.fold_in(key, NOISE_STREAM), clean, exposure)

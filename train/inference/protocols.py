@@ -5,9 +5,7 @@ restored one is rounded to 8 bits. In all of them the restored image is clipped 
 photographs, averaged over photographs, and no brightness is matched to the target's (no GT-mean).
 """
 
-import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 from lumloss_jax import degradations
 from train.data.images import to_float, to_uint8
 from train.errors import InputError
+from train.fixed_draws import key_of, on_cpu
 
 
 @dataclass(frozen=True)
@@ -56,23 +55,9 @@ def add_fixed_noise(clean: np.ndarray, name: str, *, sigma: float, seed: int) ->
       sigma: 0 to 255, told apart in thousandths.
       seed: of the protocol.
     """
-    with jax.default_device(_cpu()):
-        key = jax.random.key(seed, impl="threefry2x32")  # whatever the environment's default is
-        key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        key = jax.random.fold_in(key, round(sigma * 1000))
+    with on_cpu():
+        key = jax.random.fold_in(key_of(seed, name), round(sigma * 1000))
         return np.asarray(degradations.gaussian_noise(key, clean, sigma=sigma / 255))
-
-
-def _cpu() -> jax.Device:
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # a name of a platform alone leaves all others out
-        config: Any = jax.config  # which makes its attributes as it runs
-        platforms = config.jax_platforms
-        raise InputError(
-            f"A protocol's noise is drawn on the CPU, which JAX_PLATFORMS={platforms} leaves out: "
-            f"set JAX_PLATFORMS={platforms},cpu."
-        ) from None
 
 
 def degraded(protocol: Protocol, clean: np.ndarray, name: str, *, sigma: float, seed: int) -> np.ndarray:
