@@ -147,6 +147,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
     if splits.validation is not None:
         validate = Validator(model, splits.validation, sigma=shared.data.sigma)
     meter = Meter(shared.data.batch_size, shared.data.patch_size)
+    done = start  # also where there is no step left to take
     ahead: collections.deque[Any] = collections.deque()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal())
@@ -166,8 +167,9 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
             if len(ahead) > _STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())
 
+            stopping = bool(stop)  # looked at once: a signal that comes from here on is the next step's to save for
             validating = validate is not None and (done % run.validate_every == 0 or done == steps)
-            saving = done % run.checkpoint_every == 0 or done == steps or bool(stop) or validating
+            saving = done % run.checkpoint_every == 0 or done == steps or stopping or validating
             logging = done % run.log_every == 0 or done == steps or validating
             if logging or saving:
                 rates = meter.read()
@@ -186,7 +188,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
                     if state is not None:
                         saved.save(state, scores)
                 meter.restart()
-            if stop or all(r.diverged for r in runs):
+            if stopping or all(r.diverged for r in runs):
                 break
     if stop:
         console.print(f"stopped after step {done}; all is saved: the same command goes on", soft_wrap=True)

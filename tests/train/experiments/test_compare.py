@@ -76,6 +76,7 @@ def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(fin
     stopped = sorted((finished / "members").glob("*seed1"))[0]
     for name in ("done", "test.csv"):
         (stopped / name).unlink()
+    shutil.rmtree(stopped / "checkpoints" / "4")
     trained = []
     fit = loop.fit
     monkeypatch.setattr(

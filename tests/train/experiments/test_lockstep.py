@@ -1,0 +1,61 @@
+"""Networks that train at once: what is left of them when they are stopped, and what is said meanwhile."""
+
+import dataclasses
+import io
+import os
+import signal
+from pathlib import Path
+
+import jax
+import pytest
+import tyro
+from rich.console import Console
+
+from train import loop
+from train.checkpoint_files import steps_in
+from train.config import FitConfig
+from train.experiments.lockstep import fit_together
+from train.experiments.members import Member
+from train.presets import find_preset
+
+
+@pytest.fixture
+def configured(small_run, tmp_path):
+    """Two runs of ``fit``, from flags; each in a folder named after its learning rate."""
+
+    def configs(*flags, rates=(1e-3, 2e-3)):
+        arguments = [*small_run, *flags]
+        fit = tyro.cli(tyro.conf.OmitArgPrefixes[FitConfig], args=arguments, default=find_preset("smoke"))
+        return [Member("l1", 0, rate, None).config(fit, tmp_path / f"{rate:g}") for rate in rates]
+
+    return configs
+
+
+def resumed(configs):
+    return [dataclasses.replace(c, run=dataclasses.replace(c.run, out=None, resume=c.run.out)) for c in configs]
+
+
+def train(configs):
+    """Why each diverged, and what was printed."""
+    printed = io.StringIO()
+    return fit_together(configs, jax.devices()[:1], Console(file=printed, width=500)), printed.getvalue()
+
+
+def steps_of(config):
+    return sorted(steps_in(Path(config.run.out) / "checkpoints"))
+
+
+def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkeypatch):
+    """The host waits for the devices there, so that is where most signals come; the next step is saved."""
+    configs = configured("--log-every=1", "--validate-every=4")
+    read, signals = loop.read_metrics, [signal.SIGTERM]
+
+    def struck(metrics, config):
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        return read(metrics, config)
+
+    monkeypatch.setattr(loop, "read_metrics", struck)
+    with pytest.raises(SystemExit):
+        train(configs)
+    assert [steps_of(config) for config in configs] == [[2], [2]]
