@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from train import sharding
 from train.assembly import open_photographs
 from train.config import FitConfig
 from train.data.sources import Source
@@ -38,6 +41,7 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
 
 def open_folder(config: Any, splits: Splits, verb: str) -> Path:
     """The experiment's folder: new, or with a part of this same one in it, by its settings and photographs."""
+    _check_divides(config)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     out = config.fit.run.out
     if out is not None and (saved := Path(out) / _SETTINGS).exists():
@@ -57,6 +61,15 @@ def open_folder(config: Any, splits: Splits, verb: str) -> Path:
         save_splits(splits, folder)
     write_json(settings, folder / _SETTINGS)
     return folder
+
+
+def _check_divides(config: Any) -> None:
+    """Refuses a batch that the trainings could not divide: in a folder that is begun it could not be changed."""
+    run = config.fit.run
+    mesh = sharding.make_mesh(run.devices, run)
+    if config.population != "loop":  # each network has its whole batch on one device
+        mesh = sharding.mesh_of(jax.devices()[:1])
+    sharding.check_divides(config.fit.data.batch_size, mesh, config.fit.optimizer.accumulate)
 
 
 def _fixed(settings: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,28 @@ def test_how_much_is_done_and_by_what_means_may_change(splits, tmp_path):
     assert json.loads((folder / "settings.json").read_text())["seeds"] == 8
 
 
+@pytest.mark.parametrize(
+    ("population", "fields", "words"),
+    [
+        ("vmap", {"accumulate": 3}, "--batch-size 16 does not divide over 1 devices in 3 parts"),
+        ("mesh", {"accumulate": 3}, "--batch-size 16 does not divide over 1 devices in 3 parts"),
+        ("loop", {"accumulate": 8}, "--batch-size 16 does not divide over 4 devices in 8 parts"),
+        ("mesh", {"devices": 9}, "--devices 9: there are 4 here"),
+    ],
+)
+def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_written(
+    population, fields, words, splits, tmp_path
+):
+    config = configured(tmp_path / "run", population=population)
+    data = dataclasses.replace(config.fit.data, batch_size=16)
+    optimizer = dataclasses.replace(config.fit.optimizer, accumulate=fields.get("accumulate", 1))
+    run = dataclasses.replace(config.fit.run, devices=fields.get("devices"))
+    fit = dataclasses.replace(config.fit, data=data, optimizer=optimizer, run=run)
+    with pytest.raises(InputError, match=words):
+        open_folder(dataclasses.replace(config, fit=fit), splits, "compare")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = open_folder(CompareConfig(), splits, "compare")
