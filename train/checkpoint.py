@@ -158,30 +158,33 @@ def restore_newest(
 
     A layout is a state of shardings, or one sharding for all arrays; it need not be that of the run that saved.
 
-    A checkpoint that is damaged is named in a warning and moved aside, so that the run can write that step again.
+    A checkpoint that is damaged is named in a warning and moved aside, so that the run can write that step again; but
+    not where none is whole, for then it may be the disk, or the version that reads, and not the checkpoints.
     To be called before the folder is opened by :class:`Checkpoints`.
     """
     where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
     aims = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where)
     targets = {"weights": _weights(aims), "training": _training(aims)}
-    wrong = []
+    wrong: dict[int, Damaged] = {}
     for step in sorted(steps_in(folder), reverse=True):
         try:
             about, items = read_items(folder / str(step), lambda about: targets)
         except Damaged as error:
-            wrong.append(f"{folder / str(step)}: {error}")
-            aside = move_aside(folder / str(step))
-            warn(f"the checkpoint of step {step} is damaged ({error}); moved to {aside}; taking the one before")
+            wrong[step] = error
             continue
+        for damaged, why in wrong.items():
+            aside = move_aside(folder / str(damaged))
+            warn(f"the checkpoint of step {damaged} is damaged ({why}); moved to {aside}; taking the one before")
         for other in steps_in(folder) if distributed.is_first() else []:
             if drop_unreadable_metrics(folder / str(other)):
                 warn(f"the validation metrics of the checkpoint of step {other} are damaged: it cannot be the best")
         return _state(items), about
     if wrong:
-        listed = "\n  ".join(wrong)
+        listed = "\n  ".join(f"{folder / str(step)}: {why}" for step, why in wrong.items())
         raise InputError(
-            f"{folder} holds no whole checkpoint. Start the run anew, with --init-from one of them if its weights are "
-            f"whole:\n  {listed}"
+            f"{folder} holds no whole checkpoint; all are left where they are. If it is the disk, or the version that "
+            f"reads them, mend that and resume again; else start the run anew, with {folder.parent} moved away, and "
+            f"with --init-from one of them if its weights are whole:\n  {listed}"
         )
     raise InputError(f"{folder} holds no checkpoint: the run was stopped before its first; start it anew.")
 

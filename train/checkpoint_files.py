@@ -1,7 +1,9 @@
 """The files of one checkpoint: written with digests, read back and verified, moved aside where they are damaged."""
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -17,6 +19,9 @@ from train.errors import InputError, first_line
 
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
 _VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Of reads that fail over a right, a limit or a network, and so tell nothing of what is on disk.
+_NOT_OF_CONTENT = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+_NOT_OF_CONTENT_SAID = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")  # by tensorstore, and by devices without memory
 
 
 class Damaged(Exception):
@@ -26,13 +31,17 @@ class Damaged(Exception):
 def read_items(
     folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is said of a checkpoint and the items asked for, or :class:`Damaged`: to all processes or to none."""
+    """What is said of a checkpoint and the items asked for, or :class:`Damaged`: to all processes or to none.
+
+    What cannot be read, but may be whole, is an :class:`InputError`.
+    """
     found: tuple[dict[str, Any], dict[str, Any]] | None = None
     wrong = ""
-    try:
-        found = _read_items(folder, targets_for)
-    except Damaged as error:
-        wrong = str(error)
+    with distributed.together():
+        try:
+            found = _read_items(folder, targets_for)
+        except Damaged as error:
+            wrong = str(error)
     wrong = next(filter(None, (wrong, *distributed.gather(wrong))), "")
     if found is None or wrong:
         raise Damaged(wrong)
@@ -47,7 +56,7 @@ def _read_items(
             asked = ocp.args.Composite(about=ocp.args.JsonRestore())
             about = dict(reader.restore(folder.absolute(), args=asked)["about"] or {})
         except Exception as error:  # of Orbax, tensorstore or json: no one type
-            raise Damaged(f"about: {first_line(error)}") from error
+            raise _failed(folder, "about", error) from error
         seal = about.pop("digest", None)
         if seal != digest_of_json(about):
             raise Damaged("about: its digest is not that of its content")
@@ -61,10 +70,23 @@ def _read_items(
                 asked = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
                 items[name] = reader.restore(folder.absolute(), args=asked)[name]
             except Exception as error:
-                raise Damaged(f"{name}: {first_line(error)}") from error
+                raise _failed(folder, name, error) from error
             if wrong := differing(about["digests"][name], digests_of(items[name])):
                 raise Damaged(f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first")
     return about, items
+
+
+def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
+    """The error of an item that was not read: damaged, unless the failure was of something else than its content."""
+    number, said = getattr(error, "errno", None), str(error)
+    foreign = number in _NOT_OF_CONTENT or any(code in said for code in _NOT_OF_CONTENT_SAID)
+    # What lies in a folder that may not be looked into is missing, by Orbax.
+    if not foreign and all(os.access(path, os.R_OK) for path in (folder, *folder.rglob("*"))):
+        return Damaged(f"{name}: {first_line(error)}")
+    return InputError(
+        f"{folder} cannot be read, but may be whole ({name}: {first_line(error)}): mend that, rights or memory, and "
+        "give the same command again."
+    )
 
 
 def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
@@ -112,9 +134,11 @@ def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any
 
 def steps_in(folder: Path) -> list[int]:
     """Steps of which the folder of a run holds a checkpoint."""
-    if not folder.is_dir():
-        return []
-    return [int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    try:
+        found = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+        return [int(path.name) for path in found if path.is_dir()]
+    except PermissionError as error:
+        raise InputError(f"{folder} cannot be looked into: {error.strerror}; mend its rights.") from None
 
 
 def drop_unreadable_metrics(folder: Path) -> bool:

@@ -199,6 +199,20 @@ def test_where_all_are_damaged_each_is_named(state: TrainState, copied: Path) ->
     _flip(copied / "2")
     with pytest.raises(InputError, match=r"(?s)holds no whole checkpoint.*/2: training.*/1: training"):
         _restore(copied, state)
+    assert _names(copied) == {"1", "2"}  # it may be the disk, or a version that knows other states
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), ValueError("RESOURCE_EXHAUSTED: memory")])
+def test_what_may_be_whole_stays_where_it_is(
+    error: Exception, state: TrainState, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp.Checkpointer, "restore", fail)
+    with pytest.raises(InputError, match=r"/2 cannot be read, but may be whole \(about: "):
+        _restore(copied, state)
+    assert _names(copied) == {"1", "2"}
 
 
 def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied: Path) -> None:

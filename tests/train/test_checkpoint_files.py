@@ -1,0 +1,31 @@
+"""What may not be read is not damaged."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from train import checkpoint_files
+from train.checkpoint_files import Damaged, steps_in
+from train.errors import InputError
+
+
+def test_what_is_missing_in_a_folder_without_rights_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "about").mkdir()
+    missing = FileNotFoundError("File about/metadata not found.")
+    assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), Damaged)
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "about")  # root may read anything
+    assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), InputError)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match="cannot be looked into: Permission denied; mend its rights"):
+        steps_in(tmp_path)
