@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from train import loop
-from train.checkpoint import FOLDER_NAME, load_network
+from train.checkpoint import FOLDER_NAME, Network, load_network
 from train.checkpoint_files import steps_in
 from train.config import FitConfig
 from train.data.sources import Source
@@ -177,7 +177,7 @@ class Members:
 
     def restorer(self, member: Member) -> Restore:
         """The trained member, ready to restore; told of each image's noise, if it takes that."""
-        network = load_network(self._folder / member.name)
+        network = self._network(member)
         predictor = Predictor(network.model, network.params, network.batch_stats)
         trained = self._fit.data.sigma
 
@@ -186,6 +186,18 @@ class Members:
             return predictor.restore(image, sigma=(trained if sigma is None else sigma) / 255)
 
         return restore
+
+    def _network(self, member: Member) -> Network:
+        """The network of the last step, and of no step before: where that is damaged it is trained once more."""
+        folder = self._folder / member.name
+        last = folder / FOLDER_NAME / str(self._fit.optimizer.steps)
+        try:
+            return load_network(last)
+        except InputError as error:
+            self._console.print(f"{member.name} goes on from an older checkpoint: {error}", soft_wrap=True)
+        (folder / _DONE).unlink(missing_ok=True)
+        self.train(member)
+        return load_network(last)
 
     def curve(self, member: Member) -> Curve:
         """The member's validation PSNR while it was trained."""

@@ -1,14 +1,19 @@
 """A report with all its parts, from scores drawn at random."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import tyro
 
+from train.config import FitConfig
 from train.data.images import write_image
 from train.data.splits import Splits, open_splits
 from train.experiments.conclusions import conclude
 from train.experiments.convergence import Curve
 from train.experiments.report import Crop, Report, write_report
 from train.experiments.scores import METRICS, Score
+from train.presets import find_preset
 
 HOSTILE = "</script><script>alert(1)</script>"
 LOSSES = ("luminance_l1", "mse", f"l1 {HOSTILE}")
@@ -75,6 +80,17 @@ def small_run(photographs, tiny_flags) -> tuple[str, ...]:
         "--steps=4",
         "--validate-every=2",
     )
+
+
+@pytest.fixture(scope="session")
+def small_fit(small_run) -> Callable[..., FitConfig]:
+    """How such a training is configured, by these flags and more."""
+
+    def configured(*flags: str) -> FitConfig:
+        described = tyro.conf.OmitArgPrefixes[FitConfig]
+        return tyro.cli(described, args=[*small_run, *flags], default=find_preset("smoke"))
+
+    return configured
 
 
 @pytest.fixture(scope="session")

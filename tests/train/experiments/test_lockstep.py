@@ -8,25 +8,20 @@ from pathlib import Path
 
 import jax
 import pytest
-import tyro
 from rich.console import Console
 
 from train import loop
 from train.checkpoint_files import steps_in
-from train.config import FitConfig
 from train.experiments.lockstep import fit_together
 from train.experiments.members import Member
-from train.presets import find_preset
 
 
 @pytest.fixture
-def configured(small_run, tmp_path):
+def configured(small_fit, tmp_path):
     """Two runs of ``fit``, from flags; each in a folder named after its learning rate."""
 
     def configs(*flags, rates=(1e-3, 2e-3)):
-        arguments = [*small_run, *flags]
-        fit = tyro.cli(tyro.conf.OmitArgPrefixes[FitConfig], args=arguments, default=find_preset("smoke"))
-        return [Member("l1", 0, rate, None).config(fit, tmp_path / f"{rate:g}") for rate in rates]
+        return [Member("l1", 0, rate, None).config(small_fit(*flags), tmp_path / f"{rate:g}") for rate in rates]
 
     return configs
 

@@ -1,0 +1,41 @@
+"""Networks of an experiment: which one is scored, and what of a folder outlives a training that begins anew."""
+
+import shutil
+
+import pytest
+from rich.console import Console
+
+from train.experiments.members import Member, Members
+
+MEMBER = Member("l1", 0, 1e-3, None)
+
+
+@pytest.fixture(scope="module")
+def trained(small_fit, splits, tmp_path_factory):
+    """A folder of one network, trained, and its scores."""
+    folder = tmp_path_factory.mktemp("members")
+    return folder, scores_of(Members(folder, small_fit(), Console(quiet=True)), splits)
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """Of that network's run, to be harmed."""
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / MEMBER.name
+
+
+@pytest.fixture
+def members(small_fit, tmp_path):
+    return Members(tmp_path, small_fit(), Console(quiet=True))
+
+
+def scores_of(members, splits):
+    return members.score(MEMBER, splits.test, "test", (25.0,), 1)
+
+
+def test_no_network_is_scored_but_that_of_the_last_step(members, folder, splits, trained):
+    """Where its checkpoint is damaged it is trained on from the one before, to the same bits."""
+    (folder / "test.csv").unlink()
+    (folder / "checkpoints" / "4" / "about" / "metadata").write_text("{}")
+    assert scores_of(members, splits) == trained[1]
+    assert (folder / "broken_checkpoints" / "4").is_dir()
