@@ -1,10 +1,11 @@
 """The folder that a run writes to."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 from train.checkpoint import FOLDER_NAME
-from train.checkpoint_files import steps_in
+from train.checkpoint_files import BROKEN_NAME, steps_in
 from train.errors import InputError
 
 CONFIG_NAME = "config.json"
@@ -26,8 +27,19 @@ def can_resume(folder: Path) -> bool:
     return (folder / CONFIG_NAME).is_file() and bool(steps_in(folder / FOLDER_NAME))
 
 
+def clear(folder: Path) -> None:
+    """Makes room for a run where one was stopped that cannot go on; its damaged checkpoints stay."""
+    for path in _left_in(folder):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _left_in(folder: Path) -> list[Path]:
+    """What is in the way of a new run: all but damaged checkpoints, which are never deleted."""
+    return [path for path in folder.iterdir() if path.name != BROKEN_NAME] if folder.is_dir() else []
+
+
 def _empty_folder(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if (folder.exists() and not folder.is_dir()) or _left_in(folder):
         raise InputError(
             f"--out {folder} is not empty: go on with that run by --resume {folder}, or write to a new folder."
         )

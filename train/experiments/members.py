@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from train.experiments.scores import Restore, Score, read_scores, score
 from train.inference.predict import Predictor
 from train.inference.scores import write_rows
 from train.outputs import write_json
+from train.run_folder import clear
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
@@ -139,7 +139,7 @@ class Members:
         if steps:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, out=None, resume=str(folder)))
         else:
-            shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint: nothing of value is in it
+            clear(folder)  # stopped before its first checkpoint
         return config, max(steps, default=0)
 
     def _finished(self, members: Sequence[Member], before: Sequence[int], seconds: float) -> None:

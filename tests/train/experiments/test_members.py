@@ -39,3 +39,11 @@ def test_no_network_is_scored_but_that_of_the_last_step(members, folder, splits,
     (folder / "checkpoints" / "4" / "about" / "metadata").write_text("{}")
     assert scores_of(members, splits) == trained[1]
     assert (folder / "broken_checkpoints" / "4").is_dir()
+
+
+def test_damaged_checkpoints_outlive_a_training_that_begins_anew(members, folder):
+    (folder / "done").unlink()
+    (folder / "checkpoints").rename(folder / "broken_checkpoints")
+    assert members.train(MEMBER)
+    assert {path.name for path in (folder / "broken_checkpoints").iterdir()} == {"2", "4"}
+    assert (folder / "checkpoints" / "4").is_dir()
