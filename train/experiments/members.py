@@ -200,7 +200,7 @@ class Members:
         return load_network(last)
 
     def curve(self, member: Member) -> Curve:
-        """The member's validation PSNR while it was trained."""
+        """The member's validation PSNR while it was trained, where it was finite."""
         lines = (self._folder / member.name / "metrics.jsonl").read_text().splitlines()
-        rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if "validation/psnr" in row]
+        rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row.get("validation/psnr") is not None]
         return Curve(member.loss, member.seed, [row["step"] for row in rows], [row["validation/psnr"] for row in rows])

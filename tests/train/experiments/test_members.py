@@ -1,5 +1,6 @@
 """Networks of an experiment: which one is scored, and what of a folder outlives a training that begins anew."""
 
+import json
 import shutil
 
 import pytest
@@ -47,3 +48,10 @@ def test_damaged_checkpoints_outlive_a_training_that_begins_anew(members, folder
     assert members.train(MEMBER)
     assert {path.name for path in (folder / "broken_checkpoints").iterdir()} == {"2", "4"}
     assert (folder / "checkpoints" / "4").is_dir()
+
+
+def test_a_validation_that_is_not_finite_is_no_point_of_the_curve(members, folder):
+    lines = [{"step": 1, "validation/psnr": 20.0}, {"step": 2}, {"step": 3, "validation/psnr": None}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    curve = members.curve(MEMBER)
+    assert (curve.steps, curve.psnr) == ([1], [20.0])
