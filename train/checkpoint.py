@@ -189,15 +189,21 @@ def restore_newest(
     raise InputError(f"{folder} holds no checkpoint: the run was stopped before its first; start it anew.")
 
 
-def check_room(folder: Path, like: TrainState, checkpoints: int) -> None:
-    """Refuses, before training, a disk that cannot hold what will be kept, and the one that is being written."""
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
-    needed = size * (checkpoints + 1 - len(steps_in(folder)))
-    free = shutil.disk_usage(folder.parent).free
-    if free < needed:
+def check_room(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
+    """Refuses, before training, a disk that cannot hold what will be kept, and what is being written meanwhile.
+
+    Args:
+      runs: folders of checkpoints, on one disk, each with a state as will be saved there, or its shapes.
+      checkpoints: that each of them keeps, beside the one that is being written.
+    """
+    missing = {folder: max(checkpoints + 1 - len(steps_in(folder)), 1) for folder in runs}
+    size = {folder: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(like)) for folder, like in runs.items()}
+    first = next(iter(runs)).parent
+    free = shutil.disk_usage(first).free
+    if free < sum(missing[folder] * size[folder] for folder in runs):
         raise InputError(
-            f"{folder.parent} has {free / 1e6:,.0f} MB free, and {checkpoints + 1} checkpoints of {size / 1e6:,.1f} MB "
-            "are to be written there: free some space, or take another --out."
+            f"{first} has {free / 1e6:,.0f} MB free, and {sum(missing.values())} checkpoints of "
+            f"{max(size.values()) / 1e6:,.1f} MB are to be written there: free some space, or take another --out."
         )
 
 

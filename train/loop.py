@@ -127,7 +127,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
     kept = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
     with distributed.together():
         if first:
-            check_room(folder / FOLDER_NAME, abstract, run.keep_last + run.keep_best)
+            check_room({folder / FOLDER_NAME: abstract}, run.keep_last + run.keep_best)
     with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, distributed.stopping() as stop:
         # --- train
         validate = None

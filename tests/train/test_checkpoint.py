@@ -232,11 +232,11 @@ def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Pat
 def test_a_disk_without_room_is_refused_before_training(
     state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_room(tmp_path / "checkpoints", state, 3)
+    check_room({tmp_path / "checkpoints": state}, 3)
     used = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=1000))
     with pytest.raises(InputError, match="0 MB free, and 4 checkpoints of 0.0 MB are to be written there"):
-        check_room(tmp_path / "checkpoints", state, 3)
+        check_room({tmp_path / "checkpoints": state}, 3)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:

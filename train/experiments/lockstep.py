@@ -141,6 +141,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
     shared, start = runs[0].config, runs[0].start
     run, steps = shared.run, shared.optimizer.steps
     model = assemble(shared).model
+    check_room({each.folder / FOLDER_NAME: each.state for each in runs}, run.keep_last + run.keep_best)
     crews = deal(runs, devices)
     places = [(crew, i) for crew in crews for i in range(len(crew.runs))]
     validate = None
@@ -151,7 +152,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
     ahead: collections.deque[Any] = collections.deque()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal())
-        checkpoints = [stack.enter_context(_checkpoints(r, splits, len(runs))) for r in runs]
+        checkpoints = [stack.enter_context(_checkpoints(r, splits)) for r in runs]
         writers = [stack.enter_context(_writer(r, i == 0, start, steps, console)) for i, r in enumerate(runs)]
         for done, batches in enumerate(meter.timed(_arriving(crews, splits, start, steps)), start + 1):
             for crew, batch in zip(crews, batches, strict=True):
@@ -239,12 +240,11 @@ def _read(crew: Crew, index: int) -> dict[str, float]:
         return {}
 
 
-def _checkpoints(run: Run, splits: Splits, runs: int) -> contextlib.AbstractContextManager[Checkpoints]:
+def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[Checkpoints]:
     kept = run.config.run
     folder = run.folder / FOLDER_NAME
     config = dataclasses.replace(run.config, run=dataclasses.replace(kept, out=str(run.folder), resume=None))
     about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
-    check_room(folder, run.state, runs * (kept.keep_last + kept.keep_best + 1) - 1)  # of all runs: the disk is one
     return open_checkpoints(
         folder, about, keep_last=kept.keep_last, keep_best=kept.keep_best, best_metric=kept.best_metric
     )

@@ -1,8 +1,10 @@
 """Networks that train at once: what is left of them when they are stopped, and what is said meanwhile."""
 
+import contextlib
 import dataclasses
 import io
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 from rich.console import Console
 
 from train import loop
+from train.assembly import assemble
 from train.checkpoint_files import steps_in
+from train.errors import InputError
 from train.experiments.lockstep import fit_together
 from train.experiments.members import Member
 
@@ -54,3 +58,19 @@ def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkey
     with pytest.raises(SystemExit):
         train(configs)
     assert [steps_of(config) for config in configs] == [[2], [2]]
+
+
+def test_what_all_have_on_disk_already_takes_no_more_room(configured, monkeypatch):
+    """Two networks, each with one of the three checkpoints that it needs room for."""
+    configs = configured("--keep-last=2", "--keep-best=0")
+    train(configs)
+    for config in configs:
+        shutil.rmtree(Path(config.run.out) / "checkpoints" / "4")
+    state = jax.tree.leaves(jax.eval_shape(assemble(configs[0]).fresh_state))
+    size = sum(x.size * x.dtype.itemsize for x in state)
+    used = shutil.disk_usage(configs[0].run.out)
+    for free, taken in ((4 * size - 1, False), (4 * size, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: used._replace(free=free))
+        with contextlib.nullcontext() if taken else pytest.raises(InputError, match="MB free, and 4 checkpoints of"):
+            train(resumed(configs))
+    assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
