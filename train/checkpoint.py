@@ -130,11 +130,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # what tensorstore raises has no one type
-            steps = steps_in(self.folder)
-            left = f"the newest whole one is {self.folder / str(max(steps))}" if steps else "there is none before it"
+            run, left, mend = self.folder.parent, "there is none before it", "start anew with {run} moved away"
+            if steps := steps_in(self.folder):
+                left, mend = f"the newest whole one is {self.folder / str(max(steps))}", "go on: fit by --resume {run}"
             raise InputError(
-                f"{what} could not be written: {first_line(error)}; {left}. Mend that (is the disk full?) and go on "
-                f"with --resume {self.folder.parent}."
+                f"{what} could not be written: {first_line(error)}; {left}. Mend that (is the disk full?) and "
+                f"{mend.format(run=run)}, compare and tune by their own command."
             ) from error
 
 
@@ -186,7 +187,10 @@ def restore_newest(
             f"reads them, mend that and resume again; else start the run anew, with {folder.parent} moved away, and "
             f"with --init-from one of them if its weights are whole:\n  {listed}"
         )
-    raise InputError(f"{folder} holds no checkpoint: the run was stopped before its first; start it anew.")
+    raise InputError(
+        f"{folder} holds no checkpoint: the run was stopped before its first. Give the command that started it again, "
+        f"with another --out or with {folder.parent} moved away."
+    )
 
 
 def check_room(runs: Mapping[Path, TrainState], checkpoints: int) -> None:

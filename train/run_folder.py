@@ -40,9 +40,10 @@ def _left_in(folder: Path) -> list[Path]:
 
 def _empty_folder(folder: Path) -> Path:
     if (folder.exists() and not folder.is_dir()) or _left_in(folder):
-        raise InputError(
-            f"--out {folder} is not empty: go on with that run by --resume {folder}, or write to a new folder."
-        )
+        held = "is not empty, and holds no run that can go on: move it away"
+        if can_resume(folder):
+            held = f"holds a run: go on with it by python -m train fit --resume {folder}"
+        raise InputError(f"--out {folder} {held}, or write to a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

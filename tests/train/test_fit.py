@@ -165,14 +165,22 @@ def test_wrong_input_gets_one_clear_sentence(
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "way_out"),
+    [
+        ("", "{} is not empty, and holds no run that can go on: move it away, or write to a new folder"),
+        ("7", "{} holds a run: go on with it by python -m train fit --resume {}, or write to a new folder"),
+    ],
+)
 def test_out_that_holds_a_run_is_not_touched(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: str, way_out: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "checkpoints" / checkpoint).mkdir(parents=True)
     (tmp_path / "config.json").write_text("mine")
     said = _fails(["fit", *flags, f"--out={tmp_path}"], capsys)
-    assert f"go on with that run by --resume {tmp_path}, or write to a new folder" in said
+    assert f"--out {way_out.replace('{}', str(tmp_path))}" in said
     assert (tmp_path / "config.json").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_resume_does_not_change_what_is_learned(

@@ -192,7 +192,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
             if stopping or all(r.diverged for r in runs):
                 break
     if stop:
-        console.print(f"stopped after step {done}; all is saved: the same command goes on", soft_wrap=True)
+        console.print(f"stopped after step {done}; all is saved: go on as was said at the start", soft_wrap=True)
         raise SystemExit(130)
 
 
