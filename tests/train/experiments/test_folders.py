@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
 from train.errors import InputError
+from train.experiments import folders
 from train.experiments.compare_config import CompareConfig
 from train.experiments.folders import open_folder
 
@@ -66,3 +68,13 @@ def test_other_photographs_than_those_it_was_started_with_are_refused(splits, tm
     fewer = splits._replace(test=splits.test.take(range(9)))
     with pytest.raises(InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."):
         open_folder(configured(folder), fewer, "compare")
+
+
+def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, monkeypatch):
+    config = configured(tmp_path / "run", population="vmap")
+    open_folder(config, splits, "compare")
+    assert open_folder(config, splits, "compare")  # by the same process, as often as it likes
+    monkeypatch.setattr(folders, "_held", {})  # as another process finds it
+    with pytest.raises(InputError, match=rf"another process is at work there \(process {os.getpid()} on "):
+        open_folder(configured(tmp_path / "run"), splits, "compare")
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["population"] == "vmap"
