@@ -153,7 +153,9 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal())
         checkpoints = [stack.enter_context(_checkpoints(r, splits)) for r in runs]
-        writers = [stack.enter_context(_writer(r, i == 0, start, steps, console)) for i, r in enumerate(runs)]
+        writers = [stack.enter_context(_writer(each, start, steps)) for each in runs]
+        # All keep one pace: what is shown is the first that still goes.
+        shown = stack.enter_context(MetricWriter(None, console, start=start, steps=steps))
         for done, batches in enumerate(meter.timed(_arriving(crews, splits, start, steps)), start + 1):
             for crew, batch in zip(crews, batches, strict=True):
                 crew.take(batch)
@@ -162,7 +164,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
             if done == start + 1:
                 jax.block_until_ready([crew.population for crew in crews])
                 meter.restart()
-                for writer in writers:
+                for writer in (*writers, shown):
                     writer.started()
             ahead.append(losses)
             if len(ahead) > _STEPS_AHEAD:
@@ -175,6 +177,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
             if logging or saving:
                 rates = meter.read()
                 values = [_read(crew, i) for crew, i in places]  # before anything is saved: one may stand still
+                lines = []
                 for (crew, i), writer, saved, read in zip(places, writers, checkpoints, values, strict=True):
                     if crew.runs[i].diverged:
                         continue
@@ -185,9 +188,12 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
                         writer.picture(done, "validation", panels(*images))
                     if logging:
                         named = {f"validation/{name}": score for name, score in scores.items()}
-                        writer.write(done, {**read, **rates, **named})
+                        lines.append({**read, **rates, **named})
+                        writer.write(done, lines[-1])
                     if state is not None:
                         saved.save(state, scores)
+                for line in lines[:1]:
+                    shown.write(done, line)
                 meter.restart()
             if stopping or all(r.diverged for r in runs):
                 break
@@ -250,8 +256,7 @@ def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[
     )
 
 
-def _writer(run: Run, shown: bool, start: int, steps: int, console: Console) -> MetricWriter:
-    """The first run's is shown: all keep its pace."""
+def _writer(run: Run, start: int, steps: int) -> MetricWriter:
     board = Board(run.folder / "tensorboard", start=start) if run.config.run.tensorboard else None
-    console = console if shown else Console(quiet=True, force_terminal=False)
+    console = Console(quiet=True, force_terminal=False)
     return MetricWriter(run.folder / "metrics.jsonl", console, start=start, steps=steps, board=board)

@@ -74,3 +74,10 @@ def test_what_all_have_on_disk_already_takes_no_more_room(configured, monkeypatc
         with contextlib.nullcontext() if taken else pytest.raises(InputError, match="MB free, and 4 checkpoints of"):
             train(resumed(configs))
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
+
+
+def test_the_first_that_still_goes_is_shown(configured):
+    configs = configured("--max-skips=1", rates=(1e25, 1e-3))
+    (diverged, well), printed = train(configs)
+    assert diverged and not well
+    assert "step 4/4" in printed
