@@ -30,6 +30,7 @@ from train.data.splits import (
     save_splits,
 )
 from train.degradation import said_of
+from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError
 from train.inference.figures import comparison
 from train.inference.fit_scores import evaluate, make_table
@@ -38,14 +39,12 @@ from train.inference.scores import write_rows
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
-from train.run_folder import CONFIG_NAME, new_folder
+from train.run_folder import CONFIG_NAME, about_of, new_folder
 from train.state import TrainState
 from train.step import Metrics, Step, culprits_of
 from train.tensorboard import Board
 from train.tracing import Trace
 from train.validation import Validator
-
-_STEPS_AHEAD = 2
 
 Watch = Callable[[int, dict[str, float]], bool]
 Validate = Callable[[TrainState], tuple[dict[str, float], list[np.ndarray]]]
@@ -112,7 +111,7 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
         say(f"warning: {caution}", markup=False)
     step = sharding.compile_step(update, mesh, layout)
 
-    about = {"model": config.model.model, "config": dataclasses.asdict(saved_config), "data": fingerprint(splits)}
+    about = about_of(saved_config, splits)
     if config.run.resume:
         state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
         check_fingerprint(splits, saved, folder)
@@ -224,16 +223,12 @@ def _train(
                 jax.block_until_ready(state)
                 writer.started()
                 meter.restart()
-            # The host stays this far ahead of the devices: enough to keep them busy, and no more batches in memory.
             ahead.append(metrics.loss)
-            if len(ahead) > _STEPS_AHEAD:
+            if len(ahead) > STEPS_AHEAD:
                 ahead.popleft().block_until_ready()
 
-            last = stop.after(done) or done == steps
-            validating = validate is not None and (done % run.validate_every == 0 or done == steps)
-            saving = done % run.checkpoint_every == 0 or last or validating
-            logging = done % run.log_every == 0 or done == steps or validating
-            # Reading a metric waits for the devices, so it is done now and then only.
+            stopping = stop.after(done)
+            validating, saving, logging = due(run, done, steps, validates=validate is not None, stopping=stopping)
             if logging or saving:
                 # A state that stands still is found out here, before it is saved.
                 values = {**read_metrics(metrics, config), **meter.read()}
@@ -249,7 +244,7 @@ def _train(
                 meter.restart()
                 if scores and watch is not None and watch(done, scores):
                     break
-            if stop.happened:
+            if stopping:
                 break
         if meter.steps:
             console.print(meter.summary(), soft_wrap=True)

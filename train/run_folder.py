@@ -1,11 +1,15 @@
 """The folder that a run writes to."""
 
 import contextlib
+import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 from train.checkpoint import FOLDER_NAME
 from train.checkpoint_files import BROKEN_NAME, steps_in
+from train.config import FitConfig
+from train.data.splits import Splits, fingerprint
 from train.errors import InputError
 
 CONFIG_NAME = "config.json"
@@ -25,6 +29,11 @@ def new_folder(out: str | None, preset: str) -> Path:
 def can_resume(folder: Path) -> bool:
     """Whether a run was stopped there that has a configuration and a checkpoint."""
     return (folder / CONFIG_NAME).is_file() and bool(steps_in(folder / FOLDER_NAME))
+
+
+def about_of(config: FitConfig, splits: Splits) -> dict[str, Any]:
+    """What every checkpoint of a run says of it, so that it is whole by itself."""
+    return {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
 
 
 def clear(folder: Path) -> None:

@@ -24,23 +24,22 @@ from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights,
 from train.config import FitConfig, save_config
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import Splits, check_fingerprint, check_scorable, check_unchanged, fingerprint, save_splits
+from train.data.splits import Splits, check_fingerprint, check_scorable, check_unchanged, save_splits
 from train.degradation import INIT_STREAM
+from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError, InputError
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.network import init_variables
 from train.panels import panels
 from train.population import Population, PopulationStep, join, make_population_step, member_of, seeds_of
-from train.run_folder import CONFIG_NAME, new_folder
+from train.run_folder import CONFIG_NAME, about_of, new_folder
 from train.sharding import compiler_options
 from train.signals import stop_on_signal
 from train.state import TrainState
 from train.step import Metrics
 from train.tensorboard import Board
 from train.validation import Validator
-
-_STEPS_AHEAD = 2
 
 
 @dataclass
@@ -167,13 +166,11 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
                 for writer in (*writers, shown):
                     writer.started()
             ahead.append(losses)
-            if len(ahead) > _STEPS_AHEAD:
+            if len(ahead) > STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())
 
             stopping = bool(stop)  # looked at once: a signal that comes from here on is the next step's to save for
-            validating = validate is not None and (done % run.validate_every == 0 or done == steps)
-            saving = done % run.checkpoint_every == 0 or done == steps or stopping or validating
-            logging = done % run.log_every == 0 or done == steps or validating
+            validating, saving, logging = due(run, done, steps, validates=validate is not None, stopping=stopping)
             if logging or saving:
                 rates = meter.read()
                 values = [_read(crew, i) for crew, i in places]  # before anything is saved: one may stand still
@@ -250,10 +247,8 @@ def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[
     kept = run.config.run
     folder = run.folder / FOLDER_NAME
     config = dataclasses.replace(run.config, run=dataclasses.replace(kept, out=str(run.folder), resume=None))
-    about = {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
-    return open_checkpoints(
-        folder, about, keep_last=kept.keep_last, keep_best=kept.keep_best, best_metric=kept.best_metric
-    )
+    limits = {"keep_last": kept.keep_last, "keep_best": kept.keep_best, "best_metric": kept.best_metric}
+    return open_checkpoints(folder, about_of(config, splits), **limits)
 
 
 def _writer(run: Run, start: int, steps: int) -> MetricWriter:
