@@ -41,8 +41,8 @@ begin.install("study")
 # ## Compare
 #
 # The first of `LOSSES` is compared with each of the others. A loss is text: a name, its options, sums of losses, for
-# example `"luminance_l1(window_size=7)"`, `"0.84*ms_ssim + 0.16*l1"`. Learning rate and clipping are picked for each
-# on validation photographs; the test photographs are looked at once, at the end.
+# example `"luminance_l1(window_size=7)"`, `"0.8*ssim + 0.2*l1"`. Learning rate and clipping are picked for each on
+# validation photographs; the test photographs are looked at once, at the end.
 #
 # The two packaged test photographs are too few for a verdict, and the report will say so: a verdict takes ten. Set
 # `DATA = "folder:PATH"` to a folder of yours; a tenth of it is set aside for the test. Interrupted, run the cell

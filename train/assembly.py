@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from train.config import FitConfig, ModelConfig
 from train.data.photographs import Memory
@@ -32,7 +33,7 @@ class Assembly(NamedTuple):
 def assemble(
     config: FitConfig, axis_name: str | None = None, batch_norm: BatchNorm = "global", *, unroll: int = 1
 ) -> Assembly:
-    """Puts a run together; nothing is computed yet.
+    """Puts a run together, or says what of it does not fit the rest; nothing is computed yet.
 
     Args:
       config: the run.
@@ -51,6 +52,7 @@ def assemble(
             f"--low-light: its noise has no one level to tell {config.model.model}; take a network that is told none, "
             "and no --level-weight."
         )
+    _check_loss(objective, config, model.channels)
     schedule = make_schedule(config.optimizer)
     optimizer = make_optimizer(config.optimizer, schedule)
 
@@ -90,6 +92,19 @@ def open_photographs(config: FitConfig) -> Splits:
         memory=Memory(config.run.memory_mb),
     )
     return darkened(splits, data.low_light)
+
+
+def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
+    """Refuses patches that the loss does not take, which else the step's first trace would find, in a run's folder."""
+    size = config.data.patch_size
+    patch = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    try:
+        jax.eval_shape(objective, objective.init(), patch, patch)
+    except ValueError as error:
+        raise InputError(
+            f"--loss {config.model.loss} takes no patches of {size} x {size} x {channels}: {error} Take "
+            "another --patch-size, or another loss."
+        ) from None
 
 
 def objective_of(config: ModelConfig) -> Objective:

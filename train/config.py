@@ -71,7 +71,7 @@ class ModelConfig:
     init_from: str | None = None
     """Run or checkpoint whose weights to start from, with a fresh optimizer (fine-tuning). None: fresh weights."""
     loss: str = "luminance_l1"
-    """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.84*ms_ssim + 0.16*l1"."""
+    """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.8*ssim + 0.2*l1"."""
     balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
     """Learn the weights of the terms of --loss, or of luminance_l1's two; also --loss "balanced(METHOD, LOSS)"."""
     balance_rate: float = 0.025

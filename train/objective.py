@@ -115,9 +115,7 @@ def make_objective(
     if balance != "none":
         scales = {term.label: term.weight for term in parsed.terms} if len(labels) > 1 else dict.fromkeys(shown, 1.0)
         if len(scales) < 2:
-            raise InputError(
-                f'--balance {balance} weighs two terms or more, such as "l1 + ms_ssim"; --loss has {spec}.'
-            )
+            raise InputError(f'--balance {balance} weighs two terms or more, such as "l1 + ssim"; --loss has {spec}.')
         parents = {name: parsed.terms[0] for name in scales} | {term.label: term for term in parsed.terms}
         squared = (n for n in scales if parents[n].name == "mse" or dict(parents[n].options).get("penalty") == "l2")
         methods: dict[str, Balancing] = {

@@ -9,6 +9,7 @@ more seeds it trains those that are missing.
 import dataclasses
 import itertools
 import json
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from train.assembly import assemble
 from train.data.sources import Source
+from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import alongside, conclude, headline
 from train.experiments.crops import find_crops
@@ -37,8 +39,7 @@ def compare(config: CompareConfig, command: str) -> Path:
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
-    for loss in config.losses:
-        assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
+    _check_losses(config)
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare")
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
@@ -68,6 +69,15 @@ def compare(config: CompareConfig, command: str) -> Path:
     for what, name in {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
+
+
+def _check_losses(config: CompareConfig) -> None:
+    """Refuses what no run of ``fit`` would take, by the flag that it was given by."""
+    for loss in config.losses:
+        try:
+            assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
+        except InputError as error:
+            raise InputError(re.sub("--loss(?=[ :])", "--losses", str(error))) from None
 
 
 def _report(

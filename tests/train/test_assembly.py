@@ -1,0 +1,48 @@
+"""What of a run does not fit the rest is found before anything is written, computed or compiled."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from train import aot, sharding
+from train.__main__ import main
+from train.assembly import assemble
+from train.config import DataConfig, FitConfig, ModelConfig
+from train.errors import InputError
+
+MIXED = "0.84*ms_ssim + 0.16*l1"
+
+
+def _config(loss: str, patch_size: int) -> FitConfig:
+    return FitConfig(data=DataConfig(patch_size=patch_size), model=ModelConfig(loss=loss))
+
+
+@pytest.mark.parametrize("verb", ["fit", "compare"])
+def test_patches_that_are_too_small_for_the_loss_are_refused_before_there_is_a_folder(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = {"fit": ["--loss", MIXED], "compare": ["--losses", "l1", MIXED]}[verb]
+    assert main([verb, *flags]) == 2
+    said = capsys.readouterr().err
+    assert f"{flags[0]} {MIXED} takes no patches of 40 x 40 x 3: " in said
+    assert "176 x 176" in said and "Take another --patch-size, or another loss." in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_so_they_are_before_anything_is_compiled_for_other_devices() -> None:
+    with pytest.raises(InputError, match=r"--loss .* takes no patches of 175 x 175 x 3: "):
+        aot.compile_for(_config(MIXED, 175), sharding.make_mesh(1))
+
+
+@pytest.mark.parametrize("loss", ["0.8*ssim + 0.2*l1", "balanced(gradnorm, l1 + ssim)", "luminance_l1(window_size=31)"])
+def test_what_help_and_notebooks_suggest_fits_the_default_patches(loss: str) -> None:
+    assemble(_config(loss, DataConfig().patch_size))
+
+
+def test_the_published_mixture_fits_the_patches_that_it_needs() -> None:
+    config = _config(MIXED, 176)
+    assemble(config)
+    balanced = dataclasses.replace(config.model, balance="gradnorm")
+    assemble(dataclasses.replace(config, model=balanced))
