@@ -1,11 +1,12 @@
 """The command line: ``python -m train VERB``. One function a verb; what it does is elsewhere."""
 
+import contextlib
 import dataclasses
 import difflib
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -54,7 +55,8 @@ def compare(arguments: list[str]) -> None:
         args=arguments,
         default=find_compare_preset(preset),
     )
-    from train.experiments import compare as comparison
+    with _study("compare"):
+        from train.experiments import compare as comparison
 
     comparison.compare(config, shlex.join(said))
 
@@ -68,7 +70,8 @@ def tune(arguments: list[str]) -> None:
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[TuneConfig], prog="python -m train tune", description=tune.__doc__, args=arguments
     )
-    from train.experiments import tune as search
+    with _study("tune"):
+        from train.experiments import tune as search
 
     search.tune(config)
 
@@ -112,6 +115,7 @@ def data(arguments: list[str]) -> int:
     return 0 if inspect.inspect(config) else 1
 
 
+_STUDY = ("jinja2", "optuna", "plotly", "statsmodels")  # what the extra of that name brings
 _RESUME_EXPERIMENT = "give --out, the folder of what was stopped, and the same flags again"
 _PICKED_BY_COMPARE = {
     "--loss": "name them by --losses",
@@ -180,6 +184,17 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
         if argument.startswith(flag + "="):
             return argument.removeprefix(flag + "=")
     return None
+
+
+@contextlib.contextmanager
+def _study(verb: str) -> Iterator[None]:
+    """Names the extra where one of its packages is missing; a module of ours that is missing is a defect."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _STUDY:
+            raise
+        raise InputError(f'{verb} needs {error.name}: pip install -e ".[study]".') from None
 
 
 def _check_alone(verb: str, arguments: list[str]) -> None:

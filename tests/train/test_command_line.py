@@ -1,0 +1,41 @@
+"""What the command line takes, and what it would else pass over in silence."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from train import __main__ as command_line
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> None:
+    """In a process of its own, where nothing of it is imported yet."""
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({command_line._STUDY}))\n"
+        "from train.__main__ import main\n"
+        "sys.exit(main(['compare']) + main(['tune']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 4
+    compare, tune = done.stderr.splitlines()
+    assert re.fullmatch(
+        r'error: compare needs (jinja2|plotly|statsmodels)[^:]*: pip install -e "\.\[study\]"\.', compare
+    )
+    assert tune == 'error: tune needs optuna: pip install -e ".[study]".'
+
+
+def test_all_packages_of_the_extra_are_known() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {re.split("[>=[]", requirement)[0] for requirement in extras["study"]}
+    assert named - {"lumloss-jax"} == set(command_line._STUDY)
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() -> None:
+    with pytest.raises(ModuleNotFoundError, match="nowhere"), command_line._study("tune"):
+        importlib.import_module("train.nowhere")
