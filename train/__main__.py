@@ -179,10 +179,13 @@ def main(arguments: list[str]) -> int:
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
     for i, argument in enumerate(arguments):
-        if argument == flag and i + 1 < len(arguments):
+        name, given, value = argument.partition("=")
+        if name.replace("_", "-") != flag:  # tyro takes both
+            continue
+        if given:
+            return value
+        if i + 1 < len(arguments):
             return arguments[i + 1]
-        if argument.startswith(flag + "="):
-            return argument.removeprefix(flag + "=")
     return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from train import __main__ as command_line
+from train.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,3 +40,21 @@ def test_all_packages_of_the_extra_are_known() -> None:
 def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() -> None:
     with pytest.raises(ModuleNotFoundError, match="nowhere"), command_line._study("tune"):
         importlib.import_module("train.nowhere")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--learning_rate", "0.1"],
+        ["compare", "--learning_rate=0.1"],
+        ["compare", "--learning-rate", "0.1"],
+        ["compare", "--clip_norm", "1"],
+    ],
+)
+def test_what_a_verb_does_not_take_is_refused_however_it_is_spelled(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--steps=1", "--data=folder:nowhere"]) == 2
+    flag = arguments[1].partition("=")[0].replace("_", "-")
+    assert f"error: {arguments[0]} takes no {flag}: " in capsys.readouterr().err
