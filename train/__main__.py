@@ -21,8 +21,11 @@ from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_pr
 
 def fit(arguments: list[str]) -> None:
     """Train a network, evaluate it on photographs that it never saw, write a report."""
-    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
+    named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
+    preset = named or "default"
     resumed = _value_of("--resume", arguments)
+    if resumed:
+        _check_resumed(resumed, named, _value_of("--out", arguments))
     defaults = load_config(Path(resumed) / "config.json") if resumed else find_preset(preset)
     presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
     config = tyro.cli(
@@ -203,6 +206,16 @@ def _study(verb: str) -> Iterator[None]:
 def _check_alone(verb: str, arguments: list[str]) -> None:
     if "--distributed" in arguments:
         raise InputError(f"{verb} takes no --distributed: it runs in one process, on all of its devices.")
+
+
+def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:
+    """Refuses what a resumed run would pass over: it has its configuration and its folder."""
+    if preset is not None:
+        raise InputError(f"--resume takes up a run as it was configured: leave the preset {preset!r} out.")
+    if out is not None and Path(out).absolute() != Path(resumed).absolute():
+        raise InputError(
+            f"--resume goes on in {resumed}: leave --out {out} out, or start a new run with --init-from {resumed}."
+        )
 
 
 def _check_unchanged(before: FitConfig, after: FitConfig) -> None:

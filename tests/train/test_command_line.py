@@ -58,3 +58,24 @@ def test_what_a_verb_does_not_take_is_refused_however_it_is_spelled(
     assert main([*arguments, "--steps=1", "--data=folder:nowhere"]) == 2
     flag = arguments[1].partition("=")[0].replace("_", "-")
     assert f"error: {arguments[0]} takes no {flag}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus", "--resume", "run"], "leave the preset 'bogus' out"),
+        (["smoke", "--resume=run"], "leave the preset 'smoke' out"),
+        (["--resume", "run", "--out", "other"], "--resume goes on in run: leave --out other out, or start a new run"),
+        (["--resume", "run", "--out", "./run"], "run holds no run"),  # the same folder: nothing is passed over
+    ],
+)
+def test_what_a_resumed_run_would_pass_over_is_refused(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *arguments]) == 2
+    assert message in capsys.readouterr().err
