@@ -252,6 +252,11 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         at_least("--seed", self.seed, 0)
+        if (traced := self.run.profile) and traced[0] > self.optimizer.steps:
+            raise InputError(
+                f"--profile {traced[0]} {traced[1]} traces nothing: the run has {self.optimizer.steps} steps; take "
+                "some of these."
+            )
 
 
 def save_config(config: FitConfig, path: Path) -> None:

@@ -18,6 +18,10 @@ from train.network import parse_model
 from train.presets import PRESETS, find_preset
 
 
+def _profiled(first: int, last: int) -> FitConfig:
+    return FitConfig(optimizer=OptimizerConfig(steps=1500), run=RunConfig(profile=(first, last)))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_survives_the_way_to_disk_and_back(name: str, tmp_path: Path) -> None:
     config = find_preset(name)
@@ -103,6 +107,7 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: RunConfig(checkpoint_every=0), "--checkpoint-every must be at least 1"),
         (lambda: RunConfig(log_every=0), "--log-every must be at least 1"),
         (lambda: FitConfig(seed=-1), "--seed must be at least 0"),
+        (lambda: _profiled(1501, 1510), "--profile 1501 1510 traces nothing: the run has 1500 steps"),
         (lambda: ModelConfig(loss="luminence_l1"), "(?s)--loss: .*luminance_l1"),
         (lambda: ModelConfig(model="dncnn("), "--model takes a name"),
     ],
@@ -110,6 +115,10 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
 def test_values_that_make_no_sense_name_their_flag(make: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_profile_may_reach_beyond_the_last_step() -> None:
+    assert _profiled(1500, 1510).run.profile == (1500, 1510)
 
 
 def test_a_loss_has_one_spelling() -> None:
