@@ -42,6 +42,8 @@ class TuneConfig:
             if getattr(self, flag) < 1:
                 raise InputError(f"--{flag} must be at least 1; got {getattr(self, flag)}.")
         check_population(self.population, self.fit)
+        if (balance := self.fit.model.balance) != "none":
+            raise InputError(f"--balance {balance} learns the weights that tune searches: leave one of the two out.")
         low, high = self.luminance_weights
         if not 0 <= low < high <= 1:
             raise InputError(f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} {high}.")

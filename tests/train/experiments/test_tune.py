@@ -214,6 +214,7 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--window-sizes", "3", "4"], "odd numbers"),
         (["--loss", "l1"], "tune takes no --loss"),
         (["--resume", "there"], "give --out"),
+        (["--balance", "uncertainty"], "--balance uncertainty learns the weights that tune searches"),
     ],
 )
 def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):
