@@ -115,10 +115,17 @@ def _report(
 
 
 def told_wrong(config: CompareConfig, test: Source) -> list[str]:
-    """A sentence where networks are judged under noise that they never met."""
+    """A sentence where networks are judged under noise that they never met, or flags of noise count for nothing."""
     trained, blind = config.fit.data.sigma, config.fit.data.blind
     if test.inputs is not None:
-        return []
+        given = {
+            "--sigmas": config.sigmas != (trained,),
+            "--primary-sigmas": config.primary_sigmas != (),
+            "--draws": config.draws > 1,
+        }
+        unused = ", ".join(flag for flag in given if given[flag])
+        why = "these are degraded already, and are scored once, as they are"
+        return [f"of no effect on the test photographs: {unused}; {why}."] if unused else []
     unknown = [s for s in sorted(config.sigmas) if s > trained or (s != trained and not blind)]
     if not unknown:
         return []

@@ -106,4 +106,19 @@ def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits
     config = CompareConfig(sigmas=sigmas, fit=FitConfig(data=DataConfig(blind=blind)))
     found = told_wrong(config, splits.test)
     assert (words in found[0]) if words else not found
-    assert not told_wrong(config, dataclasses.replace(splits.test, inputs=splits.test.images))
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({}, ""),
+        ({"sigmas": (25.0,)}, ""),  # as without the flag
+        ({"sigmas": (15.0, 25.0), "primary_sigmas": (25.0,), "draws": 2}, "--sigmas, --primary-sigmas, --draws"),
+        ({"draws": 2}, "--draws"),
+    ],
+)
+def test_flags_of_noise_are_named_where_photographs_are_degraded_already(options, flags, splits):
+    found = told_wrong(CompareConfig(**options), dataclasses.replace(splits.test, inputs=splits.test.images))
+    assert found == [
+        f"of no effect on the test photographs: {flags}; these are degraded already, and are scored once, as they are."
+    ] * bool(flags)
