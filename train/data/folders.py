@@ -41,7 +41,7 @@ def folder_of(text: str) -> Path:
 
 
 def list_folder(folder: Path) -> Listing:
-    """All photographs in ``folder`` and below, by path; hidden files are passed over."""
+    """All photographs in ``folder`` and below, by path; hidden files and folders are passed over."""
     paths, others = _photographs(folder)
     names = tuple(_name(path, folder) for path in paths)
     return Listing(names, _readers(paths), files=tuple(paths), others=others)
@@ -76,8 +76,10 @@ def _photographs(folder: Path) -> tuple[list[Path], Counter[str]]:
         raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
     paths, others = [], Counter[str]()
     for path in sorted(folder.rglob("*")):
-        # Systems leave hidden files beside photographs, named like them: "._photo.jpg".
-        if path.name.startswith(".") or (path.exists() and not path.is_file()):
+        # Systems leave hidden files beside photographs, named like them, and copies of these in hidden folders:
+        # "._photo.jpg", ".thumbnails/photo.jpg". The folder itself may be a hidden one, or in one.
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or (path.exists() and not path.is_file()):
             continue
         if path.suffix.lower() in SUFFIXES:
             paths.append(path)  # a link to nothing among them, so that it is named when it is read

@@ -44,6 +44,16 @@ def test_a_folder_is_read_below_too_and_in_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.images[1], second)
 
 
+def test_copies_in_hidden_folders_are_no_photographs_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden itself"
+    _write(folder / "b" / "one.png", 1)
+    for copy in (".thumbnails/one.png", "b/.ipynb_checkpoints/one.png", "b/.trash/deeper/one.png"):
+        _write(folder / copy, 1)
+    (folder / "b" / ".trash" / "deeper" / "two.txt").touch()
+    listing = list_source(f"folder:{folder}", "train")
+    assert listing.names == ("b/one.png",) and not listing.others
+
+
 @pytest.mark.parametrize("spec", ["photo", "photos:x", "folder:", "folder", "pairs:", "tfds:"])
 def test_an_unknown_spec_names_the_flag_and_all_specs(spec: str) -> None:
     for split, flag in (("train", "--data"), ("validation", "--validation-data"), ("test", "--test-data")):
