@@ -54,12 +54,13 @@ def open_splits(
     given: dict[Split, str | None] = {"validation": validation, "test": test}
     if data == "photos":
         given = {split: "photos" if spec is None else spec for split, spec in given.items()}
+    # Memory goes to those that are opened first: what is trained on is asked for over and over, the rest now and then.
+    source = opening(data, "train", memory)
     opened = {
         split: opening(spec, split, memory)
         for split, spec in given.items()
         if spec is not None and (split, spec) != ("validation", NONE)
     }
-    source = opening(data, "train", memory)
     for found in (source, *opened.values()):
         if not found.names:
             raise InputError(f"{found.spec} holds no photograph that can be used.")

@@ -118,9 +118,16 @@ def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(tm
 def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None:
     data = _write(tmp_path, _names(30))
     assert list(cautions(open_splits(data))) == []
-    leak, memory = cautions(open_splits(data, "none", data, memory=Memory(40 * 8 * 3 / 1e6)))
+    leak, memory = cautions(open_splits(data, "none", data, memory=Memory(10 * 8 * 3 / 1e6)))
     assert "trained on too" in leak and "000.png (test)" in leak
     assert "20 of 30 photographs do not fit --memory-mb" in memory
+
+
+def test_memory_goes_to_what_is_trained_on_before_a_large_test_set(tmp_path: Path) -> None:
+    data, test = _write(tmp_path / "data", _names(10)), _write(tmp_path / "test", _names(30), first=10)
+    splits = open_splits(data, "none", test, memory=Memory(15 * 8 * 3 / 1e6))
+    assert list(cautions(splits)) == []
+    assert (splits.train.images.kept, splits.test.images.kept) == (10, 5)
 
 
 def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> None:

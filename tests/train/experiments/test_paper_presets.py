@@ -79,7 +79,7 @@ def test_photographs_that_are_not_there_are_named(name, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     assert main(["compare", name]) == 2
     said = capsys.readouterr().err
-    assert f"There is no folder {'LOLv1/Test/input' if 'retinex' in name else 'CBSD68'}" in said
+    assert f"There is no folder {'LOLv1/Train/input' if 'retinex' in name else 'CBSD432'}" in said
     assert not list(tmp_path.iterdir())
 
 
