@@ -15,7 +15,7 @@ from typing import Any
 
 from train.data.folders import Listing, folder_of
 from train.data.images import decode_image
-from train.errors import InputError
+from train.errors import InputError, first_line
 
 # Builders of our own, each in a package of its own; importing it registers it with TFDS.
 BUILDERS = ("bsds500", "lol", "restoration_folder")
@@ -48,8 +48,7 @@ def list_dataset(text: str) -> Listing:
         count = builder.info.splits[split].num_examples
         read = builder.as_data_source(split, decoders=_undecoded(tfds, builder))
     except (ValueError, KeyError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"tfds:{text}: {reason} Splits: {', '.join(builder.info.splits)}.") from None
+        raise InputError(f"tfds:{text}: {first_line(error)}. Splits: {', '.join(builder.info.splits)}.") from None
     if count == 0:
         raise InputError(f"tfds:{text} holds no photographs.")
     names = _names(read, builder, split)
@@ -117,7 +116,7 @@ def make_builder(name: str, **options: Any) -> Any:
             "https://www.tensorflow.org/datasets/catalog; for a prepared data set's folder give its path."
         ) from None
     except (ValueError, TypeError, ImportError) as error:
-        raise InputError(f"tfds: {name!r} cannot be opened: {str(error).splitlines()[0]}") from None
+        raise InputError(f"tfds: {name!r} cannot be opened: {first_line(error)}.") from None
 
 
 def open_builder(name: str) -> Any:
@@ -178,7 +177,7 @@ def _record(read: Any, index: int, name: str) -> Any:
     try:
         return read[index]
     except Exception as error:  # array_record raises whatever its bindings make of a broken or vanished file
-        raise InputError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{name} cannot be read: {first_line(error)}.") from None
 
 
 @contextlib.contextmanager

@@ -126,3 +126,26 @@ def test_without_the_extra_the_error_names_it(lol: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match=r'pip install "lumloss-jax\[tfds\]"'):
         open_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")
+
+
+def test_an_error_without_a_message_is_named_by_its_kind(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        """Records whose bindings say nothing."""
+
+        def __getitem__(self, index: int) -> object:
+            raise KeyError
+
+    with pytest.raises(InputError, match=r"^one cannot be read: KeyError\.$"):
+        datasets._record(Broken(), 0, "one")
+
+    def silent(*args: object, **options: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("tensorflow_datasets.builder", silent)
+    with pytest.raises(InputError, match=r"'lol' cannot be opened: ValueError\."):
+        datasets.make_builder("lol")
+    builder = datasets.open_builder(f"{lol}/tfds/lol/1.0.0")
+    monkeypatch.setattr(builder, "as_data_source", silent)
+    monkeypatch.setattr(datasets, "open_builder", lambda name: builder)
+    with pytest.raises(InputError, match=r"tfds:lol:train: ValueError\. Splits: train, test\."):
+        datasets.list_dataset("lol:train")
