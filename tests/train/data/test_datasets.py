@@ -124,7 +124,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_being_looked_at(
 
 def test_without_the_extra_the_error_names_it(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(InputError, match=r'pip install "lumloss-jax\[tfds\]"'):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[tfds\]"'):
         open_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")
 
 
