@@ -103,10 +103,15 @@ def leaked(splits: Splits) -> list[str]:
     ]
 
 
+def told_of_leaks(splits: Splits) -> list[str]:
+    """A sentence where photographs are trained on and scored; none where there is nothing to say."""
+    seen = leaked(splits)
+    return [f"trained on too, so their scores mean little: {some(seen)}"] if seen else []
+
+
 def cautions(splits: Splits, workers: int = 0) -> Iterator[str]:
     """What a run with so many worker processes should be told of before it starts, in sentences."""
-    if seen := leaked(splits):
-        yield f"trained on too, so their scores mean little: {some(seen)}"
+    yield from told_of_leaks(splits)
     yield from dict.fromkeys(f"{each.spec}: {each.passed_over}" for _, each in named(splits) if each.passed_over)
     images = splits.train.images
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from train.assembly import assemble
 from train.data.sources import Source
+from train.data.splits import told_of_leaks
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import alongside, conclude, headline
@@ -43,7 +44,7 @@ def compare(config: CompareConfig, command: str) -> Path:
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare")
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
-    notes = told_wrong(config, splits.test)
+    notes = told_of_leaks(splits) + told_wrong(config, splits.test)
     for note in notes:
         console.print(f"warning: {note}", soft_wrap=True, markup=False)
     members = Members(folder / "members", config.fit, console, config.population)

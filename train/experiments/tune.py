@@ -24,7 +24,7 @@ from rich.console import Console
 
 from lumloss_jax import losses as library
 from train.data.sources import Source
-from train.data.splits import Splits
+from train.data.splits import Splits, told_of_leaks
 from train.errors import InputError
 from train.experiments.conclusions import alongside, conclude
 from train.experiments.folders import open_folder, open_with_validation
@@ -50,6 +50,9 @@ def tune(config: TuneConfig) -> Path:
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, splits, "tune")
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
+    notes = told_of_leaks(splits)
+    for note in notes:
+        console.print(f"warning: {note}", soft_wrap=True, markup=False)
 
     # --- search
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -83,7 +86,7 @@ def tune(config: TuneConfig) -> Path:
     figures = figures_of(study, shares, _names(config), spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
-    about = {"best": best, "against": against, "trials": _finished(study), "versions": versions()}
+    about = {"best": best, "against": against, "notes": notes, "trials": _finished(study), "versions": versions()}
     write_page("sensitivity.html.jinja", folder / "sensitivity.html", figures=figures, **about)
     settings = dataclasses.asdict(config)
     found = {"best": best, "importances": shares, "settings": settings, "chosen": spec, "against_default": against}

@@ -1,0 +1,35 @@
+"""What a reader has to know of the photographs that were looked at: which were trained on too, and how often."""
+
+from pathlib import Path
+
+import pytest
+
+from train.__main__ import main
+
+
+@pytest.fixture
+def leaking(photographs: Path, small_run: tuple[str, ...], tmp_path: Path) -> list[str]:
+    """Flags of an experiment whose test photographs are trained on, but for the noise."""
+    flags = [flag for flag in small_run if not flag.startswith("--test-data")]
+    return [*flags, f"--test-data=folder:{photographs / 'train'}", f"--out={tmp_path / 'run'}"]
+
+
+LEAK = "trained on too, so their scores mean little: 0.png (test), 1.png (test)"
+
+
+def test_a_comparison_says_which_photographs_were_trained_on_too(
+    leaking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--losses", "l1", "mse", "--seeds=1", "--crops=0", "--learning-rates=0.002"]
+    assert main(["compare", "smoke", *leaking, *few]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"warning: {LEAK}" in said and f"note: {LEAK}" in said
+    assert f"<strong>Note:</strong> {LEAK}" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_so_does_a_search(leaking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--trials=1", "--seeds=1", "--window-sizes=3", "--penalties=l1", "--brightness=luma"]
+    assert main(["tune", *leaking, *few]) == 0
+    assert f"warning: {LEAK}" in " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "run" / "sensitivity.html").read_text(encoding="utf-8")
+    assert f"<strong>Note:</strong> {LEAK}" in page
