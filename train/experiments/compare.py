@@ -8,7 +8,6 @@ more seeds it trains those that are missing.
 
 import dataclasses
 import itertools
-import json
 import re
 import shlex
 import time
@@ -25,6 +24,7 @@ from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import alongside, conclude, headline
 from train.experiments.crops import find_crops
 from train.experiments.folders import open_folder, open_with_validation
+from train.experiments.looks import take_down, told_of_looks
 from train.experiments.members import NOISE_SEED, Member, Members
 from train.experiments.page import versions
 from train.experiments.picking import Tried, edges, rows_of, score_seeds, try_settings
@@ -32,6 +32,9 @@ from train.experiments.report import Report, as_record, write_report
 from train.experiments.scores import Score
 from train.inference.scores import write_rows
 from train.outputs import write_json
+
+# No difference, 68 photographs, 3 seeds, then as many as were named: 0.4 to 3 % more.
+_TWO_LOOKS = " (6 to 10 % of two looks, simulated)"
 
 
 def compare(config: CompareConfig, command: str) -> Path:
@@ -56,7 +59,8 @@ def compare(config: CompareConfig, command: str) -> Path:
     write_rows(scores, folder / "scores.csv")
 
     # --- what may be said of it
-    notes += edges(config, tried) + looks(config, folder)
+    looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in take_down(folder, config.seeds)]
+    notes += edges(config, tried) + told_of_looks(looks, _TWO_LOOKS)
     report = _report(config, members, tried, scored, splits.test, notes, _anew(command))
     write_json([as_record(comparison) for comparison in report.comparisons], folder / "conclusions.json")
     write_report(report, folder / "report.html")
@@ -134,22 +138,6 @@ def told_wrong(config: CompareConfig, test: Source) -> list[str]:
     return [
         f"networks that are trained {at} are judged at {judged}, noise that they never met: take "
         f"--blind --sigma {max(*config.sigmas, trained):g} to train at every level up to that."
-    ]
-
-
-def looks(config: CompareConfig, folder: Path) -> list[str]:
-    """Takes down with how many seeds results were looked at; a sentence where that was more than once."""
-    path = folder / "looks.json"
-    before: list[int] = json.loads(path.read_text()) if path.exists() else []
-    if before[-1:] != [config.seeds]:
-        before.append(config.seeds)
-        write_json(before, path)
-    if len(before) == 1:
-        return []
-    # Simulated: no difference, 68 photographs, 3 seeds, then as many as were named: 0.4 to 3 % more.
-    return [
-        f"looked at with {', then '.join(map(str, before))} seeds: each look after the first is another chance for a "
-        "false alarm, which together are more frequent than 5 % (6 to 10 % of two looks, simulated)."
     ]
 
 

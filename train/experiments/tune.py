@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from train.data.splits import Splits, told_of_leaks
 from train.errors import InputError
 from train.experiments.conclusions import alongside, conclude
 from train.experiments.folders import open_folder, open_with_validation
+from train.experiments.looks import take_down, told_of_looks
 from train.experiments.members import Member, Members
 from train.experiments.page import versions, write_page
 from train.experiments.sensitivity import figures_of
@@ -76,39 +77,55 @@ def tune(config: TuneConfig) -> Path:
             f"none of {config.trials} settings was trained to its end: all diverged at learning rate "
             f"{config.fit.optimizer.learning_rate:g}; write to a new folder with a lower --learning-rate."
         )
-    best = [_spec_of(trial) for trial in study.best_trials]
+    best = best_settings(study)
     shares = importances(study, config)
-    for trial, spec in zip(study.best_trials, best, strict=True):
-        console.print(f"best on validation photographs: {spec}: {_words(trial.values, config)}", soft_wrap=True)
+    for each, reached in best.items():
+        console.print(f"best on validation photographs: {each}: {_words(reached, config)}", soft_wrap=True)
     spec, why = choose(study, config)
     against = f"{why} {_against_default(spec, config, members, splits, folder) if spec else ''}".strip()
-    console.print(f"on test photographs, once: {against}", soft_wrap=True)
+    looks = take_down(folder, {"chosen": spec, "seeds": config.seeds}) if spec else []
+    often = f"{len(looks)} times by now" if len(looks) > 1 else "once"
+    console.print(f"on test photographs, {often}: {against}", soft_wrap=True)
+    told = told_of_looks([f"{look['chosen']} and {look['seeds']} seed{'s' * (look['seeds'] > 1)}" for look in looks])
+    for note in told:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     figures = figures_of(study, shares, _names(config), spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
-    about = {"best": best, "against": against, "notes": notes, "trials": _finished(study), "versions": versions()}
-    write_page("sensitivity.html.jinja", folder / "sensitivity.html", figures=figures, **about)
-    settings = dataclasses.asdict(config)
-    found = {"best": best, "importances": shares, "settings": settings, "chosen": spec, "against_default": against}
-    write_json(found, folder / "found.json")
+    about = {"against": against, "often": often, "notes": notes + told, "trials": _finished(study)}
+    write_page(
+        "sensitivity.html.jinja",
+        folder / "sensitivity.html",
+        figures=figures,
+        best=list(best),
+        versions=versions(),
+        **about,
+    )
+    found = {"best": list(best), "importances": shares, "settings": dataclasses.asdict(config)}
+    write_json({**found, "chosen": spec, "against_default": against, "looks": len(looks)}, folder / "found.json")
     console.print(f"{len(_finished(study))} trials, {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
 
 
+def best_settings(study: optuna.Study) -> dict[str, Sequence[float]]:
+    """The best trials' settings with their values, each once: the search may try a setting several times."""
+    return {_spec_of(trial): trial.values for trial in study.best_trials}
+
+
 def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
     """The setting to compare with the default one on test photographs, and how it was chosen, in a sentence."""
-    complete = study.get_trials(states=[TrialState.COMPLETE])
     if config.pareto:
-        front = np.array([trial.values for trial in study.best_trials])
+        best = best_settings(study)
+        front = np.array(list(best.values()))
         scaled = (front - front.min(axis=0)) / np.maximum(np.ptp(front, axis=0), np.finfo(float).tiny)
-        ranked = [study.best_trials[i] for i in np.argsort(np.linalg.norm(scaled, axis=1), kind="stable")]
-        why = f"Of the front's {len(ranked)} points the one nearest to the least of both errors, by the front's ranges."
+        specs = [list(best)[i] for i in np.argsort(np.linalg.norm(scaled, axis=1), kind="stable")]
+        why = f"Of the front's {len(specs)} points the one nearest to the least of both errors, by the front's ranges."
     else:
+        complete = study.get_trials(states=[TrialState.COMPLETE])
         ranked = sorted(complete, key=lambda t: t.value, reverse=study.direction is StudyDirection.MAXIMIZE)
-        why = ""
-    specs = list(dict.fromkeys(map(_spec_of, ranked)))
+        specs, why = list(dict.fromkeys(map(_spec_of, ranked))), ""
     default = str(library.parse_loss(DEFAULT))
     if specs == [default]:
         return "", "Nothing to compare: no other setting than the default one did as well."

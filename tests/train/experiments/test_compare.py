@@ -113,7 +113,7 @@ def test_more_seeds_train_what_is_missing_only(finished, flags, tmp_path, monkey
     before, after = (read_scores(path / "scores.csv") for path in (finished, folder))
     assert set(before) < set(after) and {row.seed for row in after} == {0, 1, 2}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "looked at with 2, then 3 seeds: each look" in page
+    assert "looked at with 2 seeds, then 3 seeds: each look" in page
     assert f"--out {folder}" not in page  # the command as it would make the comparison anew
 
 

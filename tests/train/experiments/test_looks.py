@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from train.__main__ import main
+from train.experiments.looks import take_down, told_of_looks
 
 
 @pytest.fixture
@@ -33,3 +34,15 @@ def test_so_does_a_search(leaking: list[str], tmp_path: Path, capsys: pytest.Cap
     assert f"warning: {LEAK}" in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "run" / "sensitivity.html").read_text(encoding="utf-8")
     assert f"<strong>Note:</strong> {LEAK}" in page
+
+
+def test_looks_are_counted_over_all_times_and_the_same_again_is_none(tmp_path: Path) -> None:
+    assert [len(take_down(tmp_path, look)) for look in (3, 3, 8, 8, 3)] == [1, 1, 2, 2, 3]
+    assert take_down(tmp_path, {"chosen": "l1"}) == [3, 8, 3, {"chosen": "l1"}]
+
+
+def test_of_one_look_nothing_is_said() -> None:
+    assert told_of_looks(["3 seeds"]) == []
+    (sentence,) = told_of_looks(["3 seeds", "8 seeds"], " (so often)")
+    assert sentence.startswith("looked at with 3 seeds, then 8 seeds: each look after the first is another chance")
+    assert sentence.endswith("more frequent than 5 % (so often).")

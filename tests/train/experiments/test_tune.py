@@ -136,9 +136,9 @@ def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
 
 
 def finished_study(config, values):
-    """A search with these values of these weights, all else being the default's."""
+    """A search with these values of these weights, or pairs of both, all else being the default's."""
     study = optuna.create_study(directions=["minimize"] * 2 if config.pareto else ["maximize"])
-    for weight, value in values.items():
+    for weight, value in getattr(values, "items", lambda: values)():
         params = {"luminance_weight": weight, "window_size": 1, "penalty": "l1", "brightness": "luma"}
         study.enqueue_trial(params)
         trial = study.ask()
@@ -160,6 +160,36 @@ def test_of_a_front_the_point_nearest_to_both_is_compared_with_the_default():
     study = finished_study(config, {0.9: [0.0, 10.0], 0.7: [3.0, 2.0], 0.1: [10.0, 0.0], 0.3: [4.0, 4.0]})
     spec, why = tune.choose(study, config)
     assert "luminance_weight=0.7" in spec and why.startswith("Of the front's 3 points the one nearest")
+
+
+@pytest.mark.parametrize("pareto", [False, True])
+def test_a_setting_that_was_tried_twice_is_found_once(pareto):
+    config = TuneConfig(pareto=pareto)
+    first, other = ([3.0, 2.0], [0.0, 10.0]) if pareto else (30.0, 29.0)
+    study = finished_study(config, [(0.7, first), (0.9, other), (0.7, first)])
+    assert len(study.best_trials) == 2 + pareto
+    weights = [dict(losses.parse_loss(spec).terms[0].options)["luminance_weight"] for spec in tune.best_settings(study)]
+    assert weights == ([0.7, 0.9] if pareto else [0.7])
+    assert not pareto or "the front's 2 points" in tune.choose(study, config)[1]
+
+
+def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune, "_run", lambda trial, *_: [float(trial.number)])
+    monkeypatch.setattr(tune, "_against_default", lambda *_: "it is better.")
+    folder = tmp_path / "run"
+    chosen = []
+    for trials, seeds, often in ((2, 1, "once"), (2, 1, "once"), (2, 3, "2 times by now"), (4, 3, "3 times by now")):
+        assert main(["tune", *flags, f"--trials={trials}", f"--seeds={seeds}", "--out", str(folder)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        page = html.unescape((folder / "sensitivity.html").read_text(encoding="utf-8"))
+        found = json.loads((folder / "found.json").read_text())
+        assert f"on test photographs, {often}: it is better." in said
+        assert f"On test photographs, {often}: it is better." in page
+        assert found["looks"] == (1 if often == "once" else int(often[0]))
+        chosen.append(found["chosen"])
+    looks = f"{chosen[0]} and 1 seed, then {chosen[2]} and 3 seeds, then {chosen[3]} and 3 seeds"
+    for text in (said, page):
+        assert f"looked at with {looks}: each look after the first is another chance for a false alarm" in text
 
 
 def test_a_setting_that_diverges_counts_and_is_passed_over(flags, tmp_path, capsys):
