@@ -1,7 +1,7 @@
 """What a search found out about its settings: each against the score, and in words whether it matters here."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import optuna
@@ -27,14 +27,18 @@ def figures_of(
 
 
 def answer(name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int) -> str:
-    """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not."""
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not.
+
+    The search goes where it did well before and may try a setting again, whose score is known by then: each counts
+    once, and p describes what was found, it is no test.
+    """
+    complete = _each_once(trial for trial in trials if trial.state is TrialState.COMPLETE)
     levels: dict[str, list[float]] = defaultdict(list)
     rows = [(t.params[name], level, t.values) for t, level in zip(complete, _levels(name, complete), strict=True)]
     for _, level, values in sorted(rows):
         levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
-        return f"Whether it matters cannot be said: {len(complete)} trials to the end, {_FEWEST} are the least."
+        return f"Whether it matters cannot be said: {len(complete)} settings to the end, {_FEWEST} are the least."
     means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())
     tied = len({value for values in levels.values() for value in values}) == 1
@@ -43,8 +47,14 @@ def answer(name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, f
     share = f", {importances[name]:.0%} of what matters by PED-ANOVA" if name in importances else ""
     matters = "It matters here" if p < _ALPHA else "That it matters here does not show"
     return (
-        f"{matters} (Kruskal-Wallis p = {p:.2g}): means of levels lie {spread:.2g} apart ({of_levels} trials){share}."
+        f"{matters} (Kruskal-Wallis p = {p:.2g}, descriptive, since the search chose what to try): means of levels lie "
+        f"{spread:.2g} apart ({of_levels} settings){share}."
     )
+
+
+def _each_once(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """One trial of each setting."""
+    return list({tuple(sorted(trial.params.items())): trial for trial in trials}.values())
 
 
 def _setting(

@@ -162,6 +162,20 @@ def test_of_a_front_the_point_nearest_to_both_is_compared_with_the_default():
     assert "luminance_weight=0.7" in spec and why.startswith("Of the front's 3 points the one nearest")
 
 
+def test_a_setting_that_was_tried_again_is_no_further_evidence():
+    """Nine settings, of which one of the best is tried twenty times more."""
+    config = TuneConfig()
+    values = {weight / 20: 29 + (weight % 5) / 10 for weight in range(1, 18, 2)}
+    once = finished_study(config, values).trials
+    again = finished_study(config, [*values.items(), *20 * [(0.45, values[0.45])]]).trials
+    assert len(again) == len(once) + 20
+    said = answer("luminance_weight", once, {}, 0)
+    assert answer("luminance_weight", again, {}, 0) == said
+    assert re.search(r"Kruskal-Wallis p = [\d.]+, descriptive, since the search chose what to try\)", said)
+    few = finished_study(config, 8 * [(0.2, 30.0)] + [(0.7, 29.0)]).trials
+    assert "cannot be said: 2 settings to the end, 8 are the least" in answer("luminance_weight", few, {}, 0)
+
+
 @pytest.mark.parametrize("pareto", [False, True])
 def test_a_setting_that_was_tried_twice_is_found_once(pareto):
     config = TuneConfig(pareto=pareto)
