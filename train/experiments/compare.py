@@ -27,7 +27,7 @@ from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.looks import take_down, told_of_looks
 from train.experiments.members import NOISE_SEED, Member, Members
 from train.experiments.page import versions
-from train.experiments.picking import Tried, edges, rows_of, score_seeds, try_settings
+from train.experiments.picking import Tried, edges, rows_of, score_seeds, told_of_seed, try_settings
 from train.experiments.report import Report, as_record, write_report
 from train.experiments.scores import Score
 from train.inference.scores import write_rows
@@ -60,7 +60,7 @@ def compare(config: CompareConfig, command: str) -> Path:
 
     # --- what may be said of it
     looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in take_down(folder, config.seeds)]
-    notes += edges(config, tried) + told_of_looks(looks, _TWO_LOOKS)
+    notes += edges(config, tried) + told_of_seed(config) + told_of_looks(looks, _TWO_LOOKS)
     report = _report(config, members, tried, scored, splits.test, notes, _anew(command))
     write_json([as_record(comparison) for comparison in report.comparisons], folder / "conclusions.json")
     write_report(report, folder / "report.html")

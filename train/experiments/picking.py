@@ -97,6 +97,16 @@ def edges(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
     ]
 
 
+def told_of_seed(config: CompareConfig) -> list[str]:
+    """A sentence where settings were picked with a seed that is also compared; none where nothing was picked."""
+    if len(config.learning_rates) + len(config.clip_norms) < 2:
+        return []
+    return [
+        f"settings were picked with seed {config.fit.seed}, which is also one of those compared: it may do a little "
+        "better, under every loss, than a seed that nothing was picked with."
+    ]
+
+
 def _all_diverged(tried: Tried) -> bool:
     return max(tried.values()) == -math.inf
 

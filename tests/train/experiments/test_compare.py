@@ -68,6 +68,7 @@ def test_the_report_and_the_conclusions_are_there(finished):
     primary = json.loads((finished / "conclusions.json").read_text())[0]
     assert primary["sentence"].startswith("luminance_l1 against balanced(uncertainty): PSNR")
     assert "6 networks were trained one after the other (loop): " in page
+    assert "<strong>Note:</strong> settings were picked with seed 0, which is also one of those compared" in page
     assert primary["sentence"] in page.replace("&#39;", "'")
 
 

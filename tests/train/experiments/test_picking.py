@@ -14,7 +14,7 @@ from train.experiments import members
 from train.experiments.compare import told_wrong
 from train.experiments.compare_config import CompareConfig
 from train.experiments.members import Member
-from train.experiments.picking import rows_of, score_seeds, try_settings
+from train.experiments.picking import rows_of, score_seeds, told_of_seed, try_settings
 from train.experiments.scores import METRICS, Score
 
 
@@ -68,6 +68,13 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
     tried = try_settings(config, Pretended(), Source((), ()))
     assert tried["l1"] == {(1e-3, None): -8.0, (2e-3, None): -7.0}
     assert rows_of("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"] == "7.0000"
+
+
+def test_a_reader_is_told_that_the_first_seed_was_picked_with():
+    config = CompareConfig(fit=FitConfig(seed=7))
+    (note,) = told_of_seed(config)
+    assert note.startswith("settings were picked with seed 7, which is also one of those compared")
+    assert not told_of_seed(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))  # nothing to pick
 
 
 def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp_path, monkeypatch):
