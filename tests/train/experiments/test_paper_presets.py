@@ -1,5 +1,6 @@
 """Presets of published set-ups: their numbers, and that their steps compile for chips which are not here."""
 
+import dataclasses
 import importlib.util
 
 import jax
@@ -67,8 +68,9 @@ def test_published_losses_are_those_of_the_codes():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_comparison_changes_nothing_of_it_but_what_is_picked_for_each_loss(name):
     preset, published = COMPARE_PRESETS[name].config, PRESETS[name].config
-    assert preset.fit.data == published.data and preset.fit.model == published.model
-    assert preset.fit.optimizer.steps == published.optimizer.steps and preset.seeds == len(preset.losses) == 3
+    unclipped = dataclasses.replace(published.optimizer, clip_norm=None)  # tried for each loss, as rates are
+    assert preset.fit == dataclasses.replace(published, optimizer=unclipped)
+    assert preset.seeds == len(preset.losses) == 3
     assert preset.learning_rates[1] == published.optimizer.learning_rate and len(preset.learning_rates) == 3
     if name == "paper-retinexformer":
         assert preset.clip_norms == (published.optimizer.clip_norm,)
