@@ -108,7 +108,8 @@ def said_of(source: Source, data: DataConfig) -> str:
     if source.inputs is not None and not isinstance(source.inputs, _Dark):
         return "degraded in reality"
     if data.low_light is None:
-        return f"sigma {data.sigma:g}"
+        # Said of what is trained on and of what is tested on, at the highest level alone.
+        return f"sigma {data.sigma:g}" + (f" (blind: trained on all from 0 to {data.sigma:g})" if data.blind else "")
     return f"low light, {' to '.join(f'{share:g}' for share in data.low_light)} of it left"
 
 

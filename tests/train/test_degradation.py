@@ -1,6 +1,7 @@
 """What is done to clean photographs before a network sees them."""
 
 import csv
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 
 from lumloss_jax import degradations
 from train.__main__ import main
+from train.config import DataConfig
 from train.data.batch import Pair
 from train.data.images import write_image
 from train.data.sources import Source
 from train.data.splits import Splits
-from train.degradation import EXPOSURE_STREAM, NOISE_STREAM, darkened, degrade
+from train.degradation import EXPOSURE_STREAM, NOISE_STREAM, darkened, degrade, said_of
 
 KEY = jax.random.key(3)
 CLEAN = jax.random.uniform(jax.random.key(0), (6, 8, 8, 3))
@@ -115,6 +117,15 @@ def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
     assert main(["fit", "--resume", str(run)]) == 0
     assert "going on from step 2" in capsys.readouterr().out
     assert (run / "evaluation.csv").read_text() == whole
+
+
+def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
+    assert said_of(source, DataConfig()) == "sigma 25"
+    assert said_of(source, DataConfig(sigma=55.0, blind=True)) == "sigma 55 (blind: trained on all from 0 to 55)"
+    dark, light = darkened(Splits(source, None, source), LIGHT).test, DataConfig(low_light=LIGHT)
+    assert said_of(source, light) == said_of(dark, light) == "low light, 0.02 to 0.1 of it left"
+    pairs = dataclasses.replace(source, inputs=source.images)
+    assert said_of(pairs, DataConfig(blind=True)) == "degraded in reality"
 
 
 @pytest.mark.parametrize(
