@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from lumloss_jax import losses as library
+from train.assembly import assemble
 from train.data.sources import Source
 from train.data.splits import Splits, told_of_leaks
 from train.errors import InputError
@@ -48,6 +49,7 @@ def tune(config: TuneConfig) -> Path:
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
+    assemble(_member(DEFAULT, config).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, splits, "tune")
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)

@@ -258,6 +258,7 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--window-sizes", "3", "4"], "odd numbers"),
         (["--loss", "l1"], "tune takes no --loss"),
         (["--resume", "there"], "give --out"),
+        (["--model", "dncn"], "did you mean 'dncnn'"),
         (["--balance", "uncertainty"], "--balance uncertainty learns the weights that tune searches"),
     ],
 )
