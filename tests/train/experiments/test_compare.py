@@ -11,14 +11,11 @@ import pytest
 from train import loop
 from train.__main__ import main
 from train.config import FitConfig, OptimizerConfig, load_config
-from train.data.sources import Source
 from train.errors import InputError
 from train.experiments import lockstep
 from train.experiments.compare_config import CompareConfig, Primary
-from train.experiments.crops import find_crops
 from train.experiments.members import Member
-from train.experiments.scores import METRICS, read_scores, score
-from train.inference.protocols import add_fixed_noise
+from train.experiments.scores import METRICS, read_scores
 from train.presets import COMPARE_PRESETS, PRESETS
 
 LOSSES = ("luminance_l1", "balanced(uncertainty)")
@@ -260,31 +257,6 @@ def test_folders_of_members_are_told_apart():
     losses += ["luminance_l1(window_size=7)", "luminance_l1(window_size=9)"]
     names = [Member(loss, 0, 1e-3, clip).name for loss in losses for clip in (None, 1.0)]
     assert len(set(names)) == len(names) and all("/" not in name and " " not in name for name in names)
-
-
-def test_crops_are_where_networks_differ_most():
-    """One network spoils a corner of the second photograph: that is the photograph, and the place, to show."""
-    clean = np.full((300, 200, 3), 128, np.uint8)
-    source = Source(("a", "b"), (clean, clean))
-
-    def spoiled(noisy, sigma):
-        image = np.full_like(noisy, 0.5)
-        if abs(noisy.mean() - expected) < 1e-9:
-            image[200:, 100:] = 0
-        return image
-
-    expected = add_fixed_noise(clean / np.float32(255), "b", sigma=10, seed=1).mean()
-    networks = {"l1": lambda noisy, sigma: np.full_like(noisy, 0.5), "mse": spoiled}
-    rows = [
-        row
-        for loss, restore in networks.items()
-        for row in score(restore, source, loss=loss, seed=0, sigmas=(10.0,), noise_seed=1, draws=1)
-    ]
-    (crop,) = find_crops(networks, rows, source, sigma=10.0, noise_seed=1, count=1)
-    assert crop.title.startswith("b, sigma 10: mean PSNR of all seeds differs by")
-    assert crop.clean.shape == (160, 160, 3)
-    # The square that lies over the whole spoiled corner, 100 x 100: the crop ends where the photograph does.
-    assert (crop.restored["mse"][-100:, -100:] == 0).all() and (crop.restored["mse"] == 0).all(-1).sum() == 100 * 100
 
 
 def test_presets_say_what_they_are():
