@@ -12,8 +12,7 @@ import hypothesis
 import jax
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
+from tests.shared_data import ROOT, SHARED, needs_shared
 
 # Before the first computation: afterwards the number of devices is fixed.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -26,11 +25,16 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what asks for ``shared``, by itself or by another fixture."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(needs_shared)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the checkout; tests that ask for it are skipped where it is not."""
-    if not SHARED.is_dir():
-        pytest.skip("needs ../shared: reference weights, photographs")  # a clone has none, and its tests must pass
+    """The folder of reference data beside the checkout."""
     return SHARED
 
 

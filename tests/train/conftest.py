@@ -154,8 +154,6 @@ def _off(ours: list[np.ndarray], wanted: list[np.ndarray]) -> float:
 @pytest.fixture(scope="module")
 def launches(tmp_path_factory: pytest.TempPathFactory) -> Launches:
     """Runs of several processes, trained on one small photograph."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("forks, and counts its threads in /proc")  # Windows has no fork, macOS no /proc
     folder = tmp_path_factory.mktemp("processes")
     (folder / "photographs").mkdir()
     image = np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8)

@@ -17,6 +17,8 @@ from train.config import RunConfig
 from train.data.images import write_image
 from train.errors import InputError
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and counts its threads in /proc")
+
 
 @pytest.fixture(scope="module")
 def ended(launches: Any) -> dict[str, list[int]]:

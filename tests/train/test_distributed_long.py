@@ -2,11 +2,15 @@
 
 import shutil
 import signal
+import sys
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="forks, and counts its threads in /proc"),
+]
 
 
 def test_four_processes_take_the_gradient_of_one_device_on_any_mesh(launches: Any) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import pytest
 from flax import linen as nn
 
 from lumloss_jax.models import PRESETS, variable_shapes
+from tests.shared_data import KEPT, SHARED
 
 # Fields that make each preset small enough to compile in a second; a new preset is a new line.
 SMALL = {
@@ -74,16 +74,12 @@ def jit() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def reference(golden: Path) -> Callable[[str], dict[str, np.ndarray]]:
-    """Loads a reference file: the whole one where ../shared is, else what the repository keeps of it, else skips."""
-    folders = (golden.parents[2] / "shared" / "fixtures", golden / "models")
+def reference() -> Callable[[str], dict[str, np.ndarray]]:
+    """Loads a reference file: the whole one where ../shared is, else what the repository keeps of it."""
+    folder = SHARED / "fixtures" if SHARED.is_dir() else KEPT
 
     def load(name: str) -> dict[str, np.ndarray]:
-        for folder in folders:
-            path = folder / f"{name}.npz"
-            if path.exists():
-                with np.load(path) as file:
-                    return dict(file)
-        pytest.skip(f"needs ../shared: {name}")  # too large for the repository, which keeps a part of these files
+        with np.load(folder / f"{name}.npz") as file:
+            return dict(file)
 
     return load

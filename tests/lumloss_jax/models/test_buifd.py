@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax.models import create_model, from_torch_state_dict, to_torch_state_dict, variable_shapes
+from tests.shared_data import of_files
 
 # Each file's fields. The first is kept in the repository too, without intermediates.
 FILES = {
@@ -91,7 +92,7 @@ def check_training(file, config, jit):
     return terms
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", of_files(FILES))
 def test_matches_the_authors_code(name, reference, jit):
     file = reference(name)
     check_restoring(file, FILES[name], jit)

@@ -19,6 +19,7 @@ from lumloss_jax.models import (
     to_torch_state_dict,
     variable_shapes,
 )
+from tests.shared_data import needs_shared, of_files
 
 LEVELS = (8, 12, 16, 24)
 CASES = {
@@ -91,7 +92,7 @@ def test_what_the_repository_keeps_is_of_the_reference_files(golden, shared):
     assert len(kept) >= 9 and sum(path.stat().st_size for path in kept) <= 1.5e6
 
 
-@pytest.mark.parametrize("file", CASES)
+@pytest.mark.parametrize("file", of_files(CASES))
 def test_restores_as_pytorch_does(file, reference, jit):
     (name, config), arrays = CASES[file], reference(file)
     variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
@@ -100,7 +101,7 @@ def test_restores_as_pytorch_does(file, reference, jit):
     np.testing.assert_allclose(restored, restored_by(arrays, "output_f64"), rtol=0, atol=3e-5)
 
 
-@pytest.mark.parametrize("file", CASES)
+@pytest.mark.parametrize("file", of_files(CASES))
 def test_exports_what_it_imported(file, reference):
     (name, config), arrays = CASES[file], reference(file)
     state_dict = under(arrays, "state/")
@@ -112,7 +113,7 @@ def test_exports_what_it_imported(file, reference):
         assert exported[key].flags.c_contiguous and exported[key].shape == array.shape
 
 
-@pytest.mark.parametrize("file", TRAINED)
+@pytest.mark.parametrize("file", of_files(TRAINED))
 def test_trains_as_pytorch_does(file, reference, jit, x64):
     """Batch statistics and their running values, in float64: what is left is the reference's own float32 rounding."""
     (name, config), arrays = CASES[file], reference(file)
@@ -154,7 +155,7 @@ def statistic_pixels(name, config, key, shape):
     return batch * (height >> halvings) * (width >> halvings)
 
 
-@pytest.mark.parametrize("file", LOSSES)
+@pytest.mark.parametrize("file", of_files(LOSSES))
 def test_gradients_are_pytorchs(file, reference, jit):
     (name, config), arrays = CASES[file], reference(file)
     model = create_model(name, **config)
@@ -192,6 +193,7 @@ def test_folds_batch_norm_as_kair_does(reference, jit):
     np.testing.assert_allclose(apply(again, channels_last(arrays["input"])), restored, atol=1e-5)
 
 
+@needs_shared
 def test_drunet_of_full_size(reference, jit):
     """Weights drawn by the recipe of the file's sidecar, since 131 MB of them are not stored."""
     arrays = reference("drunet_color_full_recipe")
@@ -212,6 +214,7 @@ def test_drunet_of_full_size(reference, jit):
     np.testing.assert_allclose(restored, channels_last(arrays["output_f64"]), rtol=0, atol=3e-5)
 
 
+@needs_shared
 def test_drunet_in_four_tiles(reference, jit):
     """DPIR's evaluation: overlapping tiles at the corners, a quadrant from each."""
     arrays, config = reference("drunet_color_onesplit64"), {"features": (6, 10, 14, 18), "blocks": 1}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax.models import create_model, from_torch_state_dict, to_torch_state_dict
+from tests.shared_data import needs_shared, of_files
 
 # Each file's fields. The first is kept in the repository too, without intermediates and the larger gradients.
 FILES = {
@@ -62,7 +63,7 @@ def check_parity(file, config, jit):
     return value, seen
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", of_files(FILES))
 def test_matches_the_authors_code(name, reference, jit):
     file = reference(name)
     value, seen = check_parity(file, FILES[name], jit)
@@ -93,6 +94,7 @@ def test_matches_the_authors_code(name, reference, jit):
     np.testing.assert_array_equal(seen["lit_images"][0], lit)
 
 
+@needs_shared
 def test_matches_the_self_ensemble(reference, jit):
     """Mean over flips of either axis and a quarter turn, each undone; like orientations go through as one batch."""
     file = reference("retinexformer_nf8_self_ensemble")
