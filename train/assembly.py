@@ -102,8 +102,8 @@ def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
         jax.eval_shape(objective, objective.init(), patch, patch)
     except ValueError as error:
         raise InputError(
-            f"--loss {config.model.loss} takes no patches of {size} x {size} x {channels}: {error} Take "
-            "another --patch-size, or another loss."
+            f"The loss {config.model.loss} takes no patches of {size} x {size} x {channels}: {error} Take another "
+            "--patch-size, or another loss."
         ) from None
 
 

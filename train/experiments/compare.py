@@ -8,7 +8,6 @@ more seeds it trains those that are missing.
 
 import dataclasses
 import itertools
-import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,11 @@ from rich.console import Console
 from train.assembly import assemble
 from train.data.sources import Source
 from train.data.splits import told_of_leaks
-from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import alongside, conclude, headline
 from train.experiments.crops import find_crops
 from train.experiments.folders import open_folder, open_with_validation
-from train.experiments.looks import take_down, told_of_looks
+from train.experiments.interim_looks import take_down, told_of_looks
 from train.experiments.members import NOISE_SEED, Member, Members
 from train.experiments.page import versions
 from train.experiments.picking import Tried, edges, rows_of, score_seeds, told_of_seed, try_settings
@@ -43,7 +41,8 @@ def compare(config: CompareConfig, command: str) -> Path:
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
-    _check_losses(config)
+    for loss in config.losses:
+        assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare")
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
@@ -74,15 +73,6 @@ def compare(config: CompareConfig, command: str) -> Path:
     for what, name in {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
-
-
-def _check_losses(config: CompareConfig) -> None:
-    """Refuses what no run of ``fit`` would take, by the flag that it was given by."""
-    for loss in config.losses:
-        try:
-            assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
-        except InputError as error:
-            raise InputError(re.sub("--loss(?=[ :])", "--losses", str(error))) from None
 
 
 def _report(

@@ -29,7 +29,7 @@ from train.data.splits import Splits, told_of_leaks
 from train.errors import InputError
 from train.experiments.conclusions import alongside, conclude
 from train.experiments.folders import open_folder, open_with_validation
-from train.experiments.looks import take_down, told_of_looks
+from train.experiments.interim_looks import take_down, told_of_looks
 from train.experiments.members import Member, Members
 from train.experiments.page import versions, write_page
 from train.experiments.sensitivity import figures_of

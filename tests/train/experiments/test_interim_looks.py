@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from train.__main__ import main
-from train.experiments.looks import take_down, told_of_looks
+from train.experiments.interim_looks import take_down, told_of_looks
 
 
 @pytest.fixture
