@@ -16,6 +16,11 @@ def digests_of(tree: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): _digest(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def digest_of_weights(params: Any, batch_stats: Any) -> str:
+    """One digest of all that a network's output depends on beside its input."""
+    return digest_of_json(digests_of({"params": params, "batch_stats": batch_stats}))
+
+
 def digest_of_json(content: Mapping[str, Any]) -> str:
     """SHA-256 of what JSON can say."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -22,7 +22,7 @@ from train.data.images import last_line, to_float, write_image
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than, some
 from train.data.splits import SMALLEST_SCORED
-from train.digests import digest_of_json, digests_of
+from train.digests import digest_of_json, digest_of_weights
 from train.errors import InputError
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
@@ -179,7 +179,7 @@ def _summary(
 ) -> dict[str, Any]:
     """All that the scores depend on, and their means."""
     return {
-        "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
+        "checkpoint": digest_of_weights(network.params, network.batch_stats),
         "model": network.spec,
         "data": {
             "spec": config.data,

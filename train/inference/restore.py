@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from train.checkpoint import Network, load_network
-from train.digests import digest_of_json, digests_of
+from train.digests import digest_of_weights
 from train.errors import InputError
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
@@ -70,7 +70,7 @@ def restore(config: RestoreConfig) -> int:
     fast = config.fast and predictor.attends
     made_by = {
         "model": network.spec,
-        "checkpoint": digest_of_json(digests_of({"params": network.params, "batch_stats": network.batch_stats})),
+        "checkpoint": digest_of_weights(network.params, network.batch_stats),
         "sigma": config.sigma,
         "self_ensemble": config.self_ensemble,
         "fast": fast,
