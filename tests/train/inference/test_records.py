@@ -3,11 +3,14 @@ import json
 import os
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from tests.train.inference.stored_images import SPEC, Make, pixels, save
 from train import outputs
 from train.__main__ import main
+from train.checkpoint import load_network, save_network
 
 
 @pytest.fixture
@@ -68,3 +71,18 @@ def test_what_was_replaced_is_nobodys_once_it_is(command: list[str], tmp_path: P
     capsys.readouterr()
     assert main(command) == 1
     assert "a.png was changed since restore wrote it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", ["params", "batch_stats"])
+def test_other_weights_of_the_same_network_restore_anew(
+    checkpoint: Make, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
+    folder = checkpoint("dncnn(depth=3, features=4)")
+    network = load_network(folder)
+    moved = jax.tree.map(lambda array: array + np.float32(1e-3), getattr(network, part))
+    save_network(tmp_path / "on", network._replace(**{part: moved}), {})
+    for weights, said in ((folder, "restored"), (folder, "there already"), (tmp_path / "on", "restored")):
+        capsys.readouterr()
+        assert main(["restore", str(weights), str(source), "--output", str(tmp_path / "out")]) == 0
+        assert f"a.png: {said}" in capsys.readouterr().out
