@@ -59,17 +59,31 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     try:
         image = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on=FAIL_ON)
         check_header(image, name)
+        orientation = image.get("orientation") if image.get_typeof("orientation") else 1
         # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
-        if image.get_typeof("orientation"):
-            image = image.autorot()
         if image.hasalpha():
             image = image[: image.bands - 1]
         kind, colour = image.format, "rgb16" if image.format == "ushort" else "srgb"
         if image.interpretation != colour:
             image = image.colourspace(colour).cast(kind)
-        return np.asarray(image.numpy())
+        return upright(np.asarray(image.numpy()), orientation)
     except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
         raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels as they are to be seen, by the tag of EXIF and TIFF; values that it cannot have change nothing.
+
+    All pixels must be there: libvips' ``autorot`` asks a decoder that runs from top to bottom for earlier rows again,
+    and with more than 512 rows gets none.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
