@@ -3,6 +3,7 @@
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests); make test-all adds the slow ones; make lint is what CI runs first
+# make fuzz    gives each reader of files 200 damaged ones, or as many as FUZZ_CASES says
 # make test-lowest the light tests and a training at the lowest versions that pyproject.toml allows, Python 3.11
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .cache/lowest
 
-.PHONY: train compare docs notebooks test test-all test-lowest lint format clean
+.PHONY: train compare docs notebooks test test-all fuzz test-lowest lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
 
@@ -29,6 +30,9 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+fuzz: $(VENV)/.dev
+	FUZZ_CASES=$${FUZZ_CASES:-200} $(BIN)/python -m pytest -n 2 -m "fuzz and not slow" tests
 
 # What `import lumloss_jax` gives: losses, metrics, colour, degradations.
 LIGHT := $(addprefix tests/lumloss_jax/,losses metrics color degradations test_reduction.py test_filters.py \
