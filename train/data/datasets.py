@@ -9,10 +9,11 @@ import functools
 import importlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from train.data import array_records, descriptions
 from train.data.folders import Listing, folder_of
 from train.data.images import decode_image
 from train.errors import InputError, first_line
@@ -27,6 +28,9 @@ _PAIRS = (("input", "target"), ("low", "high"), ("noisy", "clean"))
 _CLEAN = ("image", "target", "hr")
 _NAMES = ("name", "filename", "file_name")
 
+# A name of TFDS's: no namespace before it, and no arguments after it.
+_BUILDER = re.compile(r"(?P<plain>[A-Za-z]\w*)(?:/(?P<config>\w[\w+.\-]*))?(?::(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+_VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
 _SPEC = re.compile(
     r"(?P<name>[^:?]+(?::\d+\.\d+\.\d+)?):(?P<split>[^?]+)(?:\?(?P<query>.*))?",
 )
@@ -45,12 +49,18 @@ def list_dataset(text: str) -> Listing:
     split = match["split"]
     features = pick_features(builder, match["query"], text)
     try:
-        count = builder.info.splits[split].num_examples
-        read = builder.as_data_source(split, decoders=_undecoded(tfds, builder))
-    except (ValueError, KeyError, AssertionError) as error:
+        chosen = builder.info.splits[split]
+        count = chosen.num_examples
+        files = {Path(part.filename): part.examples_in_shard for part in chosen.file_instructions}
+        if count == 0:
+            raise InputError(f"tfds:{text} holds no photographs.")
+        array_records.check_files(files.items())
+        # Raw records: what TFDS would decode them with is never run, and Pillow would cut 16 bits to 8.
+        read = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    except InputError:
+        raise
+    except Exception as error:  # whatever TFDS's parser of splits meets
         raise InputError(f"tfds:{text}: {first_line(error)}. Splits: {', '.join(builder.info.splits)}.") from None
-    if count == 0:
-        raise InputError(f"tfds:{text} holds no photographs.")
     names = _names(read, builder, split)
     decoders = {
         role: [
@@ -64,7 +74,7 @@ def list_dataset(text: str) -> Listing:
         names,
         decoders["target"],
         decoders.get("input"),
-        shards=tuple(sorted(folder.glob(f"*.{FORMAT}*"))),
+        shards=tuple(sorted(files)),
         record=f"{folder} {split} {features}",
     )
 
@@ -78,14 +88,10 @@ def _names(read: Any, builder: Any, split: str) -> tuple[str, ...]:
     names = []
     for i, place in enumerate(places):
         try:
-            names.append(_text(_record(read, i, place)[feature]))
+            names.append(_content(read, i, feature, place).decode(errors="replace"))
         except InputError:  # said of each when it is decoded
             names.append(place)
     return tuple(names) if len(set(names)) == len(names) else places
-
-
-def _text(name: Any) -> str:
-    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def import_tfds() -> Any:
@@ -102,34 +108,87 @@ def import_tfds() -> Any:
 
 
 def make_builder(name: str, **options: Any) -> Any:
-    """TFDS's builder of that name, or ours, prepared or not."""
+    """TFDS's builder of that name, or ours, prepared or not.
+
+    It is looked for among TFDS's own and ours, then among the folders that TFDS keeps prepared data sets in. No other
+    code is imported: TFDS's ``namespace:name`` would load that of the community or of Hugging Face.
+    """
     tfds = import_tfds()
-    plain = re.split("[/:]", name)[0]
+    match = _BUILDER.fullmatch(name)
+    if match is None:
+        raise _unknown(name)
+    plain, config, version = match["plain"], match["config"], match["version"]
     if plain in BUILDERS:
         importlib.import_module(f"train.data.builders.{plain}")
     try:
         with _quiet():
-            return tfds.builder(name, try_gcs=False, **options)
+            made = tfds.builder_cls(plain)
     except tfds.core.DatasetNotFoundError:
-        raise InputError(
-            f"tfds: there is no data set {plain!r}. Our own are {', '.join(BUILDERS)}; those of TFDS are listed at "
-            "https://www.tensorflow.org/datasets/catalog; for a prepared data set's folder give its path."
-        ) from None
-    except (ValueError, TypeError, ImportError) as error:
+        made = None
+    except Exception as error:  # whatever the module of one of its builders raises when it is imported
         raise InputError(f"tfds: {name!r} cannot be opened: {first_line(error)}.") from None
+    places = _kept(plain, config, version, options.get("data_dir"), made)
+    # What is prepared may be older than the builder, and of a configuration that it no longer has.
+    older = version is not None or (made is not None and config is not None and config not in made.builder_configs)
+    if places and (made is None or older):
+        return open_folder(places[-1])
+    if made is None:
+        raise _unknown(plain)
+    for place in places:
+        descriptions.check_description(place)
+    given = {key: value for key, value in (("config", config), ("version", version)) if value is not None}
+    try:
+        with _quiet():
+            return made(**given, **options)
+    except Exception as error:  # a configuration or a version that it does not have, a folder that does not fit it
+        raise InputError(f"tfds: {name!r} cannot be opened: {first_line(error)}.") from None
+
+
+def _kept(plain: str, config: str | None, version: str | None, data_dir: Any, made: Any) -> list[Path]:
+    """Folders of a data set's prepared versions, the oldest first, where TFDS keeps them."""
+    from tensorflow_datasets.core.utils import file_utils
+
+    found = []
+    for kept in file_utils.list_data_dirs(given_data_dir=data_dir):
+        above = Path(kept) / plain
+        usual = config or (made.default_builder_config.name if made and made.BUILDER_CONFIGS else None)
+        common = above / ".config" / "metadata.json"
+        if usual is None and made is None and common.exists():
+            usual = descriptions.usual_config(common)
+        above = above / usual if usual else above
+        found += [path.parent for path in above.glob(f"*/{descriptions.INFO}")]
+    versions = [path for path in found if path.name == version or (version is None and _VERSION.fullmatch(path.name))]
+    return sorted(versions, key=lambda path: [int(part) for part in path.name.split(".")])
+
+
+def _unknown(name: str) -> InputError:
+    return InputError(
+        f"tfds: there is no data set {name[:200]!r}. Our own are {', '.join(BUILDERS)}; those of TFDS are listed at "
+        "https://www.tensorflow.org/datasets/catalog; for a prepared data set's folder give its path."
+    )
+
+
+def open_folder(folder: Path) -> Any:
+    """The builder of a prepared data set in a folder, once its description has been checked."""
+    tfds = import_tfds()
+    descriptions.check_description(folder)
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # whatever TFDS makes of a description that says what it never writes
+        raise InputError(f"tfds: {folder} cannot be opened: {first_line(error)}.") from None
 
 
 def open_builder(name: str) -> Any:
     """The builder of a prepared data set, or an error with the command that prepares it."""
-    if (folder_of(name) / "dataset_info.json").is_file():
-        builder = import_tfds().builder_from_directory(folder_of(name))
+    if (folder_of(name) / descriptions.INFO).is_file():
+        builder = open_folder(folder_of(name))
         how = f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
     else:
         builder = make_builder(name)
         how = f"prepare it by: python -m train data tfds:{name}:train --prepare"
     if not builder.info.splits:
         raise InputError(f"tfds: {name!r} is not prepared in {builder.data_dir}; {how}")
-    kind = builder.info.file_format.value
+    kind = builder.info.as_proto.file_format
     if kind != FORMAT:
         elsewhere = " --data-dir FOLDER" if how.endswith("--prepare") else ""  # what is there stays as it is
         raise InputError(
@@ -160,17 +219,27 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
     )
 
 
-def _undecoded(tfds: Any, builder: Any) -> Mapping[str, Any]:
-    """Keeps TFDS from decoding images itself: Pillow would cut 16 bits to 8."""
-    images = (name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image))
-    return {name: tfds.decode.SkipDecoding() for name in images}
-
-
 def _decode(read: Any, index: int, feature: str, name: str) -> Any:
-    content = _record(read, index, name)[feature]
-    if not isinstance(content, bytes):
-        raise InputError(f"{name}: {feature} is no encoded photograph but {type(content).__name__}.")
-    return decode_image(content, name)
+    return decode_image(_content(read, index, feature, name), name)
+
+
+def _content(read: Any, index: int, feature: str, name: str) -> bytes:
+    """The bytes of one feature of one record: an encoded photograph, or a name."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    record = _record(read, index, name)
+    try:
+        held = tf_example_pb2.Example.FromString(record).features.feature
+    except Exception as error:  # the parser's own class of error depends on how protobuf was built
+        raise InputError(f"{name} cannot be read: {first_line(error)}.") from None
+    values = held[feature].bytes_list.value if feature in held else ()
+    if len(values) != 1:
+        kind = (held[feature].WhichOneof("kind") if feature in held else None) or "nothing"
+        raise InputError(
+            f"{name}: {feature} is not one encoded photograph but {kind.removesuffix('_list')}"
+            f"{f', {len(values)} times' if values else ''}."
+        )
+    return bytes(values[0])
 
 
 def _record(read: Any, index: int, name: str) -> Any:
@@ -182,7 +251,7 @@ def _record(read: Any, index: int, name: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS's imports warn about what only its authors can mend."""
+    """Keeps back the warnings of TFDS's imports, which only its authors can act on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from train.data.datasets import FORMAT, import_tfds, make_builder
+from train.data.datasets import FORMAT, import_tfds, make_builder, open_folder
 from train.data.folders import folder_of
 from train.data.photographs import Memory
 from train.data.sources import list_source, open_source
@@ -74,7 +74,7 @@ def _check_format(builder: Any) -> None:
     there = Path(builder.data_dir)
     if not (there / "dataset_info.json").is_file():
         return
-    kept = import_tfds().builder_from_directory(there).info.file_format.value
+    kept = open_folder(there).info.as_proto.file_format
     if kept != FORMAT or builder.name == "restoration_folder":
         whose = " of this folder, or of another of its name" if builder.name == "restoration_folder" else ""
         raise InputError(

@@ -101,7 +101,7 @@ def test_a_broken_file_of_records_is_an_error_by_name(lol: Path, tmp_path: Path)
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
     (records,) = copied.glob("lol-train*")
     records.write_bytes(records.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"3 of 3 (.*\n)+.*lol/1.0.0 train-000002 cannot be read: .*64KB"):
+    with pytest.raises(InputError, match=r"lol-train.array_record-00000-of-00001 cannot be read: .*64KB"):
         open_source(f"tfds:{copied}:train", "train")
 
 
@@ -141,7 +141,7 @@ def test_an_error_without_a_message_is_named_by_its_kind(lol: Path, monkeypatch:
     def silent(*args: object, **options: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr("tensorflow_datasets.builder", silent)
+    monkeypatch.setattr("tensorflow_datasets.builder_cls", silent)
     with pytest.raises(InputError, match=r"'lol' cannot be opened: ValueError\."):
         datasets.make_builder("lol")
     builder = datasets.open_builder(f"{lol}/tfds/lol/1.0.0")

@@ -1,0 +1,56 @@
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.data.array_records import _chunks, check_files
+from train.errors import InputError
+
+pytest.importorskip("array_record")
+
+
+def write(path: Path, records: list[bytes]) -> Path:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+    return path
+
+
+def test_every_record_is_measured_by_its_header(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    # Sizes around a block of 64 kilobytes, whose headers interrupt what is written.
+    sizes = [10, 70_000, 65_535, 65_536, 65_472, 65_448, 300_000, 3, 65_409, 1] * 2
+    path = write(tmp_path / "a", [random.bytes(size) for size in sizes])
+    measured = [chunk.unpacked for chunk in _chunks(path)]
+    assert measured[1 : 1 + len(sizes)] == sizes  # the first is the file's signature
+    check_files([(path, len(sizes))])
+
+
+def test_a_record_that_fills_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [b"small", bytes(70_000_000), b"small"])
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a cannot be read: a record at byte \d+ unpacks from \d+ bytes to 70 MB"):
+        check_files([(path, 3)])
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_files_that_do_not_hold_what_is_said_of_them_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [b"one", b"two"])
+    for count, message in ((3, "holds 2 records, where"), (1, "holds 2 records, where"), (10**18, "cannot hold")):
+        with pytest.raises(InputError, match=message):
+            check_files([(path, count)])
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("nowhere", "pipe", ""):
+        with pytest.raises(InputError, match="is missing or is not a file"):
+            check_files([(tmp_path / name, 0)])
+    for content in (b"", b"x" * 10, b"x" * 65_536, path.read_bytes()[:-1], path.read_bytes()[:65_536]):
+        (tmp_path / "b").write_bytes(content)
+        with pytest.raises(InputError, match="b cannot"):
+            check_files([(tmp_path / "b", 2)])
