@@ -1,6 +1,7 @@
 """The story of a training run, top to bottom."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
-from train import distributed, sharding
+from train import distributed, locks, sharding
 from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions
@@ -56,12 +57,19 @@ def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watc
     Without ``report`` it ends when the network is trained: whoever trains many looks at the test photographs himself.
     ``watch(step, scores)`` is told of each validation; where it gives True the training ends there.
     """
-    with distributed.ending_together(config.run) as leave_word:
+    with distributed.ending_together(config.run) as leave_word, contextlib.ExitStack() as held:
         distributed.connect(config.run, leave_word)
-        return _fit(config, preset, report, watch, leave_word)
+        return _fit(config, preset, report, watch, leave_word, held)
 
 
-def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leave_word: Callable[[str], None]) -> Path:
+def _fit(
+    config: FitConfig,
+    preset: str,
+    report: bool,
+    watch: Watch | None,
+    leave_word: Callable[[str], None],
+    held: contextlib.ExitStack,
+) -> Path:
     first = distributed.is_first()
     console = Console(quiet=not first)
     say = functools.partial(console.print, soft_wrap=True)
@@ -85,8 +93,10 @@ def _fit(config: FitConfig, preset: str, report: bool, watch: Watch | None, leav
     initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model, say)
     folder = Path(config.run.resume or "")
     with distributed.together():
-        if first and not config.run.resume:
-            folder = new_folder(config.run.out, preset)
+        if first and config.run.resume:
+            held.enter_context(locks.hold(folder))
+        elif first:
+            folder = new_folder(config.run.out, preset, held)
             save_splits(splits, folder)
     folder = Path(distributed.of_first(str(folder)))
     leave_word(distributed.go_on_with(folder))

@@ -1,6 +1,6 @@
 """How fast a run goes, what it waits for, and the memory it takes."""
 
-import resource
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -67,17 +67,26 @@ class Meter:
         """All that was measured, in a line."""
         seconds = self._all_seconds or 1.0
         rate = self.steps / seconds
+        memory = memory_bytes()
+        in_use = "" if math.isnan(memory) else f"; {memory / 1e6:.0f} MB in use"
         return (
             f"{rate * self._images:.0f} images/s, {rate * self._megapixels:.2f} megapixels/s; "
-            f"waited for data {self._all_waited / seconds:.1%} of a step; {memory_bytes() / 1e6:.0f} MB in use"
+            f"waited for data {self._all_waited / seconds:.1%} of a step{in_use}"
         )
 
 
-def memory_bytes() -> int:
-    """Bytes in use on the first device; on CPU, which does not tell, those of this process in main memory."""
+def memory_bytes() -> float:
+    """Bytes in use on the first device; on CPU, which does not tell, those of this process in main memory.
+
+    NaN on Windows, which Python does not ask.
+    """
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return int(stats["bytes_in_use"])
+    if sys.platform == "win32":
+        return math.nan
+    import resource  # Windows has no such module
+
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from train import locks
 from train.checkpoint import FOLDER_NAME
 from train.checkpoint_files import BROKEN_NAME, steps_in
 from train.config import FitConfig
@@ -16,10 +17,20 @@ CONFIG_NAME = "config.json"
 _RUNS = Path("runs")
 
 
-def new_folder(out: str | None, preset: str) -> Path:
-    """The run's folder: the one asked for, if nothing of a run is there, else the next free number under runs/."""
+def new_folder(out: str | None, preset: str, held: contextlib.ExitStack) -> Path:
+    """The folder of a new run, locked.
+
+    Args:
+      out: the folder asked for, in which nothing of a run may be. None: the next free number under runs/.
+      preset: its name follows the number.
+      held: keeps the lock.
+    """
     try:
-        return _numbered_folder(preset) if out is None else _empty_folder(Path(out))
+        if out is not None:
+            return _empty_folder(Path(out), held)
+        folder = _numbered_folder(preset)
+        held.enter_context(locks.hold(folder))
+        return folder
     except OSError as error:
         raise InputError(
             f"{'runs/' if out is None else f'--out {out}'} cannot be written to: {error.strerror}."
@@ -38,23 +49,41 @@ def about_of(config: FitConfig, splits: Splits) -> dict[str, Any]:
 
 def clear(folder: Path) -> None:
     """Makes room for a run where one was stopped that cannot go on; its damaged checkpoints stay."""
-    for path in _left_in(folder):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not folder.is_dir():
+        return
+    with locks.hold(folder):
+        for path in _left_in(folder):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _left_in(folder: Path) -> list[Path]:
-    """What is in the way of a new run: all but damaged checkpoints, which are never deleted."""
-    return [path for path in folder.iterdir() if path.name != BROKEN_NAME] if folder.is_dir() else []
+    """What is in the way of a new run: all but its lock, and damaged checkpoints, which are never deleted."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name not in (BROKEN_NAME, locks.FILE_NAME)]
 
 
-def _empty_folder(folder: Path) -> Path:
-    if (folder.exists() and not folder.is_dir()) or _left_in(folder):
-        held = "is not empty, and holds no run that can go on: move it away"
-        if can_resume(folder):
-            held = f"holds a run: go on with it by python -m train fit --resume {folder}"
-        raise InputError(f"--out {folder} {held}, or write to a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+def _empty_folder(folder: Path, held: contextlib.ExitStack) -> Path:
+    """``folder``, once it is locked and nothing of a run is in it."""
+    # Nothing is written to a folder of other things, not even a lock. Where there is a lock it is asked first:
+    # that another process is at work is then the reason why the folder is not empty.
+    if not locks.is_marked(folder):
+        _check_empty(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locks.hold(folder))
+    _check_empty(folder)
     return folder
+
+
+def _check_empty(folder: Path) -> None:
+    if (folder.exists() and not folder.is_dir()) or _left_in(folder):
+        found = "is not empty, and holds no run that can go on: move it away"
+        if can_resume(folder):
+            found = f"holds a run: go on with it by python -m train fit --resume {folder}"
+        raise InputError(f"--out {folder} {found}, or write to a new folder.")
 
 
 def _numbered_folder(preset: str) -> Path:

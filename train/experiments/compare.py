@@ -6,6 +6,7 @@ first seed; the test photographs are looked at once, at the end. Stopped, a comp
 more seeds it trains those that are missing.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import shlex
@@ -37,6 +38,11 @@ _TWO_LOOKS = " (6 to 10 % of two looks, simulated)"
 
 def compare(config: CompareConfig, command: str) -> Path:
     """Trains what is not trained yet, scores, concludes, writes the report; gives the comparison's folder."""
+    with contextlib.ExitStack() as held:
+        return _compare(config, command, held)
+
+
+def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) -> Path:
     console = Console()
     began = time.monotonic()
 
@@ -44,7 +50,7 @@ def compare(config: CompareConfig, command: str) -> Path:
     for loss in config.losses:
         assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "compare")
-    folder = open_folder(config, splits, "compare")
+    folder = open_folder(config, splits, "compare", held)
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
     notes = told_of_leaks(splits) + told_wrong(config, splits.test)
     for note in notes:

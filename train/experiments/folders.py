@@ -1,16 +1,14 @@
 """Where an experiment of many trainings stands: its folder, its settings, its photographs."""
 
+import contextlib
 import dataclasses
-import fcntl
 import json
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from train import sharding
+from train import locks, sharding
 from train.assembly import open_photographs
 from train.config import FitConfig
 from train.data.sources import Source
@@ -20,12 +18,9 @@ from train.outputs import write_json
 from train.run_folder import new_folder
 
 _SETTINGS = "settings.json"
-_LOCK = ".in_use"
 _FEWEST_TESTED = 2  # photographs: of one there is no spread, and so no interval
 # How much is done of an experiment and how, not what of: what is done already stays what it would be.
 _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
-
-_held: dict[Path, int] = {}  # locks of this process; they are let go when it ends, however it ends
 
 
 def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
@@ -45,13 +40,17 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
     return splits, splits.validation
 
 
-def open_folder(config: Any, splits: Splits, verb: str) -> Path:
-    """The experiment's folder: new, or with a part of this same one in it, by its settings and photographs."""
+def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitStack) -> Path:
+    """The experiment's folder, locked: new, or with a part of this same one in it, by settings and photographs.
+
+    What another process trains there, this one would take for stopped, and remove: ``held`` keeps it out.
+    """
     _check_divides(config)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     out = config.fit.run.out
     if out is not None and (saved := Path(out) / _SETTINGS).exists():
         folder = Path(out)
+        held.enter_context(locks.hold(folder))
         defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
         before = _filled(json.loads(saved.read_text()), defaults)
         other = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
@@ -62,34 +61,11 @@ def open_folder(config: Any, splits: Splits, verb: str) -> Path:
                 "flags that it was started with."
             )
         check_unchanged(splits, folder, instead="write to a new folder")
-        _hold(folder)
     else:
-        folder = new_folder(out, verb)
-        _hold(folder)
+        folder = new_folder(out, verb, held)
         save_splits(splits, folder)
     write_json(settings, folder / _SETTINGS)
     return folder
-
-
-def _hold(folder: Path) -> None:
-    """Refuses a folder that another process works in: what one trains the other would take for stopped, and remove."""
-    place = folder.resolve()
-    if place in _held:
-        return
-    lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 1000, 0).decode()
-        os.close(lock)
-        raise InputError(
-            f"--out {folder}: another process is at work there ({holder}): wait for its end, or write to a new folder."
-        ) from None
-    except OSError:  # a file system without locks
-        pass
-    os.truncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    _held[place] = lock
 
 
 def _check_divides(config: Any) -> None:

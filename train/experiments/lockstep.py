@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
-from train import loop
+from train import locks, loop
 from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.config import FitConfig, save_config
@@ -89,11 +89,20 @@ def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], co
         if config.run.resume:
             check_unchanged(splits, Path(config.run.resume))
     check_scorable(splits)
-    runs = _open(configs, splits, devices[0], say)
+    with contextlib.ExitStack() as held:
+        runs = _open(configs, splits, devices[0], say, held)
+        _train_in_groups(runs, splits, devices, console)
+    return [run.diverged for run in runs]
+
+
+def _train_in_groups(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], console: Console) -> None:
+    """Trains runs of the same step together."""
     for start in sorted({run.start for run in runs}):
         group = [run for run in runs if run.start == start]
         used = min(len(devices), len(group))
-        say(f"{len(group)} networks at once on {used} {devices[0].platform} device{'s' * (used > 1)}")
+        console.print(
+            f"{len(group)} networks at once on {used} {devices[0].platform} device{'s' * (used > 1)}", soft_wrap=True
+        )
         try:
             _train(group, splits, devices, console)
         except jax.errors.JaxRuntimeError as error:
@@ -103,11 +112,16 @@ def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], co
                 f"{len(group)} networks at once do not fit into the memory of {devices[0].device_kind}: take "
                 "--population loop, or mesh with more devices."
             ) from None
-    return [run.diverged for run in runs]
 
 
-def _open(configs: Sequence[FitConfig], splits: Splits, device: jax.Device, say: Callable[[str], None]) -> list[Run]:
-    """Folders and states: fresh ones, the same for the same seed, or those of the newest checkpoints."""
+def _open(
+    configs: Sequence[FitConfig],
+    splits: Splits,
+    device: jax.Device,
+    say: Callable[[str], None],
+    held: contextlib.ExitStack,
+) -> list[Run]:
+    """Folders, locked, and states: fresh ones, the same for the same seed, or those of the newest checkpoints."""
     where = NamedSharding(Mesh(np.array([device]), ("member",)), PartitionSpec())
     model = assemble(configs[0]).model
     draw = jax.jit(lambda key: init_variables(model, key))
@@ -117,11 +131,12 @@ def _open(configs: Sequence[FitConfig], splits: Splits, device: jax.Device, say:
         assembly = assemble(config)
         if config.run.resume:
             folder = Path(config.run.resume)
+            held.enter_context(locks.hold(folder))
             abstract = jax.eval_shape(assembly.fresh_state)
             state, saved = restore_newest(folder / FOLDER_NAME, abstract, where, say)
             check_fingerprint(splits, saved, folder)
         else:
-            folder = new_folder(config.run.out, "compare")
+            folder = new_folder(config.run.out, "compare", held)
             save_splits(splits, folder)
             seed, source = config.seed, config.model.init_from
             if seed not in starts and source is None:

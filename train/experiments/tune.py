@@ -6,6 +6,7 @@ seeds that the search never saw, and the two are compared on the test photograph
 best score is the luckiest of many and says nothing about the next photograph, nor about the next seed.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -45,13 +46,18 @@ _SETTINGS = ("luminance_weight", "window_size", "penalty", "brightness")
 
 def tune(config: TuneConfig) -> Path:
     """Searches, takes the best setting, compares it with the default on test photographs; gives the folder."""
+    with contextlib.ExitStack() as held:
+        return _tune(config, held)
+
+
+def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     console = Console()
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
     assemble(_member(DEFAULT, config).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "tune")
-    folder = open_folder(config, splits, "tune")
+    folder = open_folder(config, splits, "tune", held)
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
     notes = told_of_leaks(splits)
     for note in notes:

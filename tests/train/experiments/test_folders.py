@@ -1,15 +1,22 @@
 """Where an experiment stands: what may change between one time and the next, and what may not."""
 
+import contextlib
 import dataclasses
 import json
 import os
 
 import pytest
 
+from train import locks
 from train.errors import InputError
-from train.experiments import folders
 from train.experiments.compare_config import CompareConfig
 from train.experiments.folders import open_folder
+
+
+@pytest.fixture
+def held():
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 def configured(out, **fields):
@@ -17,21 +24,21 @@ def configured(out, **fields):
     return CompareConfig(**fields, fit=dataclasses.replace(fit, run=dataclasses.replace(fit.run, out=str(out))))
 
 
-def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(splits, tmp_path):
+def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(splits, held, tmp_path):
     config = configured(tmp_path / "run")
-    folder = open_folder(config, splits, "compare")
+    folder = open_folder(config, splits, "compare", held)
     saved = json.loads((folder / "settings.json").read_text())
     del saved["primary"], saved["fit"]["run"]["workers"]
     (folder / "settings.json").write_text(json.dumps(saved))
-    assert open_folder(config, splits, "compare") == folder
+    assert open_folder(config, splits, "compare", held) == folder
     with pytest.raises(InputError, match=r"other settings \(primary\)"):
-        open_folder(configured(folder, primary="ssim"), splits, "compare")
+        open_folder(configured(folder, primary="ssim"), splits, "compare", held)
 
 
-def test_how_much_is_done_and_by_what_means_may_change(splits, tmp_path):
-    folder = open_folder(configured(tmp_path / "run"), splits, "compare")
+def test_how_much_is_done_and_by_what_means_may_change(splits, held, tmp_path):
+    folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     more = configured(folder, seeds=8, population="vmap", crops=0)
-    assert open_folder(more, splits, "compare") == folder
+    assert open_folder(more, splits, "compare", held) == folder
     assert json.loads((folder / "settings.json").read_text())["seeds"] == 8
 
 
@@ -45,7 +52,7 @@ def test_how_much_is_done_and_by_what_means_may_change(splits, tmp_path):
     ],
 )
 def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_written(
-    population, fields, words, splits, tmp_path
+    population, fields, words, splits, held, tmp_path
 ):
     config = configured(tmp_path / "run", population=population)
     data = dataclasses.replace(config.fit.data, batch_size=16)
@@ -53,28 +60,31 @@ def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_wri
     run = dataclasses.replace(config.fit.run, devices=fields.get("devices"))
     fit = dataclasses.replace(config.fit, data=data, optimizer=optimizer, run=run)
     with pytest.raises(InputError, match=words):
-        open_folder(dataclasses.replace(config, fit=fit), splits, "compare")
+        open_folder(dataclasses.replace(config, fit=fit), splits, "compare", held)
     assert not (tmp_path / "run").exists()
 
 
-def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, tmp_path, monkeypatch):
+def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, held, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = open_folder(CompareConfig(), splits, "compare")
-    assert open_folder(configured(folder), splits, "compare") == folder
+    folder = open_folder(CompareConfig(), splits, "compare", held)
+    assert open_folder(configured(folder), splits, "compare", held) == folder
 
 
-def test_other_photographs_than_those_it_was_started_with_are_refused(splits, tmp_path):
-    folder = open_folder(configured(tmp_path / "run"), splits, "compare")
+def test_other_photographs_than_those_it_was_started_with_are_refused(splits, held, tmp_path):
+    folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     fewer = splits._replace(test=splits.test.take(range(9)))
     with pytest.raises(InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."):
-        open_folder(configured(folder), fewer, "compare")
+        open_folder(configured(folder), fewer, "compare", held)
 
 
 def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, monkeypatch):
     config = configured(tmp_path / "run", population="vmap")
-    open_folder(config, splits, "compare")
-    assert open_folder(config, splits, "compare")  # by the same process, as often as it likes
-    monkeypatch.setattr(folders, "_held", {})  # as another process finds it
-    with pytest.raises(InputError, match=rf"another process is at work there \(process {os.getpid()} on "):
-        open_folder(configured(tmp_path / "run"), splits, "compare")
+    with contextlib.ExitStack() as held:
+        open_folder(config, splits, "compare", held)
+        assert open_folder(config, splits, "compare", held)  # by the same process, as often as it likes
+        with monkeypatch.context() as patched:
+            patched.setattr(locks, "_held", {})  # as another process finds it
+            with pytest.raises(InputError, match=rf"another process is at work there \(process {os.getpid()} on "):
+                open_folder(configured(tmp_path / "run"), splits, "compare", held)
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["population"] == "vmap"
+    assert not locks.is_marked(tmp_path / "run")
