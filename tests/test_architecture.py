@@ -72,7 +72,7 @@ def forbidden() -> Iterator[tuple[str, str, str]]:
                 yield *arrow, "the objective knows no network"
             if below(name, "train.data") and below(other, "jax"):
                 yield *arrow, "data are NumPy's until they are put on devices"
-            if below(other, "train.presets") and name != "train.__main__":
+            if below(other, "train.presets") and name != "train.verbs":
                 yield *arrow, "presets are for the command line"
 
 

@@ -13,13 +13,14 @@ import pytest
 import skimage.data
 import tyro
 
-from train.__main__ import VERBS, main
+from train.__main__ import main
 from train.config import save_config
 from train.data import index
 from train.data.images import read_image, write_image
 from train.inference.protocols import find_protocol
 from train.network import build_model
 from train.presets import find_preset
+from train.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {

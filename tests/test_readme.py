@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from train.__main__ import VERBS
+from train.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

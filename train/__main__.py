@@ -1,231 +1,38 @@
-"""The command line: ``python -m train VERB``. One function a verb; what it does is elsewhere."""
+"""The command line, ``python -m train VERB``: how a verb ends, whatever happens. The verbs are in verbs.py."""
 
-import contextlib
-import dataclasses
-import difflib
-import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import jax
-import tyro
-
-from train.config import FitConfig, load_config
-from train.errors import InputError
-from train.experiments.compare_config import CompareConfig
-from train.experiments.tune_config import TuneConfig
-from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
-
-
-def fit(arguments: list[str]) -> None:
-    """Train a network, evaluate it on photographs that it never saw, write a report."""
-    named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
-    preset = named or "default"
-    resumed = _value_of("--resume", arguments)
-    if resumed:
-        _check_resumed(resumed, named, _value_of("--out", arguments))
-    defaults = load_config(Path(resumed) / "config.json") if resumed else find_preset(preset)
-    presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
-    config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[FitConfig],
-        prog="python -m train fit [PRESET]",
-        description=f"{fit.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
-        args=arguments,
-        default=defaults,
-    )
-    if resumed:
-        _check_unchanged(defaults, config)
-    from train import loop  # after the arguments are known to be right: its imports take seconds
-
-    loop.fit(config, preset)
-
-
-def compare(arguments: list[str]) -> None:
-    """Train a network under several losses, and say which restores photographs best and how sure that is."""
-    said = ["python", "-m", "train", "compare", *arguments]
-    _check_alone("compare", arguments)
-    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
-    for flag, instead in _PICKED_BY_COMPARE.items():
-        if _value_of(flag, arguments) is not None:
-            raise InputError(f"compare takes no {flag}: {instead}.")
-    presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
-    config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[CompareConfig],
-        prog="python -m train compare [PRESET]",
-        description=f"{compare.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
-        args=arguments,
-        default=find_compare_preset(preset),
-    )
-    with _study("compare"):
-        from train.experiments import compare as comparison
-
-    comparison.compare(config, shlex.join(said))
-
-
-def tune(arguments: list[str]) -> None:
-    """Search the luminance loss's weight, window, penalty and brightness on validation photographs."""
-    _check_alone("tune", arguments)
-    for flag, instead in {"--loss": "it searches the luminance loss's", "--resume": _RESUME_EXPERIMENT}.items():
-        if _value_of(flag, arguments) is not None:
-            raise InputError(f"tune takes no {flag}: {instead}.")
-    config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[TuneConfig], prog="python -m train tune", description=tune.__doc__, args=arguments
-    )
-    with _study("tune"):
-        from train.experiments import tune as search
-
-    search.tune(config)
-
-
-def compile_(arguments: list[str]) -> None:
-    """Compile a run's training step for TPUs that are not here, and say what it asks of them."""
-    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
-    from train import aot
-
-    config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[aot.CompileConfig],
-        prog="python -m train compile [PRESET]",
-        description=compile_.__doc__,
-        args=arguments,
-        default=aot.CompileConfig(fit=find_preset(preset)),
-    )
-    aot.report(config)
-
-
-def import_(arguments: list[str]) -> None:
-    """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
-    from train import import_weights
-
-    config = tyro.cli(import_weights.ImportConfig, prog="python -m train import", args=arguments)
-    import_weights.import_weights(config)
-
-
-def restore(arguments: list[str]) -> int:
-    """Restore photographs of any size with a trained network."""
-    from train.inference import restore
-
-    config = tyro.cli(restore.RestoreConfig, prog="python -m train restore", args=arguments)
-    return restore.restore(config)
-
-
-def data(arguments: list[str]) -> int:
-    """Say what a data set holds and what is wrong with it, or write it for TFDS."""
-    from train.data import inspect
-
-    config = tyro.cli(inspect.InspectConfig, prog="python -m train data", args=arguments)
-    return 0 if inspect.inspect(config) else 1
-
-
-_STUDY = ("jinja2", "optuna", "plotly", "statsmodels")  # what the extra of that name brings
-_RESUME_EXPERIMENT = "give --out, the folder of what was stopped, and the same flags again"
-_PICKED_BY_COMPARE = {
-    "--loss": "name them by --losses",
-    "--balance": 'write "balanced(METHOD, LOSS)" in --losses, of each loss that it is for',
-    "--learning-rate": "it picks one for each loss from --learning-rates",
-    "--clip-norm": "it tries --clip-norms for each loss",
-    "--resume": _RESUME_EXPERIMENT,
-}
-
-
-def evaluate(arguments: list[str]) -> None:
-    """Score a trained network on a data set, by a named protocol."""
-    from train.inference import evaluate
-
-    evaluate.evaluate(tyro.cli(evaluate.EvaluateConfig, prog="python -m train evaluate", args=arguments))
-
-
-def export(arguments: list[str]) -> None:
-    """Write a trained network as one file that runs without this repository."""
-    from train.inference import export
-
-    export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))
-
-
-VERBS: dict[str, Callable[[list[str]], int | None]] = {
-    "fit": fit,
-    "compare": compare,
-    "tune": tune,
-    "restore": restore,
-    "evaluate": evaluate,
-    "export": export,
-    "data": data,
-    "compile": compile_,
-    "import": import_,
-}
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a verb; gives the exit status: the verb's, 2 for input that the user must mend, 130 after Ctrl-C."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        # A second run of the same preset then compiles in a moment.
-        jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m train VERB [--help]\n")
-        for name, verb in VERBS.items():
-            print(f"  {name:10} {verb.__doc__}")
-        return 0 if arguments else 2
+    """Runs a verb; gives the exit status.
+
+    Args:
+      arguments: what stands behind ``python -m train``.
+
+    Returns:
+      The verb's status; 2 for input that the user must change; 130 after Ctrl-C; 141 if nobody reads the output.
+    """
     try:
-        if arguments[0] not in VERBS:
-            near = difflib.get_close_matches(arguments[0], VERBS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"There is no verb {arguments[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
-        return VERBS[arguments[0]](arguments[1:]) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        from train.console import with_output
+
+        return with_output(lambda: _run(arguments))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
 
 
-def _value_of(flag: str, arguments: list[str]) -> str | None:
-    for i, argument in enumerate(arguments):
-        name, given, value = argument.partition("=")
-        if name.replace("_", "-") != flag:  # tyro takes both
-            continue
-        if given:
-            return value
-        if i + 1 < len(arguments):
-            return arguments[i + 1]
-    return None
+def _run(arguments: list[str]) -> int:
+    from train.console import complain
+    from train.errors import InputError
 
-
-@contextlib.contextmanager
-def _study(verb: str) -> Iterator[None]:
-    """Names the extra where one of its packages is missing; a module of ours that is missing is a defect."""
     try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _STUDY:
-            raise
-        raise InputError(f'{verb} needs {error.name}: pip install -e ".[study]".') from None
+        # Imported here, because it takes seconds, in which Ctrl-C must not show a traceback.
+        from train.verbs import run
 
-
-def _check_alone(verb: str, arguments: list[str]) -> None:
-    if "--distributed" in arguments:
-        raise InputError(f"{verb} takes no --distributed: it runs in one process, on all of its devices.")
-
-
-def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:
-    """Refuses what a resumed run would pass over: it has its configuration and its folder."""
-    if preset is not None:
-        raise InputError(f"--resume takes up a run as it was configured: leave the preset {preset!r} out.")
-    if out is not None and Path(out).absolute() != Path(resumed).absolute():
-        raise InputError(
-            f"--resume goes on in {resumed}: leave --out {out} out, or start a new run with --init-from {resumed}."
-        )
-
-
-def _check_unchanged(before: FitConfig, after: FitConfig) -> None:
-    """A resumed run may change where it runs and what it logs, not what is learned."""
-    old, new = dataclasses.asdict(before), dataclasses.asdict(after)
-    old.pop("run"), new.pop("run")
-    if old != new:
-        raise InputError(
-            "--resume takes up a run as it was configured; leave the other flags out, or start a new run with them."
-        )
+        return run(arguments)
+    except InputError as error:
+        complain(f"error: {error}")
+        return 2
 
 
 if __name__ == "__main__":

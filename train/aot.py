@@ -19,6 +19,7 @@ from rich.console import Console
 from train import sharding
 from train.assembly import assemble
 from train.config import FitConfig
+from train.console import make_console
 from train.data.batch import Pair
 from train.errors import InputError
 from train.hlo import read_collectives, read_slice_transfers
@@ -178,7 +179,7 @@ class CompileConfig:
 
 def report(compiling: CompileConfig) -> None:
     """Prints what the compiled step asks of each device, and the largest batch that fits where that is asked for."""
-    console, config = Console(), compiling.fit
+    console, config = make_console(), compiling.fit
     if config.run.devices is not None:
         raise InputError(f"compile takes no --devices; got {config.run.devices}: --topology says how many there are.")
     if config.run.distributed:

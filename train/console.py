@@ -5,13 +5,28 @@ it is sent, rich reads ``[...]`` as markup, and an output of few characters (cp1
 others. So every text passes :func:`printable` here, markup is off, and an unknown character is replaced.
 """
 
+import os
 import sys
 import unicodedata
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
+
+T = TypeVar("T")
+
+UNREAD = 141  # exit status of a program whose output nobody reads: 128 + SIGPIPE, as a shell reports it
 
 # Control characters, lone surrogates, line and paragraph separators, and format characters, among
 # which are those that reverse the direction of text.
@@ -78,9 +93,16 @@ def make_console(*, quiet: bool = False, soft_wrap: bool = False) -> Console:
 
 
 def make_bar(*columns: ProgressColumn | str, console: Console) -> Progress:
-    """A progress bar, shown on terminals alone. A string is a text column in which nothing is markup."""
+    """A progress bar, shown on terminals only. A string is a text column in which nothing is markup."""
     plain = [_SafeColumn(column) if isinstance(column, str) else column for column in columns]
-    return Progress(*plain, console=console, disable=not console.is_terminal)
+    return Progress(*plain, console=console, disable=console.quiet or not console.is_terminal)
+
+
+def track(items: Sequence[T], description: str, *, console: Console) -> Iterator[T]:
+    """The items, with a bar that moves by one for each of them."""
+    columns = "{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with make_bar(*columns, console=console) as bar:
+        yield from bar.track(items, description=description)
 
 
 def complain(message: object) -> None:
@@ -94,3 +116,69 @@ def replace_unknown_characters(stream: TextIO) -> None:
     reconfigure = getattr(stream, "reconfigure", None)  # notebooks and tests have streams without it
     if reconfigure is not None and getattr(stream, "errors", None) != "replace":
         reconfigure(errors="replace")
+
+
+def with_output(program: Callable[[], int]) -> int:
+    """Runs a program that prints; gives its exit status, or another one if its output cannot be written.
+
+    ``program | head -1`` closes the output after a line: the program then ends in silence.
+    """
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        if stream is not None:
+            replace_unknown_characters(stream)
+    output, errors = map(_Watched, before)
+    sys.stdout, sys.stderr = output, errors
+    try:
+        try:
+            return program()
+        finally:
+            output.flush()
+            errors.flush()
+    except OSError:
+        lost = output.lost or errors.lost
+        if lost is None:
+            raise
+        if not isinstance(lost, BrokenPipeError):
+            errors.write(f"error: standard output cannot be written: {lost.strerror}.\n")
+            return 1
+        return UNREAD
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+class _Watched:
+    """A standard stream that remembers why it could not be written, and takes no more after that.
+
+    Whoever catches an OSError elsewhere cannot tell otherwise whether it was the output's or a file's.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # None: closed by the shell, or a program without a console on Windows.
+        self._stream = open(os.devnull, "w") if stream is None else stream
+        self.lost: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As of any stream."""
+        with self._watching():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        with self._watching():
+            self._stream.flush()
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.lost = error
+            # What is left goes nowhere: Python would complain at its end that it cannot be written.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from train.config import FitConfig, RunConfig
+from train.console import complain
 from train.digests import digest_of_json
 from train.errors import InputError
 from train.signals import stop_on_signal
@@ -188,7 +188,10 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
                 _meet_at("leaving", _LEAVING_SECONDS)
             except Exception:  # of Orbax, or of JAX's runtime
                 known = isinstance(error, InputError | jax.errors.JaxRuntimeError)
-                print(f"error: {error}" if known else traceback.format_exc(), file=sys.stderr, flush=True)
+                if known:
+                    complain(f"error: {error}")
+                else:
+                    traceback.print_exc()
                 os._exit(1)  # at its regular end JAX would wait for the others
             leave("well")
             raise

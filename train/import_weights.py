@@ -11,6 +11,7 @@ import tyro
 from lumloss_jax.models import from_torch_state_dict
 from train.channel_order import reverse_channels
 from train.checkpoint import Network, save_network
+from train.console import make_console
 from train.errors import InputError
 from train.network import build_model, parse_model
 from train.torch_files import read_state_dict
@@ -53,9 +54,10 @@ def import_weights(config: ImportConfig) -> Path:
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     save_network(out, Network(model, config.model, params, batch_stats), about)
+    console = make_console(soft_wrap=True)
     under = f' under "{".".join(found.where)}"' if found.where else ""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    print(f"{config.file}{under}: {len(found.arrays)} arrays, {count:,} parameters of {config.model}")
-    print(f"checkpoint  {out}")
-    print(f'fine-tune it with: python -m train fit --model "{config.model}" --init-from {out}')
+    console.print(f"{config.file}{under}: {len(found.arrays)} arrays, {count:,} parameters of {config.model}")
+    console.print(f"checkpoint  {out}")
+    console.print(f'fine-tune it with: python -m train fit --model "{config.model}" --init-from {out}')
     return out

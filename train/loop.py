@@ -20,6 +20,7 @@ from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.checkpoint_files import changed_versions
 from train.config import FitConfig, save_config
+from train.console import make_console
 from train.data.images import write_image
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import (
@@ -71,7 +72,7 @@ def _fit(
     held: contextlib.ExitStack,
 ) -> Path:
     first = distributed.is_first()
-    console = Console(quiet=not first)
+    console = make_console(quiet=not first)
     say = functools.partial(console.print, soft_wrap=True)
     began = time.monotonic()
 
@@ -118,7 +119,7 @@ def _fit(
         f"{distributed.said()}"
     )
     for caution in cautions(splits, run.workers):
-        say(f"warning: {caution}", markup=False)
+        say(f"warning: {caution}")
     step = sharding.compile_step(update, mesh, layout)
 
     about = about_of(saved_config, splits)

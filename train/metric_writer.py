@@ -10,8 +10,9 @@ from types import TracebackType
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
+from train.console import make_bar
 from train.outputs import whole_or_none
 from train.tensorboard import Board
 
@@ -38,15 +39,14 @@ class MetricWriter:
         self._start = start
         self._began = time.monotonic()
         self._last_line = self._began
-        self._bar = Progress(
-            TextColumn("{task.description}"),
+        self._bar = make_bar(
+            "{task.description}",
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            "{task.fields[rate]}",
             TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}"),
+            "{task.fields[terms]}",
             console=console,
-            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("training", total=steps, completed=start, rate="compiling", terms="")
 

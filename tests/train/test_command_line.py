@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from train import __main__ as command_line
+from train import verbs
 from train.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> None:
     """In a process of its own, where nothing of it is imported yet."""
     program = (
-        f"import sys; sys.modules.update(dict.fromkeys({command_line._STUDY}))\n"
+        f"import sys; sys.modules.update(dict.fromkeys({verbs._STUDY}))\n"
         "from train.__main__ import main\n"
         "sys.exit(main(['compare']) + main(['tune']))"
     )
@@ -34,11 +34,11 @@ def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> 
 def test_all_packages_of_the_extra_are_known() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {re.split("[>=[]", requirement)[0] for requirement in extras["study"]}
-    assert named - {"lumloss-jax"} == set(command_line._STUDY)
+    assert named - {"lumloss-jax"} == set(verbs._STUDY)
 
 
 def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() -> None:
-    with pytest.raises(ModuleNotFoundError, match="nowhere"), command_line._study("tune"):
+    with pytest.raises(ModuleNotFoundError, match="nowhere"), verbs._study("tune"):
         importlib.import_module("train.nowhere")
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from train.console import make_console, printable
 from train.data.contact_sheet import contact_sheet
 from train.data.images import write_image
 from train.data.looks import Look, alike, look
@@ -63,12 +63,12 @@ class Findings:
 
 def inspect(config: InspectConfig) -> bool:
     """Prints all there is to say, writes the sheet; whether nothing is wrong."""
-    console = Console()
+    console = make_console()
     _check_sheet(config.sheet)
     spec = config.source
     if config.prepare:
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
-        console.print(f"written; read it as {spec}", soft_wrap=True, markup=False)
+        console.print(f"written; read it as {spec}", soft_wrap=True)
     findings = Findings()
     splits = _open(config, spec, findings)
     looks = {split: look(source) for split, source in splits}
@@ -86,12 +86,12 @@ def inspect(config: InspectConfig) -> bool:
         if sentences:
             console.print(f"{title}: {len(sentences)}")
             for sentence in sentences:
-                console.print(f"  {_printable(sentence)}", soft_wrap=True, markup=False, highlight=False)
+                console.print(f"  {sentence}", soft_wrap=True, highlight=False)
     shown = [
         (
             split,
             [
-                (_printable(name), seen.thumbnail, (split, name) in findings.framed)
+                (printable(name), seen.thumbnail, (split, name) in findings.framed)
                 for name, seen in zip(source.names, looks[split], strict=True)
             ],
         )
@@ -101,7 +101,7 @@ def inspect(config: InspectConfig) -> bool:
     if shown:
         config.sheet.parent.mkdir(parents=True, exist_ok=True)
         write_image(config.sheet, contact_sheet(shown))
-        console.print(f"sheet  {config.sheet}", soft_wrap=True, markup=False)
+        console.print(f"sheet  {config.sheet}", soft_wrap=True)
     if not findings.wrong:
         console.print("nothing is wrong")
     return not findings.wrong
@@ -222,8 +222,3 @@ def _summary(source: Source, looks: Sequence[Look]) -> Iterator[str]:
     yield "".join(_BARS[round(share / histogram.max() * (len(_BARS) - 1))] for share in histogram)
     noise = [seen.noise for seen in looks if not np.isnan(seen.noise)]
     yield f"{np.median(noise):.1f}" if noise else "unknown"
-
-
-def _printable(name: str) -> str:
-    """A name as a terminal can show it: what is no Unicode in it becomes a question mark."""
-    return name.encode(errors="replace").decode()

@@ -14,9 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from train.assembly import assemble
+from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import told_of_leaks
 from train.experiments.compare_config import CompareConfig
@@ -43,7 +42,7 @@ def compare(config: CompareConfig, command: str) -> Path:
 
 
 def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) -> Path:
-    console = Console()
+    console = make_console()
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
@@ -54,7 +53,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
     notes = told_of_leaks(splits) + told_wrong(config, splits.test)
     for note in notes:
-        console.print(f"warning: {note}", soft_wrap=True, markup=False)
+        console.print(f"warning: {note}", soft_wrap=True)
     members = Members(folder / "members", config.fit, console, config.population)
 
     # --- learning rate and clipping for each loss, on validation photographs; then every seed, on those of the test
@@ -73,7 +72,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     for comparison in report.comparisons[: len(config.losses) - 1]:
         console.print(f"- {comparison.sentence} {alongside(comparison, report.comparisons)}", soft_wrap=True)
     for note in report.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
     console.print(report.cost, soft_wrap=True)
     console.print(f"{len(scored)} networks compared, {time.monotonic() - began:.0f} s")
     for what, name in {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}.items():

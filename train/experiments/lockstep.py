@@ -22,6 +22,7 @@ from train import locks, loop
 from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
 from train.config import FitConfig, save_config
+from train.console import make_console
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import Splits, check_fingerprint, check_scorable, check_unchanged, save_splits
@@ -268,5 +269,5 @@ def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[
 
 def _writer(run: Run, start: int, steps: int) -> MetricWriter:
     board = Board(run.folder / "tensorboard", start=start) if run.config.run.tensorboard else None
-    console = Console(quiet=True, force_terminal=False)
+    console = make_console(quiet=True)
     return MetricWriter(run.folder / "metrics.jsonl", console, start=start, steps=steps, board=board)

@@ -116,7 +116,7 @@ class Members:
         return self.diverged(member) or (self._folder / member.name / _DONE).exists()
 
     def _stands_still(self, member: Member, why: str) -> None:
-        self._console.print(f"{member.name} diverged: {why}", soft_wrap=True, markup=False)
+        self._console.print(f"{member.name} diverged: {why}", soft_wrap=True)
         (self._folder / member.name / _DIVERGED).write_text(why + "\n")
 
     def cost(self, members: Sequence[Member]) -> tuple[float, int]:

@@ -21,10 +21,10 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 
 from lumloss_jax import losses as library
 from train.assembly import assemble
+from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import Splits, told_of_leaks
 from train.errors import InputError
@@ -51,7 +51,7 @@ def tune(config: TuneConfig) -> Path:
 
 
 def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
-    console = Console()
+    console = make_console()
     began = time.monotonic()
 
     # --- all that can be wrong with the input is found before anything is written or trained
@@ -61,7 +61,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
     notes = told_of_leaks(splits)
     for note in notes:
-        console.print(f"warning: {note}", soft_wrap=True, markup=False)
+        console.print(f"warning: {note}", soft_wrap=True)
 
     # --- search
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -96,7 +96,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     console.print(f"on test photographs, {often}: {against}", soft_wrap=True)
     told = told_of_looks([f"{look['chosen']} and {look['seeds']} seed{'s' * (look['seeds'] > 1)}" for look in looks])
     for note in told:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
     figures = figures_of(study, shares, _names(config), spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)

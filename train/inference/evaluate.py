@@ -13,11 +13,10 @@ import jax
 import numpy as np
 import pyvips
 import tyro
-from rich.console import Console
-from rich.progress import track
 
 from train.checkpoint import Network, load_network
 from train.checkpoint_files import versions
+from train.console import make_console, track
 from train.data.images import last_line, to_float, write_image
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than, some
@@ -66,7 +65,7 @@ class _Case:
 
 def evaluate(config: EvaluateConfig) -> list[Score]:
     """Restores and scores every photograph; writes and prints the result."""
-    console = Console()
+    console = make_console()
     protocol = find_protocol(config.protocol)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}", soft_wrap=True))
     predictor = Predictor(
@@ -79,7 +78,7 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     cases = list(_cases(protocol, source))
     found: dict[_Case, list[Score]] = {}
     groups = _of_one_size(cases, source, tile=predictor.tile)
-    for group in track(groups, "evaluating", console=console, disable=not console.is_terminal):
+    for group in track(groups, "evaluating", console=console):
         for case, (clean, given, restored) in zip(group, _restored(predictor, protocol, source, group), strict=True):
             found[case] = [
                 Score(case.name, case.sigma, case.seed, method, *score(image, clean, crop_border=protocol.crop_border))

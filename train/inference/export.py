@@ -14,6 +14,7 @@ import tyro
 
 from lumloss_jax.models import ScicoUNet, to_torch_state_dict
 from train.checkpoint import Network, load_network
+from train.console import make_console
 from train.errors import InputError
 from train.inference.onnx_export import parse_size, to_onnx
 from train.inference.predict import without_batch_norm
@@ -48,7 +49,8 @@ def export(config: ExportConfig) -> None:
     if config.size is not None and config.format != "onnx":
         raise InputError(f"--size is for --format onnx: a {config.format} file takes images of any size.")
     size = None if config.size is None else parse_size(config.size)
-    network = load_network(config.checkpoint, lambda line: print(f"warning: {line}"))
+    console = make_console(soft_wrap=True)
+    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     said = (
         f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, {network.model.channels}] in [0, 1]"
         f"{', sigma float32 [b], in image units' * network.model.takes_sigma} -> restored images, clipped to [0, 1]"
@@ -83,8 +85,8 @@ def export(config: ExportConfig) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise InputError(f"{config.output} could not be written: {error.strerror or error}.") from None
-    print(f"{config.output}: {len(content) / 1e6:.1f} MB, {network.spec}")
-    print(said)
+    console.print(f"{config.output}: {len(content) / 1e6:.1f} MB, {network.spec}")
+    console.print(said)
 
 
 def to_stablehlo(network: Network) -> bytes:

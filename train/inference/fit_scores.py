@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 from scipy import ndimage, optimize
 
@@ -86,7 +85,7 @@ def make_table(rows: list[Row], title: str) -> Table:
     for row in rows:
         if shown and row.photograph != shown:
             table.add_section()
-        name = "" if row.photograph == shown else escape(row.photograph)
+        name = "" if row.photograph == shown else row.photograph
         table.add_row(name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}")
         shown = row.photograph
     return table

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 from train.checkpoint import Network, load_network
+from train.console import make_bar, make_console
 from train.digests import digest_of_weights
 from train.errors import InputError
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
@@ -58,7 +59,7 @@ class RestoreConfig:
 
 def restore(config: RestoreConfig) -> int:
     """Restores all that can be read; gives the exit status: 1 where something could not."""
-    console = Console(soft_wrap=True)
+    console = make_console(soft_wrap=True)
     jobs = list_jobs(config.inputs, config.output)
     for job in jobs if not config.overwrite else []:
         check_ours(job.target)
@@ -92,9 +93,9 @@ def restore(config: RestoreConfig) -> int:
                 said = "failed"
             bar.finish(job, f"{job.source} -> {job.target}: {said}")
     done = len(jobs) - len(failures)
-    console.print(_printable(f"{done} of {len(jobs)} photographs are in {config.output}"), markup=False)
+    console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
     for failure in failures:
-        console.print(_printable(f"not restored: {failure}"), markup=False)
+        console.print(f"not restored: {failure}")
     return 1 if failures else 0
 
 
@@ -176,11 +177,6 @@ def _check_names(job: Job) -> None:
             raise InputError(f"{path} is no name in UTF-8, which libvips takes alone: rename it.") from None
 
 
-def _printable(text: str) -> str:
-    """Names may hold bytes that are no UTF-8, and a terminal takes none of them."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 class _Bar:
     """Progress over all files in one bar; a line for each file that is done."""
 
@@ -189,25 +185,24 @@ class _Bar:
         self._sizes = {job: job.source.stat().st_size for job in jobs}
         self._seen = dict.fromkeys(jobs, 0.0)
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
+        self._bar = make_bar(
+            "{task.description}",
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("restoring", total=sum(self._sizes.values()))
 
     def advance(self, job: Job, share: float) -> None:
         """``share`` more of ``job`` is done."""
         self._seen[job] += share
-        self._bar.update(self._task, advance=share * self._sizes[job], description=_printable(job.source.name))
+        self._bar.update(self._task, advance=share * self._sizes[job], description=job.source.name)
 
     def finish(self, job: Job, line: str) -> None:
         """``job`` is over, whatever became of it."""
         self._bar.update(self._task, advance=(1 - self._seen[job]) * self._sizes[job])
-        self._console.print(_printable(line), markup=False)
+        self._console.print(line)
 
     def __enter__(self) -> "_Bar":
         self._bar.start()
