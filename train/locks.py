@@ -64,7 +64,7 @@ def _lock_file(folder: Path, path: Path) -> int:
         except OSError as error:
             raise InputError(f"{folder} cannot be written to: {error.strerror}.") from None
         try:
-            _lock(file)
+            lock(file)
         except BlockingIOError:
             holder = os.read(file, _LONGEST_SAID).decode(errors="replace")
             os.close(file)
@@ -75,7 +75,7 @@ def _lock_file(folder: Path, path: Path) -> int:
         except OSError:
             pass  # this file system has no locks, and a run there goes without
         # The process that held the lock before may have removed the file after it was opened here.
-        if _is_at(file, path):
+        if is_at(file, path):
             break
         os.close(file)
     os.ftruncate(file, 0)
@@ -91,13 +91,14 @@ def _let_go(file: int, path: Path) -> None:
             path.unlink()
         return
     # A file that is another by now belongs to another process: somebody removed ours.
-    if _is_at(file, path):
+    if is_at(file, path):
         with contextlib.suppress(OSError):
             path.unlink()
     os.close(file)
 
 
-def _is_at(file: int, path: Path) -> bool:
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
@@ -107,7 +108,8 @@ def _is_at(file: int, path: Path) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: int) -> None:
+    def lock(file: int) -> None:
+        """Locks an open file until it is closed; a BlockingIOError where another process has locked it."""
         os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -119,5 +121,6 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(file: int) -> None:
+    def lock(file: int) -> None:
+        """Locks an open file until it is closed; a BlockingIOError where another process has locked it."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from train.console import make_bar
-from train.outputs import whole_or_none
+from train.outputs import write_text
 from train.tensorboard import Board
 
 # Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
@@ -100,5 +100,4 @@ def _cut_back(path: Path, start: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue  # a line that a kill cut short
-    with whole_or_none(path) as temporary:
-        temporary.write_text("".join(kept))
+    write_text("".join(kept), path)

@@ -8,7 +8,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
 
-from train.outputs import whole_or_none
+from train.outputs import write_bytes
 
 
 class Board:
@@ -40,8 +40,7 @@ class Board:
 def cut_back(path: Path, start: int) -> None:
     """Removes the events beyond step ``start`` from a file, and one that a kill cut short."""
     kept = b"".join(record for record, event in records(path.read_bytes()) if event.step <= start)
-    with whole_or_none(path) as temporary:
-        temporary.write_bytes(kept)
+    write_bytes(kept, path)
 
 
 def records(content: bytes) -> Iterator[tuple[bytes, Event]]:

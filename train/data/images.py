@@ -17,7 +17,7 @@ import pyvips
 from PIL.BmpImagePlugin import BmpImageFile
 
 from train.errors import InputError
-from train.outputs import whole_or_none
+from train.outputs import write_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -103,8 +103,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes uint8 or uint16 pixels; the file appears whole or not at all."""
     encoded: Any = pyvips.Image.new_from_array(np.ascontiguousarray(image))
-    with whole_or_none(path) as temporary:
-        encoded.write_to_file(str(temporary))
+    write_bytes(encoded.write_to_buffer(path.suffix), path)
 
 
 def check_header(image: Any, name: str) -> None:

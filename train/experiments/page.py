@@ -12,7 +12,7 @@ import jax
 import jinja2
 import plotly.graph_objects as go
 
-from train.outputs import whole_or_none
+from train.outputs import write_text
 
 # Apart for all kinds of colour vision (Okabe and Ito, and two of ColorBrewer's in place of theirs that white swallows):
 # each has a contrast of 3 or more with the page, light and dark. Symbols and dashes tell series apart without colour.
@@ -50,8 +50,7 @@ def write_page(template: str, path: Path, **values: Any) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(plotly=script(), **values)
-    with whole_or_none(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(page, path)
 
 
 def as_json(figure: go.Figure, **layout: Any) -> str:

@@ -20,7 +20,7 @@ from train.inference.onnx_export import parse_size, to_onnx
 from train.inference.predict import without_batch_norm
 from train.inference.tiling import reach_of
 from train.network import parse_model
-from train.outputs import whole_or_none
+from train.outputs import write_bytes
 
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -81,8 +81,7 @@ def export(config: ExportConfig) -> None:
         said = f"{len(arrays)} arrays by {by}"
     try:
         config.output.parent.mkdir(parents=True, exist_ok=True)
-        with whole_or_none(config.output) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(content, config.output)
     except OSError as error:
         raise InputError(f"{config.output} could not be written: {error.strerror or error}.") from None
     console.print(f"{config.output}: {len(content) / 1e6:.1f} MB, {network.spec}")

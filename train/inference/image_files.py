@@ -98,14 +98,33 @@ def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[
                     file.write(np.ascontiguousarray(strip, like.dtype).data)
             _encode(pixels, encoded, like)
         sync(encoded)  # before anything is said of it
+        _check_whole(encoded, like)
         yield encoded
+
+
+def _check_whole(path: Path, like: Stored) -> None:
+    """Decodes what was written, whole: an error here is better than a damaged photograph that nobody looks at."""
+    try:
+        if path.suffix.lower() == ".bmp":
+            height, width = read_bmp(path).shape[:2]
+        else:
+            image: Any = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=FAIL_ON)
+            height, width = image.height, image.width
+            image.avg()
+    except (InputError, pyvips.Error, UnicodeError) as error:
+        raise OSError(f"read back, it is damaged ({last_line(error)})") from None
+    if (height, width) != (like.height, like.width):
+        raise OSError(f"read back, it has {width}x{height} pixels, not {like.width}x{like.height}")
 
 
 def _encode(pixels: Path, path: Path, like: Stored) -> None:
     bands = like.bands + like.alpha
     if path.suffix.lower() == ".bmp":
         array = np.fromfile(pixels, like.dtype).reshape(like.height, like.width, bands)
-        PIL.Image.fromarray(array).save(path)
+        # Not to a file, of which Pillow fills as much as there is room for, and says nothing.
+        encoded = io.BytesIO()
+        PIL.Image.fromarray(array).save(encoded, "BMP")
+        path.write_bytes(encoded.getbuffer())
         return
     try:
         _encode_by_libvips(pixels, path, like, bands)

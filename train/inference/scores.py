@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +15,7 @@ from rich import box
 from rich.table import Table
 
 from lumloss_jax import metrics
-from train.outputs import whole_or_none
+from train.outputs import write_text
 
 _LEAST_SIDE = 176  # that MS-SSIM's five scales need
 
@@ -112,10 +113,11 @@ def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
 def write_rows(rows: Sequence[Any], path: Path) -> None:
     """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all."""
     names = [field.name for field in fields(rows[0])]
-    with whole_or_none(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows([getattr(row, name) for name in names] for row in rows)
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in rows)
+    write_text(file.getvalue(), path)
 
 
 def _mean(values: list[float]) -> float:
