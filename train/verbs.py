@@ -21,6 +21,14 @@ from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_pr
 
 def fit(arguments: list[str]) -> None:
     """Train a network, evaluate it on photographs that it never saw, write a report."""
+    config, preset = read_fit(arguments)
+    from train import loop  # after the arguments are known to be right: its imports take seconds
+
+    loop.fit(config, preset)
+
+
+def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
+    """What ``fit`` is asked to do, and the name of the preset that it starts from."""
     named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     preset = named or "default"
     resumed = _value_of("--resume", arguments)
@@ -37,46 +45,52 @@ def fit(arguments: list[str]) -> None:
     )
     if resumed:
         _check_unchanged(defaults, config)
-    from train import loop  # after the arguments are known to be right: its imports take seconds
-
-    loop.fit(config, preset)
+    return config, preset
 
 
 def compare(arguments: list[str]) -> None:
     """Train a network under several losses, and say which restores photographs best and how sure that is."""
     said = ["python", "-m", "train", "compare", *arguments]
-    _check_alone("compare", arguments)
-    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
-    for flag, instead in _PICKED_BY_COMPARE.items():
-        if _value_of(flag, arguments) is not None:
-            raise InputError(f"compare takes no {flag}: {instead}.")
-    presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
-    config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[CompareConfig],
-        prog="python -m train compare [PRESET]",
-        description=f"{compare.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
-        args=arguments,
-        default=find_compare_preset(preset),
-    )
+    config = read_compare(arguments)
     with _study("compare"):
         from train.experiments import compare as comparison
 
     comparison.compare(config, shlex.join(said))
 
 
+def read_compare(arguments: list[str]) -> CompareConfig:
+    """What ``compare`` is asked to do."""
+    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
+    for flag, instead in _PICKED_BY_COMPARE.items():
+        if _value_of(flag, arguments) is not None:
+            raise InputError(f"compare takes no {flag}: {instead}.")
+    presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
+    return tyro.cli(
+        tyro.conf.OmitArgPrefixes[CompareConfig],
+        prog="python -m train compare [PRESET]",
+        description=f"{compare.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
+        args=arguments,
+        default=find_compare_preset(preset),
+    )
+
+
 def tune(arguments: list[str]) -> None:
     """Search the luminance loss's weight, window, penalty and brightness on validation photographs."""
-    _check_alone("tune", arguments)
-    for flag, instead in {"--loss": "it searches the luminance loss's", "--resume": _RESUME_EXPERIMENT}.items():
-        if _value_of(flag, arguments) is not None:
-            raise InputError(f"tune takes no {flag}: {instead}.")
-    config = tyro.cli(
-        tyro.conf.OmitArgPrefixes[TuneConfig], prog="python -m train tune", description=tune.__doc__, args=arguments
-    )
+    config = read_tune(arguments)
     with _study("tune"):
         from train.experiments import tune as search
 
     search.tune(config)
+
+
+def read_tune(arguments: list[str]) -> TuneConfig:
+    """What ``tune`` is asked to do."""
+    for flag, instead in {"--loss": "it searches the luminance loss's", "--resume": _RESUME_EXPERIMENT}.items():
+        if _value_of(flag, arguments) is not None:
+            raise InputError(f"tune takes no {flag}: {instead}.")
+    return tyro.cli(
+        tyro.conf.OmitArgPrefixes[TuneConfig], prog="python -m train tune", description=tune.__doc__, args=arguments
+    )
 
 
 def compile_(arguments: list[str]) -> None:
@@ -195,11 +209,6 @@ def _study(verb: str) -> Iterator[None]:
         if error.name is None or error.name.partition(".")[0] not in _STUDY:
             raise
         raise InputError(f'{verb} needs {error.name}: pip install -e ".[study]".') from None
-
-
-def _check_alone(verb: str, arguments: list[str]) -> None:
-    if "--distributed" in arguments:
-        raise InputError(f"{verb} takes no --distributed: it runs in one process, on all of its devices.")
 
 
 def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:

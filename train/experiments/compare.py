@@ -7,7 +7,6 @@ more seeds it trains those that are missing.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import shlex
 import time
@@ -96,7 +95,7 @@ def _report(
     curves = [members.curve(member) for member in scored]
     first = {member.loss: members.restorer(member) for member in scored if member.seed == config.fit.seed}
     trials = [Member(loss, config.fit.seed, *setting) for loss, values in tried.items() for setting in values]
-    middle = sorted(config.sigmas)[len(config.sigmas) // 2]
+    middle = sorted(config.levels)[len(config.levels) // 2]
     return Report(
         title=f"{config.losses[0]} against {', '.join(config.losses[1:])}",
         headline=headline(conclusions, curves),
@@ -107,7 +106,7 @@ def _report(
         curves=[curve for curve in curves if curve.steps],
         crops=find_crops(first, scores, test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops),
         choices=[row for loss, values in tried.items() for row in rows_of(loss, values, config.primary)],
-        settings=dataclasses.asdict(config),
+        settings=config.settings(),
         versions=versions(),
         command=command,
         cost=_cost(config, members, list(dict.fromkeys([*trials, *scored]))),
@@ -119,20 +118,20 @@ def told_wrong(config: CompareConfig, test: Source) -> list[str]:
     trained, blind = config.fit.data.sigma, config.fit.data.blind
     if test.inputs is not None:
         given = {
-            "--sigmas": config.sigmas != (trained,),
+            "--sigmas": config.levels != (trained,),
             "--primary-sigmas": config.primary_sigmas != (),
             "--draws": config.draws > 1,
         }
         unused = ", ".join(flag for flag in given if given[flag])
         why = "these are degraded already, and are scored once, as they are"
         return [f"of no effect on the test photographs: {unused}; {why}."] if unused else []
-    unknown = [s for s in sorted(config.sigmas) if s > trained or (s != trained and not blind)]
+    unknown = [s for s in sorted(config.levels) if s > trained or (s != trained and not blind)]
     if not unknown:
         return []
     at, judged = f"up to sigma {trained:g}" if blind else f"at sigma {trained:g}", ", ".join(f"{s:g}" for s in unknown)
     return [
         f"networks that are trained {at} are judged at {judged}, noise that they never met: take "
-        f"--blind --sigma {max(*config.sigmas, trained):g} to train at every level up to that."
+        f"--blind --sigma {max(*config.levels, trained):g} to train at every level up to that."
     ]
 
 

@@ -1,7 +1,8 @@
 """What is compared, and how; read by the command line before anything heavy is imported."""
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
@@ -23,6 +24,12 @@ def spell(loss: str) -> str:
     return f"balanced({model.balance}{'' if model.loss == _DEFAULT else f', {model.loss}'})"
 
 
+def check_alone(verb: str, fit: FitConfig) -> None:
+    """Refuses to share an experiment with other hosts."""
+    if fit.run.distributed:
+        raise InputError(f"{verb} takes no --distributed: it runs in one process, on all of its devices.")
+
+
 def check_population(population: Population, fit: FitConfig) -> None:
     """Refuses what networks that train at once cannot do."""
     if population == "loop":
@@ -31,8 +38,6 @@ def check_population(population: Population, fit: FitConfig) -> None:
         raise InputError(f"--profile traces one network's training; --population {population} has many: loop.")
     if fit.run.parallel != "data":
         raise InputError(f"--population {population} holds each network whole: leave --parallel out.")
-    if fit.run.distributed:
-        raise InputError(f"--population {population} is of one process: take loop for --distributed.")
     if population == "vmap" and (fit.run.devices or 1) > 1:
         raise InputError("--population vmap trains on one device: take mesh for --devices, or leave these out.")
 
@@ -71,20 +76,31 @@ class CompareConfig:
         if len(spelled) < 2 or len(set(spelled)) < len(spelled):
             raise InputError(f"--losses takes two or more different losses; got {', '.join(self.losses) or 'none'}.")
         object.__setattr__(self, "losses", spelled)
-        if not self.sigmas:
-            object.__setattr__(self, "sigmas", (self.fit.data.sigma,))
         for flag, least in (("seeds", 1), ("draws", 1), ("crops", 0)):
             if getattr(self, flag) < least:
                 raise InputError(f"--{flag} must be at least {least}; got {getattr(self, flag)}.")
-        if min(self.sigmas) < 0 or len(set(self.sigmas)) < len(self.sigmas):
+        if min(self.sigmas, default=0) < 0 or len(set(self.sigmas)) < len(self.sigmas):
             raise InputError(f"--sigmas takes different numbers of 0 or more; got {self.sigmas}.")
-        if set(self.primary_sigmas) - set(self.sigmas) or len(set(self.primary_sigmas)) < len(self.primary_sigmas):
+        if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(self.primary_sigmas):
             raise InputError(
-                f"--primary-sigmas takes different ones of --sigmas, {' '.join(f'{s:g}' for s in self.sigmas)}; got "
+                f"--primary-sigmas takes different ones of --sigmas, {' '.join(f'{s:g}' for s in self.levels)}; got "
                 f"{' '.join(f'{s:g}' for s in self.primary_sigmas)}."
             )
         if self.margin is not None and not self.margin > 0:
             raise InputError(f"--margin must be more than 0, in the unit of --primary; got {self.margin:g}.")
         if min(self.learning_rates, default=0) <= 0 or min(self.clip_norms, default=1) <= 0:
             raise InputError("--learning-rates and --clip-norms take numbers above 0, and at least one learning rate.")
+        check_alone("compare", self.fit)
         check_population(self.population, self.fit)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Noise levels to score at: --sigmas, or else --sigma.
+
+        They are not written into ``sigmas``: of a preset, that would stay when a flag changes --sigma.
+        """
+        return self.sigmas or (self.fit.data.sigma,)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON holds them, with the noise levels that are scored at."""
+        return {**dataclasses.asdict(self), "sigmas": self.levels}

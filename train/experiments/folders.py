@@ -46,7 +46,7 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
     What another process trains there, this one would take for stopped, and remove: ``held`` keeps it out.
     """
     _check_divides(config)
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings = json.loads(json.dumps(config.settings()))
     out = config.fit.run.out
     if out is not None and (saved := Path(out) / _SETTINGS).exists():
         folder = Path(out)

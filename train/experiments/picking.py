@@ -25,7 +25,7 @@ def try_settings(config: CompareConfig, members: Members, validation: Source) ->
         trials = [Member(loss, config.fit.seed, *setting) for loss, held in settings.items() for setting in held]
         members.train_all(trials)
         for member in trials:
-            scored = members.score(member, validation, "validation", config.sigmas, config.draws)
+            scored = members.score(member, validation, "validation", config.levels, config.draws)
             rows = [row for row in scored if not levels or row.sigma in levels]
             values = [getattr(row, config.primary) for row in rows]
             value = sign * math.fsum(values) / len(values) if values else -math.inf
@@ -50,7 +50,7 @@ def score_seeds(
         seeds = range(config.fit.seed, config.fit.seed + config.seeds)
         plan = [Member(loss, seed, *setting) for seed, (loss, setting) in itertools.product(seeds, picked.items())]
         members.train_all(plan)
-        scored = {m: members.score(m, test, "test", config.sigmas, config.draws) for m in plan}
+        scored = {m: members.score(m, test, "test", config.levels, config.draws) for m in plan}
         diverged = [member for member, rows in scored.items() if not rows]
         if not diverged:
             return scored

@@ -7,7 +7,6 @@ best score is the luckiest of many and says nothing about the next photograph, n
 """
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import time
@@ -109,7 +108,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         versions=versions(),
         **about,
     )
-    found = {"best": list(best), "importances": shares, "settings": dataclasses.asdict(config)}
+    found = {"best": list(best), "importances": shares, "settings": config.settings()}
     write_json({**found, "chosen": spec, "against_default": against, "looks": len(looks)}, folder / "found.json")
     console.print(f"{len(_finished(study))} trials, {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():

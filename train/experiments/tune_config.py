@@ -1,11 +1,12 @@
 """What is searched, and how; read by the command line before anything heavy is imported."""
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from train.config import FitConfig
 from train.errors import InputError
-from train.experiments.compare_config import Population, check_population
+from train.experiments.compare_config import Population, check_alone, check_population
 
 Objective = Literal["psnr", "ssim", "ciede2000"]
 
@@ -41,6 +42,7 @@ class TuneConfig:
         for flag in ("trials", "batch", "seeds"):
             if getattr(self, flag) < 1:
                 raise InputError(f"--{flag} must be at least 1; got {getattr(self, flag)}.")
+        check_alone("tune", self.fit)
         check_population(self.population, self.fit)
         if (balance := self.fit.model.balance) != "none":
             raise InputError(f"--balance {balance} learns the weights that tune searches: leave one of the two out.")
@@ -52,3 +54,7 @@ class TuneConfig:
         for flag in ("window_sizes", "penalties", "brightness"):
             if not getattr(self, flag):
                 raise InputError(f"--{flag.replace('_', '-')} takes at least one value.")
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON holds them."""
+        return dataclasses.asdict(self)
