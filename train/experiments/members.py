@@ -199,6 +199,25 @@ class Members:
         self.train(member)
         return load_network(last)
 
+    def is_trained(self, member: Member) -> bool:
+        """Whether its training went on to the last step."""
+        return (self._folder / member.name / _DONE).exists()
+
+    def validations(self, member: Member, metric: str) -> dict[int, float]:
+        """A validation metric by step, as far as the member's newest checkpoint; where it was finite."""
+        folder = self._folder / member.name
+        newest = max(steps_in(folder / FOLDER_NAME), default=0)
+        path, name = folder / "metrics.jsonl", f"validation/{metric}"
+        found = {}
+        for line in path.read_bytes().splitlines() if newest and path.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:  # a line that a kill cut short
+                continue
+            if row["step"] <= newest and row.get(name) is not None:
+                found[row["step"]] = row[name]
+        return found
+
     def curve(self, member: Member) -> Curve:
         """The member's validation PSNR while it was trained, where it was finite."""
         lines = (self._folder / member.name / "metrics.jsonl").read_text().splitlines()

@@ -10,16 +10,16 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
 from lumloss_jax import losses as library
 from train.assembly import assemble
@@ -32,6 +32,7 @@ from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.interim_looks import take_down, told_of_looks
 from train.experiments.members import Member, Members
 from train.experiments.page import versions, write_page
+from train.experiments.search import finished, is_behind, next_batch, open_study
 from train.experiments.sensitivity import figures_of
 from train.experiments.tune_config import TuneConfig
 from train.inference.scores import write_rows
@@ -40,7 +41,6 @@ from train.outputs import write_json
 DEFAULT = "luminance_l1"
 _FRONT = ("brightness_error", "chroma_error")
 _FEWEST_FOR_IMPORTANCE = 8
-_SETTINGS = ("luminance_weight", "window_size", "penalty", "brightness")
 
 
 def tune(config: TuneConfig) -> Path:
@@ -64,19 +64,9 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 
     # --- search
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open_study(config, folder)
+    study = open_study(config, folder)
     members = Members(folder / "members", config.fit, console, config.population)
-    while (done := len(_finished(study))) < config.trials:
-        asked = [study.ask() for _ in range(min(config.batch, config.trials - done))]
-        specs = [suggest(trial, config) for trial in asked]
-        if config.population != "loop":
-            members.train_all([_member(spec, config) for spec in specs])
-        for number, (trial, spec) in enumerate(zip(asked, specs, strict=True), done + 1):
-            console.print(f"trial {number} of {config.trials}: {spec}", soft_wrap=True)
-            values = _run(trial, spec, config, members, validation)
-            study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
-            passed_over = "diverged" if members.diverged(_member(spec, config)) else "behind the median: stopped"
-            console.print(f"  {passed_over if values is None else _words(values, config)}")
+    search(study, config, members, validation, console)
 
     # --- what it found, and one look at the test photographs
     if not study.best_trials:
@@ -99,7 +89,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     figures = figures_of(study, shares, _names(config), spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
-    about = {"against": against, "often": often, "notes": notes + told, "trials": _finished(study)}
+    about = {"against": against, "often": often, "notes": notes + told, "trials": finished(study)}
     write_page(
         "sensitivity.html.jinja",
         folder / "sensitivity.html",
@@ -110,10 +100,30 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     )
     found = {"best": list(best), "importances": shares, "settings": config.settings()}
     write_json({**found, "chosen": spec, "against_default": against, "looks": len(looks)}, folder / "found.json")
-    console.print(f"{len(_finished(study))} trials, {time.monotonic() - began:.0f} s")
+    console.print(f"{len(finished(study))} trials, {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
+
+
+def search(study: optuna.Study, config: TuneConfig, members: Members, validation: Source, console: Console) -> None:
+    """Tries settings until there are as many as were asked for, from where the search was stopped."""
+    while (done := len(finished(study))) < config.trials:
+        batch = next_batch(study, config)
+        specs = [suggest(trial, config) for trial in batch]
+        if config.population != "loop":
+            members.train_all([_member(spec, config) for spec in specs])
+        for number, (trial, spec) in enumerate(zip(batch, specs, strict=True), done + 1):
+            console.print(f"trial {number} of {config.trials}: {spec}", soft_wrap=True)
+            values = _run(trial, spec, config, members, validation)
+            state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+            study.tell(trial, values, state=state)
+            if values is not None:
+                console.print(f"  {_words(values, config)}")
+            elif members.diverged(_member(spec, config)):
+                console.print("  diverged")
+            else:
+                console.print("  behind the median: stopped")
 
 
 def best_settings(study: optuna.Study) -> dict[str, Sequence[float]]:
@@ -141,28 +151,6 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
     return specs[0], why
 
 
-def _open_study(config: TuneConfig, folder: Path) -> optuna.Study:
-    """The search so far; a trial that was being run when it was stopped does not count."""
-    directions = ["minimize"] * 2 if config.pareto else ["minimize" if config.objective == "ciede2000" else "maximize"]
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.log")))
-    study = optuna.create_study(
-        storage=storage,
-        study_name="tune",
-        directions=directions,
-        load_if_exists=True,
-        pruner=optuna.pruners.NopPruner() if config.pareto else optuna.pruners.MedianPruner(n_startup_trials=4),
-    )
-    # What a seed draws goes on from the number of trials: a search that was stopped does not try the same again.
-    study.sampler = optuna.samplers.TPESampler(
-        seed=config.fit.seed + len(study.trials), multivariate=True, constant_liar=config.batch > 1
-    )
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)
-        if len(trial.params) == len(_SETTINGS):  # asked for again: what it had trained is gone on with
-            study.enqueue_trial(trial.params)
-    return study
-
-
 def suggest(trial: optuna.Trial, config: TuneConfig) -> str:
     """Draws a trial's setting; gives it as a loss spec."""
     trial.suggest_float("luminance_weight", *config.luminance_weights, step=0.05)
@@ -183,14 +171,24 @@ def _spec_of(trial: optuna.Trial | FrozenTrial) -> str:
 def _run(
     trial: optuna.Trial, spec: str, config: TuneConfig, members: Members, validation: Source
 ) -> list[float] | None:
-    """The trial's values, or None where it diverged or was stopped for falling behind."""
+    """The trial's values; None if it diverged, or was stopped because it fell behind."""
+    member, last = _member(spec, config), config.fit.optimizer.steps
+    if config.pareto:
+        is_trained = members.train(member)
+    else:
+        frozen = trial.study.get_trials(deepcopy=False)[trial.number]
+        reported = dict(frozen.intermediate_values)
 
-    def falls_behind(step: int, scores: dict[str, float]) -> bool:
-        trial.report(scores[config.objective], step)
-        return step < config.fit.optimizer.steps and trial.should_prune()
+        def falls_behind(step: int, scores: Mapping[str, float]) -> bool:
+            return is_behind(trial, {step: scores[config.objective]}, reported, last)
 
-    member = _member(spec, config)
-    if not members.train(member, None if config.pareto else falls_behind):
+        # Before a kill, or in an earlier trial of this setting, the network may have been validated already.
+        before = members.validations(member, config.objective)
+        behind = is_behind(trial, before, reported, last)
+        if behind and not members.is_trained(member):
+            return None
+        is_trained = members.train(member, falls_behind)
+    if not is_trained:
         return None
     rows = members.score(member, validation, "validation", (config.fit.data.sigma,), draws=1)
     if not rows:
@@ -224,7 +222,7 @@ def _against_default(spec: str, config: TuneConfig, members: Members, splits: Sp
 
 def importances(study: optuna.Study, config: TuneConfig) -> dict[str, float]:
     """Which setting matters, by PED-ANOVA (Watanabe et al. 2023); empty where trials are too few to say."""
-    complete = [trial for trial in _finished(study) if trial.state is TrialState.COMPLETE]
+    complete = [trial for trial in finished(study) if trial.state is TrialState.COMPLETE]
     if len(complete) < _FEWEST_FOR_IMPORTANCE:
         return {}
     target: Callable[[FrozenTrial], float] | None = None
@@ -235,10 +233,6 @@ def importances(study: optuna.Study, config: TuneConfig) -> dict[str, float]:
 
 def _sum_of_values(trial: FrozenTrial) -> float:
     return math.fsum(trial.values)
-
-
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
 
 
 def _names(config: TuneConfig) -> tuple[str, ...]:

@@ -1,0 +1,163 @@
+"""The trials of a search on disk, and what is tried next: a function of the seed and of the trials before.
+
+A search may be killed at any moment. Resumed, it tries the same settings in the same order as one that ran undisturbed:
+each trial draws from random numbers of its own, and a trial that was running is run again as the same trial.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from train.errors import InputError
+from train.experiments.tune_config import TuneConfig
+from train.outputs import whole_or_none
+
+FILE_NAME = "trials.log"
+_BATCH = "batch"  # attribute of the study: number of the batch's first trial, and how many trials it has
+
+
+class TrialSampler(optuna.samplers.BaseSampler):
+    """Optuna's TPE, whose draws depend on the seed, the trial's number and the trials before it alone.
+
+    TPE by itself draws from one stream of random numbers. How far that has been read is lost when a process ends.
+    """
+
+    def __init__(self, seed: int, *, several_at_once: bool) -> None:
+        """Makes no draws yet.
+
+        Args:
+          seed: of the search.
+          several_at_once: whether trials are asked for while others run, which TPE then takes for bad ones.
+        """
+        self._seed, self._several_at_once = seed, several_at_once
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Settings that are drawn together."""
+        return self._tpe(trial, "").infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draws these settings together."""
+        return self._tpe(trial, "").sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Draws one setting, in the first trials: whether others of this trial were drawn before a kill or after."""
+        tpe = self._tpe(trial, param_name)
+        return tpe.sample_independent(study, trial, param_name, param_distribution)
+
+    def _tpe(self, trial: FrozenTrial, purpose: str) -> optuna.samplers.TPESampler:
+        text = json.dumps([self._seed, trial.number, purpose])
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=self._several_at_once)
+
+
+def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
+    """The search so far, of a folder that no other process works in."""
+    directions = ["minimize" if config.objective == "ciede2000" else "maximize"]
+    pruner: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(n_startup_trials=4)
+    if config.pareto:
+        directions, pruner = ["minimize"] * 2, optuna.pruners.NopPruner()
+    path = (folder / FILE_NAME).absolute()
+    _clean(path)
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.create_study(
+            storage=storage,
+            study_name="tune",
+            directions=directions,
+            load_if_exists=True,
+            pruner=pruner,
+            sampler=TrialSampler(config.fit.seed, several_at_once=config.batch > 1),
+        )
+    except OSError as error:
+        raise InputError(f"{path} cannot be read or written: {error.strerror or error}.") from None
+    except Exception as error:  # lines that are JSON, and not of a search: Optuna raises whatever they lead to
+        raise InputError(_damaged(path, f"{type(error).__name__}: {error}")) from error
+
+
+def next_batch(study: optuna.Study, config: TuneConfig) -> list[Trial]:
+    """The trials to run next: those of a batch that a kill interrupted, or new ones.
+
+    A batch is written down before its first trial is asked for. So it is known after a kill which trials belong to it,
+    and a trial is never asked for with the results of its own batch in hand.
+    """
+    trials = study.get_trials(deepcopy=False)
+    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    first, size = study.user_attrs.get(_BATCH, (0, 0))
+    missing = first + size - max(len(trials), first)
+    if not running and missing <= 0:
+        done = len(finished(study))
+        first, size = len(trials), min(config.batch, config.trials - done)
+        study.set_user_attr(_BATCH, [first, size])
+        missing = size
+    again = [Trial(study, trial._trial_id) for trial in running]
+    return again + [study.ask() for _ in range(missing)]
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count."""
+    return study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
+
+
+def is_behind(trial: Trial, values: Mapping[int, float], reported: dict[int, float], last: int) -> bool:
+    """Reports values by step, in their order; whether the trial is behind the median of the others.
+
+    Args:
+      trial: that they are of.
+      values: by step.
+      reported: what was reported of the trial before; the values are added.
+      last: step of the whole training, at which nothing is left to be saved by stopping.
+    """
+    for step, value in values.items():
+        if step not in reported:
+            trial.report(value, step)
+            reported[step] = value
+    return bool(reported) and max(reported) < last and trial.should_prune()
+
+
+def _clean(path: Path) -> None:
+    """Removes what a kill left behind: Optuna's lock, and a last line that was written in part."""
+    for left in path.parent.glob(f"{FILE_NAME}.lock*"):
+        left.unlink(missing_ok=True)
+    if not path.exists():
+        return
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    lines = content.splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        del lines[-1]
+        with whole_or_none(path) as temporary:
+            temporary.write_bytes(b"".join(lines))
+    for number, line in enumerate(lines, 1):
+        if not _is_object(line):
+            raise InputError(_damaged(path, f"line {number} is no JSON object"))
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (
+        f"{path} is not the record of a search, or is damaged ({why}). Restore it from a copy, or write to a new "
+        "folder; the trained networks are left where they are."
+    )
