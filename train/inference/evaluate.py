@@ -14,6 +14,7 @@ import numpy as np
 import pyvips
 import tyro
 
+from train.bounds import noise_levels
 from train.checkpoint import Network, load_network
 from train.checkpoint_files import versions
 from train.console import make_console, track
@@ -26,7 +27,7 @@ from train.errors import InputError
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
-from train.inference.protocols import PROTOCOLS, Protocol, degraded, find_protocol, finished
+from train.inference.protocols import NOISE_SEED, PROTOCOLS, Protocol, degraded, find_protocol, finished
 from train.inference.scores import Score, make_summary, means, score, write_rows
 from train.outputs import check_writable, write_json
 
@@ -43,6 +44,9 @@ class EvaluateConfig:
     """What is done to them, and to what comes out: clipped, unclipped, float (noise is added) or pairs."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
+    sigmas: tuple[float, ...] = ()
+    """Noise levels (0 to 255) to score at. None given: those of --protocol, 15 25 50. A network that is told the
+    level is told each of them; a blind one is told nothing."""
     figures: bool = False
     """Write the worst, the median and the best photograph of each noise level, with maps of their errors."""
     self_ensemble: bool = False
@@ -52,6 +56,9 @@ class EvaluateConfig:
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep."""
 
+    def __post_init__(self) -> None:
+        noise_levels("--sigmas", self.sigmas)
+
 
 @dataclass(frozen=True)
 class _Case:
@@ -60,13 +67,12 @@ class _Case:
     index: int
     name: str
     sigma: float
-    seed: int
 
 
 def evaluate(config: EvaluateConfig) -> list[Score]:
     """Restores and scores every photograph; writes and prints the result."""
     console = make_console()
-    protocol = find_protocol(config.protocol)
+    protocol = _protocol_of(config)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}", soft_wrap=True))
     predictor = Predictor(
         network.model, network.params, network.batch_stats, tile=config.tile, self_ensemble=config.self_ensemble
@@ -81,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     for group in track(groups, "evaluating", console=console):
         for case, (clean, given, restored) in zip(group, _restored(predictor, protocol, source, group), strict=True):
             found[case] = [
-                Score(case.name, case.sigma, case.seed, method, *score(image, clean, crop_border=protocol.crop_border))
+                Score(case.name, case.sigma, NOISE_SEED, method, *score(image, clean))
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
@@ -101,17 +107,39 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     return scores
 
 
+def _protocol_of(config: EvaluateConfig) -> Protocol:
+    """The protocol of that name, at the noise levels that were asked for."""
+    protocol = find_protocol(config.protocol)
+    if not config.sigmas:
+        return protocol
+    if not protocol.sigmas:
+        raise InputError(
+            f"--sigmas are levels of noise that is added to clean photographs, and --protocol {config.protocol} scores "
+            f"photographs that are degraded already. Leave --sigmas out, or use --protocol {_noisy()}."
+        )
+    return dataclasses.replace(protocol, sigmas=config.sigmas)
+
+
+def _noisy() -> str:
+    """The protocols that add noise."""
+    *names, last = (name for name in PROTOCOLS if PROTOCOLS[name].sigmas)
+    return f"{', '.join(names)} or {last}"
+
+
 def _check_fits(protocol: Protocol, name: str, source: Source, network: Network) -> None:
     if protocol.sigmas and source.inputs is not None:
-        raise InputError(f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs: take pairs.")
+        raise InputError(
+            f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs. Use --protocol pairs."
+        )
     if not protocol.sigmas and source.inputs is None:
-        noisy = ", ".join(other for other in PROTOCOLS if PROTOCOLS[other].sigmas)
-        raise InputError(f"--protocol {name} restores degraded photographs, and {source.spec} has none: take {noisy}.")
-    least = SMALLEST_SCORED + 2 * protocol.crop_border
-    if small := smaller_than(source, least):
+        raise InputError(
+            f"--protocol {name} restores degraded photographs, and {source.spec} has only clean ones. Use --protocol "
+            f"{_noisy()}."
+        )
+    if small := smaller_than(source, SMALLEST_SCORED):
         raise InputError(
             f"{len(small)} of {len(source.names)} photographs of {source.spec} are too small to be scored, which takes "
-            f"{least} pixels a side: {some(small)}; leave them out."
+            f"{SMALLEST_SCORED} pixels a side: {some(small)}; leave them out."
         )
     model: Any = network.model
     if not protocol.sigmas and model.takes_sigma:
@@ -129,9 +157,8 @@ def _check_fits(protocol: Protocol, name: str, source: Source, network: Network)
 
 def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
     for sigma in protocol.sigmas or (math.nan,):
-        for seed in protocol.seeds:
-            for index, name in enumerate(source.names):
-                yield _Case(index, name, sigma, seed)
+        for index, name in enumerate(source.names):
+            yield _Case(index, name, sigma)
 
 
 def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list[_Case]]:
@@ -158,8 +185,7 @@ def _restored(
     clean = [to_float(source.images[case.index])[..., :channels] for case in cases]
     if source.inputs is None:
         given = [
-            degraded(protocol, image, case.name, sigma=case.sigma, seed=case.seed)
-            for image, case in zip(clean, cases, strict=True)
+            degraded(protocol, image, case.name, sigma=case.sigma) for image, case in zip(clean, cases, strict=True)
         ]
     else:
         given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
@@ -185,7 +211,12 @@ def _summary(
             "photographs": len(source.names),
             "digest": digest_of_json({entry.name: [entry.digest, entry.input_digest] for entry in source.entries}),
         },
-        "protocol": {"name": config.protocol, **dataclasses.asdict(protocol), "gt_mean": None},
+        "protocol": {
+            "name": config.protocol,
+            **dataclasses.asdict(protocol),
+            "noise_seed": NOISE_SEED,
+            "gt_mean": None,
+        },
         "self_ensemble": config.self_ensemble,
         "versions": versions(),
         "means": [

@@ -21,12 +21,12 @@ class Protocol:
     """One of them."""
 
     summary: str
-    sigmas: tuple[float, ...]  # of the noise, 0 to 255; none: photographs come in pairs, degraded in reality
+    sigmas: tuple[float, ...]  # noise levels, 0 to 255; none: photographs come in pairs, degraded in reality
     clipped: bool = False  # whether the noisy image is clipped to [0, 1] before the network
     rounded: bool = False  # whether the restored image is rounded to 8 bits
-    seeds: tuple[int, ...] = (0,)
-    crop_border: int = 0  # pixels that are not scored on each side
 
+
+NOISE_SEED = 0  # the same in all protocols
 
 _LEVELS = (15.0, 25.0, 50.0)
 PROTOCOLS = {
@@ -53,16 +53,16 @@ def add_fixed_noise(clean: np.ndarray, name: str, *, sigma: float, seed: int) ->
       clean: ``[H, W, C]``.
       name: the photograph's path below its folder.
       sigma: 0 to 255, told apart in thousandths.
-      seed: of the protocol.
+      seed: any number; protocols have NOISE_SEED.
     """
     with on_cpu():
         key = jax.random.fold_in(key_of(seed, name), round(sigma * 1000))
         return np.asarray(degradations.gaussian_noise(key, clean, sigma=sigma / 255))
 
 
-def degraded(protocol: Protocol, clean: np.ndarray, name: str, *, sigma: float, seed: int) -> np.ndarray:
+def degraded(protocol: Protocol, clean: np.ndarray, name: str, *, sigma: float) -> np.ndarray:
     """What the network is given of a clean photograph."""
-    noisy = add_fixed_noise(clean, name, sigma=sigma, seed=seed)
+    noisy = add_fixed_noise(clean, name, sigma=sigma, seed=NOISE_SEED)
     return np.clip(noisy, 0, 1) if protocol.clipped else noisy
 
 

@@ -38,7 +38,7 @@ class Score:
 
     photograph: str
     sigma: float  # of the noise, 0 to 255; NaN where it was not added here
-    seed: int
+    seed: int  # of the noise
     method: str  # input or restored
     psnr: float  # dB
     psnr_y: float  # dB, of studio-range luma
@@ -49,20 +49,15 @@ class Score:
     chroma_error: float  # mean of |dC*|
 
 
-def score(
-    image: np.ndarray, clean: np.ndarray, *, crop_border: int = 0, names: tuple[str, ...] = NAMES
-) -> tuple[float, ...]:
+def score(image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...] = NAMES) -> tuple[float, ...]:
     """The metrics of these names, at full float32 precision on every backend.
 
     Args:
       image: ``[H, W, 3]``, or ``[H, W, 1]``, which is then repeated.
       clean: the same.
-      crop_border: pixels that are not scored on each side.
       names: of metrics, out of ``COLUMNS``.
     """
-    height, width, channels = clean.shape
-    inner = (slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))
-    image, clean = (np.repeat(one[inner], 3 // channels, axis=-1) for one in (image, clean))
+    image, clean = (np.repeat(one, 3 // clean.shape[-1], axis=-1) for one in (image, clean))
     return tuple(map(float, jax.device_get(_measured(image, clean, names))))
 
 

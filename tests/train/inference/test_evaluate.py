@@ -3,6 +3,7 @@ import io
 import json
 import math
 import os
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -52,9 +53,7 @@ def test_noise_is_the_same_everywhere() -> None:
 
 def test_protocols_differ_in_what_is_clipped_and_rounded() -> None:
     clean = np.zeros((8, 8, 3), np.float32)
-    given = {
-        name: degraded(PROTOCOLS[name], clean, "a", sigma=25, seed=0) for name in ("clipped", "unclipped", "float")
-    }
+    given = {name: degraded(PROTOCOLS[name], clean, "a", sigma=25) for name in ("clipped", "unclipped", "float")}
     assert given["clipped"].min() == 0 > given["unclipped"].min()
     np.testing.assert_array_equal(given["unclipped"], given["float"])
     restored = np.array([-0.1, 0.5001, 1.1], np.float32)
@@ -66,10 +65,9 @@ def test_protocols_differ_in_what_is_clipped_and_rounded() -> None:
 
 def test_every_column_holds_its_metric() -> None:
     rng = np.random.default_rng(1)
-    clean, image = rng.uniform(0, 1, (2, SHAPE[0] + 4, SHAPE[1] + 4, 3)).astype(np.float32)
+    clean, image = rng.uniform(0, 1, (2, *SHAPE, 3)).astype(np.float32)
     image = 0.3 * image + 0.7 * clean
-    found = dict(zip([name for name, _, _ in COLUMNS], score(image, clean, crop_border=2), strict=True))
-    image, clean = image[2:-2, 2:-2], clean[2:-2, 2:-2]
+    found = dict(zip([name for name, _, _ in COLUMNS], score(image, clean), strict=True))
     labs = [skimage.color.rgb2lab(one) for one in (image, clean)]
     chromas = [np.hypot(lab[..., 1], lab[..., 2]) for lab in labs]
     luma = (image - clean) @ [65.481 / 255, 128.553 / 255, 24.966 / 255]
@@ -128,6 +126,34 @@ def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_th
         assert read_image(tmp_path / f"figures-sigma{level}.png").shape[0] > 3 * 24
 
 
+def test_noise_levels_can_be_named(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
+) -> None:
+    """Each has its rows, its means and its figure; networks that are told the level are told that."""
+    command = ["evaluate", f"--data=folder:{photographs}", "--protocol=unclipped", f"--output={tmp_path / 'out'}"]
+    told = "drunet(features=(2,), blocks=1)"
+    assert main([*command, str(checkpoint(told)), "--sigmas", "50", "7.5", "0", "--figures"]) == 0
+    rows = rows_of(tmp_path / "out")
+    assert [float(row["sigma"]) for row in rows[:: 2 * len(NAMES)]] == [50, 7.5, 0]
+    network = load_network(checkpoint(told))
+    clean = to_float(read_image(photographs / "b.png"))
+    noisy = add_fixed_noise(clean, "b.png", sigma=7.5, seed=0)
+    restored = Predictor(network.model, network.params, {}).restore(noisy, sigma=7.5 / 255)
+    restored = np.round(np.clip(restored, 0, 1) * 255) / 255
+    (row,) = (row for row in rows if (row["sigma"], row["photograph"], row["method"]) == ("7.5", "b.png", "restored"))
+    assert float(row["psnr"]) == pytest.approx(-10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["protocol"]["sigmas"] == [50, 7.5, 0] and summary["protocol"]["rounded"]
+    assert [mean["sigma"] for mean in summary["means"]] == [50, 50, 7.5, 7.5, 0, 0]
+    levels = re.findall(r"^ *([\d.]+) +input", capsys.readouterr().out, re.MULTILINE)
+    assert levels == ["50", "7.5", "0"]
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        "figures-sigma50.png",
+        "figures-sigma7.5.png",
+        "figures-sigma0.png",
+    }
+
+
 @pytest.mark.slow
 def test_a_published_network_has_its_published_scores(shared: Path, tmp_path: Path) -> None:
     """Of the blind colour DnCNN of El Helou and Suesstrunk (2020), on CBSD68, noise clipped."""
@@ -180,8 +206,25 @@ def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str]
     ("spec", "arguments", "message"),
     [
         (SPEC, ["--data=folder:{photographs}", "--protocol=best"], "Protocols: clipped, unclipped, float, pairs"),
-        (SPEC, ["--data=folder:{photographs}", "--protocol=pairs"], "has none: take clipped, unclipped, float"),
-        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float"], "has pairs: take pairs"),
+        (SPEC, ["--data=folder:{photographs}", "--protocol=pairs"], "has only clean ones. Use --protocol clipped"),
+        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float"], "has pairs. Use --protocol pairs"),
+        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=pairs", "--sigmas=5"], "Leave --sigmas out"),
+        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float", "--sigmas=5"], "has pairs. Use"),
+        *(
+            (
+                SPEC,
+                ["--data=folder:{photographs}", "--protocol=float", "--sigmas", *given],
+                f"as 8-bit images have them; got {shown}",
+            )
+            for given, shown in {
+                ("-1",): "-1.",
+                ("5", "nan"): "5 nan.",
+                ("inf",): "inf.",
+                ("256",): "256.",
+                ("5", "5"): "5 5.",
+                ("5", "5.0001"): "5 5.0001.",
+            }.items()
+        ),
         (
             SPEC,
             ["--data=folder:{tiny}", "--protocol=float"],
