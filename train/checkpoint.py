@@ -9,22 +9,22 @@ flip: the digests do.
 
 import contextlib
 import dataclasses
-import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from train import distributed
 from train.checkpoint_files import (
     Damaged,
+    check_path,
     checkpoint_folders,
     drop_unreadable_metrics,
     move_aside,
@@ -38,118 +38,7 @@ from train.network import build_model, init_variables
 from train.state import TrainState
 
 FOLDER_NAME = "checkpoints"
-# Validation metrics of which less is better; of others, more is.
-_LESS_IS_BETTER = ("ciede2000",)
-
-_NONE: Mapping[str, float] = {}
-
 Warn = Callable[[str], None]
-
-
-class Checkpoints:
-    """The checkpoints of one run, numbered by the batches seen."""
-
-    def __init__(
-        self,
-        folder: Path,
-        about: Mapping[str, Any],
-        *,
-        keep_last: int = 2,
-        keep_best: int = 0,
-        best_metric: str = "psnr",
-    ) -> None:
-        """Opens ``folder``, made where it is missing.
-
-        Args:
-          folder: of all checkpoints of the run.
-          about: written into every checkpoint.
-          keep_last: newest checkpoints to keep.
-          keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the ones saved with it.
-          best_metric: name of a validation metric.
-        """
-
-        def merit(metrics: Mapping[str, float]) -> float:
-            value = metrics.get(best_metric, math.nan)
-            return -math.inf if math.isnan(value) else -value if best_metric in _LESS_IS_BETTER else value
-
-        policies = [LatestN(keep_last), BestN(get_metric_fn=merit, n=keep_best, keep_checkpoints_without_metrics=False)]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies), best_fn=merit, create=True
-        )
-        with _said_clearly(f"{folder} cannot be written to"):
-            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self._about = {**about, "versions": versions()}
-        self._best_metric = best_metric
-        self.folder = folder
-
-    def save(self, state: TrainState, metrics: Mapping[str, float] = _NONE) -> None:
-        """Saves ``state`` under its step, unless that is on disk already; returns while the files are written.
-
-        Args:
-          state: all of it.
-          metrics: of validation at this step; without them the checkpoint cannot become the best.
-        """
-        step = int(state.step)
-        if step == self._manager.latest_step():
-            return
-        arrays = {"weights": _weights(state), "training": _training(state)}
-        about = {**self._about, "step": step, "next_batch": step, "metrics": dict(metrics)}
-        items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
-        with self._or_says_what_is_left(f"the checkpoint of step {step}"):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(**items, about=ocp.args.JsonSave(sealed(about, arrays))),
-                metrics=dict(metrics),
-            )
-
-    def newest(self) -> Path:
-        """Folder of the newest checkpoint, once it is wholly written."""
-        self.wait()
-        return self.folder / str(self._manager.latest_step())
-
-    def best(self) -> Path | None:
-        """Folder of the checkpoint of the best validation metric; None where none was saved with it."""
-        self.wait()
-        step = self._manager.best_step()
-        measured = step is not None and self._best_metric in (self._manager.metrics(step) or {})
-        return self.folder / str(step) if measured else None
-
-    def wait(self) -> None:
-        """Returns when what is being written is on disk."""
-        with self._or_says_what_is_left("the last checkpoint"):
-            self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Waits for what is being written."""
-        with self._or_says_what_is_left("the last checkpoint"):
-            self._manager.close()
-
-    @contextlib.contextmanager
-    def _or_says_what_is_left(self, what: str) -> Iterator[None]:
-        """Orbax deletes an old checkpoint only after the new one is whole, so the one before is still there."""
-        try:
-            yield
-        except Exception as error:  # what tensorstore raises has no one type
-            run, left, mend = self.folder.parent, "there is none before it", "start anew with {run} moved away"
-            if steps := steps_in(self.folder):
-                left, mend = f"the newest whole one is {self.folder / str(max(steps))}", "go on: fit by --resume {run}"
-            raise InputError(
-                f"{what} could not be written: {first_line(error)}; {left}. Mend that (is the disk full?) and "
-                f"{mend.format(run=run)}, compare and tune by their own command."
-            ) from error
-
-
-@contextlib.contextmanager
-def open_checkpoints(folder: Path, about: Mapping[str, Any], **options: Any) -> Iterator[Checkpoints]:
-    """Checkpoints that are closed, and so complete, however the block ends; options as of :class:`Checkpoints`."""
-    checkpoints = Checkpoints(folder, about, **options)
-    try:
-        yield checkpoints
-    except BaseException:
-        with contextlib.suppress(InputError):  # the first error is the one to hear of
-            checkpoints.close()
-        raise
-    checkpoints.close()
 
 
 def restore_newest(
@@ -165,11 +54,13 @@ def restore_newest(
     """
     where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
     aims = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where)
-    targets = {"weights": _weights(aims), "training": _training(aims)}
+    targets = {"weights": weights_of(aims), "training": training_of(aims)}
     wrong: dict[int, Damaged] = {}
     for step in sorted(steps_in(folder), reverse=True):
         try:
             about, items = read_items(folder / str(step), lambda about: targets)
+            if about.get("step") != step:
+                raise Damaged(f"about: it is the checkpoint of step {about.get('step')}; give the folder that name")
         except Damaged as error:
             wrong[step] = error
             continue
@@ -221,12 +112,25 @@ class Network(NamedTuple):
 
 
 def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
-    """Writes a network's weights as a checkpoint of their own; ``about`` says where they are from."""
+    """Writes a network's weights as a checkpoint of their own, and reads it back.
+
+    Args:
+      folder: of the checkpoint, which must not exist.
+      network: its weights.
+      about: where they are from.
+    """
+    check_path(folder)
     arrays = {"weights": {"params": network.params, "batch_stats": network.batch_stats}}
     about = {**about, "model": network.spec, "versions": versions()}
     items = {"weights": ocp.args.StandardSave(arrays["weights"]), "about": ocp.args.JsonSave(sealed(about, arrays))}
-    with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
-        writer.save(folder.absolute(), args=ocp.args.Composite(**items))
+    try:
+        with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
+            writer.save(folder.absolute(), args=ocp.args.Composite(**items))
+        read_items(folder, lambda about: jax.tree.map(on_host, arrays))
+    except InputError:
+        raise
+    except Exception as error:  # Damaged, or what tensorstore raises, which has no one type
+        raise InputError(f"{folder} could not be written: {first_line(error)}. Is the disk full?") from error
 
 
 def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
@@ -267,20 +171,12 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-@contextlib.contextmanager
-def _said_clearly(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{what}: {error.strerror or error}.") from None
-
-
-def _weights(state: TrainState) -> dict[str, Any]:
+def weights_of(state: TrainState) -> dict[str, Any]:
     """What the network is run with."""
     return {"params": state.released, "batch_stats": state.batch_stats}
 
 
-def _training(state: TrainState) -> dict[str, Any]:
+def training_of(state: TrainState) -> dict[str, Any]:
     """All else; the parameters that the optimizer moves are among it where ``weights`` holds their average."""
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     del rest["batch_stats"], rest["average"]
@@ -294,6 +190,11 @@ def _state(items: Mapping[str, Any]) -> TrainState:
     return TrainState(
         **training, params=moved or weights["params"], average=average, batch_stats=weights["batch_stats"]
     )
+
+
+def on_host(array: Any) -> np.ndarray:
+    """An array of that shape and type which takes no memory, as what to read another into."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def _targets(tree: Any, sharding: NamedSharding | SingleDeviceSharding) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -16,12 +17,23 @@ import orbax.checkpoint as ocp
 from train import distributed
 from train.digests import differing, digest_of_json, digests_of
 from train.errors import InputError, first_line
+from train.json_files import UnreadableError, is_number, read_json
 
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
 _VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # Of reads that fail over a right, a limit or a network, and so tell nothing of what is on disk.
 _NOT_OF_CONTENT = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 _NOT_OF_CONTENT_SAID = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")  # by tensorstore, and by devices without memory
+
+
+# Characters of a path that Orbax takes for a pattern when it looks for what it has just written.
+_PATTERN = "*?[" if os.sep == "\\" else "*?[\\"
+_UNREADABLE = ("**",) if os.sep == "\\" else ("**", "\\")  # parts of names below which it reads nothing either
+_REMOTE = ("gs:", "s3:", "az:", "hf:")  # names that it takes for the beginning of an address
+_UNFINISHED = ".orbax-checkpoint-tmp"  # part of the names of what it has not finished
+_LONGEST_METRICS = 100_000  # bytes
+_LONGEST_ABOUT = 64_000_000  # bytes: some hundred for each array
+_STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
 class Damaged(Exception):
@@ -51,18 +63,18 @@ def read_items(
 def _read_items(
     folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    for part in folder.absolute().parts[1:]:
+        if part in _REMOTE or "**" in part:
+            raise InputError(
+                f"{folder} cannot be read because of the name {part!r}: rename it, or copy the checkpoint."
+            )
+    about = read_about(folder)
+    targets = targets_for(about)
+    items = {}
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
-        try:
-            asked = ocp.args.Composite(about=ocp.args.JsonRestore())
-            about = dict(reader.restore(folder.absolute(), args=asked)["about"] or {})
-        except Exception as error:  # of Orbax, tensorstore or json: no one type
-            raise _failed(folder, "about", error) from error
-        seal = about.pop("digest", None)
-        if seal != digest_of_json(about):
-            raise Damaged("about: its digest is not that of its content")
-        targets = targets_for(about)
-        items = {}
         for name, target in targets.items():
+            if name not in about["digests"]:
+                raise Damaged(f"{name}: the checkpoint has none")
             # Before any array is read: of a read that fails Orbax leaves threads behind.
             if name == "weights" and (differs := _other_weights(folder / name, target, about["model"])):
                 raise Damaged(f"{name}: {differs}")
@@ -76,6 +88,30 @@ def _read_items(
     return about, items
 
 
+def read_about(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, or :class:`Damaged`; an InputError if it cannot be read for another reason."""
+    if _UNFINISHED in folder.name:
+        raise Damaged("it was not finished")
+    try:
+        about = read_json(folder / "about" / "metadata", longest=_LONGEST_ABOUT)
+    except FileNotFoundError as error:
+        raise _failed(folder, "about", FileNotFoundError("there is no file about/metadata")) from error
+    except UnreadableError as error:
+        raise _failed(folder, "about", error) from error
+    if not isinstance(about, dict):
+        raise Damaged("about: it is not a JSON object")
+    seal = about.pop("digest", None)
+    if seal != digest_of_json(about):
+        raise Damaged("about: its digest is not that of its content")
+    # Whoever makes the content up can make up the digest.
+    for key, kind in {"model": str, "versions": dict, "digests": dict}.items():
+        if not isinstance(about.get(key), kind):
+            raise Damaged(f"about: {key} is missing, or is not what this program writes")
+    if not all(isinstance(digests, dict) for digests in about["digests"].values()):
+        raise Damaged("about: digests is not what this program writes")
+    return about
+
+
 def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
     """The error of an item that was not read: damaged, unless the failure was of something else than its content."""
     number, said = getattr(error, "errno", None), str(error)
@@ -84,8 +120,8 @@ def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
     if not foreign and all(os.access(path, os.R_OK) for path in (folder, *folder.rglob("*"))):
         return Damaged(f"{name}: {first_line(error)}")
     return InputError(
-        f"{folder} cannot be read, but may be whole ({name}: {first_line(error)}): mend that, rights or memory, and "
-        "give the same command again."
+        f"{folder} cannot be read, but may be whole ({name}: {first_line(error)}). Fix that (permissions or memory) "
+        "and give the same command again."
     )
 
 
@@ -109,12 +145,12 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
 
 def checkpoint_folders(path: Path, name: str) -> list[Path]:
     """The checkpoint that ``path`` is, or those of the run that it is, in its folder ``name``, newest first."""
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, no error if the name is too long
         raise InputError(
             f"{path} is a file, and a checkpoint is a folder: bring weights of PyTorch here by "
             f"python -m train import {path} --model NAME, and give the folder that it writes."
         )
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"There is no folder {path}: give that of a run, or of one of its checkpoints.")
     if (path / "weights").is_dir():
         return [path.absolute()]
@@ -125,6 +161,18 @@ def checkpoint_folders(path: Path, name: str) -> list[Path]:
     return [(below / str(step)).absolute() for step in sorted(steps, reverse=True)]
 
 
+def check_path(folder: Path) -> None:
+    """Refuses a folder below whose name a checkpoint could be written, but never be read."""
+    path = folder.absolute()
+    for part in path.parts[1:]:
+        if part in _REMOTE or _UNFINISHED in part or set(part) & set(_PATTERN):
+            raise InputError(
+                f"{path} cannot hold checkpoints, because of the name {part!r}: use names without "
+                f"{' '.join(_PATTERN)}, {', '.join(_REMOTE)} and {_UNFINISHED}. Write to another folder, or reach this "
+                "one by a symbolic link."
+            )
+
+
 def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
     """``about`` with a digest of every array, and one of itself."""
     about = {**about, "digests": {name: digests_of(tree) for name, tree in arrays.items()}}
@@ -133,23 +181,29 @@ def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps of which the folder of a run holds a checkpoint."""
+    """Steps of which the folder of a run holds a checkpoint; a name like 055 is not one that was written here."""
     try:
-        found = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-        return [int(path.name) for path in found if path.is_dir()]
+        found = list(folder.iterdir()) if os.path.isdir(folder) else []
+        return [int(path.name) for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
     except PermissionError as error:
-        raise InputError(f"{folder} cannot be looked into: {error.strerror}; mend its rights.") from None
+        raise InputError(f"{folder} cannot be looked into: {error.strerror}. Change its permissions.") from None
 
 
 def drop_unreadable_metrics(folder: Path) -> bool:
-    """Removes a checkpoint's validation metrics where they are no JSON: Orbax would refuse to open the whole folder."""
+    """Removes validation metrics that are not numbers in JSON: Orbax would refuse to open the whole folder."""
     path = folder / "metrics"
+    if not os.path.lexists(path):
+        return False
     try:
-        if not path.exists() or isinstance(json.loads((path / "metrics").read_bytes()), dict):
-            return False
-    except (OSError, ValueError):
-        pass
-    shutil.rmtree(path)
+        found = read_json(path / "metrics", longest=_LONGEST_METRICS)
+    except UnreadableError:
+        found = None
+    if isinstance(found, dict) and all(is_number(value) for value in found.values()):
+        return False
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
     return True
 
 

@@ -1,6 +1,7 @@
 """``python -m train import``: weights trained with PyTorch become a checkpoint that every other verb loads."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ import tyro
 from lumloss_jax.models import from_torch_state_dict
 from train.channel_order import reverse_channels
 from train.checkpoint import Network, save_network
+from train.checkpoint_files import check_path
 from train.console import make_console
 from train.errors import InputError
 from train.network import build_model, parse_model
@@ -34,7 +36,8 @@ class ImportConfig:
 def import_weights(config: ImportConfig) -> Path:
     """Reads, renames, checks every shape, writes; gives the checkpoint's folder."""
     out = config.out or Path("runs", "imported", config.file.stem)
-    if out.exists():
+    check_path(out)
+    if os.path.lexists(out):
         raise InputError(f"--out {out} exists already: remove it, or write elsewhere.")
     name, fields = parse_model(config.model)
     model = build_model(config.model)

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from train import distributed, locks, sharding
 from train.assembly import assemble, open_photographs
-from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
-from train.checkpoint_files import changed_versions
+from train.checkpoint import FOLDER_NAME, check_room, load_weights, restore_newest
+from train.checkpoint_files import changed_versions, check_path
+from train.checkpoint_writer import Checkpoints, open_checkpoints
 from train.config import FitConfig, save_config
 from train.console import make_console
 from train.data.images import write_image
@@ -78,6 +79,7 @@ def _fit(
 
     # --- all that can be wrong with the input is found before anything is written or compiled
     with distributed.together():
+        check_path(Path(config.run.resume or config.run.out or "runs"))
         mesh = sharding.make_mesh(config.run.devices, config.run)
         sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
         model, update, state_from, fresh_state = assemble(config)

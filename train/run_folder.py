@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from train import locks
 from train.checkpoint import FOLDER_NAME
-from train.checkpoint_files import BROKEN_NAME, steps_in
+from train.checkpoint_files import BROKEN_NAME, check_path, steps_in
 from train.config import FitConfig
 from train.data.splits import Splits, fingerprint
 from train.errors import InputError
@@ -25,6 +26,7 @@ def new_folder(out: str | None, preset: str, held: contextlib.ExitStack) -> Path
       preset: its name follows the number.
       held: keeps the lock.
     """
+    check_path(_RUNS if out is None else Path(out))
     try:
         if out is not None:
             return _empty_folder(Path(out), held)
@@ -39,7 +41,7 @@ def new_folder(out: str | None, preset: str, held: contextlib.ExitStack) -> Path
 
 def can_resume(folder: Path) -> bool:
     """Whether a run was stopped there that has a configuration and a checkpoint."""
-    return (folder / CONFIG_NAME).is_file() and bool(steps_in(folder / FOLDER_NAME))
+    return os.path.isfile(folder / CONFIG_NAME) and bool(steps_in(folder / FOLDER_NAME))
 
 
 def about_of(config: FitConfig, splits: Splits) -> dict[str, Any]:

@@ -18,8 +18,9 @@ import optax
 import pytest
 
 from train import checkpoint, sharding
-from train.checkpoint import check_room, load_network, load_weights, open_checkpoints, restore_newest
+from train.checkpoint import check_room, load_network, load_weights, restore_newest
 from train.checkpoint_files import changed_versions, versions
+from train.checkpoint_writer import Checkpoints, open_checkpoints
 from train.config import RunConfig
 from train.errors import InputError
 from train.network import build_model, init_variables
@@ -190,7 +191,7 @@ def test_no_flipped_bit_comes_through(state: TrainState, copied: Path) -> None:
 
 
 def _targets(state: TrainState) -> dict[str, Any]:
-    training = checkpoint._training(state)
+    training = checkpoint.training_of(state)
     return {"training": checkpoint._targets(training, sharding.replicated(sharding.make_mesh(1)))}
 
 
@@ -210,7 +211,7 @@ def test_what_may_be_whole_stays_where_it_is(
         raise error
 
     monkeypatch.setattr(checkpoint.ocp.Checkpointer, "restore", fail)
-    with pytest.raises(InputError, match=r"/2 cannot be read, but may be whole \(about: "):
+    with pytest.raises(InputError, match=r"/2 cannot be read, but may be whole \(weights: "):
         _restore(copied, state)
     assert _names(copied) == {"1", "2"}
 
@@ -242,7 +243,7 @@ def test_a_disk_without_room_is_refused_before_training(
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file/checkpoints cannot be written to: Not a directory"):
-        checkpoint.Checkpoints(tmp_path / "file" / "checkpoints", ABOUT)
+        Checkpoints(tmp_path / "file" / "checkpoints", ABOUT)
 
 
 def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied: Path) -> None:

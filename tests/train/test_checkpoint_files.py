@@ -27,5 +27,5 @@ def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(InputError, match="cannot be looked into: Permission denied; mend its rights"):
+    with pytest.raises(InputError, match="cannot be looked into: Permission denied. Change its permissions"):
         steps_in(tmp_path)

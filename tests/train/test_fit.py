@@ -12,7 +12,7 @@ import pytest
 
 from train import assembly, loop
 from train.__main__ import main
-from train.checkpoint import open_checkpoints
+from train.checkpoint_writer import open_checkpoints
 from train.data.images import read_image, write_image
 from train.metric_writer import SPEED
 from train.tensorboard import records

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 
 from train import locks, sharding
 from train.assembly import open_photographs
+from train.checkpoint_files import check_path
 from train.config import FitConfig
 from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
@@ -46,9 +48,10 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
     What another process trains there, this one would take for stopped, and remove: ``held`` keeps it out.
     """
     _check_divides(config)
+    check_path(Path(config.fit.run.out or "runs"))
     settings = json.loads(json.dumps(config.settings()))
     out = config.fit.run.out
-    if out is not None and (saved := Path(out) / _SETTINGS).exists():
+    if out is not None and os.path.exists(saved := Path(out) / _SETTINGS):
         folder = Path(out)
         held.enter_context(locks.hold(folder))
         defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))

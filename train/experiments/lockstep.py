@@ -20,7 +20,8 @@ from rich.console import Console
 
 from train import locks, loop
 from train.assembly import assemble, open_photographs
-from train.checkpoint import FOLDER_NAME, Checkpoints, check_room, load_weights, open_checkpoints, restore_newest
+from train.checkpoint import FOLDER_NAME, check_room, load_weights, restore_newest
+from train.checkpoint_writer import Checkpoints, open_checkpoints
 from train.config import FitConfig, save_config
 from train.console import make_console
 from train.data.batch import Batch

@@ -1,0 +1,179 @@
+"""The checkpoints that a run writes: in the background, read back, and only then in the place of older ones."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from train.checkpoint import on_host, training_of, weights_of
+from train.checkpoint_files import Damaged, check_path, read_items, sealed, steps_in, versions
+from train.errors import InputError, first_line
+from train.state import TrainState
+
+# Validation metrics of which less is better; of others, more is.
+_LESS_IS_BETTER = ("ciede2000",)
+
+_NONE: Mapping[str, float] = {}
+
+
+class Checkpoints:
+    """The checkpoints of one run, numbered by the batches seen."""
+
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        *,
+        keep_last: int = 2,
+        keep_best: int = 0,
+        best_metric: str = "psnr",
+    ) -> None:
+        """Opens ``folder``, made where it is missing.
+
+        Args:
+          folder: of all checkpoints of the run.
+          about: written into every checkpoint.
+          keep_last: newest checkpoints to keep.
+          keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the ones saved with it.
+          best_metric: name of a validation metric.
+        """
+        check_path(folder)
+        # Orbax deletes nothing by itself: an old checkpoint goes when a newer one was read back.
+        # What it left half written when it was killed, it removes.
+        options = ocp.CheckpointManagerOptions(best_fn=self._merit, cleanup_tmp_directories=True, create=True)
+        with _said_clearly(f"{folder} cannot be written to"):
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._about = {**about, "versions": versions()}
+        self._keep_last, self._keep_best, self._best_metric = keep_last, keep_best, best_metric
+        self._unread: tuple[int, dict[str, Any]] | None = None
+        self.folder = folder
+
+    def _merit(self, metrics: Mapping[str, float]) -> float:
+        value = metrics.get(self._best_metric, math.nan)
+        if math.isnan(value):
+            return -math.inf
+        return -value if self._best_metric in _LESS_IS_BETTER else value
+
+    def save(self, state: TrainState, metrics: Mapping[str, float] = _NONE) -> None:
+        """Saves ``state`` under its step, unless that is on disk already; returns while the files are written.
+
+        Args:
+          state: all of it.
+          metrics: of validation at this step; without them the checkpoint cannot become the best.
+        """
+        step = int(state.step)
+        self.wait()
+        if step == self._manager.latest_step():
+            return
+        arrays = {"weights": weights_of(state), "training": training_of(state)}
+        about = {**self._about, "step": step, "next_batch": step, "metrics": dict(metrics)}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        self._unread = step, jax.tree.map(on_host, arrays)
+        with self._or_says_what_is_left(f"the checkpoint of step {step}"):
+            written = self._manager.save(
+                step,
+                args=ocp.args.Composite(**items, about=ocp.args.JsonSave(sealed(about, arrays))),
+                metrics=dict(metrics),
+            )
+        if not written:
+            raise InputError(
+                f"the checkpoint of step {step} was not written, because {self.folder} holds one of a later step "
+                f"({self._manager.latest_step()}). Move that one away and resume again."
+            )
+
+    def newest(self) -> Path:
+        """Folder of the newest checkpoint, once it is wholly written."""
+        self.wait()
+        return self.folder / str(self._manager.latest_step())
+
+    def best(self) -> Path | None:
+        """Folder of the checkpoint of the best validation metric; None where none was saved with it."""
+        self.wait()
+        step = self._manager.best_step()
+        measured = step is not None and self._best_metric in (self._manager.metrics(step) or {})
+        return self.folder / str(step) if measured else None
+
+    def wait(self) -> None:
+        """Returns when what is being written is on disk and was read back."""
+        try:
+            with self._or_says_what_is_left("the last checkpoint"):
+                self._manager.wait_until_finished()
+        except InputError:
+            self._unread = None  # there is nothing to read back
+            raise
+        self._read_back()
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        try:
+            self.wait()
+        finally:
+            with self._or_says_what_is_left("the last checkpoint"):
+                self._manager.close()
+
+    def _read_back(self) -> None:
+        """Compares the newest checkpoint on disk with what was saved; then the old ones go that are not to be kept."""
+        if self._unread is None:
+            return
+        (step, shapes), self._unread = self._unread, None
+        try:
+            read_items(self.folder / str(step), lambda about: shapes)
+        except Damaged as error:
+            raise InputError(
+                f"the checkpoint of step {step} was written, but cannot be read back: {error}; {self._left(step)}"
+            ) from None
+        steps = set(self._manager.all_steps())
+        with self._or_says_what_is_left("an old checkpoint", did="deleted"):
+            for old in sorted(steps - self._kept(steps)):
+                self._manager.delete(old)
+
+    def _kept(self, steps: set[int]) -> set[int]:
+        """The newest steps, and those of the best metric among the ones that were validated."""
+        merits = {}
+        for step in sorted(steps):
+            if metrics := self._manager.metrics(step):
+                merits[step] = self._merit(metrics)
+        ranked = sorted(merits, key=lambda step: (merits[step], step), reverse=True)
+        return {*sorted(steps)[-self._keep_last :], *ranked[: self._keep_best]}
+
+    @contextlib.contextmanager
+    def _or_says_what_is_left(self, what: str, did: str = "written") -> Iterator[None]:
+        """An old checkpoint is deleted only after the new one is whole, so the one before is still there."""
+        try:
+            yield
+        except Exception as error:  # what tensorstore raises has no one type
+            raise InputError(f"{what} could not be {did}: {first_line(error)}; {self._left()}") from error
+
+    def _left(self, unless: int | None = None) -> str:
+        """The newest checkpoint on disk that can be resumed from, ``unless`` it is this one, and how."""
+        run = self.folder.parent
+        steps = set(steps_in(self.folder)) - {unless}
+        left, then = "there is none before it", f"start again with {run} moved away"
+        if steps:
+            left, then = f"the newest whole one is {self.folder / str(max(steps))}", f"resume fit by --resume {run}"
+        return f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their own command."
+
+
+@contextlib.contextmanager
+def open_checkpoints(folder: Path, about: Mapping[str, Any], **options: Any) -> Iterator[Checkpoints]:
+    """Checkpoints that are closed, and so complete, however the block ends; options as of :class:`Checkpoints`."""
+    checkpoints = Checkpoints(folder, about, **options)
+    try:
+        yield checkpoints
+    except BaseException:
+        with contextlib.suppress(InputError):  # the first error is the one to hear of
+            checkpoints.close()
+        raise
+    checkpoints.close()
+
+
+@contextlib.contextmanager
+def _said_clearly(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{what}: {error.strerror or error}.") from None
