@@ -64,9 +64,10 @@ def _read_items(
     folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     for part in folder.absolute().parts[1:]:
-        if part in _REMOTE or "**" in part:
+        if part in _REMOTE or any(text in part for text in _UNREADABLE):
             raise InputError(
-                f"{folder} cannot be read because of the name {part!r}: rename it, or copy the checkpoint."
+                f"{folder} cannot be read because of the name {part!r}: rename that folder, or copy the checkpoint to "
+                "another one."
             )
     about = read_about(folder)
     targets = targets_for(about)
