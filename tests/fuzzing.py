@@ -1,8 +1,9 @@
 """The fuzz tests' harness: a reader is given damaged files by the hundred, and may return or raise InputError only.
 
 The reader runs in a child process that is given one file after another and is started again after a crash or a hang.
-A case fails when the process dies, when anything except InputError is raised, when it takes longer than
-``SECONDS``, or when it takes more memory than ``MEMORY``. The same case is made from the same seed on every machine.
+A case fails when the process dies, when anything except InputError is raised, when it computes for longer
+than ``SECONDS`` or does nothing for ``PATIENCE``, or when it takes more memory than ``MEMORY``. The time is that of the
+process, so a busy machine changes nothing. The same case is made from the same seed on every machine.
 
 A failing case is kept in ``.cache/fuzz``. ``python -m tests.fuzzing MODULE:FUNCTION FILE`` reads it once more, without
 limits and with the traceback.
@@ -17,6 +18,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +33,9 @@ Reader = Callable[[Path], object]
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / ".cache" / "fuzz"
-SECONDS = 10
+SECONDS = 10  # of the processor
+PATIENCE = 60  # seconds by the clock
+STARTING = 300
 MEMORY = 1_500_000_000
 MOST_FAILURES = 5  # that one test shows: the others are mostly the same one again
 
@@ -70,14 +74,29 @@ def check(
       mutate: how to damage a file, or several ways, used in turn.
       seed: chooses other damages.
     """
-    if not sys.platform.startswith("linux"):
-        pytest.skip("the harness asks Linux how much memory a process takes")
-    name = f"{reader.__module__}:{reader.__qualname__}"
-    assert seeds and getattr(importlib.import_module(reader.__module__), reader.__qualname__, None) is not None
+    name = _name(reader)
     failures = list(_failures(name, seeds, path, cases, mutate, seed))
     lines = [f"case {number}: {what}\n  kept as {kept}" for number, what, kept in failures]
     again = f"{sys.executable} -m tests.fuzzing {name} FILE reads one again"
     assert not failures, "\n".join((f"{name} fails on damaged files ({again}):", *lines))
+
+
+def answers(reader: Reader, files: Mapping[str, bytes], path: Path) -> dict[str, str]:
+    """What the reader makes of hostile files, under the same limits: "" for each that it reads, or its InputError.
+
+    Args:
+      reader: as for :func:`check`.
+      files: any files by name.
+      path: where each is written to.
+    """
+    said = {}
+    with _Child(_name(reader)) as child:
+        for known, content in files.items():
+            path.write_bytes(content)
+            said[known] = child.read(path)
+    failed = {known: answer for known, answer in said.items() if answer and not answer.startswith(_REFUSED)}
+    assert not failed, "\n".join(f"{known}: {answer}" for known, answer in failed.items())
+    return said
 
 
 def damaged_file(
@@ -108,9 +127,6 @@ def _failures(
             content = damaged_file(seeds, mutate, name, seed, number)
             path.write_bytes(content)
             answer = child.read(path)
-            if answer.startswith(_SLOW):
-                path.write_bytes(content)  # once more, lest it was the machine that was busy
-                answer = child.read(path)
             if answer and not answer.startswith(_REFUSED):
                 KEPT.mkdir(parents=True, exist_ok=True)
                 kept = KEPT / f"{name.replace(':', '.')}-{seed}-{number}{path.suffix}"
@@ -121,8 +137,15 @@ def _failures(
                     return
 
 
+def _name(reader: Reader) -> str:
+    """How the child finds the reader."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the harness asks Linux how much memory a process takes")
+    assert hasattr(importlib.import_module(reader.__module__), reader.__qualname__)
+    return f"{reader.__module__}:{reader.__qualname__}"
+
+
 _REFUSED = "InputError"
-_SLOW = "no answer"
 
 
 class _Child:
@@ -149,10 +172,10 @@ class _Child:
             process.stdin.flush()
         except BrokenPipeError:
             return self._died()
-        line = self._line(SECONDS)
+        line = self._line(SECONDS, PATIENCE)
         if line is None:
             self._stop()
-            return f"{_SLOW} within {SECONDS} s"
+            return f"no answer within {SECONDS} s of computing or {PATIENCE} s of waiting"
         if not line:
             return self._died()
         answer = json.loads(line)
@@ -170,14 +193,24 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        assert self._line(120) == b"ready\n", f"{self._reader} cannot be started: {self._last_words()}"
+        assert self._line(STARTING, STARTING) == b"ready\n", f"{self._reader} cannot be started: {self._last_words()}"
         return self._process
 
-    def _line(self, seconds: float) -> bytes | None:
+    def _line(self, computing: float, waiting: float) -> bytes | None:
         """The next line that the process prints; empty at its end, None if there is none in time."""
         assert self._process is not None and self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-        return self._process.stdout.readline() if ready else None
+        end, most = time.monotonic() + waiting, self._computed() + computing
+        while time.monotonic() < end and self._computed() < most:
+            ready, _, _ = select.select([self._process.stdout], [], [], 0.5)
+            if ready:
+                return self._process.stdout.readline()
+        return None
+
+    def _computed(self) -> float:
+        """Seconds of the processor that the process has taken so far."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _stop(self) -> None:
         if self._process is not None:
