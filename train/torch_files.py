@@ -1,224 +1,218 @@
-"""PyTorch checkpoints without PyTorch: state dictionaries out of .pth, .safetensors and .npz files, as NumPy arrays.
+"""State dictionaries out of .pth, .safetensors and .npz files, as NumPy arrays, without PyTorch.
 
-A .pth file is a zip archive around a pickle (before PyTorch 1.6, as most published denoisers are: pickles one after the
-other, then the numbers), and a pickle is a program. It is read here by an unpickler that knows tensors and plain
-containers and refuses every other name, so that a hostile file can run nothing.
+A .pth file is a zip archive of a pickle and of storages. Before PyTorch 1.6, as most published denoisers
+are, it is a row of pickles with the storages behind them. Nothing in a file is run or believed: the pickle
+is interpreted by :mod:`train.torch_pickle`, and no more is read than the file can hold.
 """
 
-import collections
 import io
-import math
-import pickle
+import os
+import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
-import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from train import torch_pickle
+from train.console import printable
 from train.errors import InputError
+from train.npz_files import read_npz
+from train.state_dicts import StateDict, named_leaves
+from train.torch_pickle import ForbiddenName, Loaded
+from train.torch_tensors import BadFile, Tensor
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz")
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file that PyTorch wrote before 1.6
 _LEGACY_PROTOCOL = 1001  # the second
-
-_DTYPES: dict[str, np.dtype] = {
-    "FloatStorage": np.dtype(np.float32),
-    "DoubleStorage": np.dtype(np.float64),
-    "HalfStorage": np.dtype(np.float16),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype(np.int64),
-    "IntStorage": np.dtype(np.int32),
-    "ShortStorage": np.dtype(np.int16),
-    "CharStorage": np.dtype(np.int8),
-    "ByteStorage": np.dtype(np.uint8),
-    "BoolStorage": np.dtype(np.bool_),
-}
+# Weights may be shared between tensors; a file in which all are views of the same numbers is hostile.
+_MOST_TIMES_LARGER = 16
 
 
-class StateDict(NamedTuple):
-    """A file's named arrays, and the keys of the dictionaries around them, outermost first."""
-
-    where: tuple[str, ...]
-    arrays: dict[str, np.ndarray]
+class _NotTorch(Exception):
+    """The file was not written by torch.save."""
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The arrays of a file by name, taken out of the dictionaries around them ("params", "state_dict", ...)."""
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
+    """The largest dictionary of arrays in a file; if an average has the same names and shapes, the average."""
+    found = read_state_dicts(path)
+    largest = max(found, key=lambda one: one.size)
+    alike = [one for one in found if one.is_average and _shapes(one) == _shapes(largest)]
+    return alike[0] if alike else largest
+
+
+def read_state_dicts(path: Path) -> list[StateDict]:
+    """Every dictionary of named arrays in a file, also those within others ("params", "state_dict", ...)."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: takes {', '.join(SUFFIXES)}; got {suffix or 'no suffix'}.")
-    content = readers.get(suffix, _read_torch)(path)
-    found = _find_arrays(content)
-    if not found.arrays:
-        raise InputError(f"{path} holds no named tensors: it takes a state dict, or a dictionary that holds one.")
+    with _opened(path) as file:
+        if suffix not in SUFFIXES:
+            raise InputError(
+                f"{path} has {'the suffix ' + suffix if suffix else 'no suffix'}. "
+                f"Files of weights end in {', '.join(SUFFIXES)}."
+            )
+        before = os.fstat(file.fileno())
+        read, kind = _READERS.get(suffix, (_read_torch, "a PyTorch checkpoint"))
+        try:
+            found = read(file, before.st_size)
+        except _NotTorch as error:
+            raise InputError(f"{path} is not a file of torch.save: {error}.") from None
+        except ForbiddenName as error:
+            raise InputError(
+                f"{path} asks for {printable(error)}, which is neither a tensor nor a plain container, so it is "
+                "not loaded. A file of weights alone (model.state_dict()) needs nothing like that: save one."
+            ) from None
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # damage may raise anything; what Rust raises is not an Exception
+            reason = printable(error)[:500].rstrip(".") or type(error).__name__
+            raise InputError(f"{path} cannot be read as {kind}: {reason}.") from None
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise InputError(f"{path} was changed while it was read. Give the command again when it is complete.")
+    if not found:
+        raise InputError(f"{path} holds no named tensors. Give a state dict, or a dictionary that holds one.")
     return found
 
 
-def _read_safetensors(path: Path) -> Any:
+def _opened(path: Path) -> BinaryIO:
+    """The file, if it is one; a pipe or a device could be read without end."""
     try:
-        return safetensors.numpy.load_file(path)
-    except Exception as error:  # safetensors raises a bare Rust exception, and TypeError for dtypes without NumPy's
-        raise InputError(f"{path} cannot be read as safetensors: {error}.") from None
+        if not path.exists():
+            raise InputError(f"There is no file {path}.")
+        if not stat.S_ISREG(path.stat().st_mode):
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise InputError(f"{path} is {what}. Give a file of weights.")
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened: {error.strerror}.") from None
+    except ValueError:  # a null character
+        raise InputError(f"There is no file {path!r}.") from None
 
 
-def _read_npz(path: Path) -> Any:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as npz: {error}.") from None
+def _read_safetensors(file: BinaryIO, size: int) -> list[StateDict]:
+    # From memory: a file that is cut while it is mapped would kill the process.
+    return _flat(safetensors.numpy.load(file.read()))
 
 
-def _read_torch(path: Path) -> Any:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return _TorchArchive(archive, path).load()
-        with path.open("rb") as file:
-            return _read_legacy(file, path)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged pickle may raise anything at all
-        raise InputError(f"{path} cannot be read as a PyTorch checkpoint: {error}.") from None
+def _read_npz(file: BinaryIO, size: int) -> list[StateDict]:
+    return _flat(read_npz(file, size))
 
 
-def _read_legacy(file: BinaryIO, path: Path) -> Any:
-    """Pickles of a magic number, a version, facts on the machine, content and storages' keys; then the storages.
-
-    The content comes before its numbers: it is read once for what the storages are, and again when they are known.
-    """
-    try:
-        known = _AllowList(file, path).load() == _LEGACY_MAGIC and _AllowList(file, path).load() == _LEGACY_PROTOCOL
-    except (pickle.UnpicklingError, EOFError):
-        known = False
-    if not known:
-        raise InputError(f"{path} is no file of torch.save: no zip archive, nor what it wrote before PyTorch 1.6.")
-    if not _AllowList(file, path).load().get("little_endian", True):
-        raise InputError(f"{path} was saved on a big-endian machine: load it with PyTorch and save it again.")
-    start, size = file.tell(), path.stat().st_size
-    storages: dict[str, np.ndarray] = {}
-
-    def declared(identifier: Any) -> np.ndarray:
-        kind, dtype, key, _, count, view = identifier
-        if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str) or view is not None:
-            raise ValueError(f"unknown storage {identifier!r}")
-        if key not in storages:
-            nonlocal size  # what is left of the file for the storages to come
-            size -= count * dtype.itemsize
-            if count < 0 or size < 0:
-                raise ValueError(f"storage {key} of {count} numbers is more than the file holds")
-            storages[key] = np.zeros(count, dtype)
-        return storages[key]
-
-    first, second = _AllowList(file, path), _AllowList(file, path)
-    first.persistent_load = declared
-    first.load()
-    for key in _AllowList(file, path).load():
-        storage = storages[key]
-        count = int.from_bytes(file.read(8), "little")
-        if count != storage.size:
-            raise ValueError(f"storage {key} holds {count} numbers, not {storage.size}")
-        storages[key] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
-        if storages[key].size != count:
-            raise ValueError(f"storage {key} ends after {storages[key].size} of {count} numbers")
-    file.seek(start)
-    second.persistent_load = lambda identifier: storages[identifier[2]]
-    return second.load()
+def _flat(arrays: Mapping[str, np.ndarray]) -> list[StateDict]:
+    return [StateDict((), dict(arrays))] if arrays else []
 
 
-class _TorchArchive:
-    """One opened .pth file."""
+def _read_torch(file: BinaryIO, size: int) -> list[StateDict]:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return _read_archive(archive, size)
+    file.seek(0)
+    return _read_legacy(file, size)
 
-    def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
-        self._archive = archive
-        self._path = path
-        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise InputError(f"{path} is a zip archive, but none of PyTorch's: it holds {len(pickles)} data.pkl.")
-        self._pickle = pickles[0]
-        self._root = pickles[0].removesuffix("data.pkl")
-        names = archive.namelist()
-        order = archive.read(f"{self._root}byteorder").decode() if f"{self._root}byteorder" in names else "little"
-        if order != "little":
-            raise InputError(f"{path} was saved on a {order}-endian machine: load it with PyTorch and save it again.")
 
-    def load(self) -> Any:
-        unpickler = _AllowList(io.BytesIO(self._archive.read(self._pickle)), self._path)
-        unpickler.persistent_load = self._storage  # how pickle wants it
-        return unpickler.load()
+def _read_archive(archive: zipfile.ZipFile, size: int) -> list[StateDict]:
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise _NotTorch(f"it is a zip archive that holds {len(pickles)} data.pkl, not one")
+    root = pickles[0].removesuffix("data.pkl")
+    if f"{root}byteorder" in names:
+        _check_byte_order(_entry(archive, f"{root}byteorder", 100).decode())
+    pickled = _entry(archive, pickles[0], torch_pickle.MOST_BYTES)
+    loaded = torch_pickle.load(io.BytesIO(pickled))
+    _check_fits_in(size, loaded)
 
-    def _storage(self, identifier: Any) -> np.ndarray:
-        """The flat array that a ("storage", type, key, device, count) stands for."""
-        kind, dtype, key, _, count = identifier
-        if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
-            raise ValueError(f"unknown storage {identifier!r}")
-        entry = self._archive.getinfo(f"{self._root}data/{key}")
+    flats: dict[str, np.ndarray] = {}
+    for key, storage in loaded.storages.items():
+        entry = archive.getinfo(f"{root}data/{key}")
         if entry.compress_type != zipfile.ZIP_STORED:
             # torch.save never compresses; a compressed entry could be a thousand times its size in the file.
-            raise ValueError(f"storage {key} is compressed, which PyTorch never does")
-        flat = np.frombuffer(self._archive.read(entry), dtype)
-        if flat.size != count:
-            raise ValueError(f"storage {key} holds {flat.size} numbers, not {count}")
-        return flat
+            raise BadFile(f"storage {key} is compressed, which PyTorch never does")
+        if entry.file_size != storage.count * storage.dtype.itemsize:
+            raise BadFile(f"storage {key} takes {entry.file_size} bytes, not those of {storage.count} numbers")
+        flats[key] = np.frombuffer(archive.read(entry), storage.dtype)
+    return _with_numbers(loaded, flats, size)
 
 
-def _rebuild_tensor(
-    storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *ignored: Any
-) -> np.ndarray:
-    """A tensor is a strided view of its storage; it is copied, once it is known to stay inside."""
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-        raise ValueError(f"a tensor of size {size}, stride {stride}, offset {offset}")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    count = math.prod(size)
-    if count and last >= storage.size:
-        raise ValueError(f"a tensor of size {size} and stride {stride} reaches beyond its {storage.size} numbers")
-    if count > storage.size:  # a stride of 0 repeats numbers: in a file of weights that is a way to fill the memory
-        raise ValueError(f"a tensor of size {size} on {storage.size} numbers")
-    steps = tuple(step * storage.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy() if count else np.empty(size)
+def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """The bytes of an entry that may be compressed."""
+    with archive.open(name) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise BadFile(f"{name} is larger than {most:,} bytes")
+    return content
 
 
-def _rebuild_parameter(data: np.ndarray, *ignored: Any) -> np.ndarray:
-    return data
+def _read_legacy(file: BinaryIO, size: int) -> list[StateDict]:
+    """Pickles of a magic number, a version, the machine, the content and storages' keys; then the storages."""
+    try:
+        header = [torch_pickle.load(file).content for _ in range(2)]
+    except BadFile:
+        header = []
+    if header != [_LEGACY_MAGIC, _LEGACY_PROTOCOL]:
+        raise _NotTorch("it is not a zip archive, and does not begin as before PyTorch 1.6")
+    machine = torch_pickle.load(file).content
+    if not isinstance(machine, dict):
+        raise BadFile("what it says about the machine is not a dictionary")
+    _check_byte_order("little" if machine.get("little_endian", True) else "big")
+    loaded = torch_pickle.load(file)
+    keys = torch_pickle.load(file).content
+    _check_fits_in(size - file.tell(), loaded)
+
+    flats: dict[str, np.ndarray] = {}
+    for key in keys if isinstance(keys, list) else ():
+        if not isinstance(key, str) or key not in loaded.storages or key in flats:
+            raise BadFile("the list of storages is not that of the pickle")
+        storage = loaded.storages[key]
+        count = int.from_bytes(file.read(8), "little")
+        if count != storage.count:
+            raise BadFile(f"storage {key} holds {count} numbers, not {storage.count}")
+        content = file.read(count * storage.dtype.itemsize)
+        if len(content) != count * storage.dtype.itemsize:
+            raise BadFile(f"storage {key} ends after {len(content)} bytes")
+        flats[key] = np.frombuffer(content, storage.dtype)
+    return _with_numbers(loaded, flats, size)
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    **{("torch", name): dtype for name, dtype in _DTYPES.items()},
+def _check_byte_order(order: str) -> None:
+    if order != "little":
+        raise BadFile(f"it was saved on a {order}-endian machine; load it with PyTorch and save it again")
+
+
+def _check_fits_in(size: int, loaded: Loaded) -> None:
+    """Refuses storages that together are larger than the file, before memory is taken for them."""
+    for key, storage in loaded.storages.items():
+        size -= storage.count * storage.dtype.itemsize
+        if size < 0:
+            raise BadFile(f"storage {key} of {storage.count} numbers is more than the file holds")
+
+
+def _with_numbers(loaded: Loaded, flats: Mapping[str, np.ndarray], size: int) -> list[StateDict]:
+    """The dictionaries of tensors, each tensor a view of its storage's numbers."""
+    left = _MOST_TIMES_LARGER * size
+    views: dict[Tensor, np.ndarray] = {}
+    found = []
+    for where, tensors in named_leaves(loaded.content, Tensor):
+        for tensor in tensors.values():
+            if tensor not in views:
+                if tensor.storage.key not in flats:
+                    raise BadFile(f"storage {tensor.storage.key} is missing")
+                views[tensor] = tensor.of(flats[tensor.storage.key])
+                left -= views[tensor].nbytes
+                if left < 0:
+                    raise BadFile(f"its tensors take more than {_MOST_TIMES_LARGER} times the size of the file")
+        found.append(StateDict(where, {name: views[tensor] for name, tensor in tensors.items()}))
+    return found
+
+
+def _shapes(one: StateDict) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in one.arrays.items()}
+
+
+_READERS: Mapping[str, tuple[Callable[[BinaryIO, int], list[StateDict]], str]] = {
+    ".safetensors": (_read_safetensors, "safetensors"),
+    ".npz": (_read_npz, "npz"),
 }
-
-
-class _AllowList(pickle.Unpickler):
-    """Knows the names above and no other: not a builtin, not an import."""
-
-    persistent_load: Callable[[Any], Any]
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        raise InputError(
-            f"{self._path} asks for {module}.{name}, which is no tensor and no plain container, so it is not loaded. "
-            "A file of weights alone (model.state_dict()) needs nothing of the kind: save that."
-        )
-
-
-def _find_arrays(content: Any, where: tuple[str, ...] = ()) -> StateDict:
-    """The largest flat dictionary of arrays in nested ones: an optimizer's may lie beside the network's."""
-    if not isinstance(content, dict):
-        return StateDict(where, {})
-    own = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
-    below = (_find_arrays(value, (*where, str(key))) for key, value in content.items() if isinstance(value, dict))
-    return max([StateDict(where, own), *below], key=lambda found: sum(array.size for array in found.arrays.values()))
