@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from train.data.images import SUFFIXES, read_image
+from train.data.images import read_image
+from train.data.photograph_file import SUFFIXES
 from train.data.photographs import Decode
 from train.errors import InputError
 

@@ -1,11 +1,14 @@
 """Photographs in files, to arrays and back, through libvips, which keeps all 16 bits.
 
-What is taken: PNG, JPEG, TIFF, BMP and WebP; 8 or 16 bits; grey, colour or palette. What each becomes is said at
-:func:`decode_image`; all else is an :class:`InputError` that names the file. Nothing is cut, scaled or guessed.
+What can be read: PNG, JPEG, TIFF, BMP and WebP; 8 or 16 bits; grey, colour or palette.
+:mod:`train.data.photograph_file` decides what a file is, and :func:`decode_image` says what its
+pixels become. Everything else is an :class:`InputError` that names the file. Nothing is cut, scaled
+or guessed.
 
-Damage is told as far as a format lets it show. PNG and deflated TIFF carry checksums. JPEG carries none, but most
-damage leaves codes that cannot be, and such a file is refused; now and then what is left is valid. Uncompressed TIFF,
-BMP and lossy WebP have neither: changed bytes there are other pixels, and nobody can tell.
+Damage is found as far as a format shows it. PNG and deflated TIFF carry checksums. JPEG has none,
+but most damage leaves codes that cannot exist, and such a file is refused; now and then what
+remains is valid. Uncompressed TIFF, BMP and lossy WebP have neither: changed bytes there are other
+pixels, and nobody can tell.
 """
 
 import io
@@ -16,59 +19,79 @@ import numpy as np
 import pyvips
 from PIL.BmpImagePlugin import BmpImageFile
 
+from train.data.photograph_file import check_size, examine
 from train.errors import InputError
 from train.outputs import write_bytes
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-
-# A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150 megapixels.
-MAX_MEGAPIXELS = 200
-
-# From which trouble on libvips gives up on a file. Of damage to a JPEG's pixels its decoder only warns; nothing is
-# warned of that harms no pixel: tags that nobody knows, what follows the photograph.
+# The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder only warns. What does
+# not harm a pixel causes no warning: tags that nobody knows, and what follows the photograph.
 FAIL_ON = "warning"
 
-_LOADERS = ("png", "jpeg", "tiff", "webp")
 _BITS = {"uchar": "8", "ushort": "16"}
+_SPARE = 256_000_000  # bytes that a file may have beyond those of its pixels: profiles, previews, a film behind it
+_MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
 
 
 def read_image(path: Path) -> np.ndarray:
     """The photograph in a file, as :func:`decode_image` gives it."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            about = examine(file, str(path)).about
+            most = _SPARE + _MOST_PER_PIXEL * about.width * about.height
+            if (length := file.seek(0, io.SEEK_END)) > most:
+                raise InputError(
+                    f"{path} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels can need "
+                    f"{most / 1e6:.0f} at most: save it again."
+                )
+            file.seek(0)
+            content = file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     return decode_image(content, str(path))
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
-    """A photograph as RGB, upright: ``[H, W, 3]``, uint8, or uint16 where the file holds 16 bits.
+    """A photograph as RGB, upright: ``[H, W, 3]``, uint8, or uint16 if the file holds 16 bits.
 
     Grey is repeated over the three channels; a palette is looked up; alpha is dropped, and the colour under it is taken
-    as stored; a colour profile is not applied. Refused: CMYK, floating-point or 32-bit pixels, several pages, more than
-    ``MAX_MEGAPIXELS``.
+    as stored; a colour profile is not applied. Refused: CMYK, floating-point or 32-bit pixels, several pages, and what
+    :func:`train.data.photograph_file.examine` refuses.
 
     Args:
       content: the file's bytes.
       name: what errors call it.
     """
-    if not content:
-        raise InputError(f"{name} is empty.")
-    if content[:2] == b"BM":
-        return _decode_bmp(content, name)
+    photograph = examine(io.BytesIO(content), name)
+    if photograph.kind == "BMP":
+        return _as_rgb(decode_bmp(content, name))
     try:
-        image = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on=FAIL_ON)
+        image = open_image(content, photograph.kind)
         check_header(image, name)
-        orientation = image.get("orientation") if image.get_typeof("orientation") else 1
         # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
         if image.hasalpha():
             image = image[: image.bands - 1]
         kind, colour = image.format, "rgb16" if image.format == "ushort" else "srgb"
         if image.interpretation != colour:
             image = image.colourspace(colour).cast(kind)
-        return upright(np.asarray(image.numpy()), orientation)
+        return upright(np.asarray(image.numpy()), photograph.orientation)
     except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
         raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
+
+
+def _as_rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., :3])
+
+
+def open_image(source: bytes | Path, kind: str) -> Any:
+    """Libvips' image of a file that is not a BMP, by the decoder of that kind; its rows come from top to bottom.
+
+    libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that gives other pixels.
+    """
+    options = {"access": "sequential", "fail_on": FAIL_ON}
+    if isinstance(source, bytes):
+        return pyvips.Operation.call(f"{kind.lower()}load_buffer", source, **options)
+    # A file may have changed since libvips read it last.
+    return pyvips.Operation.call(f"{kind.lower()}load", str(source), revalidate=True, **options)
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -107,11 +130,8 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def check_header(image: Any, name: str) -> None:
-    """Refuses by the header, before any pixel is decoded."""
-    loader = image.get("vips-loader")
-    if not loader.startswith(_LOADERS):
-        raise InputError(f"{name} is no PNG, JPEG, TIFF, BMP or WebP: it is read by {loader}.")
-    _check_size(image.width, image.height, name)
+    """Refuses by the header that libvips has read, before any pixel is decoded."""
+    check_size(image.width, image.height, name)
     if image.get_n_pages() > 1:
         raise InputError(f"{name} holds {image.get_n_pages()} pages: keep one photograph in a file.")
     if image.interpretation == "cmyk":
@@ -124,21 +144,18 @@ def check_header(image: Any, name: str) -> None:
         )
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_MEGAPIXELS * 1_000_000:
-        raise InputError(
-            f"{name} has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels; "
-            f"{MAX_MEGAPIXELS} are the most: cut it up, or leave it out."
-        )
+def decode_bmp(content: bytes, name: str) -> np.ndarray:
+    """``[H, W, C]``, C being 1, 3 or 4 with alpha; by Pillow, since libvips as it is packaged does not read BMP.
 
-
-def _decode_bmp(content: bytes, name: str) -> np.ndarray:
-    """Through Pillow, since libvips as packaged reads no BMP; the format has 8 bits at most, which Pillow keeps."""
+    The format has 8 bits at most, which Pillow keeps.
+    """
     try:
         # Not by PIL.Image.open, which refuses or warns of less than MAX_MEGAPIXELS.
         with BmpImageFile(io.BytesIO(content)) as image:
-            _check_size(image.width, image.height, name)
-            return np.asarray(image.convert("RGB"))
+            check_size(image.width, image.height, name)
+            mode = {"RGBA": "RGBA", "L": "L", "1": "L"}.get(image.mode, "RGB")
+            pixels = np.asarray(image.convert(mode))
+            return pixels if pixels.ndim == 3 else pixels[..., None]
     except OSError as error:
         raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
     except InputError:

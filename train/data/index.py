@@ -24,7 +24,7 @@ PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
 
 _SETTLED = 2_000_000_000  # nanoseconds after its last change
 _DECODERS = (
-    f"3 {'.'.join(str(pyvips.version(i)) for i in range(3))} {PIL.__version__}"  # the first: of this file's rules
+    f"4 {'.'.join(str(pyvips.version(i)) for i in range(3))} {PIL.__version__}"  # the first: of this file's rules
 )
 
 # Whoever changes the columns changes PATH: an older checkout may have made the file.

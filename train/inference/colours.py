@@ -22,7 +22,7 @@ def colours_of(stored: Stored) -> int:
     """1 where the photograph is grey, else 3; reads it up to the first pixel that is not."""
     if stored.bands == 1:
         return 1
-    apart = 1 if stored.path.suffix.lower() == ".webp" else 0
+    apart = 1 if stored.photograph.kind == "WebP" else 0
     rows = stored.rows(slice(stored.bands))
     strips = (rows(y, min(y + _READ_AT_ONCE, stored.height)) for y in range(0, stored.height, _READ_AT_ONCE))
     return 3 if any(np.ptp(strip, axis=-1).max() > apart for strip in strips) else 1

@@ -1,10 +1,9 @@
-"""Photographs of any size from file to file: rows in, rows out, and all that is stored beside the pixels kept.
+"""Photographs of any size from file to file: rows in, rows out, and all that stands beside the pixels kept.
 
-Pixels are taken as they are stored: not turned by the orientation tag, not converted by the colour profile; both tag
-and profile are written again. What is refused is what :mod:`train.data.images` refuses.
+Pixels are taken as they are stored: not turned by the orientation tag, and not converted by the colour profile; tag and
+profile are written again. What is refused, kept and said is decided by :mod:`train.data.photograph_file`.
 """
 
-import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,33 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
-import PIL.ImageCms
 import pyvips
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from PIL.TiffTags import lookup
 
-from train.data.images import FAIL_ON, check_header, decode_image, last_line
+from train.data.formats import bmp
+from train.data.images import check_header, decode_bmp, last_line, open_image
+from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
 from train.errors import InputError
 from train.inference.tiles import Rows, photograph_of
 from train.outputs import LASTING, sync, temporary_beside, whole_or_none
 
-_KEPT = ("exif", "xmp", "iptc", "icc", "photoshop", "png-comment", "orientation", "resolution-unit", "image-desc")
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
 _FORMATS = {dtype: name for name, dtype in _DTYPES.items()}
 
-# How each format is written: nothing lost but by JPEG, which keeps colour at full resolution.
+# How each format is written: nothing is lost except by JPEG, which keeps colour at full resolution.
 _SAVED: dict[str, dict[str, Any]] = {
-    ".jpg": {"Q": 95, "subsample_mode": "off"},
-    ".png": {"compression": 6},
-    ".tif": {"compression": "deflate", "predictor": "horizontal"},
-    ".webp": {"lossless": True},
+    "JPEG": {"Q": 95, "subsample_mode": "off"},
+    "PNG": {"compression": 6},
+    "TIFF": {"compression": "deflate", "predictor": "horizontal"},
+    "WebP": {"lossless": True, "exact": True},
 }
-_SAVED |= {".jpeg": _SAVED[".jpg"], ".tiff": _SAVED[".tif"]}
-_EXIF = 34665  # TIFF's tag of it
-# Of TIFF's tags those that photographs come with and libvips neither reads nor writes.
-_LOST = (269, 271, 272, 305, 306, 315, 316, 33432, _EXIF, 34853)
-_BIG_TIFF = 2**31  # bytes of pixels from where on offsets may not fit 32 bits
+_BIG_TIFF = 2**31  # bytes of pixels from which on offsets may not fit 32 bits
 
 
 @dataclass(frozen=True)
@@ -47,39 +39,47 @@ class Stored:
     """What a file's header says."""
 
     path: Path
+    photograph: PhotographFile
     height: int
     width: int
     bands: int  # of colour: 1 or 3
-    alpha: bool
+    alpha: bool  # or any other fourth channel
     dtype: np.dtype  # uint8 or uint16
-    profile: str | None  # the colour profile's name, where it is another than sRGB
-    lost: tuple[str, ...] = ()  # metadata that cannot be written again
+    notes: tuple[str, ...] = ()  # on its colour, and on what cannot be written again
+    pixels: np.ndarray | None = None  # all of them, of a format that is only read whole
 
     def rows(self, bands: slice = slice(None)) -> Rows:
         """The pixels of some bands from top to bottom: ``rows(start, stop)``, ``[stop - start, W, bands]``."""
-        if self.path.suffix.lower() == ".bmp":
-            return photograph_of(read_bmp(self.path)[..., bands]).open()
+        if self.pixels is not None:
+            return photograph_of(self.pixels[..., bands]).open()
         return _FileRows(self, bands)
 
 
 def open_stored(path: Path) -> Stored:
     """Reads the header; an :class:`InputError` for what cannot be restored."""
-    if path.suffix.lower() == ".bmp":
-        pixels = read_bmp(path)
-        height, width, bands = pixels.shape
-        return Stored(path, height, width, bands, False, pixels.dtype, None)
+    try:
+        with path.open("rb") as file:
+            photograph = examine(file, str(path))
+            notes = tuple(notes_on(photograph, file, path.name))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    if photograph.kind == "BMP":
+        pixels = _read_bmp(path)
+        height, width, channels = pixels.shape
+        bands = min(channels, 3)
+        return Stored(path, photograph, height, width, bands, channels > bands, pixels.dtype, notes, pixels)
     with _reading(path):
-        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=FAIL_ON)
+        image = open_image(path, photograph.kind)
         check_header(image, str(path))
-        bands = image.bands - image.hasalpha()
-        dtype, alpha = _DTYPES[image.format], image.hasalpha()
-        return Stored(path, image.height, image.width, bands, alpha, dtype, _profile(image), _lost(image, path))
+        alpha = bool(image.hasalpha())
+        dtype = _DTYPES[image.format]
+        return Stored(path, photograph, image.height, image.width, image.bands - alpha, alpha, dtype, notes)
 
 
-def read_bmp(path: Path) -> np.ndarray:
+def _read_bmp(path: Path) -> np.ndarray:
     """The format that libvips does not read, whole."""
     try:
-        return decode_image(path.read_bytes(), str(path))
+        return decode_bmp(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
@@ -88,8 +88,8 @@ def read_bmp(path: Path) -> np.ndarray:
 def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[Path]:
     """A hidden file like ``like`` of strips ``[h, W, bands]`` from top to bottom; it is ``path`` when the block ends.
 
-    They wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short. When
-    the block begins all of the file is on disk, and lacks nothing but its name.
+    The strips wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
+    When the block begins, all of the file is on disk and lacks nothing except its name.
     """
     with whole_or_none(path) as encoded:
         with temporary_beside(path, ".pixels") as pixels:
@@ -105,10 +105,10 @@ def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[
 def _check_whole(path: Path, like: Stored) -> None:
     """Decodes what was written, whole: an error here is better than a damaged photograph that nobody looks at."""
     try:
-        if path.suffix.lower() == ".bmp":
-            height, width = read_bmp(path).shape[:2]
+        if like.photograph.kind == "BMP":
+            height, width = _read_bmp(path).shape[:2]
         else:
-            image: Any = pyvips.Image.new_from_file(str(path), access="sequential", fail_on=FAIL_ON)
+            image = open_image(path, like.photograph.kind)
             height, width = image.height, image.width
             image.avg()
     except (InputError, pyvips.Error, UnicodeError) as error:
@@ -118,23 +118,25 @@ def _check_whole(path: Path, like: Stored) -> None:
 
 
 def _encode(pixels: Path, path: Path, like: Stored) -> None:
-    bands = like.bands + like.alpha
-    if path.suffix.lower() == ".bmp":
-        array = np.fromfile(pixels, like.dtype).reshape(like.height, like.width, bands)
-        # Not to a file, of which Pillow fills as much as there is room for, and says nothing.
-        encoded = io.BytesIO()
-        PIL.Image.fromarray(array).save(encoded, "BMP")
-        path.write_bytes(encoded.getbuffer())
+    shape = (like.height, like.width, like.bands + like.alpha)
+    if like.photograph.kind == "BMP":
+        with path.open("wb") as target, like.path.open("rb") as source:
+            bmp.write(target, np.memmap(pixels, like.dtype, "r", shape=shape), source)
         return
-    try:
-        _encode_by_libvips(pixels, path, like, bands)
-    except (pyvips.Error, UnicodeError) as error:
-        # What the system said is among libvips' words.
-        code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
-        raise OSError(code, f"libvips: {last_line(error)}") from None
+    with temporary_beside(path, f".coded.{like.photograph.kind.lower()}") as coded:
+        try:
+            _encode_by_libvips(pixels, coded, like)
+        except (pyvips.Error, UnicodeError) as error:
+            # What the system said is among libvips' words.
+            code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
+            raise OSError(code, f"libvips: {last_line(error)}") from None
+        with like.path.open("rb") as source, coded.open("rb") as encoded, path.open("wb") as target:
+            write_metadata(like.photograph, source, encoded, target)
 
 
-def _encode_by_libvips(pixels: Path, path: Path, like: Stored, bands: int) -> None:
+def _encode_by_libvips(pixels: Path, path: Path, like: Stored) -> None:
+    """The pixels alone: all metadata that libvips would write are its own, or pass through its encoding of text."""
+    kind, bands = like.photograph.kind, like.bands + like.alpha
     deep = like.dtype == np.uint16
     grey = ("grey16" if deep else "b-w") if like.bands == 1 else ("rgb16" if deep else "srgb")
     image: Any = pyvips.Image.rawload(
@@ -146,26 +148,19 @@ def _encode_by_libvips(pixels: Path, path: Path, like: Stored, bands: int) -> No
         interpretation=grey,
         access="sequential",
     )
-    source: Any = pyvips.Image.new_from_file(str(like.path), access="sequential")
-    image = image.copy(xres=source.xres, yres=source.yres)
-    for name in source.get_fields():
-        if name.startswith(_KEPT):
-            image.set_type(source.get_typeof(name), name, source.get(name))
-    options = dict(_SAVED[path.suffix.lower()])
-    if path.suffix.lower().startswith(".tif"):
+    options = {**_SAVED[kind], "keep": "none"}
+    if kind == "TIFF":
         options["bigtiff"] = like.height * like.width * bands * like.dtype.itemsize > _BIG_TIFF
-    elif not (source.get_typeof("exif-data") or source.get_typeof("resolution-unit")):
-        options["keep"] = "xmp:iptc:icc:other"  # else libvips makes up what a camera would have said
     image.write_to_file(str(path), **options)
 
 
 class _FileRows:
-    """Decodes on; keeps what may be asked for again."""
+    """Decodes downwards; keeps what may be asked for again."""
 
     def __init__(self, stored: Stored, bands: slice) -> None:
         self._stored, self._bands = stored, bands
         with _reading(stored.path):
-            image = pyvips.Image.new_from_file(str(stored.path), access="sequential", fail_on=FAIL_ON)
+            image = open_image(stored.path, stored.photograph.kind)
             self._count = image.bands
             self._region = pyvips.Region.new(image)
         self._top = 0
@@ -188,34 +183,6 @@ class _FileRows:
             content = self._region.fetch(0, start, stored.width, stop - start)
         pixels = np.frombuffer(content, stored.dtype).reshape(stop - start, stored.width, self._count)
         return pixels[..., self._bands]
-
-
-def _lost(image: Any, path: Path) -> tuple[str, ...]:
-    """Names of a file's tags that are not written again; what the file is, its header says, and not its name."""
-    if not image.get("vips-loader").startswith("tiff"):
-        written_as_tiff = path.suffix.lower().startswith(".tif")
-        return (lookup(_EXIF).name,) if written_as_tiff and image.get_typeof("exif-data") else ()
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
-            file.seek(directory.next)
-            directory.load(file)
-        return tuple(lookup(tag).name for tag in _LOST if tag in directory)
-    except Exception:  # libvips has read the header, and Pillow raises whatever its arithmetic meets there
-        return ("those that cannot be read",)
-
-
-def _profile(image: Any) -> str | None:
-    """The name of the colour profile, if there is one and it is not sRGB."""
-    if not image.get_typeof("icc-profile-data"):
-        return None
-    try:
-        profile = PIL.ImageCms.ImageCmsProfile(io.BytesIO(bytes(image.get("icc-profile-data"))))
-        name = PIL.ImageCms.getProfileDescription(profile).strip()
-    except (PIL.ImageCms.PyCMSError, OSError):
-        return "one that cannot be read"
-    return None if "srgb" in name.lower().replace("-", "") else name
 
 
 @contextmanager

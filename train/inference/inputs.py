@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from train.data.images import SUFFIXES
+from train.data.photograph_file import SUFFIXES
 from train.errors import InputError
 
 _MAGIC = "*?["

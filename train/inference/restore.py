@@ -137,11 +137,7 @@ def restore_file(
     record = {"input": job.source.name, "input_sha256": hash_of(job.source), **made_by}
     if is_made(job.target, record, overwrite=overwrite):
         return "there already"
-    notes = []
-    if stored.profile is not None:
-        notes.append(f'warning: its colour profile is "{stored.profile}"; networks are trained on sRGB')
-    if stored.lost:
-        notes.append(f"warning: not kept of its TIFF tags: {', '.join(stored.lost)}")
+    notes = list(stored.notes)
     colours = colours_of(stored)
     photograph = photograph_in(stored, colours, predictor.model.channels)
     if colours < predictor.model.channels:

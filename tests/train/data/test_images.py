@@ -9,7 +9,7 @@ import pyvips
 import skimage.data
 from PIL import Image, ImageCms
 
-from train.data import images
+from train.data import photograph_file
 from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
 from train.errors import InputError
 
@@ -136,7 +136,7 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(pixels: np.ndarray, t
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_a_gigantic_photograph_is_refused_before_it_is_decoded(suffix: str, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(images, "MAX_MEGAPIXELS", 0.0001)
+    monkeypatch.setattr(photograph_file, "MAX_MEGAPIXELS", 0.0001)
     Image.new("RGB", (11, 10)).save(tmp_path / f"large{suffix}")
     with pytest.raises(InputError, match=rf"large\{suffix} has 11x10 pixels, .* are the most"):
         read_image(tmp_path / f"large{suffix}")
@@ -189,7 +189,7 @@ def test_a_jpeg_damaged_among_its_pixels_is_refused(damage: str, progressive: bo
     whole = _jpeg(progressive)
     middle = len(whole) // 2
     instead = np.random.default_rng(5).bytes(500) if damage == "random" else b""
-    with pytest.raises(InputError, match=r"cat\.jpg cannot be read as a photograph: VipsJpeg: "):
+    with pytest.raises(InputError, match=r"cat\.jpg cannot be read as a photograph: (VipsJpeg|jpegload_buffer): "):
         decode_image(whole[:middle] + instead + whole[middle + 500 :], "cat.jpg")
 
 

@@ -1,0 +1,112 @@
+"""What files of real people hold, and what the readers make of it."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import pytest
+
+from tests.train.inference.stored_images import pixels
+from train.data.images import decode_image, read_image
+from train.data.photograph_file import SUFFIXES, examine
+from train.errors import InputError
+from train.inference.image_files import open_stored
+
+FAULTS = Path(__file__).resolve().parents[2] / "golden" / "faults"
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def encoded(kind: str, array: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(array).save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_with(*chunks: tuple[bytes, bytes], behind: bool = False, array: np.ndarray | None = None) -> bytes:
+    """A PNG with these chunks before its pixels, or behind them."""
+    content = encoded("PNG", pixels((12, 8, 3)) if array is None else array)
+    place = content.index(b"IEND" if behind else b"IDAT") - 4
+    return content[:place] + b"".join(png_chunk(*chunk) for chunk in chunks) + content[place:]
+
+
+def exif(orientation: int) -> bytes:
+    block = PIL.Image.Exif()
+    block[274] = orientation
+    return block.tobytes().removeprefix(b"Exif\0\0")
+
+
+def test_a_gain_map_leaves_the_picture_that_pillow_reads() -> None:
+    path = FAULTS / "ultra-hdr.jpg"
+    with PIL.Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.abs(read_image(path).astype(int) - expected).max() <= 1  # two builds of one decoder
+    assert "it has a gain map for bright screens, which is left out" in open_stored(path).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ycbcr-raw.tif", "holds Y'CbCr pixels without JPEG compression, which decoders take for RGB"),
+        ("animation.png", "is an animation of 3 pictures"),
+    ],
+)
+def test_what_would_be_read_wrongly_is_refused_by_every_reader(name: str, reason: str) -> None:
+    for read in (read_image, open_stored):
+        with pytest.raises(InputError, match=f"{name} {reason}"):
+            read(FAULTS / name)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("written", ["eXIf", "with a prefix", "by ImageMagick", "XMP"])
+def test_the_orientation_of_a_png_counts_wherever_it_stands(written: str, behind: bool) -> None:
+    block = exif(6)
+    chunk = {
+        "eXIf": (b"eXIf", block),
+        "with a prefix": (b"eXIf", b"Exif\0\0" + block),
+        "by ImageMagick": (
+            b"zTXt",
+            b"Raw profile type exif\0\0"
+            + zlib.compress(b"\nexif\n%8d\n" % (len(block) + 6) + (b"Exif\0\0" + block).hex().encode()),
+        ),
+        "XMP": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<rdf tiff:Orientation='6'/>"),
+    }[written]
+    content = png_with(chunk, behind=behind)
+    with PIL.Image.open(io.BytesIO(content)) as image:
+        stored = np.asarray(image)
+    np.testing.assert_array_equal(decode_image(content, "a.png"), np.rot90(stored, -1))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path: Path) -> None:
+    array = pixels((9, 7, 3))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(kind, array, **({"lossless": True} if kind == "WEBP" else {})))
+    stored = open_stored(path)
+    assert stored.photograph.kind.upper() == kind
+    np.testing.assert_array_equal(read_image(path), stored.rows()(0, 9))
+    named = {".jpg": "JPEG", ".tif": "TIFF"}.get(suffix, suffix[1:].upper())
+    same = named.replace("JPG", "JPEG") == kind
+    assert bool(stored.notes) != same
+
+
+@pytest.mark.parametrize(
+    ("start", "called"),
+    [
+        (b"GIF89a", "GIF"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypavif", "AVIF"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"8BPS", "Photoshop document"),
+    ],
+)
+def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str) -> None:
+    with pytest.raises(InputError, match=f"a.jpg is no PNG, JPEG, TIFF, BMP or WebP but a {called}: convert it"):
+        examine(io.BytesIO(start.ljust(40, b"\0")), "a.jpg")

@@ -1,0 +1,155 @@
+"""JPEG: its segments. All that describes the picture, and not its coding, is written again byte for byte."""
+
+import io
+import re
+import struct
+from typing import BinaryIO, NamedTuple
+
+from train.data.formats.about import About, bytes_of, check_metadata, copy_bytes, orientation_in_xmp, rest_of
+from train.data.formats.tags import Malformed, TagFile, check_exif, orientation_of
+
+_EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_PICTURES, _GAIN_MAP = b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
+_APP = range(0xE0, 0xF0)
+_COUNT_OF_PICTURES = 0xB001
+_MOST_MARKERS = 10_000  # among the coded pixels: each scan of a progressive photograph has a few
+_MOST_SEGMENTS = 100_000  # before them; a file that has more is broken
+_NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_BLOCK = 1 << 16
+
+
+class _Segment(NamedTuple):
+    marker: int
+    start: int  # of the marker
+    length: int  # of all of it
+    data: bytes  # of APPn and comments
+
+
+class _Jpeg(NamedTuple):
+    segments: list[_Segment]
+    scan: int  # where the first scan begins
+
+
+def read(file: BinaryIO) -> About:
+    """The facts in a JPEG's segments before its first scan."""
+    jpeg = _parse(file)
+    width = height = 0
+    exif = xmp = b""
+    profile: list[bytes] = []
+    pictures, gain_map, lost = 1, False, []
+    for marker, _, _, data in jpeg.segments:
+        if marker in _FRAMES and len(data) >= 5:
+            height, width = struct.unpack(">HH", data[1:5])
+        elif marker == 0xE1 and data.startswith(_EXIF) and not exif:
+            exif = data[6:]
+        elif marker == 0xE1 and data.startswith(_XMP) and not xmp:
+            xmp = data[len(_XMP) :]
+        elif marker == 0xE2 and data.startswith(_ICC):
+            profile.append(data[len(_ICC) + 2 :])
+        elif marker == 0xE2 and data.startswith(_PICTURES):
+            pictures = _pictures(data[4:])
+        gain_map = gain_map or (marker == 0xE2 and data.startswith(_GAIN_MAP))
+        if not _is_kept(marker, data) and _name(marker, data):
+            lost.append(_name(marker, data))
+    check_exif(exif)
+    gain_map = gain_map or b"hdr-gain-map/1.0/" in xmp
+    said: tuple[str, ...] = ()
+    if gain_map:
+        said = ("it has a gain map for bright screens, which is left out: the picture for ordinary screens is kept",)
+    elif pictures > 1:
+        said = (f"one picture of {pictures} is kept",)
+    return About(
+        width=width,
+        height=height,
+        orientation=orientation_of(exif) or orientation_in_xmp(xmp),
+        profile=b"".join(profile) if profile else None,
+        not_kept=tuple(dict.fromkeys(lost)),
+        said=said,
+    )
+
+
+def what_follows(file: BinaryIO) -> tuple[str, ...]:
+    """What stands behind the picture: seen by reading all of it."""
+    place = _parse(file).scan
+    for _ in range(_MOST_MARKERS):
+        found, place = _next_marker(file, place)
+        if found == _END:
+            return rest_of(bytes_of(file) - place)
+        if not found:
+            break
+        file.seek(place)
+        length = file.read(2)
+        place += max(int.from_bytes(length, "big"), 2)
+    return ()
+
+
+def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
+    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own."""
+    target.write(b"\xff\xd8")
+    for marker, start, length, data in _parse(source).segments:
+        if (marker in _APP or marker == _COMMENT) and _is_kept(marker, data):
+            copy_bytes(source, target, start, length)
+    written = _parse(encoded)
+    for marker, start, length, _ in written.segments:
+        if marker not in _APP and marker != _COMMENT:
+            copy_bytes(encoded, target, start, length)
+    copy_bytes(encoded, target, written.scan, bytes_of(encoded) - written.scan)
+
+
+def _parse(file: BinaryIO) -> _Jpeg:
+    """The segments before the first scan, as far as they are whole. What is wrong with them the decoder says."""
+    segments: list[_Segment] = []
+    total, place = 0, 2
+    for _ in range(_MOST_SEGMENTS):
+        file.seek(place)
+        start = file.read(4)
+        if len(start) < 4 or start[0] != 0xFF or start[1] == _SCAN or start[1] == _END:
+            break
+        if start[1] == 0xFF:  # markers may be filled up by any number of these
+            place += 1
+            continue
+        if start[1] in (0x00, 0x01, *range(0xD0, 0xD9)):
+            place += 2
+            continue
+        length = int.from_bytes(start[2:4], "big") + 2
+        data = file.read(length - 4) if start[1] in (*_APP, _COMMENT, *_FRAMES) else b""
+        total += len(data)
+        check_metadata(total)
+        segments.append(_Segment(start[1], place, length, data))
+        place += length
+    return _Jpeg(segments, place)
+
+
+def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
+    """The next marker that is no part of a scan, and the place behind it; 0 if there is none."""
+    while True:
+        file.seek(place)
+        block = file.read(_BLOCK)
+        if len(block) < 2:
+            return 0, place
+        if found := _NEXT.search(block):
+            return block[found.start() + 1], place + found.end()
+        place += len(block) - 1
+
+
+def _is_kept(marker: int, data: bytes) -> bool:
+    """Whether an APPn segment or a comment is written again: not if it is about the coding, or about other pictures."""
+    if marker == 0xE2:
+        return not data.startswith((_PICTURES, _GAIN_MAP))
+    return marker not in (0xEB, 0xEE) or (marker == 0xEE and not data.startswith(b"Adobe"))
+
+
+def _name(marker: int, data: bytes) -> str:
+    """What a segment that is not written again is called; "" if nothing of the user's is in it."""
+    return "APP11 (JUMBF, such as content credentials)" if marker == 0xEB else ""
+
+
+def _pictures(index: bytes) -> int:
+    """How many pictures the index of a multi-picture file counts."""
+    try:
+        tags = TagFile(io.BytesIO(index))
+        return tags.integer(tags.directory(tags.first).entries, _COUNT_OF_PICTURES, 1)
+    except Malformed:
+        return 1

@@ -1,0 +1,210 @@
+"""PNG: its chunks. All that describes the picture, and not its coding, is written again byte for byte."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import BinaryIO, NamedTuple
+
+from train.data.formats.about import (
+    MOST_METADATA,
+    About,
+    Refused,
+    bytes_of,
+    check_metadata,
+    copy_bytes,
+    orientation_in_xmp,
+    rest_of,
+)
+from train.data.formats.tags import check_exif, orientation_of
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_MOST_CHUNKS = 1_000_000
+# Chunks that say how the pixels are coded: the written file has its own. iDOT is Apple's index into the coded pixels.
+_CODING = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iDOT")
+# Registered chunks that hold for other pixels as well. PNG's own rule decides on chunks that are not listed: the fourth
+# letter of a name is small if an editor that does not know the chunk may copy it.
+_KEPT = (
+    *(b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT", b"pHYs", b"bKGD"),
+    *(b"sPLT", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME", b"oFFs", b"pCAL", b"sCAL", b"gIFg", b"gIFx", b"sTER"),
+)
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is written as RGB
+_SRGB_GAMMA = range(45000, 46001)
+_SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+_SRGB_CODE_POINTS = (1, 13)  # primaries and transfer function of H.273
+
+
+class _Chunk(NamedTuple):
+    name: bytes
+    start: int  # of its length field
+    length: int  # of its data
+
+
+class _Png(NamedTuple):
+    chunks: list[_Chunk]
+    end: int  # behind the last chunk that is whole
+    coded: int  # index of the first IDAT
+
+
+def read(file: BinaryIO) -> About:
+    """The facts in a PNG's chunks, those behind the pixels among them."""
+    length = bytes_of(file)
+    png = _parse(file)
+    beside = [chunk for chunk in png.chunks if chunk.name != b"IDAT"]
+    check_metadata(sum(chunk.length for chunk in beside))
+    held = {chunk.name: chunk for chunk in reversed(beside)}
+    header = _data(file, held.get(b"IHDR"))
+    if len(header) != 13:
+        return About()
+    width, height, _, colour_type = struct.unpack(">IIBB", header[:10])
+    frames = _data(file, held.get(b"acTL"))
+    if len(frames) == 8 and (count := struct.unpack(">I", frames[:4])[0]) > 1:
+        raise Refused(f"is an animation of {count} pictures: keep one photograph in a file.")
+    profile, exif, xmp = _text(file, beside, held)
+    check_exif(exif)
+    described = [chunk for chunk in beside if chunk.name not in _CODING]
+    lost = [chunk.name.decode("latin-1") for chunk in described if not _is_kept(file, chunk, header)]
+    return About(
+        width=width,
+        height=height,
+        orientation=orientation_of(exif) or orientation_in_xmp(xmp),
+        profile=profile,
+        colour=None if profile is not None else _colour(file, held),
+        not_kept=(*dict.fromkeys(lost), *(rest_of(length - png.end) if b"IEND" in held else ())),
+    )
+
+
+def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
+    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own."""
+    given, written = _parse(source), _parse(encoded)
+    old, new = (_data(file, png.chunks[0]) for file, png in ((source, given), (encoded, written)))
+    copy_bytes(encoded, target, 0, len(SIGNATURE) + 25)  # the header, always the first chunk
+    for chunk in given.chunks[: given.coded]:
+        if chunk.name not in _CODING and _is_kept(source, chunk, old):
+            _write(target, chunk.name, _for_new_header(chunk.name, _data(source, chunk), new))
+    for chunk in written.chunks:
+        if chunk.name == b"IDAT":
+            copy_bytes(encoded, target, chunk.start, chunk.length + 12)
+    for chunk in given.chunks[given.coded :]:
+        if chunk.name not in _CODING and _is_kept(source, chunk, old):
+            _write(target, chunk.name, _data(source, chunk))
+    _write(target, b"IEND", b"")
+
+
+def _parse(file: BinaryIO) -> _Png:
+    """All chunks that are whole. What is wrong with the others the decoder says."""
+    length = bytes_of(file)
+    chunks: list[_Chunk] = []
+    place, coded = len(SIGNATURE), -1
+    while True:
+        file.seek(place)
+        start = file.read(8)
+        if len(start) < 8:
+            break
+        size, name = struct.unpack(">I4s", start)
+        if place + 12 + size > length:
+            break
+        if name == b"IDAT" and coded < 0:
+            coded = len(chunks)
+        chunks.append(_Chunk(name, place, size))
+        place += 12 + size
+        if name == b"IEND":
+            break
+        if len(chunks) > _MOST_CHUNKS:
+            raise Refused(f"has more than {_MOST_CHUNKS} chunks: save it again by another program.")
+    return _Png(chunks, place, coded if coded >= 0 else len(chunks))
+
+
+def _data(file: BinaryIO, chunk: _Chunk | None) -> bytes:
+    if chunk is None:
+        return b""
+    file.seek(chunk.start + 8)
+    return file.read(chunk.length)
+
+
+def _write(target: BinaryIO, name: bytes, data: bytes) -> None:
+    target.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))
+
+
+def _is_kept(file: BinaryIO, chunk: _Chunk, header: bytes) -> bool:
+    """Whether a chunk that describes the picture is written again."""
+    name = chunk.name
+    file.seek(chunk.start + 4)
+    content = file.read(chunk.length + 8)
+    if struct.unpack(">I", content[-4:])[0] != zlib.crc32(content[:-4]):
+        return False
+    if name == b"bKGD":  # a place in the palette, or a value in the stored depth
+        return header[9] != 3 and header[8] >= 8
+    return name in _KEPT or bool(name[3] & 0x20)
+
+
+def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
+    """A chunk as it is written under another header: a colour that stood for transparency has become a channel."""
+    channels = _CHANNELS[header[9]]
+    if name == b"sBIT" and len(data) == channels - 1:
+        return data + header[8:9]
+    return data
+
+
+def _text(file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]) -> tuple[bytes | None, bytes, bytes]:
+    """The profile, EXIF and XMP; counts what compressed chunks inflate to, which a few bytes of them decide."""
+    exif, xmp, left = _data(file, held.get(b"eXIf")), b"", MOST_METADATA
+    profile: bytes | None = None
+    for chunk in beside:
+        if chunk.name not in (b"iCCP", b"zTXt", b"iTXt", b"tEXt"):
+            continue
+        keyword, _, rest = _data(file, chunk).partition(b"\0")
+        if chunk.name == b"iTXt":
+            compressed, content = rest[:1] == b"\1", rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+        else:
+            compressed = chunk.name != b"tEXt"
+            content = rest[1:] if compressed else rest
+        if compressed:
+            content = _inflated(content, left)
+            left -= len(content)
+            if left <= 0:
+                check_metadata(MOST_METADATA + 1_000_000)
+        if chunk.name == b"iCCP":
+            profile = content
+        elif keyword == b"XML:com.adobe.xmp":
+            xmp = content
+        elif keyword == b"Raw profile type exif" and not exif:  # ImageMagick's way, from before there was eXIf
+            exif = _from_hexadecimal(content)
+    return profile, exif, xmp
+
+
+def _inflated(content: bytes, most: int) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(content, most)
+    except zlib.error:
+        return b""
+
+
+def _from_hexadecimal(content: bytes) -> bytes:
+    """Behind a name and a length, each in a line of its own."""
+    try:
+        return bytes.fromhex(b"".join(content.split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return b""
+
+
+def _colour(file: BinaryIO, held: dict[bytes, _Chunk]) -> str | None:
+    """How the colour differs from sRGB, by the first chunk that counts for decoders: cICP, sRGB, gAMA and cHRM."""
+    points = _data(file, held.get(b"cICP"))
+    if len(points) == 4:
+        primaries, transfer = points[0], points[1]
+        if (primaries, transfer) == _SRGB_CODE_POINTS:
+            return None
+        return f"its colour has the code points {primaries} (primaries) and {transfer} (transfer function) of H.273"
+    if b"sRGB" in held:
+        return None
+    words = []
+    gamma = _data(file, held.get(b"gAMA"))
+    if len(gamma) == 4 and (value := struct.unpack(">I", gamma)[0]) not in _SRGB_GAMMA:
+        words.append(f"its gamma is {value / 100000:g}, where that of sRGB is 0.45455")
+    points = _data(file, held.get(b"cHRM"))
+    if len(points) == 32:
+        found = struct.unpack(">8I", points)
+        if max(abs(a - b) for a, b in zip(found, _SRGB_CHROMATICITIES, strict=True)) > 100:
+            words.append("its primaries are different from those of sRGB")
+    return " and ".join(words) or None

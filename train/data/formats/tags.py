@@ -1,0 +1,139 @@
+"""Directories of tags, as TIFF files and EXIF blocks hold them, classic and BigTIFF, read with bounds."""
+
+import io
+import struct
+from typing import BinaryIO, NamedTuple
+
+from train.data.formats.about import MOST_METADATA, Refused, bytes_of
+
+ORIENTATION = 274
+EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
+
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_MOST_DIRECTORIES = 16  # that one block is followed through
+
+
+class Malformed(ValueError):
+    """The block ends too early, or points outside of itself."""
+
+
+class Entry(NamedTuple):
+    """One tag: where its value lies, and in what type."""
+
+    kind: int
+    number: int
+    start: int
+    length: int
+
+
+class Directory(NamedTuple):
+    """Tags by number, and the place of the next directory, or 0."""
+
+    entries: dict[int, Entry]
+    following: int
+
+
+class TagFile:
+    """A file of directories. Nothing is read but what is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.length = bytes_of(file)
+        start = self.read(0, min(16, self.length))
+        if start[:2] not in (b"II", b"MM") or len(start) < 8:
+            raise Malformed("no byte order")
+        self.order = "<" if start[:2] == b"II" else ">"
+        (version,) = struct.unpack(self.order + "H", start[2:4])
+        if version not in (42, 43) or (version == 43 and len(start) < 16):
+            raise Malformed("unknown version")
+        self.big = version == 43
+        width = "Q" if self.big else "I"
+        (self.first,) = struct.unpack_from(self.order + width, start, 8 if self.big else 4)
+
+    def read(self, start: int, length: int) -> bytes:
+        """A part of the file that is there whole."""
+        if start + length > self.length or length > MOST_METADATA:
+            raise Malformed("ends too early")
+        self._file.seek(start)
+        content = self._file.read(length)
+        if len(content) != length:
+            raise Malformed("ends too early")
+        return content
+
+    def directory(self, place: int) -> Directory:
+        """The directory at a place of the file."""
+        head, word, each = ("Q", "Q", 20) if self.big else ("H", "I", 12)
+        (count,) = struct.unpack(self.order + head, self.read(place, struct.calcsize(head)))
+        if count > 65535:
+            raise Malformed("too many tags")
+        first = place + struct.calcsize(head)
+        content = self.read(first, count * each)
+        inside = struct.calcsize(word)  # bytes that fit into the entry itself
+        entries: dict[int, Entry] = {}
+        for i in range(count):
+            tag, kind, number, value = struct.unpack_from(f"{self.order}HH{word}{word}", content, i * each)
+            length = SIZES.get(kind, 0) * number
+            start = value if length > inside else first + i * each + 4 + inside
+            entries.setdefault(tag, Entry(kind, number, start, length))
+        end = first + count * each
+        try:
+            (following,) = struct.unpack(self.order + word, self.read(end, inside))
+        except Malformed:  # EXIF blocks often end here
+            following = 0
+        return Directory(entries, following)
+
+    def value(self, entry: Entry) -> bytes:
+        """The bytes of a tag's value, in the file's own order."""
+        return self.read(entry.start, entry.length)
+
+    def integers(self, entry: Entry, most: int = 16) -> tuple[int, ...]:
+        """The first numbers of a tag that holds whole ones."""
+        if entry.kind not in _INTEGERS:
+            return ()
+        count = min(entry.number, most)
+        content = self.read(entry.start, count * SIZES[entry.kind])
+        return struct.unpack(f"{self.order}{count}{_INTEGERS[entry.kind]}", content)
+
+    def integer(self, entries: dict[int, Entry], tag: int, otherwise: int) -> int:
+        """The first number of a tag, or ``otherwise`` if the tag is missing or holds none."""
+        numbers = self.integers(entries[tag], 1) if tag in entries else ()
+        return numbers[0] if numbers else otherwise
+
+
+def without_prefix(exif: bytes) -> bytes:
+    """An EXIF block from its byte order on; some writers put JPEG's name for it before."""
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    return exif
+
+
+def orientation_of(exif: bytes) -> int:
+    """The orientation that an EXIF block states, 1 to 8; 0 if it states none."""
+    try:
+        tags = TagFile(io.BytesIO(without_prefix(exif)))
+        number = tags.integer(tags.directory(tags.first).entries, ORIENTATION, 0)
+    except Malformed:
+        return 0
+    return number if 1 <= number <= 8 else 0
+
+
+def check_exif(exif: bytes) -> None:
+    """Refuses a block whose tags claim far more bytes than it has: decoders copy the value of each tag."""
+    claimed = 0
+    try:
+        tags = TagFile(io.BytesIO(without_prefix(exif)))
+        places, seen = [tags.first], set[int]()
+        while places and len(seen) < _MOST_DIRECTORIES:
+            place = places.pop()
+            if not place or place in seen:
+                continue
+            seen.add(place)
+            entries, following = tags.directory(place)
+            claimed += sum(entry.length for entry in entries.values() if entry.start + entry.length <= tags.length)
+            places.append(following)
+            places += [tags.integer(entries, tag, 0) for tag in (EXIF, GPS, INTEROPERABILITY)]
+    except Malformed:
+        pass  # what could be followed was counted
+    if claimed > 4 * len(exif) + 1_000_000:
+        raise Refused("has EXIF whose tags overlap: remove the metadata, or leave the file out.")

@@ -1,0 +1,170 @@
+"""TIFF: its tags. All that describe the picture, and not its coding, are written again, EXIF and GPS among them."""
+
+import io
+import struct
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL.TiffTags import lookup
+
+from train.data.formats.about import About, Refused, bytes_of, check_metadata, copy_bytes, orientation_in_xmp
+from train.data.formats.tags import EXIF, GPS, INTEROPERABILITY, ORIENTATION, SIZES, Directory, Malformed, TagFile
+
+_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 259, 262, 277
+_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP, _RAW = 322, 323, 338, 34675, 700, 50706
+_SUBDIRECTORIES, _LAYERS = 330, 37724
+
+# Tags that say how the pixels are coded: the written file has its own.
+_CODING = (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 339)
+# Tags that hold for the old coding or the old pixels alone, and that nobody misses.
+_STALE = (263, 264, 265, 280, 281, 288, 289, 292, 293, 340, 341, 347, *range(512, 522), *range(529, 533), 34925)
+_POINTERS = (EXIF, GPS, INTEROPERABILITY)
+
+_COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "Y'CbCr"}
+_JPEG = 7
+_Y_CB_CR, _CMYK = 6, 5
+_LAB = (8, 9, 10)
+_LARGEST_TILE = 4096 * 4096  # pixels, if the photograph itself is smaller
+_MOST_PAGES = 1000
+_MOST_SAMPLES = 64
+
+
+class _Value(NamedTuple):
+    """A tag as it is written: bytes, or a directory of its own."""
+
+    kind: int
+    number: int
+    content: "bytes | dict[int, _Value]"
+
+
+def read(file: BinaryIO) -> About:
+    """The facts in the first directory of a TIFF; refuses what decoders are known to read wrongly."""
+    try:
+        tags = TagFile(file)
+        first = tags.directory(tags.first)
+        width, height = (tags.integer(first.entries, tag, 0) for tag in (_WIDTH, _HEIGHT))
+        _check(tags, first, width, height)
+    except Malformed:  # the decoder says what is wrong
+        return About()
+    described = [tag for tag in first.entries if tag not in (*_CODING, *_STALE, _LAYERS)]
+    check_metadata(sum(min(first.entries[tag].length, tags.length) for tag in described))
+    values, lost = _values(tags, first)
+    profile, xmp = (_content(values, tag) for tag in (_PROFILE, _XMP))
+    stated = tags.integer(first.entries, ORIENTATION, 0)
+    return About(
+        width=width,
+        height=height,
+        orientation=stated if 1 <= stated <= 8 else orientation_in_xmp(xmp),
+        profile=profile or None,
+        not_kept=tuple(dict.fromkeys(lookup(tag).name for tag in lost)),
+    )
+
+
+def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
+    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own: a new directory at the end."""
+    given, written = TagFile(source), TagFile(encoded)
+    old, new = given.directory(given.first), written.directory(written.first)
+    values = _values(given, old)[0]
+    for tag, entry in new.entries.items():
+        if tag in (*_CODING, _EXTRA):
+            values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
+    if _EXTRA in new.entries and _EXTRA in old.entries:  # what the fourth channel means, if it is stated
+        entry = old.entries[_EXTRA]
+        if given.integer(old.entries, _SAMPLES, 1) == written.integer(new.entries, _SAMPLES, 1):
+            values[_EXTRA] = _Value(entry.kind, entry.number, _turned(given, written, entry.kind, given.value(entry)))
+    else:
+        values.pop(_EXTRA, None) if _EXTRA not in new.entries else None
+    copy_bytes(encoded, target, 0, bytes_of(encoded))
+    place = _write(target, values, written, given.order != written.order)
+    target.seek(8 if written.big else 4)
+    target.write(struct.pack(written.order + ("Q" if written.big else "I"), place))
+
+
+def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
+    entries = first.entries
+    if _RAW in entries or tags.read(8, 2) == b"CR":
+        raise Refused("is a raw photograph of a camera: develop it, and save it as TIFF or PNG.")
+    pages, seen = first, {tags.first}
+    while pages.following and pages.following not in seen and len(seen) <= _MOST_PAGES:
+        seen.add(pages.following)
+        try:
+            pages = tags.directory(pages.following)
+        except Malformed:
+            break
+    if len(seen) > 1:
+        many = len(seen) if len(seen) <= _MOST_PAGES else f"more than {_MOST_PAGES}"
+        raise Refused(f"holds {many} pages: keep one photograph in a file.")
+    photometric = tags.integer(entries, _PHOTOMETRIC, 1)
+    if photometric == _Y_CB_CR and tags.integer(entries, _COMPRESSION, 1) != _JPEG:
+        raise Refused("holds Y'CbCr pixels without JPEG compression, which decoders take for RGB: convert it to RGB.")
+    if photometric not in _COLOURS and photometric not in _LAB:
+        raise Refused(f"holds pixels of photometric interpretation {photometric}: convert it to grey or RGB.")
+    samples = tags.integer(entries, _SAMPLES, 1)
+    if samples > _MOST_SAMPLES:
+        raise Refused(f"holds {samples} channels: convert it to grey or RGB, with or without alpha.")
+    tile = tags.integer(entries, _TILE_WIDTH, 0) * tags.integer(entries, _TILE_HEIGHT, 0)
+    if tile > max(_LARGEST_TILE, 4 * width * height):
+        raise Refused(f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again.")
+
+
+def _values(tags: TagFile, directory: Directory, depth: int = 0) -> tuple[dict[int, _Value], list[int]]:
+    """All tags of a directory that are written again, and those that cannot be."""
+    values: dict[int, _Value] = {}
+    lost = []
+    for tag, entry in directory.entries.items():
+        if depth == 0 and tag in (*_CODING, *_STALE, _EXTRA):
+            continue
+        try:
+            if tag in _POINTERS and depth < 2:
+                inner, missed = _values(tags, tags.directory(tags.integer(directory.entries, tag, 0)), depth + 1)
+                values[tag] = _Value(4, 1, inner)
+                lost += missed
+            elif tag in (_SUBDIRECTORIES, _LAYERS, *_POINTERS) or entry.kind not in SIZES or entry.kind in (13, 18):
+                lost.append(tag)  # previews and layers, which show the old pixels, and what nobody can read
+            else:
+                values[tag] = _Value(entry.kind, entry.number, tags.value(entry))
+        except Malformed:
+            lost.append(tag)
+    return values, lost
+
+
+def _content(values: dict[int, _Value], tag: int) -> bytes:
+    content = values[tag].content if tag in values else b""
+    return content if isinstance(content, bytes) else b""
+
+
+def _write(target: BinaryIO, values: dict[int, _Value], like: TagFile, turn: bool) -> int:
+    """Appends a directory and all its values; gives its place."""
+    order, word, head = like.order, "Q" if like.big else "I", "Q" if like.big else "H"
+    inside = struct.calcsize(word)
+    entries = b""
+    for tag, (kind, number, content) in sorted(values.items()):
+        if isinstance(content, dict):
+            kind, number = (16 if like.big else 4), 1
+            value = struct.pack(order + word, _write(target, content, like, turn))
+        elif tag in (*_CODING, _EXTRA):
+            value = content
+        else:
+            value = _swapped(content, kind) if turn else content
+        if len(value) > inside:
+            value = struct.pack(order + word, _append(target, value))
+        entries += struct.pack(f"{order}HH{word}", tag, kind, number) + value.ljust(inside, b"\0")
+    return _append(target, struct.pack(order + head, len(values)) + entries + bytes(inside))
+
+
+def _append(target: BinaryIO, content: bytes) -> int:
+    place = target.seek(0, io.SEEK_END)
+    if place % 2:
+        place += target.write(b"\0")
+    target.write(content)
+    return place
+
+
+def _turned(given: TagFile, written: TagFile, kind: int, content: bytes) -> bytes:
+    return content if given.order == written.order else _swapped(content, kind)
+
+
+def _swapped(content: bytes, kind: int) -> bytes:
+    """A value in the other order of bytes; both halves of a fraction are numbers of their own."""
+    size = 4 if kind in (5, 10) else SIZES[kind]
+    return np.frombuffer(content, f"u{size}").byteswap().tobytes()

@@ -1,0 +1,170 @@
+"""What a photograph file is, and what is kept of it: one answer for every command.
+
+The kind of a file is told by its first bytes. Its name decides nothing: a PNG that is named ``.jpg`` is read as the PNG
+that it is, and restored as one under its name. Every format's own module lists what stands beside the pixels; sizes,
+animations and metadata are checked there before anything is decoded. docs/photographs.md has the whole table.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import ModuleType
+from typing import BinaryIO
+
+import PIL.ImageCms
+
+from train.data.formats import bmp, jpeg, png, tiff, webp
+from train.data.formats.about import About, Refused
+from train.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+# A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150 megapixels.
+MAX_MEGAPIXELS = 200
+
+KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
+_FORMATS: dict[str, ModuleType] = dict(zip(KINDS, (png, jpeg, tiff, bmp, webp), strict=True))
+_NAMED = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".webp": "WebP",
+}
+# First bytes, from the place where they stand; then what people call such a file.
+_STARTS = (
+    (0, png.SIGNATURE, "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),
+    (0, b"MM\0+", "TIFF"),
+    (0, b"BM", "BMP"),
+    (8, b"WEBP", "WebP"),
+)
+_OTHERS = (
+    (0, b"GIF8", "GIF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftypcrx", "raw photograph of a camera"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftyp", "film"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"8BPS", "Photoshop document"),
+    (0, b"%PDF", "PDF"),
+    (0, b"gimp xcf", "document of GIMP"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"v/1\x01", "OpenEXR"),
+    (0, b"FUJIFILM", "raw photograph of a camera"),
+    (0, b"IIRO", "raw photograph of a camera"),
+    (0, b"IIU\0", "raw photograph of a camera"),
+    (0, b"\0\0\x01\0", "Windows icon"),
+    (0, b"<svg", "SVG"),
+    (0, b"<!DOC", "web page"),
+    (0, b"<html", "web page"),
+    (0, b"P5", "PGM"),
+    (0, b"P6", "PPM"),
+)
+_LONGEST_START = 16
+
+
+@dataclass(frozen=True)
+class PhotographFile:
+    """A file that may be decoded: what it is, and what it says beside its pixels."""
+
+    kind: str  # one of KINDS
+    about: About
+
+    @property
+    def orientation(self) -> int:
+        """How the stored pixels are turned, 1 to 8."""
+        return self.about.orientation
+
+
+def kind_of(start: bytes) -> str | None:
+    """Which of ``KINDS`` a file is, by its first bytes; None for all else."""
+    return _found(start, _STARTS)
+
+
+def examine(file: BinaryIO, name: str) -> PhotographFile:
+    """What a file is; an :class:`InputError` that calls it ``name`` if it cannot be read as one photograph.
+
+    Only headers are read. What is broken in them is left to the decoder, which knows what it can do without.
+    """
+    file.seek(0)
+    start = file.read(_LONGEST_START)
+    if not start:
+        raise InputError(f"{name} is empty.")
+    kind = kind_of(start)
+    if kind is None:
+        other = _found(start, _OTHERS)
+        if other is None:
+            raise InputError(f"{name} cannot be read as a photograph: it is no PNG, JPEG, TIFF, BMP or WebP.")
+        raise InputError(f"{name} is no PNG, JPEG, TIFF, BMP or WebP but a {other}: convert it, or leave it out.")
+    try:
+        about = _FORMATS[kind].read(file)
+    except Refused as error:
+        raise InputError(f"{name} {error}") from None
+    check_size(about.width, about.height, name)
+    return PhotographFile(kind, about)
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuses more pixels than any camera makes."""
+    if width * height > MAX_MEGAPIXELS * 1_000_000:
+        raise InputError(
+            f"{name} has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels; "
+            f"{MAX_MEGAPIXELS} are the most: cut it up, or leave it out."
+        )
+
+
+def write_metadata(photograph: PhotographFile, source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
+    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own; both are files of its kind."""
+    _FORMATS[photograph.kind].copy(source, encoded, target)
+
+
+def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]:
+    """What a person should know of a file that is restored: its colour, and what is not kept of it."""
+    about = photograph.about
+    notes = []
+    named = _NAMED.get(PurePath(name).suffix.lower())
+    if named != photograph.kind:
+        notes.append(f"it is a {photograph.kind} by its content, and stays one under its name")
+    if (profile := profile_name(about.profile)) is not None:
+        notes.append(f'warning: its colour profile is "{profile}"; networks are trained on sRGB')
+    elif about.colour is not None:
+        notes.append(f"warning: {about.colour}; networks are trained on sRGB")
+    notes += [f"warning: {words}" for words in about.said]
+    lost = about.not_kept
+    if photograph.kind == "JPEG" and not about.said:
+        lost = (*lost, *jpeg.what_follows(file))
+    if lost:
+        notes.append(f"warning: not kept: {', '.join(lost)}")
+    return notes
+
+
+def profile_name(profile: bytes | None) -> str | None:
+    """The name of a colour profile, if there is one and it is not sRGB."""
+    if profile is None:
+        return None
+    try:
+        opened = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        name = PIL.ImageCms.getProfileDescription(opened).strip()
+    except (PIL.ImageCms.PyCMSError, OSError):
+        return "one that cannot be read"
+    return None if "srgb" in name.lower().replace("-", "") else name
+
+
+def _found(start: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    for place, content, name in table:
+        if start.startswith(content, place):
+            return name
+    return None
