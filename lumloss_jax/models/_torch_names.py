@@ -186,6 +186,10 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
     ]
 
 
+# Modules that PyTorch puts around others, at any depth and in any order: DataParallel and averages,
+# torch.compile, fully sharded training, activation checkpoints. No network has a layer of that name.
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+
 NAMINGS: Mapping[type[nn.Module], Naming] = {
     BUIFD: Naming(_buifd, _buifd_renamings),
     DnCNN: Naming(_dncnn, _dncnn_renamings),
@@ -212,8 +216,9 @@ def rows_by_path(paths: list[tuple[str, ...]]) -> list[Row]:
 
 
 def canonical(key: str, renamings: list[tuple[str, str]]) -> str:
-    """A file's key under the name that the rows use: without DataParallel's ``module.``, known renamings applied."""
-    key = re.sub(r"^(?:module\.)+", "", key)
+    """A file's key under the name that the rows use: without wrappers, known renamings applied."""
+    *modules, leaf = key.split(".")
+    key = ".".join([*(name for name in modules if name not in WRAPPERS), leaf])
     for pattern, replacement in renamings:
         renamed, count = re.subn(pattern, replacement, key)
         if count:

@@ -33,7 +33,12 @@ _ENTRIES: dict[str, tuple[tuple[str, str, str, tuple[int, ...] | None], ...]] = 
     "layer_norm": (("weight", "params", "scale", None), ("bias", "params", "bias", None)),
 }
 _COUNTER = "num_batches_tracked"  # of a batch norm; Flax has none, and nothing here depends on it
-_WRAPPERS = ("params", "state_dict")  # where training code bases put the dictionary in a checkpoint
+_AVERAGED = "n_averaged"  # how many steps torch.optim.swa_utils.AveragedModel has averaged
+# Where training code puts the dictionary in a checkpoint; if there is an average, it is the one to use.
+_WRAPPERS = ("params_ema", "params", "state_dict")
+_MOST_LINES = 50  # of one error
+_MOST_COMPARED = 20_000  # pairs of names: looking for the nearest one is slow
+_LONGEST_NAME = 200
 
 
 class _Entry(NamedTuple):
@@ -46,8 +51,9 @@ class _Entry(NamedTuple):
 def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: Any) -> dict[str, Any]:
     """Flax variables from a PyTorch state dictionary of NumPy arrays.
 
-    A dictionary below ``"params"`` or ``"state_dict"`` is taken out; a leading ``module.`` and the renamings between
-    code bases are understood; half precision becomes float32; batch norm's counters are dropped.
+    A dictionary below ``"params_ema"``, ``"params"`` or ``"state_dict"`` is taken out, the first of them that is
+    there. Names of wrappers (``module.`` of DataParallel, ``_orig_mod.`` of torch.compile) and the renamings between
+    code bases are understood. Half precision becomes float32, and counters of batch norm and averages are dropped.
 
     Args:
       name: a preset, as for :func:`create_model`.
@@ -59,8 +65,8 @@ def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: An
       without batch norm there is no ``batch_stats``.
 
     Raises:
-      ValueError: where keys are missing, unknown or of another shape: one error that lists them all, each unknown key
-        with the nearest missing one, nearest first.
+      ValueError: if keys are missing, unknown or of another shape: one error that lists them (50 at most), each
+        unknown key with the nearest missing one, nearest first.
 
     Example:
       >>> import numpy as np
@@ -81,16 +87,18 @@ def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: An
     given: dict[str, str] = {}  # canonical key to the file's
     for raw, value in _unwrapped(state_dict).items():
         key = canonical(raw, renamings)
-        if key in counters:
+        if key in counters or (key == _AVERAGED and np.size(value) == 1):
             continue
         if key in given:
-            raise ValueError(f"the state dict holds {key!r} twice, as {given[key]!r} and as {raw!r}.")
+            raise ValueError(
+                f"the state dict holds {_shown(key)!r} twice, as {_shown(given[key])!r} and as {_shown(raw)!r}."
+            )
         arrays[key], given[key] = np.asarray(value), raw
     _compare(name, {entry.key: entry.shape for entry in entries}, arrays, given)
 
     flat = {
         entry.path: np.ascontiguousarray(
-            (arrays[entry.key] if entry.axes is None else arrays[entry.key].transpose(entry.axes)).astype(np.float32)
+            _as_float32(arrays[entry.key] if entry.axes is None else arrays[entry.key].transpose(entry.axes))
         )
         for entry in entries
     }
@@ -181,21 +189,38 @@ def _compare(
     unknown = [key for key in arrays if key not in wanted]
     lines = [f"missing: {key} {wanted[key]}" for key in missing]
 
+    targets = missing or list(wanted)
+    few = len(unknown) * len(targets) <= _MOST_COMPARED
     hints = []
     for key in unknown:
-        near = difflib.get_close_matches(key, missing or list(wanted), n=1, cutoff=0.5)
+        comparable = few and len(key) <= _LONGEST_NAME
+        near = difflib.get_close_matches(key, targets, n=1, cutoff=0.5) if comparable else []
         ratio = difflib.SequenceMatcher(None, key, near[0]).ratio() if near else 0.0
         hint = f"; nearest: {near[0]}" if near else ""
-        hints.append((ratio, f"unknown: {given[key]} {arrays[key].shape}{hint}"))
+        hints.append((ratio, f"unknown: {_shown(given[key])} {arrays[key].shape}{hint}"))
     lines.extend(line for _, line in sorted(hints, key=lambda pair: -pair[0]))
+
     for key, shape in wanted.items():
         if key in arrays and arrays[key].shape != shape:
-            lines.append(f"misshapen: {given[key]} is {arrays[key].shape}, takes {shape}")
+            lines.append(f"misshapen: {_shown(given[key])} is {arrays[key].shape}, takes {shape}")
         elif key in arrays and not _is_float(arrays[key]):
-            lines.append(f"wrong dtype: {given[key]} holds {arrays[key].dtype}, takes floats")
+            lines.append(f"wrong dtype: {_shown(given[key])} holds {arrays[key].dtype}, takes floats")
     if lines:
-        raise ValueError(f"the weights do not fit {name!r} with these fields:\n  " + "\n  ".join(lines))
+        more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+        listed = "\n  ".join([*lines[:_MOST_LINES], *more])
+        raise ValueError(f"the weights do not fit {name!r} with these fields:\n  {listed}")
+
+
+def _shown(key: str) -> str:
+    """A file's name of an array as an error may show it: short, and without control characters."""
+    short = key if len(key) <= _LONGEST_NAME else f"{key[:_LONGEST_NAME]}..."
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def _is_float(array: np.ndarray) -> bool:
     return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as in PyTorch
+        return array.astype(np.float32)

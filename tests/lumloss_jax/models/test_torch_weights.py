@@ -127,3 +127,53 @@ def test_folding_changes_no_output(name, config, random_variables, jit):
 def test_folding_needs_batch_norm(name, message, random_variables):
     with pytest.raises(ValueError, match=message):
         fold_batch_norm(create_model(name), {})
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "_orig_mod.{}",
+        "module.{}",
+        "module.module.{}",
+        "_orig_mod.module.{}",
+        "module._orig_mod.{}",
+        "_fsdp_wrapped_module._orig_mod.{}",
+    ],
+)
+def test_names_of_wrappers_are_removed(wrapped, random_variables):
+    state_dict = state_dict_of("dncnn", random_variables, **FIELDS)
+    expected = from_torch_state_dict("dncnn", state_dict, **FIELDS)
+    keys = {key: wrapped.format(key) for key in state_dict}
+    inside = {key: key.replace("dncnn.", f"dncnn.{wrapped.format('')}", 1) for key in state_dict}
+    for names in (keys, inside):
+        renamed = {names[key]: array for key, array in state_dict.items()}
+        found = from_torch_state_dict("dncnn", {**renamed, "n_averaged": np.array(7)}, **FIELDS)
+        assert_equal_trees(found, expected)
+
+
+def test_an_average_is_taken_before_the_weights_themselves(random_variables):
+    state_dict = state_dict_of("dncnn", random_variables, **FIELDS)
+    average = {key: array + 1 for key, array in state_dict.items()}
+    content = {"params": state_dict, "params_ema": average}
+    found = from_torch_state_dict("dncnn", content, **FIELDS)["params"]["conv_last"]["kernel"]
+    expected = from_torch_state_dict("dncnn", average, **FIELDS)["params"]["conv_last"]["kernel"]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_error_about_many_or_hostile_names_is_short(random_variables):
+    state_dict = state_dict_of("dncnn", random_variables, **FIELDS)
+    hostile = {f"\x1b[2J{i}\n" + "x" * 300: np.zeros(1) for i in range(5000)}
+    with pytest.raises(ValueError, match="and 4950 more") as caught:
+        from_torch_state_dict("dncnn", {**state_dict, **hostile}, **FIELDS)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 52
+    assert len(message) < 20_000
+    assert "\x1b" not in message
+    assert "unknown: \\x1b[2J0\\nxxx" in message
+
+
+def test_numbers_that_float32_cannot_hold_become_infinite(random_variables):
+    state_dict = state_dict_of("dncnn", random_variables, **FIELDS)
+    key = "dncnn.dncnn.0.weight"
+    state_dict[key] = np.full(state_dict[key].shape, 1e300)
+    assert np.isinf(from_torch_state_dict("dncnn", state_dict, **FIELDS)["params"]["conv_first"]["kernel"]).all()
