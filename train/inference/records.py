@@ -1,4 +1,7 @@
-"""``NAME.json`` beside a restored photograph: what made it, and what it was when it was made.
+"""``NAME.lumloss.json`` beside a restored photograph: what made it, and what it was when it was made.
+
+Earlier versions called it ``NAME.json``, and so does Google Takeout call its own files beside photographs: such a
+record is read still, and replaced by one of the new name; what is not a record is never touched.
 
 It is there before the photograph, and until that is there too it also says what the file was that the photograph
 replaces: however a run ends, the next one knows what it finds as its own, and which of the two it is.
@@ -14,8 +17,12 @@ from typing import Any
 from train.errors import InputError
 from train.outputs import write_json
 
+_INPUT = "input_sha256"
 _OUTPUT = "output_sha256"
 _REPLACED = "replaces_sha256"  # of the file that stood there, until the photograph does
+_SUFFIX, _EARLIER_SUFFIX = ".lumloss.json", ".json"
+_LONGEST_NAME = 255  # bytes that file systems allow
+_LARGEST = 100_000  # bytes of a record, and many more than one has
 _MEND = "move it, choose another --output, or give --overwrite."
 
 
@@ -27,10 +34,10 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
       record: what its content depends on.
       overwrite: replace it whatever it is.
     """
-    if not os.path.exists(target):  # unlike Path's, no error where a name is too long
+    if not os.path.lexists(target):  # unlike Path's, no error where a name is too long
         return False
     found = _read(target)
-    if found is not None:
+    if found is not None and target.is_file():
         output, replaced = found.pop(_OUTPUT), found.pop(_REPLACED, None)
         stands = hash_of(target)
         if stands == output:
@@ -43,9 +50,12 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
 
 
 def check_ours(target: Path) -> None:
-    """An error where ``target`` exists and is not from here."""
-    if os.path.exists(target) and _read(target) is None:
+    """An error where ``target`` or its record exists and is not from here."""
+    if os.path.lexists(target) and _read(target) is None:
         raise InputError(f"{target} was not written by restore: {_MEND}")
+    record = _beside(target)
+    if os.path.lexists(record) and _read_file(record) is None:
+        raise InputError(f"{record} is not a record of restore, which keeps one under that name: {_MEND}")
 
 
 def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None:
@@ -55,10 +65,13 @@ def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None
 
 
 def close_record(target: Path) -> None:
-    """Leaves out what ``target`` has replaced, now that it has."""
-    record = _read(target)
+    """Leaves out what ``target`` has replaced, now that it has, and removes a record of an earlier version."""
+    record = _read_file(_beside(target))
     if record is not None and record.pop(_REPLACED, None) is not None:
         write_json(record, _beside(target))
+    earlier = target.with_name(target.name + _EARLIER_SUFFIX)
+    if _read_file(earlier) is not None:
+        earlier.unlink()
 
 
 def hash_of(path: Path) -> str:
@@ -68,13 +81,26 @@ def hash_of(path: Path) -> str:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(target.name + ".json")
+    """Where the record is: of a long name only the start fits before the ending, and a digest of the whole."""
+    name = target.name + _SUFFIX
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        ending = f"-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}{_SUFFIX}"
+        start = os.fsencode(target.name)[: _LONGEST_NAME - len(ending)]
+        name = start.decode(errors="ignore") + ending
+    return target.with_name(name)
 
 
 def _read(target: Path) -> dict[str, Any] | None:
     """The record of a photograph, if there is one that was written here."""
+    found = _read_file(_beside(target))
+    return _read_file(target.with_name(target.name + _EARLIER_SUFFIX)) if found is None else found
+
+
+def _read_file(path: Path) -> dict[str, Any] | None:
+    """The record in a file, if it is one that was written here."""
     try:
-        record = json.loads(_beside(target).read_text())
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            record = json.loads(file.read(_LARGEST))
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and _OUTPUT in record else None
+    return record if isinstance(record, dict) and {_OUTPUT, _INPUT} <= record.keys() else None

@@ -30,11 +30,11 @@ def test_a_photograph_is_on_disk_before_its_record(command: list[str], tmp_path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         fsync(file)
 
-    before = (tmp_path / "out" / "a.png.json").read_text()
+    before = (tmp_path / "out" / "a.png.lumloss.json").read_text()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         assert main([*command, "--self-ensemble"]) == 2
-    assert (tmp_path / "out" / "a.png.json").read_text() == before
+    assert (tmp_path / "out" / "a.png.lumloss.json").read_text() == before
     capsys.readouterr()
     assert main(command) == 0
     assert "a.png: there already" in capsys.readouterr().out
@@ -59,14 +59,14 @@ def test_a_run_goes_on_after_one_that_ended_between_record_and_photograph(
     capsys.readouterr()
     assert main([*command, "--self-ensemble"]) == 0
     assert f"a.png: {'there already' if renamed else 'restored'}" in capsys.readouterr().out
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
 def test_what_was_replaced_is_nobodys_once_it_is(command: list[str], tmp_path: Path, capsys) -> None:
     target = tmp_path / "out" / "a.png"
     before = target.read_bytes()
     assert main([*command, "--self-ensemble"]) == 0
-    assert "replaces_sha256" not in json.loads((tmp_path / "out" / "a.png.json").read_text())
+    assert "replaces_sha256" not in json.loads((tmp_path / "out" / "a.png.lumloss.json").read_text())
     target.write_bytes(before)
     capsys.readouterr()
     assert main(command) == 1
@@ -86,3 +86,57 @@ def test_other_weights_of_the_same_network_restore_anew(
         capsys.readouterr()
         assert main(["restore", str(weights), str(source), "--output", str(tmp_path / "out")]) == 0
         assert f"a.png: {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ['{"title": "a.png", "photoTakenTime": {}}', "[" * 100_000, "no JSON"])
+def test_a_file_of_others_beside_a_photograph_is_left_alone(
+    checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    """Google Takeout names its files so."""
+    source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png.json").write_text(content)
+    command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]
+    for options, said in (([], "restored"), ([], "there already"), (["--self-ensemble"], "restored")):
+        assert main([*command, *options]) == 0
+        assert f"a.png: {said}" in capsys.readouterr().out
+        assert (tmp_path / "out" / "a.png.json").read_text() == content
+
+
+def test_a_record_of_an_earlier_version_is_read_and_then_replaced(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "a.png.lumloss.json").rename(out / "a.png.json")
+    capsys.readouterr()
+    for options, said in (([], "there already"), (["--self-ensemble"], "restored")):
+        assert main([*command, *options]) == 0
+        assert f"a.png: {said}" in capsys.readouterr().out
+    assert sorted(os.listdir(out)) == ["a.png", "a.png.lumloss.json"]
+
+
+def test_a_file_under_the_records_own_name_is_replaced_only_when_told_to(
+    checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = save(tmp_path / "in" / "a.png", pixels((8, 8, 3))), tmp_path / "out"
+    out.mkdir()
+    (out / "a.png.lumloss.json").write_text('{"mine": 1}')
+    command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(out)]
+    assert main(command) == 2
+    assert "a.png.lumloss.json is not a record of restore" in capsys.readouterr().err
+    assert os.listdir(out) == ["a.png.lumloss.json"]
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_a_link_in_the_place_of_a_result_is_not_replaced(
+    checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = save(tmp_path / "in" / "a.png", pixels((8, 8, 3))), tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").symlink_to(tmp_path / "gone.png")
+    command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(out)]
+    assert main(command) == 2
+    assert "a.png was not written by restore" in capsys.readouterr().err
+    assert (out / "a.png").is_symlink()
+    assert main([*command, "--overwrite"]) == 0
+    assert not (out / "a.png").is_symlink()

@@ -44,7 +44,7 @@ def test_a_second_run_restores_only_what_changed(checkpoint: Make, tmp_path: Pat
         return [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()[:2]]
 
     assert said() == ["restored", "restored"]
-    assert json.loads((tmp_path / "out" / "a.png.json").read_text())["input"] == "a.png"
+    assert json.loads((tmp_path / "out" / "a.png.lumloss.json").read_text())["input"] == "a.png"
     assert said() == ["there already"] * 2
     save(tmp_path / "in" / "b.png", 255 - pixels((8, 8, 3)))
     assert said() == ["there already", "restored"]
@@ -70,7 +70,7 @@ def test_a_record_is_never_of_other_pixels(checkpoint: Make, tmp_path: Path, mon
     np.testing.assert_array_equal(stored(tmp_path / "out" / "a.png"), before)
     assert main(command) == 0
     assert "there already" in capsys.readouterr().out
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
 def test_what_is_not_from_here_is_replaced_only_when_told_to(checkpoint: Make, tmp_path: Path, capsys) -> None:
@@ -126,7 +126,7 @@ def test_one_unreadable_file_is_named_at_the_end_and_the_rest_are_done(
     assert lines[-3].startswith("2 of 4 photographs are in")
     assert lines[-2].startswith("not restored:") and "a.png cannot be read" in lines[-2]
     assert lines[-1].startswith("not restored:") and "c.jpg cannot be read" in lines[-1]
-    assert sorted(os.listdir(tmp_path / "out")) == ["b.png", "b.png.json", "d.png", "d.png.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["b.png", "b.png.lumloss.json", "d.png", "d.png.lumloss.json"]
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -253,7 +253,7 @@ def test_a_full_disk_stops_the_run_and_leaves_no_half_file(checkpoint: Make, tmp
     )
     assert run.returncode == 2, run.stderr
     assert "b.png could not be written: File too large" in run.stderr
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
 def test_a_disk_that_is_full_for_the_encoder_only_leaves_nothing(

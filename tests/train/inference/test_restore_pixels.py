@@ -38,7 +38,7 @@ def test_a_file_comes_back_in_its_format_and_depth_with_the_predicted_pixels(
     assert np.abs(written[..., :3].astype(int) - expected).max() <= 1  # tiles may round the last digit otherwise
     assert (written[..., :3] != given[..., :3]).mean() > 0.5
     np.testing.assert_array_equal(written[..., 3:], given[..., 3:])
-    assert sorted(os.listdir(tmp_path / "out")) == [name, f"{name}.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [name, f"{name}.lumloss.json"]
 
 
 def test_grey_stays_grey_through_a_colour_network(checkpoint: Make, tmp_path: Path, capsys) -> None:
