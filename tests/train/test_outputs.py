@@ -72,7 +72,7 @@ def test_a_short_write_is_an_error_and_what_was_there_stays(tmp_path: Path, kind
     assert sorted(os.listdir(tmp_path)) == [name, "whole"]
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"])
+@pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp"])
 @pytest.mark.parametrize("short", [1, 100])
 def test_a_photograph_that_does_not_fit_is_an_error(tmp_path: Path, suffix: str, short: int) -> None:
     # Larger than the pixels alone, which wait on the same disk.

@@ -12,6 +12,7 @@ from pathlib import Path
 from train.data.images import read_image
 from train.data.photograph_file import SUFFIXES
 from train.data.photographs import Decode
+from train.data.walk import Walk, in_one_line, passed_over, walk
 from train.errors import InputError
 
 
@@ -28,12 +29,12 @@ class Listing:
     shards: tuple[Path, ...] = ()  # files that they are in together
     record: str = ""  # which of what these hold they are
     others: Mapping[str, int] = field(default_factory=dict)  # files that are no photographs by their ending: how many
+    notes: tuple[str, ...] = ()  # of links and of folders that cannot be read, in sentences without a full stop
 
     @property
     def passed_over(self) -> str:
         """What else there is, in words; "" where there is nothing."""
-        count = sum(self.others.values())
-        return f"{count} file{'s' * (count > 1)} passed over: {_endings(self.others)}" if count else ""
+        return in_one_line([*filter(None, [passed_over(self.others)]), *self.notes])
 
 
 def folder_of(text: str) -> Path:
@@ -43,9 +44,10 @@ def folder_of(text: str) -> Path:
 
 def list_folder(folder: Path) -> Listing:
     """All photographs in ``folder`` and below, by path; hidden files and folders are passed over."""
-    paths, others = _photographs(folder)
+    found = _photographs(folder)
+    paths = found.photographs
     names = tuple(_name(path, folder) for path in paths)
-    return Listing(names, _readers(paths), files=tuple(paths), others=others)
+    return Listing(names, _readers(paths), files=tuple(paths), others=found.others, notes=tuple(found.notes))
 
 
 def list_pairs(text: str) -> Listing:
@@ -54,47 +56,34 @@ def list_pairs(text: str) -> Listing:
     if asked:
         folder = folder_of(where)
         globs = _globs(query, text)
-        paths, others = _photographs(folder)
+        found = _photographs(folder)
+        paths = found.photographs
         inputs, targets = (_by_wildcards(paths, folder, globs[side]) for side in ("input", "target"))
-        for side, found in (("input", inputs), ("target", targets)):
-            if not found:
+        for side, files in (("input", inputs), ("target", targets)):
+            if not files:
                 raise InputError(f"pairs:{text}: none of {len(paths)} photographs in {folder} is {side}={globs[side]}.")
         if not inputs.keys() & targets.keys():
             raise InputError(
                 f"pairs:{text}: no input has a target: wildcards stand for {min(inputs)!r} in the one and for "
                 f'{min(targets)!r} in the other; where only endings differ, end both globs with ".*".'
             )
-        return _paired(inputs, targets, f"input={globs['input']}", f"target={globs['target']}", others)
+        return _paired(inputs, targets, f"input={globs['input']}", f"target={globs['target']}", [found])
     low, high = _two_folders(text)
-    (low_paths, low_others), (high_paths, high_others) = _photographs(low), _photographs(high)
-    inputs, targets = _by_name(low_paths, low), _by_name(high_paths, high)
-    return _paired(inputs, targets, str(low), str(high), low_others + high_others)
+    found_low, found_high = _photographs(low), _photographs(high)
+    inputs, targets = _by_name(found_low.photographs, low), _by_name(found_high.photographs, high)
+    return _paired(inputs, targets, str(low), str(high), [found_low, found_high])
 
 
-def _photographs(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The photographs in a folder and below, and how many other files there are of each ending."""
+def _photographs(folder: Path) -> Walk:
+    """What a folder and those below hold; an error where there are no photographs."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
-    paths, others = [], Counter[str]()
-    for path in sorted(folder.rglob("*")):
-        # Systems leave hidden files beside photographs, named like them, and copies of these in hidden folders:
-        # "._photo.jpg", ".thumbnails/photo.jpg". The folder itself may be a hidden one, or in one.
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or (path.exists() and not path.is_file()):
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            paths.append(path)  # a link to nothing among them, so that it is named when it is read
-        else:
-            others[path.suffix.lower() or "no ending"] += 1
-    if not paths:
-        found = f"; found {_endings(others)}" if others else ""
-        raise InputError(f"{folder} holds no photographs: looked, in it and below, for {', '.join(SUFFIXES)}{found}.")
-    return paths, others
-
-
-def _endings(others: Mapping[str, int]) -> str:
-    """The most first: ".heic 12, .txt 1"."""
-    return ", ".join(f"{ending} {count}" for ending, count in sorted(others.items(), key=lambda each: -each[1]))
+    found = walk(folder)
+    if not found.photographs:
+        looked = f"looked, in it and below, for {', '.join(SUFFIXES)}"
+        notes = [looked, *filter(None, [passed_over(found.others)]), *found.notes]
+        raise InputError(f"{folder} holds no photographs: {in_one_line(notes)}.")
+    return found
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -153,7 +142,7 @@ def _regex(part: str) -> str:
 
 
 def _paired(
-    inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: str, high: str, others: Mapping[str, int]
+    inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: str, high: str, walks: Sequence[Walk]
 ) -> Listing:
     names, wrong = [], []
     for name in sorted(inputs.keys() | targets.keys()):
@@ -175,7 +164,8 @@ def _paired(
         tuple(wrong),
         high_files,
         low_files,
-        others=others,
+        others=sum((found.others for found in walks), Counter[str]()),
+        notes=tuple(note for found in walks for note in found.notes),
     )
 
 

@@ -22,7 +22,7 @@ from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.errors import InputError
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_SHEETS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+_SHEETS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)

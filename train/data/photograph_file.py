@@ -17,7 +17,7 @@ from train.data.formats import bmp, jpeg, png, tiff, webp
 from train.data.formats.about import About, Refused
 from train.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 
 # A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150 megapixels.
 MAX_MEGAPIXELS = 200
@@ -28,6 +28,8 @@ _NAMED = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",

@@ -1,12 +1,17 @@
 """Which photographs are to be restored, and where each goes: files, folders, patterns."""
 
+import fnmatch
+import functools
 import glob
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from train.data.photograph_file import SUFFIXES
+from train.data.walk import Identity, count_endings, identity_of, in_one_line, passed_over, walk
 from train.errors import InputError
 
 _MAGIC = "*?["
@@ -19,68 +24,164 @@ class Job(NamedTuple):
     target: Path
 
 
-def list_jobs(inputs: Sequence[str], output: Path) -> list[Job]:
+@dataclass
+class Inputs:
+    """What was found of that which is to be restored."""
+
+    jobs: list[Job] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)  # files that are no photographs, by their ending
+    notes: list[str] = field(default_factory=list)  # what a user should know of, in sentences without a full stop
+    failures: list[str] = field(default_factory=list)  # photographs and folders that cannot be read, in sentences
+
+
+def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     """One job for each photograph; every mistake is found before any work is done.
 
     A file keeps its name; what is found in a folder, or by a pattern, keeps its path below that folder, or below the
     part of the pattern before the first wildcard. Hidden files are passed over, and so is what is in ``output`` where
-    that is a folder inside the one that is searched.
+    that is a folder inside the one that is searched. A photograph of several names is restored under one of them.
     """
-    jobs: dict[Path, Job] = {}
+    found = Inputs()
+    jobs: dict[Identity, Job] = {}
     for text in inputs:
-        for source, below in _found(text, output):
-            jobs.setdefault(source.resolve(), Job(source, output / below))
-    sources = defaultdict(list)
-    for job in jobs.values():
-        sources[job.target].append(str(job.source))
-    several = [f"{target}: {', '.join(names)}" for target, names in sources.items() if len(names) > 1]
+        for source, below in _found(text, output, found):
+            identity = identity_of(source)
+            if identity is None:
+                found.failures.append(_unreachable(source))
+                continue
+            known = jobs.setdefault(identity, Job(source, output / below))
+            if os.path.abspath(known.source) != os.path.abspath(source):
+                found.notes.append(f"{source} is a second name of {known.source}, and is restored under that alone")
+    found.jobs = list(jobs.values())
+    _check_targets(found.jobs, set(jobs), output)
+    return found
+
+
+def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) -> None:
+    targets = defaultdict(list)
+    for job in jobs:
+        targets[job.target].append(str(job.source))
+    several = [f"{target}: {', '.join(names)}" for target, names in targets.items() if len(names) > 1]
     if several:
         raise InputError(
             "several photographs would be written under one name; restore them to different folders, or give the "
             "folder that they are in:\n  " + "\n  ".join(several)
         )
-    own = [job.source for job in jobs.values() if job.target.resolve() in jobs]
+    own = [job.source for job in jobs if identity_of(job.target) in sources]
     if own:
         raise InputError(
             f"The results would replace the inputs: --output {output} would overwrite {own[0]}, which is to be "
             "restored; take another folder."
         )
-    return list(jobs.values())
 
 
-def _found(text: str, output: Path) -> Iterator[tuple[Path, PurePath]]:
+def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PurePath]]:
+    """Photographs that an argument names, and their paths below the output."""
     path = Path(text)
+    if not text or "\0" in text:
+        raise InputError(f"{text!r} is not the name of a file or folder.")
     if path.is_dir():
-        yield from _photographs(sorted(path.rglob("*")), path, output, text)
+        yield from _in_folder(path, output, found, text)
     elif path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path} is no photograph by its name: takes {', '.join(SUFFIXES)}.")
         yield path, PurePath(path.name)
-    elif any(character in text for character in _MAGIC):
-        fixed = [part for i, part in enumerate(path.parts) if not _magic(path.parts[: i + 1])]
-        yield from _photographs(
-            [Path(found) for found in sorted(glob.glob(text, recursive=True))], Path(*fixed), output, text
-        )
+    elif path.is_symlink():
+        raise InputError(_unreachable(path))
+    elif _magic(text):
+        yield from _by_pattern(path, output, found, text)
     else:
         raise InputError(f"There is no file or folder {text}.")
 
 
-def _photographs(paths: Sequence[Path], root: Path, output: Path, text: str) -> Iterator[tuple[Path, PurePath]]:
-    made, searched = output.resolve(), root.resolve()
-    inside = made != searched and made.is_relative_to(searched)
-    found = [
-        path
-        for path in paths
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and not (inside and path.resolve().is_relative_to(made))
-    ]
-    if not found:
-        raise InputError(f"{text} holds no photographs: looked for {', '.join(SUFFIXES)}.")
-    for path in found:
+def _in_folder(folder: Path, output: Path, found: Inputs, text: str) -> Iterator[tuple[Path, PurePath]]:
+    here = walk(folder, without=output)
+    found.failures += [f"{sentence}." for sentence in here.unreadable]
+    found.notes += here.links
+    found.others += here.others
+    if not here.photographs:
+        raise _nothing(text, [passed_over(here.others), *here.notes])
+    # First the names that are kept where a file has several.
+    second = {path for path, _ in here.second_names()}
+    for path in sorted(here.photographs, key=second.__contains__):
+        yield path, path.relative_to(folder)
+
+
+def _by_pattern(pattern: Path, output: Path, found: Inputs, text: str) -> Iterator[tuple[Path, PurePath]]:
+    # A folder may have brackets in its name: as long as there is what a part says letter by letter, it is no pattern.
+    parts, fixed = pattern.parts, 0
+    while fixed < len(parts) and (not _magic(parts[fixed]) or os.path.lexists(Path(*parts[: fixed + 1]))):
+        fixed += 1
+    root, rest = Path(*parts[:fixed]), parts[fixed:]
+    matching = _glob(root, rest, output, found) or _glob(root, [p.replace("[", "[[]") for p in rest], output, found)
+    photographs = [path for path in matching if path.suffix.lower() in SUFFIXES]
+    others = count_endings([path for path in matching if path.suffix.lower() not in SUFFIXES])
+    found.others += others
+    if not photographs:
+        raise _nothing(text, [passed_over(others)])
+    for path in photographs:
         yield path, path.relative_to(root)
 
 
-def _magic(parts: Sequence[str]) -> bool:
-    return any(character in part for part in parts for character in _MAGIC)
+def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> list[Path]:
+    """Files below ``root`` that fit a pattern; hidden ones are left out, and those in ``output`` if that is below."""
+    if "**" not in pattern:
+        paths = sorted(Path(path) for path in glob.glob(os.path.join(glob.escape(str(root)), *pattern)))
+        is_result = _below(output, root)
+        return [
+            path
+            for path in paths
+            if not path.is_dir()
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and not is_result(path.parent)
+        ]
+    # Python's "**" follows links without end.
+    first = pattern.index("**")
+    starts = [str(root)]
+    if first > 0:
+        starts = sorted(glob.glob(os.path.join(glob.escape(str(root)), *pattern[:first])))
+    fitting = []
+    for start in filter(Path.is_dir, map(Path, starts)):
+        here = walk(start, without=output)
+        files = sorted([*here.photographs, *here.other_files])
+        fitting += [path for path in files if _fits(path.relative_to(start).parts, pattern[first:])]
+        found.failures += [f"{sentence}." for sentence in here.unreadable]
+        found.notes += here.links
+    return fitting
+
+
+def _below(output: Path, root: Path) -> Callable[[Path], bool]:
+    """A function that says of a folder whether it is ``output``, or in it, where that is a folder below ``root``."""
+    made, searched = os.path.realpath(output), os.path.realpath(root)
+    inside = made != searched and Path(made).is_relative_to(searched)
+
+    @functools.cache
+    def is_result(folder: Path) -> bool:
+        return inside and Path(os.path.realpath(folder)).is_relative_to(made)
+
+    return is_result
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path fits a pattern part by part; "**" stands for any number of folders."""
+    if not pattern:
+        return not parts
+    first, *rest = pattern
+    if first == "**":
+        return any(_fits(parts[skipped:], rest) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], first) and _fits(parts[1:], rest)
+
+
+def _nothing(text: str, notes: Sequence[str]) -> InputError:
+    said = in_one_line([note for note in notes if note])
+    return InputError(f"{text} holds no photographs: looked for {', '.join(SUFFIXES)}{said and f'; {said}'}.")
+
+
+def _unreachable(path: Path) -> str:
+    if path.is_symlink():
+        return f"{path} is a link to {os.readlink(path)}, which cannot be reached."
+    return f"{path} cannot be read: it is not there any more, or may not be looked at."
+
+
+def _magic(text: str) -> bool:
+    return any(character in text for character in _MAGIC)

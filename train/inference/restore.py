@@ -1,10 +1,12 @@
 """``python -m train restore``: photographs without a ground truth, of any size, from files to files.
 
-Beside each restored photograph stands ``NAME.json`` (:mod:`train.inference.records`): a second run leaves alone what
-the same network made of the same file with the same options, and replaces nothing that is not from here.
+Beside each restored photograph stands ``NAME.lumloss.json`` (:mod:`train.inference.records`): a second run leaves
+alone what the same network made of the same file with the same options, and replaces nothing that is not from here.
 """
 
 import functools
+import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +17,20 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 from train.checkpoint import Network, load_network
-from train.console import make_bar, make_console
+from train.console import complain, make_bar, make_console
+from train.data.walk import passed_over
 from train.digests import digest_of_weights
-from train.errors import InputError
+from train.errors import InputError, first_line
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
-from train.inference.inputs import Job, list_jobs
+from train.inference.inputs import Job, find_inputs
 from train.inference.predict import Predictor
 from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
-from train.outputs import LASTING, check_writable
+from train.locks import hold
+from train.outputs import LASTING, check_writable, clear_leftovers
 from train.signals import exit_on_sigterm
+
+_TRACEBACK = "LUMLOSS_TRACEBACK"
 
 
 class Unwritable(InputError):
@@ -60,7 +66,8 @@ class RestoreConfig:
 def restore(config: RestoreConfig) -> int:
     """Restores all that can be read; gives the exit status: 1 where something could not."""
     console = make_console(soft_wrap=True)
-    jobs = list_jobs(config.inputs, config.output)
+    inputs = find_inputs(config.inputs, config.output)
+    jobs = inputs.jobs
     for job in jobs if not config.overwrite else []:
         check_ours(job.target)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
@@ -77,26 +84,43 @@ def restore(config: RestoreConfig) -> int:
         "fast": fast,
         **({"tile": predictor.tile} if fast else {}),  # nothing else depends on it
     }
-    failures = []
-    with exit_on_sigterm(), _Bar(jobs, console) as bar:
+    done, failures = 0, list(inputs.failures)
+    with exit_on_sigterm(), hold(config.output), _Bar(jobs, console) as bar:
+        for folder in dict.fromkeys(job.target.parent for job in jobs):
+            clear_leftovers(folder)
         for job in jobs:
             try:
                 seen = functools.partial(bar.advance, job)
                 said = restore_file(predictor, job, made_by, overwrite=config.overwrite, seen=seen)
             except Unwritable as error:
                 raise Unwritable(f"{error} What was restored before it is whole; the same command goes on.") from None
-            except InputError as error:
-                failures.append(str(error))
-                said = "failed"
-            except OSError as error:  # in reading the photograph, or what stands in its place
-                failures.append(f"{error.filename or job.source} cannot be read: {error.strerror or error}.")
+            except Exception as error:  # whatever is wrong with one photograph, the next one is tried
+                failures.append(_why(error, job))
                 said = "failed"
             bar.finish(job, f"{job.source} -> {job.target}: {said}")
-    done = len(jobs) - len(failures)
+            done += said != "failed"
     console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
+    for note in filter(None, [passed_over(inputs.others), *inputs.notes]):
+        console.print(note)
     for failure in failures:
         console.print(f"not restored: {failure}")
     return 1 if failures else 0
+
+
+def _why(error: Exception, job: Job) -> str:
+    """Why a photograph was not restored, in a sentence."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):  # in reading the photograph, or what stands in its place
+        return f"{error.filename or job.source} cannot be read: {error.strerror or error}."
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"{job.source} needs more memory than there is: close other programs, or give a smaller --tile."
+    if os.environ.get(_TRACEBACK):
+        complain("".join(traceback.format_exception(error)))
+    return (
+        f"{job.source} met a defect of this program, {type(error).__name__}: {first_line(error)}. Please report it; "
+        f"with {_TRACEBACK}=1 in the environment the same command shows where it happened."
+    )
 
 
 def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
@@ -173,12 +197,19 @@ def _check_names(job: Job) -> None:
             raise InputError(f"{path} is no name in UTF-8, which libvips takes alone: rename it.") from None
 
 
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was there a moment ago; it is named when its turn comes
+        return 0
+
+
 class _Bar:
     """Progress over all files in one bar; a line for each file that is done."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         # By bytes: a header would have to be read for pixels, and broken files have none.
-        self._sizes = {job: job.source.stat().st_size for job in jobs}
+        self._sizes = {job: _size_of(job.source) for job in jobs}
         self._seen = dict.fromkeys(jobs, 0.0)
         self._console = console
         self._bar = make_bar(

@@ -73,10 +73,12 @@ def test_a_tilde_stands_for_the_home_folder(tmp_path: Path, monkeypatch: pytest.
 def test_a_link_to_nothing_is_named_and_other_files_are_counted(tmp_path: Path) -> None:
     for name in ("a.heic", "b.HEIC", ".hidden", "notes"):
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"holds no photographs: .*; found \.heic 2, no ending 1\."):
+    with pytest.raises(
+        InputError, match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were passed over\."
+    ):
         open_source(f"folder:{tmp_path}", "train")
     _write(tmp_path / "good.png")
-    assert list_source(f"folder:{tmp_path}", "train").others == {".heic": 2, "no ending": 1}
+    assert list_source(f"folder:{tmp_path}", "train").others == {".heic": 2, "": 1}
     (tmp_path / "away.jpg").symlink_to(tmp_path / "gone.jpg")
     with pytest.raises(InputError, match=r"1 of 2 photographs .*\n.*away\.jpg cannot be read: No such file"):
         open_source(f"folder:{tmp_path}", "train")

@@ -134,7 +134,7 @@ def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> Non
     data = _write(tmp_path, _names(30))
     for name in ("a.txt", "b.heic", "c.heic"):
         (tmp_path / name).touch()
-    assert list(cautions(open_splits(data))) == [f"{data}: 3 files passed over: .heic 2, .txt 1"]
+    assert list(cautions(open_splits(data))) == [f"{data}: 2 .heic files and 1 .txt file were passed over"]
 
 
 def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import pytest
 
 from tests.train.inference.stored_images import SPEC, Make, pixels, save
 from train.__main__ import main
+from train.errors import InputError
+from train.inference.inputs import find_inputs
 
 
 @pytest.fixture
@@ -38,3 +40,90 @@ def test_results_do_not_replace_the_photographs(
     assert main(["restore", str(checkpoint(SPEC)), given, f"--output={output}"]) == 2
     assert "The results would replace the inputs: --output " in capsys.readouterr().err
     assert sorted(os.listdir(photos)) == ["a.png", "below"]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("photos [2019]/*.png", ["a.png"]),
+        ("photos [2019]/**/*.png", ["a.png", "below [x]/b.png"]),
+        ("photos [2019]/*/b.png", ["below [x]/b.png"]),
+        ("photos [2019]/below [x]/?.png", ["b.png"]),
+        ("photos ?2019?/below [x]/*.png", ["photos [2019]/below [x]/b.png"]),
+        ("photos [2019]/IMG*[1].jpe", ["IMG_2[1].jpe"]),
+        ("*/[ab].png", ["photos [2019]/a.png"]),
+        ("**/*.png", ["photos [2019]/a.png", "photos [2019]/below [x]/b.png"]),
+        ("**", ["photos [2019]/IMG_2[1].jpe", "photos [2019]/a.png", "photos [2019]/below [x]/b.png"]),
+    ],
+)
+def test_a_pattern_finds_folders_with_brackets_in_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, made: list[str]
+) -> None:
+    for name in ("a.png", "below [x]/b.png", "IMG_2[1].jpe", ".hidden/c.png", "out/d.png"):
+        path = tmp_path / "photos [2019]" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "photos [2019]" / "below [x]" / "loop").symlink_to(tmp_path / "photos [2019]")
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "photos [2019]" / "out"
+    jobs = find_inputs([given], output).jobs
+    assert sorted(job.target.relative_to(output).as_posix() for job in jobs) == made
+
+
+def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(tmp_path: Path) -> None:
+    photos, away = tmp_path / "photos", tmp_path / "away"
+    for folder, name in ((photos, "b.png"), (away, "c.png")):
+        folder.mkdir()
+        (folder / name).touch()
+    (photos / "a.png").symlink_to("b.png")
+    os.link(photos / "b.png", photos / "z.png")
+    (photos / "linked").symlink_to(away)
+    (photos / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (photos / "lost").symlink_to(tmp_path / "nowhere")
+    for name in ("d.heic", "e.heic", "f.json"):
+        (photos / name).touch()
+    found = find_inputs([str(photos), str(photos / "b.png")], tmp_path / "out")
+    assert [job.target.relative_to(tmp_path / "out").as_posix() for job in found.jobs] == ["b.png", "linked/c.png"]
+    assert found.others == {".heic": 2, ".json": 1}
+    assert found.notes == [
+        f"{photos / 'lost'} is a link to {tmp_path / 'nowhere'}, which is not there",
+        f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, and is restored under that alone",
+        f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, and is restored under that alone",
+    ]
+    assert found.failures == [
+        f"{photos / 'gone.png'} is a link to {tmp_path / 'nowhere.png'}, which cannot be reached."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "'' is not the name"),
+        ("a\0b", "is not the name"),
+        ("gone.png", "is a link to nowhere.png, which cannot be reached"),
+        ("*.heic", "1 .heic file was passed over"),
+        ("only", "only holds no photographs: .*; 1 .heic file was passed over"),
+    ],
+)
+def test_what_names_no_photograph_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str
+) -> None:
+    (tmp_path / "only").mkdir()
+    for name in ("a.heic", "only/a.heic"):
+        (tmp_path / name).touch()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        find_inputs([given], tmp_path / "out")
+
+
+def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path, capsys) -> None:
+    for name in ("a.heic", "b.heic", "two\nlines.txt"):
+        (photos / name).touch()
+    (photos / "gone.png").symlink_to("nowhere.png")
+    save(photos / "c.png", pixels((8, 8, 3))).rename(photos / "c.jfif")
+    assert main(["restore", str(checkpoint(SPEC)), "photos", "--output=out"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].startswith("3 of 3 photographs are in")
+    assert lines[-2] == "2 .heic files and 1 .txt file were passed over"
+    assert lines[-1] == "not restored: photos/gone.png is a link to nowhere.png, which cannot be reached."

@@ -1,14 +1,19 @@
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pyvips
 
 from tests.train.inference.stored_images import SPEC, Make, pixels, save
+from train import outputs
 from train.__main__ import main
 from train.inference import image_files, restore
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def test_what_the_next_file_would_meet_too_ends_the_run(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert f"b.png could not be written: {os.strerror(code)}. What was restored before it is whole" in said
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
 @pytest.mark.parametrize("code", [errno.ENAMETOOLONG, errno.EINVAL], ids=os.strerror)
@@ -52,13 +57,83 @@ def test_a_file_that_cannot_be_written_is_reported_and_the_rest_are_done(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("2 of 3 photographs are in")
     assert lines[-1].startswith("not restored:") and lines[-1].endswith(f"not be written: {os.strerror(code)}.")
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.json", "c.png", "c.png.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json", "c.png", "c.png.lumloss.json"]
 
 
-def test_a_name_that_is_too_long_is_reported(command: list[str], tmp_path: Path, capsys) -> None:
-    save(tmp_path / "in" / "a.png", pixels((8, 8, 3))).rename(tmp_path / "in" / f"{'a' * 250}.png")
+def test_a_name_of_255_bytes_is_restored(command: list[str], tmp_path: Path, capsys) -> None:
+    """Two of them, that differ in their ends alone."""
+    for end in ("1", "2"):
+        save(tmp_path / "in" / "d.png", pixels((8, 8, 3))).rename(tmp_path / "in" / f"{'ü' * 125}{end}.png")
+    for said in ("restored", "there already"):
+        assert main(command) == 0
+        assert capsys.readouterr().out.count(f".png: {said}\n") == 5
+    assert len(os.listdir(tmp_path / "out")) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TypeError("no\nnumber"), "b.png met a defect of this program, TypeError: no. Please report it"),
+        (MemoryError(), "b.png needs more memory than there is"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "b.png needs more memory than there is"),
+    ],
+)
+def test_whatever_is_wrong_with_one_photograph_the_next_one_is_tried(
+    command: list[str], tmp_path: Path, monkeypatch, capsys, error: Exception, said: str
+) -> None:
+    open_stored = restore.open_stored
+
+    def fail(path: Path) -> image_files.Stored:
+        if path.name == "b.png":
+            raise error
+        return open_stored(path)
+
+    monkeypatch.setattr(restore, "open_stored", fail)
     assert main(command) == 1
-    assert capsys.readouterr().out.splitlines()[-2].startswith("2 of 3 photographs are in")
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-2].startswith("2 of 3 photographs are in")
+    assert said in printed.out.splitlines()[-1]
+    assert "Traceback" not in printed.out + printed.err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "c.png"]
+    monkeypatch.setenv("LUMLOSS_TRACEBACK", "1")
+    assert main(command) == 1
+    assert ("Traceback" in capsys.readouterr().err) == isinstance(error, TypeError)
+
+
+def test_a_photograph_that_is_another_format_than_its_name_says_ends_nothing(
+    command: list[str], tmp_path: Path, capsys
+) -> None:
+    save(tmp_path / "in" / "deep.png", pixels((8, 8, 3), np.uint16)).rename(tmp_path / "in" / "aa.bmp")
+    assert main(command) in (0, 1)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png", "c.png"]
+
+
+def test_another_process_that_writes_to_the_folder_is_not_disturbed(command: list[str], tmp_path: Path, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    code = (
+        "import sys; from pathlib import Path; from train.locks import hold\n"
+        "with hold(Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
+    )
+    other = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with subprocess.Popen(other, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert main(command) == 2
+        assert "another process is at work there" in capsys.readouterr().err
+        assert os.listdir(tmp_path / "out") == [".in_use"]
+        process.kill()
+        process.wait(60)
+    assert main(command) == 0
+    assert ".in_use" not in os.listdir(tmp_path / "out")
+
+
+def test_what_a_killed_run_left_is_removed(command: list[str], tmp_path: Path, monkeypatch) -> None:
+    assert main(command) == 0
+    (tmp_path / "out" / ".lumloss-0123456789abcdef.pixels").touch()
+    (tmp_path / "out" / ".in_use").touch()
+    monkeypatch.setattr(outputs, "_cleared", set())
+    assert main(command) == 0  # nothing is written: all is there already
+    assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are not bytes")
