@@ -42,8 +42,7 @@ def check_metadata(length: int) -> None:
     """Refuses more metadata than any photograph has, before it is read."""
     if length > MOST_METADATA:
         raise Refused(
-            f"has {length / 1e6:.0f} MB of metadata, and {MOST_METADATA // 1_000_000} are the most: "
-            "remove the metadata, or leave the file out."
+            f"has more than {MOST_METADATA // 1_000_000} MB of metadata: remove the metadata, or leave the file out."
         )
 
 

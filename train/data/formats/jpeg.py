@@ -114,6 +114,8 @@ def _parse(file: BinaryIO) -> _Jpeg:
             place += 2
             continue
         length = int.from_bytes(start[2:4], "big") + 2
+        if length < 4:
+            break
         data = file.read(length - 4) if start[1] in (*_APP, _COMMENT, *_FRAMES) else b""
         total += len(data)
         check_metadata(total)

@@ -19,7 +19,7 @@ from train.data.formats.tags import check_exif, orientation_of
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_MOST_CHUNKS = 1_000_000
+_MOST_CHUNKS = 300_000
 # Chunks that say how the pixels are coded: the written file has its own. iDOT is Apple's index into the coded pixels.
 _CODING = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iDOT")
 # Registered chunks that hold for other pixels as well. PNG's own rule decides on chunks that are not listed: the fourth
@@ -163,7 +163,7 @@ def _text(file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]) -
             content = _inflated(content, left)
             left -= len(content)
             if left <= 0:
-                check_metadata(MOST_METADATA + 1_000_000)
+                check_metadata(MOST_METADATA + 1)
         if chunk.name == b"iCCP":
             profile = content
         elif keyword == b"XML:com.adobe.xmp":
