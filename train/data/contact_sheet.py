@@ -16,7 +16,7 @@ _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (220, 30, 30)
 
 def contact_sheet(bands: Sequence[tuple[str, Sequence[Thumbnail]]]) -> np.ndarray:
     """(heading, thumbnails) one below the other, as one uint8 picture."""
-    parts = [_band(f"{heading}: {len(thumbnails)}", _sample(thumbnails)) for heading, thumbnails in bands]
+    parts = [_band(heading, thumbnails) for heading, thumbnails in bands]
     sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER)
     top = 0
     for part in parts:
@@ -25,14 +25,15 @@ def contact_sheet(bands: Sequence[tuple[str, Sequence[Thumbnail]]]) -> np.ndarra
     return np.asarray(sheet)
 
 
-def _sample(thumbnails: Sequence[Thumbnail]) -> list[Thumbnail]:
-    framed = [i for i, (_, _, frame) in enumerate(thumbnails) if frame][:_MOST]
-    others = [i for i in range(len(thumbnails)) if i not in set(framed)]
-    places = np.linspace(0, len(others), max(_MOST - len(framed), 0), endpoint=False).astype(int)
-    return [thumbnails[i] for i in sorted({*framed, *(others[p] for p in places if others)})]
+def sample(framed: Sequence[bool]) -> list[int]:
+    """Which of a split's photographs are drawn, by whether each is framed."""
+    first = [i for i, frame in enumerate(framed) if frame][:_MOST]
+    others = [i for i, frame in enumerate(framed) if not frame]
+    places = np.linspace(0, len(others), max(_MOST - len(first), 0), endpoint=False).astype(int)
+    return sorted({*first, *(others[place] for place in places if others)})
 
 
-def _band(heading: str, thumbnails: list[Thumbnail]) -> Image.Image:
+def _band(heading: str, thumbnails: Sequence[Thumbnail]) -> Image.Image:
     width = max(pixels.shape[1] for _, pixels, _ in thumbnails) + _GAP
     height = max(pixels.shape[0] for _, pixels, _ in thumbnails) + _CAPTION + _GAP
     rows = -(-len(thumbnails) // _COLUMNS)

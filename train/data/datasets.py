@@ -5,17 +5,17 @@ data set as array_record. Stored images are decoded by :mod:`train.data.images`,
 """
 
 import contextlib
-import functools
 import importlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from train.data import array_records, descriptions
 from train.data.folders import Listing, folder_of
-from train.data.images import decode_image
+from train.data.stored import StoredPhotograph
 from train.errors import InputError, first_line
 
 # Builders of our own, each in a package of its own; importing it registers it with TFDS.
@@ -34,6 +34,19 @@ _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
 _SPEC = re.compile(
     r"(?P<name>[^:?]+(?::\d+\.\d+\.\d+)?):(?P<split>[^?]+)(?:\?(?P<query>.*))?",
 )
+
+
+@dataclass(frozen=True)
+class StoredRecord(StoredPhotograph):
+    """A photograph in a record of a data set."""
+
+    read: Any  # TFDS's data source: records by their place
+    index: int
+    feature: str
+
+    def content(self) -> bytes:
+        """The feature's bytes."""
+        return _content(self.read, self.index, self.feature, self.name)
 
 
 def list_dataset(text: str) -> Listing:
@@ -63,10 +76,7 @@ def list_dataset(text: str) -> Listing:
         raise InputError(f"tfds:{text}: {first_line(error)}. Splits: {', '.join(builder.info.splits)}.") from None
     names = _names(read, builder, split)
     decoders = {
-        role: [
-            functools.partial(_decode, read, i, feature, f"{builder.info.full_name} {name}")
-            for i, name in enumerate(names)
-        ]
+        role: [StoredRecord(f"{builder.info.full_name} {name}", read, i, feature) for i, name in enumerate(names)]
         for role, feature in features.items()
     }
     folder = Path(builder.data_dir)
@@ -219,10 +229,6 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
     )
 
 
-def _decode(read: Any, index: int, feature: str, name: str) -> Any:
-    return decode_image(_content(read, index, feature, name), name)
-
-
 def _content(read: Any, index: int, feature: str, name: str) -> bytes:
     """The bytes of one feature of one record: an encoded photograph, or a name."""
     from tensorflow_datasets.proto import tf_example_pb2
@@ -232,7 +238,7 @@ def _content(read: Any, index: int, feature: str, name: str) -> bytes:
         held = tf_example_pb2.Example.FromString(record).features.feature
     except Exception as error:  # the parser's own class of error depends on how protobuf was built
         raise InputError(f"{name} cannot be read: {first_line(error)}.") from None
-    values = held[feature].bytes_list.value if feature in held else ()
+    values: Sequence[bytes] = held[feature].bytes_list.value if feature in held else []
     if len(values) != 1:
         kind = (held[feature].WhichOneof("kind") if feature in held else None) or "nothing"
         raise InputError(

@@ -1,7 +1,6 @@
 """Photographs in folders, alone or in pairs: who is there, and who belongs to whom."""
 
 import fnmatch
-import functools
 import os
 import re
 from collections import Counter, defaultdict
@@ -9,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from train.data.images import read_image
 from train.data.photograph_file import SUFFIXES
 from train.data.photographs import Decode
+from train.data.stored import StoredFile
 from train.data.walk import Walk, in_one_line, passed_over, walk
 from train.errors import InputError
 
@@ -170,4 +169,4 @@ def _paired(
 
 
 def _readers(paths: Iterable[Path]) -> list[Decode]:
-    return [functools.partial(read_image, path) for path in paths]
+    return [StoredFile(str(path), path) for path in paths]

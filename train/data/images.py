@@ -12,14 +12,15 @@ pixels, and nobody can tell.
 """
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyvips
 from PIL.BmpImagePlugin import BmpImageFile
 
-from train.data.photograph_file import check_size, examine
+from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
 from train.outputs import write_bytes
 
@@ -34,6 +35,11 @@ _MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the cod
 
 def read_image(path: Path) -> np.ndarray:
     """The photograph in a file, as :func:`decode_image` gives it."""
+    return decode_image(read_file(path), str(path))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that may be decoded; one far longer than its pixels can need is refused."""
     try:
         with path.open("rb") as file:
             about = examine(file, str(path)).about
@@ -44,10 +50,9 @@ def read_image(path: Path) -> np.ndarray:
                     f"{most / 1e6:.0f} at most: save it again."
                 )
             file.seek(0)
-            content = file.read()
+            return file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    return decode_image(content, str(path))
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
@@ -65,17 +70,79 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     if photograph.kind == "BMP":
         return _as_rgb(decode_bmp(content, name))
     try:
-        image = open_image(content, photograph.kind)
-        check_header(image, name)
-        # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
-        if image.hasalpha():
-            image = image[: image.bands - 1]
-        kind, colour = image.format, "rgb16" if image.format == "ushort" else "srgb"
-        if image.interpretation != colour:
-            image = image.colourspace(colour).cast(kind)
-        return upright(np.asarray(image.numpy()), photograph.orientation)
+        return upright(np.asarray(_lazy(content, photograph, name).numpy()), photograph.orientation)
     except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
-        raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
+        raise _unreadable(name, error) from None
+
+
+class Rows(NamedTuple):
+    """A photograph whose pixels are decoded as they are asked for."""
+
+    height: int
+    width: int
+    bits: int  # 8 or 16
+    strips: Iterator[np.ndarray]  # ``[n, W, 3]``, from top to bottom; each may raise an InputError
+
+
+def decode_rows(content: bytes, name: str, pixels: int = 2**20) -> Rows:
+    """What :func:`decode_image` gives, in strips of about so many pixels each: the whole is never in memory.
+
+    Except if it has to be: photographs that are turned or mirrored to stand upright, and BMP.
+    """
+    photograph = examine(io.BytesIO(content), name)
+    if photograph.kind == "BMP":
+        return Rows(photograph.about.height, photograph.about.width, 8, _whole(content, name, pixels))
+    try:
+        image = _lazy(content, photograph, name)
+    except (pyvips.Error, UnicodeDecodeError) as error:
+        raise _unreadable(name, error) from None
+    bits = int(_BITS[image.format])
+    if photograph.orientation in (5, 6, 7, 8):
+        return Rows(image.width, image.height, bits, _whole(content, name, pixels))
+    turned = photograph.orientation in (2, 3, 4)
+    return Rows(
+        image.height, image.width, bits, _whole(content, name, pixels) if turned else _strips(image, name, pixels)
+    )
+
+
+def strips_of(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
+    """Views of a decoded photograph's rows, from top to bottom, of about so many pixels each."""
+    height = max(pixels // max(image.shape[1], 1), 1)
+    return [image[top : top + height] for top in range(0, len(image), height)]
+
+
+def _whole(content: bytes, name: str, pixels: int) -> Iterator[np.ndarray]:
+    yield from strips_of(decode_image(content, name), pixels)
+
+
+def _strips(image: Any, name: str, pixels: int) -> Iterator[np.ndarray]:
+    height = max(pixels // image.width, 1)
+    dtype = np.uint8 if image.format == "uchar" else np.uint16
+    try:
+        region = pyvips.Region.new(image)
+        for top in range(0, image.height, height):
+            count = min(height, image.height - top)
+            fetched = region.fetch(0, top, image.width, count)
+            yield np.frombuffer(fetched, dtype).reshape(count, image.width, 3)
+    except (pyvips.Error, UnicodeDecodeError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _lazy(content: bytes, photograph: PhotographFile, name: str) -> Any:
+    """RGB pixels as they are stored, none of which is decoded yet."""
+    image = open_image(content, photograph.kind)
+    check_header(image, name)
+    # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
+    if image.hasalpha():
+        image = image[: image.bands - 1]
+    kind, colour = image.format, "rgb16" if image.format == "ushort" else "srgb"
+    if image.interpretation != colour:
+        image = image.colourspace(colour).cast(kind)
+    return image
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} cannot be read as a photograph: {last_line(error)}.")
 
 
 def _as_rgb(pixels: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """``python -m train data SPEC``: what is in a data set, what is wrong with it, and a sheet of its photographs."""
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,13 +12,15 @@ import tyro
 from rich.table import Table
 
 from train.console import make_console, printable
-from train.data.contact_sheet import contact_sheet
+from train.data.contact_sheet import contact_sheet, sample
+from train.data.findings import Findings, compare
 from train.data.images import write_image
-from train.data.looks import Look, alike, look
+from train.data.looks import Look
 from train.data.photographs import Memory
 from train.data.prepare import prepare
-from train.data.sources import Entry, Source, Split, examine, list_source, photographs_of
+from train.data.sources import Entry, Source, Split, list_source, photographs_of
 from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
+from train.data.survey import survey, thumbnail_of
 from train.errors import InputError
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -48,17 +50,8 @@ class InspectConfig:
     """With --prepare: the folder with what had to be downloaded by hand."""
     data_dir: Path | None = None
     """With --prepare: the folder to keep data sets in. None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
-    memory_mb: int = 4096
-    """Megabytes of decoded photographs to keep; what does not fit is decoded more than once."""
-
-
-@dataclass
-class Findings:
-    """Sentences: what is wrong, and what is worth knowing."""
-
-    wrong: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    framed: set[tuple[str, str]] = field(default_factory=set)  # (split, name)
+    all: bool = False
+    """List everything that is wrong and worth knowing. Without it, the first twenty of each."""
 
 
 def inspect(config: InspectConfig) -> bool:
@@ -69,46 +62,35 @@ def inspect(config: InspectConfig) -> bool:
     if config.prepare:
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
         console.print(f"written; read it as {spec}", soft_wrap=True)
+
+    # ---- Every photograph is looked at once, as it is opened.
     findings = Findings()
-    splits = _open(config, spec, findings)
-    looks = {split: look(source) for split, source in splits}
-    for split, source in splits:
-        for entry, seen in zip(source.entries, looks[split], strict=True):
-            for complaint in filter(None, (seen.complaint, _too_small(entry, split, config.patch_size))):
+    seen: dict[Entry, Look] = {}
+    splits = _open(config, spec, findings, seen)
+    looks = [[seen[entry] for entry in source.entries] for _, source in splits]
+
+    # ---- What is wrong with each, and with several.
+    for (split, source), of_split in zip(splits, looks, strict=True):
+        for entry, look in zip(source.entries, of_split, strict=True):
+            for complaint in filter(None, (look.complaint, _too_small(entry, split, config.patch_size))):
                 findings.wrong.append(f"{split}: {entry.name}: {complaint}")
                 findings.framed.add((split, entry.name))
-    for i, (split, source) in enumerate(splits):
-        for other, others in splits[i:]:
-            _compare(findings, (split, source, looks[split]), (other, others, looks[other]))
+    compare(findings, splits, looks)
 
+    # ---- What there is to say, and to see.
     console.print(_table(splits, looks))
-    for title, sentences in (("worth knowing", findings.notes), ("wrong", findings.wrong)):
-        if sentences:
-            console.print(f"{title}: {len(sentences)}")
-            for sentence in sentences:
-                console.print(f"  {sentence}", soft_wrap=True, highlight=False)
-    shown = [
-        (
-            split,
-            [
-                (printable(name), seen.thumbnail, (split, name) in findings.framed)
-                for name, seen in zip(source.names, looks[split], strict=True)
-            ],
-        )
-        for split, source in splits
-        if source.names
-    ]
-    if shown:
-        config.sheet.parent.mkdir(parents=True, exist_ok=True)
-        write_image(config.sheet, contact_sheet(shown))
+    for line in findings.shown(everything=config.all):
+        console.print(line, soft_wrap=True, highlight=False)
+    if any(source.names for _, source in splits):
+        _write_sheet(config.sheet, splits, findings)
         console.print(f"sheet  {config.sheet}", soft_wrap=True)
     if not findings.wrong:
         console.print("nothing is wrong")
     return not findings.wrong
 
 
-def _open(config: InspectConfig, spec: str, findings: Findings) -> list[tuple[Split, Source]]:
-    """The splits, of all that is usable; what is not is noted once."""
+def _open(config: InspectConfig, spec: str, findings: Findings, seen: dict[Entry, Look]) -> list[tuple[Split, Source]]:
+    """The splits, of all that is usable; what is not is noted once. Into ``seen`` goes what each looks like."""
     opened: dict[str, Source] = {}
 
     def usable(spec: str, split: Split, memory: Memory) -> Source:
@@ -120,15 +102,17 @@ def _open(config: InspectConfig, spec: str, findings: Findings) -> list[tuple[Sp
         if listing.passed_over:
             findings.notes.append(f"{spec}: {listing.passed_over}")
         images, inputs = photographs_of(listing, memory)
-        examined = examine(listing.names, images, inputs)
-        findings.wrong.extend(str(found) for found in examined if isinstance(found, InputError))
-        good = [i for i, found in enumerate(examined) if isinstance(found, Entry)]
+        surveyed = survey(listing.names, images, inputs)
+        findings.wrong.extend(str(found) for found in surveyed if isinstance(found, InputError))
+        good = [i for i, found in enumerate(surveyed) if not isinstance(found, InputError)]
+        found = [found for found in surveyed if not isinstance(found, InputError)]
+        seen.update(found)
         opened[key] = Source(
             tuple(listing.names[i] for i in good),
             images.take(good),
             None if inputs is None else inputs.take(good),
             spec,
-            tuple(found for found in examined if isinstance(found, Entry)),
+            tuple(entry for entry, _ in found),
         )
         return opened[key]
 
@@ -138,7 +122,7 @@ def _open(config: InspectConfig, spec: str, findings: Findings) -> list[tuple[Sp
             config.validation_data,
             config.test_data,
             group_by=config.group_by,
-            memory=Memory(config.memory_mb),
+            memory=Memory(0),  # each is decoded once, and the few that are drawn again
             opening=usable,
         )
     except InputError as error:
@@ -149,6 +133,19 @@ def _open(config: InspectConfig, spec: str, findings: Findings) -> list[tuple[Sp
     if splits.validation is None and config.validation_data != NONE:
         findings.notes.append("setting aside a tenth by hash left no photograph for validation: fit goes without")
     return list(named(splits))
+
+
+def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: Findings) -> None:
+    """Draws a sample of each split, those first that something is wrong with."""
+    bands = []
+    for split, source in splits:
+        if not source.names:
+            continue
+        framed = [(split, name) in findings.framed for name in source.names]
+        drawn = [(printable(source.names[i]), thumbnail_of(source, i), framed[i]) for i in sample(framed)]
+        bands.append((f"{split}: {len(source.names)}", drawn))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, contact_sheet(bands))
 
 
 def _check_sheet(sheet: Path) -> None:
@@ -171,30 +168,7 @@ def _too_small(entry: Entry, split: Split, patch_size: int) -> str:
     return ""
 
 
-_Seen = tuple[Split, Source, list[Look]]
-
-
-def _compare(findings: Findings, first: _Seen, second: _Seen) -> None:
-    """Notes photographs that are there twice: in one split worth knowing, in two of them wrong."""
-    split, source, looks = first
-    other, others, other_looks = second
-    inside = split == other
-    found = findings.notes if inside else findings.wrong
-    where = defaultdict(list)
-    for j, entry in enumerate(others.entries):
-        where[entry.digest].append(j)
-    same = {(i, j) for i, entry in enumerate(source.entries) for j in where[entry.digest]}
-    similar = {(int(i), int(j)) for i, j in alike(looks, other_looks)} - same
-    for pairs, words in ((same, "are the same photograph"), (similar, "look alike")):
-        for i, j in sorted(pairs):
-            if inside and i >= j:
-                continue
-            found.append(f"{split} {source.names[i]} and {other} {others.names[j]} {words}")
-            if not inside:
-                findings.framed |= {(split, source.names[i]), (other, others.names[j])}
-
-
-def _table(splits: list[tuple[Split, Source]], looks: dict[Split, list[Look]]) -> Table:
+def _table(splits: Sequence[tuple[Split, Source]], looks: Sequence[Sequence[Look]]) -> Table:
     table = Table(
         caption="MP: megapixels; brightness: luma from black to white; noise: of the inputs, 0 to 255, median",
         caption_justify="left",
@@ -202,8 +176,8 @@ def _table(splits: list[tuple[Split, Source]], looks: dict[Split, list[Look]]) -
     for column in ("split", "count", "pixels", "MP", "bits", "brightness", "noise"):
         left = column in ("split", "pixels", "brightness")
         table.add_column(column, justify="left" if left else "right", no_wrap=column == "brightness")
-    for split, source in splits:
-        table.add_row(split, *_summary(source, looks[split]))
+    for (split, source), of_split in zip(splits, looks, strict=True):
+        table.add_row(split, *_summary(source, of_split))
     return table
 
 

@@ -1,9 +1,12 @@
-"""What can be said of one photograph, or of one pair, by looking at its pixels."""
+"""What can be said of one photograph, or of one pair, by looking at its pixels.
 
-import os
+A photograph is looked at in strips of rows, from top to bottom, and decoded once for all that is asked of it: besides
+the strip no more is held than a thumbnail and the middle part.
+"""
+
+import math
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import imagehash
@@ -12,19 +15,19 @@ import PIL.Image
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
-from train.data.images import to_float, to_uint8
+from train.data.images import Rows, to_float, to_uint8
 from train.data.noise_level import noise_level
-from train.data.sources import Source
+from train.data.pixel_digest import PixelDigest
 
 BINS = 10  # of brightness, over 0 to 1
 
-_THUMBNAIL = 128  # longest side, in pixels
+THUMBNAIL = 128  # longest side, in pixels
+_GAP = 2.0  # a thumbnail is made of means over squares of pixels, at least this much larger than it
 _WINDOW = 512  # side of the middle part that noise and alignment are estimated on: enough for both
 _SMALLEST = 16  # below this side neither can be told
 _FURTHEST = 64  # pixels: a larger shift is another scene rather than a camera that moved
 _GAIN = 0.02  # by which a shift must raise the correlation of a pair, to be believed
 _SAME_SCENE = 0.3  # correlation below which the halves of a pair show different scenes
-_ALIKE = 4  # of 64 bits of a perceptual hash: one photograph resized, recompressed, slightly cropped or retouched
 
 
 @dataclass(frozen=True)
@@ -34,63 +37,134 @@ class Look:
     histogram: np.ndarray  # (BINS,), share of the pixels by luma
     noise: float  # estimated standard deviation of the input's noise, 0 to 255; nan where it cannot be told
     alike: int  # 64-bit perceptual hash
-    thumbnail: np.ndarray  # uint8; of a pair the input beside the target
     complaint: str  # about the two halves of a pair; "" where there is none
 
 
-def look(source: Source) -> list[Look]:
-    """Looks at every photograph, on all cores."""
+class Glance:
+    """Takes the rows of one photograph from top to bottom, in strips of any height."""
 
-    def one(i: int) -> Look:
-        return _look(source.images[i], None if source.inputs is None else source.inputs[i])
+    def __init__(self, height: int, width: int, bits: int) -> None:
+        self.height, self.width, self.bits = height, width, bits
+        self._digest = PixelDigest(height, width, bits)
+        self._counts = np.zeros(BINS, np.int64)
+        self._small = Thumbnail(height, width)
+        self._top, self._left = (max(side - _WINDOW, 0) // 2 for side in (height, width))
+        self._middle: list[np.ndarray] = []
+        self._seen = 0  # rows
 
-    # Flat photographs have no noise to estimate, and NumPy warns of the empty median.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return list(pool.map(one, range(len(source.names))))
+    def add(self, rows: np.ndarray) -> None:
+        """Looks at the next rows, ``[n, W, 3]``, uint8 or uint16."""
+        self._digest.add(rows)
+        self._small.add(rows)
+        self._counts += np.histogram(_luma(to_float(rows)), bins=BINS, range=(0, 1))[0]
+        first, last = (max(end - self._seen, 0) for end in (self._top, self._top + _WINDOW))
+        self._middle.append(np.array(rows[first:last, self._left : self._left + _WINDOW]))
+        self._seen += len(rows)
+
+    @property
+    def digest(self) -> str:
+        """The hash of the pixels."""
+        return self._digest.hexdigest()
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """The share of the pixels in each bin of luma."""
+        return self._counts / (self.height * self.width)
+
+    @property
+    def middle(self) -> np.ndarray:
+        """The middle part, as float32 in [0, 1]."""
+        return to_float(np.concatenate(self._middle))
+
+    def picture(self) -> PIL.Image.Image:
+        """The whole photograph, small."""
+        return self._small.picture()
 
 
-def alike(first: Sequence[Look], second: Sequence[Look]) -> np.ndarray:
-    """Index pairs ``[n, 2]`` of photographs, one from each, that look the same but for details."""
-    hashes = [np.array([look.alike for look in looks], np.uint64) for looks in (first, second)]
-    found = [np.empty((0, 2), int)]
-    for start in range(0, len(hashes[0]), 1024):  # all against all, in blocks that fit into memory
-        distances = np.bitwise_count(hashes[0][start : start + 1024, None] ^ hashes[1][None])
-        found.append(np.argwhere(distances <= _ALIKE) + [start, 0])
-    return np.concatenate(found)
+class Thumbnail:
+    """A small picture of a photograph whose rows come in strips: pixel for pixel what Pillow's ``thumbnail`` makes."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._given = (width, height)
+        self._size = _small_size(width, height)
+        self._factor = tuple(int(side / small / _GAP) or 1 for side, small in zip(self._given, self._size, strict=True))
+        self._waiting: list[np.ndarray] = []  # rows that do not fill a square yet
+        self._parts: list[np.ndarray] = []
+
+    def add(self, rows: np.ndarray) -> None:
+        """Takes the next rows, ``[n, W, 3]``, uint8 or uint16."""
+        self._waiting.append(np.array(rows) if rows.dtype == np.uint8 else to_uint8(to_float(rows)))
+        if sum(map(len, self._waiting)) >= self._factor[1]:
+            whole = np.concatenate(self._waiting)
+            full = len(whole) - len(whole) % self._factor[1]
+            self._reduce(whole[:full])
+            self._waiting = [whole[full:]]
+
+    def picture(self) -> PIL.Image.Image:
+        """The thumbnail, once all rows are there."""
+        if sum(map(len, self._waiting)):
+            self._reduce(np.concatenate(self._waiting))
+            self._waiting = []
+        reduced = PIL.Image.fromarray(np.concatenate(self._parts))
+        if self._size == self._given:
+            return reduced
+        box = (0, 0, self._given[0] / self._factor[0], self._given[1] / self._factor[1])
+        return reduced.resize(self._size, PIL.Image.Resampling.BICUBIC, box)
+
+    def _reduce(self, rows: np.ndarray) -> None:
+        self._parts.append(np.asarray(PIL.Image.fromarray(rows).reduce(self._factor)))
 
 
-def _look(image: np.ndarray, degraded: np.ndarray | None) -> Look:
-    target = to_float(image)
-    given = target if degraded is None else to_float(degraded)
-    luma = _luma(target)
-    histogram = np.histogram(luma, bins=BINS, range=(0, 1))[0] / luma.size
-    picture = PIL.Image.fromarray(to_uint8(target))
-    pictures = [picture] if degraded is None else [PIL.Image.fromarray(to_uint8(given)), picture]
-    for each in pictures:
-        each.thumbnail((_THUMBNAIL, _THUMBNAIL))
+def look(target: Glance, given: Glance | None) -> Look:
+    """What a photograph looks like, or a pair.
+
+    Args:
+      target: the clean photograph.
+      given: its degraded version, of the same size, if there is one.
+    """
+    noisy = target if given is None else given
     return Look(
-        histogram=histogram,
-        noise=_noise(given),
-        alike=int(str(imagehash.phash(picture)), 16),
-        thumbnail=np.concatenate([np.asarray(each) for each in pictures], axis=1),
-        complaint="" if degraded is None else _misalignment(_luma(given), luma),
+        histogram=target.histogram,
+        noise=_noise(noisy),
+        alike=int(str(imagehash.phash(target.picture())), 16),
+        complaint="" if given is None else _misalignment(_luma(given.middle), _luma(target.middle)),
     )
+
+
+def thumbnail(rows: Rows) -> np.ndarray:
+    """A small uint8 picture of a photograph."""
+    small = Thumbnail(rows.height, rows.width)
+    for strip in rows.strips:
+        small.add(strip)
+    return np.asarray(small.picture())
+
+
+def _small_size(width: int, height: int) -> tuple[int, int]:
+    """Sides of the thumbnail; the shorter one is rounded so that the photograph keeps its shape best."""
+    if max(width, height) <= THUMBNAIL:
+        return width, height
+    aspect = width / height
+    if aspect <= 1:
+        side = _rounded(THUMBNAIL * aspect, lambda side: abs(aspect - side / THUMBNAIL))
+        return side, THUMBNAIL
+    side = _rounded(THUMBNAIL / aspect, lambda side: abs(aspect - THUMBNAIL / side) if side else 0)
+    return THUMBNAIL, side
+
+
+def _rounded(exact: float, misfit: Callable[[int], float]) -> int:
+    return max(min(math.floor(exact), math.ceil(exact), key=misfit), 1)
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
     return image @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _middle(image: np.ndarray) -> np.ndarray:
-    top, left = (max(side - _WINDOW, 0) // 2 for side in image.shape[:2])
-    return image[top : top + _WINDOW, left : left + _WINDOW]
-
-
-def _noise(image: np.ndarray) -> float:
-    if min(image.shape[:2]) < _SMALLEST:
+def _noise(glance: Glance) -> float:
+    if min(glance.height, glance.width) < _SMALLEST:
         return np.nan
-    return 255 * noise_level(_middle(image))
+    with warnings.catch_warnings():  # flat photographs have no noise to estimate: the median of nothing
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return 255 * noise_level(glance.middle)
 
 
 def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
@@ -98,7 +172,7 @@ def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
     if min(target.shape) < _SMALLEST:
         return ""
     # Smoothed, so that noise does not hide the scene; less a wider blur, edges are left, which tell a shift.
-    given, target = (ndimage.gaussian_filter(_middle(luma), 1.5) for luma in (given, target))
+    given, target = (ndimage.gaussian_filter(luma, 1.5) for luma in (given, target))
     given_edges, target_edges = (luma - ndimage.gaussian_filter(luma, 4.5) for luma in (given, target))
     if not all(luma.std() for luma in (given, target, given_edges, target_edges)):
         return ""

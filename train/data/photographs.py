@@ -1,10 +1,14 @@
 """Photographs that are decoded when they are asked for, and stay decoded while memory lasts."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
+
+from train.data.images import Rows
+from train.data.stored import opened
 
 Decode = Callable[[], np.ndarray]
 
@@ -57,6 +61,14 @@ class Photographs(Sequence[np.ndarray]):
         """Counts ``size`` bytes for a photograph that stays once it is decoded, where they are left."""
         self._photographs[index].admit(size)
 
+    @contextmanager
+    def opened(self, index: int) -> Iterator[Rows]:
+        """A photograph's size and strips, decoded as they are asked for; it stays decoded while memory lasts."""
+        photograph = self._photographs[index]
+        with opened(photograph.pixels if photograph.decoded else photograph.decode) as rows:
+            photograph.admit(rows.height * rows.width * 3 * rows.bits // 8)
+            yield rows._replace(strips=photograph.keeping(rows)) if photograph.stays else rows
+
     def at_hand(self, index: int) -> bool:
         """Whether a photograph is decoded now."""
         return self._photographs[index].decoded
@@ -69,14 +81,14 @@ class Photographs(Sequence[np.ndarray]):
 
 class _Photograph:
     def __init__(self, decode: Decode, memory: Memory) -> None:
-        self._decode, self._memory = decode, memory
+        self.decode, self._memory = decode, memory
         self._lock = threading.Lock()
         self._kept: np.ndarray | None = None
         self.stays = False
 
     def __reduce__(self) -> Any:
         """In another process it is decoded there, and not kept: neither pixels nor the budget are sent."""
-        return _undecoded, (self._decode,)
+        return _undecoded, (self.decode,)
 
     def admit(self, size: int) -> None:
         with self._lock:
@@ -86,16 +98,33 @@ class _Photograph:
     def decoded(self) -> bool:
         return self._kept is not None
 
+    def keeping(self, rows: Rows) -> Iterator[np.ndarray]:
+        """The same strips, which are kept once the last has passed."""
+        if self._kept is not None:
+            yield from rows.strips
+            return
+        pixels = np.empty((rows.height, rows.width, 3), np.uint8 if rows.bits == 8 else np.uint16)
+        top = 0
+        for strip in rows.strips:
+            pixels[top : top + len(strip)] = strip
+            top += len(strip)
+            yield strip
+        pixels.setflags(write=False)
+        self._keep(pixels)
+
     def pixels(self) -> np.ndarray:
         if self._kept is not None:
             return self._kept
-        pixels = np.ascontiguousarray(self._decode())
+        pixels = np.ascontiguousarray(self.decode())
         pixels.setflags(write=False)
         self.admit(pixels.nbytes)
+        self._keep(pixels)
+        return pixels
+
+    def _keep(self, pixels: np.ndarray) -> None:
         with self._lock:  # of two threads that decoded the same, one keeps it
             if self.stays and self._kept is None:
                 self._kept = pixels
-        return pixels
 
 
 def _undecoded(decode: Decode) -> _Photograph:

@@ -10,19 +10,22 @@
 """
 
 import functools
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import skimage.data
 
 from train.data import index
 from train.data.folders import Listing, folder_of, list_folder, list_pairs
+from train.data.images import Rows
 from train.data.photographs import Memory, Photographs
+from train.data.pixel_digest import PixelDigest
+from train.data.stored import opened
 from train.errors import InputError
 
 Split = Literal["train", "validation", "test"]
@@ -93,7 +96,7 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
     if listing.mismatches:
         raise InputError(
             f"{spec} holds what has no partner:{below(listing.mismatches)}\nPair it or remove it; "
-            f"python -m train data {spec!r} lists everything."
+            f"python -m train data {spec!r} --all lists everything."
         )
     images, inputs = photographs_of(listing, memory or Memory(1000))
     stamps, input_stamps = index.stamps_of(listing)
@@ -143,28 +146,64 @@ def examine(
 ) -> list[Entry | InputError]:
     """What is known of each photograph from then on, or what is wrong with it.
 
-    All but those in ``known`` are decoded once, on all cores.
+    All except those in ``known`` are decoded once, on all cores, in strips.
     """
 
     def entry(i: int) -> Entry | InputError:
         if known and (found := known[i]) is not None:
             return found
         try:
-            image = images[i]
-            degraded = None if inputs is None else inputs[i]
+            return entry_of(names[i], _seen(images, i), None if inputs is None else _seen(inputs, i))
         except InputError as error:
             return error
-        height, width = image.shape[:2]
-        if degraded is not None and degraded.shape != image.shape:
-            return InputError(
-                f"{names[i]}: the input has {degraded.shape[1]}x{degraded.shape[0]} pixels, "
-                f"the target {width}x{height}."
-            )
-        of_input = () if degraded is None else (_digest(degraded), degraded.dtype.itemsize * 8)
-        return Entry(names[i], height, width, image.dtype.itemsize * 8, _digest(image), *of_input)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(entry, range(len(names))))
+
+
+class Seen(Protocol):
+    """What decoding a photograph tells."""
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+
+    @property
+    def bits(self) -> int:
+        """8 or 16."""
+
+    @property
+    def digest(self) -> str:
+        """The hash of its pixels."""
+
+
+def entry_of(name: str, target: Seen, given: Seen | None) -> Entry:
+    """What is known of a photograph or of a pair; an InputError if its halves differ in size."""
+    if given is None:
+        return Entry(name, target.height, target.width, target.bits, target.digest)
+    if (given.height, given.width) != (target.height, target.width):
+        raise InputError(
+            f"{name}: the input has {given.width}x{given.height} pixels, the target {target.width}x{target.height}."
+        )
+    return Entry(name, target.height, target.width, target.bits, target.digest, given.digest, given.bits)
+
+
+def _seen(images: Sequence[np.ndarray], i: int) -> index.Known:
+    """Size and digest of a photograph, which is decoded in strips."""
+    with opened_of(images, i) as rows:
+        digest = PixelDigest(rows.height, rows.width, rows.bits)
+        for strip in rows.strips:
+            digest.add(strip)
+        return index.Known(rows.height, rows.width, rows.bits, digest.hexdigest())
+
+
+def opened_of(images: Sequence[np.ndarray], i: int) -> AbstractContextManager[Rows]:
+    """A photograph's size and strips, whether it is stored or an array already."""
+    return images.opened(i) if isinstance(images, Photographs) else opened(lambda: images[i])
 
 
 def _known(
@@ -204,15 +243,6 @@ def _usable(examined: Iterable[Entry | InputError], spec: str) -> tuple[Entry, .
             f"{below(wrong)}"
         )
     return tuple(entries)
-
-
-def _digest(image: np.ndarray) -> str:
-    """One for all files of the same pixels: 8 bits that are stored in 16, as 257 times as much, are hashed as 8."""
-    if image.dtype == np.uint16 and np.array_equal(image >> 8, image & 255):
-        image = image.astype(np.uint8)
-    content = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
-    content.update(np.ascontiguousarray(image).data)
-    return content.hexdigest()
 
 
 def _packaged(name: str) -> np.ndarray:

@@ -22,9 +22,9 @@ def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of the test's own, that takes fresh files down too; and a list of what is decoded."""
     monkeypatch.setattr(index, "PATH", tmp_path / "cache" / "index.sqlite")
     monkeypatch.setattr(index, "_SETTLED", -(10**9))
-    decode = sources._digest
+    decode = sources._seen
     _decoded.clear()
-    monkeypatch.setattr(sources, "_digest", lambda image: _decoded.append("") or decode(image))
+    monkeypatch.setattr(sources, "_seen", lambda images, i: _decoded.append("") or decode(images, i))
 
 
 @pytest.fixture

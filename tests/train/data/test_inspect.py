@@ -9,8 +9,9 @@ import skimage.data
 
 from train.__main__ import main
 from train.data.images import decode_image, read_image, write_image
-from train.data.looks import alike, look
-from train.data.sources import Source
+from train.data.likenesses import likenesses
+from train.data.looks import Look
+from train.data.survey import survey
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,12 @@ def _write(folder: Path, photographs: dict[str, np.ndarray]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_image(folder / name, pixels)
     return folder
+
+
+def _look(image: np.ndarray, degraded: np.ndarray | None = None) -> Look:
+    """What one photograph looks like, or a pair."""
+    ((_, seen),) = survey(["one"], [image], None if degraded is None else [degraded])
+    return seen
 
 
 def _said(arguments: list[str], capsys: pytest.CaptureFixture[str], *, status: int) -> str:
@@ -73,7 +80,7 @@ def test_everything_that_is_wrong_is_said_at_once(
         "empty.jpg is empty",
         "cut.png cannot be read as a photograph",
         "train b/copy.tif and train cup.png are the same photograph",
-        "train cup.png and test cup again.bmp.png are the same photograph",
+        "3 photographs are equal pixel for pixel: train b/copy.tif, cup.png; test cup again.bmp.png",
         "train cat.png and test smaller.png look alike",
     ):
         assert sentence in said
@@ -111,19 +118,19 @@ def test_the_noise_of_the_input_is_estimated(sigma: int, photographs: dict[str, 
     rng = np.random.default_rng(0)
     clean = photographs["cat"] // 2 + 64  # far from black and white, so that clipping takes no noise away
     noisy = np.clip(clean + rng.normal(0, sigma, clean.shape), 0, 255).astype(np.uint8)
-    (seen,) = look(Source(("cat",), (clean,), (noisy,)))
+    seen = _look(clean, noisy)
     assert seen.noise == pytest.approx(sigma, abs=1.5, rel=0.1)
     assert seen.complaint == ""
 
 
 def test_the_histogram_is_of_luma(photographs: dict[str, np.ndarray]) -> None:
-    (seen,) = look(Source(("half",), (np.repeat(np.uint8([[[255, 0, 0]], [[255, 255, 255]]]), 4, axis=1),)))
+    seen = _look(np.repeat(np.uint8([[[255, 0, 0]], [[255, 255, 255]]]), 4, axis=1))
     np.testing.assert_array_equal(seen.histogram, [0, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.5])  # red is 0.299
 
 
 def test_photographs_too_small_or_too_plain_to_judge_are_no_complaint() -> None:
     for pixels in (np.zeros((1, 1, 3), np.uint8), np.full((40, 40, 3), 9, np.uint8)):
-        (seen,) = look(Source(("x",), (pixels,), (pixels,)))
+        seen = _look(pixels, pixels)
         assert seen.complaint == ""
         assert np.isnan(seen.noise) or seen.noise == 0
 
@@ -135,8 +142,9 @@ def test_likeness_survives_recompression_and_tells_scenes_apart(photographs: dic
         file = io.BytesIO()
         PIL.Image.fromarray(image).reduce(2).save(file, "JPEG", quality=50)
         small.append(decode_image(file.getvalue(), "small"))
-    looks, others = (look(Source(tuple(photographs), tuple(images))) for images in (scenes, small))
-    np.testing.assert_array_equal(alike(looks, others), [[i, i] for i in range(len(scenes))])
+    groups = likenesses([_look(image).alike for image in [*scenes, *small]])
+    np.testing.assert_array_equal(groups[: len(scenes)], groups[len(scenes) :])
+    assert len(set(groups)) == len(scenes)
 
 
 def test_a_folder_is_written_as_a_data_set_and_looked_at(

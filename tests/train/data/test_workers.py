@@ -72,8 +72,8 @@ def test_each_photograph_is_decoded_once_for_all_batches_of_a_window(
     decoded = []
     images = batches.cutter.sides[1]
     for i, photograph in enumerate(images._photographs):
-        decode = photograph._decode
-        monkeypatch.setattr(photograph, "_decode", lambda i=i, decode=decode: decoded.append(i) or decode())
+        decode = photograph.decode
+        monkeypatch.setattr(photograph, "decode", lambda i=i, decode=decode: decoded.append(i) or decode())
     batches.global_batches(range(20))
     assert sorted(decoded) == [0, 1, 2, 3, 4]
 

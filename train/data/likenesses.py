@@ -1,0 +1,59 @@
+"""Groups of photographs whose perceptual hashes nearly agree, in time that grows like n log n.
+
+Two hashes of 64 bits that differ in at most four of them agree in at least one of five parts. So only hashes that
+share a part are compared. Equal hashes are taken as one first: a thousand frames of one scene may have few.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+ALIKE = 4  # of 64 bits: one photograph resized, recompressed, slightly cropped or retouched
+
+_PARTS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))  # first bit, number of bits
+_TABLE = 512  # hashes of one bucket whose distances are all computed at once
+
+
+def likenesses(hashes: Sequence[int]) -> np.ndarray:
+    """The number of the group that each photograph belongs to, from 0, in the order of ``hashes``.
+
+    A group is what a chain of likenesses joins: each hash in it differs from another one in at most ``ALIKE`` bits.
+    """
+    if not len(hashes):
+        return np.empty(0, int)
+    unique, which = np.unique(np.array(hashes, np.uint64), return_inverse=True)
+    joined: list[np.ndarray] = []  # [n, 2] indices of hashes that are alike: enough to join all of a group
+    for first, bits in _PARTS:
+        parts = unique >> np.uint64(first) & np.uint64(2**bits - 1)
+        order = np.argsort(parts, kind="stable")
+        ends = np.flatnonzero(np.diff(parts[order])) + 1
+        for bucket in np.split(order, ends):
+            if len(bucket) > 1:
+                joined.append(_joined(unique, bucket))
+    pairs = np.concatenate([np.empty((0, 2), int), *joined])
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2)
+    _, groups = connected_components(graph, directed=False)
+    return np.asarray(groups)[which.reshape(-1)]
+
+
+def _joined(unique: np.ndarray, bucket: np.ndarray) -> np.ndarray:
+    """Pairs of one bucket that join what is alike in it; fewer pairs than hashes where it is large."""
+    if len(bucket) <= _TABLE:
+        hashes = unique[bucket]
+        distances = np.bitwise_count(hashes[:, None] ^ hashes[None])
+        return bucket[np.argwhere(np.triu(distances <= ALIKE, 1))]
+    # From hash to hash, and each is compared with what no group has taken yet.
+    pairs = []
+    left = bucket
+    while len(left):
+        reached, left = [left[0]], left[1:]
+        while reached:
+            here = reached.pop()
+            near = np.bitwise_count(unique[left] ^ unique[here]) <= ALIKE
+            found = left[near]
+            pairs.append(np.column_stack([np.full(len(found), here), found]))
+            reached.extend(found)
+            left = left[~near]
+    return np.concatenate(pairs)

@@ -1,0 +1,48 @@
+"""A hash of a photograph's decoded pixels, by which equal photographs are known in whatever file they are."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from train.data.images import strips_of
+
+
+class PixelDigest:
+    """Takes the rows of a photograph from top to bottom, in strips of any height.
+
+    There is one digest for all files of the same pixels: 8 bits that are stored in 16, as 257 times as much, are
+    hashed as 8.
+    """
+
+    def __init__(self, height: int, width: int, bits: int) -> None:
+        self._deep: Any = hashlib.sha256(f"uint16 {(height, width, 3)}".encode()) if bits == 16 else None
+        self._plain: Any = hashlib.sha256(f"uint8 {(height, width, 3)}".encode())
+
+    def add(self, rows: np.ndarray) -> None:
+        """Hashes the next rows, ``[n, W, 3]``, uint8 or uint16 as all are."""
+        rows = np.ascontiguousarray(rows)
+        if self._deep is None:
+            self._plain.update(rows.data)
+            return
+        self._deep.update(rows.data)
+        if self._plain is not None:
+            narrow = rows.astype(np.uint8)  # the lower byte
+            # Each pixel is 257 times its lower byte as long as what is stored could be 8 bits.
+            if np.array_equal(narrow * np.uint16(257), rows):
+                self._plain.update(narrow.data)
+            else:
+                self._plain = None
+
+    def hexdigest(self) -> str:
+        """The hash of all rows."""
+        return (self._plain or self._deep).hexdigest()
+
+
+def digest_of(image: np.ndarray) -> str:
+    """The digest of a decoded photograph, without a copy of it."""
+    height, width = image.shape[:2]
+    digest = PixelDigest(height, width, image.dtype.itemsize * 8)
+    for rows in strips_of(image):
+        digest.add(rows)
+    return digest.hexdigest()
