@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from train.console import printable
 from train.errors import InputError
 
 _DEEPEST = 64
@@ -28,6 +29,11 @@ class StateDict(NamedTuple):
     def name(self) -> str:
         """The keys, joined with dots."""
         return ".".join(self.where)
+
+    @property
+    def shown(self) -> str:
+        """How messages call it."""
+        return f'"{printable(self.name)[:200]}"' if self.where else "the outermost dictionary"
 
     @property
     def size(self) -> int:
@@ -95,8 +101,8 @@ def choose(found: Sequence[StateDict], misfit: Misfit, named: str | None = None)
     averages = [one for one in fitting if one.is_average]
     best = averages or fitting
     if len(best) > 1 and not all(_same(one, best[0]) for one in best[1:]):
-        names = ", ".join(f'"{one.name}"' for one in best)
-        raise InputError(f"the file holds several sets of weights that fit: {names}. Choose one with --weights.")
+        names = ", ".join(one.shown for one in best)
+        raise InputError(f"several dictionaries fit: {names}. Choose one with --weights.")
     others = tuple(one for one in fitting if one is not best[0])
     return Choice(best[0], others)
 
@@ -108,9 +114,9 @@ def _called(found: Sequence[StateDict], named: str) -> StateDict:
     if len(matches) == 1:
         return matches[0]
     listed = sorted(matches or found, key=lambda one: one.size, reverse=True)[:_MOST_TRIED]
-    names = ", ".join(f'"{one.name}"' for one in listed)
+    names = ", ".join(one.shown for one in listed)
     count = "several dictionaries" if matches else "no dictionary"
-    raise InputError(f"the file holds {count} of arrays named {named!r}. It holds: {names}.")
+    raise InputError(f"it holds {count} of arrays with the name {named!r}. There are: {names}.")
 
 
 def _check_fits(one: StateDict, misfit: Misfit) -> StateDict:
@@ -129,7 +135,7 @@ def _same(one: StateDict, other: StateDict) -> bool:
 
 def _listed_below(nearest: StateDict, also: Sequence[StateDict]) -> str:
     """A line about the other dictionaries in which the weights might have been."""
-    named = [f'"{one.name}" ({len(one.arrays)} arrays)' for one in also if len(one.arrays) > 3]
+    named = [f"{one.shown} ({len(one.arrays)} arrays)" for one in also if len(one.arrays) > 3]
     if not named:
         return ""
-    return f'\n  This is "{nearest.name}". The file also holds {", ".join(named)}, which fit even less.'
+    return f"\n  This is about {nearest.shown}. The file also holds {', '.join(named)}."

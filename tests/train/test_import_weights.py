@@ -69,7 +69,7 @@ def test_weights_of_another_network_list_what_does_not_fit(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["import", str(weights), "--model", "dncnn(depth=4, features=4)", "--out", str(tmp_path / "no")]) == 2
-    assert "does not fit --model" in capsys.readouterr().err
+    assert "cannot be imported for --model" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

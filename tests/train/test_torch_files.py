@@ -2,7 +2,7 @@ import collections
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.train.torch_writing import Tensor, save, save_legacy, torch_names
+from tests.train.torch_writing import Tensor, save, save_legacy
 from train.errors import InputError
 from train.torch_files import read_state_dict
-
-
-@pytest.fixture(autouse=True)
-def names() -> Iterator[None]:
-    with torch_names():
-        yield
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ STORAGES = {
 
 
 @contextlib.contextmanager
-def torch_names() -> Iterator[None]:
+def _torch_names() -> Iterator[None]:
     """Empty stand-ins for the names in a .pth, since pickle writes a name only if it finds it."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in STORAGES.values():
@@ -81,7 +81,8 @@ def save(path: Path, content: Any, *, compress: bool = False, extra: Mapping[str
             return "storage", kind, key, "cpu", value.array.size
 
     buffer = io.BytesIO()
-    Pickler(buffer, protocol=2).dump(content)
+    with _torch_names():
+        Pickler(buffer, protocol=2).dump(content)
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("archive/data.pkl", buffer.getvalue())
@@ -107,7 +108,8 @@ def save_legacy(path: Path, content: Any, *, cut: int = 0) -> Path:
     about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     for value in (0x1950A86A20F9469CFC6C, 1001, about):
         pickle.dump(value, buffer, protocol=2)
-    Pickler(buffer, protocol=2).dump(content)
+    with _torch_names():
+        Pickler(buffer, protocol=2).dump(content)
     pickle.dump([str(i) for i in range(len(storages))], buffer, protocol=2)
     for storage in storages:
         buffer.write(storage.array.size.to_bytes(8, "little") + storage.array.tobytes())
