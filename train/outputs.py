@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,26 @@ def check_writable(folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise InputError(f"--output {folder} cannot be written to: {error.strerror}; take another folder.") from None
+
+
+def check_replaceable(path: Path, is_ours: Callable[[Path], bool], *, option: str, overwrite: bool) -> None:
+    """Refuses, before any work, to replace a file that this program did not write.
+
+    Args:
+      path: the file to be written.
+      is_ours: whether a file of that name is one that the same command wrote before; it may raise anything.
+      option: the flag that names the file or its folder, for the error.
+      overwrite: whether the user has asked for it.
+    """
+    if overwrite or not os.path.lexists(path):
+        return
+    with contextlib.suppress(Exception):  # what others wrote may be anything, and readers raise whatever they meet
+        if path.is_file() and is_ours(path):
+            return
+    raise InputError(
+        f"{option}: {path} is there already and was not written by this command. Move it, choose another {option}, or "
+        "give --overwrite."
+    )
 
 
 def write_json(value: Any, path: Path) -> None:

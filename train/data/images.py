@@ -32,6 +32,8 @@ _BITS = {"uchar": "8", "ushort": "16"}
 _SPARE = 256_000_000  # bytes that a file may have beyond those of its pixels: profiles, previews, a film behind it
 _MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
 
+_MADE_BY = "exif-ifd0-Software"
+
 
 def read_image(path: Path) -> np.ndarray:
     """The photograph in a file, as :func:`decode_image` gives it."""
@@ -190,10 +192,25 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes uint8 or uint16 pixels; the file appears whole or not at all."""
+def write_image(path: Path, image: np.ndarray, *, made_by: str = "") -> None:
+    """Writes uint8 or uint16 pixels; the file appears whole or not at all.
+
+    Args:
+      path: the file; its ending names the format.
+      image: ``[H, W, 3]``, ``[H, W, 1]`` or ``[H, W]``.
+      made_by: a program's name to be kept in the file, of every format except TIFF.
+    """
     encoded: Any = pyvips.Image.new_from_array(np.ascontiguousarray(image))
+    if made_by:
+        encoded = encoded.copy()
+        encoded.set_type(pyvips.GValue.gstr_type, _MADE_BY, made_by)
     write_bytes(encoded.write_to_buffer(path.suffix), path)
+
+
+def is_made_by(path: Path, program: str) -> bool:
+    """Whether :func:`write_image` wrote a picture for that program; raises pyvips.Error for what is not a picture."""
+    image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")  # libvips remembers files by their names
+    return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
 
 
 def check_header(image: Any, name: str) -> None:

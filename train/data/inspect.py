@@ -14,7 +14,7 @@ from rich.table import Table
 from train.console import make_console, printable
 from train.data.contact_sheet import contact_sheet, sample
 from train.data.findings import Findings, compare
-from train.data.images import write_image
+from train.data.images import is_made_by, write_image
 from train.data.looks import Look
 from train.data.photographs import Memory
 from train.data.prepare import prepare
@@ -22,8 +22,10 @@ from train.data.sources import Entry, Source, Split, list_source, photographs_of
 from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.data.survey import survey, thumbnail_of
 from train.errors import InputError
+from train.outputs import check_replaceable
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_PROGRAM = "lumloss_jax data"  # kept in a sheet, which is replaced by the next one
 _SHEETS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp")
 
 
@@ -50,6 +52,8 @@ class InspectConfig:
     """With --prepare: the folder with what had to be downloaded by hand."""
     data_dir: Path | None = None
     """With --prepare: the folder to keep data sets in. None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    overwrite: bool = False
+    """Replace --sheet even if it was not written by this command. A TIFF is never known to be."""
     all: bool = False
     """List everything that is wrong and worth knowing. Without it, the first twenty of each."""
 
@@ -58,6 +62,9 @@ def inspect(config: InspectConfig) -> bool:
     """Prints all there is to say, writes the sheet; whether nothing is wrong."""
     console = make_console()
     _check_sheet(config.sheet)
+    check_replaceable(
+        config.sheet, lambda path: is_made_by(path, _PROGRAM), option="--sheet", overwrite=config.overwrite
+    )
     spec = config.source
     if config.prepare:
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
@@ -144,8 +151,11 @@ def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: F
         framed = [(split, name) in findings.framed for name in source.names]
         drawn = [(printable(source.names[i]), thumbnail_of(source, i), framed[i]) for i in sample(framed)]
         bands.append((f"{split}: {len(source.names)}", drawn))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, contact_sheet(bands))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, contact_sheet(bands), made_by=_PROGRAM)
+    except OSError as error:
+        raise InputError(f"--sheet {path} could not be written: {error.strerror or error}.") from None
 
 
 def _check_sheet(sheet: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,10 @@ from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.protocols import NOISE_SEED, PROTOCOLS, Protocol, degraded, find_protocol, finished
 from train.inference.scores import Score, make_summary, means, score, write_rows
-from train.outputs import check_writable, write_json
+from train.outputs import check_replaceable, check_writable, write_json
+
+_SCORES, _SUMMARY = "scores.csv", "summary.json"
+_TABLE_STARTS = b"photograph,sigma,seed,method,"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class EvaluateConfig:
     """Side of a tile in pixels; the scores do not depend on it. None: one that fits 1.5 GB of memory."""
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep."""
+    overwrite: bool = False
+    """Replace files in --output even if they were not written by evaluate."""
 
     def __post_init__(self) -> None:
         noise_levels("--sigmas", self.sigmas)
@@ -79,6 +85,7 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     )
     source = open_source(config.data, "test", Memory(config.memory_mb))
     _check_fits(protocol, config.protocol, source, network)
+    _check_replaceable(config, protocol)
     check_writable(config.output)
 
     cases = list(_cases(protocol, source))
@@ -91,20 +98,42 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
-    with _written(config.output / "scores.csv") as path:
-        write_rows(scores, path)
-    with _written(config.output / "summary.json") as path:
-        write_json(_summary(config, protocol, network, source, scores), path)
-
+    # First on the terminal: should the disk be full by now, the scores are not lost.
     title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
     console.print(make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean"))
-    written = ["scores.csv", "summary.json"]
+    with _written(config.output / _SCORES) as path:
+        write_rows(scores, path)
+    with _written(config.output / _SUMMARY) as path:
+        write_json(_summary(config, protocol, network, source, scores), path)
+    written = [_SCORES, _SUMMARY]
     if config.figures:
         for sigma in protocol.sigmas or (math.nan,):
             written.append(_figure(predictor, protocol, source, cases, scores, sigma, config.output))
     for name in written:
         console.print(str(config.output / name), soft_wrap=True)
     return scores
+
+
+def _check_replaceable(config: EvaluateConfig, protocol: Protocol) -> None:
+    """Refuses to replace what others wrote under the names of the results."""
+
+    def is_summary(path: Path) -> bool:
+        return {"checkpoint", "model", "data", "protocol", "means"} <= json.loads(path.read_bytes()).keys()
+
+    def is_table(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.readline(1000).startswith(_TABLE_STARTS)
+
+    def is_figure(path: Path) -> bool:
+        return is_summary(config.output / _SUMMARY)
+
+    figures = [_figure_name(sigma) for sigma in protocol.sigmas or (math.nan,)] if config.figures else []
+    for name, is_ours in {_SCORES: is_table, _SUMMARY: is_summary, **dict.fromkeys(figures, is_figure)}.items():
+        check_replaceable(config.output / name, is_ours, option="--output", overwrite=config.overwrite)
+
+
+def _figure_name(sigma: float) -> str:
+    return "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
 
 
 def _protocol_of(config: EvaluateConfig) -> Protocol:
@@ -250,7 +279,7 @@ def _figure(
         f"{rank}: {case.name}, {psnr:.2f} dB": _restored(predictor, protocol, source, [case])[0]
         for rank, (psnr, case) in picked.items()
     }
-    name = "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
+    name = _figure_name(sigma)
     with _written(folder / name) as path:
         write_image(path, error_sheet(rows))
     return name

@@ -1,5 +1,7 @@
 """``python -m train export``: a trained network as one file that runs without this repository."""
 
+import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +18,15 @@ from lumloss_jax.models import ScicoUNet, to_torch_state_dict
 from train.checkpoint import Network, load_network
 from train.console import make_console
 from train.errors import InputError
-from train.inference.onnx_export import parse_size, to_onnx
+from train.inference.onnx_export import PRODUCER, parse_size, to_onnx
 from train.inference.predict import without_batch_norm
 from train.inference.tiling import reach_of
 from train.network import parse_model
-from train.outputs import write_bytes
+from train.outputs import check_replaceable, write_bytes
 
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")
+_PRODUCER_WITHIN = 100  # bytes: of an ONNX model only the format version comes before
 _LARGEST = 200e6  # bytes of parameters that are written into a program
 
 
@@ -40,6 +43,8 @@ class ExportConfig:
     """File to write: .stablehlo, .safetensors for torch, or .onnx."""
     size: str | None = None
     """onnx: HEIGHTxWIDTH of all images. None: any multiples of the network's stride, 1 to 8."""
+    overwrite: bool = False
+    """Replace --output even if it was not written by export."""
 
 
 def export(config: ExportConfig) -> None:
@@ -50,6 +55,7 @@ def export(config: ExportConfig) -> None:
         raise InputError(f"--size is for --format onnx: a {config.format} file takes images of any size.")
     size = None if config.size is None else parse_size(config.size)
     console = make_console(soft_wrap=True)
+    check_replaceable(config.output, _is_ours, option="--output", overwrite=config.overwrite)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     said = (
         f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, {network.model.channels}] in [0, 1]"
@@ -108,6 +114,17 @@ def to_stablehlo(network: Network) -> bytes:
     images = jax.ShapeDtypeStruct((batch, height, width, model.channels), jnp.float32)
     sigma = (jax.ShapeDtypeStruct((batch,), jnp.float32),) if model.takes_sigma else ()
     return bytes(jax.export.export(jax.jit(_whole(model, variables)), platforms=_PLATFORMS)(images, *sigma).serialize())
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is one that export wrote; raises anything for one of others."""
+    content = path.read_bytes()
+    if path.suffix == _SUFFIXES["torch"]:
+        (length,) = struct.unpack_from("<Q", content)
+        return "model" in json.loads(content[8 : 8 + length])["__metadata__"]
+    if path.suffix == _SUFFIXES["onnx"]:
+        return PRODUCER.encode() in content[:_PRODUCER_WITHIN]
+    return bool(jax.export.deserialize(bytearray(content)).fun_name == "restore")
 
 
 def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:

@@ -22,6 +22,7 @@ from train.inference.tiling import Reach, cut
 Size = tuple[int, int]  # height and width
 
 _TOLERANCE = 1e-4  # of a pixel, in image units, between the network and its ONNX model
+PRODUCER = "lumloss_jax"  # by which a model is known as one from here
 _INSTALL = (
     '--format onnx needs the packages that pip install -e ".[onnx]" and pip install --no-deps jax2onnx install '
     "(with its dependencies jax2onnx asks for an Orbax older than the one that checkpoints need)"
@@ -62,6 +63,7 @@ def to_onnx(
             input_names=names,
             output_names=["restored"],
         )
+        model.producer_name = PRODUCER
         content: bytes = model.SerializeToString()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4

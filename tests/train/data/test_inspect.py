@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 import skimage.data
 
 from train.__main__ import main
-from train.data.images import decode_image, read_image, write_image
+from train.data import inspect
+from train.data.images import decode_image, is_made_by, read_image, write_image
 from train.data.likenesses import likenesses
 from train.data.looks import Look
 from train.data.survey import survey
@@ -199,6 +202,37 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(
     (tmp_path / "folder.png").mkdir()
     assert main(["data", f"folder:{tmp_path}", f"--sheet={tmp_path / sheet}"]) == 2
     assert re.search(f"--sheet.* {reason}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_picture_of_others_is_replaced_only_when_told_to(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / f"contact_sheet{suffix}"
+    write_image(sheet, np.zeros((8, 8, 3), np.uint8))
+    theirs = sheet.read_bytes()
+    command = ["data", "photos", f"--sheet={sheet}"]
+    assert main(command) == 2
+    assert f"--sheet: {sheet} is there already and was not written by this command" in capsys.readouterr().err
+    assert sheet.read_bytes() == theirs
+    if suffix == ".png":  # the other endings differ in how the sheet is known again, which needs no second look
+        assert main([*command, "--overwrite"]) == main(command) == 0
+    else:
+        write_image(sheet, np.zeros((8, 8, 3), np.uint8), made_by=inspect._PROGRAM)
+        inspect.check_replaceable(
+            sheet, lambda path: is_made_by(path, inspect._PROGRAM), option="--sheet", overwrite=False
+        )
+
+
+def test_a_sheet_on_a_full_disk_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_up(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(inspect, "write_image", fill_up)
+    assert main(["data", "photos", f"--sheet={tmp_path / 's.png'}"]) == 2
+    assert capsys.readouterr().err.endswith("s.png could not be written: No space left on device.\n")
 
 
 def test_what_is_not_there_is_an_error_and_leaves_nothing(

@@ -1,4 +1,6 @@
+import os
 import re
+import resource
 import subprocess
 import sys
 import warnings
@@ -42,6 +44,7 @@ def images(batch: int, height: int, width: int) -> np.ndarray:
 def test_an_artefact_restores_the_same_pixels_elsewhere(checkpoint: Make, tmp_path: Path, capsys) -> None:
     file = tmp_path / "model.stablehlo"
     assert main(["export", str(checkpoint(NORMED)), "--format=stablehlo", f"--output={file}"]) == 0
+    assert export._is_ours(file)
     assert "images float32 [b, h, w, 3] in [0, 1] -> restored" in capsys.readouterr().out
     assert jax.export.deserialize(bytearray(file.read_bytes())).platforms == ("cpu", "cuda", "tpu")
     batch = images(2, 9, 13)
@@ -127,6 +130,37 @@ def test_names_are_said_to_be_of_pytorch_where_they_are(checkpoint: Make, tmp_pa
         command = ["export", str(checkpoint(spec)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
         assert main(command) == 0
         assert capsys.readouterr().out.splitlines()[-1].endswith(f" arrays by {by}")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "model.stablehlo"])
+@pytest.mark.parametrize("content", [b"", b"of others", (64).to_bytes(8, "little") + b'{"__metadata__": {}}'])
+def test_a_file_of_others_is_replaced_only_when_told_to(
+    checkpoint: Make, tmp_path: Path, capsys, name: str, content: bytes
+) -> None:
+    formats = {"model.safetensors": "torch", "model.onnx": "onnx", "model.stablehlo": "stablehlo"}
+    (tmp_path / name).write_bytes(content)
+    command = ["export", str(checkpoint(NORMED)), f"--format={formats[name]}", f"--output={tmp_path / name}"]
+    assert main(command) == 2
+    assert f"--output: {tmp_path / name} is there already and was not written by" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == content
+    if name == "model.safetensors":
+        for options in (["--overwrite"], []):
+            assert main([*command, *options]) == 0
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(checkpoint: Make, tmp_path: Path, capsys) -> None:
+    command = ["export", str(checkpoint(NORMED)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
+    assert main(command) == 0
+    before = (tmp_path / "a.safetensors").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 1, hard))
+    try:
+        assert main(command) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capsys.readouterr().err.endswith("a.safetensors could not be written: File too large.\n")
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
 def test_what_cannot_be_exported_or_written_is_said(checkpoint: Make, tmp_path: Path, capsys, monkeypatch) -> None:

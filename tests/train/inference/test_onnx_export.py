@@ -61,7 +61,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> list[Sequen
 def test_sizes_stay_open_in_multiples_of_the_stride(checkpoint: Make, tmp_path: Path, monkeypatch, capsys) -> None:
     asked = stand_in(monkeypatch)
     for spec in (POOLED, TOLD):
-        file = tmp_path / "model.onnx"
+        file = tmp_path / f"{len(asked)}.onnx"
         assert main(["export", str(checkpoint(spec)), "--format=onnx", f"--output={file}"]) == 0
         assert "h and w multiples of 2" in capsys.readouterr().out
         assert file.read_bytes() == (b"model 0" if spec == POOLED else b"model 1")
