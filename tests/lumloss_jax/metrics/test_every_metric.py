@@ -289,12 +289,37 @@ def test_half_precision_is_computed_in_float32(name):
 
 @pytest.fixture
 def in_float32(name):
-    """The values of the images before float64 is switched on."""
-    return compiled(name)(*images())[0]
+    """Values and gradient of the images, with a traced data range, before float64 is switched on."""
+    return compiled(name)(*images())
+
+
+@functools.cache
+def compiled_in_float64(name):
+    """Values of (predictions, targets), and the gradient of their sum; for tests under float64."""
+
+    def values(predictions, targets):
+        value = TABLE[name].metric(predictions, targets)
+        return jnp.sum(value), value
+
+    return jax.jit(jax.value_and_grad(values, has_aux=True))
 
 
 @every_metric
 def test_float32_against_float64(name, in_float32, float64):
-    exact = jax.jit(TABLE[name].metric)(*(image.astype(jnp.float64) for image in images()))
-    assert exact.dtype == jnp.float64 and in_float32.dtype == jnp.float32
-    np.testing.assert_allclose(in_float32, exact, rtol=1e-5, atol=TABLE[name].atol)
+    """The gradient too: compilers have got it wrong by as much as itself."""
+    (_, exact), exact_gradient = compiled_in_float64(name)(*(image.astype(jnp.float64) for image in images()))
+    value, gradient = in_float32
+    assert exact.dtype == exact_gradient.dtype == jnp.float64 and value.dtype == gradient.dtype == jnp.float32
+    np.testing.assert_allclose(value, exact, rtol=1e-5, atol=TABLE[name].atol)
+    np.testing.assert_allclose(gradient, exact_gradient, rtol=1e-3, atol=1e-3 * np.abs(exact_gradient).max())
+
+
+@every_metric
+def test_gradient_against_numerical_difference(name, float64):
+    predictions, targets = (np.asarray(image, np.float64) for image in images())
+    direction = np.random.default_rng(3).normal(size=SHAPE)
+    _, gradient = compiled_in_float64(name)(predictions, targets)
+    step = 1e-6
+    (above, _), _ = compiled_in_float64(name)(predictions + step * direction, targets)
+    (below, _), _ = compiled_in_float64(name)(predictions - step * direction, targets)
+    np.testing.assert_allclose(np.sum(gradient * direction), (above - below) / (2 * step), rtol=1e-5, atol=1e-8)
