@@ -18,6 +18,7 @@ from rich.console import Console
 
 from train import sharding
 from train.assembly import assemble
+from train.bounds import MOST_PROCESSES, between, check_name
 from train.config import FitConfig
 from train.console import make_console
 from train.data.batch import Pair
@@ -173,8 +174,8 @@ class CompileConfig:
     fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
-        if self.slices < 1:
-            raise InputError(f"--slices must be at least 1; got {self.slices}.")
+        between("--slices", self.slices, 1, MOST_PROCESSES)
+        check_name("--gpu", self.gpu)
 
 
 def report(compiling: CompileConfig) -> None:

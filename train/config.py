@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lumloss_jax import losses
-from train.bounds import at_least, less_than, more_than
+from train.bounds import (
+    MOST_NOISE,
+    MOST_PROCESSES,
+    MOST_SEED,
+    at_least,
+    between,
+    check_batch,
+    check_name,
+    less_than,
+    more_than,
+)
 from train.errors import InputError
 from train.network import parse_model
 from train.outputs import write_json
@@ -46,9 +56,10 @@ class DataConfig:
     """Darken instead of --sigma: least and largest share of the light that is left, e.g. 0.02 0.1; noise included."""
 
     def __post_init__(self) -> None:
-        at_least("--patch-size", self.patch_size, 1)
-        at_least("--batch-size", self.batch_size, 1)
-        at_least("--sigma", self.sigma, 0)
+        between("--patch-size", self.patch_size, 1)
+        between("--batch-size", self.batch_size, 1)
+        check_batch(self.batch_size, self.patch_size)
+        between("--sigma", self.sigma, 0, MOST_NOISE)
         if self.low_light is not None:
             object.__setattr__(self, "low_light", tuple(self.low_light))  # JSON gives a list
         if self.low_light and (self.blind or not 0 < self.low_light[0] <= self.low_light[1] <= 1):
@@ -102,10 +113,12 @@ class ModelConfig:
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
         parse_model(self.model)
+        check_name("--init-from", self.init_from)
         more_than("--balance-rate", self.balance_rate, 0)
-        at_least("--balance-every", self.balance_every, 1)
+        between("--balance-every", self.balance_every, 1)
         at_least("--level-weight", self.level_weight, 0)
         more_than("--level-sigma", self.level_sigma, 0)
+        between("--level-sigma", self.level_sigma, 0, MOST_NOISE)
 
 
 @dataclass(frozen=True)
@@ -142,23 +155,25 @@ class OptimizerConfig:
     """Updates in a row that may be skipped because something was not finite; the run stops after these."""
 
     def __post_init__(self) -> None:
-        at_least("--steps", self.steps, 1)
+        between("--steps", self.steps, 1)
         more_than("--learning-rate", self.learning_rate, 0)
-        at_least("--warmup-steps", self.warmup_steps, 0)
+        between("--warmup-steps", self.warmup_steps, 0)
         if self.clip_norm is not None:
             more_than("--clip-norm", self.clip_norm, 0)
         object.__setattr__(self, "decay_steps", tuple(self.decay_steps))  # JSON gives a list
         if (self.schedule == "step") != bool(self.decay_steps):
             raise InputError("--schedule step and --decay-steps go together: give both or neither.")
+        for step in self.decay_steps:
+            between("--decay-steps", step, 1)
         more_than("--decay-factor", self.decay_factor, 0)
         at_least("--weight-decay", self.weight_decay, 0)
         if self.weight_decay and self.optimizer == "adam":
             raise InputError("--weight-decay: adam has none; take --optimizer adamw.")
         at_least("--momentum", self.momentum, 0)
-        at_least("--accumulate", self.accumulate, 1)
+        between("--accumulate", self.accumulate, 1)
         at_least("--ema", self.ema, 0)
         less_than("--ema", self.ema, 1)
-        at_least("--max-skips", self.max_skips, 1)
+        between("--max-skips", self.max_skips, 1)
 
 
 @dataclass(frozen=True)
@@ -205,36 +220,40 @@ class RunConfig:
     """Processes that decode what does not fit --memory-mb. 0: threads, which start sooner. The batches are the same."""
 
     def __post_init__(self) -> None:
+        check_name("--out", self.out)
+        check_name("--resume", self.resume)
         if self.devices is not None:
-            at_least("--devices", self.devices, 1)
+            between("--devices", self.devices, 1)
         if self.shards is not None:
-            at_least("--shards", self.shards, 1)
+            between("--shards", self.shards, 1)
             if self.parallel != "fsdp":
                 raise InputError("--shards says how --parallel fsdp divides the state: give both, or leave it out.")
         self._check_hosts()
-        at_least("--checkpoint-every", self.checkpoint_every, 1)
-        at_least("--keep-last", self.keep_last, 1)
-        at_least("--keep-best", self.keep_best, 0)
-        at_least("--log-every", self.log_every, 1)
-        at_least("--validate-every", self.validate_every, 1)
+        between("--checkpoint-every", self.checkpoint_every, 1)
+        between("--keep-last", self.keep_last, 1)
+        between("--keep-best", self.keep_best, 0)
+        between("--log-every", self.log_every, 1)
+        between("--validate-every", self.validate_every, 1)
         if self.profile is not None:
             object.__setattr__(self, "profile", tuple(self.profile))  # JSON gives a list
-            at_least("--profile", self.profile[0], 1)
-            at_least("--profile's last step", self.profile[1], self.profile[0])
-        at_least("--memory-mb", self.memory_mb, 0)
-        at_least("--workers", self.workers, 0)
+            between("--profile", self.profile[0], 1)
+            between("--profile's last step", self.profile[1], self.profile[0])
+        between("--memory-mb", self.memory_mb, 0)
+        between("--workers", self.workers, 0, MOST_PROCESSES)
 
     def _check_hosts(self) -> None:
         told = {"--coordinator": self.coordinator, "--processes": self.processes, "--process": self.process}
         given = [flag for flag, value in told.items() if value is not None]
         if given and not self.distributed:
             raise InputError(f"{given[0]} is for a run of several processes: give --distributed too.")
-        if self.coordinator is not None and not re.fullmatch(r".+:\d+", self.coordinator):
+        if self.coordinator is not None and not re.fullmatch(r".+:\d{1,9}", self.coordinator):
             raise InputError(f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}.")
+        if self.coordinator is not None:
+            between("--coordinator's port", int(self.coordinator.rpartition(":")[2]), 1, 65_535)
         if self.processes is not None:
-            at_least("--processes", self.processes, 1)
+            between("--processes", self.processes, 1)
         if self.process is not None:
-            at_least("--process", self.process, 0)
+            between("--process", self.process, 0)
             if self.processes is not None:
                 less_than("--process", self.process, self.processes)
 
@@ -251,7 +270,7 @@ class FitConfig:
     """Seed of everything random: initial weights, patches, noise."""
 
     def __post_init__(self) -> None:
-        at_least("--seed", self.seed, 0)
+        between("--seed", self.seed, 0, MOST_SEED)
         if (traced := self.run.profile) and traced[0] > self.optimizer.steps:
             raise InputError(
                 f"--profile {traced[0]} {traced[1]} traces nothing: the run has {self.optimizer.steps} steps; take "

@@ -18,6 +18,7 @@ import tyro
 
 from lumloss_jax.models import from_torch_state_dict
 from train import locks
+from train.bounds import check_name
 from train.channel_order import reverse_channels
 from train.checkpoint import Network, save_network
 from train.checkpoint_files import check_path
@@ -48,6 +49,10 @@ class ImportConfig:
     """Folder of the checkpoint to write; it must not exist. None: the file's name under runs/imported/."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order of colours that the network was trained on. Weights for "bgr" are reversed, so that they take "rgb"."""
+
+    def __post_init__(self) -> None:
+        check_name("FILE", self.file)
+        check_name("--out", self.out)
 
 
 def import_weights(config: ImportConfig) -> Path:

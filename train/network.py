@@ -1,22 +1,40 @@
 """From a network's spec, "dncnn(depth=17, features=64)", to the module, its variables and its use."""
 
 import ast
+import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import FlaxError
 
 from lumloss_jax.models import create_model
-from train.errors import InputError
+from train.errors import InputError, first_line
+
+_LONGEST_SPEC = 1000  # letters
+# Fields that say how many layers there are, and what their product may come to: a layer takes a
+# hundredth of a second to trace and much longer to compile, so a million of them would take hours.
+_LAYERS = ("depth", "level_depth", "block_depth", "blocks", "num_blocks", "stages", "levels")
+_MOST_LAYERS = 512
+_WIDEST = 65_536
+_MOST_PARAMETERS = 1_000_000_000  # 4 GB, and three times that with Adam's two moments
+_MOST_LEVELS = 10  # each halves the image, so that little is left of any photograph
+_HALVING = (("unet_scico", "depth"), ("retinexformer", "levels"))
+_DTYPES = ("float32", "bfloat16", "float16")
+_SET_BY_THE_PROGRAM = ("axis_name", "name", "parent")
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     """Name and fields of a network written as a call, "dncnn(depth=17, features=64)", or as a bare name."""
-    wrong = InputError(f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {text!r}.')
+    shown = text if len(text) <= _LONGEST_SPEC else f"{text[:50]} and so on, {len(text)} letters"
+    wrong = InputError(f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {shown!r}.')
+    if len(text) > _LONGEST_SPEC:
+        raise wrong
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # not text of a call, or brackets in brackets
         raise wrong from None
     if isinstance(node, ast.Name):
         return node.id, {}
@@ -24,14 +42,15 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
         raise wrong
     fields: dict[str, Any] = {}
     for keyword in node.keywords:
-        try:
-            value = ast.literal_eval(keyword.value)  # literals only: nothing of the text is ever run
-        except ValueError:
-            raise InputError(
-                f"--model: {keyword.arg} must be a plain value; got {ast.unparse(keyword.value)}."
-            ) from None
         if keyword.arg is None:
             raise wrong
+        if keyword.arg in fields:
+            raise InputError(f"--model: {keyword.arg} is given twice.")
+        try:
+            value = ast.literal_eval(keyword.value)  # literals only: nothing of the text is ever run
+        except (ValueError, TypeError, RecursionError, MemoryError):
+            given = ast.get_source_segment(text.strip(), keyword.value)
+            raise InputError(f"--model: {keyword.arg} must be a plain value; got {given}.") from None
         fields[keyword.arg] = value
     return node.func.id, fields
 
@@ -44,14 +63,62 @@ def build_model(spec: str, dtype: str | None = None, axis_name: str | None = Non
       dtype: to compute in, if another than the spec's.
       axis_name: mapped axis over which batch norm takes its statistics; networks without batch norm have no use for it.
     """
+    _check_network(spec)
     name, fields = parse_model(spec)
     if dtype is not None:
         fields["dtype"] = jnp.dtype(dtype)
+    model = create_model(name, **fields)
+    return model.clone(axis_name=axis_name) if axis_name and hasattr(model, "axis_name") else model
+
+
+@functools.lru_cache(maxsize=64)
+def _check_network(spec: str) -> None:
+    """Refuses fields that make no network, or one that no machine could hold; nothing is computed."""
+    name, fields = parse_model(spec)
+    for field in _SET_BY_THE_PROGRAM:
+        if field in fields:
+            raise InputError(f"--model: {field} is set by the program; leave it out.")
+    if fields.get("dtype", "float32") not in _DTYPES:
+        raise InputError(f"--model: dtype must be {' or '.join(_DTYPES)}; got {fields['dtype']!r}.")
     try:
         model = create_model(name, **fields)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--model: {error}") from None
-    return model.clone(axis_name=axis_name) if axis_name and hasattr(model, "axis_name") else model
+        _check_size(name, fields)
+        shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
+    except _MAKE_NO_NETWORK as error:
+        said = first_line(error)
+        raise InputError(f"--model {spec}: {said}{'' if said.endswith('?') else '.'}") from None
+    # Counted in Python's integers: a product of sizes may leave 64 bits.
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    if parameters > _MOST_PARAMETERS:
+        raise InputError(
+            f"--model {spec} has {parameters:,} parameters, and at most {_MOST_PARAMETERS:,} are accepted: take "
+            "fewer layers or features."
+        )
+
+
+def _check_size(name: str, fields: dict[str, Any]) -> None:
+    """Refuses sizes that make no network, or one whose parameters' shapes alone would take minutes to find."""
+    layers = 1
+    for field, value in fields.items():
+        several = isinstance(value, list | tuple)
+        sizes = [size for size in (value if several else [value]) if isinstance(size, int)]
+        for size in sizes:
+            if size < 0 or (size == 0 and field.endswith(("features", "channels"))):
+                raise ValueError(f"{field} must be at least {int(field not in _LAYERS)}; got {value}")
+            if size > _WIDEST:
+                raise ValueError(f"{field} must be at most {_WIDEST}; got {value}")
+        if field in _LAYERS:
+            layers *= max(1, sum(sizes))
+        levels = len(sizes) if several else value if (name, field) in _HALVING else 1
+        if levels > _MOST_LEVELS:
+            raise ValueError(f"{field}={value} halves the image more than {_MOST_LEVELS} times; take fewer levels")
+    if layers > _MOST_LAYERS:
+        given = ", ".join(f"{field}={fields[field]}" for field in _LAYERS if field in fields)
+        raise ValueError(f"{given} makes more than {_MOST_LAYERS:,} layers; take fewer")
+
+
+# What Flax, JAX and NumPy raise for sizes that do not go together.
+_MAKE_NO_NETWORK = (FlaxError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError)
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lumloss_jax import _reduction
+from lumloss_jax.models._field_types import check_field
 from lumloss_jax.models._presets import PRESETS
 
 
@@ -22,7 +23,7 @@ def create_model(name: str, **config: Any) -> nn.Module:
       The module. ``model.init(key, images)`` makes its variables, ``model.apply(variables, images)`` restores.
 
     Raises:
-      ValueError: for an unknown name or field, with the nearest one and those accepted.
+      ValueError: for an unknown name or field, with the nearest one and those accepted, or a value of another type.
 
     Example:
       Shapes and counts without computing or storing anything:
@@ -50,6 +51,8 @@ def create_model(name: str, **config: Any) -> nn.Module:
         _reduction.check_option(f"{name}'s config", field, accepted)
     # A list, as it comes out of a JSON file, would make the module unhashable.
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    for field, value in fields.items():
+        check_field(preset.network, field, value)
     return preset.network(**{**preset.config, **fields})
 
 

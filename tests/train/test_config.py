@@ -90,7 +90,7 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: DataConfig(patch_size=0), "--patch-size must be at least 1; got 0"),
         (lambda: DataConfig(batch_size=0), "--batch-size must be at least 1"),
         (lambda: DataConfig(sigma=-1.0), "--sigma must be at least 0"),
-        (lambda: DataConfig(sigma=float("nan")), "--sigma must be at least 0"),
+        (lambda: DataConfig(sigma=float("nan")), "--sigma must be a finite number"),
         (lambda: OptimizerConfig(steps=0), "--steps must be at least 1"),
         (lambda: OptimizerConfig(learning_rate=0.0), "--learning-rate must be more than 0"),
         (lambda: OptimizerConfig(warmup_steps=-1), "--warmup-steps must be at least 0"),

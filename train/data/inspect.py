@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+from train.bounds import between, check_name
 from train.console import make_console, printable
 from train.data.contact_sheet import contact_sheet, sample
 from train.data.findings import Findings, compare
@@ -56,6 +57,12 @@ class InspectConfig:
     """Replace --sheet even if it was not written by this command. A TIFF is never known to be."""
     all: bool = False
     """List everything that is wrong and worth knowing. Without it, the first twenty of each."""
+
+    def __post_init__(self) -> None:
+        between("--patch-size", self.patch_size, 1)
+        check_name("--sheet", self.sheet)
+        check_name("--manual-dir", self.manual_dir)
+        check_name("--data-dir", self.data_dir)
 
 
 def inspect(config: InspectConfig) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from train.bounds import MOST_SEEDS, between, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
 
@@ -76,20 +77,23 @@ class CompareConfig:
         if len(spelled) < 2 or len(set(spelled)) < len(spelled):
             raise InputError(f"--losses takes two or more different losses; got {', '.join(self.losses) or 'none'}.")
         object.__setattr__(self, "losses", spelled)
-        for flag, least in (("seeds", 1), ("draws", 1), ("crops", 0)):
-            if getattr(self, flag) < least:
-                raise InputError(f"--{flag} must be at least {least}; got {getattr(self, flag)}.")
-        if min(self.sigmas, default=0) < 0 or len(set(self.sigmas)) < len(self.sigmas):
-            raise InputError(f"--sigmas takes different numbers of 0 or more; got {self.sigmas}.")
+        between("--seeds", self.seeds, 1, MOST_SEEDS)
+        between("--draws", self.draws, 1, MOST_SEEDS)
+        between("--crops", self.crops, 0, MOST_SEEDS)
+        noise_levels("--sigmas", self.sigmas)
         if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(self.primary_sigmas):
             raise InputError(
                 f"--primary-sigmas takes different ones of --sigmas, {' '.join(f'{s:g}' for s in self.levels)}; got "
                 f"{' '.join(f'{s:g}' for s in self.primary_sigmas)}."
             )
-        if self.margin is not None and not self.margin > 0:
-            raise InputError(f"--margin must be more than 0, in the unit of --primary; got {self.margin:g}.")
-        if min(self.learning_rates, default=0) <= 0 or min(self.clip_norms, default=1) <= 0:
-            raise InputError("--learning-rates and --clip-norms take numbers above 0, and at least one learning rate.")
+        if self.margin is not None:
+            more_than("--margin", self.margin, 0)
+        if not self.learning_rates:
+            raise InputError("--learning-rates must be at least one number.")
+        for rate in self.learning_rates:
+            more_than("--learning-rates", rate, 0)
+        for norm in self.clip_norms:
+            more_than("--clip-norms", norm, 0)
         check_alone("compare", self.fit)
         check_population(self.population, self.fit)
 

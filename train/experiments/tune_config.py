@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from train.bounds import MOST_SEEDS, MOST_SIDE, between
 from train.config import FitConfig
 from train.errors import InputError
 from train.experiments.compare_config import Population, check_alone, check_population
@@ -39,9 +40,9 @@ class TuneConfig:
     """How each network is trained. --out is the search's folder; one that holds a part of it is gone on with."""
 
     def __post_init__(self) -> None:
-        for flag in ("trials", "batch", "seeds"):
-            if getattr(self, flag) < 1:
-                raise InputError(f"--{flag} must be at least 1; got {getattr(self, flag)}.")
+        between("--trials", self.trials, 1)
+        between("--batch", self.batch, 1, MOST_SEEDS)
+        between("--seeds", self.seeds, 1, MOST_SEEDS)
         check_alone("tune", self.fit)
         check_population(self.population, self.fit)
         if (balance := self.fit.model.balance) != "none":
@@ -49,7 +50,9 @@ class TuneConfig:
         low, high = self.luminance_weights
         if not 0 <= low < high <= 1:
             raise InputError(f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} {high}.")
-        if any(size < 1 or size % 2 == 0 for size in self.window_sizes):
+        for size in self.window_sizes:
+            between("--window-sizes", size, 1, MOST_SIDE)
+        if any(size % 2 == 0 for size in self.window_sizes):
             raise InputError(f"--window-sizes takes odd numbers of 1 or more; got {self.window_sizes}.")
         for flag in ("window_sizes", "penalties", "brightness"):
             if not getattr(self, flag):

@@ -15,7 +15,7 @@ import numpy as np
 import pyvips
 import tyro
 
-from train.bounds import noise_levels
+from train.bounds import MOST_SIDE, between, check_name, noise_levels
 from train.checkpoint import Network, load_network
 from train.checkpoint_files import versions
 from train.console import make_console, track
@@ -64,6 +64,11 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         noise_levels("--sigmas", self.sigmas)
+        check_name("the checkpoint", self.checkpoint)
+        check_name("--output", self.output)
+        if self.tile is not None:
+            between("--tile", self.tile, 1, MOST_SIDE)
+        between("--memory-mb", self.memory_mb, 0)
 
 
 @dataclass(frozen=True)

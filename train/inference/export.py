@@ -15,6 +15,7 @@ import safetensors.numpy
 import tyro
 
 from lumloss_jax.models import ScicoUNet, to_torch_state_dict
+from train.bounds import check_name
 from train.checkpoint import Network, load_network
 from train.console import make_console
 from train.errors import InputError
@@ -45,6 +46,10 @@ class ExportConfig:
     """onnx: HEIGHTxWIDTH of all images. None: any multiples of the network's stride, 1 to 8."""
     overwrite: bool = False
     """Replace --output even if it was not written by export."""
+
+    def __post_init__(self) -> None:
+        check_name("the checkpoint", self.checkpoint)
+        check_name("--output", self.output)
 
 
 def export(config: ExportConfig) -> None:

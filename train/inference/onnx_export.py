@@ -16,6 +16,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
+from train.bounds import MOST_SIDE, between
 from train.errors import InputError
 from train.inference.tiling import Reach, cut
 
@@ -83,9 +84,11 @@ def to_onnx(
 
 def parse_size(text: str) -> Size:
     """Height and width of "480x640"."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    found = re.fullmatch(r"([1-9]\d{0,9})x([1-9]\d{0,9})", text)
     if found is None:
         raise InputError(f"--size is HEIGHTxWIDTH, such as 480x640; got {text!r}.")
+    for side in found.groups():
+        between("--size", int(side), 1, MOST_SIDE)
     return int(found[1]), int(found[2])
 
 

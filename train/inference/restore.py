@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
+from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name
 from train.checkpoint import Network, load_network
 from train.console import complain, make_bar, make_console
 from train.data.walk import passed_over
@@ -61,6 +62,14 @@ class RestoreConfig:
     tile: int | None = None
     """Side of a tile in pixels; None: one that fits 1.5 GB of memory. The result does not depend on it, but for --fast,
     which reduces the photograph to a tile's size."""
+
+    def __post_init__(self) -> None:
+        check_name("the checkpoint", self.checkpoint)
+        check_name("--output", self.output)
+        if self.sigma is not None:
+            between("--sigma", self.sigma, 0, MOST_NOISE)
+        if self.tile is not None:
+            between("--tile", self.tile, 1, MOST_SIDE)
 
 
 def restore(config: RestoreConfig) -> int:

@@ -1,8 +1,11 @@
 """create_model: names, fields, and the error where Flax is not installed."""
 
 import importlib
+import re
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lumloss_jax.models import PRESETS, create_model
@@ -36,3 +39,27 @@ def test_without_flax_the_error_names_it(monkeypatch):
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ImportError, match="pip install flax"):
         importlib.import_module("lumloss_jax.models")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("dncnn", {"depth": 3.5}, "depth must be a whole number; got 3.5"),
+        ("dncnn", {"depth": True}, "depth must be a whole number; got True"),
+        ("dncnn", {"batch_norm": 1}, "batch_norm must be True or False; got 1"),
+        ("dncnn", {"norm_epsilon": float("nan")}, "norm_epsilon must be a finite number; got nan"),
+        ("dncnn", {"dtype": "x"}, "dtype must be a number format for floats"),
+        ("dncnn", {"dtype": "int8"}, "dtype must be a number format for floats"),
+        ("dncnn", {"bias": 3}, "bias must be a name in quotes or None; got 3"),
+        ("unet", {"features": 8}, "features must be a tuple of whole numbers"),
+        ("unet", {"features": ("a",)}, "features must be a tuple of whole numbers"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_before_the_network_is_traced(name, fields, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        create_model(name, **fields)
+
+
+def test_numbers_of_numpy_and_dtypes_in_any_spelling_are_accepted():
+    for dtype in ("float32", jnp.bfloat16, np.dtype("float16")):
+        create_model("dncnn", depth=np.int64(3), norm_epsilon=np.float32(1e-5), dtype=dtype)

@@ -214,7 +214,7 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
         (["--learning-rate=0.1"], "--learning-rates"),
         (["--resume", "there"], "give --out"),
         (["--seeds", "0"], "--seeds must be at least 1"),
-        (["--learning-rates", "0"], "above 0"),
+        (["--learning-rates", "0"], "--learning-rates must be more than 0"),
         (["--validation-data", "none"], "give --validation-data"),
         (["--primary-sigmas", "15"], "--primary-sigmas takes different ones of --sigmas, 25; got 15"),
         (["--margin", "0"], "--margin must be more than 0"),
