@@ -1,8 +1,6 @@
 """What a run is: one tree of frozen dataclasses, written to the run's folder as JSON and read back from it."""
 
 import dataclasses
-import difflib
-import json
 import re
 import typing
 from dataclasses import dataclass, field
@@ -24,8 +22,12 @@ from train.bounds import (
     more_than,
 )
 from train.errors import InputError
+from train.json_files import UnreadableError, read_json
 from train.network import parse_model
 from train.outputs import write_json
+from train.typed_fields import from_tree
+
+_LONGEST_FILE = 1_000_000  # bytes of a configuration
 
 
 @dataclass(frozen=True)
@@ -280,32 +282,19 @@ class FitConfig:
 
 def save_config(config: FitConfig, path: Path) -> None:
     """Writes ``config`` as JSON."""
-    write_json(dataclasses.asdict(config), path)  # a resume writes it anew, and may be killed meanwhile
+    write_json(dataclasses.asdict(config), path)  # whole or not at all: a resume that writes it may be killed
 
 
 def load_config(path: Path) -> FitConfig:
-    """Reads back what :func:`save_config` wrote; a key that this version does not know is an error."""
+    """Reads back what :func:`save_config` wrote; an unknown key or a value of a wrong type is an error."""
+    return from_tree(FitConfig, read_tree(path), str(path))
+
+
+def read_tree(path: Path) -> Any:
+    """What a configuration's file holds, before it is known to be a configuration."""
     try:
-        tree = json.loads(path.read_text())
+        return read_json(path, longest=_LONGEST_FILE)
     except FileNotFoundError:
         raise InputError(f"{path.parent} holds no run: {path.name} is missing there.") from None
-    except (OSError, ValueError) as error:
+    except UnreadableError as error:
         raise InputError(f"{path} cannot be read as a run's configuration: {error}.") from None
-    return _from_tree(FitConfig, tree, str(path))
-
-
-def _from_tree(kind: type[Any], tree: Any, where: str) -> Any:
-    if not isinstance(tree, dict):
-        raise InputError(f"{where}: expected the fields of {kind.__name__}, got {tree!r}.")
-    types = typing.get_type_hints(kind)
-    for key in tree:
-        if key not in types:
-            near = difflib.get_close_matches(key, types, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{where}: unknown key {key!r}{hint} Known here: {', '.join(types)}.")
-    return kind(
-        **{
-            key: _from_tree(types[key], value, f"{where}, {key}") if dataclasses.is_dataclass(types[key]) else value
-            for key, value in tree.items()
-        }
-    )

@@ -42,6 +42,7 @@ from train.inference.scores import write_rows
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
+from train.resumed_config import check_sealed
 from train.run_folder import CONFIG_NAME, about_of, new_folder
 from train.state import TrainState
 from train.step import Metrics, Step, culprits_of
@@ -128,6 +129,7 @@ def _fit(
     if config.run.resume:
         state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
         check_fingerprint(splits, saved, folder)
+        check_sealed(config, saved.get("config"), folder)
         say(f"going on from step {int(state.step)} of {folder}")
         if changed := changed_versions(saved):
             say(f"versions changed, so the last bits may differ: {', '.join(changed)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import tyro
 
-from train.config import FitConfig, load_config
+from train.config import FitConfig
 from train.console import make_console
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
@@ -34,7 +34,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
     resumed = _value_of("--resume", arguments)
     if resumed:
         _check_resumed(resumed, named, _value_of("--out", arguments))
-    defaults = load_config(Path(resumed) / "config.json") if resumed else find_preset(preset)
+    defaults = _load_resumed(Path(resumed)) if resumed else find_preset(preset)
     presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[FitConfig],
@@ -209,6 +209,12 @@ def _study(verb: str) -> Iterator[None]:
         if error.name is None or error.name.partition(".")[0] not in _STUDY:
             raise
         raise InputError(f'{verb} needs {error.name}: pip install -e ".[study]".') from None
+
+
+def _load_resumed(folder: Path) -> FitConfig:
+    from train.resumed_config import load_resumed  # it reads checkpoints, whose imports take seconds
+
+    return load_resumed(folder)
 
 
 def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:

@@ -35,6 +35,7 @@ from train.metric_writer import MetricWriter
 from train.network import init_variables
 from train.panels import panels
 from train.population import Population, PopulationStep, join, make_population_step, member_of, seeds_of
+from train.resumed_config import check_sealed
 from train.run_folder import CONFIG_NAME, about_of, new_folder
 from train.sharding import compiler_options
 from train.signals import stop_on_signal
@@ -137,6 +138,7 @@ def _open(
             abstract = jax.eval_shape(assembly.fresh_state)
             state, saved = restore_newest(folder / FOLDER_NAME, abstract, where, say)
             check_fingerprint(splits, saved, folder)
+            check_sealed(config, saved.get("config"), folder)
         else:
             folder = new_folder(config.run.out, "compare", held)
             save_splits(splits, folder)

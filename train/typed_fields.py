@@ -1,0 +1,127 @@
+"""Dataclasses from JSON: every key is known, and every value is of its field's type, or the error names it.
+
+Python's dataclasses check no types, and a file that somebody edited, or a disk that failed, holds any.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal
+
+from train.errors import InputError
+
+_LONGEST_SHOWN = 60  # characters of a wrong value
+
+# Names of JSON's types, of one value and of several.
+_NAMES: dict[Any, tuple[str, str]] = {
+    bool: ("true or false", "of true or false"),
+    int: ("a whole number", "of whole numbers"),
+    float: ("a number", "of numbers"),
+    str: ("text", "of texts"),
+    type(None): ("null", "of nulls"),
+}
+
+
+class _WrongError(Exception):
+    """A value is not of its type."""
+
+
+def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
+    """A dataclass from what JSON gave; fields that are missing have their defaults.
+
+    Args:
+      kind: the dataclass.
+      tree: what was read.
+      where: the file, for errors.
+      key: where in the file the dataclass stands, as in "optimizer.steps"; the file itself has none.
+
+    Raises:
+      InputError: a key is unknown, or a value is not of its field's type, or is refused by the dataclass.
+    """
+    if not isinstance(tree, dict):
+        place = f"{key} must hold" if key else "it must hold"
+        raise InputError(f"{where}: {place} the fields of {kind.__name__}; got {_shown(tree)}.")
+    fields = typing.get_type_hints(kind)
+    values = {}
+    for name, value in tree.items():
+        path = f"{key}.{name}" if key else name
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(f"{where}: unknown key {_shown(name)}{hint} Known here: {', '.join(fields)}.")
+        if dataclasses.is_dataclass(fields[name]):
+            values[name] = from_tree(fields[name], value, where, path)
+            continue
+        try:
+            values[name] = _typed(fields[name], value)
+        except _WrongError:
+            accepted = _accepted(fields[name])
+            raise InputError(f"{where}: {path} must be {accepted}; got {_shown(value)}.") from None
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """The value as the field holds it: JSON has lists for tuples, and whole numbers for others."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return _checked(
+            value, lambda: any(value is one or (type(value) is str and value == one) for one in _args(kind))
+        )
+    if origin in (typing.Union, types.UnionType):
+        for one in _args(kind):
+            try:
+                return _typed(one, value)
+            except _WrongError:
+                continue
+        raise _WrongError
+    if origin is tuple:
+        items = _args(kind)
+        _checked(value, lambda: isinstance(value, list | tuple))
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(value)
+        _checked(value, lambda: len(items) == len(value))
+        return tuple(_typed(item, one) for item, one in zip(items, value, strict=True))
+    if kind is float and type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise _WrongError from None
+    return _checked(value, lambda: type(value) is kind)
+
+
+def _checked(value: Any, holds: Callable[[], bool]) -> Any:
+    if not holds():
+        raise _WrongError
+    return value
+
+
+def _accepted(kind: Any) -> str:
+    """In words, what a field accepts."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return " or ".join(f'"{value}"' for value in _args(kind))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_accepted(one) for one in _args(kind))
+    if origin is tuple:
+        items = _args(kind)
+        number = "" if items[-1] is Ellipsis else f"{len(items)} "
+        of_what = _NAMES[items[0]][1] if items[0] in _NAMES else f"of {_accepted(items[0])}"
+        return f"a list {of_what.replace('of ', f'of {number}', 1)}"
+    return _NAMES[kind][0]
+
+
+def _args(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        text = f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
