@@ -74,13 +74,13 @@ def restore_newest(
     if wrong:
         listed = "\n  ".join(f"{folder / str(step)}: {why}" for step, why in wrong.items())
         raise InputError(
-            f"{folder} holds no whole checkpoint; all are left where they are. If it is the disk, or the version that "
-            f"reads them, mend that and resume again; else start the run anew, with {folder.parent} moved away, and "
-            f"with --init-from one of them if its weights are whole:\n  {listed}"
+            f"{folder} holds no whole checkpoint; all are left where they are. If the reason is the disk, or the "
+            f"version that reads them, fix that and resume again. Otherwise move {folder.parent} away and start a new "
+            f"run, with --init-from one of them if its weights are whole:\n  {listed}"
         )
     raise InputError(
-        f"{folder} holds no checkpoint: the run was stopped before its first. Give the command that started it again, "
-        f"with another --out or with {folder.parent} moved away."
+        f"{folder} holds no checkpoint: the run was stopped before its first. Give the command that started it again: "
+        f"it starts over in {folder.parent}."
     )
 
 

@@ -190,6 +190,11 @@ def steps_in(folder: Path) -> list[int]:
         raise InputError(f"{folder} cannot be looked into: {error.strerror}. Change its permissions.") from None
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether it is what Orbax was writing when it was killed."""
+    return _UNFINISHED in folder.name
+
+
 def drop_unreadable_metrics(folder: Path) -> bool:
     """Removes validation metrics that are not numbers in JSON: Orbax would refuse to open the whole folder."""
     path = folder / "metrics"

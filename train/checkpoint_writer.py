@@ -2,16 +2,17 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from train.checkpoint import on_host, training_of, weights_of
+from train.checkpoint import FOLDER_NAME, on_host, training_of, weights_of
 from train.checkpoint_files import Damaged, check_path, read_items, sealed, steps_in, versions
 from train.errors import InputError, first_line
+from train.outputs import LASTING
 from train.state import TrainState
 
 # Validation metrics of which less is better; of others, more is.
@@ -31,6 +32,7 @@ class Checkpoints:
         keep_last: int = 2,
         keep_best: int = 0,
         best_metric: str = "psnr",
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         """Opens ``folder``, made where it is missing.
 
@@ -40,6 +42,7 @@ class Checkpoints:
           keep_last: newest checkpoints to keep.
           keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the ones saved with it.
           best_metric: name of a validation metric.
+          told: called whenever a checkpoint is on disk and was read back.
         """
         check_path(folder)
         # Orbax deletes nothing by itself: an old checkpoint goes when a newer one was read back.
@@ -50,6 +53,7 @@ class Checkpoints:
         self._about = {**about, "versions": versions()}
         self._keep_last, self._keep_best, self._best_metric = keep_last, keep_best, best_metric
         self._unread: tuple[int, dict[str, Any]] | None = None
+        self._told = told
         self.folder = folder
 
     def _merit(self, metrics: Mapping[str, float]) -> float:
@@ -124,8 +128,10 @@ class Checkpoints:
             read_items(self.folder / str(step), lambda about: shapes)
         except Damaged as error:
             raise InputError(
-                f"the checkpoint of step {step} was written, but cannot be read back: {error}; {self._left(step)}"
+                f"the checkpoint of step {step} was written, but cannot be read back: {error}; "
+                f"{what_is_left(self.folder, step)}"
             ) from None
+        self._told()
         steps = set(self._manager.all_steps())
         with self._or_says_what_is_left("an old checkpoint", did="deleted"):
             for old in sorted(steps - self._kept(steps)):
@@ -146,16 +152,35 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # what tensorstore raises has no one type
-            raise InputError(f"{what} could not be {did}: {first_line(error)}; {self._left()}") from error
+            raise InputError(f"{what} could not be {did}: {first_line(error)}; {what_is_left(self.folder)}") from error
 
-    def _left(self, unless: int | None = None) -> str:
-        """The newest checkpoint on disk that can be resumed from, ``unless`` it is this one, and how."""
-        run = self.folder.parent
-        steps = set(steps_in(self.folder)) - {unless}
-        left, then = "there is none before it", f"start again with {run} moved away"
-        if steps:
-            left, then = f"the newest whole one is {self.folder / str(max(steps))}", f"resume fit by --resume {run}"
-        return f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their own command."
+
+@contextlib.contextmanager
+def naming_what_is_left(run: Path) -> Iterator[None]:
+    """A disk that is full or fails ends a run with one sentence, which names its newest whole checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in LASTING:
+            raise
+        raise InputError(
+            f"{error.filename or run} could not be written: {error.strerror}; {what_is_left(run / FOLDER_NAME)}"
+        ) from error
+
+
+def what_is_left(folder: Path, unless: int | None = None) -> str:
+    """The newest checkpoint of a run that can be resumed from, and how.
+
+    Args:
+      folder: of all checkpoints.
+      unless: the step of one that cannot be read.
+    """
+    run = folder.parent
+    steps = set(steps_in(folder)) - {unless}
+    left, then = "there is no checkpoint before it", "give the same command again"
+    if steps:
+        left, then = f"the newest whole checkpoint is {folder / str(max(steps))}", f"resume fit by --resume {run}"
+    return f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their own command."
 
 
 @contextlib.contextmanager

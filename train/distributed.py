@@ -198,8 +198,13 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
         leave("well")
 
 
+def start_again(folder: Path) -> str:
+    """Last words of a run that has a folder, but no checkpoint."""
+    return f"{_ENDED}. There is no checkpoint in {folder} yet: give the same command again on every host"
+
+
 def go_on_with(folder: Path) -> str:
-    """Last words of a run that has a folder."""
+    """Last words of a run that has a checkpoint."""
     return f"{_ENDED}: go on from its last checkpoint by the same command on every host, with --resume {folder}"
 
 

@@ -78,8 +78,9 @@ def _lock_file(folder: Path, path: Path) -> int:
         if is_at(file, path):
             break
         os.close(file)
-    os.ftruncate(file, 0)
-    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
 
 

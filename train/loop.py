@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from train import distributed, locks, sharding
 from train.assembly import assemble, open_photographs
 from train.checkpoint import FOLDER_NAME, check_room, load_weights, restore_newest
 from train.checkpoint_files import changed_versions, check_path
-from train.checkpoint_writer import Checkpoints, open_checkpoints
+from train.checkpoint_writer import Checkpoints, naming_what_is_left, open_checkpoints
 from train.config import FitConfig, save_config
 from train.console import make_console
 from train.data.images import write_image
@@ -40,10 +41,11 @@ from train.inference.fit_scores import evaluate, make_table
 from train.inference.predict import make_predictor
 from train.inference.scores import write_rows
 from train.meters import Meter
+from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.resumed_config import check_sealed
-from train.run_folder import CONFIG_NAME, about_of, new_folder
+from train.run_folder import BOARD_NAME, CONFIG_NAME, about_of, new_folder
 from train.state import TrainState
 from train.step import Metrics, Step, culprits_of
 from train.tensorboard import Board
@@ -100,13 +102,16 @@ def _fit(
         if first and config.run.resume:
             held.enter_context(locks.hold(folder))
         elif first:
-            folder = new_folder(config.run.out, preset, held)
-            save_splits(splits, folder)
+            folder = new_folder(config.run.out, preset, held, config)
+            with naming_what_is_left(folder):
+                save_splits(splits, folder)
     folder = Path(distributed.of_first(str(folder)))
-    leave_word(distributed.go_on_with(folder))
+    held.enter_context(naming_what_is_left(folder))
+    last_words = distributed.go_on_with if config.run.resume else distributed.start_again
+    leave_word(last_words(folder))
     run = dataclasses.replace(config.run, out=str(folder), resume=None)
     saved_config = dataclasses.replace(config, run=distributed.without_hosts(run))
-    with distributed.together():
+    with distributed.together(), naming_what_is_left(folder):
         if first:
             save_config(saved_config, folder / CONFIG_NAME)
         distributed.check_shared(folder / CONFIG_NAME)
@@ -138,11 +143,18 @@ def _fit(
     else:
         state = jax.jit(fresh_state, out_shardings=layout)()
 
-    kept = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
+    def has_checkpoint() -> None:
+        leave_word(distributed.go_on_with(folder))
+
+    kept: dict[str, Any] = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
+    kept["told"] = has_checkpoint
     with distributed.together():
         if first:
             check_room({folder / FOLDER_NAME: abstract}, run.keep_last + run.keep_best)
-    with open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints, distributed.stopping() as stop:
+    with (
+        open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints,
+        distributed.stopping() as stop,
+    ):
         # --- train
         validate = None
         if splits.validation is not None:
@@ -172,7 +184,7 @@ def _fit(
         for what, path in {
             "picture": folder / "comparison.png",
             "scores": folder / "evaluation.csv",
-            "metrics": folder / "metrics.jsonl",
+            "metrics": folder / METRICS_NAME,
             "configuration": folder / CONFIG_NAME,
             "checkpoint": checkpoint,
             "best": best,
@@ -219,8 +231,8 @@ def _train(
     meter = Meter(config.data.batch_size, config.data.patch_size)
     ahead: collections.deque[jax.Array] = collections.deque()
     first = distributed.is_first()
-    board = Board(folder / "tensorboard", start=start) if run.tensorboard and first else None
-    written, traced = (folder / "metrics.jsonl", run.profile) if first else (None, None)
+    board = Board(folder / BOARD_NAME, start=start) if run.tensorboard and first else None
+    written, traced = (folder / METRICS_NAME, run.profile) if first else (None, None)
     with (
         MetricWriter(written, console, start=start, steps=steps, board=board) as writer,
         Trace(folder / "profile", traced, functools.partial(console.print, soft_wrap=True)) as trace,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from train.console import make_bar
-from train.outputs import write_text
+from train.metric_lines import cut_back
 from train.tensorboard import Board
 
 # Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
@@ -30,8 +30,8 @@ class MetricWriter:
         self, path: Path | None, console: Console, *, start: int, steps: int, board: Board | None = None
     ) -> None:
         """Lines beyond step ``start`` are cut first: after a resume no step appears twice. No path: no lines."""
-        if path is not None:
-            _cut_back(path, start)
+        if path is not None and (told := cut_back(path, start)):
+            console.print(f"warning: {told}", soft_wrap=True)
         self._board = board
         self._file = open(os.devnull if path is None else path, "a")
         self._console = console
@@ -85,19 +85,8 @@ class MetricWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
-
-
-def _cut_back(path: Path, start: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= start:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            continue  # a line that a kill cut short
-    write_text("".join(kept), path)
+            self._file.close()
+        finally:
+            if self._board is not None:
+                self._board.close()

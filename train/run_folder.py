@@ -9,27 +9,35 @@ from typing import Any
 
 from train import locks
 from train.checkpoint import FOLDER_NAME
-from train.checkpoint_files import BROKEN_NAME, check_path, steps_in
-from train.config import FitConfig
+from train.checkpoint_files import BROKEN_NAME, check_path, is_unfinished, steps_in
+from train.config import FitConfig, load_config
+from train.data.splits import FILE_NAME as SPLIT_NAME
 from train.data.splits import Splits, fingerprint
 from train.errors import InputError
+from train.metric_lines import FILE_NAME as METRICS_NAME
+from train.outputs import clear_leftovers
 
 CONFIG_NAME = "config.json"
+BOARD_NAME = "tensorboard"
 _RUNS = Path("runs")
+# All that a run writes before it has a checkpoint.
+_BEFORE_CHECKPOINTS = {CONFIG_NAME, SPLIT_NAME, METRICS_NAME, BOARD_NAME, FOLDER_NAME}
 
 
-def new_folder(out: str | None, preset: str, held: contextlib.ExitStack) -> Path:
+def new_folder(out: str | None, preset: str, held: contextlib.ExitStack, config: FitConfig | None = None) -> Path:
     """The folder of a new run, locked.
 
     Args:
-      out: the folder asked for, in which nothing of a run may be. None: the next free number under runs/.
+      out: the folder asked for. Nothing may be in it, except a run of the same configuration that was stopped before
+        its first checkpoint: that run has nothing to lose, and makes room. None: the next free number under runs/.
       preset: its name follows the number.
       held: keeps the lock.
+      config: of the run.
     """
     check_path(_RUNS if out is None else Path(out))
     try:
         if out is not None:
-            return _empty_folder(Path(out), held)
+            return _empty_folder(Path(out), held, config)
         folder = _numbered_folder(preset)
         held.enter_context(locks.hold(folder))
         return folder
@@ -68,24 +76,48 @@ def _left_in(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name not in (BROKEN_NAME, locks.FILE_NAME)]
 
 
-def _empty_folder(folder: Path, held: contextlib.ExitStack) -> Path:
+def _empty_folder(folder: Path, held: contextlib.ExitStack, config: FitConfig | None) -> Path:
     """``folder``, once it is locked and nothing of a run is in it."""
-    # Nothing is written to a folder of other things, not even a lock. Where there is a lock it is asked first:
+    # Nothing is written to a folder of other things, not even a lock. If there is a lock it is tried first:
     # that another process is at work is then the reason why the folder is not empty.
     if not locks.is_marked(folder):
-        _check_empty(folder)
+        _check_empty(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
     held.enter_context(locks.hold(folder))
-    _check_empty(folder)
+    _check_empty(folder, config)
+    clear(folder)
     return folder
 
 
-def _check_empty(folder: Path) -> None:
-    if (folder.exists() and not folder.is_dir()) or _left_in(folder):
-        found = "is not empty, and holds no run that can go on: move it away"
-        if can_resume(folder):
-            found = f"holds a run: go on with it by python -m train fit --resume {folder}"
-        raise InputError(f"--out {folder} {found}, or write to a new folder.")
+def _check_empty(folder: Path, config: FitConfig | None) -> None:
+    if not os.path.lexists(folder) or (folder.is_dir() and (not _left_in(folder) or _only_begun(folder, config))):
+        return
+    found = "is not empty, and holds no run that can go on: move it away"
+    if can_resume(folder):
+        found = f"holds a run: go on with it by python -m train fit --resume {folder}"
+    raise InputError(f"--out {folder} {found}, or write to a new folder.")
+
+
+def _only_begun(folder: Path, config: FitConfig | None) -> bool:
+    """Whether nothing is there but what a run of this configuration writes before its first checkpoint."""
+    if config is None:
+        return False
+    clear_leftovers(folder)
+    names = {path.name for path in _left_in(folder)}
+    if not names <= _BEFORE_CHECKPOINTS or not _holds_no_checkpoint(folder / FOLDER_NAME):
+        return False
+    if CONFIG_NAME not in names:
+        return names == {SPLIT_NAME}  # which is written first
+    try:
+        begun = load_config(folder / CONFIG_NAME)
+    except InputError:
+        return False
+    return dataclasses.replace(begun, run=config.run) == config
+
+
+def _holds_no_checkpoint(folder: Path) -> bool:
+    """Whether all that is in the folder of the checkpoints is what Orbax did not finish."""
+    return not folder.is_dir() or all(is_unfinished(path) for path in folder.iterdir())
 
 
 def _numbered_folder(preset: str) -> Path:

@@ -1,58 +1,90 @@
 """Scalars and pictures for TensorBoard, in event files that can be cut back to a step."""
 
+import contextlib
+import os
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
-from train.outputs import write_bytes
+from train.outputs import whole_or_none
+
+_ASIDE = "unreadable."  # before the name of an event file that holds something else
 
 
 class Board:
-    """Writes events of one run."""
+    """Writes events of one run.
+
+    By itself, not through tensorboardX's queue: the thread behind that dies of a full disk, and whoever writes to the
+    queue then waits for ever.
+    """
 
     def __init__(self, folder: Path, *, start: int) -> None:
         """Events beyond step ``start`` are cut first: after a resume no step appears twice."""
+        folder.mkdir(exist_ok=True)
         for path in sorted(folder.glob("events.*")):
             cut_back(path, start)
         # Named by the second: two of one second are told apart by where they start, and of one start only one counts.
-        self._writer = SummaryWriter(str(folder), filename_suffix=f".from{start}")
+        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".from{start}")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point on each curve, on disk at once."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._write(step, summary.scalar(name, value))
         self._writer.flush()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """An image, uint8 ``[H, W, 3]``."""
-        self._writer.add_image(name, image, step, dataformats="HWC")
+        self._write(step, summary.image(name, image, dataformats="HWC"))
         self._writer.flush()
 
+    def _write(self, step: int, content: Summary) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=content))
+
     def close(self) -> None:
-        """Completes the file."""
-        self._writer.close()
+        """Completes the file; what the disk did not take was an error when it was written."""
+        with contextlib.suppress(OSError):
+            self._writer.close()
 
 
 def cut_back(path: Path, start: int) -> None:
-    """Removes the events beyond step ``start`` from a file, and one that a kill cut short."""
-    kept = b"".join(record for record, event in records(path.read_bytes()) if event.step <= start)
-    write_bytes(kept, path)
+    """Removes the events beyond step ``start`` from a file, and one that a kill cut short.
+
+    A file that holds something else is kept beside the new one, under a name of its own.
+    """
+    damaged = False
+    with whole_or_none(path) as temporary:
+        with temporary.open("wb") as new:
+            for record, event in records(path):
+                if event is None:
+                    damaged = True
+                elif event.step <= start:
+                    new.write(record)
+        if damaged:
+            os.replace(path, path.with_name(_ASIDE + path.name))
 
 
-def records(content: bytes) -> Iterator[tuple[bytes, Event]]:
-    """The whole records of an event file, as they stand and as they are read.
+def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:
+    """The whole records of an event file, as they stand and as they are read; None for one that cannot be read.
 
     A record is its length in eight bytes and a checksum of these in four, the event, and a checksum of it in four.
     """
-    position = 0
-    while position + 12 <= len(content):
-        (length,) = struct.unpack_from("<Q", content, position)
-        end = position + 12 + length + 4
-        if end > len(content):
-            return
-        yield content[position:end], Event.FromString(content[position + 12 : end - 4])
-        position = end
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size
+        while len(head := file.read(12)) == 12:
+            (length,) = struct.unpack_from("<Q", head)
+            left -= 12 + length + 4
+            if left < 0:  # cut short, or the length is wrong
+                return
+            body = file.read(length + 4)
+            try:
+                event = Event.FromString(body[:-4])
+            except Exception:  # protobuf's own error, for which there are no types
+                event = None
+            yield head + body, event

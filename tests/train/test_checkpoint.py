@@ -226,7 +226,9 @@ def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied
 
 
 def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no checkpoint: .* with another --out or with .* moved away"):
+    with pytest.raises(
+        InputError, match="holds no checkpoint: .* Give the command that started it again: it starts over in "
+    ):
         _restore(tmp_path, state)
 
 
@@ -250,7 +252,7 @@ def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied
     """No file may grow beyond 100 bytes: what a full disk does, to this process alone."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(InputError, match=r"could not be written: .*newest whole one is .*/2") as caught:
+        with pytest.raises(InputError, match=r"could not be written: .*newest whole checkpoint is .*/2") as caught:
             with open_checkpoints(copied, ABOUT, keep_last=1) as checkpoints:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
                 checkpoints.save(_at(state, 3))

@@ -96,7 +96,7 @@ def test_a_checkpoint_that_cannot_be_read_back_ends_the_run_and_costs_none_befor
         checkpoints.save(_at(state, 1))
     shutil.copytree(good, bad)
     with pytest.raises(
-        InputError, match=r"(?s)step 2 was written, but cannot be read back: .*newest whole one is .*/1"
+        InputError, match=r"(?s)step 2 was written, but cannot be read back: .*newest whole checkpoint is .*/1"
     ):
         with open_checkpoints(bad, ABOUT, keep_last=1) as checkpoints:
             checkpoints.save(_at(state, 2))

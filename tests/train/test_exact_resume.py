@@ -58,7 +58,7 @@ def _check(launches: Any, strikes: list[tuple[int, int, int]], steps: int, ends:
 
 
 def _points(folder: Path) -> Counter[tuple[str, int]]:
-    events = [event for path in (folder / "tensorboard").iterdir() for _, event in records(path.read_bytes())]
+    events = [event for path in (folder / "tensorboard").iterdir() for _, event in records(path)]
     return Counter((value.tag, event.step) for event in events for value in event.summary.value)
 
 

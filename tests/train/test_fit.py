@@ -73,7 +73,7 @@ def test_a_run_leaves_everything_that_it_names(
     psnr = {line["step"]: line["validation/psnr"] for line in logged if "validation/psnr" in line}
     kept = {int(path.name) for path in (out / "checkpoints").iterdir()}
     assert kept == {6, max(psnr, key=lambda step: psnr[step])}
-    events = [event for path in (out / "tensorboard").iterdir() for _, event in records(path.read_bytes())]
+    events = [event for path in (out / "tensorboard").iterdir() for _, event in records(path)]
     curves = {(value.tag, event.step) for event in events for value in event.summary.value}
     assert {("loss", 2), ("validation/psnr", 3), ("validation/psnr", 6), ("validation", 6)} <= curves
     with (out / "evaluation.csv").open() as file:

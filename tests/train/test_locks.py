@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
     def refuse(file: int) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(locks, "_lock", refuse)
+    monkeypatch.setattr(locks, "lock", refuse)
     with locks.hold(tmp_path):
         pass
 

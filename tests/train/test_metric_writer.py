@@ -1,11 +1,15 @@
 import io
 import json
 import math
+import resource
+import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
+from train.errors import InputError
 from train.metric_writer import MetricWriter
 from train.tensorboard import Board, records
 
@@ -49,7 +53,7 @@ def test_on_a_terminal_the_bar_shows_the_same(tmp_path: Path) -> None:
 
 
 def _points(folder: Path) -> list[tuple[str, int]]:
-    events = [event for path in sorted(folder.iterdir()) for _, event in records(path.read_bytes())]
+    events = [event for path in sorted(folder.iterdir()) for _, event in records(path)]
     return sorted((value.tag, event.step) for event in events for value in event.summary.value)
 
 
@@ -69,5 +73,48 @@ def test_tensorboard_gets_the_same_and_is_cut_back_too(tmp_path: Path) -> None:
     expected = [("color", 2), ("color", 4), ("loss", 4), ("loss", 6), ("validation", 2), ("validation", 4)]
     assert _points(folder) == expected
     # What is kept is kept byte for byte: others read it too.
-    kept = [event for _, event in records(path.read_bytes()) for value in event.summary.value if value.tag == "loss"]
+    kept = [event for _, event in records(path) for value in event.summary.value if value.tag == "loss"]
     assert [event.summary.value[0].simple_value for event in kept] == [0.5]
+
+
+def test_lines_that_cannot_be_read_are_kept_aside_and_said(tmp_path: Path) -> None:
+    path, output = tmp_path / "metrics.jsonl", io.StringIO()
+    wrong = [b"\xff\xfe\n", b"[1]\n", b"3\n", b'{"loss": 1}\n', b'{"step": "2"}\n', b'{"step": true}\n']
+    wrong += [b"[" * 9000 + b"\n"]
+    path.write_bytes(b'{"step": 2, "loss": 0.5}\n' + b"".join(wrong) + b'{"step": 4}\n{"step": 9}\n{"st')
+    with MetricWriter(path, Console(file=output, width=400), start=4, steps=9):
+        pass
+    assert _lines(path) == [{"step": 2, "loss": 0.5}, {"step": 4}]
+    assert (tmp_path / "metrics.jsonl.unreadable").read_bytes() == b"".join(wrong)
+    assert f"metrics.jsonl had {len(wrong)} lines that cannot be read" in output.getvalue()
+
+
+def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="is not a regular file: move it away"):
+        MetricWriter(tmp_path / "metrics.jsonl", Console(file=io.StringIO()), start=0, steps=9)
+
+
+def test_an_event_file_that_holds_something_else_is_kept_aside(tmp_path: Path) -> None:
+    Board(tmp_path, start=0).close()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    harmed = whole + struct.pack("<Q", 4) + b"\0" * 4 + b"\xff" * 4 + b"\0" * 4 + whole
+    path.write_bytes(harmed)
+    Board(tmp_path, start=4).close()
+    assert path.read_bytes() == whole + whole
+    assert (tmp_path / f"unreadable.{path.name}").read_bytes() == harmed
+
+
+def test_a_full_disk_is_an_error_at_once_and_the_writer_closes(tmp_path: Path) -> None:
+    """No file may grow beyond 2000 bytes: what a full disk does, to this process alone."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    board = Board(tmp_path, start=0)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            for step in range(1000):
+                board.scalars(step, {"loss": 1.0})
+        board.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

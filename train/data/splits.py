@@ -14,9 +14,11 @@ from typing import Any, Literal, NamedTuple
 from train.data.photographs import Memory, Photographs
 from train.data.sources import FLAGS, Entry, Source, Split, open_source, smaller_than, some
 from train.errors import InputError
+from train.json_files import UnreadableError, read_json
 from train.outputs import write_json
 
 FILE_NAME = "split.json"
+_LONGEST_FILE = 1_000_000_000  # bytes: a hundred for each photograph
 SMALLEST_SCORED = 11  # pixels a side: SSIM's window
 NONE = "none"  # --validation-data none: all that is not tested on is trained on
 
@@ -146,13 +148,13 @@ def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new
     """Refuses to go on with a run whose photographs are not those that it was started with, and says which differ."""
     path = folder / FILE_NAME
     try:
-        before = {split: record["photographs"] for split, record in json.loads(path.read_text()).items()}
+        before = _photographs_of(read_json(path, longest=_LONGEST_FILE))
     except FileNotFoundError:
         raise InputError(
             f"{folder} cannot be resumed: {FILE_NAME}, the record of its photographs, is missing."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} cannot be read as the record of a run's photographs.") from None
+    except UnreadableError as error:
+        raise InputError(f"{path} cannot be read as the record of a run's photographs: {error}.") from None
     now = {split: record["photographs"] for split, record in describe(splits).items()}
     changes = [line for split in FLAGS for line in _changes(split, before.get(split, {}), now.get(split, {}))]
     if changes:
@@ -160,6 +162,19 @@ def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new
             f"the photographs are not those that {folder} was started with: {'; '.join(changes)}. "
             f"Bring them back, or {instead}."
         )
+
+
+def _photographs_of(record: Any) -> dict[str, dict[str, str]]:
+    """Names and descriptions by split, from what a record's file holds."""
+    if not isinstance(record, dict) or not record:
+        raise UnreadableError("it lists no photographs")
+    found = {}
+    for split, part in record.items():
+        photographs = part.get("photographs") if isinstance(part, dict) else None
+        if not isinstance(photographs, dict):
+            raise UnreadableError(f"it lists no photographs for {split}")
+        found[split] = photographs
+    return found
 
 
 def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) -> None:

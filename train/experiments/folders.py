@@ -12,10 +12,12 @@ import jax
 from train import locks, sharding
 from train.assembly import open_photographs
 from train.checkpoint_files import check_path
+from train.checkpoint_writer import naming_what_is_left
 from train.config import FitConfig
 from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
 from train.errors import InputError
+from train.json_files import UnreadableError, read_json
 from train.outputs import write_json
 from train.run_folder import new_folder
 
@@ -54,8 +56,8 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
     if out is not None and os.path.exists(saved := Path(out) / _SETTINGS):
         folder = Path(out)
         held.enter_context(locks.hold(folder))
-        defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
-        before = _filled(json.loads(saved.read_text()), defaults)
+        held.enter_context(naming_what_is_left(folder))
+        before = _read_settings(saved, config)
         other = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
         if other:
             named = ", ".join(name.replace("_", "-") for name in other)
@@ -63,12 +65,31 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
                 f"--out {out} holds an experiment with other settings ({named}): write to a new folder, or give the "
                 "flags that it was started with."
             )
+        if set(os.listdir(folder)) <= {_SETTINGS, locks.FILE_NAME}:  # killed before there was more
+            save_splits(splits, folder)
         check_unchanged(splits, folder, instead="write to a new folder")
+        write_json(settings, saved)
     else:
         folder = new_folder(out, verb, held)
+        held.enter_context(naming_what_is_left(folder))
+        write_json(settings, folder / _SETTINGS)
         save_splits(splits, folder)
-    write_json(settings, folder / _SETTINGS)
     return folder
+
+
+def _read_settings(path: Path, config: Any) -> dict[str, Any]:
+    """The settings in an experiment's folder, with the defaults of options that it was started without."""
+    try:
+        saved = read_json(path)
+    except UnreadableError as error:
+        raise InputError(
+            f"{path} cannot be read as an experiment's settings: {error}. Write to a new folder."
+        ) from None
+    defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
+    filled = _filled(saved, defaults)
+    if not isinstance(filled, dict) or not isinstance(filled.get("fit"), dict):
+        raise InputError(f"{path} does not hold an experiment's settings: write to a new folder.")
+    return filled
 
 
 def _check_divides(config: Any) -> None:

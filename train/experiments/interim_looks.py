@@ -1,10 +1,11 @@
 """How often the test photographs were looked at: each look after the first is another chance for a false alarm."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from train.errors import InputError
+from train.json_files import UnreadableError, read_json
 from train.outputs import write_json
 
 _FILE_NAME = "looks.json"
@@ -18,7 +19,7 @@ def take_down(folder: Path, look: Any) -> list[Any]:
       look: what they are looked at with now, as JSON holds it; the same as the last time is no new look.
     """
     path = folder / _FILE_NAME
-    before: list[Any] = json.loads(path.read_text()) if path.exists() else []
+    before = _read(path)
     if before[-1:] != [look]:
         before.append(look)
         write_json(before, path)
@@ -33,3 +34,15 @@ def told_of_looks(looks: Sequence[str], simulated: str = "") -> list[str]:
         f"looked at with {', then '.join(looks)}: each look after the first is another chance for a false alarm, which "
         f"together are more frequent than 5 %{simulated}."
     ]
+
+
+def _read(path: Path) -> list[Any]:
+    try:
+        before = read_json(path)
+    except FileNotFoundError:
+        return []
+    except UnreadableError as error:
+        raise InputError(f"{path}, the record of the looks at the test photographs, cannot be read: {error}.") from None
+    if not isinstance(before, list):
+        raise InputError(f"{path} must hold a list, the looks at the test photographs.")
+    return before

@@ -31,12 +31,13 @@ from train.degradation import INIT_STREAM
 from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError, InputError
 from train.meters import Meter
+from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_writer import MetricWriter
 from train.network import init_variables
 from train.panels import panels
 from train.population import Population, PopulationStep, join, make_population_step, member_of, seeds_of
 from train.resumed_config import check_sealed
-from train.run_folder import CONFIG_NAME, about_of, new_folder
+from train.run_folder import BOARD_NAME, CONFIG_NAME, about_of, new_folder
 from train.sharding import compiler_options
 from train.signals import stop_on_signal
 from train.state import TrainState
@@ -271,6 +272,6 @@ def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[
 
 
 def _writer(run: Run, start: int, steps: int) -> MetricWriter:
-    board = Board(run.folder / "tensorboard", start=start) if run.config.run.tensorboard else None
+    board = Board(run.folder / BOARD_NAME, start=start) if run.config.run.tensorboard else None
     console = make_console(quiet=True)
-    return MetricWriter(run.folder / "metrics.jsonl", console, start=start, steps=steps, board=board)
+    return MetricWriter(run.folder / METRICS_NAME, console, start=start, steps=steps, board=board)

@@ -2,14 +2,12 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +25,9 @@ from train.experiments.lockstep import fit_together
 from train.experiments.scores import Restore, Score, read_scores, score
 from train.inference.predict import Predictor
 from train.inference.scores import write_rows
+from train.json_files import UnreadableError, is_number, read_json
+from train.metric_lines import FILE_NAME as METRICS_NAME
+from train.metric_lines import lines_of
 from train.outputs import write_json
 from train.run_folder import clear
 
@@ -122,8 +123,8 @@ class Members:
     def cost(self, members: Sequence[Member]) -> tuple[float, int]:
         """Seconds that training these took, and the steps of all of them that were measured."""
         paths = {self._folder / member.name / _COST for member in members}
-        costs = [json.loads(path.read_text()) for path in paths if path.exists()]
-        return math.fsum(cost["seconds"] for cost in costs), sum(cost["steps"] for cost in costs)
+        costs = [cost for cost in map(_read_cost, paths) if cost is not None]
+        return math.fsum(seconds for seconds, _ in costs), sum(steps for _, steps in costs)
 
     def _devices(self) -> list[jax.Device]:
         available, asked = jax.devices(), self._fit.run.devices
@@ -207,19 +208,30 @@ class Members:
         """A validation metric by step, as far as the member's newest checkpoint; where it was finite."""
         folder = self._folder / member.name
         newest = max(steps_in(folder / FOLDER_NAME), default=0)
-        path, name = folder / "metrics.jsonl", f"validation/{metric}"
+        name = f"validation/{metric}"
         found = {}
-        for line in path.read_bytes().splitlines() if newest and path.exists() else []:
-            try:
-                row = json.loads(line)
-            except ValueError:  # a line that a kill cut short
-                continue
-            if row["step"] <= newest and row.get(name) is not None:
+        for _, row in lines_of(folder / METRICS_NAME):
+            if row is not None and row["step"] <= newest and is_number(row.get(name)):
                 found[row["step"]] = row[name]
         return found
 
     def curve(self, member: Member) -> Curve:
         """The member's validation PSNR while it was trained, where it was finite."""
-        lines = (self._folder / member.name / "metrics.jsonl").read_text().splitlines()
-        rows: list[dict[str, Any]] = [row for row in map(json.loads, lines) if row.get("validation/psnr") is not None]
-        return Curve(member.loss, member.seed, [row["step"] for row in rows], [row["validation/psnr"] for row in rows])
+        steps: list[int] = []
+        scores: list[float] = []
+        for _, row in lines_of(self._folder / member.name / METRICS_NAME):
+            if row is not None and is_number(row.get("validation/psnr")):
+                steps.append(row["step"])
+                scores.append(row["validation/psnr"])
+        return Curve(member.loss, member.seed, steps, scores)
+
+
+def _read_cost(path: Path) -> tuple[float, int] | None:
+    """Seconds and steps; None if they were not measured, or cannot be read: no result depends on them."""
+    try:
+        cost = read_json(path)
+    except (FileNotFoundError, UnreadableError):
+        return None
+    if not isinstance(cost, dict) or not is_number(cost.get("seconds")) or type(cost.get("steps")) is not int:
+        return None
+    return cost["seconds"], cost["steps"]

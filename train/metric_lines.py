@@ -1,0 +1,70 @@
+"""The lines of metrics.jsonl, read back: a run may have been killed while it wrote one, or the disk may have failed."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from train.errors import InputError
+from train.json_files import UnreadableError, is_number, parse_json
+from train.outputs import whole_or_none
+
+FILE_NAME = "metrics.jsonl"
+_ASIDE = ".unreadable"  # follows the name of the file that keeps what cannot be read
+_LONGEST = 1_000_000  # bytes of a line
+
+
+class Line(NamedTuple):
+    """One line, as it stands and as it is read."""
+
+    content: bytes
+    row: dict[str, Any] | None  # None if it is no object with a step
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """The lines of a file, except the last one if a kill cut it short; none if there is no file."""
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # a pipe or a device is not waited for
+        raise InputError(f"{path} is not a regular file: move it away.")
+    with path.open("rb") as file:
+        while content := file.readline(_LONGEST):
+            if content.endswith(b"\n"):
+                yield Line(content, _row(content))
+            elif len(content) == _LONGEST:
+                yield Line(content, None)
+
+
+def cut_back(path: Path, start: int) -> str:
+    """Removes the lines beyond step ``start``.
+
+    Lines that cannot be read are moved to a file beside this one. They are the user's, who may know what they are.
+
+    Returns:
+      A sentence about these, or "".
+    """
+    if not os.path.lexists(path):
+        return ""
+    aside = path.with_name(path.name + _ASIDE)
+    unreadable = [line.content for line in lines_of(path) if line.row is None]
+    if unreadable:
+        with aside.open("ab") as file:
+            file.writelines(unreadable)
+            file.flush()
+            os.fsync(file.fileno())
+    with whole_or_none(path) as temporary, temporary.open("wb") as file:
+        for content, row in lines_of(path):
+            if row is not None and row["step"] <= start:
+                file.write(content)
+    if not unreadable:
+        return ""
+    return f"{path.name} had {len(unreadable)} lines that cannot be read; they are in {aside}, and the run goes on"
+
+
+def _row(content: bytes) -> dict[str, Any] | None:
+    try:
+        row = parse_json(content)
+    except UnreadableError:
+        return None
+    return row if isinstance(row, dict) and is_number(row.get("step")) else None
