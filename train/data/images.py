@@ -14,7 +14,7 @@ pixels, and nobody can tell.
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyvips
@@ -44,17 +44,23 @@ def read_file(path: Path) -> bytes:
     """The bytes of a file that may be decoded; one far longer than its pixels can need is refused."""
     try:
         with path.open("rb") as file:
-            about = examine(file, str(path)).about
-            most = _SPARE + _MOST_PER_PIXEL * about.width * about.height
-            if (length := file.seek(0, io.SEEK_END)) > most:
-                raise InputError(
-                    f"{path} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels can need "
-                    f"{most / 1e6:.0f} at most: save it again."
-                )
+            _examine_file(file, str(path))
             file.seek(0)
             return file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _examine_file(file: BinaryIO, name: str) -> PhotographFile:
+    photograph = examine(file, name)
+    about = photograph.about
+    most = _SPARE + _MOST_PER_PIXEL * about.width * about.height
+    if (length := file.seek(0, io.SEEK_END)) > most:
+        raise InputError(
+            f"{name} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels can need "
+            f"{most / 1e6:.0f} at most: save it again."
+        )
+    return photograph
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
@@ -86,25 +92,34 @@ class Rows(NamedTuple):
     strips: Iterator[np.ndarray]  # ``[n, W, 3]``, from top to bottom; each may raise an InputError
 
 
-def decode_rows(content: bytes, name: str, pixels: int = 2**20) -> Rows:
+def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
     """What :func:`decode_image` gives, in strips of about so many pixels each: the whole is never in memory.
 
     Except if it has to be: photographs that are turned or mirrored to stand upright, and BMP.
+
+    Args:
+      source: a file's bytes, or where it is.
+      name: what errors call it.
+      pixels: how many a strip has, or one row.
     """
-    photograph = examine(io.BytesIO(content), name)
-    if photograph.kind == "BMP":
-        return Rows(photograph.about.height, photograph.about.width, 8, _whole(content, name, pixels))
     try:
-        image = _lazy(content, photograph, name)
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            photograph = _examine_file(file, name)
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}.") from None
+    if isinstance(source, Path) and not str(source).isprintable():
+        source = read_file(source)  # pyvips hands on names in UTF-8 alone
+    if photograph.kind == "BMP":
+        return Rows(photograph.about.height, photograph.about.width, 8, _whole(source, name, pixels))
+    try:
+        image = _lazy(source, photograph, name)
     except (pyvips.Error, UnicodeDecodeError) as error:
         raise _unreadable(name, error) from None
-    bits = int(_BITS[image.format])
+    height, width, bits = image.height, image.width, int(_BITS[image.format])
     if photograph.orientation in (5, 6, 7, 8):
-        return Rows(image.width, image.height, bits, _whole(content, name, pixels))
-    turned = photograph.orientation in (2, 3, 4)
-    return Rows(
-        image.height, image.width, bits, _whole(content, name, pixels) if turned else _strips(image, name, pixels)
-    )
+        height, width = width, height
+    turned = photograph.orientation in range(2, 9)
+    return Rows(height, width, bits, _whole(source, name, pixels) if turned else _strips(image, name, pixels))
 
 
 def strips_of(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
@@ -113,7 +128,8 @@ def strips_of(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
     return [image[top : top + height] for top in range(0, len(image), height)]
 
 
-def _whole(content: bytes, name: str, pixels: int) -> Iterator[np.ndarray]:
+def _whole(source: bytes | Path, name: str, pixels: int) -> Iterator[np.ndarray]:
+    content = source if isinstance(source, bytes) else read_file(source)
     yield from strips_of(decode_image(content, name), pixels)
 
 
@@ -130,9 +146,9 @@ def _strips(image: Any, name: str, pixels: int) -> Iterator[np.ndarray]:
         raise _unreadable(name, error) from None
 
 
-def _lazy(content: bytes, photograph: PhotographFile, name: str) -> Any:
+def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
     """RGB pixels as they are stored, none of which is decoded yet."""
-    image = open_image(content, photograph.kind)
+    image = open_image(source, photograph.kind)
     check_header(image, name)
     # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
     if image.hasalpha():

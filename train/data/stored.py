@@ -1,7 +1,7 @@
 """Encoded photographs where they are stored, and how much of them is in memory at once.
 
 Photographs are looked at in parallel. Each alone may have 200 megapixels, so the number of threads does not bound what
-is decoded; two budgets do, which all threads share: one for encoded bytes, one for decoded pixels.
+is decoded; a budget does, which all threads share.
 """
 
 import threading
@@ -29,9 +29,12 @@ class StoredPhotograph:
         """The encoded photograph."""
         raise NotImplementedError
 
-    def size(self) -> int:
-        """Bytes that ``content`` takes, if that can be told before it is read; else 0."""
-        return 0
+    @contextmanager
+    def opened(self) -> Iterator[Rows]:
+        """The photograph's size and strips; other threads wait as long as too much is decoded at once."""
+        rows = decode_rows(self.content(), self.name)
+        with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
+            yield rows
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,12 @@ class StoredFile(StoredPhotograph):
         """The file's bytes."""
         return read_file(self.path)
 
-    def size(self) -> int:
-        """The file's."""
-        try:
-            return self.path.stat().st_size
-        except OSError:  # said when it is read
-            return 0
+    @contextmanager
+    def opened(self) -> Iterator[Rows]:
+        """The same; the file's bytes are read as they are decoded."""
+        rows = decode_rows(self.path, self.name)
+        with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
+            yield rows
 
 
 class Budget:
@@ -74,21 +77,16 @@ class Budget:
                 self._changed.notify_all()
 
 
-# A thread that waits for pixels holds encoded bytes; none that holds pixels waits. So they never wait for each other.
-_ENCODED = Budget(300e6)
-_DECODED = Budget(300e6)
+_DECODED = Budget(300e6)  # bytes of decoded pixels, if all of a photograph were there at once
 
 
 @contextmanager
 def opened(decode: Callable[[], np.ndarray]) -> Iterator[Rows]:
-    """A photograph's size and strips; other threads wait as long as too much is decoded at once."""
-    if not isinstance(decode, StoredPhotograph):
-        image = decode()
-        height, width = image.shape[:2]
-        yield Rows(height, width, image.dtype.itemsize * 8, iter(strips_of(image)))
-        return
-    with _ENCODED.hold(decode.size()):
-        content = decode.content()
-        rows = decode_rows(content, decode.name)
-        with _DECODED.hold(rows.height * rows.width * rows.bits // 8 * 3):
+    """A photograph's size and strips, whether it is stored or decoded already."""
+    if isinstance(decode, StoredPhotograph):
+        with decode.opened() as rows:
             yield rows
+        return
+    image = decode()
+    height, width = image.shape[:2]
+    yield Rows(height, width, image.dtype.itemsize * 8, iter(strips_of(image)))

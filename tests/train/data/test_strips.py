@@ -141,8 +141,7 @@ def test_a_photograph_of_200_megapixels_is_looked_at_in_little_memory(tmp_path: 
     folder.mkdir()
     gradient = pyvips.Image.xyz(14_100, 14_100)
     pattern = ((gradient[0] * 3 + gradient[1] * 5) % 65_536).cast("ushort")
-    for name in ("a", "b"):
-        pattern.copy(interpretation="grey16").write_to_file(str(folder / f"{name}.png"), compression=1)
+    pattern.copy(interpretation="grey16").write_to_file(str(folder / "a.png"), compression=1)
     program = (
         "import resource, sys; from train.__main__ import main; "
         f"status = main(['data', 'folder:{folder}', '--test-data=photos', '--validation-data=none', "
