@@ -1,7 +1,7 @@
 """Weights and states on disk, through Orbax: written in the background, whole or not at all, verified when read.
 
 A checkpoint is a folder of three items: ``weights`` (parameters and batch statistics: all that running the network
-needs; the averaged parameters where a run keeps an average), ``training`` (optimizer, step, learned loss weights: what
+needs; the averages of both if a run keeps averages), ``training`` (optimizer, step, learned loss weights: what
 going on needs) and ``about`` (JSON: the network's spec, where the weights are from, and a digest of every array), so
 that a checkpoint is whole by itself wherever it is copied to. Orbax notices files that are cut short, but not bits that
 flip: the digests do.
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
@@ -54,11 +55,10 @@ def restore_newest(
     """
     where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
     aims = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where)
-    targets = {"weights": weights_of(aims), "training": training_of(aims)}
     wrong: dict[int, Damaged] = {}
     for step in sorted(steps_in(folder), reverse=True):
         try:
-            about, items = read_items(folder / str(step), lambda about: targets)
+            about, items = read_items(folder / str(step), lambda about: _targets_for(about, aims))
             if about.get("step") != step:
                 raise Damaged(f"about: it is the checkpoint of step {about.get('step')}; give the folder that name")
         except Damaged as error:
@@ -173,22 +173,38 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def weights_of(state: TrainState) -> dict[str, Any]:
     """What the network is run with."""
-    return {"params": state.released, "batch_stats": state.batch_stats}
+    return {"params": state.released, "batch_stats": state.released_stats}
 
 
 def training_of(state: TrainState) -> dict[str, Any]:
-    """All else; the parameters that the optimizer moves are among it where ``weights`` holds their average."""
+    """All else; among it what the averages are of, parameters and batch statistics, if ``weights`` holds averages."""
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    del rest["batch_stats"], rest["average"]
-    return {**rest, "params": state.params if state.average else {}}
+    del rest["batch_stats"], rest["average"], rest["average_stats"]
+    rest["params"] = state.params if state.average else {}
+    return {**rest, "batch_stats": state.batch_stats} if state.average_stats else rest
+
+
+def _targets_for(about: Mapping[str, Any], like: TrainState) -> dict[str, Any]:
+    """What to read from a checkpoint: before averages of batch statistics were kept it had one set of them."""
+    training = training_of(like)
+    if not any("batch_stats" in path for path in about["digests"]["training"]):
+        training.pop("batch_stats", None)
+    return {"weights": weights_of(like), "training": training}
 
 
 def _state(items: Mapping[str, Any]) -> TrainState:
     weights, training = items["weights"], dict(items["training"])
     moved = training.pop("params")
-    average = weights["params"] if moved else {}
+    if not moved:
+        return TrainState(**training, **weights, average={}, average_stats={})
+    # A copy for each, since a state's arrays are given away one by one.
+    stats = training.pop("batch_stats", None) or jax.tree.map(jnp.copy, weights["batch_stats"])
     return TrainState(
-        **training, params=moved or weights["params"], average=average, batch_stats=weights["batch_stats"]
+        **training,
+        params=moved,
+        batch_stats=stats,
+        average=weights["params"],
+        average_stats=weights["batch_stats"],
     )
 
 

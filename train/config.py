@@ -152,7 +152,7 @@ class OptimizerConfig:
     accumulate: int = 1
     """Parts in which a batch passes the network, one by one, for one update: memory is that of one part."""
     ema: float = 0.0
-    """Decay of an average of the parameters, which is what is evaluated and released, e.g. 0.999. 0: none."""
+    """Decay of an average of parameters and batch statistics, which is evaluated and released, e.g. 0.999. 0: none."""
     max_skips: int = 10
     """Updates in a row that may be skipped because something was not finite; the run stops after these."""
 

@@ -170,7 +170,7 @@ def _fit(
         return folder
 
     # --- evaluate on photographs that were never trained on, and report
-    weights = sharding.whole((state.released, state.batch_stats))
+    weights = sharding.whole((state.released, state.released_stats))
     if first:
         predict = make_predictor(model, *weights, sigma=config.data.sigma / 255)
         evaluations = evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed)
@@ -199,7 +199,7 @@ def _validation(validate: Validator | None) -> Validate:
     """By process 0; its scores go to all, which keep the same checkpoints. Pictures are in process 0 only."""
 
     def scores_and_pictures(state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
-        weights = sharding.whole((state.released, state.batch_stats))
+        weights = sharding.whole((state.released, state.released_stats))
         scores, *images = ({},) if validate is None else validate(*weights)
         return json.loads(distributed.of_first(json.dumps(scores))), images
 

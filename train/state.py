@@ -27,6 +27,7 @@ class TrainState:
     batch_stats: Any  # {} for networks without batch norm
     opt_state: optax.OptState
     average: Any  # moving average of params; {} without one
+    average_stats: Any  # that of batch_stats, to be used with it; {} without one
     balance: Any  # state of learned loss weights; {} where they are fixed
     guard: Guard
 
@@ -34,6 +35,11 @@ class TrainState:
     def released(self) -> Any:
         """The parameters to run the network with: the average, where there is one."""
         return self.average or self.params
+
+    @property
+    def released_stats(self) -> Any:
+        """The batch statistics to run them with: running ones of other weights would be wrong for the average."""
+        return self.average_stats or self.batch_stats
 
 
 def create_state(
@@ -53,6 +59,7 @@ def create_state(
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(params),
         average=jax.tree.map(jnp.copy, params) if averaged else {},
+        average_stats=jax.tree.map(jnp.copy, variables["batch_stats"]) if averaged else {},
         balance={} if balance is None else balance,
         guard=Guard(skipped=skipped, in_row=in_row, culprits=culprits),
     )

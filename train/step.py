@@ -70,7 +70,7 @@ def make_step(
       schedule: learning rate of an update, for the log.
       accumulate: parts that a batch goes through the network in, one after the other; their mean gradient is one
         update.
-      average_decay: of the state's average of the parameters, where it has one.
+      average_decay: of the state's averages of parameters and batch statistics, if it has them.
       max_skips: updates in a row that may be skipped.
       axis_name: of the mapped axis, where each device gets its share of a batch (jax.pmap, jax.shard_map): all that the
         state becomes is then averaged over it, and is the same on every device. None under jax.jit, whatever the
@@ -200,14 +200,17 @@ def propose(
     made = state.step - state.guard.skipped  # updates so far
     # An average over more updates than there were would be one of initial weights.
     decay = jnp.minimum(average_decay, (1 + made) / (10 + made))
+
+    def averaged(old: Any, now: Any) -> Any:
+        return jax.tree.map(lambda x, y: x + (1 - decay) * (y - x), old, now) if old else old
+
     return dataclasses.replace(
         state,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        average=jax.tree.map(lambda old, now: old + (1 - decay) * (now - old), state.average, params)
-        if state.average
-        else state.average,
+        average=averaged(state.average, params),
+        average_stats=averaged(state.average_stats, batch_stats),
     )
 
 

@@ -68,6 +68,7 @@ def initial(config: FitConfig) -> TrainState:
         params=params,
         average=params,
         batch_stats=filled(shapes.batch_stats, 0.5, 1.5),
+        average_stats=filled(shapes.average_stats, 0.5, 1.5),
         balance=filled(shapes.balance, 0.5, 1.5),
     )
 
@@ -115,7 +116,7 @@ def test_pmap_makes_the_update_of_the_sharded_step(config: FitConfig) -> None:
     before, state = initial(config), pmapped(config)[0]
     assert any(np.any(np.abs(leaf) > 1e-3) for leaf in jax.tree.leaves(state.opt_state))
     assert_close(pmapped(config), sharded(config))
-    for part in ("params", "average", "batch_stats"):
+    for part in ("params", "average", "batch_stats", "average_stats"):
         moved = zip(jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(before, part)), strict=True)
         assert all(np.any(new != old) for new, old in moved), part
     assert state.balance == {} or state.balance["gradnorm"].weights != before.balance["gradnorm"].weights

@@ -98,6 +98,7 @@ def assert_same_step(made: tuple[TrainState, Metrics], expected: tuple[TrainStat
         counts = np.abs(moment) > 1e-3 * norm * first * clip  # Adam makes a whole step of the smallest gradient
         np.testing.assert_allclose(new[counts], old[counts], rtol=1e-6, atol=1e-3 * rate * min(first * norm * clip, 1))
     chex.assert_trees_all_close(state.batch_stats, own.batch_stats, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(state.average_stats, own.average_stats, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(state.balance, own.balance, rtol=1e-5)
     chex.assert_trees_all_equal(state.guard, own.guard)
     chex.assert_trees_all_close(metrics, own_metrics, rtol=1e-5)

@@ -102,6 +102,21 @@ def test_the_average_starts_fast_and_follows_updates_only() -> None:
     assert np.any(average != kernel)
 
 
+def test_batch_statistics_are_averaged_as_the_weights_are() -> None:
+    """The averaged weights would else be run with running statistics of other weights."""
+    state, step = _normed()
+    assert state.released_stats is state.average_stats
+    average = jax.device_get(state.batch_stats)
+    for made in range(3):
+        state, _ = step(state, CLEAN)
+        decay = (1 + made) / (10 + made)
+        average = jax.tree.map(lambda x, y, d=decay: d * x + (1 - d) * y, average, jax.device_get(state.batch_stats))
+        chex.assert_trees_all_close(jax.device_get(state.released_stats), average, rtol=1e-5)
+    chex.assert_trees_all_equal_shapes(state.released_stats, state.batch_stats)
+    without = create_state(init_variables(build_model(NORMED), jax.random.key(0)), SGD)
+    assert without.released_stats is without.batch_stats and without.average_stats == {}
+
+
 @functools.cache
 def _normed() -> tuple[Any, Step]:
     objective = make_objective("l1 + mse", balance="uncertainty")
@@ -125,7 +140,7 @@ def test_an_update_that_is_not_finite_leaves_everything_as_it_was() -> None:
     assert culprits_of(metrics.guard, metrics.terms) == ["loss", "l1", "mse", "gradient", "update"]
     state, metrics = step(state, CLEAN)
     assert (int(metrics.guard.skipped), int(metrics.guard.in_row)) == (1, 0)
-    for part in ("params", "batch_stats", "opt_state", "average", "balance"):
+    for part in ("params", "batch_stats", "opt_state", "average", "average_stats", "balance"):
         moved = zip(jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(before, part)), strict=True)
         assert all(np.any(new != old) for new, old in moved), part
 

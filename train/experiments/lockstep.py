@@ -201,7 +201,7 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
                     state = member_of(crew.population, i, crew.runs[i].config) if saving else None
                     scores: dict[str, float] = {}
                     if validate is not None and validating and state is not None:
-                        scores, *images = validate(state.released, state.batch_stats)
+                        scores, *images = validate(state.released, state.released_stats)
                         writer.picture(done, "validation", panels(*images))
                     if logging:
                         named = {f"validation/{name}": score for name, score in scores.items()}
