@@ -4,7 +4,7 @@ Every number of a report can be had from it again; nothing is averaged before it
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
@@ -15,6 +15,7 @@ from train.data.images import to_float
 from train.data.sources import Source
 from train.errors import InputError
 from train.inference.protocols import add_fixed_noise
+from train.inference.scores import read_cell
 from train.inference.scores import score as measure
 
 # restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was not added here.
@@ -81,11 +82,16 @@ def score(
 def read_scores(path: Path) -> list[Score]:
     """Reads back what :func:`~train.inference.scores.write_rows` wrote."""
     fields = get_type_hints(Score)  # str, int or float, each of which reads what was written of it
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if set(reader.fieldnames or ()) != set(fields):
             raise InputError(f"{path} is no table of scores: its columns must be {', '.join(fields)}.")
-        return [Score(**{name: fields[name](row[name]) for name in fields}) for row in reader]
+        return [_score_of(row, fields) for row in reader]
+
+
+def _score_of(row: dict[str, str], fields: Mapping[str, type]) -> Score:
+    values = {name: read_cell(row[name]) if kind is str else kind(row[name]) for name, kind in fields.items()}
+    return Score(**values)
 
 
 def table_of(scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]) -> np.ndarray:

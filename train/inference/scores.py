@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -106,13 +107,32 @@ def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
 
 
 def write_rows(rows: Sequence[Any], path: Path) -> None:
-    """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all."""
+    """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all.
+
+    A spreadsheet runs a cell that begins with "=" and the like, and names of files are a stranger's text: such a cell
+    begins with an apostrophe here. :func:`read_cell` takes it off again.
+    """
     names = [field.name for field in fields(rows[0])]
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(names)
-    writer.writerows([getattr(row, name) for name in names] for row in rows)
+    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
     write_text(file.getvalue(), path)
+
+
+# What spreadsheets take for a formula. With an apostrophe before it that was in the name already, the
+# name still comes back as it was.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+
+
+def _cell(value: Any) -> Any:
+    """Numbers are left as they are, a minus sign included."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def read_cell(text: str) -> str:
+    """A text as it was before :func:`write_rows` wrote it."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def _mean(values: list[float]) -> float:

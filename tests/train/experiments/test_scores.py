@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 
 import numpy as np
@@ -94,3 +95,14 @@ def test_directions_are_those_of_the_library():
     for name, metric in METRICS.items():
         documented = " ".join((getattr(metrics, name).__doc__ or "").split())
         assert ("higher is better" in documented) == metric.higher_is_better
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''-a", "'a", "é=1", 'a,"b\nc'])
+def test_no_cell_is_a_formula_and_names_come_back_as_they_were(name, tmp_path):
+    rows = [row(photograph=name, loss=name, value=-1.5)]
+    write_rows(rows, tmp_path / "scores.csv")
+    assert read_scores(tmp_path / "scores.csv") == rows
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        _, (loss, *_, photograph, value) = ([*cells[:4], cells[4]] for cells in csv.reader(file))
+    assert not {loss[0], photograph[0]} & set("=+-@\t\r\n")
+    assert value == "-1.5"  # numbers are numbers, below zero too
