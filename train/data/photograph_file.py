@@ -17,8 +17,6 @@ from train.data.formats import bmp, jpeg, png, tiff, webp
 from train.data.formats.about import About, Refused
 from train.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
-
 # A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150 megapixels.
 MAX_MEGAPIXELS = 200
 
@@ -35,6 +33,8 @@ _NAMED = {
     ".bmp": "BMP",
     ".webp": "WebP",
 }
+SUFFIXES = tuple(_NAMED)  # the endings by which photographs are found in folders
+
 # First bytes, from the place where they stand; then what people call such a file.
 _STARTS = (
     (0, png.SIGNATURE, "PNG"),

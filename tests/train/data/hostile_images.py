@@ -18,10 +18,11 @@ from train.data.images import read_image
 from train.data.photograph_file import examine, write_metadata
 from train.inference.image_files import open_stored
 
-XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf tiff:Orientation='3'/></x:xmpmeta>"
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="3"/></x:xmpmeta>'
 KINDS = ("PNG", "JPEG", "TIFF", "WEBP")
 
 
+@functools.cache
 def profile() -> bytes:
     """A small profile of ICC."""
     return PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()

@@ -1,0 +1,373 @@
+"""A photograph for each cell of the table in docs/photographs.md, and how others read each thing."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import PIL.Image
+import PIL.TiffImagePlugin
+
+from tests.train.data.hostile_images import (
+    XMP,
+    exif_block,
+    plain_tiff,
+    png_chunks,
+    png_of,
+    profile,
+    tiff_of,
+)
+from tests.train.inference.stored_images import pixels
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
+SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "BMP": ".bmp", "WebP": ".webp"}
+_PILLOW = {"WebP": "WEBP"}
+_LARGE = bytes(65_000_000)
+
+Make = Callable[[], bytes]
+Read = Callable[[bytes, str], object]
+
+
+def encoded(name: str, array: np.ndarray, **options: object) -> bytes:
+    """By Pillow, without loss except in JPEG."""
+    file = io.BytesIO()
+    if name == "WebP":
+        options |= {"lossless": True, "exact": True}
+    PIL.Image.fromarray(array).save(file, _PILLOW.get(name, name), **options)
+    return file.getvalue()
+
+
+RGB = pixels((9, 12, 3))
+
+
+def png(*chunks: tuple[bytes, bytes], behind: bool = False, array: np.ndarray = RGB) -> bytes:
+    """A PNG with chunks before its pixels or behind them."""
+    found = png_chunks(encoded("PNG", array))
+    at = len(found) - 1 if behind else 1
+    return png_of([*found[:at], *chunks, *found[at:]])
+
+
+def jpeg(*segments: tuple[int, bytes], behind: bytes = b"", array: np.ndarray = RGB) -> bytes:
+    """A JPEG with segments after its first one, and bytes behind the picture."""
+    content = encoded("JPEG", array)
+    at = 4 + int.from_bytes(content[4:6], "big")
+    added = b"".join(struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data for marker, data in segments)
+    return content[:at] + added + content[at:] + behind
+
+
+def webp(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A WebP with chunks behind its pixels."""
+    content = encoded("WebP", RGB, xmp=XMP)
+    for name, data in chunks:
+        content += name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+    return content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
+
+
+def tiff(**tags: object) -> bytes:
+    """A TIFF with tags: ``t270="text"``."""
+    found = PIL.TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        found[int(name[1:])] = value
+        if isinstance(value, bytes):
+            found.tagtype[int(name[1:])] = 7
+    return encoded("TIFF", RGB, tiffinfo=found)
+
+
+def bmp(*, alpha: bool = False, colour: bytes = b"BGRs", embedded: bytes = b"", resolution: int = 0) -> bytes:
+    """A BMP with the longest header."""
+    array = pixels((9, 12, 4 if alpha else 3))
+    bits, masks = (32, struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)) if alpha else (24, bytes(16))
+    rows = b"".join(array[y][:, [2, 1, 0, 3][: bits // 8]].tobytes() for y in range(8, -1, -1))
+    header = struct.pack("<IiiHHII", 124, 12, 9, 1, bits, 3 if alpha else 0, len(rows))
+    header += struct.pack("<iiII", resolution, resolution, 0, 0) + masks
+    space = (b"DEBM" if embedded else colour).ljust(52, b"\x21" if colour == bytes(4) else b"\0")
+    header += space + struct.pack("<4I", 4, 124 + len(rows) if embedded else 0, len(embedded), 0)
+    return struct.pack("<2sIHHI", b"BM", 138 + len(rows) + len(embedded), 0, 0, 138) + header + rows + embedded
+
+
+def deep(name: str) -> bytes:
+    """16 bits for each channel: by libvips, since Pillow writes none in colour."""
+    import pyvips
+
+    content = pyvips.Image.new_from_array(pixels((9, 12, 3), np.uint16)).write_to_buffer(SUFFIXES[name])
+    return bytes(content)
+
+
+def _with_exif(name: str, **options: object) -> bytes:
+    return encoded(name, RGB, exif=exif_block(6).tobytes(), **options)
+
+
+def _transparent(name: str) -> bytes:
+    array = pixels((9, 12, 4))
+    array[2:5, :, 3] = 0
+    return encoded(name, array)
+
+
+def _four_channels() -> bytes:
+    content = encoded("TIFF", pixels((9, 12, 4)))
+    tag = content.index(struct.pack("<HHI", 338, 3, 1))
+    return content[: tag + 8] + b"\0\0\0\0" + content[tag + 12 :]
+
+
+def _fourth_byte() -> bytes:
+    content = bytearray(bmp(alpha=True))
+    struct.pack_into("<I", content, 14 + 16, 0)
+    content[14 + 40 : 14 + 56] = bytes(16)
+    return bytes(content)
+
+
+def _huge(name: str) -> bytes:
+    """A header that claims 40,000 x 40,000 pixels, or the most that the format can say."""
+    content = bytearray(encoded(name, RGB))
+    if name == "PNG":
+        header = (b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
+        return png_of([header, *png_chunks(bytes(content))[1:]])
+    if name == "JPEG":
+        at = content.index(b"\xff\xc0") + 5
+        struct.pack_into(">HH", content, at, 40000, 40000)
+    elif name == "TIFF":
+        return tiff_of(plain_tiff(40000, 40000))
+    elif name == "BMP":
+        struct.pack_into("<ii", content, 18, 40000, 40000)
+    else:
+        at = content.index(b"VP8L") + 9
+        struct.pack_into("<I", content, at, 16382 | 16382 << 14)
+    return bytes(content)
+
+
+def _heavy(name: str) -> bytes:
+    if name == "PNG":
+        return png((b"teSt", _LARGE))
+    if name == "JPEG":
+        return jpeg(*[(0xFE, bytes(65000))] * 1001)
+    if name == "TIFF":
+        return tiff(t65000=_LARGE)
+    if name == "BMP":
+        return bmp(embedded=_LARGE)
+    return webp((b"teSt", _LARGE))
+
+
+def _animation(name: str) -> bytes:
+    others = [PIL.Image.fromarray(RGB[::-1])]
+    return encoded(name, RGB, save_all=True, append_images=others)
+
+
+def _cmyk(name: str) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(RGB).convert("CMYK").save(file, name)
+    return file.getvalue()
+
+
+def _several() -> bytes:
+    file = io.BytesIO()
+    first = PIL.Image.fromarray(RGB)
+    first.save(file, "MPO", save_all=True, append_images=[first])
+    return file.getvalue()
+
+
+def _y_cb_cr() -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(RGB).convert("YCbCr").save(file, "TIFF")
+    return file.getvalue()
+
+
+_XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
+_LONGER_XMP = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + struct.pack(">II", 4, 0) + b"more"
+_IPTC = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x05\0\x03abc"
+_CHROMATICITIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+_COLOUR = (
+    *((b"gAMA", struct.pack(">I", 100000)), (b"cHRM", _CHROMATICITIES), (b"cICP", b"\x0c\x0d\0\1")),
+    *((b"sBIT", b"\5\6\5"), (b"sRGB", b"\0")),
+)
+_WHITE = (0.3127, 0.329)
+_UNICODE = b"Description\0\0\0\0\0" + "\u00fc\u732b".encode()
+_TEXTS = (
+    *((b"tEXt", b"Creation Time\0today"), (b"tEXt", "Author\0Andr\u00e9".encode("latin-1")), (b"iTXt", _UNICODE)),
+    *((b"zTXt", b"Comment\0\0" + zlib.compress(b"deflated")), (b"tIME", bytes(7))),
+)
+
+MAKERS: dict[tuple[str, str], Make] = {
+    ("16 bits for each channel", "PNG"): lambda: deep("PNG"),
+    ("16 bits for each channel", "TIFF"): lambda: deep("TIFF"),
+    ("colour without a profile", "PNG"): lambda: png(*_COLOUR),
+    ("colour without a profile", "TIFF"): lambda: tiff(t318=_WHITE, t319=_WHITE * 3),
+    ("colour without a profile", "BMP"): lambda: bmp(colour=bytes(4)),
+    ("ICC profile", "BMP"): lambda: bmp(embedded=profile()),
+    ("alpha", "BMP"): lambda: bmp(alpha=True),
+    ("colour under full transparency", "BMP"): lambda: bmp(alpha=True),
+    ("a fourth channel of unstated meaning", "TIFF"): _four_channels,
+    ("a fourth channel of unstated meaning", "BMP"): _fourth_byte,
+    ("orientation stated by XMP alone", "PNG"): lambda: png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)),
+    ("orientation stated by XMP alone", "JPEG"): lambda: jpeg((0xE1, _XMP_SEGMENT + XMP)),
+    ("orientation stated by XMP alone", "TIFF"): lambda: tiff(t700=XMP),
+    ("orientation stated by XMP alone", "WebP"): lambda: encoded("WebP", RGB, xmp=XMP),
+    ("XMP", "PNG"): lambda: png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)),
+    ("XMP", "JPEG"): lambda: jpeg((0xE1, _XMP_SEGMENT + XMP), (0xE1, _LONGER_XMP)),
+    ("XMP", "TIFF"): lambda: tiff(t700=XMP),
+    ("XMP", "WebP"): lambda: encoded("WebP", RGB, xmp=XMP),
+    ("IPTC", "JPEG"): lambda: jpeg((0xED, _IPTC)),
+    ("IPTC", "TIFF"): lambda: tiff(t33723=b"\x1c\x02\x05\0\3abc", t34377=_IPTC[14:]),
+    ("comments and text", "PNG"): lambda: png(*_TEXTS),
+    ("comments and text", "JPEG"): lambda: jpeg((0xFE, b"caf\xe9"), (0xFE, b"two")),
+    ("comments and text", "TIFF"): lambda: tiff(t270="harbour", t305="a program", t315="N. N.", t33432="nobody"),
+    ("metadata behind the pixels", "PNG"): lambda: png((b"eXIf", exif_block().tobytes()[6:]), *_TEXTS, behind=True),
+    ("metadata behind the pixels", "TIFF"): lambda: tiff(t270="harbour"),
+    ("metadata behind the pixels", "WebP"): lambda: webp((b"teSt", b"abc")),
+    ("resolution", "PNG"): lambda: png((b"pHYs", struct.pack(">IIB", 11811, 3000, 1))),
+    ("resolution", "JPEG"): lambda: encoded("JPEG", RGB, dpi=(300, 300)),
+    ("resolution", "TIFF"): lambda: encoded("TIFF", RGB, dpi=(300, 299)),
+    ("resolution", "BMP"): lambda: bmp(resolution=11811),
+    ("what only one program knows", "PNG"): lambda: png((b"teSt", b"abc")),
+    ("what only one program knows", "JPEG"): lambda: jpeg((0xE5, b"Camera\0abc")),
+    ("what only one program knows", "TIFF"): lambda: tiff(t65000=b"abcdef", t65001=7),
+    ("what only one program knows", "WebP"): lambda: webp((b"teSt", b"abc")),
+    ("what holds for the old pixels alone", "PNG"): lambda: png((b"caBX", b"credentials")),
+    ("what holds for the old pixels alone", "JPEG"): lambda: jpeg((0xEB, b"JP credentials")),
+    ("what holds for the old pixels alone", "TIFF"): lambda: tiff(t52545=b"credentials", t37724=b"layers"),
+    ("what holds for the old pixels alone", "WebP"): lambda: webp((b"C2PA", b"credentials")),
+    ("bytes behind the picture", "PNG"): lambda: png() + b"more",
+    ("bytes behind the picture", "JPEG"): lambda: jpeg(behind=b"more"),
+    ("bytes behind the picture", "BMP"): lambda: bmp() + b"more",
+    ("bytes behind the picture", "WebP"): lambda: webp() + b"more",
+    ("several pictures that belong together", "JPEG"): _several,
+    ("a gain map for bright screens", "JPEG"): lambda: jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0abcd")),
+    ("an animation, or several pages", "PNG"): lambda: _animation("PNG"),
+    ("an animation, or several pages", "TIFF"): lambda: _animation("TIFF"),
+    ("an animation, or several pages", "WebP"): lambda: _animation("WebP"),
+    ("CMYK", "JPEG"): lambda: _cmyk("JPEG"),
+    ("CMYK", "TIFF"): lambda: _cmyk("TIFF"),
+    ("Y'CbCr without JPEG compression", "TIFF"): _y_cb_cr,
+    ("floating-point pixels", "TIFF"): lambda: encoded("TIFF", RGB[..., 0].astype(np.float32)),
+}
+for _name in FORMATS:
+    MAKERS |= {
+        ("no resolution", _name): lambda name=_name: encoded(name, RGB),
+        ("an ending that belongs to another format", _name): lambda name=_name: encoded(name, RGB),
+        ("more than 200 megapixels", _name): lambda name=_name: _huge(name),
+        ("more than 64 MB of metadata", _name): lambda name=_name: _heavy(name),
+    }
+    if _name != "WebP":
+        MAKERS["grey in one channel", _name] = lambda name=_name: encoded(name, RGB[..., 0])
+    if _name != "BMP":
+        MAKERS["orientation", _name] = lambda name=_name: _with_exif(name)
+        MAKERS["EXIF, with the place of GPS", _name] = lambda name=_name: _with_exif(name)
+        MAKERS["ICC profile", _name] = lambda name=_name: encoded(name, RGB, icc_profile=profile())
+    if _name not in ("BMP", "JPEG"):
+        MAKERS["alpha", _name] = lambda name=_name: encoded(name, pixels((9, 12, 4)))
+        MAKERS["colour under full transparency", _name] = lambda name=_name: _transparent(name)
+
+SAID = {
+    "a fourth channel of unstated meaning": "not kept: the fourth byte of each pixel",
+    "what holds for the old pixels alone": "not kept: ",
+    "bytes behind the picture": "not kept: 4 bytes that follow the picture",
+    "several pictures that belong together": "one picture of 2 is kept",
+    "a gain map for bright screens": "it has a gain map for bright screens, which is left out",
+    "an animation, or several pages": "is an animation of 2 pictures|holds 2 pages",
+    "CMYK": "is in CMYK",
+    "Y'CbCr without JPEG compression": "holds Y'CbCr pixels without JPEG compression",
+    "floating-point pixels": "of float pixels",
+    "more than 200 megapixels": "megapixels; 200 are the most",
+    "more than 64 MB of metadata": "has more than 64 MB of metadata",
+}
+
+
+def _opened(content: bytes) -> PIL.Image.Image:
+    return PIL.Image.open(io.BytesIO(content))
+
+
+def _array(content: bytes, name: str) -> object:
+    if name in ("PNG", "TIFF"):
+        import pyvips
+
+        return pyvips.Image.new_from_buffer(content, "").numpy()
+    return np.asarray(_opened(content))
+
+
+def _mode(content: bytes, name: str) -> object:
+    return _opened(content).mode
+
+
+def _info(*keys: str) -> Read:
+    return lambda content, name: {key: value for key, value in _opened(content).info.items() if key in keys}
+
+
+def _profile(content: bytes, name: str) -> object:
+    if name == "BMP":  # Pillow does not read it there
+        offset, length = struct.unpack("<II", content[14 + 112 : 14 + 120])
+        return content[14 + offset :][:length]
+    return _opened(content).info["icc_profile"]
+
+
+def _orientation(content: bytes, name: str) -> object:
+    return _opened(content).getexif()[274]
+
+
+def _exif(content: bytes, name: str) -> object:
+    found = _opened(content).getexif()
+    tags = {tag: value for tag, value in found.items() if tag in (271, 274)}
+    exposure, place = found.get_ifd(34665).get(33434), found.get_ifd(34853).get(1)
+    assert exposure is not None and place is not None
+    return tags, exposure, place
+
+
+def _beside(content: bytes, name: str) -> object:
+    """All that is not pixels, without regard to our own readers."""
+    if name == "PNG":
+        return [chunk for chunk in png_chunks(content) if chunk[0] not in (b"IHDR", b"IDAT", b"IEND")]
+    if name == "JPEG":
+        return _opened(content).applist + [_opened(content).info.get("comment")]
+    if name == "TIFF":
+        tags = _opened(content).tag_v2
+        coding = (254, 256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 338, 339)
+        return {tag: value for tag, value in tags.items() if tag not in coding}
+    if name == "BMP":
+        header = content[14:54] + content[14 + 56 : 14 + 112]
+        return header[24:32], header[40:]
+    found, place = [], 12
+    while place < len(content):
+        kind, length = struct.unpack("<4sI", content[place : place + 8])
+        found.append((kind, content[place + 8 : place + 8 + length]))
+        place += 8 + length + length % 2
+    return [chunk for chunk in found if not chunk[0].startswith(b"VP8")]
+
+
+def _resolution(content: bytes, name: str) -> object:
+    if name == "BMP":
+        return content[14 + 24 : 14 + 32]
+    return _info("dpi", "resolution", "jfif_density", "jfif_unit", "aspect")(content, name)
+
+
+def _no_resolution(content: bytes, name: str) -> object:
+    """Only in TIFF does Pillow make one up; there the tags themselves are looked at."""
+    if name == "TIFF":
+        return [tag in _opened(content).tag_v2 for tag in (282, 283, 296)]
+    return [_resolution(content, name)]
+
+
+READERS: dict[str, Read] = {
+    "16 bits for each channel": _array,
+    "grey in one channel": _mode,
+    "alpha": _array,
+    "colour under full transparency": _array,
+    "a fourth channel of unstated meaning": lambda content, name: (
+        _opened(content).tag_v2[338],
+        np.asarray(_array(content, name)).tolist(),
+    ),
+    "orientation": _orientation,
+    "orientation stated by XMP alone": _orientation,
+    "ICC profile": _profile,
+    "EXIF, with the place of GPS": _exif,
+    "an ending that belongs to another format": _mode,
+    "resolution": _resolution,
+    "no resolution": _no_resolution,
+}
+for _what in (
+    "colour without a profile",
+    "XMP",
+    "IPTC",
+    "comments and text",
+    "metadata behind the pixels",
+    "what only one program knows",
+):
+    READERS[_what] = _beside
