@@ -33,13 +33,6 @@ def default_sigma(size: int) -> float:
     return 0.3 * ((size - 1) / 2 - 1) + 0.8
 
 
-def filter_valid(image: jax.Array, taps: tuple[float, ...]) -> jax.Array:
-    """Correlates both spatial axes with ``taps``, windows inside the image only: H and W shrink by len(taps) - 1."""
-    for axis in (image.ndim - 3, image.ndim - 2):
-        image = slide(image, taps, axis)
-    return image
-
-
 def local_average(image: jax.Array, taps: tuple[float, ...], mask: jax.Array | None = None) -> jax.Array:
     """Average of ``image`` ``[..., H, W, C]`` over the window of ``taps`` round each pixel, same shape.
 

@@ -62,12 +62,12 @@ def test_default_sigma(size: int, sigma: float) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 8, 11])
-def test_filter_valid_is_numpys_correlation(size: int) -> None:
+def test_sliding_along_both_axes_is_numpys_correlation(size: int) -> None:
     image = random_image((2, 13, 11, 3))
     taps = tuple(np.random.default_rng(size).uniform(0, 1, size).tolist())  # lopsided: a flip would show
     windows = sliding_window_view(image.astype(np.float64), (size, size), axis=(1, 2))
     expected = np.einsum("nhwcij,i,j->nhwc", windows, taps, taps)
-    result = jax.jit(lambda image: _filters.filter_valid(image, taps))(image)
+    result = jax.jit(lambda image: _filters.slide(_filters.slide(image, taps, 1), taps, 2))(image)
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 

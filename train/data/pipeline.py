@@ -57,15 +57,12 @@ class PatchBatches:
         self._ends = np.cumsum(rows * self._columns)
         self._starts = self._ends - rows * self._columns
 
-    def global_batch(self, index: int, rows: slice | np.ndarray = slice(None)) -> Batch:
-        """Batch ``index``, or some rows of it: ``[B, P, P, 3]``, uint8, or uint16 where any photograph has 16 bits.
-
-        From pairs, two of these, cut at the same places and turned alike.
-        """
-        return _each(self.global_batches(range(index, index + 1), rows))[0]
-
     def global_batches(self, indices: range, rows: slice | np.ndarray = slice(None), crew: Crew | None = None) -> Batch:
-        """Several batches in one array ``[N, B, P, P, 3]``, or two; a photograph is decoded once for all of them."""
+        """Several batches in one array ``[N, B, P, P, 3]``; a photograph is decoded once for all of them.
+
+        They are uint8, or uint16 where any photograph has 16 bits. From pairs there are two of these arrays, cut at the
+        same places and turned alike.
+        """
         drawn = [self._draw(index, rows) for index in indices]
         which, *where = (np.concatenate(parts).tolist() for parts in zip(*drawn, strict=True))
         corners = list(zip(*where, strict=True))

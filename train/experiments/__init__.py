@@ -1,1 +1,1 @@
-"""What is drawn and written about runs."""
+"""Experiments of many trainings: losses compared and settings searched, with statistics and reports."""

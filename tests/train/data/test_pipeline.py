@@ -1,9 +1,11 @@
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from train.data import pipeline
 from train.data.batch import Pair
 from train.data.images import to_float, write_image
 from train.data.photographs import Memory
@@ -27,6 +29,12 @@ def _batches(source: Source, **options: int) -> PatchBatches:
     return PatchBatches(source, **{"patch_size": 4, "batch_size": 6, "seed": 3, **options})
 
 
+def batch_of(batches: PatchBatches, index: int) -> Any:
+    """The batch of that number by itself."""
+    (batch,) = pipeline._each(batches.global_batches(range(index, index + 1)))
+    return batch
+
+
 def _values(batch: np.ndarray) -> np.ndarray:
     assert batch.dtype == np.uint16
     return batch[..., 0].astype(int)
@@ -34,14 +42,14 @@ def _values(batch: np.ndarray) -> np.ndarray:
 
 def test_a_batch_depends_on_seed_and_index_alone() -> None:
     source = _source((12, 9), (7, 7))
-    first = _batches(source).global_batch(5)
+    first = batch_of(_batches(source), 5)
     assert first.shape == (6, 4, 4, 3)
     assert first.dtype == np.uint16
     fresh = _batches(source)
-    fresh.global_batch(0)  # what came before leaves no trace
-    np.testing.assert_array_equal(fresh.global_batch(5), first)
-    assert not np.array_equal(_batches(source).global_batch(6), first)
-    assert not np.array_equal(_batches(source, seed=4).global_batch(5), first)
+    batch_of(fresh, 0)  # what came before leaves no trace
+    np.testing.assert_array_equal(batch_of(fresh, 5), first)
+    assert not np.array_equal(batch_of(_batches(source), 6), first)
+    assert not np.array_equal(batch_of(_batches(source, seed=4), 5), first)
 
 
 def test_every_patch_is_a_flip_or_rotation_of_a_place_in_a_photograph() -> None:
@@ -53,7 +61,7 @@ def test_every_patch_is_a_flip_or_rotation_of_a_place_in_a_photograph() -> None:
     places = {window.tobytes() for window in np.concatenate(windows)}
     seen = set()
     batches = _batches(source, batch_size=64)
-    for patch in itertools.chain.from_iterable(_values(batches.global_batch(i)) for i in range(4)):
+    for patch in itertools.chain.from_iterable(_values(batch_of(batches, i)) for i in range(4)):
         turned = {(k, flip): np.rot90(patch[:, ::-1] if flip else patch, k) for k in range(4) for flip in (False, True)}
         found = [name for name, view in turned.items() if np.ascontiguousarray(view).tobytes() in places]
         assert len(found) == 1
@@ -64,7 +72,7 @@ def test_every_patch_is_a_flip_or_rotation_of_a_place_in_a_photograph() -> None:
 def test_every_position_is_as_likely() -> None:
     # 5x5 has 4 positions for a 4x4 patch, 4x4 has one: of 5000 patches 1000 are the second photograph, SD 28.
     batches = _batches(_source((5, 5), (4, 4)), batch_size=5000)
-    from_second = int(np.sum(_values(batches.global_batch(0)).min(axis=(1, 2)) >= 25))
+    from_second = int(np.sum(_values(batch_of(batches, 0)).min(axis=(1, 2)) >= 25))
     assert abs(from_second - 1000) < 5 * 28.3
 
 
@@ -77,7 +85,7 @@ def test_the_hosts_share_one_global_batch_in_contiguous_rows(processes: int) -> 
     ]
     for step in range(3):
         together = np.concatenate([share[step] for share in shares])
-        np.testing.assert_array_equal(together, batches.global_batch(2 + step))
+        np.testing.assert_array_equal(together, batch_of(batches, 2 + step))
 
 
 def test_a_stream_that_starts_later_goes_on_with_the_same_batches() -> None:
@@ -89,7 +97,7 @@ def test_a_stream_that_starts_later_goes_on_with_the_same_batches() -> None:
 
 
 def test_a_patch_as_large_as_the_photograph_is_allowed() -> None:
-    assert _batches(_source((4, 4))).global_batch(0).shape == (6, 4, 4, 3)
+    assert batch_of(_batches(_source((4, 4))), 0).shape == (6, 4, 4, 3)
 
 
 def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
@@ -100,9 +108,9 @@ def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
 def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
     clean = _source((12, 9), (7, 7))
     degraded = tuple(image + np.uint16(1000) for image in clean.images)  # each pixel tells which one it belongs to
-    batch = _batches(Source(clean.names, clean.images, degraded)).global_batch(5)
+    batch = batch_of(_batches(Source(clean.names, clean.images, degraded)), 5)
     assert isinstance(batch, Pair)
-    np.testing.assert_array_equal(batch.clean, _batches(clean).global_batch(5))
+    np.testing.assert_array_equal(batch.clean, batch_of(_batches(clean), 5))
     np.testing.assert_array_equal(_values(batch.degraded), _values(batch.clean) + 1000)
 
 
@@ -114,7 +122,7 @@ def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
         generator = np.random.default_rng([3, index])
         generator.integers(1, size=6)
         orientations = generator.integers(8, size=6)
-        for patch, orientation in zip(_batches(source).global_batch(index), orientations, strict=True):
+        for patch, orientation in zip(batch_of(_batches(source), index), orientations, strict=True):
             turned = np.rot90(whole, orientation % 4)
             np.testing.assert_array_equal(patch, turned[:, ::-1] if orientation >= 4 else turned)
 
@@ -123,7 +131,7 @@ def test_photographs_of_8_and_of_16_bits_share_a_batch_at_the_same_brightness() 
     deep = _source((5, 5)).images[0]
     shallow = np.full((5, 5, 3), 51, np.uint8)
     source = Source(("a", "b"), (deep, shallow), (shallow, shallow))
-    batch = _batches(source, batch_size=40).global_batch(0)
+    batch = batch_of(_batches(source, batch_size=40), 0)
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.degraded, np.full((40, 4, 4, 3), 51, np.uint8))
     flat = np.all(to_float(batch.clean) == np.float32(51) / np.float32(255), axis=(1, 2, 3))
@@ -158,7 +166,7 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
 def test_a_photograph_that_vanishes_under_the_stream_stops_it_by_name(tmp_path: Path) -> None:
     write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
     batches = _batches(open_source(f"folder:{tmp_path}", "train", Memory(0)))
-    batches.global_batch(0)
+    batch_of(batches, 0)
     (tmp_path / "only.png").unlink()
     with pytest.raises(InputError, match=r"only\.png cannot be read: No such file"):
         list(stream(batches, start=0, stop=3))
