@@ -2,8 +2,8 @@
 
 Every public function calls these first, then does its maths. A check looks at static facts only (dtype, rank, sizes,
 and values that are concrete), so it runs once, when a function is traced, and costs a compiled step nothing. It raises
-``ValueError`` naming the argument, what it got, what it takes and the mend; ``chex.disable_asserts()`` does not silence
-it. Sizes that are symbolic (``jax.export``) are left unchecked.
+``ValueError`` naming the argument, what it got, what it accepts and what to do; ``chex.disable_asserts()`` does not
+silence it. Sizes that are symbolic (``jax.export``) are left unchecked.
 """
 
 import difflib
@@ -90,10 +90,10 @@ def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
     return mask.astype(image.dtype)
 
 
-def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, above: float | None = None) -> jax.Array:
+def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, minimum: float | None = None) -> jax.Array:
     """Checks a number that may be traced: shape (), and, where it is concrete, finite and not negative.
 
-    ``above`` asks for a value of at least that, for scales that zero would break.
+    ``minimum`` is the least value, for scales that zero would break.
     """
     if isinstance(value, str | bytes) or value is None or np.shape(value) != ():
         got = f"shape {np.shape(value)}" if not isinstance(value, str | bytes) and value is not None else repr(value)
@@ -103,8 +103,8 @@ def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, above: float 
     if jnp.issubdtype(number.dtype, jnp.complexfloating):
         raise ValueError(f"{name} must be a real number; got dtype {number.dtype}.")
     host = _value_on_host(value)  # not `number`: inside jit that is traced, however concrete the value
-    if above is not None and host is not None and host < above:
-        raise ValueError(f"{name} must be at least {above:g}; got {host:g}.")
+    if minimum is not None and host is not None and host < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}; got {host:g}.")
     return number.astype(dtype)
 
 
@@ -173,16 +173,16 @@ def check_crop_border(border: object, image: jax.Array) -> int:
     return border
 
 
-def check_static_number(name: str, value: Any, *, minimum: float, mend: str = "") -> float:
-    """Checks a number that must be known when tracing: finite, and more than ``minimum``."""
+def check_static_number(name: str, value: Any, *, above: float) -> float:
+    """Checks a number that must be known when tracing: finite, and more than ``above``."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(f"{name} is traced, but it must be a static Python number: bind it with functools.partial.")
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be one number; got {value!r}.") from None
-    if not math.isfinite(number) or number <= minimum:
-        raise ValueError(f"{name} must be more than {minimum:g}; got {value!r}.{mend}")
+    if not math.isfinite(number) or number <= above:
+        raise ValueError(f"{name} must be more than {above:g}; got {value!r}.")
     return number
 
 

@@ -37,16 +37,16 @@ def check_amount(
     *,
     minimum: float = 0.0,
     maximum: float = math.inf,
-    mend: str = "",
+    advice: str = "",
     maps: bool = False,
 ) -> jax.Array:
     """Checks an amount that may be traced and gives it in ``dtype``, in a shape that broadcasts against the image.
 
     It is one number, or one per image (``image_shape[:-3]``), or with ``maps`` one per pixel: the image's rank less
     one, or its rank with a last axis of 1, where any size may be 1. Concrete values lie in [minimum, maximum], or
-    ``mend`` ends the message.
+    ``advice`` ends the message.
     """
-    check_bounds(name, value, minimum=minimum, maximum=maximum, mend=mend)
+    check_bounds(name, value, minimum=minimum, maximum=maximum, advice=advice)
     amount = jnp.asarray(value)
     if jnp.issubdtype(amount.dtype, jnp.complexfloating):
         raise ValueError(f"{name} must be real numbers; got dtype {amount.dtype}.")
@@ -67,18 +67,18 @@ def check_amount(
     takes = "one number" + (f", one per image {per_image}" if per_image else "")
     if maps:
         takes += f", or a map {image_shape[:-1]} where any size may be 1"
-    mend = ""
+    advice = ""
     if maps and per_image and shape == image_shape[-3:-1]:
-        mend = f"; a map shared by all images is {name}[{'None, ' * len(per_image)}...]"
-    raise ValueError(f"{name} has shape {shape} for images of shape {image_shape}: it takes {takes}{mend}.")
+        advice = f"; a map shared by all images is {name}[{'None, ' * len(per_image)}...]"
+    raise ValueError(f"{name} has shape {shape} for images of shape {image_shape}: it takes {takes}{advice}.")
 
 
 def check_bounds(
-    name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: float = math.inf, mend: str = ""
+    name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: float = math.inf, advice: str = ""
 ) -> None:
     """Refuses concrete values that are not finite or lie outside [minimum, maximum]; traced ones cannot be read.
 
-    ``mend`` ends the message.
+    ``advice`` ends the message.
     """
     if isinstance(value, jax.core.Tracer) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
         return
@@ -93,16 +93,16 @@ def check_bounds(
             takes = f"lie in [{minimum:g}, {maximum:g}]"
         else:
             takes = "be finite and not negative" if minimum == 0 else f"be finite and at least {minimum:g}"
-        raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}{mend and f': {mend}'}.")
+        raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}{advice and f': {advice}'}.")
 
 
 def check_range(
-    low_name: str, low: ArrayLike, high_name: str, high: ArrayLike, *, above: float | None = None
+    low_name: str, low: ArrayLike, high_name: str, high: ArrayLike, *, minimum: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Checks the two ends of a range, each one number that may be traced, in this order; gives them in float32."""
     dtype = jnp.dtype(jnp.float32)
-    lowest = _reduction.check_scalar(low_name, low, dtype, above=above)
-    highest = _reduction.check_scalar(high_name, high, dtype, above=above)
+    lowest = _reduction.check_scalar(low_name, low, dtype, minimum=minimum)
+    highest = _reduction.check_scalar(high_name, high, dtype, minimum=minimum)
     if not isinstance(lowest, jax.core.Tracer) and not isinstance(highest, jax.core.Tracer) and highest < lowest:
         raise ValueError(f"{high_name} must be at least {low_name}, {lowest:g}; got {highest:g}.")
     return lowest, highest

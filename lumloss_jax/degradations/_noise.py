@@ -13,7 +13,7 @@ from lumloss_jax.degradations._straight_through import clip_to_range
 
 AXES = ("width", "height")
 # No level is above the whole range: what is, was meant for the scale of 0 to 255.
-_LEVEL: dict[str, Any] = {"maximum": 1.0, "mend": "levels are in image units, so divide those of 0 to 255 by 255"}
+_LEVEL: dict[str, Any] = {"maximum": 1.0, "advice": "levels are in image units, so divide those of 0 to 255 by 255"}
 
 
 def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: bool = False) -> jax.Array:

@@ -137,7 +137,7 @@ def blind_sensor_variances(
     key = _inputs.check_key(key)
     shape = _inputs.check_sizes("shape", shape)
     lowest, highest = _inputs.check_range(
-        "minimum_shot", minimum_shot, "maximum_shot", maximum_shot, above=_SMALLEST_SHOT
+        "minimum_shot", minimum_shot, "maximum_shot", maximum_shot, minimum=_SMALLEST_SHOT
     )
     key_of_shot, key_of_read = jax.random.split(key)
     log_shot = jax.random.uniform(key_of_shot, shape, jnp.float32, jnp.log(lowest), jnp.log(highest))

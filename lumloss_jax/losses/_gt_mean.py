@@ -69,8 +69,8 @@ def gt_mean(
     """
     if not callable(loss):
         raise ValueError(f"loss must be a function of (predictions, targets); got {loss!r}.")
-    sigma = _reduction.check_static_number("sigma", sigma, minimum=0)
-    epsilon = _reduction.check_static_number("epsilon", epsilon, minimum=0)
+    sigma = _reduction.check_static_number("sigma", sigma, above=0)
+    epsilon = _reduction.check_static_number("epsilon", epsilon, above=0)
 
     def gt_mean_loss(
         predictions: ArrayLike,

@@ -254,4 +254,4 @@ def _check_window(size: object, window: str, sigma: float | None) -> tuple[float
         return _filters.box_taps(size)
     if sigma is None:
         sigma = _filters.default_sigma(size)
-    return _filters.gaussian_taps(size, _reduction.check_static_number("window_sigma", sigma, minimum=0))
+    return _filters.gaussian_taps(size, _reduction.check_static_number("window_sigma", sigma, above=0))

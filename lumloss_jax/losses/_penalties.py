@@ -19,8 +19,8 @@ def make_penalty(
 ) -> Callable[[jax.Array], jax.Array]:
     """The penalty of that name as a function of the difference; raises ``ValueError`` for what it cannot take."""
     _reduction.check_option("penalty", name, PENALTIES)
-    epsilon = _reduction.check_scalar("charbonnier_epsilon", charbonnier_epsilon, dtype, above=_SMALLEST_EPSILON)
-    delta = _reduction.check_scalar("huber_delta", huber_delta, dtype, above=_SMALLEST_EPSILON)
+    epsilon = _reduction.check_scalar("charbonnier_epsilon", charbonnier_epsilon, dtype, minimum=_SMALLEST_EPSILON)
+    delta = _reduction.check_scalar("huber_delta", huber_delta, dtype, minimum=_SMALLEST_EPSILON)
     penalties: dict[str, Callable[[jax.Array], jax.Array]] = {"l1": absolute, "l2": jnp.square}
     if name == "charbonnier":
         return lambda difference: charbonnier(difference, epsilon)

@@ -132,7 +132,7 @@ def charbonnier_loss(
       0.0050
     """
     difference, mask = _difference(predictions, targets, mask)
-    epsilon = _reduction.check_scalar("epsilon", epsilon, difference.dtype, above=_SMALLEST_SCALE)
+    epsilon = _reduction.check_scalar("epsilon", epsilon, difference.dtype, minimum=_SMALLEST_SCALE)
     return _reduction.weighted_mean(_penalties.charbonnier(difference, epsilon), mask, axis_name)
 
 
@@ -174,7 +174,7 @@ def huber_loss(
       0.0250
     """
     difference, mask = _difference(predictions, targets, mask)
-    delta = _reduction.check_scalar("delta", delta, difference.dtype, above=_SMALLEST_SCALE)
+    delta = _reduction.check_scalar("delta", delta, difference.dtype, minimum=_SMALLEST_SCALE)
     return _reduction.weighted_mean(_penalties.huber(difference, delta), mask, axis_name)
 
 

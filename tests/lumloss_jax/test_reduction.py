@@ -148,14 +148,14 @@ def test_what_is_no_weight_is_refused(value: object, fragment: str) -> None:
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_scale_of_zero_is_refused_inside_jit_too(jit: bool) -> None:
     def scale(image: jax.Array) -> jax.Array:
-        return image * _reduction.check_scalar("epsilon", 0.0, FLOAT32, above=1e-18)
+        return image * _reduction.check_scalar("epsilon", 0.0, FLOAT32, minimum=1e-18)
 
     with refuses("epsilon must be at least 1e-18; got 0"):
         (jax.jit(scale) if jit else scale)(jnp.ones(()))
 
 
 def test_traced_numbers_are_not_looked_at() -> None:
-    assert jax.jit(lambda value: _reduction.check_scalar("weight", value, FLOAT32, above=1.0))(-1.0) == -1
+    assert jax.jit(lambda value: _reduction.check_scalar("weight", value, FLOAT32, minimum=1.0))(-1.0) == -1
 
 
 @pytest.mark.parametrize("size", [1, 7, np.int64(3)])
@@ -177,14 +177,14 @@ def test_a_traced_size_is_told_to_be_bound_before_jit() -> None:
 
 
 def test_static_numbers() -> None:
-    assert _reduction.check_static_number("sigma", np.float32(1.5), minimum=0) == 1.5
+    assert _reduction.check_static_number("sigma", np.float32(1.5), above=0) == 1.5
     for value in (0, -1, float("nan"), float("inf")):
         with refuses("sigma must be more than 0; got"):
-            _reduction.check_static_number("sigma", value, minimum=0)
+            _reduction.check_static_number("sigma", value, above=0)
     with refuses("sigma must be one number; got 'wide'"):
-        _reduction.check_static_number("sigma", "wide", minimum=0)
+        _reduction.check_static_number("sigma", "wide", above=0)
     with refuses("sigma is traced", "functools.partial"):
-        jax.jit(lambda sigma: _reduction.check_static_number("sigma", sigma, minimum=0))(1.0)
+        jax.jit(lambda sigma: _reduction.check_static_number("sigma", sigma, above=0))(1.0)
 
 
 # Means
