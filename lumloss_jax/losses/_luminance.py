@@ -47,8 +47,8 @@ def luminance_l1_loss(
     window: str = "box",
     window_sigma: float | None = None,
     penalty: str = "l1",
-    charbonnier_epsilon: ArrayLike = 1e-3,
-    huber_delta: ArrayLike = 0.05,
+    charbonnier_epsilon: ArrayLike | None = None,
+    huber_delta: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
@@ -79,12 +79,12 @@ def luminance_l1_loss(
       window_size: s, the side of the window in pixels; odd, static; 1 is no window. At a border it averages the pixels
         that exist; it may be larger than the image.
       window: ``"box"`` or ``"gaussian"``.
-      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8.
+      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8. An error with a box.
       penalty: rho. ``"l1"``, ``|x|`` with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1); ``"l2"``, x^2 (no half);
         ``"charbonnier"``, sqrt(x^2 + eps^2), which is eps at equality; ``"huber"``, x^2 / 2 up to delta, then
         ``delta (|x| - delta / 2)``.
-      charbonnier_epsilon: eps, above 0; may be traced. Used by that penalty only.
-      huber_delta: delta, above 0; may be traced. Used by that penalty only.
+      charbonnier_epsilon: eps, above 0, 0.001 if not given; may be traced. An error with any other penalty.
+      huber_delta: delta, above 0, 0.05 if not given; may be traced. An error with any other penalty.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool, integer or float,
         0 or more. Means become weighted means. Where it is 0 the images are not read: NaN there is harmless. All 0:
         loss 0, gradient 0.
@@ -101,7 +101,8 @@ def luminance_l1_loss(
 
     Raises:
       ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, for an option outside
-        those above, an even or traced window, a concrete negative weight or mask.
+        those above or one that the chosen window or penalty does not use, an even or traced window, a concrete negative
+        weight or mask.
 
     References:
       De Jonge, arXiv:2311.04614, 2023.
@@ -151,8 +152,8 @@ def luminance_l1_terms(
     window: str = "box",
     window_sigma: float | None = None,
     penalty: str = "l1",
-    charbonnier_epsilon: ArrayLike = 1e-3,
-    huber_delta: ArrayLike = 0.05,
+    charbonnier_epsilon: ArrayLike | None = None,
+    huber_delta: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> LuminanceL1Terms:
@@ -248,10 +249,18 @@ def _check_window(size: object, window: str, sigma: float | None) -> tuple[float
     """The window's weights along one axis."""
     size = _reduction.check_odd_size("window_size", size)
     _reduction.check_option("window", window, WINDOWS)
+    check_sigma_is_used(window, sigma)
     if window == "box":
-        if sigma is not None:
-            raise ValueError(f"window_sigma={sigma!r} is for window='gaussian'; the box window takes none.")
         return _filters.box_taps(size)
     if sigma is None:
         sigma = _filters.default_sigma(size)
     return _filters.gaussian_taps(size, _reduction.check_static_number("window_sigma", sigma, above=0))
+
+
+def check_sigma_is_used(window: str, sigma: float | None) -> None:
+    """Raises ``ValueError`` for the sigma of a box, which has none, so that it is not ignored."""
+    if sigma is not None and window != "gaussian":
+        raise ValueError(
+            f"window_sigma is for window='gaussian', but the window is {window!r}: leave it out, or set "
+            "window='gaussian'."
+        )

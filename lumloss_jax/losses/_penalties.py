@@ -1,6 +1,7 @@
 """rho: what a difference costs, element by element. Shared by the losses that let their user choose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +10,45 @@ from jax.typing import ArrayLike
 from lumloss_jax import _reduction
 
 PENALTIES = ("l1", "l2", "charbonnier", "huber")
+DEFAULTS = {"charbonnier_epsilon": 1e-3, "huber_delta": 0.05}
 
 # The square of a smaller epsilon underflows in float32, and Charbonnier's gradient at 0 would be 0/0.
 _SMALLEST_EPSILON = 1e-18
 
 
 def make_penalty(
-    name: str, dtype: jnp.dtype, *, charbonnier_epsilon: ArrayLike = 1e-3, huber_delta: ArrayLike = 0.05
+    name: str,
+    dtype: jnp.dtype,
+    *,
+    charbonnier_epsilon: ArrayLike | None = None,
+    huber_delta: ArrayLike | None = None,
 ) -> Callable[[jax.Array], jax.Array]:
-    """The penalty of that name as a function of the difference; raises ``ValueError`` for what it cannot take."""
+    """The penalty of that name as a function of the difference; raises ``ValueError`` for what it does not accept."""
     _reduction.check_option("penalty", name, PENALTIES)
-    epsilon = _reduction.check_scalar("charbonnier_epsilon", charbonnier_epsilon, dtype, minimum=_SMALLEST_EPSILON)
-    delta = _reduction.check_scalar("huber_delta", huber_delta, dtype, minimum=_SMALLEST_EPSILON)
-    penalties: dict[str, Callable[[jax.Array], jax.Array]] = {"l1": absolute, "l2": jnp.square}
+    given = {"charbonnier_epsilon": charbonnier_epsilon, "huber_delta": huber_delta}
+    check_scale_is_used(name, given)
+    scales = {
+        option: _reduction.check_scalar(
+            option, DEFAULTS[option] if value is None else value, dtype, minimum=_SMALLEST_EPSILON
+        )
+        for option, value in given.items()
+    }
     if name == "charbonnier":
-        return lambda difference: charbonnier(difference, epsilon)
+        return lambda difference: charbonnier(difference, scales["charbonnier_epsilon"])
     if name == "huber":
-        return lambda difference: huber(difference, delta)
-    return penalties[name]
+        return lambda difference: huber(difference, scales["huber_delta"])
+    return absolute if name == "l1" else jnp.square
+
+
+def check_scale_is_used(penalty: str, options: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` for an epsilon or a delta that the penalty does not use, so that none is ignored."""
+    for option in DEFAULTS:
+        user = option.split("_")[0]
+        if options.get(option) is not None and penalty != user:
+            raise ValueError(
+                f"{option} is for penalty={user!r}, but the penalty is {penalty!r}: leave it out, or set "
+                f"penalty={user!r}."
+            )
 
 
 @jax.custom_jvp

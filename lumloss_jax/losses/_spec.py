@@ -55,7 +55,8 @@ class LossTerm:
             given[option] = check_value(self.name, option, value)
         entry = LOSSES[self.name]
         entry.check_together(given)
-        kept = ((o, given[o]) for o in entry.checks if o in given and given[o] != entry.defaults[o])
+        defaults = entry.defaults
+        kept = [(o, given[o]) for o in entry.checks if given.get(o) is not None and given[o] != defaults[o]]
         object.__setattr__(self, "options", tuple(kept))
 
     @property
@@ -110,6 +111,7 @@ class _Entry:
     checks: Mapping[str, Check] = dataclasses.field(default_factory=dict)
     check_together: Callable[[Mapping[str, Any]], object] = lambda options: None
     with_parts: Callable[..., Any] | None = None  # gives (value, parts), for a loss that is made of parts
+    implied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what an option of None stands for
 
     @property
     def call(self) -> Callable[..., Any]:
@@ -118,7 +120,10 @@ class _Entry:
     @property
     def defaults(self) -> dict[str, Any]:
         parameters = inspect.signature(self.function).parameters
-        return {option: parameters[option].default for option in self.checks}
+        return {option: parameters[option].default for option in self.checks} | dict(self.implied)
+
+    def takes_none(self, option: str) -> bool:
+        return inspect.signature(self.function).parameters[option].default is None
 
 
 def _one_of(accepted: Iterable[str]) -> Check:
@@ -161,9 +166,9 @@ def _luminance_l1_with_parts(
     return luminance_weight * terms.luminance + color_weight * terms.color, terms._asdict()
 
 
-def _sigma_needs_gaussian(options: Mapping[str, Any]) -> None:
-    if "window_sigma" in options and options.get("window") != "gaussian":
-        raise ValueError("window_sigma is for window='gaussian'; the box window takes none.")
+def _each_option_is_used(options: Mapping[str, Any]) -> None:
+    _luminance.check_sigma_is_used(options.get("window", "box"), options.get("window_sigma"))
+    _penalties.check_scale_is_used(options.get("penalty", "l1"), options)
 
 
 # Losses that are no function of (predictions, targets) and literals alone, with where to go instead.
@@ -195,7 +200,8 @@ LOSSES: dict[str, _Entry] = {
             "charbonnier_epsilon": _scale,
             "huber_delta": _scale,
         },
-        check_together=_sigma_needs_gaussian,
+        check_together=_each_option_is_used,
+        implied=_penalties.DEFAULTS,
         with_parts=_luminance_l1_with_parts,
     ),
     "ms_ssim": _Entry(_structural.ms_ssim_loss, {"scale_weights": _scale_weights, "data_range": _scale}),
@@ -227,7 +233,7 @@ def check_value(name: str, option: str, value: object) -> Any:
         raise ValueError(f"{option} is data: give it when the loss is called, not in the spec.")
     if option not in entry.checks:
         raise ValueError(_unknown(f"option of {name}", option, entry.checks))
-    return None if value is None and entry.defaults[option] is None else entry.checks[option](option, value)
+    return None if value is None and entry.takes_none(option) else entry.checks[option](option, value)
 
 
 def _unknown(kind: str, name: str, accepted: Mapping[str, object]) -> str:

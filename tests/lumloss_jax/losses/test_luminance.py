@@ -176,9 +176,11 @@ def options_and_shape(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]
         "window_size": draw(st.sampled_from([1, 3, 5, 7, 21])),
         "window": draw(st.sampled_from(["box", "gaussian"])),
         "penalty": draw(st.sampled_from(["l1", "l2", "charbonnier", "huber"])),
-        "charbonnier_epsilon": draw(st.sampled_from([1e-4, 1e-3, 0.3])),
-        "huber_delta": draw(st.sampled_from([0.01, 0.05, 0.5])),
     }
+    if options["penalty"] == "charbonnier":
+        options["charbonnier_epsilon"] = draw(st.sampled_from([1e-4, 1e-3, 0.3]))
+    if options["penalty"] == "huber":
+        options["huber_delta"] = draw(st.sampled_from([0.01, 0.05, 0.5]))
     if options["window"] == "gaussian":
         options["window_sigma"] = draw(st.sampled_from([None, 0.4, 2.5]))
     kind = draw(st.sampled_from([None, bool, np.int32, np.float16, np.float32]))

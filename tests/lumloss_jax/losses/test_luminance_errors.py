@@ -58,7 +58,10 @@ OPTION_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no window": ({"window_size": 0}, ("window_size must be odd, 1 or more", "got 0")),
     "a float window": ({"window_size": 3.0}, ("window_size must be an odd int, 1 or more; got 3.0",)),
     "an unknown window": ({"window": "gaussan"}, ("window takes 'box', 'gaussian'; got 'gaussan'", "'gaussian'?")),
-    "a box with a sigma": ({"window_sigma": 2.0}, ("window_sigma=2.0 is for window='gaussian'", "box", "takes none")),
+    "a box with a sigma": (
+        {"window_sigma": 2.0},
+        ("window_sigma is for window='gaussian', but the window is 'box': leave it out",),
+    ),
     "a sigma of 0": ({"window": "gaussian", "window_sigma": 0}, ("window_sigma must be more than 0; got 0",)),
     "an unknown brightness": (
         {"brightness": "luminence"},
@@ -74,8 +77,22 @@ OPTION_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("coefficients must sum to 1 within 1e-6", "sum to 0.9999: divide by that"),
     ),
     "two coefficients": ({"coefficients": (0.5, 0.5)}, ("'rec2020' or three numbers; got (0.5, 0.5)",)),
-    "an epsilon of 0": ({"charbonnier_epsilon": 0}, ("charbonnier_epsilon must be at least 1e-18; got 0",)),
-    "a negative delta": ({"huber_delta": -0.1}, ("huber_delta must be finite and not negative; got -0.1",)),
+    "an epsilon of 0": (
+        {"penalty": "charbonnier", "charbonnier_epsilon": 0},
+        ("charbonnier_epsilon must be at least 1e-18; got 0",),
+    ),
+    "a negative delta": (
+        {"penalty": "huber", "huber_delta": -0.1},
+        ("huber_delta must be finite and not negative; got -0.1",),
+    ),
+    "an epsilon that L1 has not": (
+        {"charbonnier_epsilon": 1e-3},
+        ("charbonnier_epsilon is for penalty='charbonnier', but the penalty is 'l1': leave it out",),
+    ),
+    "a delta that Charbonnier has not": (
+        {"penalty": "charbonnier", "huber_delta": 0.05},
+        ("huber_delta is for penalty='huber', but the penalty is 'charbonnier'",),
+    ),
     "a negative mask": ({"mask": -np.ones((2, 8, 9))}, ("mask must be finite and not negative; got -1",)),
     "a mask of another size": (
         {"mask": np.ones((2, 9, 8))},

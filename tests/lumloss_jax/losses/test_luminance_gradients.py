@@ -100,8 +100,8 @@ def test_gradients_are_those_of_numerical_differences(
             color_weight=weights[1],
             brightness=brightness,
             penalty=penalty,
-            charbonnier_epsilon=scale,
-            huber_delta=scale,
+            charbonnier_epsilon=scale if penalty == "charbonnier" else None,
+            huber_delta=scale if penalty == "huber" else None,
             mask=mask,
             **window,
         )

@@ -46,6 +46,9 @@ def specs(draw):
         options = {option: draw(values) for option, values in OPTIONS[name].items() if draw(st.booleans())}
         if options.get("window") != "gaussian":
             options.pop("window_sigma", None)
+        for penalty, scale in (("charbonnier", "charbonnier_epsilon"), ("huber", "huber_delta")):
+            if options.get("penalty") != penalty:
+                options.pop(scale, None)
         term = LossTerm(draw(weights), name, tuple(options.items()))
         terms[term.label] = term
     return LossSpec(tuple(terms.values()))
@@ -96,6 +99,8 @@ def test_any_text_gives_a_spec_or_a_value_error(text):
             "ssim + luminance_l1(window='gaussian', window_sigma=2)",
         ),
         ("luminance_l1(coefficients=None)", "luminance_l1"),
+        ("luminance_l1(window_sigma=None, huber_delta=None)", "luminance_l1"),
+        ("luminance_l1(penalty='huber', huber_delta=0.05)", "luminance_l1(penalty='huber')"),
         ("luminance_l1(coefficients=(1, 0, 0))", "luminance_l1(coefficients=(1.0, 0.0, 0.0))"),
         ("luminance_l1(window_size=3) + luminance_l1", "luminance_l1(window_size=3) + luminance_l1"),
         ("ms_ssim(scale_weights=[1, 2])", "ms_ssim(scale_weights=(1.0, 2.0))"),
@@ -131,6 +136,11 @@ def test_a_spec_is_data():
         ("luminance_l1(window_size=«4»)", "window_size must be odd"),
         ("luminance_l1(penalty=«'l3'»)", "penalty takes 'l1', 'l2'"),
         ("l1 + 2*«luminance_l1(window_sigma=2)»", "window_sigma is for window='gaussian'"),
+        ("«luminance_l1(huber_delta=0.05)»", "huber_delta is for penalty='huber', but the penalty is 'l1'"),
+        (
+            "«luminance_l1(penalty='huber', charbonnier_epsilon=1)»",
+            "charbonnier_epsilon is for penalty='charbonnier', but the penalty is 'huber'",
+        ),
         ("luminance_l1(coefficients=«(1, 1, 1)»)", "must sum to 1"),
         ("luminance_l1(coefficients=«3»)", "coefficients takes a name or three numbers"),
         ("luminance_l1(«7»)", "options are written name=value"),
