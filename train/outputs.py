@@ -38,7 +38,7 @@ def check_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be written to: {error.strerror}; take another folder.") from None
+        raise InputError(f"--output {folder} cannot be written to: {error.strerror}. Choose another folder.") from None
 
 
 def check_replaceable(path: Path, is_ours: Callable[[Path], bool], *, option: str, overwrite: bool) -> None:

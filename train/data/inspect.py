@@ -172,7 +172,8 @@ def _check_sheet(sheet: Path) -> None:
     above = next(folder for folder in sheet.absolute().parents if os.path.exists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK) or sheet.is_dir():
         there = sheet if sheet.is_dir() else above
-        raise InputError(f"--sheet {sheet} cannot be written: {there} is in the way; name another file.")
+        reason = "may not be written to" if there.is_dir() and there != sheet else "is in the way"
+        raise InputError(f"--sheet {sheet} cannot be written: {there} {reason}. Name another file.")
 
 
 def _too_small(entry: Entry, split: Split, patch_size: int) -> str:

@@ -26,7 +26,7 @@ class Walk:
     identities: dict[Path, Identity] = field(default_factory=dict)  # of the photographs that exist
     other_files: list[Path] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)  # a sentence for each folder that could not be read
-    links: list[str] = field(default_factory=list)  # a sentence for each link to a folder that was not followed
+    links: list[str] = field(default_factory=list)  # a sentence for each link that was not followed, and for pipes
 
     @property
     def others(self) -> Counter[str]:
@@ -44,7 +44,7 @@ class Walk:
         names = defaultdict(list)
         for path, identity in self.identities.items():
             names[identity].append(path)
-        second = {}
+        second: dict[Path, Path] = {}
         for paths in names.values():
             if len(paths) > 1:
                 first, *more = sorted(paths, key=lambda path: (path.is_symlink(), path.parts))
@@ -140,8 +140,10 @@ class _Walker:
                     self.linked.append(path)
             elif entry.is_file():
                 self._add_file(path)
-            elif entry.is_symlink():
+            elif entry.is_symlink() and not path.exists():
                 self._add_broken(path)
+            elif path.suffix.lower() in SUFFIXES:
+                self._found.links.append(f"{path} is not an ordinary file, and was passed over")
         except OSError:  # a link that leads to itself
             self._add_broken(path)
         return False

@@ -49,8 +49,9 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
             if identity is None:
                 found.failures.append(_unreachable(source))
                 continue
-            known = jobs.setdefault(identity, Job(source, output / below))
-            if os.path.abspath(known.source) != os.path.abspath(source):
+            job = Job(source, output / below)
+            known = jobs.setdefault(identity, job)
+            if known is not job and os.path.abspath(known.source) != os.path.abspath(source):
                 found.notes.append(f"{source} is a second name of {known.source}, and is restored under that alone")
     found.jobs = list(jobs.values())
     _check_targets(found.jobs, set(jobs), output)
@@ -71,7 +72,7 @@ def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) ->
     if own:
         raise InputError(
             f"The results would replace the inputs: --output {output} would overwrite {own[0]}, which is to be "
-            "restored; take another folder."
+            "restored. Choose another folder."
         )
 
 

@@ -102,7 +102,7 @@ def restore(config: RestoreConfig) -> int:
                 seen = functools.partial(bar.advance, job)
                 said = restore_file(predictor, job, made_by, overwrite=config.overwrite, seen=seen)
             except Unwritable as error:
-                raise Unwritable(f"{error} What was restored before it is whole; the same command goes on.") from None
+                raise Unwritable(f"{error} The photographs before it are whole: the same command continues.") from None
             except Exception as error:  # whatever is wrong with one photograph, the next one is tried
                 failures.append(_why(error, job))
                 said = "failed"

@@ -97,6 +97,15 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
         list_folder(tmp_path / "closed")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+def test_a_pipe_that_is_named_like_a_photograph_is_not_waited_for(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    os.mkfifo(tmp_path / "pipe")
+    assert names(tmp_path) == ["a.png"]
+    assert walk(tmp_path).notes == [f"{tmp_path / 'b.png'} is not an ordinary file, and was passed over"]
+
+
 def test_a_folder_may_be_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "out/b.png")
     assert names(tmp_path, without=tmp_path / "out" / ".." / "out") == ["a.png"]

@@ -44,7 +44,7 @@ def test_what_the_next_file_would_meet_too_ends_the_run(
     monkeypatch.setattr(image_files, "_encode", fail_for("b.png", code))
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert f"b.png could not be written: {os.strerror(code)}. What was restored before it is whole" in said
+    assert f"b.png could not be written: {os.strerror(code)}. The photographs before it are whole" in said
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
