@@ -52,9 +52,14 @@ class Comparison:
         return f"{metric.label} {mean}{self._unit} [{low}, {high}]"
 
     @property
+    def measured(self) -> str:
+        """Who is compared with whom, and what was measured, without a verdict: all that is said of exploratory ones."""
+        return f"{self.candidate} against {self.other}: {self.numbers}."
+
+    @property
     def sentence(self) -> str:
         """The comparison in plain words, with its interval."""
-        return f"{self.candidate} against {self.other}: {self.numbers}. {self._verdict()}"
+        return f"{self.measured} {self._verdict()}"
 
     @property
     def _unit(self) -> str:

@@ -28,6 +28,8 @@ MUST_AGREE = 5
 # With this chance the number of seeds that is named tells: at an interval that is just free of 0 it would be half.
 POWER = 0.8
 
+CONFIDENCE = 0.95  # of every interval that is shown
+
 Outcome = Literal["better", "worse", "cannot tell", "no verdict"]
 
 
@@ -39,7 +41,7 @@ class Difference:
       mean: over images and seeds, in the metric's unit.
       standard_error: of the mean.
       seed_error: the part of it that the spread over seeds alone makes; NaN where there is one seed.
-      low: lower end of the interval.
+      low: lower end of the interval of ``CONFIDENCE``.
       high: upper end of the interval.
       p_value: two-sided, of a mean of 0.
       degrees_of_freedom: of the standard error, Satterthwaite's.
@@ -69,7 +71,7 @@ class Difference:
         return len({math.copysign(1, value) for value in self.by_seed if value != 0}) <= 1
 
 
-def paired_difference(differences: np.ndarray, *, confidence: float = 0.95) -> Difference:
+def paired_difference(differences: np.ndarray) -> Difference:
     """The mean of ``[images, seeds]`` differences as the sum of two crossed random effects.
 
     Its variance is (MS_images + MS_seeds - MS_residual) / (images * seeds), from the mean squares of a two-way analysis
@@ -108,7 +110,7 @@ def paired_difference(differences: np.ndarray, *, confidence: float = 0.95) -> D
             math.sqrt(ms_residual),
         )
     error, seed_error = math.sqrt(variance), math.sqrt(of_seeds)
-    half = _half_width(error, freedom, seed_error, seeds, confidence)
+    half = _half_width(error, freedom, seed_error, seeds, CONFIDENCE)
     return Difference(
         mean=float(mean),
         standard_error=error,
@@ -150,7 +152,7 @@ def not_worse_p(difference: Difference, margin: float) -> float:
     return _p_above(d.mean + margin, d.standard_error, d.degrees_of_freedom, d.seed_error, len(d.by_seed))
 
 
-def seeds_that_would_tell(difference: Difference, *, confidence: float = 0.95) -> int | None:
+def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDENCE) -> int | None:
     """How many seeds, more than there are, would probably lead to a verdict if components are what they seem.
 
     With so many, four of five new sets of seeds, scored on the same photographs, have an interval of ``confidence``

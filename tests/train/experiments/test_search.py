@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,17 +209,26 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(small_run, tmp_p
     more = ("--trials=5", "--window-sizes=1", "3", "--penalties=l1", "--brightness=luma", "--seeds=1")
     command = [sys.executable, "-m", "train", "tune", *small_run, *more, "--out"]
     subprocess.run([*command, str(tmp_path / "undisturbed")], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-    kills, seconds = 0, 10.0
+    kills, record, log = 0, tmp_path / "killed" / "trials.log", tmp_path / "output"
     while True:
-        with subprocess.Popen(
-            [*command, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-        ) as program:
-            try:
-                program.wait(seconds)
-                break
-            except subprocess.TimeoutExpired:
+        size = record.stat().st_size if kills else 0
+        with (
+            log.open("w") as output,
+            subprocess.Popen(
+                [*command, str(tmp_path / "killed")], cwd=ROOT, stdout=output, start_new_session=True
+            ) as program,
+        ):
+            # However slow the machine: half a trial or so after the record has grown, or a training has begun.
+            while program.poll() is None and not (record.exists() and record.stat().st_size > size + 900 * kills):
+                time.sleep(0.02)
+            while program.poll() is None and kills % 2 and "training" not in log.read_text():
+                time.sleep(0.02)
+            time.sleep(0.3 * (kills % 3))
+            if program.poll() is None:
                 os.killpg(program.pid, signal.SIGKILL)
-        kills, seconds = kills + 1, 10 + (seconds - 7.3) % 10 + kills / 5
-        assert kills < 100
-    assert program.returncode == 0 and kills > 0
+        if program.returncode == 0:
+            break
+        kills += 1
+        assert program.returncode == -signal.SIGKILL and kills < 20
+    assert kills > 1
     assert found_in(tmp_path / "killed") == found_in(tmp_path / "undisturbed")
