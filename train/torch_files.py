@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import safetensors.numpy
 
 from train import torch_pickle
 from train.console import printable
 from train.errors import InputError
 from train.npz_files import read_npz
+from train.safetensors_files import read_safetensors
 from train.state_dicts import StateDict, named_leaves
 from train.torch_pickle import ForbiddenName, Loaded
 from train.torch_tensors import BadFile, Tensor
@@ -28,6 +28,7 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz")
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file that PyTorch wrote before 1.6
 _LEGACY_PROTOCOL = 1001  # the second
+_LARGEST = 32 * 2**30  # bytes of a file; a file with holes takes no room on a disk, but does in memory
 # Weights may be shared between tensors; a file in which all are views of the same numbers is hostile.
 _MOST_TIMES_LARGER = 16
 
@@ -54,6 +55,11 @@ def read_state_dicts(path: Path) -> list[StateDict]:
                 f"Files of weights end in {', '.join(SUFFIXES)}."
             )
         before = os.fstat(file.fileno())
+        if before.st_size > _LARGEST:
+            raise InputError(
+                f"{path} has {before.st_size / 2**30:,.0f} GiB, and at most {_LARGEST // 2**30} GiB are read. "
+                "Give a file of the weights alone (model.state_dict())."
+            )
         read, kind = _READERS.get(suffix, (_read_torch, "a PyTorch checkpoint"))
         try:
             found = read(file, before.st_size)
@@ -93,8 +99,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _read_safetensors(file: BinaryIO, size: int) -> list[StateDict]:
-    # From memory: a file that is cut while it is mapped would kill the process.
-    return _flat(safetensors.numpy.load(file.read()))
+    return _flat(read_safetensors(file, Path(file.name)))
 
 
 def _read_npz(file: BinaryIO, size: int) -> list[StateDict]:

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -266,11 +267,31 @@ def test_a_lying_safetensors_header_is_refused(tmp_path: Path) -> None:
         "deep": file(b'{"a":' + b"[" * 10**6 + b"]" * 10**6 + b"}"),
         "bare number": file(b"1"),
         "negative shape": file(tensor("[-4]", "[0,16]")),
+        "unknown to NumPy": file(tensor("[16]", "[0,16]", "F8_E4M3")),
+        "twice": file(tensor("[2]", "[0,8]")[:-1] + b"," + tensor("[2]", "[8,16]")[1:]),
     }
     said = fuzzing.answers(read_state_dict, files, tmp_path / "case.safetensors")
     for name, answer in said.items():
         assert answer.startswith("InputError: ") and "case.safetensors" in answer, name
         assert len(answer) < 1000, name
+
+
+def test_safetensors_of_every_kind_of_numbers_are_read(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}'
+    path = tmp_path / "brain.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + np.array([1, -2], ml_dtypes.bfloat16).tobytes())
+    found = read_state_dict(path).arrays["a"]
+    assert found.dtype == ml_dtypes.bfloat16
+    assert found.astype(np.float32).tolist() == [[1], [-2]]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors"])
+def test_a_file_with_holes_is_not_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"holes{suffix}"
+    with path.open("wb") as file:
+        file.truncate(100 * 2**30)
+    with pytest.raises(InputError, match=r"has 100 GiB, and at most 32 GiB are read"):
+        read_state_dict(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
@@ -295,14 +316,14 @@ def test_only_files_are_read(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.safetensors"
     safetensors.numpy.save_file(ARRAYS, path)
-    load = safetensors.numpy.load
+    deserialize = safetensors.deserialize
 
-    def load_slowly(data: bytes) -> Any:
+    def read_slowly(data: bytes) -> Any:
         with path.open("ab") as file:
             file.write(b"more")
-        return load(data)
+        return deserialize(data)
 
-    monkeypatch.setattr(safetensors.numpy, "load", load_slowly)
+    monkeypatch.setattr(safetensors, "deserialize", read_slowly)
     with pytest.raises(InputError, match="was changed while it was read"):
         read_state_dict(path)
 
