@@ -4,11 +4,14 @@ Of those of TFDS itself ``div2k`` is made for restoration. It is supported and w
 to download it. Its builder was run on files laid out and named like those.
 """
 
+import contextlib
 import glob
 import importlib.util
 import logging
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,9 @@ from train.data.folders import folder_of
 from train.data.photographs import Memory
 from train.data.sources import list_source, open_source
 from train.errors import InputError
+from train.locks import hold
+
+_INCOMPLETE = "incomplete."  # how TFDS names the folder that it writes to, until that is whole
 
 
 def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None = None) -> str:
@@ -45,13 +51,31 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
     _check_format(builder)
     _lend_files(builder)
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+        with _alone(builder):
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
         raise InputError(f"{name}: pass --manual-dir. {' '.join(str(error).split())}") from None
     except (OSError, ValueError, ImportError, AttributeError) as error:
         raise InputError(f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}") from None
     where = builder.data_dir if data_dir or kind != "tfds" else name
     return f"tfds:{where}:{split}"
+
+
+@contextlib.contextmanager
+def _alone(builder: Any) -> Iterator[None]:
+    """Keeps other processes from writing the same data set, and removes what one that was killed has left of it.
+
+    Only for our own builders: other programs may be writing what TFDS's own make.
+    """
+    target = Path(builder.data_dir)
+    if not type(builder).__module__.startswith("train.") or (target / "dataset_info.json").is_file():
+        yield
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with hold(target.parent):
+        for left in target.parent.glob(f"{_INCOMPLETE}??????_{target.name}"):
+            shutil.rmtree(left)
+        yield
 
 
 def _folder_name(rest: str) -> str:

@@ -28,7 +28,7 @@ from train.inference.scores import write_rows
 from train.json_files import UnreadableError, is_number, read_json
 from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_lines import lines_of
-from train.outputs import write_json
+from train.outputs import write_json, write_text
 from train.run_folder import clear
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
@@ -118,7 +118,7 @@ class Members:
 
     def _stands_still(self, member: Member, why: str) -> None:
         self._console.print(f"{member.name} diverged: {why}", soft_wrap=True)
-        (self._folder / member.name / _DIVERGED).write_text(why + "\n")
+        write_text(why + "\n", self._folder / member.name / _DIVERGED)
 
     def cost(self, members: Sequence[Member]) -> tuple[float, int]:
         """Seconds that training these took, and the steps of all of them that were measured."""

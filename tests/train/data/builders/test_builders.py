@@ -103,6 +103,18 @@ def test_a_folder_is_stored_byte_for_byte(tmp_path: Path) -> None:
         prepare(f"folder:{photographs}", data_dir=tmp_path / "tfds")
 
 
+def test_what_a_killed_process_left_of_a_data_set_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    _smooth(1).save(tmp_path / "photos" / "a.png")
+    place = tmp_path / "tfds" / "restoration_folder" / "photos"
+    left = ("incomplete.A1B2C3_1.0.0", "incomplete.A1B2C3_2.0.0")
+    for name in left:
+        (place / name).mkdir(parents=True)
+        (place / name / "shard").touch()
+    prepare(f"folder:{tmp_path}/photos", data_dir=tmp_path / "tfds")
+    assert sorted(path.name for path in place.iterdir()) == ["1.0.0", left[1]]
+
+
 def test_pairs_are_stored_as_pairs_and_none_that_is_broken(lol: Path, tmp_path: Path) -> None:
     pairs = f"pairs:{lol}/our485/low,{lol}/our485/high"
     read = open_source(prepare(pairs, data_dir=tmp_path), "train")
