@@ -6,6 +6,7 @@ data set as array_record. Stored images are decoded by :mod:`train.data.images`,
 
 import contextlib
 import importlib
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from train.data import array_records, descriptions
-from train.data.folders import Listing, folder_of
+from train.data.folders import Listing, folder_of, settings_of
 from train.data.stored import StoredPhotograph
 from train.errors import InputError, first_line
 
@@ -190,7 +191,7 @@ def open_folder(folder: Path) -> Any:
 
 def open_builder(name: str) -> Any:
     """The builder of a prepared data set, or an error with the command that prepares it."""
-    if (folder_of(name) / descriptions.INFO).is_file():
+    if os.path.isfile(folder_of(name) / descriptions.INFO):
         builder = open_folder(folder_of(name))
         how = f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
     else:
@@ -211,8 +212,8 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
     """Which feature is the target, and which the input, where there is one."""
     held = builder.info.features
     if query is not None:
-        asked = dict(part.partition("=")[::2] for part in query.split("&"))
-        if "target" in asked and set(asked) <= {"input", "target"} and set(asked.values()) <= set(held):
+        asked = settings_of(query, ("input", "target"))
+        if asked is not None and "target" in asked and set(asked.values()) <= set(held):
             return asked
         raise InputError(
             f'tfds:{text}: "?" takes "target=FEATURE" or "input=FEATURE&target=FEATURE" of {", ".join(held)}.'

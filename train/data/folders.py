@@ -1,10 +1,8 @@
 """Photographs in folders, alone or in pairs: who is there, and who belongs to whom."""
 
-import fnmatch
 import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +10,11 @@ from train.data.photograph_file import SUFFIXES
 from train.data.photographs import Decode
 from train.data.stored import StoredFile
 from train.data.walk import Walk, in_one_line, passed_over, walk
+from train.data.wildcards import Glob
 from train.errors import InputError
+
+_LISTED = 4  # files of one name
+_LONGEST_PATH = 4096  # bytes, of every system's paths
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,25 @@ class Listing:
 
 def folder_of(text: str) -> Path:
     """The folder that a spec names; no shell has looked for a "~" behind its colon."""
-    return Path(os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    try:
+        fits = "\0" not in path and len(os.fsencode(path)) < _LONGEST_PATH
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise InputError(f"{ascii(text[:80])} cannot be the path of a folder: it is too long, or not all text.")
+    return Path(path)
+
+
+def settings_of(query: str, names: Collection[str]) -> dict[str, str] | None:
+    """The values of "name=value&name=value"; None if a name is another one, is there twice or has no value."""
+    settings: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name not in names or name in settings or not value:
+            return None
+        settings[name] = value
+    return settings
 
 
 def list_folder(folder: Path) -> Listing:
@@ -75,7 +95,7 @@ def list_pairs(text: str) -> Listing:
 
 def _photographs(folder: Path) -> Walk:
     """What a folder and those below hold; an error where there are no photographs."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which is False, too, if the system refuses to tell
         raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
     found = walk(folder)
     if not found.photographs:
@@ -92,20 +112,24 @@ def _name(path: Path, folder: Path) -> str:
 
 def _two_folders(text: str) -> tuple[Path, Path]:
     """Both halves of "LOW_DIR,HIGH_DIR"; a comma may be part of a name."""
-    halves = [
-        (folder_of(text[:i]), folder_of(text[i + 1 :]))
-        for i, c in enumerate(text)
-        if c == "," and 0 < i < len(text) - 1
-    ]
-    if not halves:
+    first = None
+    for i, letter in enumerate(text):
+        if letter == "," and 0 < i < len(text) - 1:
+            halves = folder_of(text[:i]), folder_of(text[i + 1 :])
+            if os.path.isdir(halves[0]) and os.path.isdir(halves[1]):
+                return halves
+            first = first or halves
+    if first is None:
         raise InputError(f'pairs: takes "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.')
-    return next((half for half in halves if half[0].is_dir() and half[1].is_dir()), halves[0])
+    return first
 
 
 def _globs(query: str, text: str) -> dict[str, str]:
-    globs = dict(part.partition("=")[::2] for part in query.split("&"))
-    if set(globs) != {"input", "target"} or not all("*" in glob for glob in globs.values()):
-        raise InputError(f'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*"; got {text!r}.')
+    globs = settings_of(query, ("input", "target"))
+    if globs is None or len(globs) < 2 or not all("*" in glob.removesuffix(".*") for glob in globs.values()):
+        raise InputError(
+            f'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*" before its ending, and once; got {text!r}.'
+        )
     return globs
 
 
@@ -118,26 +142,13 @@ def _by_name(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
 
 
 def _by_wildcards(paths: Iterable[Path], folder: Path, glob: str) -> dict[str, list[Path]]:
-    """Files that fit ``glob``, by their folder and what each "*" stands for; a last ".*" counts for nothing.
-
-    A glob with a "/" is fitted to the path below ``folder``, one without to the file's name, in whatever folder.
-    """
-    anywhere = "/" not in glob
-    stem = glob.removesuffix(".*")
-    ending = r"\.[^./]*" if stem != glob else ""
-    parts = ["([^/]*)" if part == "*" else _regex(part) for part in re.split(r"(\*)", stem)]
-    pattern = re.compile(("((?:.*/)?)" if anywhere else "") + "".join(parts) + ending)
+    """Files that fit ``glob``, by their folder and what each "*" stands for."""
+    fitted = Glob(glob)
     found = defaultdict(list)
     for path in paths:
-        if match := pattern.fullmatch(_name(path, folder)):
-            first, *rest = match.groups()
-            found[first + "_".join(rest) if anywhere else "_".join((first, *rest))].append(path)
+        if (name := fitted.stands_for(_name(path, folder))) is not None:
+            found[name].append(path)
     return found
-
-
-def _regex(part: str) -> str:
-    """What stands between the asterisks of a glob: plain text, "?" and "[...]"."""
-    return fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
 
 
 def _paired(
@@ -147,7 +158,9 @@ def _paired(
     for name in sorted(inputs.keys() | targets.keys()):
         several = [paths for paths in (inputs.get(name, []), targets.get(name, [])) if len(paths) > 1]
         if several:
-            listed = " and ".join(path.name for path in several[0])
+            listed = " and ".join(path.name for path in several[0][:_LISTED])
+            if len(several[0]) > _LISTED:
+                listed += f" and {len(several[0]) - _LISTED} more"
             wrong.append(f"{name}: {listed} have one name, so no one partner")
         elif name not in targets:
             wrong.append(f"{inputs[name][0]}: no partner {name} among {high}")

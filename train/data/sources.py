@@ -40,6 +40,7 @@ _PACKAGED: dict[Split, tuple[str, ...]] = {
     "validation": ("camera", "coins"),
     "test": ("chelsea", "coffee"),
 }
+_LONGEST = 10_000  # letters of a spec: two paths of any system
 _LISTED = 10  # in one message; of more, how many
 
 
@@ -117,6 +118,8 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
 
 def list_source(spec: str, split: Split) -> Listing:
     """Names and decoders of ``spec``; nothing is decoded."""
+    if len(spec) > _LONGEST:
+        raise InputError(f"{FLAGS[split]} takes {SPECS}; got {len(spec)} letters, which begin {spec[:80]!r}.")
     kind, _, rest = spec.partition(":")
     if kind == "photos" and not rest:
         names = _PACKAGED[split]

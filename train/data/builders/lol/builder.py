@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from train.data.folders import list_pairs
+from train.data.sources import some
 from train.errors import InputError
 
 _SPLITS = {"train": "our485", "test": "eval15"}
@@ -49,6 +50,6 @@ class Lol(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         listing = list_pairs(f"{folder / 'low'},{folder / 'high'}")
         if listing.mismatches:
-            raise InputError(f"{folder} holds what has no partner: {'; '.join(listing.mismatches)}")
+            raise InputError(f"{folder} holds what has no partner: {some(listing.mismatches, '; ')}")
         for name, high, low in zip(listing.names, listing.files, listing.input_files, strict=True):
             yield name, {"low": low, "high": high, "name": name}
