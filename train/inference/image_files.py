@@ -4,6 +4,7 @@ Pixels are taken as they are stored: not turned by the orientation tag, and not 
 profile are written again. What is refused, kept and said is decided by :mod:`train.data.photograph_file`.
 """
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyvips
 
 from train.data.formats import bmp
@@ -29,7 +31,7 @@ _SAVED: dict[str, dict[str, Any]] = {
     "JPEG": {"Q": 95, "subsample_mode": "off"},
     "PNG": {"compression": 6},
     "TIFF": {"compression": "deflate", "predictor": "horizontal"},
-    "WebP": {"lossless": True, "exact": True},
+    "WebP": {"lossless": True, "exact": True},  # the colour of pixels that alpha hides as well
 }
 _BIG_TIFF = 2**31  # bytes of pixels from which on offsets may not fit 32 bits
 
@@ -123,6 +125,11 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
         with path.open("wb") as target, like.path.open("rb") as source:
             bmp.write(target, np.memmap(pixels, like.dtype, "r", shape=shape), source)
         return
+    if like.photograph.kind == "WebP":
+        coded = _encode_by_pillow(np.memmap(pixels, like.dtype, "r", shape=shape), like)
+        with like.path.open("rb") as source, path.open("wb") as target:
+            write_metadata(like.photograph, source, coded, target)
+        return
     with temporary_beside(path, f".coded.{like.photograph.kind.lower()}") as coded:
         try:
             _encode_by_libvips(pixels, coded, like)
@@ -132,6 +139,13 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
             raise OSError(code, f"libvips: {last_line(error)}") from None
         with like.path.open("rb") as source, coded.open("rb") as encoded, path.open("wb") as target:
             write_metadata(like.photograph, source, encoded, target)
+
+
+def _encode_by_pillow(pixels: np.ndarray, like: Stored) -> io.BytesIO:
+    """WebP, which no encoder takes in parts. libvips before 8.18 drops the colour of what alpha hides."""
+    coded = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(coded, like.photograph.kind, **_SAVED[like.photograph.kind])
+    return coded
 
 
 def _encode_by_libvips(pixels: Path, path: Path, like: Stored) -> None:

@@ -33,8 +33,8 @@ def exif_block(orientation: int = 6) -> PIL.Image.Exif:
     block = PIL.Image.Exif()
     block[274] = orientation
     block[271] = "Camera's maker"
-    block.get_ifd(34665)[33434] = (1, 250)
-    block.get_ifd(34853)[1] = "N"
+    block[34665] = {33434: (1, 250)}
+    block[34853] = {1: "N"}
     return block
 
 

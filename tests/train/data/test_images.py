@@ -227,7 +227,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(pixels: np.ndarray, tmp
     def fail(*args: object, **options: object) -> None:
         raise pyvips.Error("no space left")
 
-    monkeypatch.setattr(pyvips.Image, "write_to_file", fail)
+    monkeypatch.setattr(pyvips.Image, "write_to_buffer", fail)
     with pytest.raises(pyvips.Error):
         write_image(path, pixels[::-1])
     assert path.read_bytes() == before

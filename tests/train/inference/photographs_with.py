@@ -254,7 +254,8 @@ for _name in FORMATS:
         MAKERS["EXIF, with the place of GPS", _name] = lambda name=_name: _with_exif(name)
         MAKERS["ICC profile", _name] = lambda name=_name: encoded(name, RGB, icc_profile=profile())
     if _name not in ("BMP", "JPEG"):
-        MAKERS["alpha", _name] = lambda name=_name: encoded(name, pixels((9, 12, 4)))
+        _beside_alpha: dict[str, object] = {"xmp": XMP} if _name == "WebP" else {}
+        MAKERS["alpha", _name] = lambda name=_name, more=_beside_alpha: encoded(name, pixels((9, 12, 4)), **more)
         MAKERS["colour under full transparency", _name] = lambda name=_name: _transparent(name)
 
 SAID = {
@@ -355,7 +356,7 @@ READERS: dict[str, Read] = {
         np.asarray(_array(content, name)).tolist(),
     ),
     "orientation": _orientation,
-    "orientation stated by XMP alone": _orientation,
+    "orientation stated by XMP alone": lambda content, name: content.count(XMP),
     "ICC profile": _profile,
     "EXIF, with the place of GPS": _exif,
     "an ending that belongs to another format": _mode,
