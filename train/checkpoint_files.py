@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -72,6 +74,7 @@ def _read_items(
     about = read_about(folder)
     targets = targets_for(about)
     items = {}
+    _ignore_late_answers()
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
         for name, target in targets.items():
             if name not in about["digests"]:
@@ -87,6 +90,22 @@ def _read_items(
             if wrong := differing(about["digests"][name], digests_of(items[name])):
                 raise Damaged(f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first")
     return about, items
+
+
+@functools.cache
+def _ignore_late_answers() -> None:
+    """Drops what Python would print of tensorstore's threads that answer a read after it has failed.
+
+    Orbax has closed its event loop by then. The failure itself was raised, and is what the user hears of.
+    """
+    before = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            before(unraisable)
+
+    sys.unraisablehook = report
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -29,9 +29,6 @@ from train.state import TrainState, create_state
 ABOUT = {"model": "dncnn(depth=3, features=4, batch_norm=False)", "data": {"train": "0f3a"}}
 ADAM = optax.adam(1e-3)
 
-# Where a read or a write fails, Orbax closes its event loop before all of tensorstore's threads have answered it.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(scope="module")
 def state(tiny_model: nn.Module) -> TrainState:

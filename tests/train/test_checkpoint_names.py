@@ -24,9 +24,6 @@ ABOUT = {"model": SPEC}
 PATTERNS = ["run[1]", "a[!b]", "run[", "a*", "a**", "what?", "gs:", "1.orbax-checkpoint-tmp-2"]
 PATTERNS += [] if os.sep == "\\" else ["back\\slash"]
 
-# Where a read or a write fails, Orbax closes its event loop before all of tensorstore's threads have answered it.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(scope="module")
 def network(tiny_model: nn.Module) -> Network:
