@@ -9,6 +9,7 @@ flip: the digests do.
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
-from train import distributed
+from train import distributed, locks
 from train.checkpoint_files import (
     Damaged,
     check_path,
@@ -30,6 +31,7 @@ from train.checkpoint_files import (
     drop_unreadable_metrics,
     move_aside,
     read_items,
+    remove_unfinished,
     sealed,
     steps_in,
     versions,
@@ -124,9 +126,14 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
     about = {**about, "model": network.spec, "versions": versions()}
     items = {"weights": ocp.args.StandardSave(arrays["weights"]), "about": ocp.args.JsonSave(sealed(about, arrays))}
     try:
-        with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
-            writer.save(folder.absolute(), args=ocp.args.Composite(**items))
-        read_items(folder, lambda about: jax.tree.map(on_host, arrays))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locks.hold(folder.parent):  # Orbax writes under a name beside the folder, and renames that
+            if os.path.lexists(folder):
+                raise InputError(f"{folder} exists already: remove it, or write elsewhere.")
+            remove_unfinished(folder)
+            with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
+                writer.save(folder.absolute(), args=ocp.args.Composite(**items))
+            read_items(folder, lambda about: jax.tree.map(on_host, arrays))
     except InputError:
         raise
     except Exception as error:  # Damaged, or what tensorstore raises, which has no one type

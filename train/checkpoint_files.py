@@ -214,6 +214,13 @@ def is_unfinished(folder: Path) -> bool:
     return _UNFINISHED in folder.name
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process left that was killed while it wrote the checkpoint ``folder``."""
+    for path in folder.parent.iterdir():
+        if path.name.startswith(folder.name + _UNFINISHED) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+
+
 def drop_unreadable_metrics(folder: Path) -> bool:
     """Removes validation metrics that are not numbers in JSON: Orbax would refuse to open the whole folder."""
     path = folder / "metrics"

@@ -134,3 +134,15 @@ def test_the_name_is_given_that_is_wrong(tmp_path: Path) -> None:
     check_path(tmp_path / "plain")
     with pytest.raises(InputError, match=r"because of the name 'b\[1\]': use names without \* \? \["):
         check_path(tmp_path / "b[1]" / "run")
+
+
+def test_a_checkpoint_is_written_by_one_process_and_what_a_kill_left_of_it_is_removed(
+    network: Network, tmp_path: Path
+) -> None:
+    (tmp_path / "out.orbax-checkpoint-tmp" / "weights").mkdir(parents=True)
+    save_network(tmp_path / "out", network, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(InputError, match="out exists already"):
+        save_network(tmp_path / "out", network, {})
+    with pytest.raises(InputError, match="could not be written: "):
+        save_network(tmp_path / "out" / "_CHECKPOINT_METADATA" / "sub", network, {})

@@ -88,3 +88,27 @@ def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, mon
                 open_folder(configured(tmp_path / "run"), splits, "compare", held)
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["population"] == "vmap"
     assert not locks.is_marked(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "3", '{"fit": 3}', '{"fit": []}', "\\xff", "[" * 100_000, '{"losses": 3, "fit": {"data": 3}}'],
+)
+def test_settings_that_cannot_be_read_are_one_sentence(content, splits, held, tmp_path):
+    folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
+    (folder / "settings.json").write_text(content)
+    with pytest.raises(
+        InputError, match=r"settings.json (cannot be read|does not hold)|holds an experiment with other"
+    ):
+        open_folder(configured(folder), splits, "compare", held)
+    assert (folder / "settings.json").read_text() == content
+
+
+def test_an_experiment_that_was_killed_at_its_start_goes_on(splits, held, tmp_path):
+    folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
+    (folder / "split.json").unlink()
+    assert open_folder(configured(folder), splits, "compare", held) == folder
+    (folder / "members").mkdir()
+    (folder / "split.json").unlink()
+    with pytest.raises(InputError, match="the record of its photographs, is missing"):
+        open_folder(configured(folder), splits, "compare", held)
