@@ -9,6 +9,7 @@ import numpy as np
 # A .npz may be compressed, and zeros shrink to a thousandth; weights that were trained hardly shrink.
 _MOST_TIMES_LARGER = 32
 _ALWAYS_ALLOWED = 64 * 2**20
+_MOST_ARRAYS = 20_000
 
 
 def read_npz(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
@@ -20,7 +21,10 @@ def read_npz(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     left = max(_ALWAYS_ALLOWED, _MOST_TIMES_LARGER * size)
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if len(entries) > _MOST_ARRAYS:
+            raise ValueError(f"it holds {len(entries):,} arrays, and at most {_MOST_ARRAYS:,} are read")
+        for entry in entries:
             name = entry.filename.removesuffix(".npy")
             if name in arrays:
                 raise ValueError(f"it holds {name!r} twice")

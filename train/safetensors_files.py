@@ -7,6 +7,8 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+_LONGEST_HEADER = 16 * 2**20  # some hundred bytes for each array
+
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -27,6 +29,10 @@ def read_safetensors(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     Raises:
       ValueError: if it holds numbers of a kind that no weights have; safetensors raises errors of its own.
     """
+    header = int.from_bytes(file.read(8), "little")
+    if header > _LONGEST_HEADER:
+        raise ValueError(f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read")
+    file.seek(0)
     # Compares the header with the size of the file; none of the numbers is read.
     with safetensors.safe_open(path, framework="np"):
         pass

@@ -199,7 +199,12 @@ def _hostile_npz() -> dict[str, bytes]:
     directory = whole.index(b"PK\x01\x02")
     method = bytearray(whole)
     method[8] = method[directory + 10] = 99
+    many = io.BytesIO()
+    with zipfile.ZipFile(many, "w") as archive:
+        for i in range(20_001):
+            archive.writestr(str(i), b"")
     return {
+        "more arrays than any network": many.getvalue(),
         "huge": _npz(_npy(good.replace(b"(4,)", b"(400000000000,)"))),
         "overflow": _npz(_npy(good.replace(b"(4,)", b"(%d, %d)" % (2**40, 2**40)))),
         "negative": _npz(_npy(good.replace(b"(4,)", b"(-4,)"))),
@@ -270,7 +275,10 @@ def test_a_lying_safetensors_header_is_refused(tmp_path: Path) -> None:
         "unknown to NumPy": file(tensor("[16]", "[0,16]", "F8_E4M3")),
         "twice": file(tensor("[2]", "[0,8]")[:-1] + b"," + tensor("[2]", "[8,16]")[1:]),
     }
+    many = ",".join(f'"{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(300_000))
+    files["more arrays than any network"] = file(f"{{{many}}}".encode(), b"")
     said = fuzzing.answers(read_state_dict, files, tmp_path / "case.safetensors")
+    assert "its header has 17," in said["more arrays than any network"]
     for name, answer in said.items():
         assert answer.startswith("InputError: ") and "case.safetensors" in answer, name
         assert len(answer) < 1000, name
