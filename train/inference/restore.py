@@ -119,7 +119,8 @@ def restore(config: RestoreConfig) -> int:
 def _why(error: Exception, job: Job) -> str:
     """Why a photograph was not restored, in a sentence."""
     if isinstance(error, InputError):
-        return str(error)
+        said = str(error)
+        return said if str(job.source) in said or str(job.target) in said else f"{job.source}: {said}"
     if isinstance(error, OSError):  # in reading the photograph, or what stands in its place
         return f"{error.filename or job.source} cannot be read: {error.strerror or error}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

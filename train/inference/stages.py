@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lumloss_jax.models import Retinexformer
+from train.errors import InputError
 from train.inference.tiles import Grid, Photograph, Rows, in_float
 
 
@@ -49,7 +50,15 @@ def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[P
     row = width * 3 * np.dtype(np.float32).itemsize
     with tempfile.TemporaryFile() as file:
         for strip in strips:
-            file.write(np.ascontiguousarray(strip, np.float32).data)
+            content = np.ascontiguousarray(strip, np.float32).data
+            try:
+                file.write(content)
+                file.flush()
+            except OSError as error:
+                raise InputError(
+                    f"{tempfile.gettempdir()}, the folder for temporary files, cannot be written to: {error.strerror}. "
+                    "Free some space there, or set the environment variable TMPDIR to another folder."
+                ) from None
 
         def rows(start: int, stop: int) -> np.ndarray:
             file.seek(start * row)

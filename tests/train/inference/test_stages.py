@@ -1,3 +1,6 @@
+import errno
+import io
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import pytest
 from lumloss_jax.models import create_model, variable_shapes
 from tests.train.inference.stored_images import pixels, save
 from train.data.images import to_float
+from train.errors import InputError
 from train.inference import stages
 from train.inference.image_files import open_stored
 from train.inference.predict import Predictor
@@ -47,3 +51,14 @@ def test_of_the_files_between_stages_two_are_there_at_once(monkeypatch) -> None:
     monkeypatch.setattr(stages.tempfile, "TemporaryFile", opened)
     predictor(stages=4, tile=64, fast=True).restore(to_float(pixels((61, 90, 3))))
     assert there == [1, 2, 2, 2] and all(file.closed for file in files)
+
+
+def test_a_full_folder_for_temporary_files_is_named(monkeypatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stages.tempfile, "TemporaryFile", Full)
+    said = "the folder for temporary files, cannot be written to: No space left on device. Free some space"
+    with pytest.raises(InputError, match=said), stages.on_disk([np.zeros((2, 3, 3), np.float32)], 2, 3):
+        pass
