@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 import PIL
 import pyvips
 
+from train.console import complain
 from train.data.folders import Listing
 
 PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
@@ -27,12 +28,16 @@ _DECODERS = (
     f"4 {'.'.join(str(pyvips.version(i)) for i in range(3))} {PIL.__version__}"  # the first: of this file's rules
 )
 
-# Whoever changes the columns changes PATH: an older checkout may have made the file.
+# A change of the columns needs a change of PATH: an older checkout may have made the file.
 _TABLE = """
     CREATE TABLE IF NOT EXISTS photographs (
         place TEXT PRIMARY KEY, state TEXT, checksum TEXT, height INTEGER, width INTEGER, bits INTEGER, digest TEXT
     )
 """
+
+_COLUMNS = ("place", "state", "checksum", "height", "width", "bits", "digest")
+_PATIENCE = 5  # seconds to wait for another process to finish with it
+_told: set[str] = set()
 
 T = TypeVar("T")
 
@@ -116,15 +121,34 @@ def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
 
 
 def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-    """What ``action`` gives; ``otherwise`` where there can be no index, which costs time and nothing else."""
+    """What ``action`` gives; ``otherwise`` if there can be no index, which costs time and nothing else."""
     try:
         PATH.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(PATH)) as index, index:
+        with contextlib.closing(sqlite3.connect(PATH, timeout=_PATIENCE)) as index, index:
             index.execute(_TABLE)
+            columns = tuple(row[1] for row in index.execute("PRAGMA table_info(photographs)"))
+            if columns != _COLUMNS:
+                _tell(f"its table has the columns {', '.join(columns)[:200]}, so another program or version made it")
+                return otherwise
             return action(index)
-    except (OSError, sqlite3.OperationalError):  # no room, read-only, locked for long
-        return otherwise
-    except sqlite3.DatabaseError:  # damaged: the next one makes it anew
-        with contextlib.suppress(OSError):
-            PATH.unlink()
-        return otherwise
+    except (OSError, sqlite3.OperationalError) as error:  # no room, read-only, locked for long
+        _tell(str(error))
+    except sqlite3.DatabaseError as error:  # damaged, or no database
+        aside = PATH.with_name(f"{PATH.name}.unreadable")
+        try:
+            os.replace(PATH, aside)
+        except OSError:
+            _tell(str(error))
+        else:
+            _tell(f"{error}. It is kept as {aside.name}, and a new one is made")
+    return otherwise
+
+
+def _tell(why: str) -> None:
+    """One warning for each reason."""
+    if why not in _told:
+        _told.add(why)
+        complain(
+            f"warning: {PATH}, which remembers what photographs were decoded to, cannot be used: {why}. "
+            "They are decoded again, which takes time and changes nothing."
+        )

@@ -1,5 +1,6 @@
 """The index of decoded photographs: what it saves, and that nothing in it is ever stale."""
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -22,6 +23,7 @@ def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of the test's own, that takes fresh files down too; and a list of what is decoded."""
     monkeypatch.setattr(index, "PATH", tmp_path / "cache" / "index.sqlite")
     monkeypatch.setattr(index, "_SETTLED", -(10**9))
+    monkeypatch.setattr(index, "_told", set())
     decode = sources._seen
     _decoded.clear()
     monkeypatch.setattr(sources, "_seen", lambda images, i: _decoded.append("") or decode(images, i))
@@ -93,7 +95,7 @@ def test_fresh_files_are_not_taken_down(folder: Path, monkeypatch: pytest.Monkey
     assert _open(f"folder:{folder}/low")[1] == 3
 
 
-def test_another_decoder_decodes_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_decoder_decodes_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _open(f"folder:{folder}/low")
     monkeypatch.setattr(index, "_DECODERS", "1 9.9.9 99")
     assert _open(f"folder:{folder}/low")[1] == 3
@@ -101,7 +103,7 @@ def test_another_decoder_decodes_anew(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("damage", ["no database", "cut", "row"])
-def test_a_damaged_index_is_made_anew(folder: Path, damage: str) -> None:
+def test_a_damaged_index_is_replaced(folder: Path, damage: str) -> None:
     expected, _ = _open(f"folder:{folder}/low")
     if damage == "row":
         with sqlite3.connect(index.PATH) as connection:
@@ -116,6 +118,46 @@ def test_a_damaged_index_is_made_anew(folder: Path, damage: str) -> None:
     _open(f"folder:{folder}/low")
     found, decoded = _open(f"folder:{folder}/low")
     assert decoded == 0 and found.entries == expected.entries
+
+
+def test_an_index_that_is_no_database_is_kept_aside_and_told_of_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.PATH.parent.mkdir()
+    index.PATH.write_bytes(b"somebody's notes" * 100)
+    for decoded in (3, 0):
+        assert _open(f"folder:{folder}/low")[1] == decoded
+    assert capsys.readouterr().err.count("warning: ") == 1
+    assert index.PATH.with_name("index.sqlite.unreadable").read_bytes() == b"somebody's notes" * 100
+
+
+@pytest.mark.parametrize(
+    "table", ["photographs (place TEXT, a, b)", "photographs (place, state, checksum, height, width, bits, digest, x)"]
+)
+def test_a_table_of_another_program_is_left_alone(table: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index.PATH.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(index.PATH)) as connection, connection:
+        connection.execute(f"CREATE TABLE {table}")
+        connection.execute("INSERT INTO photographs (place) VALUES ('mine')")
+    before = index.PATH.read_bytes()
+    for _ in range(2):
+        assert _open(f"folder:{folder}/low")[1] == 3
+    assert index.PATH.read_bytes() == before
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1 and "another program or version made it" in said
+
+
+def test_a_locked_index_is_waited_for_and_then_done_without(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(index, "_PATIENCE", 0)
+    _open(f"folder:{folder}/low")
+    with contextlib.closing(sqlite3.connect(index.PATH)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        assert _open(f"folder:{folder}/low")[1] == 3
+        connection.rollback()
+    assert capsys.readouterr().err.count("database is locked") == 1
+    assert _open(f"folder:{folder}/low")[1] == 0
 
 
 def test_without_room_for_an_index_everything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
