@@ -32,8 +32,9 @@ _NAMES = ("name", "filename", "file_name")
 # A name of TFDS's: no namespace before it, and no arguments after it.
 _BUILDER = re.compile(r"(?P<plain>[A-Za-z]\w*)(?:/(?P<config>\w[\w+.\-]*))?(?::(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
+# The last colon outside of brackets parts the name, which may be a path with colons, from the split.
 _SPEC = re.compile(
-    r"(?P<name>[^:?]+(?::\d+\.\d+\.\d+)?):(?P<split>[^?]+)(?:\?(?P<query>.*))?",
+    r"(?P<name>[^?]+):(?P<split>[^?:/\[\]]+(?:\[[^?/\[\]]*\])?(?:\+[^?:/\[\]]+(?:\[[^?/\[\]]*\])?)*)(?:\?(?P<query>.*))?",
 )
 
 

@@ -9,6 +9,7 @@ import glob
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from train.data.sources import list_source, open_source
 from train.errors import InputError
 from train.locks import hold
 
+_LONGEST_NAME = 100  # letters of a configuration
 _INCOMPLETE = "incomplete."  # how TFDS names the folder that it writes to, until that is whole
 
 
@@ -55,7 +57,9 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
         raise InputError(f"{name}: pass --manual-dir. {' '.join(str(error).split())}") from None
-    except (OSError, ValueError, ImportError, AttributeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of a full disk array_record says RuntimeError; builders raise what they meet
         raise InputError(f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}") from None
     where = builder.data_dir if data_dir or kind != "tfds" else name
     return f"tfds:{where}:{split}"
@@ -81,8 +85,8 @@ def _alone(builder: Any) -> Iterator[None]:
 def _folder_name(rest: str) -> str:
     """A TFDS configuration's name for a folder: its own, in letters that a path may have."""
     folder = folder_of(rest.partition("?")[0].partition(",")[0]).resolve()
-    name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in folder.name)
-    return name or "root"
+    name = re.sub(r"[^\w.\-]", "_", folder.name)[:_LONGEST_NAME] or "root"
+    return name if re.match(r"\w", name) else f"_{name}"
 
 
 def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
@@ -96,8 +100,14 @@ def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
 def _check_format(builder: Any) -> None:
     """Refuses to write over what is there: TFDS would leave files of another format or of another folder untouched."""
     there = Path(builder.data_dir)
-    if not (there / "dataset_info.json").is_file():
+    if any(letter in str(there) for letter in "?\0"):
+        raise InputError(
+            f"--data-dir leads to {there}, and no spec can name a folder with a question mark: choose another."
+        )
+    if not os.path.lexists(there):
         return
+    if not (there / "dataset_info.json").is_file():  # TFDS would take it for a data set, and write nothing
+        raise InputError(f"{there} is there already and holds no data set: move it away, or pass another --data-dir.")
     kept = open_folder(there).info.as_proto.file_format
     if kept != FORMAT or builder.name == "restoration_folder":
         whose = " of this folder, or of another of its name" if builder.name == "restoration_folder" else ""
