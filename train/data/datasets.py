@@ -27,6 +27,7 @@ FORMAT = "array_record"
 # (degraded, clean) features by their usual names; then clean ones alone. The first that a data set has are read.
 _PAIRS = (("input", "target"), ("low", "high"), ("noisy", "clean"))
 _CLEAN = ("image", "target", "hr")
+_LONGEST_NAME = 1000  # letters
 _NAMES = ("name", "filename", "file_name")
 
 # A name of TFDS's: no namespace before it, and no arguments after it.
@@ -100,7 +101,8 @@ def _names(read: Any, builder: Any, split: str) -> tuple[str, ...]:
     names = []
     for i, place in enumerate(places):
         try:
-            names.append(_content(read, i, feature, place).decode(errors="replace"))
+            name = _content(read, i, feature, place).decode(errors="replace")
+            names.append(name if 0 < len(name) <= _LONGEST_NAME else place)
         except InputError:  # said of each when it is decoded
             names.append(place)
     return tuple(names) if len(set(names)) == len(names) else places
@@ -147,7 +149,8 @@ def make_builder(name: str, **options: Any) -> Any:
     if made is None:
         raise _unknown(plain)
     for place in places:
-        descriptions.check_description(place)
+        if place.name == str(made.VERSION):  # the one that it reads: splits and sizes, while it has its own features
+            descriptions.check_info(place)
     given = {key: value for key, value in (("config", config), ("version", version)) if value is not None}
     try:
         with _quiet():

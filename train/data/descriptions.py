@@ -49,18 +49,11 @@ _TEMPLATE = re.compile(rf"(?:[\w.\-/]|\{{(?:{_PLACES})\}})*")
 def check_description(folder: Path) -> None:
     """Refuses a prepared data set's folder whose description names what it may not, or makes no sense."""
     from google.protobuf import json_format
-    from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
+    from tensorflow_datasets.core.proto import feature_pb2
 
-    path = folder / INFO
-    text = read_bounded(path)
-    try:
-        info = json_format.Parse(text, dataset_info_pb2.DatasetInfo())
-    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
-        raise _unusable(path, f"it is not a data set's description: {first_line(error)}") from None
-    for complaint in _of_info(info, folder):
-        raise _unusable(path, complaint)
+    info = check_info(folder)
     if info.HasField("features"):
-        _check_feature(info.features, path)
+        _check_feature(info.features, folder / INFO)
 
     path = folder / FEATURES
     if not path.exists():
@@ -81,6 +74,22 @@ def check_description(folder: Path) -> None:
         raise _unusable(path, "it describes one feature, where a FeaturesDict has to be")
     for labels in folder.glob("*.labels.txt"):  # TFDS reads them whole
         read_bounded(labels)
+
+
+def check_info(folder: Path) -> Any:
+    """What ``dataset_info.json`` says of names and numbers, in TFDS's own form, once it has been checked."""
+    from google.protobuf import json_format
+    from tensorflow_datasets.core.proto import dataset_info_pb2
+
+    path = folder / INFO
+    text = read_bounded(path)
+    try:
+        info = json_format.Parse(text, dataset_info_pb2.DatasetInfo())
+    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+        raise _unusable(path, f"it is not a data set's description: {first_line(error)}") from None
+    for complaint in _of_info(info, folder):
+        raise _unusable(path, complaint)
+    return info
 
 
 def usual_config(path: Path) -> str | None:

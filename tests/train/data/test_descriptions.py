@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from train.__main__ import main
+from train.data import datasets
 from train.data.datasets import make_builder
-from train.data.sources import open_source
+from train.data.sources import list_source, open_source
 from train.errors import InputError
 
 pytest.importorskip("tensorflow_datasets")
@@ -233,3 +234,22 @@ def test_features_in_each_other_without_end_are_refused(prepared: Path) -> None:
     (prepared / "features.json").write_text(json.dumps(deep))
     with pytest.raises(InputError, match=r"features\.json cannot be used: it does not describe features"):
         open_source(f"tfds:{prepared}:train", "train")
+
+
+def test_a_builder_of_ours_does_not_believe_a_description_either(
+    lol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "lol" / "1.0.0"
+    shutil.copytree(lol / "tfds" / "lol" / "1.0.0", kept)
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    (kept / "features.json").write_text(json.dumps({"type": "canary.evil.Feature", "content": {}}))
+    assert len(open_source("tfds:lol:train", "train").names) == 3  # its features are its own
+    for content in ("{", "[]", '{"name": "../x"}'):
+        (kept / "dataset_info.json").write_text(content)
+        with pytest.raises(InputError, match=r"dataset_info\.json cannot be used"):
+            open_source("tfds:lol:train", "train")
+
+
+def test_a_name_without_end_is_not_used(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_LONGEST_NAME", 1)
+    assert list_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train").names == ("train-000000", "2", "5")
