@@ -1,0 +1,160 @@
+"""Every flag of every verb with what no flag should be given: a sentence, or a configuration, and never a traceback."""
+
+import dataclasses
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train import aot
+from train.__main__ import main
+from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
+from train.data.inspect import InspectConfig
+from train.errors import InputError
+from train.experiments.compare_config import CompareConfig
+from train.experiments.tune_config import TuneConfig
+from train.import_weights import ImportConfig
+from train.inference.evaluate import EvaluateConfig
+from train.inference.export import ExportConfig
+from train.inference.restore import RestoreConfig
+
+_VALUES: dict[Any, tuple[Any, ...]] = {
+    float: (math.inf, -math.inf, math.nan, 0.0, -1.0, 1e30, -1e-30, 5e-324),
+    int: (0, -1, 2**31, 2**63, -(2**63), 10**400),
+    str: ("", " ", "a" * 5000, "a\nb", "[/b]\x1b[2J", "\0", "\udcff", "../" * 2000, "(" * 5000, ":" * 300),
+}
+_VALUES[Path] = tuple(map(Path, _VALUES[str]))
+_CONFIGS = (
+    DataConfig(),
+    ModelConfig(),
+    OptimizerConfig(),
+    RunConfig(),
+    RunConfig(distributed=True, coordinator="host:1", processes=2, process=0),
+    FitConfig(),
+    CompareConfig(),
+    TuneConfig(),
+    aot.CompileConfig(),
+    RestoreConfig(Path("run"), ("in.png",), Path("out")),
+    EvaluateConfig(Path("run"), "photos", "float", Path("out")),
+    ExportConfig(Path("run"), "torch", Path("out.safetensors")),
+    InspectConfig("photos"),
+    ImportConfig(Path("file.pth"), "dncnn"),
+)
+_CASES = [
+    pytest.param(config, field.name, id=f"{type(config).__name__} {field.name}")
+    for config in _CONFIGS
+    for field in dataclasses.fields(config)
+]
+
+
+def _values_of(kind: Any) -> list[Any]:
+    if isinstance(kind, types.UnionType):
+        (kind,) = set(typing.get_args(kind)) - {type(None)}
+    if typing.get_origin(kind) is not tuple:
+        return list(_VALUES.get(kind, ()))
+    of, more = typing.get_args(kind)
+    return [*([()] if more is ... else []), *((value, value) for value in _VALUES.get(of, ()))]
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [one for one in values if isinstance(one, float)]
+
+
+@pytest.mark.parametrize(("config", "field"), _CASES)
+def test_no_value_of_a_flag_is_a_traceback(config: Any, field: str) -> None:
+    kind = typing.get_type_hints(type(config))[field]
+    for value in _values_of(kind):
+        try:
+            made = dataclasses.replace(config, **{field: value})
+        except InputError as error:
+            assert len(str(error)) < 12_000
+        else:
+            assert all(map(math.isfinite, _numbers(getattr(made, field)))), value
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("sigma", math.inf, "--sigma must be a finite number; got inf"),
+        ("sigma", math.nan, "--sigma must be a finite number; got nan"),
+        ("sigma", 1e30, "--sigma must be at most 255"),
+        ("patch_size", 2**63, "--patch-size must be at most 2147483647"),
+        ("batch_size", 10**9, "makes batches of 1,600,000,000,000 pixels"),
+        ("batch_size", 10**400, "--batch-size must be at most 2147483647"),
+    ],
+)
+def test_what_is_too_much_for_photographs_is_said(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DataConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("workers", 257, "--workers must be at most 256"),
+        ("memory_mb", 2**31, "--memory-mb must be at most"),
+        ("out", "", "--out is empty"),
+        ("resume", "", "--resume is empty"),
+        ("out", "a" * 5000, "--out is too long"),
+        ("out", "a/" * 2100, "--out is too long"),
+        ("out", "a" * 256, "--out is too long: a name has at most 255 bytes"),
+        ("out", "\0", "--out holds a NUL byte"),
+    ],
+)
+def test_what_is_too_much_for_a_run_is_said(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig(**{field: value})
+    RunConfig(out="a" * 255)
+
+
+def test_a_seed_leaves_room_for_those_counted_up_from_it() -> None:
+    assert FitConfig(seed=2**62).seed == 2**62
+    with pytest.raises(InputError, match="--seed must be at most"):
+        FitConfig(seed=2**63)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "--dtype=\udcff\x1b"],
+        ["fit", "--bogus=[/b]"],
+        ["fit", "--steps=x"],
+        ["fit", "--steps=" + "9" * 5000],
+        ["fit", "--steps"],
+        ["fit", "smoke", "extra"],
+        ["data"],
+        ["restore", "run"],
+        ["export", "run", "--format=x", "--output=o"],
+    ],
+)
+def test_what_is_no_flag_ends_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "There is no verb ''"),
+        (["fti"], "Did you mean 'fit'?"),
+        (["o[/v2]\x1b"], "There is no verb"),
+        (["fit", "smok"], "Did you mean 'smoke'?"),
+        (["fit", "--resume="], "--resume is empty"),
+        (["fit", "--resume", ""], "--resume is empty"),
+        (["compare", "smok"], "Did you mean 'smoke'?"),
+        (["compile", "smok"], "Did you mean 'smoke'?"),
+    ],
+)
+def test_what_is_misspelt_is_one_sentence(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "\x1b" not in printed
