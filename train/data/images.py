@@ -271,6 +271,6 @@ def last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[-1].startswith("unable to call"):  # libvips says no more of a header that ends early
         return "its header is broken"
-    if lines and lines[-1].startswith("unable to write"):  # nor of pixels that another thread stumbled over
-        return "its pixels are broken"
+    if lines and lines[-1].startswith("unable to write"):  # nor of what another thread stumbled over
+        return "it is damaged"
     return lines[-1].rstrip(".") if lines else type(error).__name__

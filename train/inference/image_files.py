@@ -126,9 +126,9 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
             bmp.write(target, np.memmap(pixels, like.dtype, "r", shape=shape), source)
         return
     if like.photograph.kind == "WebP":
-        coded = _encode_by_pillow(np.memmap(pixels, like.dtype, "r", shape=shape), like)
+        content = _encode_by_pillow(np.memmap(pixels, like.dtype, "r", shape=shape), like)
         with like.path.open("rb") as source, path.open("wb") as target:
-            write_metadata(like.photograph, source, coded, target)
+            write_metadata(like.photograph, source, content, target)
         return
     with temporary_beside(path, f".coded.{like.photograph.kind.lower()}") as coded:
         try:

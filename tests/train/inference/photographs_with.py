@@ -238,6 +238,7 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("CMYK", "JPEG"): lambda: _cmyk("JPEG"),
     ("CMYK", "TIFF"): lambda: _cmyk("TIFF"),
     ("Y'CbCr without JPEG compression", "TIFF"): _y_cb_cr,
+    ("a compression that few programs read", "TIFF"): lambda: encoded("TIFF", RGB, compression="zstd"),
     ("floating-point pixels", "TIFF"): lambda: encoded("TIFF", RGB[..., 0].astype(np.float32)),
 }
 for _name in FORMATS:
@@ -267,6 +268,7 @@ SAID = {
     "an animation, or several pages": "is an animation of 2 pictures|holds 2 pages",
     "CMYK": "is in CMYK",
     "Y'CbCr without JPEG compression": "holds Y'CbCr pixels without JPEG compression",
+    "a compression that few programs read": "is compressed by Zstandard",
     "floating-point pixels": "of float pixels",
     "more than 200 megapixels": "megapixels; 200 are the most",
     "more than 64 MB of metadata": "has more than 64 MB of metadata",

@@ -1,13 +1,17 @@
 """The table in docs/photographs.md is true: a file is written for every cell, and read and restored."""
 
 import io
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+import pyvips
 
 from tests.train.inference.photographs_with import FORMATS, MAKERS, READERS, SAID, SUFFIXES
+from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
 from train.data.photograph_file import examine
 from train.errors import InputError
@@ -73,3 +77,49 @@ def test_a_cell_is_true(what: str, name: str, answer: str, tmp_path: Path) -> No
 
 def test_every_kind_of_content_has_its_cell() -> None:
     assert {(what, name) for what, name, answer in TRUE} == set(MAKERS)
+
+
+def test_alpha_that_was_multiplied_in_is_ordinary_alpha_afterwards(tmp_path: Path) -> None:
+    array = pixels((9, 12, 4))
+    image = pyvips.Image.new_from_array(array).copy(interpretation="srgb")
+    image.tiffsave(str(tmp_path / "in.tif"), premultiply=True)
+    stored = restored(tmp_path / "in.tif", tmp_path / "out.tif")
+    np.testing.assert_array_equal(open_stored(tmp_path / "out.tif").rows()(0, 9), stored.rows()(0, 9))
+    with PIL.Image.open(tmp_path / "out.tif") as written:
+        assert written.tag_v2[338] == (2,)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_metadata_in_either_order_of_bytes_is_copied(tmp_path: Path, big: bool) -> None:
+    tags = [
+        *((256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 0)),
+        *((277, 3, 1, 1), (278, 4, 1, 4), (279, 4, 1, 16), (282, 5, 1, (300, 7)), (296, 3, 1, 3)),
+        *((270, 2, 8, b"harbour\0"), (65000, 3, 3, (1, 2, 3)), (65001, 12, 1, 1.5)),
+    ]
+    (tmp_path / "in.tif").write_bytes(_tiff_of_motorola(tags, big))
+    restored(tmp_path / "in.tif", tmp_path / "out.tif")
+    with PIL.Image.open(tmp_path / "out.tif") as written:
+        np.testing.assert_array_equal(np.asarray(written).ravel(), range(0, 160, 10))
+        known = {270: "harbour", 282: 300 / 7, 296: 3, 65000: (1, 2, 3), 65001: 1.5}
+        assert {tag: written.tag_v2[tag] for tag in known} == known
+
+
+def _tiff_of_motorola(tags: list[tuple[int, int, int, object]], big: bool) -> bytes:
+    """A TIFF with the highest byte of each number first; the pixels stand at its end."""
+    word, head, inside = ("Q", ">HHHQ", 8) if big else ("I", ">HI", 4)
+    first = 16 if big else 8
+    start = struct.pack(head, 43, 8, 0, first) if big else struct.pack(head, 42, first)
+    count = struct.pack(">Q" if big else ">H", len(tags))
+    behind, entries = b"", b""
+    place = first + len(count) + len(tags) * (20 if big else 12) + inside
+    for tag, kind, number, value in sorted(tags, key=lambda entry: entry[0]):
+        code = {3: f"{number}H", 4: "I", 5: "2I", 12: "d"}.get(kind)
+        values = value if isinstance(value, tuple) else (value,)
+        if tag == 273:
+            values = (place + 100,)
+        content = value if isinstance(value, bytes) else struct.pack(f">{code}", *values)
+        if len(content) > inside:
+            at, behind = place + len(behind), behind + content
+            content = struct.pack(f">{word}", at)
+        entries += struct.pack(f">HH{word}", tag, kind, number) + content.ljust(inside, b"\0")
+    return b"MM" + start + count + entries + bytes(inside) + behind.ljust(100, b"\0") + bytes(range(0, 160, 10))

@@ -22,6 +22,22 @@ _POINTERS = (EXIF, GPS, INTEROPERABILITY)
 
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "Y'CbCr"}
 _JPEG = 7
+_UNSTATED = 0  # what a further channel means
+_RARE = {
+    6: "JPEG in its first form",
+    32809: "ThunderScan",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34676: "SGI's logarithms",
+    34677: "SGI's logarithms",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34925: "LZMA",
+    50000: "Zstandard",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
 _Y_CB_CR, _CMYK = 6, 5
 _LAB = (8, 9, 10)
 _LARGEST_TILE = 4096 * 4096  # pixels, if the photograph itself is smaller
@@ -68,12 +84,9 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     for tag, entry in new.entries.items():
         if tag in (*_CODING, _EXTRA):
             values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
-    if _EXTRA in new.entries and _EXTRA in old.entries:  # what the fourth channel means, if it is stated
-        entry = old.entries[_EXTRA]
-        if given.integer(old.entries, _SAMPLES, 1) == written.integer(new.entries, _SAMPLES, 1):
-            values[_EXTRA] = _Value(entry.kind, entry.number, _turned(given, written, entry.kind, given.value(entry)))
-    else:
-        values.pop(_EXTRA, None) if _EXTRA not in new.entries else None
+    if _EXTRA in new.entries and given.integer(old.entries, _EXTRA, 2) == _UNSTATED:
+        # The decoder has divided the colour by an alpha that was multiplied in: then it is ordinary alpha now.
+        values[_EXTRA] = _Value(3, 1, struct.pack(written.order + "H", _UNSTATED))
     copy_bytes(encoded, target, 0, bytes_of(encoded))
     place = _write(target, values, written, given.order != written.order)
     target.seek(8 if written.big else 4)
@@ -94,8 +107,10 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
     if len(seen) > 1:
         many = len(seen) if len(seen) <= _MOST_PAGES else f"more than {_MOST_PAGES}"
         raise Refused(f"holds {many} pages: keep one photograph in a file.")
+    if (rare := _RARE.get(compression := tags.integer(entries, _COMPRESSION, 1))) is not None:
+        raise Refused(f"is compressed by {rare}, which few programs read in TIFF: save it with LZW or Deflate.")
     photometric = tags.integer(entries, _PHOTOMETRIC, 1)
-    if photometric == _Y_CB_CR and tags.integer(entries, _COMPRESSION, 1) != _JPEG:
+    if photometric == _Y_CB_CR and compression != _JPEG:
         raise Refused("holds Y'CbCr pixels without JPEG compression, which decoders take for RGB: convert it to RGB.")
     if photometric not in _COLOURS and photometric not in _LAB:
         raise Refused(f"holds pixels of photometric interpretation {photometric}: convert it to grey or RGB.")
@@ -158,10 +173,6 @@ def _append(target: BinaryIO, content: bytes) -> int:
         place += target.write(b"\0")
     target.write(content)
     return place
-
-
-def _turned(given: TagFile, written: TagFile, kind: int, content: bytes) -> bytes:
-    return content if given.order == written.order else _swapped(content, kind)
 
 
 def _swapped(content: bytes, kind: int) -> bytes:
