@@ -24,8 +24,8 @@ from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
 from train.outputs import write_bytes
 
-# The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder only warns. What does
-# not harm a pixel causes no warning: tags that nobody knows, and what follows the photograph.
+# The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder only warns. Of what
+# does not harm a pixel only TIFF's warns: of tags that stand there twice, for example, or not in their order.
 FAIL_ON = "warning"
 
 _BITS = {"uchar": "8", "ushort": "16"}
@@ -148,7 +148,7 @@ def _strips(image: Any, name: str, pixels: int) -> Iterator[np.ndarray]:
 
 def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
     """RGB pixels as they are stored, none of which is decoded yet."""
-    image = open_image(source, photograph.kind)
+    image = open_image(source, photograph)
     check_header(image, name)
     # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
     if image.hasalpha():
@@ -167,12 +167,13 @@ def _as_rgb(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., :3])
 
 
-def open_image(source: bytes | Path, kind: str) -> Any:
+def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
     """Libvips' image of a file that is not a BMP, by the decoder of that kind; its rows come from top to bottom.
 
     libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that gives other pixels.
     """
-    options = {"access": "sequential", "fail_on": FAIL_ON}
+    kind = photograph.kind
+    options = {"access": "sequential", "fail_on": "error" if photograph.about.checked else FAIL_ON}
     if isinstance(source, bytes):
         return pyvips.Operation.call(f"{kind.lower()}load_buffer", source, **options)
     # A file may have changed since libvips read it last.

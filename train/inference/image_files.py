@@ -71,7 +71,7 @@ def open_stored(path: Path) -> Stored:
         bands = min(channels, 3)
         return Stored(path, photograph, height, width, bands, channels > bands, pixels.dtype, notes, pixels)
     with _reading(path):
-        image = open_image(path, photograph.kind)
+        image = open_image(path, photograph)
         check_header(image, str(path))
         alpha = bool(image.hasalpha())
         dtype = _DTYPES[image.format]
@@ -110,7 +110,7 @@ def _check_whole(path: Path, like: Stored) -> None:
         if like.photograph.kind == "BMP":
             height, width = _read_bmp(path).shape[:2]
         else:
-            image = open_image(path, like.photograph.kind)
+            image = open_image(path, like.photograph)
             height, width = image.height, image.width
             image.avg()
     except (InputError, pyvips.Error, UnicodeError) as error:
@@ -174,7 +174,7 @@ class _FileRows:
     def __init__(self, stored: Stored, bands: slice) -> None:
         self._stored, self._bands = stored, bands
         with _reading(stored.path):
-            image = open_image(stored.path, stored.photograph.kind)
+            image = open_image(stored.path, stored.photograph)
             self._count = image.bands
             self._region = pyvips.Region.new(image)
         self._top = 0

@@ -109,3 +109,19 @@ def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path:
 def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str) -> None:
     with pytest.raises(InputError, match=f"a.jpg is no PNG, JPEG, TIFF, BMP or WebP but a {called}: convert it"):
         examine(io.BytesIO(start.ljust(40, b"\0")), "a.jpg")
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_tags_that_a_decoder_warns_of_do_no_harm_to_a_tiff(compression: str) -> None:
+    """Tifffile writes a description twice; some cameras write tags out of order."""
+    array = pixels((30, 20, 3))
+    content = bytearray(encoded("TIFF", array, compression=compression, tiffinfo={270: "abc", 271: "abc"}))
+    place = int.from_bytes(content[4:8], "little")
+    (count,) = struct.unpack_from("<H", content, place)
+    entries = [content[place + 2 + 12 * i : place + 14 + 12 * i] for i in range(count)]
+    at = [entry[:2] for entry in entries].index(struct.pack("<H", 271))
+    entries[at][:2] = struct.pack("<H", 270)
+    content[place + 2 : place + 2 + 12 * count] = b"".join(entries[:4] + entries[:3:-1])
+    np.testing.assert_array_equal(decode_image(bytes(content), "a.tif"), array)
+    with pytest.raises(InputError, match="cannot be read as a photograph"):
+        decode_image(encoded("TIFF", array, compression=compression)[:-300], "cut.tif")

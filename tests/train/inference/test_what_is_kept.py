@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 import pyvips
 
-from tests.train.inference.photographs_with import FORMATS, MAKERS, READERS, SAID, SUFFIXES
+from tests.train.data.hostile_images import png_chunks, png_of
+from tests.train.inference.photographs_with import FORMATS, MAKERS, READERS, RGB, SAID, SUFFIXES, png
 from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
 from train.data.photograph_file import examine
@@ -123,3 +124,28 @@ def _tiff_of_motorola(tags: list[tuple[int, int, int, object]], big: bool) -> by
             content = struct.pack(f">{word}", at)
         entries += struct.pack(f">HH{word}", tag, kind, number) + content.ljust(inside, b"\0")
     return b"MM" + start + count + entries + bytes(inside) + behind.ljust(100, b"\0") + bytes(range(0, 160, 10))
+
+
+def test_significant_bits_count_the_channel_that_transparency_becomes(tmp_path: Path) -> None:
+    content = png((b"sBIT", b"\5\6\5"), (b"tRNS", bytes(6)))
+    (tmp_path / "in.png").write_bytes(content)
+    stored = restored(tmp_path / "in.png", tmp_path / "out.png")
+    assert stored.alpha and not stored.notes
+    chunks = png_chunks((tmp_path / "out.png").read_bytes())
+    assert [chunk for chunk in chunks if chunk[0] not in (b"IDAT", b"IEND")][1:] == [(b"sBIT", b"\5\6\5\x08")]
+
+
+def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(RGB).quantize(8).save(file, "PNG")
+    first, *rest = png_chunks(file.getvalue())
+    (tmp_path / "in.png").write_bytes(png_of([first, rest[0], (b"bKGD", b"\1"), *rest[1:]]))
+    stored = restored(tmp_path / "in.png", tmp_path / "out.png")
+    assert stored.notes == ("warning: not kept: bKGD",)
+    assert b"bKGD" not in (tmp_path / "out.png").read_bytes()
+
+
+def test_a_chunk_whose_checksum_is_wrong_is_said_to_be_lost(tmp_path: Path) -> None:
+    content = png((b"tEXt", b"Author\0somebody"))
+    (tmp_path / "in.png").write_bytes(content.replace(b"somebody", b"nobody. "))
+    assert restored(tmp_path / "in.png", tmp_path / "out.png").notes == ("warning: not kept: tEXt",)

@@ -24,6 +24,7 @@ class About:
     profile: bytes | None = None  # of ICC
     colour: str | None = None  # how it differs from sRGB, if the file says so without a profile
     not_kept: tuple[str, ...] = ()  # what cannot be written again, or would be wrong beside other pixels
+    checked: bool = False  # whether what harms the pixels is an error to the decoder, and never a mere warning
     said: tuple[str, ...] = ()  # what else a person should know
 
 

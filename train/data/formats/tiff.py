@@ -22,6 +22,7 @@ _POINTERS = (EXIF, GPS, INTEROPERABILITY)
 
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "Y'CbCr"}
 _JPEG = 7
+_CHECKED = (1, 5, 8, 32946, 50001)  # not compressed, LZW, Deflate and WebP
 _UNSTATED = 0  # what a further channel means
 _RARE = {
     6: "JPEG in its first form",
@@ -70,6 +71,7 @@ def read(file: BinaryIO) -> About:
     return About(
         width=width,
         height=height,
+        checked=tags.integer(first.entries, _COMPRESSION, 1) in _CHECKED,
         orientation=stated if 1 <= stated <= 8 else orientation_in_xmp(xmp),
         profile=profile or None,
         not_kept=tuple(dict.fromkeys(lookup(tag).name for tag in lost)),
