@@ -22,7 +22,7 @@ from train.errors import DivergedError, InputError
 from train.experiments.compare_config import Population
 from train.experiments.convergence import Curve
 from train.experiments.lockstep import fit_together
-from train.experiments.scores import Restore, Score, read_scores, score
+from train.experiments.scores import Restore, Score, check_complete, read_scores, score
 from train.inference.predict import Predictor
 from train.inference.scores import write_rows
 from train.json_files import UnreadableError, is_number, read_json
@@ -51,8 +51,8 @@ class Member:
         """Its folder: readable, and not to be confused with another's."""
         readable = re.sub(r"[^A-Za-z0-9_.]+", "-", self.loss).strip("-")[:40]
         digest = hashlib.sha256(self.loss.encode()).hexdigest()[:6]
-        clip = "" if self.clip_norm is None else f"-clip{self.clip_norm:g}"
-        return f"{readable}-{digest}-lr{self.learning_rate:g}{clip}-seed{self.seed}"
+        clip = "" if self.clip_norm is None else f"-clip{_shortest(self.clip_norm)}"
+        return f"{readable}-{digest}-lr{_shortest(self.learning_rate)}{clip}-seed{self.seed}"
 
     def config(self, fit: FitConfig, folder: Path) -> FitConfig:
         """What its run is configured as: ``fit`` in all but what makes it this member."""
@@ -161,7 +161,9 @@ class Members:
         """
         self.train(member)
         path = self._folder / member.name / f"{split}.csv"
-        if not self.diverged(member) and not path.exists():
+        if self.diverged(member):
+            return []
+        if not path.exists():
             found = score(
                 self.restorer(member),
                 source,
@@ -172,9 +174,15 @@ class Members:
                 draws=draws,
             )
             write_rows(list(found), path)
-            if any(math.isnan(row.psnr) for row in read_scores(path)):
-                self._stands_still(member, f"what it restores of the {split} photographs is not finite.")
-        return [] if self.diverged(member) else read_scores(path)
+        rows = read_scores(path)
+        levels = sigmas if source.inputs is None else (0.0,)
+        check_complete(
+            path, rows, [(member.loss, member.seed, sigma, name) for name in source.names for sigma in levels]
+        )
+        if any(math.isnan(row.psnr) for row in rows):  # also if a kill came between the table and this
+            self._stands_still(member, f"what it restores of the {split} photographs is not finite.")
+            return []
+        return rows
 
     def restorer(self, member: Member) -> Restore:
         """The trained member, ready to restore; told of each image's noise, if it takes that."""
@@ -224,6 +232,12 @@ class Members:
                 steps.append(row["step"])
                 scores.append(row["validation/psnr"])
         return Curve(member.loss, member.seed, steps, scores)
+
+
+def _shortest(number: float) -> str:
+    """A number as a name has it, which no other number has: ``g`` alone keeps six digits."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def _read_cost(path: Path) -> tuple[float, int] | None:

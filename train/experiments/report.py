@@ -6,6 +6,7 @@ Everything is in the file: Plotly's script comes from its package, pictures are 
 import base64
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,4 +122,8 @@ def as_record(comparison: Comparison) -> dict[str, Any]:
     record = dataclasses.asdict(comparison)
     record["sentence"] = comparison.sentence
     record["seeds_that_would_tell"] = comparison.seeds_needed
+    # JSON has no NaN, which is the spread over seeds where there is one.
+    for name, value in record["difference"].items():
+        if isinstance(value, float) and not math.isfinite(value):
+            record["difference"][name] = None
     return record

@@ -82,14 +82,43 @@ def score(
 def read_scores(path: Path) -> list[Score]:
     """Reads back what :func:`~train.inference.scores.write_rows` wrote."""
     fields = get_type_hints(Score)  # str, int or float, each of which reads what was written of it
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if set(reader.fieldnames or ()) != set(fields):
-            raise InputError(f"{path} is no table of scores: its columns must be {', '.join(fields)}.")
-        return [_score_of(row, fields) for row in reader]
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if set(reader.fieldnames or ()) != set(fields):
+                raise ValueError(f"its columns must be {', '.join(fields)}")
+            rows = []
+            for row in reader:
+                line = reader.line_num
+                rows.append(_score_of(row, fields))
+            return rows
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path} is not a table of scores, or is damaged (line {line}: {error}). Move it away; the same command "
+            "then scores the trained network again."
+        ) from None
+
+
+def check_complete(path: Path, scores: Sequence[Score], expected: Sequence[tuple[str, int, float, str]]) -> None:
+    """Refuses a table that lost rows, or is of other photographs: means over it would be of something else.
+
+    Args:
+      path: of the table.
+      scores: its rows.
+      expected: loss, seed, sigma and photograph of each row that it must have, in any order.
+    """
+    found = sorted((row.loss, row.seed, row.sigma, row.photograph) for row in scores)
+    if found != sorted(expected):
+        raise InputError(
+            f"{path} has {len(found)} rows, which are not the {len(expected)} of these photographs and noise levels. "
+            "Move it away; the same command then scores the trained network again."
+        )
 
 
 def _score_of(row: dict[str, str], fields: Mapping[str, type]) -> Score:
+    if None in row or None in row.values():  # as csv has what is more or less than there are columns
+        raise ValueError(f"it does not have {len(fields)} cells")
     values = {name: read_cell(row[name]) if kind is str else kind(row[name]) for name, kind in fields.items()}
     return Score(**values)
 

@@ -1,12 +1,14 @@
 """Where a network errs: pictures of restored details beside maps of the errors in brightness and in colour."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable
 
 import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lumloss_jax import color
+from train.console import printable
 from train.data.images import to_uint8
 from train.inference.figures import (
     CAPTION_HEIGHT,
@@ -34,15 +36,16 @@ _HEADINGS = (
 )
 
 
-def error_sheet(rows: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+def error_sheet(rows: Iterable[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]) -> np.ndarray:
     """One row per photograph: the whole of it restored, reduced, with a frame around a detail; and the detail enlarged.
 
     Of the detail are shown input, restored and clean pixels, and what is wrong in brightness and in colour.
 
     Args:
-      rows: by caption, (clean, input, restored), ``[H, W, C]`` in float; the detail is that of the strongest edges.
+      rows: caption and (clean, input, restored), ``[H, W, C]`` in float; the detail is that of the strongest edges.
+        They are asked for one by one, and none is kept: photographs may be large.
     """
-    return sheet_of([_strip(caption, *images) for caption, images in rows.items()])
+    return sheet_of([_strip(caption, *images) for caption, images in rows])
 
 
 def lab_errors(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,29 +63,33 @@ def heat(errors: np.ndarray) -> np.ndarray:
 
 def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndarray) -> Image.Image:
     top, left, height, width = strongest_detail(clean, _WIDEST)
-    images = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in (given, restored, clean)]
-    details = [one[top : top + height, left : left + width] for one in images]
+    details = [one[top : top + height, left : left + width] for one in (given, restored, clean)]
+    details = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in details]
     panels = [Image.fromarray(to_uint8(one)) for one in (*details, *map(heat, lab_errors(*details[1:])))]
     tall = height * DETAIL_SCALE
     panels = [one.resize((width * DETAIL_SCALE, tall), Image.Resampling.NEAREST) for one in panels]
-    panels.insert(0, _framed(images[1], (top, left, height, width), tall))
-    strip = Image.new(
-        "RGB", (sum(p.width + MARGIN for p in panels) + MARGIN, 2 * CAPTION_HEIGHT + tall + MARGIN), PAPER
-    )
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(size=20)
-    draw.text((MARGIN, 6), caption, fill=INK, font=font)
+    panels.insert(0, _framed(restored, (top, left, height, width), tall))
+    font = ImageFont.load_default(size=20)
+    # Of small photographs the headings are wider than the pictures below them.
+    widths = [
+        max(panel.width, math.ceil(font.getlength(heading))) for heading, panel in zip(_HEADINGS, panels, strict=True)
+    ]
+    size = sum(width + MARGIN for width in widths) + MARGIN, 2 * CAPTION_HEIGHT + tall + MARGIN
+    strip = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(strip)
+    draw.text((MARGIN, 6), printable(caption), fill=INK, font=font)
     x = MARGIN
-    for heading, panel in zip(_HEADINGS, panels, strict=True):
+    for heading, panel, width in zip(_HEADINGS, panels, widths, strict=True):
         draw.text((x, CAPTION_HEIGHT + 6), heading, fill=INK, font=font)
         strip.paste(panel, (x, 2 * CAPTION_HEIGHT))
-        x += panel.width + MARGIN
+        x += width + MARGIN
     return strip
 
 
 def _framed(image: np.ndarray, detail: tuple[int, int, int, int], tall: int) -> Image.Image:
     """A photograph resized to a height, with a frame around its detail (top, left, height, width)."""
     scale = tall / image.shape[0]
-    whole = Image.fromarray(to_uint8(image))
+    whole = Image.fromarray(to_uint8(image).squeeze(-1) if image.shape[-1] == 1 else to_uint8(image)).convert("RGB")
     whole = whole.resize((max(round(whole.width * scale), 1), tall), Image.Resampling.BOX)
     top, left, height, width = (round(scale * one) for one in detail)
     ImageDraw.Draw(whole).rectangle((left, top, left + width, top + height), outline=FRAME, width=2)

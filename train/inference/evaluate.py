@@ -280,13 +280,13 @@ def _figure(
         key=lambda pair: pair[0],
     )
     picked = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
-    rows = {
-        f"{rank}: {case.name}, {psnr:.2f} dB": _restored(predictor, protocol, source, [case])[0]
+    sheet = error_sheet(
+        (f"{rank}: {case.name}, {psnr:.2f} dB", _restored(predictor, protocol, source, [case])[0])
         for rank, (psnr, case) in picked.items()
-    }
+    )
     name = _figure_name(sigma)
     with _written(folder / name) as path:
-        write_image(path, error_sheet(rows))
+        write_image(path, sheet)
     return name
 
 

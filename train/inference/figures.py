@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from train.console import printable
 from train.data.images import to_uint8
 from train.inference.fit_scores import Evaluation
 
@@ -50,7 +51,7 @@ def _strip(evaluation: Evaluation) -> Image.Image:
     font = ImageFont.load_default(size=20)
     for i, (caption, pixels) in enumerate(panels.items()):
         x = MARGIN + i * (width + MARGIN)
-        draw.text((x, 6), caption, fill=INK, font=font)
+        draw.text((x, 6), printable(caption), fill=INK, font=font)
         image = Image.fromarray(to_uint8(pixels))
         full.paste(image, (x, CAPTION_HEIGHT))
         frame = (x + left, CAPTION_HEIGHT + top, x + left + side_x, CAPTION_HEIGHT + top + side_y)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from train.experiments.conclusions import conclude
 from train.experiments.report import Crop, as_record, write_report
 
 HOSTILE = "</script><script>alert(1)</script>"  # as the fixture has it
@@ -83,6 +84,13 @@ def test_conclusions_go_into_json_as_they_are(report):
     record = json.loads(json.dumps(as_record(report.comparisons[0])))
     assert record["sentence"] == report.comparisons[0].sentence
     assert record["difference"]["images"] == 12 and len(record["difference"]["by_seed"]) == 3
+
+
+def test_what_one_seed_cannot_tell_is_null_in_json(report):
+    rows = [row for row in report.scores if row.seed == 0]
+    record = as_record(conclude(rows, report.losses)[0])
+    assert record["difference"]["seed_sd"] is None and record["difference"]["image_sd"] > 0
+    json.dumps(record, allow_nan=False)
 
 
 def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):

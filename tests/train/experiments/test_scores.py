@@ -8,7 +8,7 @@ import skimage.metrics
 from lumloss_jax import metrics
 from train.data.sources import Source
 from train.errors import InputError
-from train.experiments.scores import METRICS, Score, read_scores, score, table_of
+from train.experiments.scores import METRICS, Score, check_complete, read_scores, score, table_of
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import write_rows
 
@@ -72,8 +72,38 @@ def test_tables_come_back_as_they_went(tmp_path):
     write_rows(rows, tmp_path / "scores.csv")
     assert read_scores(tmp_path / "scores.csv") == rows
     (tmp_path / "scores.csv").write_text("loss,seed\nl1,0\n")
-    with pytest.raises(InputError, match="is no table of scores"):
+    with pytest.raises(InputError, match="its columns must be loss"):
         read_scores(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda text: text.replace(b"0.25", b"0.2x", 1), "line 2: could not convert"),
+        (lambda text: text[: text.rindex(b",")], "line 3: it does not have 10 cells"),
+        (lambda text: text.replace(b"0.25", b"0.25,1", 1), "line 2: it does not have 10 cells"),
+        (lambda text: text.replace(b"0.25", b"\xff", 1), "damaged .line"),
+        (lambda text: text.replace(b"l1", b'"l1', 1), "damaged .line"),
+        (lambda text: b"", "line 1: its columns must be loss, seed"),
+    ],
+)
+def test_a_damaged_table_is_named_and_left_alone(damage, why, tmp_path):
+    path = tmp_path / "test.csv"
+    write_rows([row(value=0.25), row(photograph="b")], path)
+    content = damage(path.read_bytes())
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=why):
+        read_scores(path)
+    assert path.read_bytes() == content
+
+
+def test_a_table_that_lost_rows_is_refused(tmp_path):
+    rows = [row(), row(photograph="b")]
+    expected = [("l1", 0, 25.0, name) for name in "ba"]
+    check_complete(tmp_path, rows, expected)
+    for wrong in (rows[:1], [*rows, rows[0]], [row(), row(photograph="c")]):
+        with pytest.raises(InputError, match="which are not the 2 of these photographs"):
+            check_complete(tmp_path, wrong, expected)
 
 
 def test_a_table_is_photographs_by_seeds_averaged_over_levels():
