@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from train.config import FitConfig, RunConfig
-from train.console import complain
+from train.console import complain, printable
 from train.digests import digest_of_json
 from train.errors import InputError
 from train.signals import stop_on_signal
@@ -175,7 +175,7 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
 
         def leave(words: str) -> None:
             if shell.stdin is not None:
-                shell.stdin.write(f"{words}\n")
+                shell.stdin.write(f"{printable(words)}\n")  # a line, whatever the folder is called
 
         try:
             yield leave

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from train import distributed
 from train.checkpoint import FOLDER_NAME
 from train.checkpoint_files import Damaged, read_about, steps_in
 from train.config import FitConfig, read_tree
@@ -33,15 +34,16 @@ def load_resumed(folder: Path) -> FitConfig:
     """
     path = folder / CONFIG_NAME
     sealed = _newest_sealed(folder / FOLDER_NAME)
-    if sealed is None:
-        return from_tree(FitConfig, read_tree(path), str(path))
     try:
-        tree = read_tree(path) if os.path.lexists(path) else {}
+        tree = {} if sealed is not None and not os.path.lexists(path) else read_tree(path)
     except InputError as error:
+        if sealed is None:
+            raise
         raise InputError(f"{error} Delete it and resume again: the newest checkpoint holds the same.") from None
     config = from_tree(FitConfig, _filled(tree, sealed), str(path))
     check_sealed(config, sealed, folder)
-    return config
+    # No run is saved with the hosts of its processes. A file that names some may be a stranger's, and so may they.
+    return dataclasses.replace(config, run=distributed.without_hosts(config.run))
 
 
 def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:

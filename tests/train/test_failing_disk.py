@@ -1,6 +1,8 @@
 """A disk that fails in the middle of a run ends it with one sentence, and costs no checkpoint."""
 
+import contextlib
 import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +56,16 @@ def test_a_full_disk_is_one_sentence_that_says_what_is_left(
 def test_a_folder_that_may_only_be_read_is_not_resumed(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "run"
-    assert main(["fit", *flags, "--steps=2", f"--out={out}"]) == 0
+    out, words = tmp_path / "run", []
+
+    @contextlib.contextmanager
+    def listening(run: object) -> Iterator[Callable[[str], None]]:
+        yield words.append
+
+    monkeypatch.setattr(loop.distributed, "ending_together", listening)
+    assert main(["fit", *flags, "--steps=2", "--checkpoint-every=1", f"--out={out}"]) == 0
+    # What a process would leave as its last words: --resume only once there is a checkpoint.
+    assert ["--resume" in said for said in words] == [False, True, True]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
     def refuse(path: object, *args: object) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from train.__main__ import main
 from train.checkpoint_files import sealed
-from train.config import FitConfig, OptimizerConfig
+from train.config import FitConfig, OptimizerConfig, RunConfig
 from train.errors import InputError
 from train.resumed_config import check_sealed, load_resumed
 
@@ -119,3 +119,8 @@ def test_without_a_checkpoint_the_file_is_all_there_is(tmp_path: Path) -> None:
 def test_a_checkpoint_of_wrong_types_is_one_sentence(content: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the configuration in a checkpoint of"):
         check_sealed(CONFIG, content, tmp_path)
+
+
+def test_no_host_is_contacted_that_the_file_names(run: Path) -> None:
+    _write(run, _changed("run", {"distributed": True, "coordinator": "192.0.2.1:80", "processes": 2, "process": 1}))
+    assert load_resumed(run).run == RunConfig()
