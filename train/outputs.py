@@ -41,6 +41,12 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"--output {folder} cannot be written to: {error.strerror}. Choose another folder.") from None
 
 
+def ignores_case(folder: Path) -> bool:
+    """Whether ``a.png`` and ``A.PNG`` are one file in ``folder``, as on most cards, on Windows and on macOS."""
+    with temporary_beside(folder / "name", ".name") as temporary:
+        return temporary.with_name(temporary.name.upper()).exists()
+
+
 def check_replaceable(path: Path, is_ours: Callable[[Path], bool], *, option: str, overwrite: bool) -> None:
     """Refuses, before any work, to replace a file that this program did not write.
 

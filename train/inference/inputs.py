@@ -4,6 +4,7 @@ import fnmatch
 import functools
 import glob
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from train.data.photograph_file import SUFFIXES
 from train.data.walk import Identity, count_endings, identity_of, in_one_line, passed_over, walk
 from train.errors import InputError
+from train.outputs import ignores_case
 
 _MAGIC = "*?["
 
@@ -58,6 +60,23 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     return found
 
 
+def check_case(jobs: Sequence[Job], output: Path) -> None:
+    """Refuses results that would replace each other where names that differ only in case are one.
+
+    Args:
+      jobs: what is to be restored.
+      output: the folder of the results, which exists and can be written to.
+    """
+    names: dict[str, Job] = {}
+    for job in jobs:
+        first = names.setdefault(unicodedata.normalize("NFC", str(job.target)).casefold(), job)
+        if first is not job and ignores_case(output):
+            raise InputError(
+                f"{first.source} and {job.source} would be written under one name, because the file system of --output "
+                f"{output} does not tell capitals from small letters. Rename one of them, or choose another folder."
+            )
+
+
 def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) -> None:
     targets = defaultdict(list)
     for job in jobs:
@@ -85,7 +104,9 @@ def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PureP
         yield from _in_folder(path, output, found, text)
     elif path.is_file():
         if path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{path} is no photograph by its name: takes {', '.join(SUFFIXES)}.")
+            raise InputError(
+                f"{path} is not a photograph by its name, which would end in {', '.join(SUFFIXES)}. Convert it first."
+            )
         yield path, PurePath(path.name)
     elif path.is_symlink():
         raise InputError(_unreachable(path))

@@ -24,7 +24,7 @@ from train.digests import digest_of_weights
 from train.errors import InputError, first_line
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
-from train.inference.inputs import Job, find_inputs
+from train.inference.inputs import Job, check_case, find_inputs
 from train.inference.predict import Predictor
 from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
 from train.locks import hold
@@ -84,6 +84,7 @@ def restore(config: RestoreConfig) -> int:
     if config.fast and not predictor.attends:
         console.print(f"warning: --fast changes nothing: {network.spec} does not attend to the whole photograph")
     check_writable(config.output)
+    check_case(jobs, config.output)
     fast = config.fast and predictor.attends
     made_by = {
         "model": network.spec,

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import skimage.color
 import skimage.metrics
 from rich.console import Console
 
-from train import outputs
 from train.__main__ import main
 from train.checkpoint import load_network, save_network
 from train.data.images import read_image, to_float, write_image
@@ -265,45 +263,6 @@ def test_what_does_not_go_together_is_refused(
     assert main(["evaluate", str(checkpoint(spec)), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_full_disk_leaves_no_half_table(
-    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys, monkeypatch
-) -> None:
-    """A limit on the size of files stands in for the disk."""
-    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=float"]
-    assert main([*command, f"--output={tmp_path / 'before'}"]) == 0  # compiles, which writes to a cache
-    capsys.readouterr()
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
-        assert "cannot be written to: File too large" in capsys.readouterr().err  # before any work
-        monkeypatch.setattr(outputs, "_PROBE", b"")  # as if the disk had filled up meanwhile
-        status = main([*command, f"--output={tmp_path / 'out'}"])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert status == 2
-    printed = capsys.readouterr()
-    assert "scores.csv could not be written: File too large; free some space" in printed.err
-    assert "restored" in printed.out  # the means are not lost
-    assert os.listdir(tmp_path / "out") == []
-
-
-@pytest.mark.parametrize("name", ["scores.csv", "summary.json", "figures-sigma15.png"])
-def test_files_of_others_are_replaced_only_when_told_to(
-    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys, name: str
-) -> None:
-    out = tmp_path / "out"
-    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=float", "--figures"]
-    command += ["--sigmas=15", f"--output={out}"]
-    out.mkdir()
-    (out / name).write_text("photograph,taken\n")
-    assert main(command) == 2
-    assert f"{out / name} is there already and was not written by this command" in capsys.readouterr().err
-    assert os.listdir(out) == [name] and (out / name).read_text() == "photograph,taken\n"
-    assert main([*command, "--overwrite"]) == 0
-    assert main(command) == 0  # what stands there now is ours
 
 
 def test_a_network_that_gives_no_numbers_gets_no_score(

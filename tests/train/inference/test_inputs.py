@@ -6,7 +6,8 @@ import pytest
 from tests.train.inference.stored_images import SPEC, Make, pixels, save
 from train.__main__ import main
 from train.errors import InputError
-from train.inference.inputs import find_inputs
+from train.inference import inputs
+from train.inference.inputs import Job, check_case, find_inputs
 
 
 @pytest.fixture
@@ -127,3 +128,16 @@ def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path,
     assert lines[-3].startswith("3 of 3 photographs are in")
     assert lines[-2] == "2 .heic files and 1 .txt file were passed over"
     assert lines[-1] == "not restored: photos/gone.png is a link to nowhere.png, which cannot be reached."
+
+
+def test_names_that_differ_in_case_are_refused_where_the_output_cannot_hold_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job(tmp_path / name, tmp_path / "out" / name) for name in ("b/a.png", "b/A.PNG", "c/a.png")]
+    (tmp_path / "out").mkdir()
+    check_case(jobs, tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == []
+    monkeypatch.setattr(inputs, "ignores_case", lambda folder: True)
+    with pytest.raises(InputError, match=r"b/a\.png and .*b/A\.PNG would be written under one name"):
+        check_case(jobs, tmp_path / "out")
+    check_case(jobs[1:], tmp_path / "out")
