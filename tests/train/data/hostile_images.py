@@ -180,11 +180,26 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
         "TIFF of 65,535 channels": (tiff_of(plain_tiff(t277=65535)), "holds 65535 channels"),
         "TIFF whose pages go round": (tiff_of(plain_tiff(), following=8, behind=bytes(100)), ""),
         "TIFF of 2,000 pages": (_pages(2000), "holds more than 1000 pages"),
+        "TIFF whose tags overlap": (
+            tiff_of([*plain_tiff(), *_overlapping], behind=bytes(70_000)),
+            "more than 64 MB of",
+        ),
+        "TIFF whose EXIF overlaps": (_with_exif(_overlapping), "more than 64 MB of metadata"),
         "TIFF with a tag of 4 GB": (
             tiff_of([*plain_tiff(), (34675, 7, 2**32 - 1, 8)], behind=bytes(100)),
             "",
         ),
     }
+
+
+_overlapping = [(40000 + i, 7, 60_000, 300) for i in range(1500) if 40000 + i != 40965]
+
+
+def _with_exif(entries: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """A TIFF whose directory of EXIF holds these entries."""
+    inner = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    place = 8 + 2 + 12 * (len(plain_tiff()) + 1) + 4
+    return tiff_of([*plain_tiff(), (34665, 4, 1, place)], behind=inner + bytes(70_000))
 
 
 def _pages(count: int) -> bytes:

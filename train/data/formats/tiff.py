@@ -54,6 +54,18 @@ class _Value(NamedTuple):
     content: "bytes | dict[int, _Value]"
 
 
+class _Budget:
+    """What all tags of a file together may hold: they may overlap."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def take(self, length: int) -> None:
+        """Counts some bytes, and refuses the file if there are too many."""
+        self._taken += length
+        check_metadata(self._taken)
+
+
 def read(file: BinaryIO) -> About:
     """The facts in the first directory of a TIFF; refuses what decoders are known to read wrongly."""
     try:
@@ -63,9 +75,7 @@ def read(file: BinaryIO) -> About:
         _check(tags, first, width, height)
     except Malformed:  # the decoder says what is wrong
         return About()
-    described = [tag for tag in first.entries if tag not in (*_CODING, *_STALE, _LAYERS)]
-    check_metadata(sum(min(first.entries[tag].length, tags.length) for tag in described))
-    values, lost = _values(tags, first)
+    values, lost = _values(tags, first, _Budget())
     profile, xmp = (_content(values, tag) for tag in (_PROFILE, _XMP))
     stated = tags.integer(first.entries, ORIENTATION, 0)
     return About(
@@ -82,7 +92,7 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     """Writes the pixels of ``encoded`` with all that ``source`` says beside its own: a new directory at the end."""
     given, written = TagFile(source), TagFile(encoded)
     old, new = given.directory(given.first), written.directory(written.first)
-    values = _values(given, old)[0]
+    values = _values(given, old, _Budget())[0]
     for tag, entry in new.entries.items():
         if tag in (*_CODING, _EXTRA):
             values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
@@ -124,7 +134,9 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
         raise Refused(f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again.")
 
 
-def _values(tags: TagFile, directory: Directory, depth: int = 0) -> tuple[dict[int, _Value], list[int]]:
+def _values(
+    tags: TagFile, directory: Directory, budget: "_Budget", depth: int = 0
+) -> tuple[dict[int, _Value], list[int]]:
     """All tags of a directory that are written again, and those that cannot be."""
     values: dict[int, _Value] = {}
     lost = []
@@ -133,12 +145,14 @@ def _values(tags: TagFile, directory: Directory, depth: int = 0) -> tuple[dict[i
             continue
         try:
             if tag in _POINTERS and depth < 2:
-                inner, missed = _values(tags, tags.directory(tags.integer(directory.entries, tag, 0)), depth + 1)
+                place = tags.integer(directory.entries, tag, 0)
+                inner, missed = _values(tags, tags.directory(place), budget, depth + 1)
                 values[tag] = _Value(4, 1, inner)
                 lost += missed
             elif tag in (_SUBDIRECTORIES, _LAYERS, *_POINTERS) or entry.kind not in SIZES or entry.kind in (13, 18):
                 lost.append(tag)  # previews and layers, which show the old pixels, and what nobody can read
             else:
+                budget.take(min(entry.length, tags.length))
                 values[tag] = _Value(entry.kind, entry.number, tags.value(entry))
         except Malformed:
             lost.append(tag)
