@@ -97,13 +97,20 @@ def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
         table.add_column(heading, justify="right")
     shown = None
     for (sigma, method), values in means(scores).items():
-        cells = [f"{values[name]:.{digits}f}" if not math.isnan(values[name]) else "-" for name, _, digits in COLUMNS]
+        cells = [_shown(values[name], digits) for name, _, digits in COLUMNS]
         level = "" if sigma == shown else ("real" if sigma < 0 else f"{sigma:g}")
         if shown is not None and sigma != shown:
             table.add_section()
         table.add_row(level, method, *cells)
         shown = sigma
     return table
+
+
+def _shown(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "-"
+    # A PSNR of 100 dB, which is that of equal images, has one decimal: a cell more would not fit into the line.
+    return f"{value:.{digits - (value >= 100)}f}"
 
 
 def write_rows(rows: Sequence[Any], path: Path) -> None:

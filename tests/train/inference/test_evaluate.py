@@ -289,6 +289,16 @@ def test_a_terminal_of_80_columns_shows_the_whole_summary() -> None:
     assert [line.split()[-8:] for line in lines if "33.57" in line] == [["input", *shown], ["restored", *shown]] * 3
 
 
+def test_equal_images_fit_into_80_columns_too() -> None:
+    """At sigma 0 the input is the clean photograph."""
+    scores = [Score("a", 0, 0, method, 100, 100, 1, math.nan, 0, 0, 0) for method in ("input", "restored")]
+    console = Console(width=80, file=io.StringIO())
+    console.print(make_summary(scores, "title", "caption"))
+    lines = console.file.getvalue().splitlines()
+    assert lines[1].split() == ["sigma", "method", *(heading for _, heading, _ in COLUMNS)]
+    assert lines[3].split()[1:] == ["input", "100.0", "100.0", "1.0000", "-", "0.00", "0.00", "0.00"]
+
+
 def test_error_maps_show_where_and_what_kind() -> None:
     clean = np.full((5, 4, 3), 0.5, np.float32)
     restored = clean.copy()
