@@ -7,7 +7,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -119,7 +119,9 @@ def check_complete(path: Path, scores: Sequence[Score], expected: Sequence[tuple
 def _score_of(row: dict[str, str], fields: Mapping[str, type]) -> Score:
     if None in row or None in row.values():  # as csv has what is more or less than there are columns
         raise ValueError(f"it does not have {len(fields)} cells")
-    values = {name: read_cell(row[name]) if kind is str else kind(row[name]) for name, kind in fields.items()}
+    values: dict[str, Any] = {
+        name: read_cell(row[name]) if kind is str else kind(row[name]) for name, kind in fields.items()
+    }
     return Score(**values)
 
 
