@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import shlex
 import shutil
@@ -83,7 +84,7 @@ def import_weights(config: ImportConfig) -> Path:
         "would_fit_too": [printable(one.name) for one in choice.others],
         "channel_order": config.channel_order,
     }
-    with _whole_or_none(out) as unfinished:
+    with _whole_or_none(out) as unfinished, _without_tracebacks():
         save_network(unfinished, Network(model, config.model, params, batch_stats), about)
     _report(config, choice, out, sum(leaf.size for leaf in jax.tree.leaves(params)))
     return out
@@ -159,7 +160,26 @@ def _whole_or_none(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}. Give another folder.") from None
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes the folder, to which Orbax's threads may still write for a moment after a failure."""
+    for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Silences Orbax, which logs the traceback of each thread that fails; the failure itself is reported."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)  # not after a failure: threads may still fail later
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -241,3 +241,27 @@ def test_a_killed_import_leaves_no_checkpoint(number: str, arrays, tmp_path: Pat
     assert main(command) == 0
     assert _left_over(tmp_path) == []
     assert signal.Signals[number] and load_network(out).spec == SPEC
+
+
+FULL = """
+import resource, sys
+from train.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))  # bytes of a file, as if the disk were full
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="limits no file's size")
+def test_a_full_disk_leaves_nothing_and_is_one_sentence(arrays, tmp_path: Path) -> None:
+    np.savez(tmp_path / "weights.npz", **arrays)
+    out = tmp_path / "out"
+    command = ["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(out)]
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, *command], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert f"error: --out {out} could not be written: " in ended.stderr
+    assert "Is the disk full?" in ended.stderr
+    assert os.listdir(tmp_path) == ["weights.npz"]
