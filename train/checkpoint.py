@@ -29,6 +29,7 @@ from train.checkpoint_files import (
     check_path,
     checkpoint_folders,
     drop_unreadable_metrics,
+    ignore_late_answers,
     move_aside,
     read_items,
     remove_unfinished,
@@ -131,6 +132,7 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
             if os.path.lexists(folder):
                 raise InputError(f"{folder} exists already: remove it, or write elsewhere.")
             remove_unfinished(folder)
+            ignore_late_answers()
             with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
                 writer.save(folder.absolute(), args=ocp.args.Composite(**items))
             read_items(folder, lambda about: jax.tree.map(on_host, arrays))

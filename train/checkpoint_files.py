@@ -74,7 +74,7 @@ def _read_items(
     about = read_about(folder)
     targets = targets_for(about)
     items = {}
-    _ignore_late_answers()
+    ignore_late_answers()
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
         for name, target in targets.items():
             if name not in about["digests"]:
@@ -93,8 +93,8 @@ def _read_items(
 
 
 @functools.cache
-def _ignore_late_answers() -> None:
-    """Drops what Python would print of tensorstore's threads that answer a read after it has failed.
+def ignore_late_answers() -> None:
+    """Drops what Python would print of tensorstore's threads that answer after a read or a write has failed.
 
     Orbax has closed its event loop by then. The failure itself was raised, and is what the user hears of.
     """

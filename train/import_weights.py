@@ -1,5 +1,6 @@
 """``python -m train import``: weights trained with PyTorch become a checkpoint that every other verb loads."""
 
+import atexit
 import contextlib
 import hashlib
 import logging
@@ -164,12 +165,9 @@ def _whole_or_none(out: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Removes the folder, to which Orbax's threads may still write for a moment after a failure."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.1)
+    """Removes the folder, now and at the end: after a failure Orbax's threads may make it once more."""
+    shutil.rmtree(folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

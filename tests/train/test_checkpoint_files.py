@@ -36,7 +36,7 @@ def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
 def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[BaseException] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: printed.append(unraisable.exc_value))
-    checkpoint_files._ignore_late_answers.__wrapped__()
+    checkpoint_files.ignore_late_answers.__wrapped__()
     other = RuntimeError("something else")
     for error in (RuntimeError("Event loop is closed"), other):
         sys.unraisablehook(SimpleNamespace(exc_value=error))
