@@ -149,3 +149,16 @@ def test_a_chunk_whose_checksum_is_wrong_is_said_to_be_lost(tmp_path: Path) -> N
     content = png((b"tEXt", b"Author\0somebody"))
     (tmp_path / "in.png").write_bytes(content.replace(b"somebody", b"nobody. "))
     assert restored(tmp_path / "in.png", tmp_path / "out.png").notes == ("warning: not kept: tEXt",)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("array", [pixels((9, 12, 4)), pixels((9, 12, 3), np.uint16)], ids=["alpha", "16 bits"])
+def test_nothing_is_lost_to_a_wrong_ending(tmp_path: Path, array: np.ndarray, ending: str) -> None:
+    content = pyvips.Image.new_from_array(array).copy(interpretation="srgb" if array.dtype == np.uint8 else "rgb16")
+    path, out = tmp_path / f"in{ending}", tmp_path / f"out{ending}"
+    path.write_bytes(bytes(content.write_to_buffer(".png")))
+    assert restored(path, out).notes == ("it is a PNG by its content, and stays one under its name",)
+    for file in (path, out):
+        found = pyvips.Image.pngload(str(file)).numpy()
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
