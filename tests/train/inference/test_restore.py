@@ -152,7 +152,7 @@ def test_a_jpeg_damaged_among_its_pixels_is_not_restored(
         (SPEC, ["{in}/a.txt", "--output={out}"], "is not a photograph by its name"),
         (SPEC, ["{in}/a.png", "--output={in}/a.txt"], "cannot be written to"),
         (SPEC, ["{in}/a.png", "--output={out}", "--sigma=25"], "is blind"),
-        (TOLD, ["{in}/a.png", "--output={out}", "--sigma=300"], "scale of 0 to 255"),
+        (TOLD, ["{in}/a.png", "--output={out}", "--sigma=300"], "--sigma must be at most 255"),
         (SPEC, ["{in}/a.png", "--output={out}", "--tile=3"], "take 5 or more"),
     ],
 )
