@@ -125,3 +125,13 @@ def test_tags_that_a_decoder_warns_of_do_no_harm_to_a_tiff(compression: str) -> 
     np.testing.assert_array_equal(decode_image(bytes(content), "a.tif"), array)
     with pytest.raises(InputError, match="cannot be read as a photograph"):
         decode_image(encoded("TIFF", array, compression=compression)[:-300], "cut.tif")
+
+
+def test_adobe_rgb_that_exif_alone_states_is_warned_of(tmp_path: Path) -> None:
+    block = PIL.Image.Exif()
+    block[34665] = {40961: 65535, 40965: {1: "R03"}}
+    for name, exif_of_it in (("adobe.jpg", block.tobytes()), ("plain.jpg", b"Exif\0\0" + exif(1))):
+        (tmp_path / name).write_bytes(encoded("JPEG", pixels((9, 7, 3)), exif=exif_of_it))
+    words = "warning: its colour is Adobe RGB, as its EXIF says; networks are trained on sRGB"
+    assert open_stored(tmp_path / "adobe.jpg").notes == (words,)
+    assert open_stored(tmp_path / "plain.jpg").notes == ()

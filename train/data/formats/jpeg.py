@@ -6,7 +6,7 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from train.data.formats.about import About, bytes_of, check_metadata, copy_bytes, orientation_in_xmp, rest_of
-from train.data.formats.tags import Malformed, TagFile, check_exif, orientation_of
+from train.data.formats.tags import Malformed, TagFile, check_exif, colour_of, orientation_of
 
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PICTURES, _GAIN_MAP = b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
@@ -65,6 +65,7 @@ def read(file: BinaryIO) -> About:
         height=height,
         orientation=orientation_of(exif) or orientation_in_xmp(xmp),
         profile=b"".join(profile) if profile else None,
+        colour=None if profile else colour_of(exif),
         not_kept=tuple(dict.fromkeys(lost)),
         said=said,
     )

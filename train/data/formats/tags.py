@@ -8,6 +8,7 @@ from train.data.formats.about import MOST_METADATA, Refused, bytes_of
 
 ORIENTATION = 274
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
+_RULE = 1  # in the directory of interoperability
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -116,6 +117,19 @@ def orientation_of(exif: bytes) -> int:
     except Malformed:
         return 0
     return number if 1 <= number <= 8 else 0
+
+
+def colour_of(exif: bytes) -> str | None:
+    """How the colour differs from sRGB by EXIF: cameras that make Adobe RGB without a profile say so there."""
+    try:
+        tags = TagFile(io.BytesIO(without_prefix(exif)))
+        entries = tags.directory(tags.first).entries
+        for pointer in (EXIF, INTEROPERABILITY):
+            entries = tags.directory(tags.integer(entries, pointer, 0)).entries
+        stated = tags.value(entries[_RULE]) if _RULE in entries else b""
+    except Malformed:
+        return None
+    return "its colour is Adobe RGB, as its EXIF says" if stated.startswith(b"R03") else None
 
 
 def check_exif(exif: bytes) -> None:
