@@ -153,6 +153,8 @@ def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["fit", "--patch-size", "4000"], ["--patch-size 4000 is larger than 4 of 4", "astronaut (512x512)"]),
         (["fit", "--data", "folder:nowhere"], ["There is no folder nowhere"]),
         (["fit", "--resume", "nowhere"], ["nowhere holds no run"]),
+        (["fit", "--out", "run[1]"], ["cannot hold checkpoints, because of the name 'run[1]'", "symbolic link"]),
+        (["fit", "--out", "a*/run"], ["cannot hold checkpoints, because of the name 'a*'", "symbolic link"]),
     ],
 )
 def test_wrong_input_gets_one_clear_sentence(
