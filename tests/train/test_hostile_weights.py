@@ -8,13 +8,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from tests import fuzzing
-from tests.mutations import mutated, mutated_zip, with_declared_size
+from tests.mutations import mutated, mutated_zip
 from tests.train.torch_writing import Tensor, save, save_legacy
 from train.errors import InputError
 from train.torch_files import read_state_dict, read_state_dicts
@@ -146,9 +145,6 @@ def test_what_inflates_is_bounded(tmp_path: Path) -> None:
     bomb = b"\x80\x02X" + struct.pack("<I", length) + bytes(length) + b"."
     answer = fuzzing.answers(read_state_dict, {"pickle": _archive(bomb, zipfile.ZIP_DEFLATED)}, tmp_path / "case.pth")
     assert "archive/data.pkl is larger than 67,108,864 bytes" in answer["pickle"]
-    np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(5 * 2**20), b=np.zeros(4 * 2**20))
-    with pytest.raises(InputError, match="take more than 32 times the size of the file"):
-        read_state_dict(tmp_path / "bomb.npz")
 
 
 def test_many_tensors_on_one_storage_are_refused_and_tied_weights_are_not(tmp_path: Path) -> None:
@@ -176,121 +172,6 @@ def test_a_storage_that_is_described_in_two_ways_is_refused(tmp_path: Path) -> N
     (tmp_path / "case.pth").write_bytes(_archive(longer))
     with pytest.raises(InputError, match="describes one storage in two ways"):
         read_state_dict(tmp_path / "case.pth")
-
-
-def _npy(header: bytes, body: bytes = b"\0" * 16, version: bytes = b"\x01\x00") -> bytes:
-    header = header.ljust(117) + b"\n"
-    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + body
-
-
-def _npz(entry: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        archive.writestr("weight.npy", entry)
-    return buffer.getvalue()
-
-
-def _hostile_npz() -> dict[str, bytes]:
-    good = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
-    whole = _npz(_npy(good))
-    deflated = _npz(_npy(good, bytes(16)), zipfile.ZIP_DEFLATED)
-    damaged = bytearray(deflated)
-    damaged[45] ^= 0xFF
-    directory = whole.index(b"PK\x01\x02")
-    method = bytearray(whole)
-    method[8] = method[directory + 10] = 99
-    many = io.BytesIO()
-    with zipfile.ZipFile(many, "w") as archive:
-        for i in range(20_001):
-            archive.writestr(str(i), b"")
-    return {
-        "more arrays than any network": many.getvalue(),
-        "huge": _npz(_npy(good.replace(b"(4,)", b"(400000000000,)"))),
-        "overflow": _npz(_npy(good.replace(b"(4,)", b"(%d, %d)" % (2**40, 2**40)))),
-        "negative": _npz(_npy(good.replace(b"(4,)", b"(-4,)"))),
-        "two negatives": _npz(_npy(good.replace(b"(4,)", b"(-2, -2)"))),
-        "empty and huge": _npz(_npy(good.replace(b"(4,)", b"(0, %d)" % 2**62), b"")),
-        "objects": _npz(_npy(good.replace(b"<f4", b"|O"))),
-        "text": _npz(_npy(good.replace(b"<f4", b"<U4"))),
-        "record": _npz(_npy(good.replace(b"'<f4'", b"[('a', '<f4')]"))),
-        "no header": _npz(_npy(b"")),
-        "code": _npz(_npy(b"__import__('os').system('true')")),
-        "unbalanced": _npz(_npy(b"{" * 110)),
-        "version 9": _npz(_npy(good, version=b"\x09\x00")),
-        "short": _npz(_npy(good)[:-3]),
-        "cut in the header": _npz(_npy(good)[:20]),
-        "empty entry": _npz(b""),
-        "no array": _npz(b"text"),
-        "damaged deflate": bytes(damaged),
-        "unknown compression": bytes(method),
-        "declared larger": with_declared_size(whole, "weight.npy", 2**32 - 1),
-        "declared smaller": with_declared_size(whole, "weight.npy", 3),
-        "cut": whole[: len(whole) // 2],
-        "no entries": _npz(b"")[-22:],
-    }
-
-
-def test_a_hostile_npz_is_refused(tmp_path: Path) -> None:
-    said = fuzzing.answers(read_state_dict, _hostile_npz(), tmp_path / "case.npz")
-    for name, answer in said.items():
-        assert answer.startswith("InputError: ") and "case.npz" in answer, name
-        assert len(answer) < 500, name
-    assert "declares 1600000000000 bytes of numbers and holds 16" in said["huge"]
-
-
-def test_an_npz_of_every_kind_of_numbers_is_read(tmp_path: Path) -> None:
-    arrays = {
-        "half": np.ones(3, np.float16),
-        "turned": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "big": np.arange(3, dtype=">f4"),
-        "whole": np.array(5),
-        "none": np.zeros((0, 3), np.float32),
-    }
-    for write in (np.savez, np.savez_compressed):
-        write(tmp_path / "arrays.npz", **arrays)
-        found = read_state_dict(tmp_path / "arrays.npz").arrays
-        assert found.keys() == arrays.keys()
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(found[name], array)
-
-
-def test_a_lying_safetensors_header_is_refused(tmp_path: Path) -> None:
-    def file(header: bytes, body: bytes = bytes(16)) -> bytes:
-        return struct.pack("<Q", len(header)) + header + body
-
-    def tensor(shape: str, offsets: str, dtype: str = "F32") -> bytes:
-        return f'{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}'.encode()
-
-    files = {
-        "header longer than the file": struct.pack("<Q", 2**40) + b"{}",
-        "header of 2^64": struct.pack("<Q", 2**64 - 1) + b"{}",
-        "shape larger than the numbers": file(tensor("[400000000]", "[0,16]")),
-        "shape that overflows": file(tensor(f"[{2**33},{2**33}]", "[0,16]")),
-        "offsets beyond the file": file(tensor("[4]", "[0,1600000000]")),
-        "offsets that go back": file(tensor("[4]", "[16,0]")),
-        "unknown dtype": file(tensor("[4]", "[0,16]", "F31")),
-        "deep": file(b'{"a":' + b"[" * 10**6 + b"]" * 10**6 + b"}"),
-        "bare number": file(b"1"),
-        "negative shape": file(tensor("[-4]", "[0,16]")),
-        "unknown to NumPy": file(tensor("[16]", "[0,16]", "F8_E4M3")),
-        "twice": file(tensor("[2]", "[0,8]")[:-1] + b"," + tensor("[2]", "[8,16]")[1:]),
-    }
-    many = ",".join(f'"{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(300_000))
-    files["more arrays than any network"] = file(f"{{{many}}}".encode(), b"")
-    said = fuzzing.answers(read_state_dict, files, tmp_path / "case.safetensors")
-    assert "its header has 17," in said["more arrays than any network"]
-    for name, answer in said.items():
-        assert answer.startswith("InputError: ") and "case.safetensors" in answer, name
-        assert len(answer) < 1000, name
-
-
-def test_safetensors_of_every_kind_of_numbers_are_read(tmp_path: Path) -> None:
-    header = b'{"a":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}'
-    path = tmp_path / "brain.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + np.array([1, -2], ml_dtypes.bfloat16).tobytes())
-    found = read_state_dict(path).arrays["a"]
-    assert found.dtype == ml_dtypes.bfloat16
-    assert found.astype(np.float32).tolist() == [[1], [-2]]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".npz", ".safetensors"])
