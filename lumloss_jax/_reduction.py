@@ -19,6 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 AxisName = str | Sequence[str]
+_WIDEST_WINDOW = 65_535  # wider than any photograph; its weights are a tuple in memory
 
 
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
@@ -123,6 +124,8 @@ def check_odd_size(name: str, value: object) -> int:
     size = _static_int(name, value, "an odd int, 1 or more", 7)
     if size < 1 or size % 2 == 0:
         raise ValueError(f"{name} must be odd, 1 or more, so that a window has a centre; got {size}.")
+    if size > _WIDEST_WINDOW:
+        raise ValueError(f"{name} is a side in pixels, at most {_WIDEST_WINDOW}; got {size}.")
     return size
 
 

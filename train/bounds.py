@@ -12,7 +12,7 @@ MOST_NOISE = 255.0  # standard deviation, on the scale of 8-bit images
 MOST_SEED = 2**62  # a seed and those counted up from it fit into 64 bits
 MOST_SEEDS = 10_000  # trainings of one setting, or draws of noise: all are planned at once
 MOST_PROCESSES = 256  # each takes a few hundred megabytes
-MOST_PIXELS = 2**31  # in a batch: 24 GiB as float32
+MOST_PIXELS = 2**28  # in a batch: 3 GiB as float32, and several times that in training
 MOST_SIDE = 65_536  # pixels of a tile or an exported image
 
 # What file systems accept, in bytes.

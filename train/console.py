@@ -147,6 +147,11 @@ def with_output(program: Callable[[], int]) -> int:
         sys.stdout, sys.stderr = before
 
 
+def output_is_lost() -> bool:
+    """Whether standard output or standard error could not be written, within :func:`with_output`."""
+    return any(getattr(stream, "lost", None) is not None for stream in (sys.stdout, sys.stderr))
+
+
 class _Watched:
     """A standard stream that remembers why it could not be written, and takes no more after that.
 

@@ -1,6 +1,7 @@
 """Every flag of every verb with what no flag should be given: a sentence, or a configuration, and never a traceback."""
 
 import dataclasses
+import errno
 import math
 import types
 import typing
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from train import aot
+from train import aot, verbs
 from train.__main__ import main
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 from train.data.inspect import InspectConfig
@@ -158,3 +159,42 @@ def test_what_is_misspelt_is_one_sentence(
     printed = capsys.readouterr().err
     assert message in printed
     assert "\x1b" not in printed
+
+
+def test_a_window_wider_than_any_photograph_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="window_size is a side in pixels, at most 65535; got 999999999999"):
+        ModelConfig(loss="luminance_l1(window_size=999999999999)")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("Unable to initialize backend 'x': it is not known\nmore"),
+            "error: Unable to initialize backend",
+        ),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "aa"), "error: aa: File name too long.\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: a file: No space left on device.\n"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    error: Exception, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(verbs, "run", fail)
+    assert main(["fit"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(message)
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), FileNotFoundError(errno.ENOENT, "none", "x")])
+def test_a_defect_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(verbs, "run", fail)
+    with pytest.raises(type(error)):
+        main(["fit"])
