@@ -66,8 +66,8 @@ def judged(monkeypatch):
     "config",
     [
         TuneConfig(trials=14),
-        TuneConfig(trials=15, batch=4),
-        TuneConfig(trials=13, batch=2, pareto=True),
+        TuneConfig(trials=26, batch=4),
+        TuneConfig(trials=20, batch=2, pareto=True),
     ],
     ids=["one at a time", "batches", "front"],
 )
@@ -97,7 +97,7 @@ def test_kills_change_no_trial(config, judged, tmp_path, monkeypatch):
             study = run_search(tmp_path / "killed", config)
             break
         except Killed:
-            assert kills < 100
+            assert kills < 200
     assert kills > 10
     assert record(study) == record(undisturbed)
     assert tune.choose(study, config) == tune.choose(undisturbed, config)
