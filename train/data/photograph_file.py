@@ -47,33 +47,33 @@ _STARTS = (
     (8, b"WEBP", "WebP"),
 )
 _OTHERS = (
-    (0, b"GIF8", "GIF"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (4, b"ftypcrx", "raw photograph of a camera"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypmsf1", "HEIC"),
-    (4, b"ftyp", "film"),
-    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"8BPS", "Photoshop document"),
-    (0, b"%PDF", "PDF"),
-    (0, b"gimp xcf", "document of GIMP"),
-    (0, b"#?RADIANCE", "Radiance HDR"),
-    (0, b"v/1\x01", "OpenEXR"),
-    (0, b"FUJIFILM", "raw photograph of a camera"),
-    (0, b"IIRO", "raw photograph of a camera"),
-    (0, b"IIU\0", "raw photograph of a camera"),
-    (0, b"\0\0\x01\0", "Windows icon"),
-    (0, b"<svg", "SVG"),
-    (0, b"<!DOC", "web page"),
-    (0, b"<html", "web page"),
-    (0, b"P5", "PGM"),
-    (0, b"P6", "PPM"),
+    (0, b"GIF8", "a GIF"),
+    (4, b"ftypavif", "an AVIF"),
+    (4, b"ftypavis", "an AVIF"),
+    (4, b"ftypcrx", "a raw photograph of a camera"),
+    (4, b"ftyphei", "a HEIC"),
+    (4, b"ftyphev", "a HEIC"),
+    (4, b"ftypmif1", "a HEIC"),
+    (4, b"ftypmsf1", "a HEIC"),
+    (4, b"ftyp", "a film"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"gimp xcf", "a document of GIMP"),
+    (0, b"#?RADIANCE", "a Radiance HDR image"),
+    (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"FUJIFILM", "a raw photograph of a camera"),
+    (0, b"IIRO", "a raw photograph of a camera"),
+    (0, b"IIU\0", "a raw photograph of a camera"),
+    (0, b"\0\0\x01\0", "a Windows icon"),
+    (0, b"<svg", "an SVG"),
+    (0, b"<!DOC", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"P5", "a PGM"),
+    (0, b"P6", "a PPM"),
 )
 _LONGEST_START = 16
 
@@ -109,8 +109,10 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     if kind is None:
         other = _found(start, _OTHERS)
         if other is None:
-            raise InputError(f"{name} cannot be read as a photograph: it is no PNG, JPEG, TIFF, BMP or WebP.")
-        raise InputError(f"{name} is no PNG, JPEG, TIFF, BMP or WebP but a {other}: convert it, or leave it out.")
+            raise InputError(f"{name} cannot be read as a photograph: it is not PNG, JPEG, TIFF, BMP or WebP.")
+        raise InputError(
+            f"{name} is {other}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert it, or leave it out."
+        )
     try:
         about = _FORMATS[kind].read(file)
     except Refused as error:

@@ -128,7 +128,7 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(pixels: np.ndarray, t
         "five.tif": "holds 5 srgb channels of uchar pixels",
         "lab.tif": "is in CIELAB, so convert it",
         "pages.tif": "holds 2 pages",
-        "cartoon.png": "is no PNG, JPEG, TIFF, BMP or WebP",
+        "cartoon.png": "is a GIF, and what can be read is PNG, JPEG",
     }.items():
         with pytest.raises(InputError, match=f"{name} .*{reason}"):
             read_image(tmp_path / name)

@@ -99,15 +99,17 @@ def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path:
 @pytest.mark.parametrize(
     ("start", "called"),
     [
-        (b"GIF89a", "GIF"),
-        (b"\0\0\0\x18ftypheic", "HEIC"),
-        (b"\0\0\0\x18ftypavif", "AVIF"),
-        (b"\xff\x0a", "JPEG XL"),
-        (b"8BPS", "Photoshop document"),
+        (b"GIF89a", "a GIF"),
+        (b"\0\0\0\x18ftypheic", "a HEIC"),
+        (b"\0\0\0\x18ftypavif", "an AVIF"),
+        (b"\xff\x0a", "a JPEG XL image"),
+        (b"8BPS", "a Photoshop document"),
     ],
 )
 def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str) -> None:
-    with pytest.raises(InputError, match=f"a.jpg is no PNG, JPEG, TIFF, BMP or WebP but a {called}: convert it"):
+    with pytest.raises(
+        InputError, match=f"a.jpg is {called}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert it"
+    ):
         examine(io.BytesIO(start.ljust(40, b"\0")), "a.jpg")
 
 
