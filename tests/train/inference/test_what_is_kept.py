@@ -11,7 +11,8 @@ import pytest
 import pyvips
 
 from tests.train.data.hostile_images import png_chunks, png_of
-from tests.train.inference.photographs_with import FORMATS, MAKERS, READERS, RGB, SAID, SUFFIXES, png
+from tests.train.inference.photographs_with import FORMATS, MAKERS, RGB, SAID, SUFFIXES, png
+from tests.train.inference.read_by_others import READERS
 from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
 from train.data.photograph_file import examine

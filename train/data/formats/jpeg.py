@@ -126,7 +126,7 @@ def _parse(file: BinaryIO) -> _Jpeg:
 
 
 def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
-    """The next marker that is no part of a scan, and the place behind it; 0 if there is none."""
+    """The next marker that does not belong to a scan, and the place behind it; 0 if there is none."""
     while True:
         file.seek(place)
         block = file.read(_BLOCK)
