@@ -153,7 +153,10 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
     except Exception:  # of what is broken, which reading it tells
         return None
     wanted, found = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(one)}
+        {
+            jax.tree_util.keystr(path): getattr(leaf, "shape", None)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(one)
+        }
         for one in (target, tree)
     )
     path = next((path for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)), None)
