@@ -7,6 +7,9 @@ docstring names the protocol, that is whose number it equals.
 from lumloss_jax.metrics._brightness_and_chroma import brightness_error, chroma_error
 from lumloss_jax.metrics._color_difference import cie76, ciede2000
 from lumloss_jax.metrics._distortion import mae, mse, psnr, psnr_y
+from lumloss_jax.metrics._gmsd import gmsd, ms_gmsd
+from lumloss_jax.metrics._haarpsi import haarpsi
+from lumloss_jax.metrics._mdsi import mdsi
 from lumloss_jax.metrics._structural import ms_ssim, ssim
 
 __all__ = [
@@ -14,7 +17,11 @@ __all__ = [
     "chroma_error",
     "cie76",
     "ciede2000",
+    "gmsd",
+    "haarpsi",
     "mae",
+    "mdsi",
+    "ms_gmsd",
     "ms_ssim",
     "mse",
     "psnr",

@@ -9,7 +9,7 @@ from jax import export
 from lumloss_jax import metrics
 
 EVERY = {name: getattr(metrics, name) for name in metrics.__all__}
-GREY_TOO = {"mae", "mse", "psnr", "ssim", "ms_ssim", "brightness_error"}
+GREY_TOO = {"mae", "mse", "psnr", "ssim", "ms_ssim", "brightness_error", "haarpsi", "gmsd", "ms_gmsd", "mdsi"}
 every_metric = pytest.mark.parametrize("name", EVERY)
 
 
@@ -64,7 +64,7 @@ def test_grey_images_are_taken_where_they_mean_something(name):
             jax.eval_shape(EVERY[name], grey, grey)
 
 
-@pytest.mark.parametrize(("name", "side"), [("ssim", 11), ("ms_ssim", 176)])
+@pytest.mark.parametrize(("name", "side"), [("ssim", 11), ("ms_ssim", 176), ("haarpsi", 16), ("ms_gmsd", 17)])
 def test_the_smallest_size_is_named_and_taken(name, side):
     """In either direction, and after the border is cut off."""
     for height, width, border in [(side - 1, side, 0), (side, side - 1, 0), (side, side, 1)]:
@@ -75,6 +75,18 @@ def test_the_smallest_size_is_named_and_taken(name, side):
     assert jax.eval_shape(EVERY[name], least, least).shape == ()
 
 
+def test_options_of_one_metric_are_named():
+    image = floats(20, 20, 3)
+    with pytest.raises(ValueError, match="constant must be at least 1e-06"):
+        metrics.haarpsi(image, image, constant=0.0)
+    with pytest.raises(ValueError, match="downsample must be True or False"):
+        metrics.haarpsi(image, image, downsample=2)
+    with pytest.raises(ValueError, match="chromatic must be True or False"):
+        metrics.ms_gmsd(image, image, chromatic="yes")
+    with pytest.raises(ValueError, match="needs colour"):
+        metrics.ms_gmsd(image[..., :1], image[..., :1], chromatic=True)
+
+
 @every_metric
 def test_one_value_per_leading_index(name):
     for leading in [(), (2,), (2, 1, 3)]:
@@ -83,7 +95,14 @@ def test_one_value_per_leading_index(name):
         assert value.shape == leading and value.dtype == jnp.float32
 
 
-@every_metric
+def test_mdsi_names_what_it_cannot_export():
+    height, width = export.symbolic_shape("h, w")
+    image = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
+    with pytest.raises(ValueError, match="sizes that are known: export it for one height and width"):
+        export.export(jax.jit(metrics.mdsi))(image, image)
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERY) - {"mdsi"}))
 def test_symbolic_sizes_are_left_unchecked(name):
     batch, height, width = export.symbolic_shape("b, h, w", constraints=["h >= 176", "w >= 176"])
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)

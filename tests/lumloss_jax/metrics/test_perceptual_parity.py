@@ -1,0 +1,164 @@
+"""Perceptual metrics against the values of their authors' code: in float64 to its last digits, and in float32.
+
+The pairs of tests/golden always, all of them and their gradients where ../shared is there.
+"""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lumloss_jax import metrics
+
+# The fixture's key -> ours of (test, reference), and by how much float32 may miss it.
+OURS = {
+    "haarpsi": (metrics.haarpsi, 2e-6),
+    "haarpsi_nosub": (functools.partial(metrics.haarpsi, downsample=False), 2e-6),
+    "haarpsi_grey": (lambda p, t: metrics.haarpsi(luma(p), luma(t)), 2e-6),
+    "gmsd": (metrics.gmsd, 2e-6),
+    "ms_gmsd": (metrics.ms_gmsd, 2e-6),
+    "ms_gmsdc": (functools.partial(metrics.ms_gmsd, chromatic=True), 2e-6),
+    "mdsi": (metrics.mdsi, 5e-6),
+    "mdsi_swapped": (lambda p, t: metrics.mdsi(t, p), 5e-6),
+}
+NOT_OURS = {
+    "haarpsi_piq": "other I and Q: up to 9.3e-4 apart",
+    "mdsi_piq": "it rounds a factor of 2.5 to 2",
+    "mdsi_f": "the factor itself",
+    "mdsi_min_gcs": "a value on the way",
+    "gmsd_sample_std": "it divides by N - 1; tested below",
+    "ms_gmsdc_chroma_at_full_size": "another reading of the paper, which no package has",
+}
+# MDSI below 0.1 is a fourth root of nearly nothing.
+WITHIN = {"mdsi": 1e-7, "mdsi_swapped": 1e-7}
+TINY = "coffee_17x19_tiny"
+GOLDEN = [TINY, "black_32x40_identical", "black_32x40_against_noise6", "flat_40x49_shift9", "primaries_40x48"]
+# In fast tests only the smallest image has every variant, since each size is compiled by itself.
+PLAIN = {"haarpsi", "gmsd", "ms_gmsd", "ms_gmsdc", "mdsi"}
+
+
+def luma(image):
+    return image if image.shape[-1] == 1 else image @ np.array([[0.299], [0.587], [0.114]], image.dtype)
+
+
+def read(folder):
+    described = json.loads((folder / "perceptual.json").read_text())["pairs"]
+    with np.load(folder / "perceptual.npz") as arrays:
+        return described, dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def golden_set(golden):
+    return read(golden / "perceptual")
+
+
+@pytest.fixture(scope="module")
+def shared_set(shared):
+    return read(shared / "fixtures" / "perceptual")
+
+
+def pair_of(described, arrays, name):
+    """The test image, the reference, both in [0, 1], and what is expected of them."""
+    pair = described[name]
+    sides = [arrays[f"{pair.get('source', name)}/{side}"] for side in "ba"]
+    if "tile" in pair:
+        height, width = pair["crop"]
+        sides = [np.tile(side, (*pair["tile"], 1))[:height, :width] for side in sides]
+    return *(side / 255 if side.dtype == np.uint8 else side.astype(np.float64) for side in sides), pair["expected"]
+
+
+@functools.partial(jax.jit, static_argnames="keys")
+def scores(test, reference, keys):
+    """All of ours in one compilation for each size."""
+    grey = test.shape[-1] == 1
+    return {key: OURS[key][0](test, reference) for key in keys if not (grey and key == "ms_gmsdc")}
+
+
+def check(described, arrays, name, dtype, keys=None):
+    test, reference, expected = pair_of(described, arrays, name)
+    keys = tuple(OURS if keys is None or name == TINY else keys)
+    found = scores(test.astype(dtype), reference.astype(dtype), keys)
+    for key, value in found.items():
+        if key in expected:
+            atol = WITHIN.get(key, 1e-9) if dtype == np.float64 else OURS[key][1]
+            np.testing.assert_allclose(value, expected[key], rtol=0, atol=atol, err_msg=f"{name} {key}")
+    return found, expected
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_pairs_in_float64(golden_set, name, float64):
+    found, expected = check(*golden_set, name, np.float64, sorted(PLAIN))
+    mine = {key for key in expected if key.split("_")[0] in ("haarpsi", "gmsd", "ms", "mdsi")}
+    assert mine <= OURS.keys() | NOT_OURS.keys(), "a value is neither compared nor named with a reason"
+    # The authors' GMSD divides by N - 1 pixels of the halved image.
+    height, width = (-(-int(side) // 2) for side in name.split("_")[1].split("x"))
+    sample = found["gmsd"] * np.sqrt(height * width / (height * width - 1))
+    np.testing.assert_allclose(sample, expected["gmsd_sample_std"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_pairs_in_float32(golden_set, name):
+    check(*golden_set, name, np.float32, sorted(PLAIN))
+
+
+def test_mdsi_rounds_halves_of_its_factor_up(golden_set, float64):
+    """A side of 640 is averaged over 3 pixels, as the authors do; piq's 2 would give 0.271 instead of 0.213."""
+    test, reference, expected = pair_of(*golden_set, "tiled_640x645")
+    value = jax.jit(metrics.mdsi)(test, reference)
+    np.testing.assert_allclose(value, expected["mdsi"], rtol=0, atol=1e-9)
+    assert abs(value - expected["mdsi_piq"]) > 0.05
+
+
+def test_a_grey_pair_in_float32(golden_set):
+    check(*golden_set, "grey_97x112_blur_noise8", np.float32, sorted(PLAIN))
+
+
+def test_black_images_score_as_equal_ones_where_others_give_nan():
+    """The authors' HaarPSI of two black images is NaN, piq's is infinite."""
+    black = np.zeros((16, 16, 3), np.float32)
+    value, gradient = jax.jit(jax.value_and_grad(metrics.haarpsi))(black, black)
+    assert value == 1 and (gradient == 0).all()
+
+
+def shared_pairs():
+    names = "astronaut_120x128_noise25 astronaut_104x112_jpeg8 chelsea_113x97_blur1.2 coffee_88x120_colourshift "
+    names += "coffee_96x104_gamma1.7 chelsea_101x96_noise50 coffee_72x80_dark_noise4 chelsea_64x65_inverted "
+    names += "astronaut_72x61_identical field_64x72_noise12 grey_97x112_contrast0.7_shift6 "
+    names += "grey_97x112_blur_noise8 grey_97x112_contrast1.25_shift-4 float_48x56_noise float_48x56_dark "
+    return (names + "tiled_400x420 tiled_640x645 tiled_769x770").split()
+
+
+@pytest.mark.slow
+def test_the_shared_set_holds_no_other_pair(shared_set):
+    assert set(shared_set[0]) == {*GOLDEN, *shared_pairs()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shared_pairs())
+def test_shared_pairs_in_float64(shared_set, name, float64):
+    check(*shared_set, name, np.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shared_pairs())
+def test_shared_pairs_in_float32(shared_set, name):
+    check(*shared_set, name, np.float32)
+
+
+# The fixture's gradient -> ours, and within what share of its largest entry; MDSI's by norm.
+GRADIENTS = {"haarpsi": 1e-4, "ms_gmsdc": 1e-4, "mdsi": 5e-2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", ["float_48x56_noise", "float_48x56_dark"])
+def test_shared_gradients(shared_set, pair):
+    test, reference, _ = pair_of(*shared_set, pair)
+    test, reference = test.astype(np.float32), reference.astype(np.float32)
+    names = list(GRADIENTS)
+    gradients = jax.jit(lambda p, t: [jax.grad(OURS[name][0])(p, t) for name in names])(test, reference)
+    for name, gradient in zip(names, gradients, strict=True):
+        off = gradient - shared_set[1][f"{pair}/grad/{name}"]
+        size = np.linalg.norm if name == "mdsi" else lambda values: np.abs(values).max()
+        assert size(off) <= GRADIENTS[name] * size(shared_set[1][f"{pair}/grad/{name}"]), name
