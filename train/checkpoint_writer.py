@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,10 @@ def what_is_left(folder: Path, unless: int | None = None) -> str:
     steps = set(steps_in(folder)) - {unless}
     left, then = "there is no checkpoint before it", "give the same command again"
     if steps:
-        left, then = f"the newest whole checkpoint is {folder / str(max(steps))}", f"resume fit by --resume {run}"
+        left, then = (
+            f"the newest whole checkpoint is {folder / str(max(steps))}",
+            f"resume fit by --resume {shlex.quote(str(run))}",
+        )
     return f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their own command."
 
 

@@ -111,6 +111,15 @@ def complain(message: object) -> None:
     print(printable_lines(message), file=sys.stderr, flush=True)
 
 
+def can_show(text: str) -> bool:
+    """Whether standard output has all characters of a text."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def replace_unknown_characters(stream: TextIO) -> None:
     """Makes a stream print a replacement for a character that its encoding lacks, where it would raise an error."""
     reconfigure = getattr(stream, "reconfigure", None)  # notebooks and tests have streams without it

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -205,7 +206,8 @@ def start_again(folder: Path) -> str:
 
 def go_on_with(folder: Path) -> str:
     """Last words of a run that has a checkpoint."""
-    return f"{_ENDED}: go on from its last checkpoint by the same command on every host, with --resume {folder}"
+    resume = f"--resume {shlex.quote(str(folder))}"
+    return f"{_ENDED}: go on from its last checkpoint by the same command on every host, with {resume}"
 
 
 class Stop:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -163,7 +164,7 @@ def _fit(
         checkpoint, best = checkpoints.newest(), checkpoints.best()
         if stop.happened:
             say(f"stopped after step {int(state.step)}; saved {checkpoint}")
-            say(f"go on with: python -m train fit --resume {folder}")
+            say(f"resume it by: python -m train fit --resume {shlex.quote(str(folder))}")
             raise SystemExit(130)
     trained = time.monotonic()
     if not report:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _check_empty(folder: Path, config: FitConfig | None) -> None:
         return
     found = "is not empty, and holds no run that can go on: move it away"
     if can_resume(folder):
-        found = f"holds a run: go on with it by python -m train fit --resume {folder}"
+        found = f"holds a run: resume it by python -m train fit --resume {shlex.quote(str(folder))}"
     raise InputError(f"--out {folder} {found}, or write to a new folder.")
 
 

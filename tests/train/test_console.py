@@ -5,7 +5,7 @@ import pytest
 from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
-from train.console import complain, make_bar, make_console, printable, printable_lines
+from train.console import can_show, complain, make_bar, make_console, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,15 @@ def test_a_bar_shows_a_name_as_it_is(capsys: pytest.CaptureFixture[str]) -> None
     console.print(bar.get_renderable())
     printed = capsys.readouterr().out
     assert r"o[/v2]\x1b[2J" in printed
+
+
+@pytest.mark.parametrize(
+    ("encoding", "blocks"), [("ascii", False), ("cp1252", False), ("cp437", False), ("utf-8", True)]
+)
+def test_an_output_knows_which_characters_it_has(encoding: str, blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert can_show("▁▂▃") is blocks
+    assert can_show("plain")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])

@@ -171,7 +171,7 @@ def test_wrong_input_gets_one_clear_sentence(
     ("checkpoint", "way_out"),
     [
         ("", "{} is not empty, and holds no run that can go on: move it away, or write to a new folder"),
-        ("7", "{} holds a run: go on with it by python -m train fit --resume {}, or write to a new folder"),
+        ("7", "{} holds a run: resume it by python -m train fit --resume {}, or write to a new folder"),
     ],
 )
 def test_out_that_holds_a_run_is_not_touched(

@@ -55,7 +55,7 @@ def test_so_does_one_that_was_killed_before_its_configuration_was_there(
 def test_what_else_is_there_is_not_touched(more: str, begun: Path, held: contextlib.ExitStack) -> None:
     (begun / more).mkdir()
     before = sorted(begun.rglob("*"))
-    with pytest.raises(InputError, match="is not empty, and holds no run|holds a run: go on with it"):
+    with pytest.raises(InputError, match="is not empty, and holds no run|holds a run: resume it"):
         new_folder(str(begun), "default", held, CONFIG)
     assert set(before) - set(begun.rglob("*")) <= {begun / ".in_use", begun / ".lumloss-0123456789abcdef.json"}
 

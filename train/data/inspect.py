@@ -12,7 +12,7 @@ import tyro
 from rich.table import Table
 
 from train.bounds import between, check_name
-from train.console import make_console, printable
+from train.console import can_show, make_console, printable
 from train.data.contact_sheet import contact_sheet, sample
 from train.data.findings import Findings, compare
 from train.data.images import is_made_by, write_image
@@ -26,6 +26,7 @@ from train.errors import InputError
 from train.outputs import check_replaceable
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_PLAIN_BARS = " .:-=+*%#"  # for an output that has no blocks
 _PROGRAM = "lumloss_jax data"  # kept in a sheet, which is replaced by the next one
 _SHEETS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp")
 
@@ -211,6 +212,7 @@ def _summary(source: Source, looks: Sequence[Look]) -> Iterator[str]:
     yield f"{sum(entry.width * entry.height for entry in entries) / 1e6:.2f}"
     yield " and ".join(str(bits) for bits in sorted({entry.bits for entry in entries}))
     histogram = np.mean([seen.histogram for seen in looks], axis=0)
-    yield "".join(_BARS[round(share / histogram.max() * (len(_BARS) - 1))] for share in histogram)
+    bars = _BARS if can_show(_BARS) else _PLAIN_BARS
+    yield "".join(bars[round(share / histogram.max() * (len(bars) - 1))] for share in histogram)
     noise = [seen.noise for seen in looks if not np.isnan(seen.noise)]
     yield f"{np.median(noise):.1f}" if noise else "unknown"

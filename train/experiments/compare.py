@@ -49,7 +49,8 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
         assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare", held)
-    console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
+    again = f"the same flags and --out {shlex.quote(str(folder))}"
+    console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
     notes = told_of_leaks(splits) + told_wrong(config, splits.test)
     for note in notes:
         console.print(f"warning: {note}", soft_wrap=True)

@@ -9,6 +9,7 @@ best score is the luckiest of many and says nothing about the next photograph, n
 import contextlib
 import itertools
 import math
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     assemble(_member(DEFAULT, config).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, splits, "tune", held)
-    console.print(f"{folder}: stopped, it goes on with the same flags and --out {folder}", soft_wrap=True)
+    again = f"the same flags and --out {shlex.quote(str(folder))}"
+    console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
     notes = told_of_leaks(splits)
     for note in notes:
         console.print(f"warning: {note}", soft_wrap=True)
