@@ -17,6 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from train import distributed
+from train.checkpoint_bounds import complaint
 from train.digests import differing, digest_of_json, digests_of
 from train.errors import InputError, first_line
 from train.json_files import UnreadableError, is_number, read_json
@@ -34,7 +35,7 @@ _UNREADABLE = ("**",) if os.sep == "\\" else ("**", "\\")  # parts of names belo
 _REMOTE = ("gs:", "s3:", "az:", "hf:")  # names that it takes for the beginning of an address
 _UNFINISHED = ".orbax-checkpoint-tmp"  # part of the names of what it has not finished
 _LONGEST_METRICS = 100_000  # bytes
-_LONGEST_ABOUT = 64_000_000  # bytes: some hundred for each array
+_LONGEST_ABOUT = 16_000_000  # bytes: some hundred for each array
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
@@ -73,6 +74,11 @@ def _read_items(
             )
     about = read_about(folder)
     targets = targets_for(about)
+    try:
+        if why := complaint(folder, targets):
+            raise Damaged(why)
+    except OSError as error:
+        raise _failed(folder, "files", error) from error
     items = {}
     ignore_late_answers()
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:

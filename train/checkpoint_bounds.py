@@ -1,0 +1,67 @@
+"""What lies in a checkpoint's folder, looked at before Orbax believes it.
+
+A checkpoint may come from a stranger. Orbax waits for ever for a pipe, reads descriptions of any length,
+and takes the memory for arrays of zeros that a few kilobytes stand for.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_MOST_FILES = 100_000
+_LONGEST_DESCRIPTION = 16_000_000  # bytes: a hundred or two for each array
+_SPARE = 64 * 2**20  # bytes that a file may have beyond those of its arrays, and arrays beyond their files
+# Trained weights hardly shrink when they are compressed. Zeros shrink to a thousandth.
+_MOST_TIMES_LARGER = 32
+_ARRAYS = ("d", "manifest.ocdbt")  # the folder and the index of OCDBT, and the same for each process
+
+
+def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
+    """Why a checkpoint must not be handed to Orbax, in words; None if nothing is known against it.
+
+    Args:
+      folder: the checkpoint's.
+      targets: arrays, or their shapes, that are to be read from each of its items.
+    """
+    sizes = {name: _bytes_of(tree) for name, tree in targets.items()}
+    on_disk = dict.fromkeys(targets, 0)
+    count = 0
+    for above, folders, files in os.walk(folder):
+        count += len(files) + len(folders)
+        if count > _MOST_FILES:
+            return f"it holds more than {_MOST_FILES:,} files"
+        for name in folders:
+            if os.path.islink(os.path.join(above, name)):
+                return f"{_below(folder, above, name)} is a link to a folder"
+        for name in files:
+            path = Path(above, name)
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return f"{_below(folder, above, name)} is a pipe or a device, not a file"
+            item = path.relative_to(folder).parts[0]
+            on_disk[item] = on_disk.get(item, 0) + found.st_size
+            is_array = name in _ARRAYS or Path(above).name in _ARRAYS
+            most = sizes.get(item, 0) + _SPARE if is_array else _LONGEST_DESCRIPTION
+            if item not in sizes and is_array:
+                continue  # nothing of it is read
+            if found.st_size > most:
+                return f"{_below(folder, above, name)} has {found.st_size:,} bytes, and needs {most:,} at most"
+    for name, size in sizes.items():
+        if size > _SPARE + _MOST_TIMES_LARGER * on_disk[name]:
+            return (
+                f"{name}: its arrays take {size / 1e6:,.0f} MB and its files have {on_disk[name] / 1e6:,.1f} MB, which "
+                "is too little for weights that were trained"
+            )
+    return None
+
+
+def _bytes_of(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _below(folder: Path, above: str, name: str) -> str:
+    return str(Path(above, name).relative_to(folder))
