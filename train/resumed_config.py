@@ -16,7 +16,7 @@ from train.checkpoint import FOLDER_NAME
 from train.checkpoint_files import Damaged, read_about, steps_in
 from train.config import FitConfig, read_tree
 from train.errors import InputError
-from train.run_folder import CONFIG_NAME
+from train.run_folder import CONFIG_NAME, check_links
 from train.typed_fields import from_tree
 
 # Where and how a run is trained, which may change from one time to the next.
@@ -32,6 +32,7 @@ def load_resumed(folder: Path) -> FitConfig:
     Raises:
       InputError: config.json cannot be read, or differs from what the checkpoint was trained by.
     """
+    check_links(folder)
     path = folder / CONFIG_NAME
     sealed = _newest_sealed(folder / FOLDER_NAME)
     try:

@@ -48,8 +48,23 @@ def new_folder(out: str | None, preset: str, held: contextlib.ExitStack, config:
         ) from None
 
 
+def check_links(folder: Path) -> None:
+    """Refuses a run whose parts are links that lead out of it: resuming would write and delete there.
+
+    The folder of the run itself may be a link.
+    """
+    for name in (FOLDER_NAME, BROKEN_NAME, BOARD_NAME):
+        part = folder / name
+        if os.path.islink(part) and not part.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{part} is a link to {os.readlink(part)}, outside the run. Resuming would write and delete files "
+                "there. Replace the link by the folder itself, or start a new run with --init-from."
+            )
+
+
 def can_resume(folder: Path) -> bool:
     """Whether a run was stopped there that has a configuration and a checkpoint."""
+    check_links(folder)
     return os.path.isfile(folder / CONFIG_NAME) and bool(steps_in(folder / FOLDER_NAME))
 
 

@@ -124,3 +124,20 @@ def test_a_checkpoint_of_wrong_types_is_one_sentence(content: Any, tmp_path: Pat
 def test_no_host_is_contacted_that_the_file_names(run: Path) -> None:
     _write(run, _changed("run", {"distributed": True, "coordinator": "192.0.2.1:80", "processes": 2, "process": 1}))
     assert load_resumed(run).run == RunConfig()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "broken_checkpoints"])
+def test_a_run_whose_parts_lead_out_of_it_is_not_resumed(name: str, run: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path.with_name(tmp_path.name + "-elsewhere")
+    elsewhere.mkdir()
+    if (run / name).exists():
+        (run / name).rename(elsewhere / name)
+    (run / name).symlink_to(elsewhere / name, target_is_directory=True)
+    with pytest.raises(InputError, match=f"{name} is a link to .*, outside the run. Resuming would write and delete"):
+        load_resumed(run)
+
+
+def test_a_run_that_is_reached_by_a_link_is_resumed(run: Path, tmp_path: Path) -> None:
+    link = tmp_path.with_name(tmp_path.name + "-link")
+    link.symlink_to(run, target_is_directory=True)
+    assert load_resumed(link) == CONFIG
