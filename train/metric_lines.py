@@ -47,19 +47,28 @@ def cut_back(path: Path, start: int) -> str:
     if not os.path.lexists(path):
         return ""
     aside = path.with_name(path.name + _ASIDE)
-    unreadable = [line.content for line in lines_of(path) if line.row is None]
+    unreadable = sum(line.row is None for line in lines_of(path))
     if unreadable:
-        with aside.open("ab") as file:
-            file.writelines(unreadable)
-            file.flush()
-            os.fsync(file.fileno())
+        _keep_aside(path, aside)
     with whole_or_none(path) as temporary, temporary.open("wb") as file:
         for content, row in lines_of(path):
             if row is not None and row["step"] <= start:
                 file.write(content)
     if not unreadable:
         return ""
-    return f"{path.name} had {len(unreadable)} lines that cannot be read; they are in {aside}, and the run goes on"
+    return f"{path.name} had {unreadable} lines that cannot be read; they are in {aside}, and the run goes on"
+
+
+def _keep_aside(path: Path, aside: Path) -> None:
+    """Appends the lines that cannot be read to a file of their own, one by one: there may be gigabytes of them."""
+    if os.path.lexists(aside) and not stat.S_ISREG(os.lstat(aside).st_mode):
+        raise InputError(f"{aside} is not a regular file: move it away.")
+    with aside.open("ab") as file:
+        for line in lines_of(path):
+            if line.row is None:
+                file.write(line.content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _row(content: bytes) -> dict[str, Any] | None:

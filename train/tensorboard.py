@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from train.outputs import whole_or_none
 
+_LONGEST = 64_000_000  # bytes of an event; a picture takes a few
 _ASIDE = "unreadable."  # before the name of an event file that holds something else
 
 
@@ -56,8 +58,11 @@ class Board:
 def cut_back(path: Path, start: int) -> None:
     """Removes the events beyond step ``start`` from a file, and one that a kill cut short.
 
-    A file that holds something else is kept beside the new one, under a name of its own.
+    A file that holds something else is kept beside the new one, under a name of its own. What is no file, such as a
+    link or a pipe, is left alone.
     """
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return
     damaged = False
     with whole_or_none(path) as temporary:
         with temporary.open("wb") as new:
@@ -81,6 +86,9 @@ def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:
             (length,) = struct.unpack_from("<Q", head)
             left -= 12 + length + 4
             if left < 0:  # cut short, or the length is wrong
+                return
+            if length > _LONGEST:  # no event of ours: what follows it cannot be found without reading it
+                yield head, None
                 return
             body = file.read(length + 4)
             try:

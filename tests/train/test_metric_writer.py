@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import os
 import resource
 import struct
 from pathlib import Path
@@ -118,3 +119,37 @@ def test_a_full_disk_is_an_error_at_once_and_the_writer_closes(tmp_path: Path) -
         board.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_an_event_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.out"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 2_999_999_000) + bytes(4))
+        file.truncate(3_000_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert [event for _, event in records(path)] == [None]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+    Board(tmp_path, start=4).close()
+    assert (tmp_path / "unreadable.events.out").stat().st_size == 3_000_000_000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
+def test_pipes_and_links_among_event_files_are_left_alone(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    board.mkdir()
+    (tmp_path / "theirs").write_text("not an event")
+    (board / "events.link").symlink_to(tmp_path / "theirs")
+    os.mkfifo(board / "events.pipe")
+    Board(board, start=0).close()
+    assert (board / "events.link").is_symlink() and (board / "events.pipe").is_fifo()
+    assert (tmp_path / "theirs").read_text() == "not an event"
+
+
+def test_lines_of_hundreds_of_megabytes_that_cannot_be_read_are_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    os.truncate(path, 300_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    MetricWriter(path, Console(file=io.StringIO()), start=1, steps=2)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+    assert path.read_text() == '{"step": 1}\n'
