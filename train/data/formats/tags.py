@@ -84,6 +84,14 @@ class TagFile:
             following = 0
         return Directory(entries, following)
 
+    def following(self, place: int) -> int:
+        """The place of the directory behind the one at ``place``, or 0; its tags are not read."""
+        head, word, each = ("Q", "Q", 20) if self.big else ("H", "I", 12)
+        (count,) = struct.unpack(self.order + head, self.read(place, struct.calcsize(head)))
+        end = place + struct.calcsize(head) + count * each
+        (following,) = struct.unpack(self.order + word, self.read(end, struct.calcsize(word)))
+        return following
+
     def value(self, entry: Entry) -> bytes:
         """The bytes of a tag's value, in the file's own order."""
         return self.read(entry.start, entry.length)

@@ -109,11 +109,12 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
     entries = first.entries
     if _RAW in entries or tags.read(8, 2) == b"CR":
         raise Refused("is a raw photograph of a camera: develop it, and save it as TIFF or PNG.")
-    pages, seen = first, {tags.first}
-    while pages.following and pages.following not in seen and len(seen) <= _MOST_PAGES:
-        seen.add(pages.following)
+    # Of further pages no tags are read: directories that overlap would make that endless.
+    following, seen = first.following, {tags.first}
+    while following and following not in seen and len(seen) <= _MOST_PAGES:
+        seen.add(following)
         try:
-            pages = tags.directory(pages.following)
+            following = tags.following(following)
         except Malformed:
             break
     if len(seen) > 1:
