@@ -109,7 +109,7 @@ def _parse(file: BinaryIO) -> _Jpeg:
         if len(start) < 4 or start[0] != 0xFF or start[1] == _SCAN or start[1] == _END:
             break
         if start[1] == 0xFF:  # markers may be filled up by any number of these
-            place += 1
+            place = _behind_fill(file, place)
             continue
         if start[1] in (0x00, 0x01, *range(0xD0, 0xD9)):
             place += 2
@@ -123,6 +123,17 @@ def _parse(file: BinaryIO) -> _Jpeg:
         segments.append(_Segment(start[1], place, length, data))
         place += length
     return _Jpeg(segments, place)
+
+
+def _behind_fill(file: BinaryIO, place: int) -> int:
+    """The last of the bytes that fill up a marker, which is the first byte of the marker itself."""
+    file.seek(place)
+    while block := file.read(_BLOCK):
+        left = len(block.lstrip(b"\xff"))
+        place += len(block) - left
+        if left:
+            break
+    return place - 1
 
 
 def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
