@@ -12,6 +12,7 @@ pixels, and nobody can tell.
 """
 
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -76,11 +77,27 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     """
     photograph = examine(io.BytesIO(content), name)
     if photograph.kind == "BMP":
-        return _as_rgb(decode_bmp(content, name))
+        return _joined(_bmp_strips(content, name), photograph.about.height, photograph.about.width)
     try:
-        return upright(np.asarray(_lazy(content, photograph, name).numpy()), photograph.orientation)
+        image = _lazy(content, photograph, name)
+        if photograph.orientation in range(2, 9):
+            return _joined(_strips(image, name), image.height, image.width, photograph.orientation)
+        return np.asarray(image.numpy())
     except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
         raise _unreadable(name, error) from None
+
+
+def _joined(strips: Iterator[np.ndarray], height: int, width: int, orientation: int = 1) -> np.ndarray:
+    """Strips of stored pixels as one upright photograph, each put in its place: the whole is in memory once."""
+    first = next(strips)
+    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    joined = np.empty((*size, first.shape[2]), first.dtype)
+    stored = _stored_view(joined, orientation)
+    top = 0
+    for strip in itertools.chain([first], strips):
+        stored[top : top + len(strip)] = strip
+        top += len(strip)
+    return joined
 
 
 class Rows(NamedTuple):
@@ -110,7 +127,8 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
     if isinstance(source, Path) and not str(source).isprintable():
         source = read_file(source)  # pyvips hands on names in UTF-8 alone
     if photograph.kind == "BMP":
-        return Rows(photograph.about.height, photograph.about.width, 8, _whole(source, name, pixels))
+        content = source if isinstance(source, bytes) else read_file(source)
+        return Rows(photograph.about.height, photograph.about.width, 8, _bmp_strips(content, name, pixels))
     try:
         image = _lazy(source, photograph, name)
     except (pyvips.Error, UnicodeDecodeError) as error:
@@ -133,7 +151,7 @@ def _whole(source: bytes | Path, name: str, pixels: int) -> Iterator[np.ndarray]
     yield from strips_of(decode_image(content, name), pixels)
 
 
-def _strips(image: Any, name: str, pixels: int) -> Iterator[np.ndarray]:
+def _strips(image: Any, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
     height = max(pixels // image.width, 1)
     dtype = np.uint8 if image.format == "uchar" else np.uint16
     try:
@@ -167,6 +185,12 @@ def _as_rgb(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., :3])
 
 
+def _bmp_strips(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
+    """A BMP as RGB, in strips: its pixels are held in memory as the file has them, a byte each for palettes."""
+    for strip in _decoded_bmp(content, name, pixels):
+        yield _as_rgb(strip)
+
+
 def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
     """Libvips' image of a file that is not a BMP, by the decoder of that kind; its rows come from top to bottom.
 
@@ -193,6 +217,15 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _stored_view(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of an upright photograph in which rows and columns are those that are stored."""
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else pixels
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -250,16 +283,26 @@ def decode_bmp(content: bytes, name: str) -> np.ndarray:
 
     The format has 8 bits at most, which Pillow keeps.
     """
+    about = examine(io.BytesIO(content), name).about
+    return _joined(_decoded_bmp(content, name), about.height, about.width)
+
+
+def _decoded_bmp(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
     try:
         # Not by PIL.Image.open, which refuses or warns of less than MAX_MEGAPIXELS.
         with BmpImageFile(io.BytesIO(content)) as image:
             check_size(image.width, image.height, name)
+            if not image.width or not image.height:
+                raise InputError(f"{name} cannot be read as a photograph: its header is broken.")
             mode = {"RGBA": "RGBA", "L": "L", "1": "L"}.get(image.mode, "RGB")
-            pixels = np.asarray(image.convert(mode))
-            return pixels if pixels.ndim == 3 else pixels[..., None]
+            height = max(pixels // max(image.width, 1), 1)
+            for top in range(0, image.height, height):
+                rows = image.crop((0, top, image.width, min(top + height, image.height)))
+                strip = np.asarray(rows.convert(mode))
+                yield strip if strip.ndim == 3 else strip[..., None]
     except OSError as error:
         raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
-    except InputError:
+    except (InputError, GeneratorExit):
         raise
     except Exception:  # a broken header makes Pillow raise whatever its arithmetic meets
         raise InputError(f"{name} cannot be read as a photograph: its header is broken.") from None

@@ -180,6 +180,7 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
         "TIFF of 65,535 channels": (tiff_of(plain_tiff(t277=65535)), "holds 65535 channels"),
         "TIFF whose pages go round": (tiff_of(plain_tiff(), following=8, behind=bytes(100)), ""),
         "TIFF of 2,000 pages": (_pages(2000), "holds more than 1000 pages"),
+        "TIFF whose pages overlap": (_overlapping_pages(), "holds more than 1000 pages"),
         "TIFF whose tags overlap": (
             tiff_of([*plain_tiff(), *_overlapping], behind=bytes(70_000)),
             "more than 64 MB of",
@@ -200,6 +201,17 @@ def _with_exif(entries: Sequence[tuple[int, int, int, int]]) -> bytes:
     inner = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
     place = 8 + 2 + 12 * (len(plain_tiff()) + 1) + 4
     return tiff_of([*plain_tiff(), (34665, 4, 1, place)], behind=inner + bytes(70_000))
+
+
+def _overlapping_pages() -> bytes:
+    """A TIFF of 1,001 directories of 60,000 tags each, which share most of their bytes."""
+    first = tiff_of(plain_tiff(), following=1024).ljust(1024, b"\0")
+    content = bytearray(16 * 1001 + 2 + 12 * 60_000 + 16)
+    for i in range(1001):
+        place, end = 16 * i, 16 * i + 2 + 12 * 60_000
+        struct.pack_into("<H", content, place, 60_000)
+        struct.pack_into("<I", content, end, 1024 + place + 16)
+    return first + bytes(content)
 
 
 def _pages(count: int) -> bytes:

@@ -10,6 +10,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
+from tests.train.data.hostile_images import full
 from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image, read_image
 from train.data.photograph_file import SUFFIXES, examine
@@ -137,3 +138,11 @@ def test_adobe_rgb_that_exif_alone_states_is_warned_of(tmp_path: Path) -> None:
     words = "warning: its colour is Adobe RGB, as its EXIF says; networks are trained on sRGB"
     assert open_stored(tmp_path / "adobe.jpg").notes == (words,)
     assert open_stored(tmp_path / "plain.jpg").notes == ()
+
+
+def test_the_orientation_behind_any_number_of_fill_bytes_is_found() -> None:
+    jpeg = full("JPEG", np.zeros((8, 4, 3), np.uint8))
+    for count in (1, 7, 65_533, 200_000):
+        filled = io.BytesIO(jpeg[:2] + b"\xff" * count + jpeg[2:])
+        found = examine(filled, "filled.jpg")
+        assert (found.orientation, found.about.width, found.about.height) == (6, 4, 8), count

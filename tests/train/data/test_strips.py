@@ -1,8 +1,10 @@
 """Photographs that are decoded in strips: the same pixels, and less memory."""
 
+import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import PIL.Image
 import pytest
 import pyvips
 
-from train.data.images import decode_image, decode_rows, to_float, to_uint8
+from train.data.images import decode_image, decode_rows, to_float, to_uint8, upright
 from train.data.looks import Glance
 from train.data.photographs import Memory, Photographs
 from train.data.pixel_digest import PixelDigest
@@ -151,3 +153,33 @@ def test_a_photograph_of_200_megapixels_is_looked_at_in_little_memory(tmp_path: 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     status, kilobytes = done.stdout.split()[-2:]
     assert status == "0" and int(kilobytes) < 1_500_000
+
+
+def test_a_bmp_of_no_rows_is_refused(tmp_path: Path) -> None:
+    header = struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 4, 0, 1, 24, *[0] * 6)
+    with pytest.raises(InputError, match="cannot be read as a photograph"):
+        decode_image(header, "empty.bmp")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_in_memory_once(orientation: int) -> None:
+    stored = np.arange(2300 * 1100 * 3, dtype=np.uint16).reshape(2300, 1100, 3)
+    content = encoded(stored, ".png[compression=1]", orientation)
+    tracemalloc.start()
+    decoded = decode_image(content, "turned.png")
+    assert tracemalloc.get_traced_memory()[1] < 1.5 * stored.nbytes
+    tracemalloc.stop()
+    assert np.array_equal(decoded, upright(stored, orientation))
+
+
+def test_a_large_bmp_of_one_bit_is_read_strip_by_strip() -> None:
+    side = 4000
+    start = struct.pack("<2sIHHI", b"BM", 62 + side * side // 8, 0, 0, 62)
+    start += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 1, 0, 0, 0, 0, 2, 0) + bytes((0, 0, 0, 0, 255, 255, 255, 0))
+    content = start + bytes([0xAA]) * (side * side // 8)
+    tracemalloc.start()
+    strips = decode_rows(content, "bits.bmp").strips
+    sums = [int(strip.sum()) for strip in strips]
+    assert tracemalloc.get_traced_memory()[1] < 2 * side * side
+    tracemalloc.stop()
+    assert sum(sums) == side * side // 2 * 3 * 255 and len(sums) > 10
