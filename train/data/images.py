@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import pyvips
 from PIL.BmpImagePlugin import BmpImageFile
 
+from train.data.libvips import pyvips
 from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
 from train.outputs import write_bytes

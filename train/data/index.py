@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import PIL
-import pyvips
 
 from train.console import complain
 from train.data.folders import Listing
+from train.data.libvips import pyvips
 
 PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
 

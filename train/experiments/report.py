@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 
 from train.data.images import to_uint8
+from train.data.libvips import pyvips
 from train.experiments.conclusions import Comparison, alongside
 from train.experiments.convergence import Curve
 from train.experiments.figures import figures_of

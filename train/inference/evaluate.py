@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
-import pyvips
 import tyro
 
 from train.bounds import MOST_SIDE, between, check_name, noise_levels
@@ -20,6 +19,7 @@ from train.checkpoint import Network, load_network
 from train.checkpoint_files import versions
 from train.console import make_console, track
 from train.data.images import last_line, to_float, write_image
+from train.data.libvips import pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than, some
 from train.data.splits import SMALLEST_SCORED

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import pyvips
 
 from train.data.formats import bmp
 from train.data.images import check_header, decode_bmp, last_line, open_image
+from train.data.libvips import pyvips
 from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
 from train.errors import InputError
 from train.inference.tiles import Rows, photograph_of

@@ -1,0 +1,18 @@
+"""libvips, by way of pyvips, without warnings on the console. Every module takes pyvips from here.
+
+libvips and the decoders below it warn of whatever is unusual in a file: once for each time that the file is opened,
+and once for each tile. They do not name the file, and they quote its bytes as they are. What a person should know of a
+file is said by :mod:`train.data.photograph_file`, and what is wrong with it is an exception.
+"""
+
+import os
+
+os.environ.setdefault("VIPS_WARNING", "1")  # libvips' own switch, which it reads while it is loaded
+
+import pyvips  # noqa: E402
+
+# pyvips would give all warnings to Python's logging. It decodes them as UTF-8 for that, which a file's bytes need not
+# be: then a traceback would be printed.
+getattr(pyvips, "_remove_log_handler", lambda: None)()
+
+__all__ = ["pyvips"]
