@@ -77,6 +77,17 @@ def check_case(jobs: Sequence[Job], output: Path) -> None:
             )
 
 
+def check_links(jobs: Sequence[Job], output: Path) -> None:
+    """Refuses results that a link in ``output`` would lead out of it; ``output`` itself may be a link."""
+    inside = output.resolve()
+    for folder in sorted({job.target.parent for job in jobs}):
+        if not folder.resolve().is_relative_to(inside):
+            raise InputError(
+                f"{folder} leads out of --output {output} by a link, to {folder.resolve()}. Nothing is written there: "
+                "remove the link, or give that folder as --output of its own."
+            )
+
+
 def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) -> None:
     targets = defaultdict(list)
     for job in jobs:
@@ -153,7 +164,8 @@ def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> li
         return [
             path
             for path in paths
-            if not path.is_dir()
+            if (path.is_file() or path.is_symlink())  # no folder, and no pipe, which would be waited for
+            and not path.is_dir()
             and not any(part.startswith(".") for part in path.relative_to(root).parts)
             and not is_result(path.parent)
         ]

@@ -8,13 +8,13 @@ replaces: however a run ends, the next one knows what it finds as its own, and w
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from train.errors import InputError
+from train.json_files import UnreadableError, read_json
 from train.outputs import write_json
 
 _INPUT = "input_sha256"
@@ -99,8 +99,7 @@ def _read(target: Path) -> dict[str, Any] | None:
 def _read_file(path: Path) -> dict[str, Any] | None:
     """The record in a file, if it is one that was written here."""
     try:
-        with path.open("rb") as file:
-            record = json.loads(file.read(_LARGEST))
-    except (OSError, ValueError, RecursionError):
+        record = read_json(path, longest=_LARGEST)
+    except (FileNotFoundError, UnreadableError):
         return None
     return record if isinstance(record, dict) and {_OUTPUT, _INPUT} <= record.keys() else None

@@ -24,7 +24,7 @@ from train.digests import digest_of_weights
 from train.errors import InputError, first_line
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
-from train.inference.inputs import Job, check_case, find_inputs
+from train.inference.inputs import Job, check_case, check_links, find_inputs
 from train.inference.predict import Predictor
 from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
 from train.locks import hold
@@ -77,6 +77,7 @@ def restore(config: RestoreConfig) -> int:
     console = make_console(soft_wrap=True)
     inputs = find_inputs(config.inputs, config.output)
     jobs = inputs.jobs
+    check_links(jobs, config.output)
     for job in jobs if not config.overwrite else []:
         check_ours(job.target)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))

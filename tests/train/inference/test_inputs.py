@@ -7,7 +7,7 @@ from tests.train.inference.stored_images import SPEC, Make, pixels, save
 from train.__main__ import main
 from train.errors import InputError
 from train.inference import inputs
-from train.inference.inputs import Job, check_case, find_inputs
+from train.inference.inputs import Job, check_case, check_links, find_inputs
 
 
 @pytest.fixture
@@ -141,3 +141,24 @@ def test_names_that_differ_in_case_are_refused_where_the_output_cannot_hold_both
     with pytest.raises(InputError, match=r"b/a\.png and .*b/A\.PNG would be written under one name"):
         check_case(jobs, tmp_path / "out")
     check_case(jobs[1:], tmp_path / "out")
+
+
+def test_nothing_is_written_through_a_link_in_the_output(tmp_path: Path) -> None:
+    output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    output.mkdir()
+    elsewhere.mkdir()
+    (output / "holiday").symlink_to(elsewhere, target_is_directory=True)
+    job = Job(tmp_path / "a.png", output / "holiday" / "2020" / "a.png")
+    with pytest.raises(InputError, match="leads out of --output .* by a link, to .*elsewhere"):
+        check_links([job], output)
+    (tmp_path / "link").symlink_to(output, target_is_directory=True)
+    check_links([Job(tmp_path / "a.png", tmp_path / "link" / "b" / "a.png")], tmp_path / "link")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
+def test_a_pattern_passes_over_pipes(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
+    os.mkfifo(tmp_path / "in" / "b.png")
+    for pattern in ("*.png", "**/*.png"):
+        found = find_inputs([str(tmp_path / "in" / pattern)], tmp_path / "out")
+        assert [job.source.name for job in found.jobs] == ["a.png"]

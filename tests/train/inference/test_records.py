@@ -11,6 +11,8 @@ from tests.train.inference.stored_images import SPEC, Make, pixels, save
 from train import outputs
 from train.__main__ import main
 from train.checkpoint import load_network, save_network
+from train.errors import InputError
+from train.inference.records import check_ours
 
 
 @pytest.fixture
@@ -140,3 +142,20 @@ def test_a_link_in_the_place_of_a_result_is_not_replaced(
     assert (out / "a.png").is_symlink()
     assert main([*command, "--overwrite"]) == 0
     assert not (out / "a.png").is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
+@pytest.mark.parametrize("suffix", [".lumloss.json", ".json"])
+def test_a_pipe_under_the_name_of_a_record_is_not_waited_for(suffix: str, tmp_path: Path) -> None:
+    target = tmp_path / "a.png"
+    target.write_bytes(b"theirs")
+    os.mkfifo(tmp_path / f"a.png{suffix}")
+    with pytest.raises(InputError, match="was not written by restore"):
+        check_ours(target)
+
+
+def test_a_record_is_read_as_far_as_any_is_long(tmp_path: Path) -> None:
+    record = tmp_path / "a.png.lumloss.json"
+    record.write_text('{"input_sha256": "", "output_sha256": ""}' + " " * 1_000_000)
+    with pytest.raises(InputError, match="is not a record of restore"):
+        check_ours(tmp_path / "a.png")
