@@ -75,7 +75,7 @@ _OTHERS = (
     (0, b"P5", "a PGM"),
     (0, b"P6", "a PPM"),
 )
-_LONGEST_START = 16
+LONGEST_START = 16  # bytes that tell a kind
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     Only headers are read. What is broken in them is left to the decoder, which knows what it can do without.
     """
     file.seek(0)
-    start = file.read(_LONGEST_START)
+    start = file.read(LONGEST_START)
     if not start:
         raise InputError(f"{name} is empty.")
     kind = kind_of(start)

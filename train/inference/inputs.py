@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from train.data.photograph_file import SUFFIXES
+from train.data.photograph_file import LONGEST_START, SUFFIXES, kind_of
 from train.data.walk import Identity, count_endings, identity_of, in_one_line, passed_over, walk
 from train.errors import InputError
 from train.outputs import ignores_case
@@ -43,6 +43,8 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     part of the pattern before the first wildcard. Hidden files are passed over, and so is what is in ``output`` where
     that is a folder inside the one that is searched. A photograph of several names is restored under one of them.
     """
+    if not inputs:
+        raise InputError("Nothing is to be restored: name photographs, folders of them or patterns behind the run.")
     found = Inputs()
     jobs: dict[Identity, Job] = {}
     for text in inputs:
@@ -56,6 +58,8 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
             if known is not job and os.path.abspath(known.source) != os.path.abspath(source):
                 found.notes.append(f"{source} is a second name of {known.source}, and is restored under that alone")
     found.jobs = list(jobs.values())
+    if not found.jobs:
+        raise InputError("\n  ".join(["None of these can be restored:", *found.failures]))
     _check_targets(found.jobs, set(jobs), output)
     return found
 
@@ -114,17 +118,28 @@ def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PureP
     if path.is_dir():
         yield from _in_folder(path, output, found, text)
     elif path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise InputError(
-                f"{path} is not a photograph by its name, which would end in {', '.join(SUFFIXES)}. Convert it first."
-            )
-        yield path, PurePath(path.name)
+        # A shell may have found it: what stands beside photographs must not keep them from being restored.
+        if _may_be_photograph(path):
+            yield path, PurePath(path.name)
+        else:
+            found.failures.append(f"{path} is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out.")
     elif path.is_symlink():
         raise InputError(_unreachable(path))
     elif _magic(text):
         yield from _by_pattern(path, output, found, text)
     else:
         raise InputError(f"There is no file or folder {text}.")
+
+
+def _may_be_photograph(path: Path) -> bool:
+    """Whether a file is one by its name or by its content; what cannot be read is named in its turn."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return kind_of(file.read(LONGEST_START)) is not None
+    except OSError:
+        return True
 
 
 def _in_folder(folder: Path, output: Path, found: Inputs, text: str) -> Iterator[tuple[Path, PurePath]]:

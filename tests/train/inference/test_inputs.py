@@ -100,6 +100,7 @@ def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(t
     ("given", "message"),
     [
         ("", "'' is not the name"),
+        ("notes", "notes is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out"),
         ("a\0b", "is not the name"),
         ("gone.png", "is a link to nowhere.png, which cannot be reached"),
         ("*.heic", "1 .heic file was passed over"),
@@ -110,12 +111,35 @@ def test_what_names_no_photograph_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str
 ) -> None:
     (tmp_path / "only").mkdir()
-    for name in ("a.heic", "only/a.heic"):
+    for name in ("a.heic", "only/a.heic", "notes"):
         (tmp_path / name).touch()
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         find_inputs([given], tmp_path / "out")
+
+
+def test_a_file_that_is_named_is_judged_by_its_content_and_the_others_are_restored_without_it(
+    checkpoint: Make, photos: Path, capsys
+) -> None:
+    """As after a shell has found ``photos/*`` where sidecars stand beside the photographs."""
+    (photos / "a.png.json").write_text("{}")
+    save(photos / "c.png", pixels((8, 8, 3))).rename(photos / "c")
+    given = [f"photos/{name}" for name in ("a.png", "a.png.json", "c")]
+    assert main(["restore", str(checkpoint(SPEC)), *given, "--output=out"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "photos/a.png -> out/a.png: restored" in lines
+    assert "photos/c -> out/c: restored; it is a PNG by its content, and stays one under its name" in lines
+    assert lines[-2:] == [
+        "2 of 2 photographs are in out",
+        "not restored: photos/a.png.json is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out.",
+    ]
+    assert not (photos.parent / "out" / "a.png.json").exists()
+
+
+def test_a_command_that_names_no_photograph_is_an_error(checkpoint: Make, photos: Path, capsys) -> None:
+    assert main(["restore", str(checkpoint(SPEC)), "--output=out"]) == 2
+    assert "Nothing is to be restored" in capsys.readouterr().err
 
 
 def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path, capsys) -> None:
