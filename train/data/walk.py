@@ -2,14 +2,15 @@
 
 Links are followed, since linking is a usual way to put a data set in its place. A folder is entered once, under its
 own path if it has one below the folder that is walked; a link that leads back up is a loop and is not followed. Nothing
-is passed over in silence: other files are counted, and so are links and folders that could not be used.
+is passed over in silence except hidden folders and what macOS hides beside files: other files are counted, and so are
+hidden photographs, and links and folders that could not be used.
 """
 
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from train.data.photograph_file import SUFFIXES
 
@@ -27,6 +28,7 @@ class Walk:
     other_files: list[Path] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)  # a sentence for each folder that could not be read
     links: list[str] = field(default_factory=list)  # a sentence for each link that was not followed, and for pipes
+    hidden: int = 0  # photographs whose own names begin with a dot
 
     @property
     def others(self) -> Counter[str]:
@@ -37,7 +39,17 @@ class Walk:
     def notes(self) -> list[str]:
         """What a user should know of, in sentences without a full stop."""
         names = [f"{path} is a second name of {first}" for path, first in self.second_names()]
-        return [*sorted(self.unreadable), *sorted(self.links), *names]
+        return [*sorted(self.unreadable), *self.not_followed, *names]
+
+    @property
+    def not_followed(self) -> list[str]:
+        """What was passed over beside files of other endings, in sentences without a full stop."""
+        if not self.hidden:
+            return sorted(self.links)
+        files = "1 photograph whose name begins with a dot was passed over"
+        if self.hidden > 1:
+            files = f"{self.hidden} photographs whose names begin with a dot were passed over"
+        return [*sorted(self.links), files]
 
     def second_names(self) -> Iterator[tuple[Path, Path]]:
         """Each photograph that is another name of one before it, and that one. A link is never the first."""
@@ -125,7 +137,9 @@ class _Walker:
             for entry in listed:
                 # Systems leave hidden files beside photographs, named like them, and copies of these in hidden
                 # folders: "._photo.jpg", ".thumbnails/photo.jpg".
-                if not entry.name.startswith(".") and self._add(entry, folder / entry.name):
+                if entry.name.startswith("."):
+                    self._found.hidden += _is_hidden_photograph(entry)
+                elif self._add(entry, folder / entry.name):
                     folders.append(folder / entry.name)
 
     def _add(self, entry: os.DirEntry[str], path: Path) -> bool:
@@ -171,6 +185,17 @@ class _Walker:
         if known is not folder:
             self._found.links.append(f"{folder} is a second name of {known}, where it was read")
         return known is folder
+
+
+def _is_hidden_photograph(entry: os.DirEntry[str]) -> bool:
+    """Whether a user may miss it: not what macOS keeps beside every file on disks of other systems."""
+    name = PurePath(entry.name)
+    if entry.name.startswith("._") or (name.suffix or name.name).lower() not in SUFFIXES:
+        return False
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _leads_up(link: Path) -> bool:

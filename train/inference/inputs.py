@@ -145,7 +145,7 @@ def _may_be_photograph(path: Path) -> bool:
 def _in_folder(folder: Path, output: Path, found: Inputs, text: str) -> Iterator[tuple[Path, PurePath]]:
     here = walk(folder, without=output)
     found.failures += [f"{sentence}." for sentence in here.unreadable]
-    found.notes += here.links
+    found.notes += here.not_followed
     found.others += here.others
     if not here.photographs:
         raise _nothing(text, [passed_over(here.others), *here.notes])
@@ -195,7 +195,7 @@ def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> li
         files = sorted([*here.photographs, *here.other_files])
         fitting += [path for path in files if _fits(path.relative_to(start).parts, pattern[first:])]
         found.failures += [f"{sentence}." for sentence in here.unreadable]
-        found.notes += here.links
+        found.notes += here.not_followed
     return fitting
 
 

@@ -65,6 +65,18 @@ def test_the_folder_may_be_a_link_itself(tmp_path: Path) -> None:
     assert walk(tmp_path / "link").notes == []
 
 
+def test_hidden_photographs_are_counted_and_what_a_system_hides_is_not(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "._a.png", ".DS_Store", ".thumbnails/a.png", "below/.b.JPG")
+    found = walk(tmp_path)
+    assert [path.name for path in found.photographs] == ["a.png"]
+    assert found.notes == ["1 photograph whose name begins with a dot was passed over"]
+    touch(tmp_path, ".png")
+    assert list_folder(tmp_path).passed_over == "2 photographs whose names begin with a dot were passed over"
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match="holds no photographs: .*; 2 photographs whose names begin with a dot"):
+        list_folder(tmp_path)
+
+
 def test_second_names_and_links_to_nothing_are_said(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "c.png")
     (tmp_path / "a.png").symlink_to("b.png")
