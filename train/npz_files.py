@@ -6,6 +6,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from train.zip_files import open_archive
+
 # A .npz may be compressed, and zeros shrink to a thousandth; weights that were trained hardly shrink.
 _MOST_TIMES_LARGER = 32
 _ALWAYS_ALLOWED = 64 * 2**20
@@ -20,7 +22,7 @@ def read_npz(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     """
     left = max(_ALWAYS_ALLOWED, _MOST_TIMES_LARGER * size)
     arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(file) as archive:
+    with open_archive(file) as archive:
         entries = archive.infolist()
         if len(entries) > _MOST_ARRAYS:
             raise ValueError(f"it holds {len(entries):,} arrays, and at most {_MOST_ARRAYS:,} are read")

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-_LONGEST_HEADER = 16 * 2**20  # some hundred bytes for each array
+_LONGEST_HEADER = 4 * 2**20  # some hundred bytes for each array
 
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype(np.float64),

@@ -23,6 +23,7 @@ from train.safetensors_files import read_safetensors
 from train.state_dicts import StateDict, named_leaves
 from train.torch_pickle import ForbiddenName, Loaded
 from train.torch_tensors import BadFile, Tensor
+from train.zip_files import open_archive
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz")
 
@@ -31,6 +32,7 @@ _LEGACY_PROTOCOL = 1001  # the second
 _LARGEST = 32 * 2**30  # bytes of a file; a file with holes takes no room on a disk, but does in memory
 # Weights may be shared between tensors; a file in which all are views of the same numbers is hostile.
 _MOST_TIMES_LARGER = 16
+_ALWAYS_ALLOWED = 64 * 2**20
 
 
 class _NotTorch(Exception):
@@ -60,6 +62,7 @@ def read_state_dicts(path: Path) -> list[StateDict]:
                 f"{path} has {before.st_size / 2**30:,.0f} GiB, and at most {_LARGEST // 2**30} GiB are read. "
                 "Give a file of the weights alone (model.state_dict())."
             )
+        _check_holes(path, before)
         read, kind = _READERS.get(suffix, (_read_torch, "a PyTorch checkpoint"))
         try:
             found = read(file, before.st_size)
@@ -81,6 +84,17 @@ def read_state_dicts(path: Path) -> list[StateDict]:
     if not found:
         raise InputError(f"{path} holds no named tensors. Give a state dict, or a dictionary that holds one.")
     return found
+
+
+def _check_holes(path: Path, found: os.stat_result) -> None:
+    """Refuses a file of gigabytes that are not on the disk, where they are zeros, but would be in memory."""
+    on_disk = 512 * getattr(found, "st_blocks", 0)
+    # Some network file systems do not say what a file takes; then it is 0.
+    if on_disk and found.st_size > _ALWAYS_ALLOWED + _MOST_TIMES_LARGER * on_disk:
+        raise InputError(
+            f"{path} has {found.st_size / 1e6:,.0f} MB, of which {on_disk / 1e6:,.1f} MB are on the disk. The rest are "
+            "holes, which no file of weights has: copy it again."
+        )
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -112,7 +126,7 @@ def _flat(arrays: Mapping[str, np.ndarray]) -> list[StateDict]:
 
 def _read_torch(file: BinaryIO, size: int) -> list[StateDict]:
     if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file) as archive:
             return _read_archive(archive, size)
     file.seek(0)
     return _read_legacy(file, size)

@@ -134,3 +134,29 @@ def test_safetensors_of_every_kind_of_numbers_are_read(tmp_path: Path) -> None:
     found = read_state_dict(path).arrays["a"]
     assert found.dtype == ml_dtypes.bfloat16
     assert found.astype(np.float32).tolist() == [[1], [-2]]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pth"])
+def test_a_table_of_contents_without_end_is_not_read(suffix: str, tmp_path: Path) -> None:
+    count = 100_000
+    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, *[0] * 4, *[0] * 3, 1, *[0] * 4, 0, 0) + b"a"
+    table = entry * count
+    end = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(table), 0)
+    end += struct.pack("<4sIQI", b"PK\x06\x07", 0, len(table), 1)
+    end += struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(table + end)
+    with pytest.raises(InputError, match="its table of contents has 4,700,000 bytes, and at most 4,194,304 are read"):
+        read_state_dict(path)
+
+
+def test_a_file_of_holes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    header = b'{"a":{"dtype":"F32","shape":[750000000],"data_offsets":[0,3000000000]}}'
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + 3_000_000_000)
+    if path.stat().st_blocks * 512 > 1_000_000:
+        pytest.skip("files have no holes here")
+    with pytest.raises(InputError, match=r"has 3,000 MB, of which .* MB are on the disk. The rest are holes"):
+        read_state_dict(path)
