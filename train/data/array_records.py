@@ -62,7 +62,7 @@ def _chunks(path: Path) -> Iterator[_Chunk]:
     with path.open("rb") as file:
         while start < size:
             header = _read(file, start)
-            if len(header) < _CHUNK_HEADER:
+            if len(header) < _CHUNK_HEADER or not any(header[:8]):  # its checksum: zeros are the holes of a file
                 return
             packed, records, unpacked = (
                 int.from_bytes(header[begin:end], "little") for begin, end in ((8, 16), (25, 32), (32, 40))

@@ -9,7 +9,7 @@ import importlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ FORMAT = "array_record"
 _PAIRS = (("input", "target"), ("low", "high"), ("noisy", "clean"))
 _CLEAN = ("image", "target", "hr")
 _LONGEST_NAME = 1000  # letters
+_MOST_NAMED = 20  # splits or features in an error
 _NAMES = ("name", "filename", "file_name")
 
 # A name of TFDS's: no namespace before it, and no arguments after it.
@@ -76,7 +77,7 @@ def list_dataset(text: str) -> Listing:
     except InputError:
         raise
     except Exception as error:  # whatever TFDS's parser of splits meets
-        raise InputError(f"tfds:{text}: {first_line(error)}. Splits: {', '.join(builder.info.splits)}.") from None
+        raise InputError(f"tfds:{text}: {first_line(error)}. Splits: {_listed(builder.info.splits)}.") from None
     names = _names(read, builder, split)
     decoders = {
         role: [StoredRecord(f"{builder.info.full_name} {name}", read, i, feature) for i, name in enumerate(names)]
@@ -220,7 +221,7 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
         if asked is not None and "target" in asked and set(asked.values()) <= set(held):
             return asked
         raise InputError(
-            f'tfds:{text}: "?" takes "target=FEATURE" or "input=FEATURE&target=FEATURE" of {", ".join(held)}.'
+            f'tfds:{text}: "?" takes "target=FEATURE" or "input=FEATURE&target=FEATURE" of {_listed(held)}.'
         )
     for degraded, clean in _PAIRS:
         if degraded in held and clean in held:
@@ -229,9 +230,16 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
         if clean in held:
             return {"target": clean}
     raise InputError(
-        f"tfds:{text}: which of {', '.join(held)} are the photographs? Say it by ?target=FEATURE or "
+        f"tfds:{text}: which of {_listed(held)} are the photographs? Say it by ?target=FEATURE or "
         "?input=FEATURE&target=FEATURE at the end."
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Some names in a line, and how many more there are."""
+    shown = list(names)
+    more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
+    return ", ".join(shown[:_MOST_NAMED]) + more
 
 
 def _content(read: Any, index: int, feature: str, name: str) -> bytes:

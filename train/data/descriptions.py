@@ -19,6 +19,7 @@ FEATURES = "features.json"
 
 MAX_BYTES = 16_000_000  # of one description; that of a thousand shards takes 20 kilobytes
 MAX_NAME = 200  # letters
+_MOST_SPLITS = 1000
 _MAX_RECORDS = 2**40  # of one split
 
 # Classes that do nothing but hold their settings when they are made. The package that they are in is part of the name.
@@ -134,6 +135,8 @@ def _of_info(info: Any, folder: Path) -> Iterator[str]:
         yield f"its configuration is called {shown(info.config_name)}"
     if not _VERSION.fullmatch(info.version):
         yield f"its version is {shown(info.version)}, where 1.0.0 or the like has to be"
+    if len(info.splits) > _MOST_SPLITS:
+        yield f"it has {len(info.splits)} splits, and at most {_MOST_SPLITS} are read"
     files = sum(1 for _ in folder.rglob("*")) if info.splits else 0
     for split in info.splits:
         if len(split.name) > MAX_NAME or not _SPLIT.fullmatch(split.name):

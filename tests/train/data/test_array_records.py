@@ -54,3 +54,10 @@ def test_files_that_do_not_hold_what_is_said_of_them_are_refused(tmp_path: Path)
         (tmp_path / "b").write_bytes(content)
         with pytest.raises(InputError, match="b cannot"):
             check_files([(tmp_path / "b", 2)])
+
+
+def test_a_file_of_holes_is_refused_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [b"one", b"two"])
+    os.truncate(path, 20_000_000_000)  # 500 million headers of zeros
+    with pytest.raises(InputError, match="a cannot be read"):
+        check_files([(path, 2)])

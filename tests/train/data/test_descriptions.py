@@ -196,6 +196,7 @@ def first_split(**changes: Any) -> Callable[[Any], None]:
         (lambda content: content.update(fileFormat="pickle"), "'pickle' is not a valid FileFormat"),
         (lambda content: content.pop("fileFormat"), "is prepared as tfrecord"),
         (lambda content: content.pop("splits"), "is not prepared in"),
+        (lambda content: content["splits"].extend({"name": f"s{i}"} for i in range(1000)), "has 1002 splits"),
     ],
 )
 def test_numbers_and_names_of_a_description_are_not_believed(
