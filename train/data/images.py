@@ -167,7 +167,7 @@ def _strips(image: Any, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
 def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
     """RGB pixels as they are stored, none of which is decoded yet."""
     image = open_image(source, photograph)
-    check_header(image, name)
+    check_header(image, photograph, name)
     # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
     if image.hasalpha():
         image = image[: image.bands - 1]
@@ -263,10 +263,10 @@ def is_made_by(path: Path, program: str) -> bool:
     return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
 
 
-def check_header(image: Any, name: str) -> None:
+def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
     """Refuses by the header that libvips has read, before any pixel is decoded."""
     check_size(image.width, image.height, name)
-    if image.get_n_pages() > 1:
+    if image.get_n_pages() > 1 and not photograph.about.previews:
         raise InputError(f"{name} holds {image.get_n_pages()} pages: keep one photograph in a file.")
     if image.interpretation == "cmyk":
         raise InputError(f"{name} is in CMYK, which has no one meaning as RGB: convert it with its colour profile.")

@@ -72,7 +72,7 @@ def open_stored(path: Path) -> Stored:
         return Stored(path, photograph, height, width, bands, channels > bands, pixels.dtype, notes, pixels)
     with _reading(path):
         image = open_image(path, photograph)
-        check_header(image, str(path))
+        check_header(image, photograph, str(path))
         alpha = bool(image.hasalpha())
         dtype = _DTYPES[image.format]
         return Stored(path, photograph, image.height, image.width, image.bands - alpha, alpha, dtype, notes)

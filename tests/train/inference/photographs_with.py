@@ -109,6 +109,18 @@ def _four_channels() -> bytes:
     return content[: tag + 8] + b"\0\0\0\0" + content[tag + 12 :]
 
 
+def tiff_of_pages(*purposes: int) -> bytes:
+    """A page for each value of the tag of its purpose, 1 being a smaller copy of another page."""
+    file = io.BytesIO()
+    pages = []
+    for number, purpose in enumerate(purposes):
+        page = PIL.Image.fromarray(RGB[: 9 - number, : 12 - number])
+        page.encoderinfo = {"tiffinfo": {254: purpose}}
+        pages.append(page)
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:], tiffinfo={254: purposes[0]})
+    return file.getvalue()
+
+
 def _fourth_byte() -> bytes:
     content = bytearray(bmp(alpha=True))
     struct.pack_into("<I", content, 14 + 16, 0)
@@ -231,6 +243,7 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("bytes behind the picture", "WebP"): lambda: webp() + b"more",
     ("several pictures that belong together", "JPEG"): _several,
     ("a gain map for bright screens", "JPEG"): lambda: jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0abcd")),
+    ("smaller copies on other pages", "TIFF"): lambda: tiff_of_pages(0, 1),
     ("an animation, or several pages", "PNG"): lambda: _animation("PNG"),
     ("an animation, or several pages", "TIFF"): lambda: _animation("TIFF"),
     ("an animation, or several pages", "WebP"): lambda: _animation("WebP"),
@@ -264,6 +277,7 @@ SAID = {
     "bytes behind the picture": "not kept: 4 bytes that follow the picture",
     "several pictures that belong together": "one picture of 2 is kept",
     "a gain map for bright screens": "it has a gain map for bright screens, which is left out",
+    "smaller copies on other pages": "not kept: a smaller copy of it on another page",
     "an animation, or several pages": "is an animation of 2 pictures|holds 2 pages",
     "CMYK": "is in CMYK",
     "Y'CbCr without JPEG compression": "holds Y'CbCr pixels without JPEG compression",

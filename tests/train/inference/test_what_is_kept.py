@@ -11,7 +11,7 @@ import pytest
 import pyvips
 
 from tests.train.data.hostile_images import png_chunks, png_of
-from tests.train.inference.photographs_with import FORMATS, MAKERS, RGB, SAID, SUFFIXES, png
+from tests.train.inference.photographs_with import FORMATS, MAKERS, RGB, SAID, SUFFIXES, png, tiff_of_pages
 from tests.train.inference.read_by_others import READERS
 from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
@@ -163,3 +163,24 @@ def test_nothing_is_lost_to_a_wrong_ending(tmp_path: Path, array: np.ndarray, en
         found = pyvips.Image.pngload(str(file)).numpy()
         assert found.dtype == array.dtype
         np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize(
+    ("purposes", "copies"), [((0, 1, 1), 2), ((0, 0), 0), ((1, 0), 0), ((0, 4), 0), ((0, 1, 0), 0)]
+)
+def test_only_smaller_copies_of_the_first_page_may_follow_it(
+    tmp_path: Path, purposes: tuple[int, ...], copies: int
+) -> None:
+    """A mask, a second photograph, or a small copy in the first place are several pages."""
+    content = tiff_of_pages(*purposes)
+    (tmp_path / "in.tif").write_bytes(content)
+    if not copies:
+        with pytest.raises(InputError, match=f"holds {len(purposes)} pages"):
+            decode_image(content, "in.tif")
+        return
+    np.testing.assert_array_equal(decode_image(content, "in.tif"), RGB)
+    stored = restored(tmp_path / "in.tif", tmp_path / "out.tif")
+    assert stored.notes == (f"warning: not kept: {copies} smaller copies of it on other pages",)
+    with PIL.Image.open(tmp_path / "out.tif") as written:
+        assert written.n_frames == 1
+        np.testing.assert_array_equal(np.asarray(written), RGB)

@@ -25,6 +25,7 @@ class About:
     colour: str | None = None  # how it differs from sRGB, if the file says so without a profile
     not_kept: tuple[str, ...] = ()  # what cannot be written again, or would be wrong beside other pixels
     checked: bool = False  # whether what harms the pixels is an error to the decoder, and never a mere warning
+    previews: int = 0  # further pages, each with a smaller copy of the photograph on the first
     said: tuple[str, ...] = ()  # what else a person should know
 
 

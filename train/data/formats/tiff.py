@@ -8,11 +8,22 @@ import numpy as np
 from PIL.TiffTags import lookup
 
 from train.data.formats.about import About, Refused, bytes_of, check_metadata, copy_bytes, orientation_in_xmp
-from train.data.formats.tags import EXIF, GPS, INTEROPERABILITY, ORIENTATION, SIZES, Directory, Malformed, TagFile
+from train.data.formats.tags import (
+    EXIF,
+    GPS,
+    INTEROPERABILITY,
+    ORIENTATION,
+    SIZES,
+    Directory,
+    Entry,
+    Malformed,
+    TagFile,
+)
 
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 259, 262, 277
 _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP, _RAW = 322, 323, 338, 34675, 700, 50706
 _SUBDIRECTORIES, _LAYERS = 330, 37724
+_PURPOSE, _STRIPS, _TILES, _WHOLE_JPEG = 254, 273, 324, 513
 
 # Tags that say how the pixels are coded: the written file has its own.
 _CODING = (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 339)
@@ -43,6 +54,8 @@ _Y_CB_CR, _CMYK = 6, 5
 _LAB = (8, 9, 10)
 _LARGEST_TILE = 4096 * 4096  # pixels, if the photograph itself is smaller
 _MOST_PAGES = 1000
+_MOST_PREVIEWS = 16  # each of half the size of the one before it, or one for a viewer
+_IS_PREVIEW = 1  # what the tag of a page's purpose says, and nothing beside it
 _MOST_SAMPLES = 64
 
 
@@ -72,19 +85,21 @@ def read(file: BinaryIO) -> About:
         tags = TagFile(file)
         first = tags.directory(tags.first)
         width, height = (tags.integer(first.entries, tag, 0) for tag in (_WIDTH, _HEIGHT))
-        _check(tags, first, width, height)
+        previews = _check(tags, first, width, height)
     except Malformed:  # the decoder says what is wrong
         return About()
     values, lost = _values(tags, first, _Budget())
     profile, xmp = (_content(values, tag) for tag in (_PROFILE, _XMP))
     stated = tags.integer(first.entries, ORIENTATION, 0)
+    copies = ("a smaller copy of it on another page", f"{previews} smaller copies of it on other pages")
     return About(
         width=width,
         height=height,
         checked=tags.integer(first.entries, _COMPRESSION, 1) in _CHECKED,
         orientation=stated if 1 <= stated <= 8 else orientation_in_xmp(xmp),
         profile=profile or None,
-        not_kept=tuple(dict.fromkeys(lookup(tag).name for tag in lost)),
+        not_kept=(*dict.fromkeys(lookup(tag).name for tag in lost), *([copies[previews > 1]] if previews else [])),
+        previews=previews,
     )
 
 
@@ -105,11 +120,12 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     target.write(struct.pack(written.order + ("Q" if written.big else "I"), place))
 
 
-def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
+def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
+    """Refuses what is known to go wrong; gives the number of pages that hold a smaller copy of the first."""
     entries = first.entries
     if _RAW in entries or tags.read(8, 2) == b"CR":
         raise Refused("is a raw photograph of a camera: develop it, and save it as TIFF or PNG.")
-    # Of further pages no tags are read: directories that overlap would make that endless.
+    # Of many further pages no tags are read: directories that overlap would make that endless.
     following, seen = first.following, {tags.first}
     while following and following not in seen and len(seen) <= _MOST_PAGES:
         seen.add(following)
@@ -117,7 +133,8 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
             following = tags.following(following)
         except Malformed:
             break
-    if len(seen) > 1:
+    previews = len(seen) - 1
+    if previews and not _are_previews(tags, entries, seen - {tags.first}):
         many = len(seen) if len(seen) <= _MOST_PAGES else f"more than {_MOST_PAGES}"
         raise Refused(f"holds {many} pages: keep one photograph in a file.")
     if (rare := _RARE.get(compression := tags.integer(entries, _COMPRESSION, 1))) is not None:
@@ -133,6 +150,24 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> None:
     tile = tags.integer(entries, _TILE_WIDTH, 0) * tags.integer(entries, _TILE_HEIGHT, 0)
     if tile > max(_LARGEST_TILE, 4 * width * height):
         raise Refused(f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again.")
+    return previews
+
+
+def _are_previews(tags: TagFile, first: dict[int, Entry], further: set[int]) -> bool:
+    """Whether the first page is the photograph, and every other one a smaller copy of it."""
+    if len(further) > _MOST_PREVIEWS or tags.integer(first, _PURPOSE, 0) & _IS_PREVIEW:
+        return False
+    for place in further:
+        try:
+            entries = tags.directory(place).entries
+            purpose = tags.integer(entries, _PURPOSE, 0)
+        except Malformed:
+            return False
+        # EXIF's own way to keep a preview has no tag for the purpose.
+        by_exif = _WHOLE_JPEG in entries and _STRIPS not in entries and _TILES not in entries
+        if purpose != _IS_PREVIEW and not (by_exif and purpose == 0):
+            return False
+    return True
 
 
 def _values(
