@@ -197,11 +197,21 @@ def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
     libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that gives other pixels.
     """
     kind = photograph.kind
+    if photograph.about.repairs:
+        source = _repaired(source if isinstance(source, bytes) else source.read_bytes(), photograph)
     options = {"access": "sequential", "fail_on": "error" if photograph.about.checked else FAIL_ON}
     if isinstance(source, bytes):
         return pyvips.Operation.call(f"{kind.lower()}load_buffer", source, **options)
     # A file may have changed since libvips read it last.
     return pyvips.Operation.call(f"{kind.lower()}load", str(source), revalidate=True, **options)
+
+
+def _repaired(content: bytes, photograph: PhotographFile) -> bytes:
+    """A file as its decoder accepts it."""
+    changed = bytearray(content)
+    for place, value in photograph.about.repairs:
+        changed[place : place + len(value)] = value
+    return bytes(changed)
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

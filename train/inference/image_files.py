@@ -110,7 +110,9 @@ def _check_whole(path: Path, like: Stored) -> None:
         if like.photograph.kind == "BMP":
             height, width = _read_bmp(path).shape[:2]
         else:
-            image = open_image(path, like.photograph)
+            with path.open("rb") as file:
+                photograph = examine(file, str(path))
+            image = open_image(path, photograph)
             height, width = image.height, image.width
             image.avg()
     except (InputError, pyvips.Error, UnicodeError) as error:

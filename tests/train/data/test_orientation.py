@@ -12,7 +12,7 @@ from tests.train.conftest import TINY
 from train.__main__ import main
 from train.assembly import open_photographs
 from train.config import DataConfig, FitConfig
-from train.data.images import decode_image, upright
+from train.data.images import decode_image, decode_rows, upright
 from train.data.sources import open_source
 
 ORIENTATION = 274
@@ -54,11 +54,15 @@ def test_every_orientation_is_turned_as_pillow_turns_it(kind: str, size: tuple[i
         assert np.abs(read.astype(int) - expected).max() <= (1 if kind == "JPEG" else 0), orientation
 
 
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("orientation", [0, 1, 9, 65535])
-def test_an_orientation_that_there_is_not_turns_nothing(orientation: int) -> None:
+def test_an_orientation_that_there_is_not_turns_nothing(kind: str, orientation: int) -> None:
     pixels = _smooth(5, 7)
-    np.testing.assert_array_equal(decode_image(_encoded("PNG", pixels, orientation), "a.png"), pixels)
-    np.testing.assert_array_equal(upright(pixels, orientation), pixels)
+    expected = decode_image(_encoded(kind, pixels, 1), "a")
+    content = _encoded(kind, pixels, orientation)
+    np.testing.assert_array_equal(decode_image(content, "a"), expected)
+    strips = decode_rows(content, "a").strips
+    np.testing.assert_array_equal(np.concatenate(list(strips)), expected)
 
 
 @pytest.fixture(scope="module")

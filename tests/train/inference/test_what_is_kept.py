@@ -184,3 +184,14 @@ def test_only_smaller_copies_of_the_first_page_may_follow_it(
     with PIL.Image.open(tmp_path / "out.tif") as written:
         assert written.n_frames == 1
         np.testing.assert_array_equal(np.asarray(written), RGB)
+
+
+@pytest.mark.parametrize(("tag", "value"), [(274, 0), (274, 77), (296, 0), (263, 9)])
+def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(tmp_path: Path, tag: int, value: int) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(RGB).save(file, "TIFF", tiffinfo={tag: value})
+    (tmp_path / "in.tif").write_bytes(file.getvalue())
+    assert not restored(tmp_path / "in.tif", tmp_path / "out.tif").notes
+    with PIL.Image.open(tmp_path / "out.tif") as written:
+        assert tag == 263 or written.tag_v2[tag] == value
+        np.testing.assert_array_equal(np.asarray(written), RGB)

@@ -26,6 +26,7 @@ class About:
     not_kept: tuple[str, ...] = ()  # what cannot be written again, or would be wrong beside other pixels
     checked: bool = False  # whether what harms the pixels is an error to the decoder, and never a mere warning
     previews: int = 0  # further pages, each with a smaller copy of the photograph on the first
+    repairs: tuple[tuple[int, bytes], ...] = ()  # what the decoder must read in place of some bytes, and where
     said: tuple[str, ...] = ()  # what else a person should know
 
 

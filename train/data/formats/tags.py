@@ -104,6 +104,10 @@ class TagFile:
         content = self.read(entry.start, count * SIZES[entry.kind])
         return struct.unpack(f"{self.order}{count}{_INTEGERS[entry.kind]}", content)
 
+    def coded(self, entry: Entry, number: int) -> bytes:
+        """A number as the first of a tag that holds whole ones would have it."""
+        return struct.pack(self.order + _INTEGERS[entry.kind], number)
+
     def integer(self, entries: dict[int, Entry], tag: int, otherwise: int) -> int:
         """The first number of a tag, or ``otherwise`` if the tag is missing or holds none."""
         numbers = self.integers(entries[tag], 1) if tag in entries else ()

@@ -31,6 +31,9 @@ _CODING = (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317,
 _STALE = (263, 264, 265, 280, 281, 288, 289, 292, 293, 340, 341, 347, *range(512, 522), *range(529, 533), 34925)
 _POINTERS = (EXIF, GPS, INTEROPERABILITY)
 
+# Tags that change no pixel, whose values libtiff refuses if they are others: those that it accepts.
+_LIMITED = {ORIENTATION: range(1, 9), 263: range(1, 4), 296: range(1, 4)}
+
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "Y'CbCr"}
 _JPEG = 7
 _CHECKED = (1, 5, 8, 32946, 50001)  # not compressed, LZW, Deflate and WebP
@@ -100,6 +103,7 @@ def read(file: BinaryIO) -> About:
         profile=profile or None,
         not_kept=(*dict.fromkeys(lookup(tag).name for tag in lost), *([copies[previews > 1]] if previews else [])),
         previews=previews,
+        repairs=_repairs(tags, first.entries),
     )
 
 
@@ -151,6 +155,15 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
     if tile > max(_LARGEST_TILE, 4 * width * height):
         raise Refused(f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again.")
     return previews
+
+
+def _repairs(tags: TagFile, entries: dict[int, Entry]) -> tuple[tuple[int, bytes], ...]:
+    """Values without a meaning that programs leave in tags, as 0 for the orientation, and those for the decoder."""
+    found = []
+    for tag, accepted in _LIMITED.items():
+        if tag in entries and tags.integer(entries, tag, 1) not in accepted:
+            found.append((entries[tag].start, tags.coded(entries[tag], 1)))
+    return tuple(found)
 
 
 def _are_previews(tags: TagFile, first: dict[int, Entry], further: set[int]) -> bool:
