@@ -142,8 +142,8 @@ def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]
     named = _NAMED.get(PurePath(name).suffix.lower())
     if named != photograph.kind:
         notes.append(f"it is a {photograph.kind} by its content, and stays one under its name")
-    if (profile := profile_name(about.profile)) is not None:
-        notes.append(f'warning: its colour profile is "{profile}"; networks are trained on sRGB')
+    if (profile := _profile_that_differs(about.profile)) is not None:
+        notes.append(f"warning: its colour profile {profile}; networks are trained on sRGB")
     elif about.colour is not None:
         notes.append(f"warning: {about.colour}; networks are trained on sRGB")
     notes += [f"warning: {words}" for words in about.said]
@@ -155,16 +155,16 @@ def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]
     return notes
 
 
-def profile_name(profile: bytes | None) -> str | None:
-    """The name of a colour profile, if there is one and it is not sRGB."""
+def _profile_that_differs(profile: bytes | None) -> str | None:
+    """What to say of a colour profile, if there is one and it is not sRGB."""
     if profile is None:
         return None
     try:
         opened = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
         name = PIL.ImageCms.getProfileDescription(opened).strip()
     except (PIL.ImageCms.PyCMSError, OSError):
-        return "one that cannot be read"
-    return None if "srgb" in name.lower().replace("-", "") else name
+        return "cannot be read"
+    return None if "srgb" in name.lower().replace("-", "") else f'is "{name}"'
 
 
 def _found(start: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:

@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 import pyvips
 
-from tests.train.data.hostile_images import png_chunks, png_of
-from tests.train.inference.photographs_with import FORMATS, MAKERS, RGB, SAID, SUFFIXES, png, tiff_of_pages
+from tests.train.data.hostile_images import png_chunks, png_of, profile
+from tests.train.inference.photographs_with import FORMATS, MAKERS, RGB, SAID, SUFFIXES, jpeg, png, tiff_of_pages
 from tests.train.inference.read_by_others import READERS
 from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
@@ -195,3 +195,16 @@ def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(tmp_path: P
     with PIL.Image.open(tmp_path / "out.tif") as written:
         assert tag == 263 or written.tag_v2[tag] == value
         np.testing.assert_array_equal(np.asarray(written), RGB)
+
+
+@pytest.mark.parametrize(
+    ("order", "note"),
+    [((1, 2), []), ((2, 1), []), ((1,), ["warning: its colour profile cannot be read; networks are"])],
+)
+def test_parts_of_a_profile_are_read_by_their_numbers(tmp_path: Path, order: tuple[int, ...], note: list[str]) -> None:
+    whole = profile()
+    parts = {1: whole[:200], 2: whole[200:]}
+    segments = [(0xE2, b"ICC_PROFILE\0" + bytes([number, 2]) + parts[number]) for number in order]
+    (tmp_path / "in.jpg").write_bytes(jpeg(*segments))
+    notes = restored(tmp_path / "in.jpg", tmp_path / "out.jpg").notes
+    assert [said[: len(note[0])] for said in notes] == note

@@ -37,7 +37,7 @@ def read(file: BinaryIO) -> About:
     jpeg = _parse(file)
     width = height = 0
     exif = xmp = b""
-    profile: list[bytes] = []
+    parts: dict[int, bytes] = {}  # of the profile, by their numbers: they need not stand in order
     pictures, gain_map, lost = 1, False, []
     for marker, _, _, data in jpeg.segments:
         if marker in _FRAMES and len(data) >= 5:
@@ -47,13 +47,14 @@ def read(file: BinaryIO) -> About:
         elif marker == 0xE1 and data.startswith(_XMP) and not xmp:
             xmp = data[len(_XMP) :]
         elif marker == 0xE2 and data.startswith(_ICC):
-            profile.append(data[len(_ICC) + 2 :])
+            parts.setdefault(data[len(_ICC)] if len(data) > len(_ICC) else 0, data[len(_ICC) + 2 :])
         elif marker == 0xE2 and data.startswith(_PICTURES):
             pictures = _pictures(data[4:])
         gain_map = gain_map or (marker == 0xE2 and data.startswith(_GAIN_MAP))
         if not _is_kept(marker, data) and _name(marker, data):
             lost.append(_name(marker, data))
     check_exif(exif)
+    profile = b"".join(parts[number] for number in sorted(parts)) if parts else None
     gain_map = gain_map or b"hdr-gain-map/1.0/" in xmp
     said: tuple[str, ...] = ()
     if gain_map:
@@ -64,7 +65,7 @@ def read(file: BinaryIO) -> About:
         width=width,
         height=height,
         orientation=orientation_of(exif) or orientation_in_xmp(xmp),
-        profile=b"".join(profile) if profile else None,
+        profile=profile,
         colour=None if profile else colour_of(exif),
         not_kept=tuple(dict.fromkeys(lost)),
         said=said,
