@@ -11,6 +11,7 @@
 
 import functools
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -241,9 +242,10 @@ def _usable(examined: Iterable[Entry | InputError], spec: str) -> tuple[Entry, .
             wrong.append(str(found))
     if wrong:
         of = f" of {spec}" if spec else ""
+        rest = f"\nThe others are listed by: python -m train data {shlex.quote(spec)} --all"
         raise InputError(
-            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} are unusable; mend or remove them:"
-            f"{below(wrong)}"
+            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} cannot be used. Repair or remove them:"
+            f"{below(wrong)}{rest if spec and len(wrong) > _LISTED else ''}"
         )
     return tuple(entries)
 

@@ -85,7 +85,7 @@ def test_a_changed_file_is_decoded_again_though_size_and_time_are_the_same(tmp_p
 def test_a_file_that_became_unreadable_is_named(folder: Path) -> None:
     _open(f"folder:{folder}/low")
     (folder / "low" / "1.png").write_bytes(b"no photograph")
-    with pytest.raises(InputError, match=r"1 of 3 photographs .* are unusable.*\n.*1\.png cannot be read"):
+    with pytest.raises(InputError, match=r"1 of 3 photographs .* cannot be used.*\n.*1\.png cannot be read"):
         _open(f"folder:{folder}/low")
 
 

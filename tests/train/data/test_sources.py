@@ -204,3 +204,15 @@ def test_a_photograph_that_vanishes_is_named_when_it_is_asked_for(tmp_path: Path
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match=r"a\.png cannot be read: No such file"):
         source.images[0]
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_many_unusable_photographs_are_listed_by_another_command(tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(b"no photograph")
+    with pytest.raises(InputError, match=f"{count} of {count} photographs .* cannot be used") as error:
+        open_source(f"folder:{folder}", "train")
+    listed = f"The others are listed by: python -m train data 'folder:{folder}' --all"
+    assert (listed in str(error.value)) == (count > 10)
