@@ -4,6 +4,7 @@ Every number of a report can be had from it again; nothing is averaged before it
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from train.errors import InputError
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import read_cell
 from train.inference.scores import score as measure
+from train.json_files import UnreadableError, read_bounded
+
+_LONGEST = 64_000_000  # bytes of a table: some hundred for each row
 
 # restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was not added here.
 Restore = Callable[[np.ndarray, float | None], np.ndarray]
@@ -84,16 +88,16 @@ def read_scores(path: Path) -> list[Score]:
     fields = get_type_hints(Score)  # str, int or float, each of which reads what was written of it
     line = 1
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if set(reader.fieldnames or ()) != set(fields):
-                raise ValueError(f"its columns must be {', '.join(fields)}")
-            rows = []
-            for row in reader:
-                line = reader.line_num
-                rows.append(_score_of(row, fields))
-            return rows
-    except (OSError, ValueError, csv.Error) as error:
+        content = read_bounded(path, longest=_LONGEST).decode("utf-8")
+        reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+        if set(reader.fieldnames or ()) != set(fields):
+            raise ValueError(f"its columns must be {', '.join(fields)}")
+        rows = []
+        for row in reader:
+            line = reader.line_num
+            rows.append(_score_of(row, fields))
+        return rows
+    except (OSError, UnreadableError, ValueError, csv.Error) as error:
         raise InputError(
             f"{path} is not a table of scores, or is damaged (line {line}: {error}). Move it away; the same command "
             "then scores the trained network again."

@@ -17,9 +17,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from train.errors import InputError
 from train.experiments.tune_config import TuneConfig
+from train.json_files import UnreadableError, parse_json, read_bounded
 from train.outputs import whole_or_none
 
 FILE_NAME = "trials.log"
+_LONGEST = 64_000_000  # bytes: a few thousand for each trial
 _BATCH = "batch"  # attribute of the study: number of the batch's first trial, and how many trials it has
 
 
@@ -136,9 +138,9 @@ def _clean(path: Path) -> None:
     if not path.exists():
         return
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+        content = read_bounded(path, longest=_LONGEST)
+    except UnreadableError as error:
+        raise InputError(f"{path} cannot be read: {error}.") from None
     lines = content.splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
         del lines[-1]
@@ -151,8 +153,8 @@ def _clean(path: Path) -> None:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
+        return isinstance(parse_json(line), dict)
+    except UnreadableError:
         return False
 
 

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -136,3 +137,15 @@ def test_no_cell_is_a_formula_and_names_come_back_as_they_were(name, tmp_path):
         _, (loss, *_, photograph, value) = ([*cells[:4], cells[4]] for cells in csv.reader(file))
     assert not {loss[0], photograph[0]} & set("=+-@\t\r\n")
     assert value == "-1.5"  # numbers are numbers, below zero too
+
+
+def test_a_table_without_end_is_not_read(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.touch()
+    os.truncate(path, 3_000_000_000)
+    with pytest.raises(InputError, match=r"line 1: it has more than 64,000,000 bytes"):
+        read_scores(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"line 1: it is not a regular file"):
+        read_scores(path)

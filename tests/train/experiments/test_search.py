@@ -116,13 +116,27 @@ def test_draws_differ_between_seeds_trials_and_settings(judged, tmp_path):
     assert [trial.params for trial in again] != [trial.params for trial in trials]
 
 
-@pytest.mark.parametrize("content", [b"no JSON\n", b"[1]\n", b"\xff\n", b'{"op_code": 99}\n', b'{"a": 1}\n'])
+@pytest.mark.parametrize(
+    "content", [b"no JSON\n", b"[1]\n", b"\xff\n", b'{"op_code": 99}\n', b'{"a": 1}\n', b"[" * 100_000 + b"\n"]
+)
 def test_a_damaged_record_is_named_and_left_alone(content, tmp_path):
     path = tmp_path / "trials.log"
     path.write_bytes(content)
     with pytest.raises(InputError, match="trials.log is not the record of a search, or is damaged"):
         search.open_study(TuneConfig(), tmp_path)
     assert path.read_bytes() == content
+
+
+def test_a_record_without_end_is_not_read(tmp_path):
+    path = tmp_path / "trials.log"
+    path.touch()
+    os.truncate(path, 3_000_000_000)
+    with pytest.raises(InputError, match="trials.log cannot be read: it has more than 64,000,000 bytes"):
+        search.open_study(TuneConfig(), tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="trials.log cannot be read: it is not a regular file"):
+        search.open_study(TuneConfig(), tmp_path)
 
 
 @pytest.fixture
