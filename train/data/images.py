@@ -269,6 +269,8 @@ def write_image(path: Path, image: np.ndarray, *, made_by: str = "") -> None:
 
 def is_made_by(path: Path, program: str) -> bool:
     """Whether :func:`write_image` wrote a picture for that program; raises pyvips.Error for what is not a picture."""
+    if path.stat().st_size > _SPARE:
+        return False
     image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")  # libvips remembers files by their names
     return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
 

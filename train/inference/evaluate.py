@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.protocols import NOISE_SEED, PROTOCOLS, Protocol, degraded, find_protocol, finished
 from train.inference.scores import Score, make_summary, means, score, write_rows
+from train.json_files import read_json
 from train.outputs import check_replaceable, check_writable, write_json
 
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
@@ -123,7 +123,7 @@ def _check_replaceable(config: EvaluateConfig, protocol: Protocol) -> None:
     """Refuses to replace what others wrote under the names of the results."""
 
     def is_summary(path: Path) -> bool:
-        return {"checkpoint", "model", "data", "protocol", "means"} <= json.loads(path.read_bytes()).keys()
+        return {"checkpoint", "model", "data", "protocol", "means"} <= read_json(path).keys()
 
     def is_table(path: Path) -> bool:
         with path.open("rb") as file:

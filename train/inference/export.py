@@ -28,6 +28,8 @@ from train.outputs import check_replaceable, write_bytes
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _PRODUCER_WITHIN = 100  # bytes: of an ONNX model only the format version comes before
+_LONGEST_HEADER = 4 * 2**20  # bytes, of a file of safetensors
+_LONGEST_PROGRAM = 500_000_000
 _LARGEST = 200e6  # bytes of parameters that are written into a program
 
 
@@ -123,13 +125,14 @@ def to_stablehlo(network: Network) -> bytes:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file is one that export wrote; raises anything for one of others."""
-    content = path.read_bytes()
-    if path.suffix == _SUFFIXES["torch"]:
-        (length,) = struct.unpack_from("<Q", content)
-        return "model" in json.loads(content[8 : 8 + length])["__metadata__"]
-    if path.suffix == _SUFFIXES["onnx"]:
-        return PRODUCER.encode() in content[:_PRODUCER_WITHIN]
-    return bool(jax.export.deserialize(bytearray(content)).fun_name == "restore")
+    with path.open("rb") as file:
+        if path.suffix == _SUFFIXES["torch"]:
+            (length,) = struct.unpack("<Q", file.read(8))
+            return length <= _LONGEST_HEADER and "model" in json.loads(file.read(length))["__metadata__"]
+        if path.suffix == _SUFFIXES["onnx"]:
+            return PRODUCER.encode() in file.read(_PRODUCER_WITHIN)
+        content = file.read(_LONGEST_PROGRAM + 1)
+    return len(content) <= _LONGEST_PROGRAM and jax.export.deserialize(bytearray(content)).fun_name == "restore"
 
 
 def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from tests.train.inference.stored_images import SPEC
 from train import outputs
 from train.__main__ import main
-from train.data.images import write_image
+from train.data.images import is_made_by, write_image
+from train.errors import InputError
+from train.inference import export
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +63,22 @@ def test_files_of_others_are_replaced_only_when_told_to(
     assert os.listdir(out) == [name] and (out / name).read_text() == "photograph,taken\n"
     assert main([*command, "--overwrite"]) == 0
     assert main(command) == 0  # what stands there now is ours
+
+
+@pytest.mark.parametrize("name", ["model.stablehlo", "model.safetensors", "model.onnx"])
+def test_to_know_an_export_as_ours_a_file_of_gigabytes_is_not_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xff" * 7 + b"\x00")  # of safetensors: a header of 2^56 bytes
+    os.truncate(path, 3_000_000_000)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="is there already and was not written by this command"):
+        outputs.check_replaceable(path, export._is_ours, option="--output", overwrite=False)
+    assert tracemalloc.get_traced_memory()[1] < 600_000_000
+    tracemalloc.stop()
+
+
+def test_to_know_a_sheet_as_ours_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    path.touch()
+    os.truncate(path, 3_000_000_000)
+    assert not is_made_by(path, "lumloss_jax data")
