@@ -324,9 +324,12 @@ def last_line(error: Exception) -> str:
     """What an error of libvips comes down to."""
     if "labq" in str(error):
         return "it is in CIELAB, so convert it to grey or RGB"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     if lines and lines[-1].startswith("unable to call"):  # libvips says no more of a header that ends early
         return "its header is broken"
-    if lines and lines[-1].startswith("unable to write"):  # nor of what another thread stumbled over
-        return "it is damaged"
-    return lines[-1].rstrip(".") if lines else type(error).__name__
+    # Nor does it say more of what another thread stumbled over.
+    lines = [line for line in lines if not line.startswith(("unable to write", "unable to fetch"))]
+    if not lines:
+        return "it is damaged" if str(error).strip() else type(error).__name__
+    # Where libtiff reads a strip as a whole it counts the row before the first.
+    return lines[-1].replace(f" at scanline {2**32 - 1}", "")

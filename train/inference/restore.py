@@ -206,7 +206,9 @@ def _check_names(job: Job) -> None:
         try:
             str(path).encode()
         except UnicodeEncodeError:
-            raise InputError(f"{path} is no name in UTF-8, which libvips takes alone: rename it.") from None
+            raise InputError(
+                f"{path} has a name that is not UTF-8, and libvips can write no such file: rename it."
+            ) from None
 
 
 def _size_of(path: Path) -> int:

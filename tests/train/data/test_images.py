@@ -10,7 +10,7 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from train.data import photograph_file
-from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
+from train.data.images import decode_image, last_line, read_image, to_float, to_uint8, write_image
 from train.errors import InputError
 
 
@@ -232,3 +232,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(pixels: np.ndarray, tmp
         write_image(path, pixels[::-1])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("tiff2vips: read error\nunable to fetch from region\n", "tiff2vips: read error"),
+        ("unable to fetch from region\n", "it is damaged"),
+        ("unable to call pngload\n", "its header is broken"),
+        (f"Read error at scanline {2**32 - 1}; got 3 bytes, expected 9\n", "Read error; got 3 bytes, expected 9"),
+        ("vipspng: libpng read error.\n", "vipspng: libpng read error"),
+        ("", "ValueError"),
+    ],
+)
+def test_an_error_of_libvips_comes_down_to_its_last_line_that_says_something(said: str, expected: str) -> None:
+    assert last_line(ValueError(said)) == expected

@@ -142,7 +142,7 @@ def test_a_name_that_is_no_utf_8_is_reported(command: list[str], tmp_path: Path,
     assert main(command) == 1
     lines = capfd.readouterr().out.splitlines()
     assert lines[-2].startswith("2 of 3 photographs are in")
-    assert "caf\\xe9.png is no name in UTF-8" in lines[-1]
+    assert "caf\\xe9.png has a name that is not UTF-8" in lines[-1]
 
 
 def test_a_file_that_goes_before_it_is_read_is_reported(
