@@ -13,6 +13,7 @@ from train.outputs import whole_or_none
 FILE_NAME = "metrics.jsonl"
 _ASIDE = ".unreadable"  # follows the name of the file that keeps what cannot be read
 _LONGEST = 1_000_000  # bytes of a line
+_LARGEST = 1_000_000_000  # bytes of a file: four million lines
 
 
 class Line(NamedTuple):
@@ -26,8 +27,14 @@ def lines_of(path: Path) -> Iterator[Line]:
     """The lines of a file, except the last one if a kill cut it short; none if there is no file."""
     if not os.path.lexists(path):
         return
-    if not stat.S_ISREG(os.lstat(path).st_mode):  # a pipe or a device is not waited for
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):  # a pipe or a device is not waited for
         raise InputError(f"{path} is not a regular file: move it away.")
+    if found.st_size > _LARGEST:
+        raise InputError(
+            f"{path} has {found.st_size / 1e6:,.0f} MB, where a run writes some hundred bytes for each logged step: "
+            "move it away."
+        )
     with path.open("rb") as file:
         while content := file.readline(_LONGEST):
             if content.endswith(b"\n"):

@@ -153,3 +153,12 @@ def test_lines_of_hundreds_of_megabytes_that_cannot_be_read_are_not_held_in_memo
     MetricWriter(path, Console(file=io.StringIO()), start=1, steps=2)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
     assert path.read_text() == '{"step": 1}\n'
+
+
+def test_metrics_of_gigabytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    os.truncate(path, 4_000_000_000)
+    with pytest.raises(InputError, match=r"metrics.jsonl has 4,000 MB, where a run writes some hundred bytes"):
+        MetricWriter(path, Console(file=io.StringIO()), start=1, steps=2)
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
