@@ -167,7 +167,7 @@ def test_names_that_differ_in_case_are_refused_where_the_output_cannot_hold_both
     check_case(jobs[1:], tmp_path / "out")
 
 
-def test_nothing_is_written_through_a_link_in_the_output(tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link_in_the_output(tmp_path: Path, capsys) -> None:
     output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     output.mkdir()
     elsewhere.mkdir()
@@ -175,6 +175,9 @@ def test_nothing_is_written_through_a_link_in_the_output(tmp_path: Path) -> None
     job = Job(tmp_path / "a.png", output / "holiday" / "2020" / "a.png")
     with pytest.raises(InputError, match="leads out of --output .* by a link, to .*elsewhere"):
         check_links([job], output)
+    save(tmp_path / "in" / "holiday" / "a.png", pixels((8, 8, 3)))
+    assert main(["restore", str(tmp_path), str(tmp_path / "in"), "--output", str(output)]) == 2
+    assert "by a link" in capsys.readouterr().err
     (tmp_path / "link").symlink_to(output, target_is_directory=True)
     check_links([Job(tmp_path / "a.png", tmp_path / "link" / "b" / "a.png")], tmp_path / "link")
 
