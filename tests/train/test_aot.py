@@ -220,5 +220,5 @@ def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed
 
 @needs_libtpu
 def test_a_batch_that_no_chip_has_room_for_is_refused_in_a_sentence(capsys):
-    assert main(["compile", "smoke", "--topology=v5e:1x1", "--batch-size=4194304"]) == 2
-    assert "error: --batch-size 4194304 does not fit a device's memory" in capsys.readouterr().err
+    assert main(["compile", "smoke", "--topology=v5e:1x1", "--batch-size=460800"]) == 2
+    assert "error: --batch-size 460800 does not fit a device's memory" in capsys.readouterr().err

@@ -1,11 +1,10 @@
 """What becomes of pairs beyond the stream: on devices and in the evaluation; test_step.py has the step."""
 
-import io
-
 import numpy as np
-from rich.console import Console
+import pytest
 
 from train import sharding
+from train.console import make_console
 from train.data.batch import Pair
 from train.data.images import to_float
 from train.data.sources import Source
@@ -28,14 +27,14 @@ def test_any_number_of_devices_gets_the_same_pairs() -> None:
             np.testing.assert_array_equal(found, given)
 
 
-def test_pairs_are_evaluated_as_they_are() -> None:
+def test_pairs_are_evaluated_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     clean, degraded = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
     (evaluation,) = evaluate(lambda noisy: noisy, Source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0)
     np.testing.assert_array_equal(evaluation.noisy, to_float(degraded))
     np.testing.assert_array_equal(evaluation.clean, to_float(clean))
     assert all(np.isnan(row.sigma) for row in evaluation.rows)
-    output = io.StringIO()
-    Console(file=output, width=80).print(make_table(list(evaluation.rows), "degraded in reality"))
-    assert "degraded in reality" in output.getvalue() and "sigma 25" not in output.getvalue()
-    assert "a[b].png" in output.getvalue()  # no markup
-    assert "noise" not in output.getvalue() and "not rounded" in output.getvalue()
+    make_console().print(make_table(list(evaluation.rows), "degraded in reality"))
+    printed = capsys.readouterr().out
+    assert "degraded in reality" in printed and "sigma 25" not in printed
+    assert "a[b].png" in printed  # no markup
+    assert "noise" not in printed and "not rounded" in printed
