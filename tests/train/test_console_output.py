@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ with_output(program)
 """
 
 
-def _run(program: list[str], **streams: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *program], cwd=ROOT, text=True, timeout=120, **streams)  # type: ignore
+def _run(program: list[str], **streams: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *program], cwd=ROOT, text=True, timeout=120, **streams)
 
 
 def _closed() -> int:
