@@ -146,6 +146,22 @@ def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: 
     assert b"bKGD" not in (tmp_path / "out.png").read_bytes()
 
 
+@pytest.mark.parametrize(("alpha_mask", "notes"), [(0x8000, ("the alpha of its pixels of 16 bits",)), (0, ())])
+def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
+    alpha_mask: int, notes: tuple[str, ...], tmp_path: Path
+) -> None:
+    colours = np.array([[0x7C00, 0x83E0], [0x801F, 0x7FFF]], "<u2")  # red, green, blue and white
+    header = struct.pack("<IiiHHIIiiII", 108, 2, 2, 1, 16, 3, colours.nbytes, 0, 0, 0, 0)
+    header += struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, alpha_mask) + b"BGRs" + bytes(48)
+    start = 14 + len(header)
+    file = struct.pack("<2sIHHI", b"BM", start + colours.nbytes, 0, 0, start) + header + colours.tobytes()
+    (tmp_path / "in.bmp").write_bytes(file)
+    stored = restored(tmp_path / "in.bmp", tmp_path / "out.bmp")
+    assert stored.notes == tuple(f"warning: not kept: {each}" for each in notes)
+    with PIL.Image.open(tmp_path / "out.bmp") as image:
+        assert image.getpixel((0, 0)) == (0, 0, 255) and image.getpixel((1, 1)) == (0, 255, 0)
+
+
 def test_a_chunk_whose_checksum_is_wrong_is_said_to_be_lost(tmp_path: Path) -> None:
     content = png((b"tEXt", b"Author\0somebody"))
     (tmp_path / "in.png").write_bytes(content.replace(b"somebody", b"nobody. "))

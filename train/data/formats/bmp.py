@@ -37,6 +37,8 @@ def read(file: BinaryIO) -> About:
         behind = 0
     space = header.fixed[56:60]
     lost = [] if space != _LINKED else ["the name of a file with its colour profile"]
+    if header.bits == 16 and _states_alpha(header):  # Pillow reads the colour of such pixels alone
+        lost.append("the alpha of its pixels of 16 bits")
     if _undefined(file, header):
         lost.append("the fourth byte of each pixel, whose meaning the file does not state")
     return About(
