@@ -196,7 +196,7 @@ def training_of(state: TrainState) -> dict[str, Any]:
 def _targets_for(about: Mapping[str, Any], like: TrainState) -> dict[str, Any]:
     """What to read from a checkpoint: before averages of batch statistics were kept it had one set of them."""
     training = training_of(like)
-    if not any("batch_stats" in path for path in about["digests"]["training"]):
+    if not any("batch_stats" in path for path in about["digests"].get("training", ())):
         training.pop("batch_stats", None)
     return {"weights": weights_of(like), "training": training}
 

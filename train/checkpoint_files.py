@@ -237,7 +237,7 @@ def drop_unreadable_metrics(folder: Path) -> bool:
         return False
     try:
         found = read_json(path / "metrics", longest=_LONGEST_METRICS)
-    except UnreadableError:
+    except (UnreadableError, FileNotFoundError, NotADirectoryError):
         found = None
     if isinstance(found, dict) and all(is_number(value) for value in found.values()):
         return False

@@ -46,7 +46,7 @@ from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.resumed_config import check_sealed
-from train.run_folder import BOARD_NAME, CONFIG_NAME, about_of, new_folder
+from train.run_folder import BOARD_NAME, CONFIG_NAME, PROFILE_NAME, about_of, new_folder
 from train.state import TrainState
 from train.step import Metrics, Step, culprits_of
 from train.tensorboard import Board
@@ -236,7 +236,7 @@ def _train(
     written, traced = (folder / METRICS_NAME, run.profile) if first else (None, None)
     with (
         MetricWriter(written, console, start=start, steps=steps, board=board) as writer,
-        Trace(folder / "profile", traced, functools.partial(console.print, soft_wrap=True)) as trace,
+        Trace(folder / PROFILE_NAME, traced, functools.partial(console.print, soft_wrap=True)) as trace,
         sharding.within_memory(config),
     ):
         for done, batch in enumerate(meter.timed(sharding.to_devices(data, mesh)), start + 1):

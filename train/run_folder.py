@@ -20,6 +20,7 @@ from train.outputs import clear_leftovers
 
 CONFIG_NAME = "config.json"
 BOARD_NAME = "tensorboard"
+PROFILE_NAME = "profile"
 _RUNS = Path("runs")
 # All that a run writes before it has a checkpoint.
 _BEFORE_CHECKPOINTS = {CONFIG_NAME, SPLIT_NAME, METRICS_NAME, BOARD_NAME, FOLDER_NAME}
@@ -53,13 +54,20 @@ def check_links(folder: Path) -> None:
 
     The folder of the run itself may be a link.
     """
-    for name in (FOLDER_NAME, BROKEN_NAME, BOARD_NAME):
-        part = folder / name
-        if os.path.islink(part) and not part.resolve().is_relative_to(folder.resolve()):
-            raise InputError(
-                f"{part} is a link to {os.readlink(part)}, outside the run. Resuming would write and delete files "
-                "there. Replace the link by the folder itself, or start a new run with --init-from."
-            )
+    checkpoints = folder / FOLDER_NAME
+    for name in (FOLDER_NAME, BROKEN_NAME, BOARD_NAME, PROFILE_NAME):
+        check_link(folder / name, folder)
+    for checkpoint in checkpoints.iterdir() if os.path.isdir(checkpoints) else ():
+        check_link(checkpoint, folder)
+
+
+def check_link(part: Path, whole: Path) -> None:
+    """Refuses a part of a run or of an experiment that is a link to a place outside of it."""
+    if os.path.islink(part) and not part.resolve().is_relative_to(whole.resolve()):
+        raise InputError(
+            f"{part} is a link to {os.readlink(part)}, outside the run. Resuming would write and delete files "
+            "there. Replace the link by the folder itself, or start a new run with --init-from."
+        )
 
 
 def can_resume(folder: Path) -> bool:

@@ -24,7 +24,9 @@ from train.torch_tensors import (
 MOST_BYTES = 64 * 2**20  # of one pickle: names and numbers only, some 500 bytes for each tensor
 MOST_STEPS = 500_000  # opcodes, and pairs that are copied; some 35 for each tensor
 _MOST_OTHER_KEYS = 10_000  # that are not text: their hashes can be made to collide
+_TUPLE_KEY = 10  # how many keys a tuple counts for, since it takes as long to compare
 _LONGEST_KEY = 10_000
+_LONGEST_NAME = 200  # that is shown
 _MOST_ARGUMENTS = 16
 
 
@@ -201,7 +203,7 @@ class _Machine:
     def _check_key(self, key: Any) -> None:
         """Refuses keys that are slow to hash or to compare, or that overflow the stack."""
         if type(key) is not str:
-            self._other_keys += 1
+            self._other_keys += _TUPLE_KEY if type(key) is tuple else 1
         if self._other_keys > _MOST_OTHER_KEYS:
             raise BadFile(f"more than {_MOST_OTHER_KEYS:,} keys of dictionaries are not text")
         parts = key if type(key) is tuple and len(key) <= _MOST_ARGUMENTS else (key,)
@@ -210,7 +212,7 @@ class _Machine:
 
     def _global(self, name: str) -> None:
         if name not in self._names:
-            raise ForbiddenName(".".join(name.split(" ", 1)))
+            raise ForbiddenName(".".join(name[:_LONGEST_NAME].split(" ", 1)))
         self._stack.append(self._names[name])
 
     def _stack_global(self, argument: Any) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from train import checkpoint_files
-from train.checkpoint_files import Damaged, steps_in
+from train.checkpoint_files import Damaged, drop_unreadable_metrics, steps_in
 from train.errors import InputError
 
 
@@ -41,3 +41,21 @@ def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(monkeyp
     for error in (RuntimeError("Event loop is closed"), other):
         sys.unraisablehook(SimpleNamespace(exc_value=error))
     assert printed == [other]
+
+
+@pytest.mark.parametrize("metrics", ["empty", "file", "linked"])
+def test_metrics_that_are_not_there_are_dropped_and_nothing_else(metrics: str, tmp_path: Path) -> None:
+    """Orbax would refuse to open the run for them; what a link leads to is left alone."""
+    checkpoint, elsewhere = tmp_path / "checkpoints" / "4", tmp_path / "elsewhere"
+    checkpoint.mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "thesis.tex").write_text("years of work")
+    if metrics == "empty":
+        (checkpoint / "metrics").mkdir()
+    elif metrics == "file":
+        (checkpoint / "metrics").write_text("a file")
+    else:
+        (checkpoint / "metrics").symlink_to(elsewhere, target_is_directory=True)
+    assert drop_unreadable_metrics(checkpoint)
+    assert list(checkpoint.iterdir()) == []
+    assert (elsewhere / "thesis.tex").read_text() == "years of work"

@@ -101,6 +101,14 @@ PROGRAMS = {
     "a deep tuple as a key": (b"\x80\x02}" + b")" + b"\x85" * 400_000 + b"Ns.", "neither a short text nor a number"),
     "a tuple of itself": (b"\x80\x02)" + b"\x85" * 2_000_000 + b".", "takes more than 500,000 steps"),
     "numbers as keys": (_numbered(10_001), "more than 10,000 keys of dictionaries are not text"),
+    "tuples as keys": (
+        b"\x80\x02}(" + b"".join(pickle.dumps((k,), 2)[2:-1] + b"N" for k in range(1_001)) + b"u.",
+        "more than 10,000 keys of dictionaries are not text",
+    ),
+    "a name of megabytes": (
+        b"\x80\x04\x8c\x02osX" + struct.pack("<I", 5_000_000) + b"x" * 5_000_000 + b"\x93.",
+        f"asks for os.{'x' * 197}, which",
+    ),
     "a huge number as a key": (b"\x80\x02}" + pickle.dumps(2**80, 2)[2:-1] + b"Ns.", "neither a short text nor"),
     "a memo of 2^31 places": (b"\x80\x02}r\xff\xff\xff\x7f.", "holds no named tensors"),
     "a string of 2 GB": (b"\x80\x02X\xff\xff\xff\x7fa.", "larger than 64 MB"),

@@ -126,13 +126,13 @@ def test_no_host_is_contacted_that_the_file_names(run: Path) -> None:
     assert load_resumed(run).run == RunConfig()
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "broken_checkpoints"])
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "broken_checkpoints", "profile", "checkpoints/40"])
 def test_a_run_whose_parts_lead_out_of_it_is_not_resumed(name: str, run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path.with_name(tmp_path.name + "-elsewhere")
     elsewhere.mkdir()
     if (run / name).exists():
-        (run / name).rename(elsewhere / name)
-    (run / name).symlink_to(elsewhere / name, target_is_directory=True)
+        (run / name).rename(elsewhere / "part")
+    (run / name).symlink_to(elsewhere / "part", target_is_directory=True)
     with pytest.raises(InputError, match=f"{name} is a link to .*, outside the run. Resuming would write and delete"):
         load_resumed(run)
 

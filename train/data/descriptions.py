@@ -17,7 +17,7 @@ from train.errors import InputError, first_line
 INFO = "dataset_info.json"
 FEATURES = "features.json"
 
-MAX_BYTES = 16_000_000  # of one description; that of a thousand shards takes 20 kilobytes
+MAX_BYTES = 2_000_000  # of one description; that of a thousand shards takes 20 kilobytes
 MAX_NAME = 200  # letters
 _MOST_SPLITS = 1000
 _MAX_RECORDS = 2**40  # of one split

@@ -185,7 +185,9 @@ def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) ->
       about: what is said of the checkpoint, its fingerprint among it.
       folder: the run's.
     """
-    before, now = about.get("data", {}), fingerprint(splits)
+    before, now = about.get("data"), fingerprint(splits)
+    if not isinstance(before, dict):
+        before = {}
     other = [split for split in FLAGS if before.get(split) != now.get(split)]
     if other:
         raise InputError(

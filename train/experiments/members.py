@@ -29,7 +29,7 @@ from train.json_files import UnreadableError, is_number, read_json
 from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_lines import lines_of
 from train.outputs import write_json, write_text
-from train.run_folder import clear
+from train.run_folder import check_link, clear
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
@@ -135,6 +135,8 @@ class Members:
     def _prepared(self, member: Member) -> tuple[FitConfig, int]:
         """How to train it on from where it was stopped, and the step of that."""
         folder = self._folder / member.name
+        for part in (self._folder, folder):  # what cannot go on is cleared
+            check_link(part, self._folder.parent)
         config = member.config(self._fit, folder)
         steps = steps_in(folder / FOLDER_NAME)
         if steps:

@@ -50,6 +50,24 @@ def test_no_network_is_scored_but_that_of_the_last_step(members, folder, splits,
     assert (folder / "broken_checkpoints" / "4").is_dir()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
+    """A member, or all of them, may be a link that a stranger planted: what cannot go on would be cleared."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.tex").write_text("years of work")
+    folder = tmp_path / "comparison" / "members"
+    if whole:
+        folder.parent.mkdir()
+        folder.symlink_to(elsewhere, target_is_directory=True)
+    else:
+        folder.mkdir(parents=True)
+        (folder / MEMBER.name).symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(InputError, match="is a link to .*elsewhere, outside the run"):
+        scores_of(Members(folder, small_fit(), Console(quiet=True)), splits)
+    assert [path.name for path in elsewhere.iterdir()] == ["thesis.tex"]
+
+
 def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder, splits):
     """The table is written, and that its network diverged is not: it is found out from the table."""
     table = (folder / "test.csv").read_text().splitlines()
