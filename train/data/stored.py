@@ -27,7 +27,7 @@ class StoredPhotograph:
 
     def content(self) -> bytes:
         """The encoded photograph."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of storage says where its bytes are
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:
