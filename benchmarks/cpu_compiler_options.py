@@ -2,8 +2,9 @@
 
     python benchmarks/cpu_compiler_options.py
 
-Times are medians of rounds in which both run once, in an order drawn anew, so that what else the machine does meets
-both alike. On other backends, and with a jaxlib that does not know the options, there are none and the ratio is 1.
+Times are medians of rounds in which both run once, in an order drawn anew, so that what else the
+machine does meets both alike. On other backends, and with a jaxlib that does not know the options,
+there are none and the ratio is 1.
 """
 
 import statistics
@@ -60,12 +61,16 @@ def main(options: Options) -> None:
     """Prints milliseconds and ratios for each case."""
     print(f"{machine()}; options {sharding.compiler_options()}")
     for model, batch_size, side in CASES:
-        batch = jax.device_put(np.random.default_rng(0).random((batch_size, side, side, 3), np.float32))
+        batch = jax.device_put(
+            np.random.default_rng(0).random((batch_size, side, side, 3), np.float32)
+        )
         chosen = {"without": None, "with": sharding.compiler_options()}
         updates = {name: Training(model, batch, of_run).update for name, of_run in chosen.items()}
         without, gained = map(statistics.median, seconds_of(updates, options.rounds).values())
         case = f"{model}, {batch_size} of {side}x{side}"
-        print(f"{case:60} {1e3 * without:8.1f} ms {1e3 * gained:8.1f} ms  {without / gained:5.2f} x")
+        print(
+            f"{case:60} {1e3 * without:8.1f} ms {1e3 * gained:8.1f} ms  {without / gained:5.2f} x"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Training patches delivered to the device per second, from memory and from disk, beside a torch DataLoader.
 
-    python benchmarks/data_speed.py FOLDER     colour photographs, such as CBSD432; written once as array_record
+    python benchmarks/data_speed.py FOLDER     colour photographs, such as CBSD432; written once as
+    array_record
 
-Both sides cut a random patch, turn it one of eight ways and give float32 in [0, 1]. Ours ends in arrays on JAX's
-device. torch's DataLoader is the usual one, a patch an item, in its best number of worker processes; from disk it reads
-the folder's files through Pillow. It ends in tensors on the CPU. Rates are medians of rounds in which every variant
-runs once, in an order drawn anew, so that what else the machine does meets all alike. torch is needed for its own rows
-only.
+Both sides cut a random patch, turn it one of eight ways and give float32 in [0, 1]. Ours ends in
+arrays on JAX's device. torch's DataLoader is the usual one, a patch an item, in its best number of
+worker processes; from disk it reads the folder's files through Pillow. It ends in tensors on the
+CPU. Rates are medians of rounds in which every variant runs once, in an order drawn anew, so that
+what else the machine does meets all alike. torch is needed for its own rows only.
 """
 
 import functools
@@ -84,7 +85,9 @@ class Ours:
         """Opens the stream, and takes what comes before its windows have their full length."""
         batches = PatchBatches(source, patch_size=size, batch_size=SIZES[size], seed=0)
         host = stream(batches, start=0, stop=1 << 30, threads=threads, workers=workers)
-        self._batches = map(jax.jit(to_unit_range), sharding.to_devices(host, sharding.make_mesh(1)))
+        self._batches = map(
+            jax.jit(to_unit_range), sharding.to_devices(host, sharding.make_mesh(1))
+        )
         self._window = None if batches.in_memory else batches.window()
         if self._window is not None:
             # The first windows have 1, 2, 4 batches and so on; one batch is always on its way.
@@ -98,8 +101,8 @@ class Ours:
         """Patches per second."""
         if self._window is None:
             return rate(self._batches, seconds, AHEAD)
-        # One window was cut meanwhile. With its first batch the next one is begun, and with that one's first batch the
-        # one after: what lies between is what one window takes.
+        # One window was cut meanwhile. With its first batch the next one is begun, and with that
+        # one's first batch the one after: what lies between is what one window takes.
         start = time.perf_counter()
         count = len(next(self._batches)) * self._window
         self._take(self._window - 1)
@@ -141,7 +144,9 @@ def rate(batches: Iterator[Any], seconds: float, ahead: int) -> float:
     return count / passed
 
 
-def measure(options: Options, sources: dict[str, Source], decoders: dict[str, Sequence[Decode]], size: int) -> None:
+def measure(
+    options: Options, sources: dict[str, Source], decoders: dict[str, Sequence[Decode]], size: int
+) -> None:
     """Prints a table for one size of patch."""
     variants: dict[tuple[str, str], Any] = {}
     for where, source in sources.items():
@@ -163,10 +168,18 @@ def measure(options: Options, sources: dict[str, Source], decoders: dict[str, Se
             rates[variant].append(variants[variant](options.seconds))
     print(f"{size}x{size} colour patches per second, batches of {SIZES[size]}")
     for where in sources:
-        median = {name: statistics.median(found) for (place, name), found in rates.items() if place == where}
-        best = max((value for name, value in median.items() if name.startswith("torch")), default=None)
+        median = {
+            name: statistics.median(found)
+            for (place, name), found in rates.items()
+            if place == where
+        }
+        best = max(
+            (value for name, value in median.items() if name.startswith("torch")), default=None
+        )
         for name, value in median.items():
-            against = f"  {value / best:5.2f} x torch's best" if best and name.startswith("ours") else ""
+            against = (
+                f"  {value / best:5.2f} x torch's best" if best and name.startswith("ours") else ""
+            )
             print(f"  {where:12} {name:18} {value:9,.0f}{against}")
 
 
@@ -183,7 +196,9 @@ def main(options: Options) -> None:
             print("torch is not installed here, so its rows are missing: pip install torch")
         decoders: dict[str, Sequence[Decode]] = {
             "memory": [functools.partial(np.asarray, image) for image in sources["memory"].images],
-            "array_record": [functools.partial(pillow, path) for path in list_folder(options.folder).files],
+            "array_record": [
+                functools.partial(pillow, path) for path in list_folder(options.folder).files
+            ],
         }
         for size in SIZES:
             measure(options, sources, decoders, size)

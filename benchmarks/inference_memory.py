@@ -1,13 +1,15 @@
 """How much memory it takes to restore a photograph: the peak of the whole command, for each network and size.
 
-    python benchmarks/inference_memory.py                                  every network, 12 and 100 megapixels
-    python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24
-    python benchmarks/inference_memory.py --networks dncnn --megapixels 12 --tiles 0    every tile, however long
+    python benchmarks/inference_memory.py                                  every network, 12 and 100
+    megapixels python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24 python
+    benchmarks/inference_memory.py --networks dncnn --megapixels 12 --tiles 0    every tile, however
+    long
 
-``python -m train restore`` is run on a JPEG file, each time in a process of its own. What peaks is there after a row of
-tiles: so that slow networks end in minutes, only the first tiles of each pass over the photograph go through the
-network, and the others come out as they went in. All else is done in full: reading, cutting up, waiting for the
-devices, putting together, rounding, the pixels on disk, encoding. What is printed says how many the network sees.
+``python -m train restore`` is run on a JPEG file, each time in a process of its own. What peaks is
+there after a row of tiles: so that slow networks end in minutes, only the first tiles of each pass
+over the photograph go through the network, and the others come out as they went in. All else is
+done in full: reading, cutting up, waiting for the devices, putting together, rounding, the pixels
+on disk, encoding. What is printed says how many the network sees.
 """
 
 import json
@@ -67,7 +69,16 @@ def alone(options: Options) -> None:
         _let_pass_after(options.tiles)
     checkpoint, photograph, output = options.alone
     start = time.perf_counter()
-    status = train(["restore", checkpoint, photograph, "--output", output, *(["--fast"] if options.fast else [])])
+    status = train(
+        [
+            "restore",
+            checkpoint,
+            photograph,
+            "--output",
+            output,
+            *(["--fast"] if options.fast else []),
+        ]
+    )
     seconds = time.perf_counter() - start
     print(json.dumps({"status": status, "seconds": seconds, "peak_mb": own_peak_megabytes()}))
 
@@ -78,16 +89,22 @@ def _let_pass_after(count: int) -> None:
     number = 0  # of a batch in its pass; 0 between passes
     last: dict[Any, Any] = {}
 
-    def counted(self: Grid, photograph: Photograph, at_once: int) -> Iterator[tuple[list[Tile], np.ndarray]]:
+    def counted(
+        self: Grid, photograph: Photograph, at_once: int
+    ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         nonlocal number
         for batch in batches(self, photograph, at_once):
             number += 1
             yield batch
         number = 0
 
-    def some(self: predict.Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()) -> Any:
+    def some(
+        self: predict.Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()
+    ) -> Any:
         if number > count:
-            return np.array(images[0]) if function is predict._restorer(self.model) else last[function]
+            return (
+                np.array(images[0]) if function is predict._restorer(self.model) else last[function]
+            )
         last[function] = run(self, function, *images, arguments=arguments)
         return last[function]
 
@@ -104,7 +121,9 @@ def make_checkpoint(spec: str, folder: Path) -> None:
 def make_photograph(megapixels: float, path: Path) -> None:
     """Smooth noise, so that the file has the size of a photograph's."""
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
-    coarse = np.random.default_rng(0).integers(0, 256, (height // 16 + 1, height * 3 // 32 + 1, 3), np.uint8)
+    coarse = np.random.default_rng(0).integers(
+        0, 256, (height // 16 + 1, height * 3 // 32 + 1, 3), np.uint8
+    )
     image = pyvips.Image.new_from_array(coarse).resize(16).crop(0, 0, round(1.5 * height), height)
     image.copy(interpretation="srgb").write_to_file(str(path), Q=90)
 
@@ -118,10 +137,18 @@ def measure(options: Options) -> Iterator[str]:
         for i, spec in enumerate(options.networks):
             make_checkpoint(spec, Path(folder) / str(i))
             for size, path in photographs.items():
-                arguments = ["--alone", str(Path(folder) / str(i)), str(path), str(Path(folder) / "out" / str(i))]
+                arguments = [
+                    "--alone",
+                    str(Path(folder) / str(i)),
+                    str(path),
+                    str(Path(folder) / "out" / str(i)),
+                ]
                 command = [sys.executable, __file__, f"--tiles={options.tiles}", *arguments]
                 run = subprocess.run(
-                    [*command, *(["--fast"] if options.fast else [])], capture_output=True, text=True, check=False
+                    [*command, *(["--fast"] if options.fast else [])],
+                    capture_output=True,
+                    text=True,
+                    check=False,
                 )
                 if run.returncode:
                     yield f"{spec:24} {size:5g} MP failed: {run.stderr.strip().splitlines()[-1]}"
@@ -136,7 +163,10 @@ def main(options: Options) -> None:
         alone(options)
         return
     seen = f"the first {options.tiles} batches" if options.tiles else "all batches"
-    print(f"the network sees {seen} of tiles in a pass; seconds of the whole command, and its peak memory")
+    print(
+        f"the network sees {seen} of tiles in a pass; seconds of the whole command, and its peak "
+        "memory"
+    )
     for line in measure(options):
         print(line, flush=True)
 

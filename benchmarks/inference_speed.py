@@ -1,15 +1,17 @@
 """What restoring a photograph costs: megapixels per second and peak memory, beside PyTorch where it is installed.
 
-    python benchmarks/inference_speed.py                      DnCNN 17/64 and Retinexformer, 12 megapixels
-    python benchmarks/inference_speed.py --megapixels 2 --rounds 1
+    python benchmarks/inference_speed.py                      DnCNN 17/64 and Retinexformer, 12
+    megapixels python benchmarks/inference_speed.py --megapixels 2 --rounds 1
 
-Both sides restore the same photograph in the same tiles on the same threads; PyTorch in the better of its two layouts,
-which a first tile decides. Rounds alternate, in an order drawn anew. Before that, one tile is restored by both, and the
-pixels must agree. Each run is in a process of its own, which warms up on two tiles; its peak memory includes libraries.
+Both sides restore the same photograph in the same tiles on the same threads; PyTorch in the better
+of its two layouts, which a first tile decides. Rounds alternate, in an order drawn anew. Before
+that, one tile is restored by both, and the pixels must agree. Each run is in a process of its own,
+which warms up on two tiles; its peak memory includes libraries.
 
-PyTorch attends within each tile, since the whole photograph at once does not fit: as many operations for each pixel,
-but not the same result. Ours attends over the whole photograph, which is then read once for each block and once more
-("exact"), or over a reduced one ("fast"): the row to compare.
+PyTorch attends within each tile, since the whole photograph at once does not fit: as many
+operations for each pixel, but not the same result. Ours attends over the whole photograph, which is
+then read once for each block and once more ("exact"), or over a reduced one ("fast"): the row to
+compare.
 """
 
 import functools
@@ -52,7 +54,8 @@ class Options:
     tile: int | None = None
     """Side of a tile, for both sides; None: as restore takes it."""
     alone: str | None = None
-    """One side, NETWORK/SIDE, once: what the benchmark starts for each side to see its peak memory."""
+    """One side, NETWORK/SIDE, once: what the benchmark starts for each side to see its peak
+    memory."""
 
 
 def network_of(name: str) -> tuple[Any, dict[str, Any]]:
@@ -124,7 +127,9 @@ def check_agreement(name: str, image: np.ndarray) -> None:
     tile = np.ascontiguousarray(image[None, : predictor.tile, : predictor.tile])
     worst = np.abs(theirs(name, tile)(tile)[0] - predictor.restore(tile[0])).max()
     if not worst < 1e-3:
-        raise RuntimeError(f"{name}: the two sides differ by {worst:.2g}, so their times say nothing.")
+        raise RuntimeError(
+            f"{name}: the two sides differ by {worst:.2g}, so their times say nothing."
+        )
     print(f"{name}: one tile of both sides agrees within {worst:.1e}")
 
 
@@ -156,7 +161,12 @@ def has_torch() -> bool:
 
 def run_alone(name: str, side: str, options: Options) -> dict[str, float]:
     """Seconds and megabytes of a process that does nothing else."""
-    command = [sys.executable, __file__, f"--alone={name}/{side}", f"--megapixels={options.megapixels}"]
+    command = [
+        sys.executable,
+        __file__,
+        f"--alone={name}/{side}",
+        f"--megapixels={options.megapixels}",
+    ]
     if options.tile is not None:
         command.append(f"--tile={options.tile}")
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -169,12 +179,16 @@ def alone(name: str, side: str, options: Options) -> None:
     predictor = ours(name, tile=options.tile, fast=side == "jax, fast")
     restore: Restore = predictor.restore
     if side == "torch":
-        restore = functools.partial(in_tiles, theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor)
+        restore = functools.partial(
+            in_tiles, theirs(name, image[None, : predictor.tile, : predictor.tile]), predictor
+        )
     restore(image[: predictor.tile, : 2 * predictor.tile])
     start = time.perf_counter()
     restore(image)
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "megabytes": own_peak_megabytes() - 2 * image.nbytes / 1e6}))
+    print(
+        json.dumps({"seconds": seconds, "megabytes": own_peak_megabytes() - 2 * image.nbytes / 1e6})
+    )
 
 
 def main(options: Options) -> None:
@@ -196,7 +210,12 @@ def main(options: Options) -> None:
             for side in random.Random(turn).sample(sides, len(sides)):
                 runs[side].append(run_alone(name, side, options))
         for side, seen in runs.items():
-            rate = image.shape[0] * image.shape[1] / 1e6 / statistics.median(run["seconds"] for run in seen)
+            rate = (
+                image.shape[0]
+                * image.shape[1]
+                / 1e6
+                / statistics.median(run["seconds"] for run in seen)
+            )
             peak = max(run["megabytes"] for run in seen)
             print(f"{name:14} {side:11} {rate:8.4f} MP/s {peak:7.0f} MB", flush=True)
 

@@ -1,12 +1,13 @@
 """What the luminance L1 loss costs beside plain L1: time here, bytes on a TPU, and its share of a training step.
 
-    python benchmarks/loss_speed.py            time of value and gradient on this machine, as ratios to L1
-    python benchmarks/loss_speed.py --step     time of DnCNN's training step under each loss, as ratios to L1
-    python benchmarks/loss_speed.py --tpu      bytes that the compiled value and gradient read and write on a TPU v5e
+    python benchmarks/loss_speed.py            time of value and gradient on this machine, as ratios
+    to L1 python benchmarks/loss_speed.py --step     time of DnCNN's training step under each loss,
+    as ratios to L1 python benchmarks/loss_speed.py --tpu      bytes that the compiled value and
+    gradient read and write on a TPU v5e
 
-Times are medians of rounds in which every variant runs once, in an order drawn anew, so that what else the machine does
-meets all alike. ``--tpu`` compiles ahead of time: no TPU is needed, libtpu is (pip install 'libtpu==0.0.42.*' beside
-jax 0.10.2).
+Times are medians of rounds in which every variant runs once, in an order drawn anew, so that what
+else the machine does meets all alike. ``--tpu`` compiles ahead of time: no TPU is needed, libtpu is
+(pip install 'libtpu==0.0.42.*' beside jax 0.10.2).
 """
 
 import functools
@@ -32,11 +33,17 @@ def plain_l1(predictions: jax.Array, targets: jax.Array) -> jax.Array:
 VARIANTS: dict[str, Loss] = {
     "plain L1": plain_l1,
     "luminance_l1": luminance_l1_loss,
-    "luminance_l1(penalty='charbonnier')": functools.partial(luminance_l1_loss, penalty="charbonnier"),
+    "luminance_l1(penalty='charbonnier')": functools.partial(
+        luminance_l1_loss, penalty="charbonnier"
+    ),
     "luminance_l1(window_size=7)": functools.partial(luminance_l1_loss, window_size=7),
     "luminance_l1(window_size=31)": functools.partial(luminance_l1_loss, window_size=31),
-    "luminance_l1(brightness='luminance')": functools.partial(luminance_l1_loss, brightness="luminance"),
-    "luminance_l1(brightness='lightness')": functools.partial(luminance_l1_loss, brightness="lightness"),
+    "luminance_l1(brightness='luminance')": functools.partial(
+        luminance_l1_loss, brightness="luminance"
+    ),
+    "luminance_l1(brightness='lightness')": functools.partial(
+        luminance_l1_loss, brightness="lightness"
+    ),
 }
 
 
@@ -59,7 +66,9 @@ def losses_here(options: Options) -> None:
     first, second = jax.random.split(jax.random.key(0))
     images = [jax.random.uniform(key, options.shape) for key in (first, second)]
     compiled = {name: jax.jit(jax.value_and_grad(loss)) for name, loss in VARIANTS.items()}
-    seconds = seconds_of({name: functools.partial(run, *images) for name, run in compiled.items()}, options.rounds)
+    seconds = seconds_of(
+        {name: functools.partial(run, *images) for name, run in compiled.items()}, options.rounds
+    )
     report(seconds, f"value and gradient, {'x'.join(map(str, options.shape))}")
 
 
@@ -80,7 +89,9 @@ def steps_here(options: Options) -> None:
     def step_of(loss: Loss) -> Callable[[], object]:
         @functools.partial(jax.jit, compiler_options=sharding.compiler_options())
         def step(variables, state):
-            value, gradient = jax.value_and_grad(lambda v: loss(model.apply(v, noisy), clean))(variables)
+            value, gradient = jax.value_and_grad(lambda v: loss(model.apply(v, noisy), clean))(
+                variables
+            )
             updates, state = optimizer.update(gradient, state)
             return optax.apply_updates(variables, updates), state, value
 
@@ -95,13 +106,20 @@ def bytes_on_tpu(options: Options) -> None:
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
-    chip = topologies.get_topology_desc(platform="tpu", topology_name="v5e:1x1", chips_per_host_bounds=[1, 1, 1])
-    image = jax.ShapeDtypeStruct(options.shape, jnp.float32, sharding=SingleDeviceSharding(chip.devices[0]))
+    chip = topologies.get_topology_desc(
+        platform="tpu", topology_name="v5e:1x1", chips_per_host_bounds=[1, 1, 1]
+    )
+    image = jax.ShapeDtypeStruct(
+        options.shape, jnp.float32, sharding=SingleDeviceSharding(chip.devices[0])
+    )
     accessed = {}
     for name, loss in VARIANTS.items():
         cost = jax.jit(jax.value_and_grad(loss)).lower(image, image).compile().cost_analysis()
         accessed[name] = cost["bytes accessed"]
-    print(f"bytes accessed on TPU v5e, value and gradient, {'x'.join(map(str, options.shape))}, jax {jax.__version__}")
+    print(
+        f"bytes accessed on TPU v5e, value and gradient, {'x'.join(map(str, options.shape))}, jax "
+        f"{jax.__version__}"
+    )
     for name, count in accessed.items():
         print(f"{name:40} {count / 1e6:8.1f} MB  {count / accessed['plain L1']:5.2f} x")
 

@@ -2,8 +2,9 @@
 
     python benchmarks/memory_over_steps.py
 
-Prints the memory in use (of the device; on CPU, that of the process) every 200 steps, and by how much its median over
-the last 500 steps is above that over steps 500 to 1000: the first 500 fill caches and pools.
+Prints the memory in use (of the device; on CPU, that of the process) every 200 steps, and by how
+much its median over the last 500 steps is above that over steps 500 to 1000: the first 500 fill
+caches and pools.
 """
 
 import json
@@ -53,7 +54,10 @@ def main(options: Options) -> None:
     quarter = options.steps // 4
     early = statistics.median(mb for step, mb in memory.items() if quarter < step <= 2 * quarter)
     late = statistics.median(mb for step, mb in memory.items() if step > 3 * quarter)
-    print(f"second quarter {early:.1f} MB, last quarter {late:.1f} MB: {late - early:+.1f} MB, {late / early - 1:+.2%}")
+    print(
+        f"second quarter {early:.1f} MB, last quarter {late:.1f} MB: {late - early:+.1f} MB, "
+        f"{late / early - 1:+.2%}"
+    )
 
 
 if __name__ == "__main__":

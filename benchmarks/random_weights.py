@@ -18,4 +18,7 @@ def random_variables(model: nn.Module) -> dict[str, Any]:
         return rng.normal(0, scale, leaf.shape).astype(np.float32)
 
     variables = jax.tree.map(draw, variable_shapes(model))
-    return {**variables, "batch_stats": jax.tree.map(lambda x: np.abs(x) + 0.5, variables.get("batch_stats", {}))}
+    return {
+        **variables,
+        "batch_stats": jax.tree.map(lambda x: np.abs(x) + 0.5, variables.get("batch_stats", {})),
+    }

@@ -3,12 +3,13 @@
     python benchmarks/sharding_overhead.py              2, 4 and 8 devices against 1
     python benchmarks/sharding_overhead.py --devices 2 --rounds 15
 
-Each count of devices gets a process of its own, in which jax is told to make that many CPU devices. The cores are the
-same for all and the work is the same in total: what is lost are the sums over devices, the batch norms' among them, and
-convolutions of smaller batches; what may be gained is a core that one device's operations leave idle. Rounds go through
-the processes in an order drawn anew, one at a time while the others wait, and every ratio is the median over rounds of
-a count's time over the time of one device in the same round. What else the machine does meets both, though not alike:
-on a busy machine more threads get more of the cores.
+Each count of devices gets a process of its own, in which jax is told to make that many CPU devices.
+The cores are the same for all and the work is the same in total: what is lost are the sums over
+devices, the batch norms' among them, and convolutions of smaller batches; what may be gained is a
+core that one device's operations leave idle. Rounds go through the processes in an order drawn
+anew, one at a time while the others wait, and every ratio is the median over rounds of a count's
+time over the time of one device in the same round. What else the machine does meets both, though
+not alike: on a busy machine more threads get more of the cores.
 
 With more devices than cores the ratio says little about devices that have cores of their own.
 """
@@ -119,8 +120,9 @@ def main(options: Options) -> None:
         ratios = [mine / one for mine, one in zip(seconds[count], seconds[1], strict=True)]
         off = about[count]["loss"] / about[1]["loss"] - 1
         print(
-            f"{count} device{'s' * (count > 1):1}  {1e3 * statistics.median(seconds[count]):8.1f} ms  "
-            f"{100 * (statistics.median(ratios) - 1):+6.1f} %  loss of the first step off by {off:+.0e}"
+            f"{count} device{'s' * (count > 1):1}  {1e3 * statistics.median(seconds[count]):8.1f} "
+            f"ms  {100 * (statistics.median(ratios) - 1):+6.1f} %  loss of the first step off by "
+            f"{off:+.0e}"
         )
 
 

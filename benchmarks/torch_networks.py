@@ -1,7 +1,7 @@
 """DnCNN and Retinexformer as functions of PyTorch tensors: what inference_speed.py measures ours against.
 
-Written from the same specification as ours, not taken from anywhere; the benchmark checks that both give the same
-pixels before it times them.
+Written from the same specification as ours, not taken from anywhere; the benchmark checks that both
+give the same pixels before it times them.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,9 @@ Forward = Callable[[Tensor], Tensor]
 
 def dncnn(weights: Weights, depth: int) -> Forward:
     """DnCNN with batch norm folded away; images ``[N, 3, H, W]`` to the same."""
-    layers = [(weights[f"model.{2 * i}.weight"], weights[f"model.{2 * i}.bias"]) for i in range(depth)]
+    layers = [
+        (weights[f"model.{2 * i}.weight"], weights[f"model.{2 * i}.bias"]) for i in range(depth)
+    ]
 
     def forward(images: Tensor) -> Tensor:
         x = images
@@ -36,7 +38,9 @@ def retinexformer(weights: Weights, num_blocks: tuple[int, ...], heads: int) -> 
         return functional.conv2d(x, weight, weights.get(f"{name}.bias"), padding=padding, **options)
 
     def linear(x: Tensor, name: str) -> Tensor:
-        return functional.conv2d(x, weights[f"{name}.weight"][:, :, None, None], weights.get(f"{name}.bias"))
+        return functional.conv2d(
+            x, weights[f"{name}.weight"][:, :, None, None], weights.get(f"{name}.bias")
+        )
 
     def attention(x: Tensor, guide: Tensor, name: str, count: int) -> Tensor:
         batch, width, height, columns = x.shape
@@ -45,7 +49,9 @@ def retinexformer(weights: Weights, num_blocks: tuple[int, ...], heads: int) -> 
             one.reshape(batch, count, width // count, height * columns)
             for one in (linear(x, f"{name}.to_q"), linear(x, f"{name}.to_k"), values * guide)
         )
-        cosines = functional.normalize(keys, dim=-1) @ functional.normalize(queries, dim=-1).transpose(-1, -2)
+        cosines = functional.normalize(keys, dim=-1) @ functional.normalize(
+            queries, dim=-1
+        ).transpose(-1, -2)
         mixed = (cosines * weights[f"{name}.rescale"]).softmax(dim=-1) @ lit
         mixed = linear(mixed.reshape(x.shape), f"{name}.proj")
         position = functional.gelu(conv(values, f"{name}.pos_emb.0", groups=width))
@@ -79,7 +85,9 @@ def retinexformer(weights: Weights, num_blocks: tuple[int, ...], heads: int) -> 
         for i, level in enumerate(reversed(range(levels))):
             name = f"{denoiser}.decoder_layers.{i}"
             skip, guide = kept[level]
-            x = functional.conv_transpose2d(x, weights[f"{name}.0.weight"], weights[f"{name}.0.bias"], stride=2)
+            x = functional.conv_transpose2d(
+                x, weights[f"{name}.0.weight"], weights[f"{name}.0.bias"], stride=2
+            )
             x = blocks(conv(torch.cat([x, skip], dim=1), f"{name}.1"), guide, f"{name}.2", level)
         return lit + conv(x, f"{denoiser}.mapping")
 

@@ -1,17 +1,19 @@
 """What training steps ask of TPUs that are not here, and the steps per second that a roofline allows them.
 
-    python benchmarks/tpu_roofline.py                       data parallel: v5e-4, v5e-256, v6e-8; two networks
-    python benchmarks/tpu_roofline.py --networks DnCNN-17/64
-    python benchmarks/tpu_roofline.py --parallel fsdp       the state divided over the chips
-    python benchmarks/tpu_roofline.py --dtype bfloat16 --topologies v5e:2x2
+    python benchmarks/tpu_roofline.py                       data parallel: v5e-4, v5e-256, v6e-8;
+    two networks python benchmarks/tpu_roofline.py --networks DnCNN-17/64 python
+    benchmarks/tpu_roofline.py --parallel fsdp       the state divided over the chips python
+    benchmarks/tpu_roofline.py --dtype bfloat16 --topologies v5e:2x2
 
-Every row is the step that ``python -m train fit`` would run, compiled ahead of time: no TPU is needed, libtpu is (the
-extra tpu). Operations, bytes and memory are XLA's own account of the compiled program, per chip and step.
+Every row is the step that ``python -m train fit`` would run, compiled ahead of time: no TPU is
+needed, libtpu is (the extra tpu). Operations, bytes and memory are XLA's own account of the
+compiled program, per chip and step.
 
-The roofline is an upper bound, not a forecast. A step takes the longer of operations / peak and bytes / HBM bandwidth,
-and then, nothing overlapping, the bytes that collectives take in over what a chip's links carry one way, those of sums
-over chips twice (each is sent to be added up, and to be handed back). It leaves out latency, matrix units that are not
-full, and the host. Bytes count what XLA's operations read and write, also where it stays in a chip's inner memory.
+The roofline is an upper bound, not a forecast. A step takes the longer of operations / peak and
+bytes / HBM bandwidth, and then, nothing overlapping, the bytes that collectives take in over what a
+chip's links carry one way, those of sums over chips twice (each is sent to be added up, and to be
+handed back). It leaves out latency, matrix units that are not full, and the host. Bytes count what
+XLA's operations read and write, also where it stays in a chip's inner memory.
 """
 
 import os
@@ -40,7 +42,8 @@ class Chip:
     links: float  # bytes one way: half of the bidirectional bandwidth of all links together
 
 
-# cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 819 GB/s, 400 GB/s both ways; .../v6e: 918 TFLOP/s, 1600 and 800 GB/s.
+# cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 819 GB/s, 400 GB/s both ways; .../v6e: 918 TFLOP/s,
+# 1600 and 800 GB/s.
 CHIPS = {"TPU v5 lite": Chip(197e12, 819e9, 200e9), "TPU v6 lite": Chip(918e12, 1600e9, 400e9)}
 
 
@@ -55,7 +58,8 @@ class Network:
 
 NETWORKS = {
     "DnCNN-17/64": Network("dncnn(depth=17, features=64)", 64, 32),
-    # Not at the 128 pixels of its training: that compilation did not end within an hour on two cores.
+    # Not at the 128 pixels of its training: that compilation did not end within an hour on two
+    # cores.
     "Retinexformer": Network("retinexformer", 32, 8),
 }
 
@@ -131,7 +135,11 @@ COLUMNS = (
 def main(options: Options) -> None:
     """Prints a table, row by row as they are compiled."""
     versions = f"jax {jax.__version__}, libtpu {metadata.version('libtpu')}"
-    print(f"{options.parallel} parallel, {options.dtype}, {versions}, compiled on {os.cpu_count()} cores", flush=True)
+    print(
+        f"{options.parallel} parallel, {options.dtype}, {versions}, compiled on {os.cpu_count()} "
+        "cores",
+        flush=True,
+    )
     for line in (COLUMNS, ["---"] * len(COLUMNS)):
         print(f"| {' | '.join(line)} |", flush=True)
     for topology in options.topologies:

@@ -13,8 +13,9 @@
 # %% [markdown]
 # # The luminance L1 loss in your own pipeline
 #
-# **What it shows.** What the two terms of the loss measure, drawn; what window and weights change; and the one line by
-# which a Flax NNX model, a Linen model, a `pmap` loop and an Equinox model take it.
+# **What it shows.** What the two terms of the loss measure, drawn; what window and weights change;
+# and the one line by which a Flax NNX model, a Linen model, a `pmap` loop and an Equinox model take
+# it.
 #
 # **Hardware.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained briefly.
 #
@@ -42,9 +43,9 @@ begin.install("notebooks")
 # $$ L \;=\; w_l\, \underbrace{\mathrm{mean}\; \big| G_s(y(P) - y(T)) \big|}_{B,\ \text{brightness}}
 #     \;+\; w_c\, \underbrace{\mathrm{mean}\; |P - T|}_{K,\ \text{colour}} $$
 #
-# $P$ is the restored image, $T$ the clean one, $y$ the brightness of a pixel, $G_s$ an average over a window of
-# $s$ x $s$ pixels (none for $s = 1$). K is plain L1. B asks a question that L1 does not: is this pixel, or this
-# neighbourhood, as bright as it should be, whatever its colour?
+# $P$ is the restored image, $T$ the clean one, $y$ the brightness of a pixel, $G_s$ an average over
+# a window of $s$ x $s$ pixels (none for $s = 1$). K is plain L1. B asks a question that L1 does
+# not: is this pixel, or this neighbourhood, as bright as it should be, whatever its colour?
 
 # %%
 from functools import partial
@@ -65,13 +66,14 @@ clean = jnp.asarray(chelsea()[40:240, 90:290] / 255, jnp.float32)  # [200, 200, 
 luminance_l1_loss(clean + 0.1, clean)  # too bright by 0.1: so are B and K, and the loss
 
 # %% [markdown]
-# Three images are wrong by the same amount, 0.06 in plain L1: one in brightness only, one in colour only, one by
-# noise.
+# Three images are wrong by the same amount, 0.06 in plain L1: one in brightness only, one in colour
+# only, one by noise.
 
 # %%
 AMOUNT = 0.06
 
-# Colour without brightness: red up, green down by so much that luma, 0.299 r + 0.587 g + 0.114 b, stays.
+# Colour without brightness: red up, green down by so much that luma, 0.299 r + 0.587 g + 0.114 b,
+# stays.
 tint = np.array([1.0, -0.299 / 0.587, 0.0])
 tint = jnp.asarray(tint / np.abs(tint).mean(), jnp.float32)
 noise = jax.random.normal(jax.random.key(0), clean.shape)
@@ -98,7 +100,9 @@ for row, (name, image) in zip(axes, wrong.items(), strict=True):
     maps = {
         f"|P - T|, mean K = {K:.3f}": jnp.abs(off).mean(-1),
         f"|y(P) - y(T)|, mean B = {B:.3f}": jnp.abs(rgb_to_luma(off))[..., 0],
-        f"the same, window 7, B = {windowed.luminance:.3f}": jnp.abs(box_of_7(rgb_to_luma(off)[..., 0])),
+        f"the same, window 7, B = {windowed.luminance:.3f}": jnp.abs(
+            box_of_7(rgb_to_luma(off)[..., 0])
+        ),
     }
     for axis, (title, values) in zip(row[1:], maps.items(), strict=True):
         shown = axis.imshow(values, vmin=0, vmax=3 * AMOUNT, cmap="magma")
@@ -109,9 +113,9 @@ figure.colorbar(shown, ax=axes, shrink=0.5, label="error")
 plt.show()
 
 # %% [markdown]
-# To L1 the three are the same. Brightness counts in full in B, colour not at all, and noise in part, since its three
-# channels are independent and cancel a little. Averaged over a window noise cancels much more: what is left is whether
-# the neighbourhood is as bright as it should be.
+# To L1 the three are the same. Brightness counts in full in B, colour not at all, and noise in
+# part, since its three channels are independent and cancel a little. Averaged over a window noise
+# cancels much more: what is left is whether the neighbourhood is as bright as it should be.
 #
 # ## The window
 
@@ -119,14 +123,21 @@ plt.show()
 sizes = [1, 3, 5, 7, 11, 15, 21]
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
 for name, image in wrong.items():
-    left.plot(sizes, [luminance_l1_terms(image, clean, window_size=size).luminance for size in sizes], "o-", label=name)
+    left.plot(
+        sizes,
+        [luminance_l1_terms(image, clean, window_size=size).luminance for size in sizes],
+        "o-",
+        label=name,
+    )
 left.set(xlabel="window_size", ylabel="B", title="Brightness error of the three images")
 left.legend()
 
 # How far the window reaches: the gradient of B where one pixel is too bright.
 dot = jnp.zeros((25, 25, 3)).at[12, 12].set(1.0)
 reach = [
-    jax.grad(lambda image, kind=kind: luminance_l1_terms(image, jnp.zeros_like(image), **kind).luminance)(dot)[..., 1]
+    jax.grad(
+        lambda image, kind=kind: luminance_l1_terms(image, jnp.zeros_like(image), **kind).luminance
+    )(dot)[..., 1]
     for kind in ({"window_size": 1}, {"window_size": 11}, {"window_size": 11, "window": "gaussian"})
 ]
 right.imshow(jnp.concatenate([each / each.max() for each in reach], axis=1), cmap="magma")
@@ -137,9 +148,9 @@ plt.show()
 # %% [markdown]
 # ## The weights
 #
-# The weights decide what a pixel is pushed towards. Here one is too red and should be grey; below is its way under
-# gradient descent for each weighting, and in the square the colour that it ends with. Under brightness alone it stops
-# at whatever colour is as bright: the colour term is needed.
+# The weights decide what a pixel is pushed towards. Here one is too red and should be grey; below
+# is its way under gradient descent for each weighting, and in the square the colour that it ends
+# with. Under brightness alone it stops at whatever colour is as bright: the colour term is needed.
 
 # %%
 target = jnp.array([0.45, 0.45, 0.45]).reshape(1, 1, 3)
@@ -172,8 +183,8 @@ plt.show()
 # %% [markdown]
 # ## Into a pipeline that you have
 #
-# The same patches, the same small network and Adam, written in four ways. In each the loss is one line: the old one
-# stands above it as a comment. `training` is what all of them see.
+# The same patches, the same small network and Adam, written in four ways. In each the loss is one
+# line: the old one stands above it as a comment. `training` is what all of them see.
 
 # %%
 import optax
@@ -231,13 +242,16 @@ def train_nnx(model):
 curves["NNX"] = train_nnx(Denoiser(nnx.Rngs(0)))
 
 # %% [markdown]
-# The networks of this library are Linen modules; `nnx.bridge.ToNNX` makes an NNX module of any; nothing else changes:
+# The networks of this library are Linen modules; `nnx.bridge.ToNNX` makes an NNX module of any;
+# nothing else changes:
 
 # %%
 from lumloss_jax.models import create_model
 
 dncnn = create_model("dncnn", depth=3, features=16, batch_norm=False)
-curves["NNX, DnCNN by ToNNX"] = train_nnx(nnx.bridge.ToNNX(dncnn, rngs=nnx.Rngs(0)).lazy_init(training[0]))
+curves["NNX, DnCNN by ToNNX"] = train_nnx(
+    nnx.bridge.ToNNX(dncnn, rngs=nnx.Rngs(0)).lazy_init(training[0])
+)
 
 # %% [markdown]
 # ### Flax Linen
@@ -281,8 +295,8 @@ for _ in range(STEPS):
 # %% [markdown]
 # ### A plain `pmap` loop, the network written by hand
 #
-# Each device has its share of the batch, and the gradients are averaged. With `axis_name` the loss is that of the
-# whole batch, on every device.
+# Each device has its share of the batch, and the gradients are averaged. With `axis_name` the loss
+# is that of the whole batch, on every device.
 
 # %%
 DEVICES = jax.local_device_count()
@@ -292,7 +306,10 @@ def by_hand(params, noisy):
     """Two convolutions that predict the noise."""
     (first, first_bias), (last, last_bias) = params
     convolve = partial(
-        jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return noisy - (convolve(jax.nn.relu(convolve(noisy, first) + first_bias), last) + last_bias)
 
@@ -312,7 +329,10 @@ def pmap_step(params, state, noisy, clean):
 
 keys = jax.random.split(jax.random.key(0))
 params = [
-    (jax.random.normal(key, (3, 3, *channels)) / np.sqrt(9 * channels[0]), jnp.zeros((1, 1, 1, channels[1])))
+    (
+        jax.random.normal(key, (3, 3, *channels)) / np.sqrt(9 * channels[0]),
+        jnp.zeros((1, 1, 1, channels[1])),
+    )
     for key, channels in zip(keys, ((3, 16), (16, 3)), strict=True)
 ]
 copies = jax.tree.map(lambda x: jnp.stack([x] * DEVICES), (params, adam.init(params)))
@@ -385,11 +405,14 @@ plt.show()
 
 for name, losses in curves.items():
     print(f"{name:22} {losses[0]:.4f} -> {losses[-1]:.4f}")
-    assert losses[-1] < losses[0] / 2 or losses[-1] < 0.8 * float(luminance_l1_loss(*training)), name
+    assert losses[-1] < losses[0] / 2 or losses[-1] < 0.8 * float(luminance_l1_loss(*training)), (
+        name
+    )
 
 # %% [markdown]
 # ## More
 #
-# `help(luminance_l1_loss)` names every option: brightness as luma, luminance or CIE lightness, other penalties, masks.
-# Sums of losses are written as text, `lumloss_jax.losses.make_loss("luminance_l1(window_size=7) + 0.1*ssim")`.
-# Notebook 02 trains a whole network, on as many devices as there are.
+# `help(luminance_l1_loss)` names every option: brightness as luma, luminance or CIE lightness,
+# other penalties, masks. Sums of losses are written as text,
+# `lumloss_jax.losses.make_loss("luminance_l1(window_size=7) + 0.1*ssim")`. Notebook 02 trains a
+# whole network, on as many devices as there are.

@@ -13,13 +13,14 @@
 # %% [markdown]
 # # Which loss is better on your photographs?
 #
-# **What it shows.** The same network trained under several losses, from the same seeds and on the same patches; a
-# report that says which restores better, how sure that is, and where the results differ most.
+# **What it shows.** The same network trained under several losses, from the same seeds and on the
+# same patches; a report that says which restores better, how sure that is, and where the results
+# differ most.
 #
 # **Hardware.** CPU, GPU or TPU, whatever jax finds.
 #
-# **How long.** Allow an hour on two CPU cores: with the settings below (three losses, three seeds, a small DnCNN) it
-# took 3,992 s on two that were busy with other work.
+# **How long.** Allow an hour on two CPU cores: with the settings below (three losses, three seeds,
+# a small DnCNN) it took 3,992 s on two that were busy with other work.
 
 # %%
 REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
@@ -40,13 +41,15 @@ begin.install("study")
 # %% [markdown]
 # ## Compare
 #
-# The first of `LOSSES` is compared with each of the others. A loss is text: a name, its options, sums of losses, for
-# example `"luminance_l1(window_size=7)"`, `"0.8*ssim + 0.2*l1"`. Learning rate and clipping are picked for each on
-# validation photographs; the test photographs are looked at once, at the end.
+# The first of `LOSSES` is compared with each of the others. A loss is text: a name, its options,
+# sums of losses, for example `"luminance_l1(window_size=7)"`, `"0.8*ssim + 0.2*l1"`. Learning rate
+# and clipping are picked for each on validation photographs; the test photographs are looked at
+# once, at the end.
 #
-# The two packaged test photographs are too few for a verdict, and the report will say so: a verdict takes ten. Set
-# `DATA = "folder:PATH"` to a folder of yours; a tenth of it is set aside for the test. Interrupted, run the cell
-# again: it goes on. Other data or other losses are another comparison, in a folder of its own.
+# The two packaged test photographs are too few for a verdict, and the report will say so: a verdict
+# takes ten. Set `DATA = "folder:PATH"` to a folder of yours; a tenth of it is set aside for the
+# test. Interrupted, run the cell again: it goes on. Other data or other losses are another
+# comparison, in a folder of its own.
 
 # %%
 import shlex
@@ -66,7 +69,8 @@ begin.run(f"{COMMAND} --out {FOLDER}")
 # %% [markdown]
 # ## The report
 #
-# One page, the same as `report.html` in the comparison's folder, which opens in any browser without a network.
+# One page, the same as `report.html` in the comparison's folder, which opens in any browser without
+# a network.
 
 # %%
 import html
@@ -74,13 +78,16 @@ import html
 from IPython.display import HTML
 
 page = (FOLDER / "report.html").read_text()
-frame = f'<iframe srcdoc="{html.escape(page)}" style="width: 100%; height: 1000px; border: 0"></iframe>'
+frame = (
+    f'<iframe srcdoc="{html.escape(page)}" style="width: 100%; height: 1000px; border: 0"></iframe>'
+)
 HTML(f"<div>{frame}</div>")
 
 # %% [markdown]
 # ## The numbers
 #
-# `scores.csv` has a row for each photograph, loss and seed, so that whoever doubts the statistics can make their own.
+# `scores.csv` has a row for each photograph, loss and seed, so that whoever doubts the statistics
+# can make their own.
 
 # %%
 import csv

@@ -15,14 +15,16 @@ SMOKE = os.environ.get("LUMLOSS_SMOKE") == "1"  # the whole way in seconds, as C
 def install(extra: str) -> None:
     """Installs what pyproject.toml lists under ``extra``, unless it is there, and makes the repository importable.
 
-    jax, jaxlib, libtpu and numpy of the runtime stay as they are; where they cannot, the notebook stops and says why.
+    jax, jaxlib, libtpu and numpy of the runtime stay as they are; where they cannot, the notebook
+    stops and says why.
     """
     try:
         installer.install_extra(extra)
     except installer.CannotInstall as error:
         raise SystemExit(f"error: {error}") from None
     importlib.invalidate_caches()
-    sys.path.insert(0, str(installer.ROOT))  # what pip has just made importable is so for the next Python only
+    # What pip has just made importable is so for the next Python only
+    sys.path.insert(0, str(installer.ROOT))
 
 
 def folder_for(name: str, command: str) -> Path:

@@ -1,8 +1,9 @@
 """Checkpoints on Google Drive, one archive for each: what a lost Colab runtime goes on from.
 
-Orbax writes thousands of small files and renames folders, which a mounted Drive does slowly and not in one go. So a
-run stays on the runtime's own disk, and whenever a checkpoint is finished there, it is packed with what ``--resume``
-needs and copied to the mount as one file. To go on, the newest archive is unpacked and the run resumed.
+Orbax writes thousands of small files and renames folders, which a mounted Drive does slowly and not
+in one go. So a run stays on the runtime's own disk, and whenever a checkpoint is finished there, it
+is packed with what ``--resume`` needs and copied to the mount as one file. To go on, the newest
+archive is unpacked and the run resumed.
 """
 
 import contextlib
@@ -20,7 +21,12 @@ from train.checkpoint import FOLDER_NAME
 from train.checkpoint_files import steps_in
 from train.run_folder import CONFIG_NAME, can_resume
 
-_BESIDE = (CONFIG_NAME, "split.json", "metrics.jsonl")  # what a resumed run reads or goes on writing
+# What a resumed run reads or goes on writing
+_BESIDE = (
+    CONFIG_NAME,
+    "split.json",
+    "metrics.jsonl",
+)
 _ARCHIVE = re.compile(r"(?P<run>.+)-step-(?P<step>\d+)\.tar")
 
 
@@ -54,7 +60,8 @@ def copied(run: Path, mount: Path, *, every: float = 30.0, keep: int = 2) -> Ite
 def copy_new(run: Path, mount: Path, *, keep: int = 2) -> None:
     """Copies the newest ``keep`` finished checkpoints of ``run``, those of them that are newer than what ``mount`` has.
 
-    A copy that fails (the mount is full, or gone) is said and tried again at the next look: training goes on.
+    A copy that fails (the mount is full, or gone) is said and tried again at the next look:
+    training goes on.
     """
     newest = max(_archives(mount, run.name), default=-1)
     for step in sorted(steps_in(run / FOLDER_NAME))[-keep:]:
@@ -87,8 +94,8 @@ def _copy(run: Path, step: int, mount: Path) -> None:
 def bring_back(run: Path, mount: Path) -> bool:
     """Whether ``run`` can be resumed: as it is, or brought back from its newest archive on the mount.
 
-    What stopped before its first checkpoint can neither be resumed nor written over: it is moved aside, not deleted,
-    for damaged checkpoints may be in there.
+    What stopped before its first checkpoint can neither be resumed nor written over: it is moved
+    aside, not deleted, for damaged checkpoints may be in there.
     """
     if can_resume(run):
         return True
@@ -120,5 +127,9 @@ def unpack(archive: Path, run: Path) -> None:
 
 def _archives(mount: Path, run: str) -> dict[int, Path]:
     """Step -> archive, of a run."""
-    matches = {path: _ARCHIVE.fullmatch(path.name) for path in (mount.iterdir() if mount.is_dir() else ())}
-    return {int(match["step"]): path for path, match in matches.items() if match and match["run"] == run}
+    matches = {
+        path: _ARCHIVE.fullmatch(path.name) for path in (mount.iterdir() if mount.is_dir() else ())
+    }
+    return {
+        int(match["step"]): path for path, match in matches.items() if match and match["run"] == run
+    }

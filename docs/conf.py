@@ -10,8 +10,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the pictures are small; an accelerator may be in use
-# Compiled functions are kept where the tests keep theirs: compiling is most of what the page on the loss takes.
+# The pictures are small; an accelerator may be in use
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiled functions are kept where the tests keep theirs: compiling is most of what the page on the
+# loss takes.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -35,7 +37,9 @@ nb_execution_timeout = 120
 
 # Docstrings
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the signature and the Args say it; jax's aliases unfold into pages of unions
+autodoc_typehints = (
+    "none"  # the signature and the Args say it; jax's aliases unfold into pages of unions
+)
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -54,7 +58,11 @@ html_css_files = ["site.css"]
 
 def skip_fields(app, what, name, value, skip, options):
     """Leaves out what a class's own text explains already: the fields of a named tuple, the defaults of a network."""
-    return True if what == "class" and not (inspect.isroutine(value) or isinstance(value, property)) else None
+    return (
+        True
+        if what == "class" and not (inspect.isroutine(value) or isinstance(value, property))
+        else None
+    )
 
 
 def call_fields_arguments(app, what, name, value, options, lines):
@@ -74,12 +82,15 @@ def shorten_signature(app, what, name, value, options, signature, returned):
 def link_names(app, page, source):
     """In the list of all public names each leads to its text; one without a text is a warning, and an error."""
     if page == "functions":
-        source[0] = re.sub(r"^\| `(\w+\.\w+)` \|", r"| {any}`\1 <lumloss_jax.\1>` |", source[0], flags=re.MULTILINE)
+        source[0] = re.sub(
+            r"^\| `(\w+\.\w+)` \|", r"| {any}`\1 <lumloss_jax.\1>` |", source[0], flags=re.MULTILINE
+        )
 
 
 def setup(app):
     """Connects the above."""
     app.connect("source-read", link_names)
     app.connect("autodoc-skip-member", skip_fields)
-    app.connect("autodoc-process-docstring", call_fields_arguments, priority=400)  # before napoleon, at 500
+    # Before napoleon, at 500
+    app.connect("autodoc-process-docstring", call_fields_arguments, priority=400)
     app.connect("autodoc-process-signature", shorten_signature)

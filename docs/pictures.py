@@ -20,7 +20,10 @@ plt.rcParams.update(
         "savefig.facecolor": "none",
         "legend.facecolor": "none",
         "legend.edgecolor": "none",
-        **dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"], "#787d85"),
+        **dict.fromkeys(
+            ["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"],
+            "#787d85",
+        ),
         "axes.prop_cycle": plt.cycler(color=["#3a7bd5", "#d9622b", "#2f9e63", "#9a5fc4"]),
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -32,7 +35,9 @@ plt.rcParams.update(
 )
 
 
-def panels(images: Mapping[str, np.ndarray], *, columns: int, height: float, scale: float | None = None) -> Figure:
+def panels(
+    images: Mapping[str, np.ndarray], *, columns: int, height: float, scale: float | None = None
+) -> Figure:
     """Images side by side; with a scale, signed maps of one channel: blue below 0, orange above, grey at 0."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(7.4, height * rows), squeeze=False)
@@ -43,23 +48,36 @@ def panels(images: Mapping[str, np.ndarray], *, columns: int, height: float, sca
         if scale is None:
             axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
         else:
-            axis.imshow(image[..., 0], cmap="PuOr_r", vmin=-scale, vmax=scale, interpolation="nearest")
+            axis.imshow(
+                image[..., 0], cmap="PuOr_r", vmin=-scale, vmax=scale, interpolation="nearest"
+            )
         axis.set_title(title)
     return figure
 
 
-def window_curves(differences: Mapping[str, jax.Array], clean: jax.Array, windows: Sequence[int]) -> Figure:
+def window_curves(
+    differences: Mapping[str, jax.Array], clean: jax.Array, windows: Sequence[int]
+) -> Figure:
     """The brightness term of each difference over the window's side."""
     figure, axis = plt.subplots(figsize=(5.2, 2.6))
     stacked = jnp.stack(list(differences.values()))
 
     @functools.partial(jax.jit, static_argnums=0)
     def terms(size: int) -> jax.Array:
-        return jax.vmap(lambda d: luminance_l1_terms(clean + d, clean, window_size=size).luminance)(stacked)
+        return jax.vmap(lambda d: luminance_l1_terms(clean + d, clean, window_size=size).luminance)(
+            stacked
+        )
 
-    for name, values in zip(differences, np.stack([terms(size) for size in windows], axis=1), strict=True):
+    for name, values in zip(
+        differences, np.stack([terms(size) for size in windows], axis=1), strict=True
+    ):
         axis.plot(windows, values, marker="o", markersize=3, label=name)
-    axis.set(xlabel="window_size in pixels", ylabel="brightness term B", xticks=windows, ylim=(-0.002, None))
+    axis.set(
+        xlabel="window_size in pixels",
+        ylabel="brightness term B",
+        xticks=windows,
+        ylim=(-0.002, None),
+    )
     axis.legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
     return figure
 
@@ -91,7 +109,11 @@ def brightness_curves() -> Figure:
     """Brightness of greys under the three signals, and what one and the same step of grey counts."""
     greys = jnp.linspace(0, 1, 201)
     images = greys[:, None, None, None] * jnp.ones((1, 1, 3))
-    signals = {"luma": color.rgb_to_luma, "luminance": color.rgb_to_luminance, "lightness": color.rgb_to_lightness}
+    signals = {
+        "luma": color.rgb_to_luma,
+        "luminance": color.rgb_to_luminance,
+        "lightness": color.rgb_to_lightness,
+    }
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.6))
     for name, signal in signals.items():
 
@@ -106,7 +128,9 @@ def brightness_curves() -> Figure:
     return figure
 
 
-def gradient_maps(predictions: jax.Array, targets: jax.Array, options: Mapping[str, Mapping]) -> dict[str, np.ndarray]:
+def gradient_maps(
+    predictions: jax.Array, targets: jax.Array, options: Mapping[str, Mapping]
+) -> dict[str, np.ndarray]:
     """Where the loss would move each pixel and channel: grey stays, a brighter colour is asked for more of."""
     maps = {}
     for title, chosen in options.items():

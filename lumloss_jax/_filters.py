@@ -1,6 +1,7 @@
 """Separable filters over the spatial axes of ``[..., H, W, C]``, written out tap by tap in the image's own dtype.
 
-No matrix product and no convolution primitive: on a TPU both would round their inputs to bfloat16 by default.
+No matrix product and no convolution primitive: on a TPU both would round their inputs to bfloat16
+by default.
 """
 
 import math
@@ -23,7 +24,8 @@ def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
     """Weights of a sampled Gaussian window centred on its middle, which sum to 1."""
     radius = (size - 1) / 2
     distances = [(i - radius) / sigma for i in range(size)]
-    weights = [math.exp(-0.5 * d * d) for d in distances]  # d**2 would raise OverflowError for a tiny sigma
+    # D**2 would raise OverflowError for a tiny sigma
+    weights = [math.exp(-0.5 * d * d) for d in distances]
     total = math.fsum(weights)
     return tuple(weight / total for weight in weights)
 
@@ -33,11 +35,14 @@ def default_sigma(size: int) -> float:
     return 0.3 * ((size - 1) / 2 - 1) + 0.8
 
 
-def local_average(image: jax.Array, taps: tuple[float, ...], mask: jax.Array | None = None) -> jax.Array:
+def local_average(
+    image: jax.Array, taps: tuple[float, ...], mask: jax.Array | None = None
+) -> jax.Array:
     """Average of ``image`` ``[..., H, W, C]`` over the window of ``taps`` round each pixel, same shape.
 
-    Only what exists counts: pixels outside the image and pixels under a zero of ``mask`` ``[..., H, W, 1]`` neither add
-    to the sum nor to the weight it is divided by. Where the mask itself is 0 the average is 0.
+    Only what exists counts: pixels outside the image and pixels under a zero of ``mask`` ``[..., H,
+    W, 1]`` neither add to the sum nor to the weight it is divided by. Where the mask itself is 0
+    the average is 0.
     """
     if len(taps) == 1:
         return image
@@ -48,19 +53,22 @@ def local_average(image: jax.Array, taps: tuple[float, ...], mask: jax.Array | N
     sums, weights = image * mask, jnp.broadcast_to(mask, (*image.shape[:-1], 1))
     for axis in (image.ndim - 3, image.ndim - 2):
         sums, weights = _slide_same(sums, taps, axis), _slide_same(weights, taps, axis)
-    # Decided by the mask, not by the weights: under the tail of a narrow Gaussian these are so small that their square,
-    # which the mask's gradient divides by, is 0.
+    # Decided by the mask, not by the weights: under the tail of a narrow Gaussian these are so
+    # small that their square, which the mask's gradient divides by, is 0.
     empty = jnp.broadcast_to(mask, weights.shape) <= 0
-    return jnp.where(empty, jnp.zeros_like(sums), sums) / jnp.where(empty, jnp.ones_like(weights), weights)
+    return jnp.where(empty, jnp.zeros_like(sums), sums) / jnp.where(
+        empty, jnp.ones_like(weights), weights
+    )
 
 
 def slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
     """Correlates one axis with ``taps``, windows inside the image only."""
     if len(taps) < _LOOP_FROM or not isinstance(image.shape[axis], int):
         return _slide_at_once(image, taps, axis)
-    # One sum, two ways to write it. XLA's CPU backend fuses the pass along W with the one along H and computes the
-    # latter anew for every tap: s * s products a pixel instead of 2 s, 4 times the time at s = 15. It does not fuse
-    # across a loop. A TPU does not repeat itself, and a loop would only make it read the image twice.
+    # One sum, two ways to write it. XLA's CPU backend fuses the pass along W with the one along H
+    # and computes the latter anew for every tap: s * s products a pixel instead of 2 s, 4 times the
+    # time at s = 15. It does not fuse across a loop. A TPU does not repeat itself, and a loop would
+    # only make it read the image twice.
     return lax.platform_dependent(
         image,
         cpu=lambda image: _slide_in_halves(image, taps, axis),
@@ -92,7 +100,8 @@ def _slide_in_halves(image: jax.Array, taps: tuple[float, ...], axis: int) -> ja
         return total
 
     first, second = lax.map(
-        sum_half, (jnp.array([0, len(taps) - half]), jnp.array(weights, image.dtype).reshape(2, half))
+        sum_half,
+        (jnp.array([0, len(taps) - half]), jnp.array(weights, image.dtype).reshape(2, half)),
     )
     return first + second
 
@@ -116,7 +125,12 @@ def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array
     else:  # a symbolic size (jax.export): the same sum, over positions that are known at run time only
         position = jnp.arange(size)[:, None] + jnp.arange(-radius, radius + 1)[None, :]
         exists = (position >= 0) & (position < size)
-        sums = jnp.sum(jnp.where(exists, jnp.asarray(taps, image.dtype)[None, :], jnp.zeros((1, 1), image.dtype)), 1)
+        sums = jnp.sum(
+            jnp.where(
+                exists, jnp.asarray(taps, image.dtype)[None, :], jnp.zeros((1, 1), image.dtype)
+            ),
+            1,
+        )
     shape: list[int] = [1] * image.ndim
     shape[axis] = size
     return sums.reshape(shape)

@@ -1,9 +1,10 @@
 """The one place for input checks, and for means in float32.
 
-Every public function calls these first, then does its maths. A check looks at static facts only (dtype, rank, sizes,
-and values that are concrete), so it runs once, when a function is traced, and costs a compiled step nothing. It raises
-``ValueError`` naming the argument, what it got, what it accepts and what to do; ``chex.disable_asserts()`` does not
-silence it. Sizes that are symbolic (``jax.export``) are left unchecked.
+Every public function calls these first, then does its maths. A check looks at static facts only
+(dtype, rank, sizes, and values that are concrete), so it runs once, when a function is traced, and
+costs a compiled step nothing. It raises ``ValueError`` naming the argument, what it got, what it
+accepts and what to do; ``chex.disable_asserts()`` does not silence it. Sizes that are symbolic
+(``jax.export``) are left unchecked.
 """
 
 import difflib
@@ -24,7 +25,9 @@ _WIDEST_WINDOW = 65_535  # wider than any photograph; its weights are a tuple in
 
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
     """float64 if any of ``arrays`` is float64, else float32: half precisions are accumulated in float32."""
-    return jnp.dtype(jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32)
+    return jnp.dtype(
+        jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32
+    )
 
 
 def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 3)) -> jax.Array:
@@ -32,7 +35,9 @@ def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 
     try:
         image = jnp.asarray(image)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a float array [..., H, W, C]; got {type(image).__name__}.") from None
+        raise ValueError(
+            f"{name} must be a float array [..., H, W, C]; got {type(image).__name__}."
+        ) from None
     shape = image.shape
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(_wrong_dtype(name, image))
@@ -44,7 +49,9 @@ def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 
     if isinstance(shape[-1], int) and shape[-1] not in channels:
         raise ValueError(_wrong_channels(name, shape, channels))
     if any(isinstance(size, int) and size == 0 for size in shape):
-        raise ValueError(f"{name} has shape {shape}, which holds no pixels: every size must be at least 1.")
+        raise ValueError(
+            f"{name} has shape {shape}, which holds no pixels: every size must be at least 1."
+        )
     return image.astype(accumulation_dtype(image))
 
 
@@ -56,8 +63,9 @@ def check_pair(
     targets = check_image("targets", targets, channels=channels)
     if predictions.shape != targets.shape:
         raise ValueError(
-            f"predictions have shape {predictions.shape} and targets {targets.shape}: the two must be the same; "
-            "nothing is broadcast, since a greyscale image against a colour one would give a wrong loss silently."
+            f"predictions have shape {predictions.shape} and targets {targets.shape}: the two "
+            "must be the same; nothing is broadcast, since a greyscale image against a colour "
+            "one would give a wrong loss silently."
         )
     dtype = accumulation_dtype(predictions, targets)
     return predictions.astype(dtype), targets.astype(dtype)
@@ -66,15 +74,17 @@ def check_pair(
 def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
     """Checks per-pixel weights against an image ``[..., H, W, C]`` and gives them as ``[..., H, W, 1]``, its dtype.
 
-    The mask has the image's rank less one, or the image's rank with a last axis of 1; its other sizes are the image's
-    or 1.
+    The mask has the image's rank less one, or the image's rank with a last axis of 1; its other
+    sizes are the image's or 1.
     """
     if mask is None:
         return None
     _check_not_negative("mask", mask)
     mask = jnp.asarray(mask)
     if jnp.issubdtype(mask.dtype, jnp.complexfloating):
-        raise ValueError(f"mask has dtype {mask.dtype}: weights are bool, integer or float; take its real part.")
+        raise ValueError(
+            f"mask has dtype {mask.dtype}: weights are bool, integer or float; take its real part."
+        )
     shape = mask.shape
     if mask.ndim == image.ndim - 1:
         mask = mask[..., None]
@@ -84,26 +94,35 @@ def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
     )
     if not fits:
         raise ValueError(
-            f"mask has shape {shape} for images of shape {image.shape}: it takes {image.shape[:-1]} or "
-            f"{(*image.shape[:-1], 1)}, where any size may be 1; one weight per image is "
-            f"mask.reshape(-1{', 1' * (image.ndim - 2)})."
+            f"mask has shape {shape} for images of shape {image.shape}: it takes "
+            f"{image.shape[:-1]} or {(*image.shape[:-1], 1)}, where any size may be 1; one weight "
+            f"per image is mask.reshape(-1{', 1' * (image.ndim - 2)})."
         )
     return mask.astype(image.dtype)
 
 
-def check_scalar(name: str, value: ArrayLike, dtype: jnp.dtype, *, minimum: float | None = None) -> jax.Array:
+def check_scalar(
+    name: str, value: ArrayLike, dtype: jnp.dtype, *, minimum: float | None = None
+) -> jax.Array:
     """Checks a number that may be traced: shape (), and, where it is concrete, finite and not negative.
 
     ``minimum`` is the least value, for scales that zero would break.
     """
     if isinstance(value, str | bytes) or value is None or np.shape(value) != ():
-        got = f"shape {np.shape(value)}" if not isinstance(value, str | bytes) and value is not None else repr(value)
-        raise ValueError(f"{name} must be one number, shape (); got {got}. To try several, jax.vmap over them.")
+        got = (
+            f"shape {np.shape(value)}"
+            if not isinstance(value, str | bytes) and value is not None
+            else repr(value)
+        )
+        raise ValueError(
+            f"{name} must be one number, shape (); got {got}. To try several, jax.vmap over them."
+        )
     _check_not_negative(name, value)
     number = jnp.asarray(value)
     if jnp.issubdtype(number.dtype, jnp.complexfloating):
         raise ValueError(f"{name} must be a real number; got dtype {number.dtype}.")
-    host = _value_on_host(value)  # not `number`: inside jit that is traced, however concrete the value
+    # Not `number`: inside jit that is traced, however concrete the value
+    host = _value_on_host(value)
     if minimum is not None and host is not None and host < minimum:
         raise ValueError(f"{name} must be at least {minimum:g}; got {host:g}.")
     return number.astype(dtype)
@@ -123,7 +142,9 @@ def check_odd_size(name: str, value: object) -> int:
     """Checks a window's size: a static, odd, positive integer."""
     size = _static_int(name, value, "an odd int, 1 or more", 7)
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"{name} must be odd, 1 or more, so that a window has a centre; got {size}.")
+        raise ValueError(
+            f"{name} must be odd, 1 or more, so that a window has a centre; got {size}."
+        )
     if size > _WIDEST_WINDOW:
         raise ValueError(f"{name} is a side in pixels, at most {_WIDEST_WINDOW}; got {size}.")
     return size
@@ -140,8 +161,15 @@ def check_count(name: str, value: object, *, minimum: int = 0) -> int:
 
 def check_data_range(data_range: ArrayLike, dtype: jnp.dtype) -> jax.Array:
     """Checks the distance from black to white, which may be traced: one number, more than 0."""
-    if not isinstance(data_range, jax.core.Tracer) and np.shape(data_range) == () and data_range == 0:
-        raise ValueError("data_range must be more than 0: 1.0 for images in [0, 1], 255.0 for images in [0, 255].")
+    if (
+        not isinstance(data_range, jax.core.Tracer)
+        and np.shape(data_range) == ()
+        and data_range == 0
+    ):
+        raise ValueError(
+            "data_range must be more than 0: 1.0 for images in [0, 1], 255.0 for images in [0, "
+            "255]."
+        )
     return check_scalar("data_range", data_range, dtype)
 
 
@@ -149,7 +177,9 @@ def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
     """Checks that height and width, where they are known, are at least ``minimum``."""
     if any(isinstance(size, int) and size < minimum for size in image.shape[-3:-1]):
         height, width = image.shape[-3:-1]
-        raise ValueError(f"images of {height} x {width} pixels are too small: {reason} (after any crop_border).")
+        raise ValueError(
+            f"images of {height} x {width} pixels are too small: {reason} (after any crop_border)."
+        )
 
 
 def crop_border(image: jax.Array, border: int) -> jax.Array:
@@ -170,8 +200,9 @@ def check_crop_border(border: object, image: jax.Array) -> int:
     if any(isinstance(size, int) and size <= 2 * border for size in image.shape[-3:-1]):
         height, width = image.shape[-3:-1]
         raise ValueError(
-            f"crop_border={border} leaves nothing of images of {height} x {width} pixels: it cuts that many off each "
-            f"side, so it can be at most {(min(s for s in (height, width) if isinstance(s, int)) - 1) // 2} here."
+            f"crop_border={border} leaves nothing of images of {height} x {width} pixels: it cuts "
+            "that many off each side, so it can be at most "
+            f"{(min(s for s in (height, width) if isinstance(s, int)) - 1) // 2} here."
         )
     return border
 
@@ -179,7 +210,10 @@ def check_crop_border(border: object, image: jax.Array) -> int:
 def check_static_number(name: str, value: Any, *, above: float) -> float:
     """Checks a number that must be known when tracing: finite, and more than ``above``."""
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(f"{name} is traced, but it must be a static Python number: bind it with functools.partial.")
+        raise ValueError(
+            f"{name} is traced, but it must be a static Python number: bind it with "
+            "functools.partial."
+        )
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -189,33 +223,42 @@ def check_static_number(name: str, value: Any, *, above: float) -> float:
     return number
 
 
-def weighted_mean(values: jax.Array, weights: jax.Array | None, axis_name: AxisName | None = None) -> jax.Array:
+def weighted_mean(
+    values: jax.Array, weights: jax.Array | None, axis_name: AxisName | None = None
+) -> jax.Array:
     """Mean of ``values`` ``[..., C]`` under ``weights`` ``[..., 1]``: sum(w v) / (C sum(w)), 0 if all are 0.
 
-    With ``axis_name`` numerator and weight are summed over that mapped axis first: the mean over all shards.
+    With ``axis_name`` numerator and weight are summed over that mapped axis first: the mean over
+    all shards.
     """
     if weights is None:
-        mean = jnp.mean(values)  # shards have one shape, so the mean of their means is the mean over all
+        # Shards have one shape, so the mean of their means is the mean over all
+        mean = jnp.mean(values)
         return mean if axis_name is None else lax.pmean(mean, axis_name)
     total = jnp.sum(values * weights)
     weight = jnp.sum(jnp.broadcast_to(weights, values.shape))
     if axis_name is not None:
-        # One by one: jax 0.7.2 cannot differentiate a sum of two in shard_map where one, the weight, has no gradient.
+        # One by one: jax 0.7.2 cannot differentiate a sum of two in shard_map where one, the
+        # weight, has no gradient.
         total, weight = lax.psum(total, axis_name), lax.psum(weight, axis_name)
     empty = weight == 0
-    return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(empty, jnp.ones_like(weight), weight)
+    return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(
+        empty, jnp.ones_like(weight), weight
+    )
 
 
 def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     """Mean of ``values`` ``[..., H, W, C]`` per image, ``[...]``, under ``weights`` ``[..., H, W, 1]``.
 
-    Where an image's weights are all 0 nothing was measured: its mean is NaN, with a gradient of 0, and
-    ``jnp.nanmean`` over the images leaves it out.
+    Where an image's weights are all 0 nothing was measured: its mean is NaN, with a gradient of 0,
+    and ``jnp.nanmean`` over the images leaves it out.
     """
     axes = (-3, -2, -1)
     if weights is None:
         return jnp.mean(values, axes)
-    return divide_or_nan(jnp.sum(values * weights, axes), jnp.sum(jnp.broadcast_to(weights, values.shape), axes))
+    return divide_or_nan(
+        jnp.sum(values * weights, axes), jnp.sum(jnp.broadcast_to(weights, values.shape), axes)
+    )
 
 
 def divide_or_nan(total: jax.Array, weight: jax.Array) -> jax.Array:

@@ -27,17 +27,25 @@ def stack(tree: Tree) -> jax.Array:
 def unstack(values: jax.Array, like: Tree) -> Tree:
     """A vector as leaves of the structure and dtypes of ``like``."""
     leaves, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(structure, [values[i].astype(leaf.dtype) for i, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(
+        structure, [values[i].astype(leaf.dtype) for i, leaf in enumerate(leaves)]
+    )
 
 
 def check_scalars(name: str, tree: Tree) -> None:
     """Checks that there are leaves and that each is one number."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
-        raise ValueError(f"{name} hold nothing: they are a pytree with one scalar per loss, such as {{'l1': 0.1}}.")
+        raise ValueError(
+            f"{name} hold nothing: they are a pytree with one scalar per loss, such as "
+            f"{{'l1': 0.1}}."
+        )
     for path, leaf in leaves:
         if jnp.shape(leaf) != ():
-            raise ValueError(f"{name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}: one scalar per loss.")
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}: one scalar per "
+                "loss."
+            )
 
 
 def check_same(name: str, tree: Tree, like: Tree) -> None:
@@ -45,4 +53,7 @@ def check_same(name: str, tree: Tree, like: Tree) -> None:
     check_scalars(name, tree)
     got, wanted = str(jax.tree.structure(tree)), str(jax.tree.structure(like))
     if got != wanted:
-        raise ValueError(f"{name} have structure {got}, not {wanted}: one leaf for each loss, under the same names.")
+        raise ValueError(
+            f"{name} have structure {got}, not {wanted}: one leaf for each loss, under the same "
+            "names."
+        )

@@ -1,10 +1,12 @@
 """Structural similarity, shared by the metrics and the losses: local maps, their weights under a mask, five scales.
 
-Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE TIP
-13(4), 2004; Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003.
+Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural
+similarity", IEEE TIP 13(4), 2004; Wang, Simoncelli, Bovik, "Multiscale structural similarity for
+image quality assessment", Asilomar 2003.
 
-Images are ``[..., H, W, C]`` in the accumulation dtype, checked, divided by their data range, with 0 under the zeros of
-the mask (``_reduction.hide_masked``). Every channel is compared on its own. Windows lie inside the image only.
+Images are ``[..., H, W, C]`` in the accumulation dtype, checked, divided by their data range, with
+0 under the zeros of the mask (``_reduction.hide_masked``). Every channel is compared on its own.
+Windows lie inside the image only.
 """
 
 import functools
@@ -24,13 +26,15 @@ WINDOW_SIGMA = 1.5
 # Wang et al. 2003, section 3.2, from fine to coarse.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
-# (K1 L)^2 and (K2 L)^2 of Wang et al. 2004 with L = 1. They also keep the quotients and their gradients finite.
+# (K1 L)^2 and (K2 L)^2 of Wang et al. 2004 with L = 1. They also keep the quotients and their
+# gradients finite.
 _C1 = 0.01**2
 _C2 = 0.03**2
-# x^w has an infinite slope at 0. A mean of contrasts below this is 0 to float32 rounding, so it counts as 0, slope 0.
+# x^w has an infinite slope at 0. A mean of contrasts below this is 0 to float32 rounding, so it
+# counts as 0, slope 0.
 _SMALLEST_BASE = 1e-20
-# Before 0.10 jax raises where it should transpose a loop of a custom derivative. Written out, the gradient is right
-# there too, and slow on CPUs.
+# Before 0.10 jax raises where it should transpose a loop of a custom derivative. Written out, the
+# gradient is right there too, and slow on CPUs.
 _LOOPS_ARE_TRANSPOSED = jax.__version_info__ >= (0, 10)
 
 _T = TypeVar("_T")
@@ -59,8 +63,8 @@ def similarity_maps(predictions: jax.Array, targets: jax.Array) -> SimilarityMap
         \mathrm{SSIM} = \frac{2 \mu_p \mu_t + C_1}{\mu_p^2 + \mu_t^2 + C_1} \cdot
         \underbrace{\frac{2 \sigma_{pt} + C_2}{\sigma_p^2 + \sigma_t^2 + C_2}}_\text{contrast}
 
-    Moments are those of the population under an 11 x 11 Gaussian of sigma 1.5. Both quotients are written as 1 less
-    what is missing, so that they are exact near 1, and 1 for equal images.
+    Moments are those of the population under an 11 x 11 Gaussian of sigma 1.5. Both quotients are
+    written as 1 less what is missing, so that they are exact near 1, and 1 for equal images.
     """
     m = _moments(predictions, targets)
     off = m.mean_p - m.mean_t
@@ -88,9 +92,9 @@ def multi_scale_similarity(
     .. math::
         \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot \max(\overline{ssim}_{J,c}, 0)^{w_J}
 
-    From scale to scale images are averaged 2 x 2, an odd last row or column dropped, and the mask takes the least of
-    the four. An image counts with the mean weight of its windows at the coarsest scale; where that is 0 the scale has
-    nothing to compare, and the value is 0.
+    From scale to scale images are averaged 2 x 2, an odd last row or column dropped, and the mask
+    takes the least of the four. An image counts with the mean weight of its windows at the coarsest
+    scale; where that is 0 the scale has nothing to compare, and the value is 0.
     """
     product = None
     weights = None
@@ -114,13 +118,20 @@ def multi_scale_similarity(
 def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
     """Checks the exponents, fine to coarse, and that the image is large enough for as many scales."""
     if isinstance(scale_weights, jax.core.Tracer):
-        raise ValueError("scale_weights are traced, but they must be static Python numbers: bind them before jit.")
+        raise ValueError(
+            "scale_weights are traced, but they must be static Python numbers: bind them before "
+            "jit."
+        )
     try:
         exponents = tuple(float(weight) for weight in scale_weights)
     except (TypeError, ValueError):
-        raise ValueError(f"scale_weights must be a sequence of numbers; got {scale_weights!r}.") from None
+        raise ValueError(
+            f"scale_weights must be a sequence of numbers; got {scale_weights!r}."
+        ) from None
     if not exponents or not all(math.isfinite(weight) and weight > 0 for weight in exponents):
-        raise ValueError(f"scale_weights must be one or more finite numbers above 0; got {scale_weights!r}.")
+        raise ValueError(
+            f"scale_weights must be one or more finite numbers above 0; got {scale_weights!r}."
+        )
     side = WINDOW_SIZE * 2 ** (len(exponents) - 1)
     scales = f"{len(exponents)} scale{'s' if len(exponents) > 1 else ''}"
     _reduction.check_sides(
@@ -133,21 +144,26 @@ def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
 
 def check_window(image: jax.Array) -> None:
     """Checks that an image holds at least one window."""
-    _reduction.check_sides(image, WINDOW_SIZE, f"SSIM's window needs at least {WINDOW_SIZE} x {WINDOW_SIZE}")
+    _reduction.check_sides(
+        image, WINDOW_SIZE, f"SSIM's window needs at least {WINDOW_SIZE} x {WINDOW_SIZE}"
+    )
 
 
 @jax.custom_jvp
 def _moments(predictions: jax.Array, targets: jax.Array) -> Moments:
     """Moments under the window, by the law of total variance: first down the columns, then of those along the rows.
 
-    E[x^2] - E[x]^2 would lose up to 4e-4 of SSIM to float32 cancellation in flat bright windows, where C2 is all that
-    the quotient stands on. Squares of what differs from the mean lose 1e-6, and no variance comes out negative.
+    E[x^2] - E[x]^2 would lose up to 4e-4 of SSIM to float32 cancellation in flat bright windows,
+    where C2 is all that the quotient stands on. Squares of what differs from the mean lose 1e-6,
+    and no variance comes out negative.
     """
     return _by_platform(_moments_by_taps, predictions, targets)
 
 
 @_moments.defjvp
-def _moments_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Moments, Moments]:
+def _moments_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[Moments, Moments]:
     """The derivative in closed form, d var(x) = 2 (E[x dx] - E[x] E[dx]): it keeps two images, not one for each tap."""
     (p, t), (dp, dt) = primals, tangents
     m = _moments(p, t)
@@ -158,19 +174,22 @@ def _moments_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
         mean_p=mean_dp,
         mean_t=mean_dt,
         variances=2 * (products - m.mean_p * mean_dp - m.mean_t * mean_dt),
-        variance_of_difference=2 * (products_of_difference - (m.mean_p - m.mean_t) * (mean_dp - mean_dt)),
+        variance_of_difference=2
+        * (products_of_difference - (m.mean_p - m.mean_t) * (mean_dp - mean_dt)),
     )
 
 
 def _by_platform(by_taps: Callable[..., _T], *images: jax.Array, loop: bool = True) -> _T:
     """One sum over taps, two ways to write it: on CPUs as a ``loop``, unless told not to.
 
-    XLA's CPU backend fuses the passes along both axes and what follows into one, and computes the first anew for every
-    tap of the second: 45 times the time for value and gradient. It does not fuse across a loop. Elsewhere a loop would
-    only read the images again for every tap.
+    XLA's CPU backend fuses the passes along both axes and what follows into one, and computes the
+    first anew for every tap of the second: 45 times the time for value and gradient. It does not
+    fuse across a loop. Elsewhere a loop would only read the images again for every tap.
     """
     return lax.platform_dependent(
-        *images, cpu=functools.partial(by_taps, unroll=not loop), default=functools.partial(by_taps, unroll=True)
+        *images,
+        cpu=functools.partial(by_taps, unroll=not loop),
+        default=functools.partial(by_taps, unroll=True),
     )
 
 
@@ -240,13 +259,15 @@ def _over_taps(
 ) -> tuple[jax.Array, ...]:
     """Combines ``term(0)`` to ``term(10)``.
 
-    The loop starts from the first term, not from zeros, which shard_map would take for values that all shards share.
+    The loop starts from the first term, not from zeros, which shard_map would take for values that
+    all shards share.
     """
 
     def step(k: ArrayLike, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return jax.tree.map(combine, total, term(k))
 
-    if unroll and not _LOOPS_ARE_TRANSPOSED:  # an unrolled fori_loop is a loop all the same where it is transposed
+    # An unrolled fori_loop is a loop all the same where it is transposed
+    if unroll and not _LOOPS_ARE_TRANSPOSED:
         return functools.reduce(lambda total, k: step(k, total), range(1, WINDOW_SIZE), term(0))
     return lax.fori_loop(1, WINDOW_SIZE, step, term(0), unroll=unroll)
 
@@ -269,8 +290,8 @@ def _power(base: jax.Array, exponent: float) -> jax.Array:
 def _halve(image: jax.Array) -> jax.Array:
     """Mean of each 2 x 2 block, an odd last row or column dropped.
 
-    It is one reduction, not a sum of four slices of the reshaped image: the compiler of jax 0.12 gets the derivative of
-    that sum wrong on CPUs, by as much as the gradient itself.
+    It is one reduction, not a sum of four slices of the reshaped image: the compiler of jax 0.12
+    gets the derivative of that sum wrong on CPUs, by as much as the gradient itself.
     """
     height, width = image.shape[-3] // 2, image.shape[-2] // 2
     blocks = image[..., : 2 * height, : 2 * width, :]
@@ -286,6 +307,8 @@ def _halve_mask(mask: jax.Array | None) -> jax.Array | None:
         size = mask.shape[axis]
         if isinstance(size, int) and size == 1:
             continue
-        even, odd = (lax.slice_in_dim(mask, start, size // 2 * 2, stride=2, axis=axis) for start in (0, 1))
+        even, odd = (
+            lax.slice_in_dim(mask, start, size // 2 * 2, stride=2, axis=axis) for start in (0, 1)
+        )
         mask = jnp.minimum(even, odd)
     return mask

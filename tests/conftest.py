@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-# Before jax is imported: where libtpu is installed (for compiling ahead of time) jax would look for a TPU, and two
-# processes of pytest-xdist may both load it.
+# Before jax is imported: where libtpu is installed (for compiling ahead of time) jax would look for
+# a TPU, and two processes of pytest-xdist may both load it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 

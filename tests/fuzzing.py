@@ -1,12 +1,13 @@
 """The fuzz tests' harness: a reader is given damaged files by the hundred, and may return or raise InputError only.
 
-The reader runs in a child process that is given one file after another and is started again after a crash or a hang.
-A case fails when the process dies, when anything except InputError is raised, when it computes for longer
-than ``SECONDS`` or does nothing for ``PATIENCE``, or when it takes more memory than ``MEMORY``. The time is that of the
-process, so a busy machine changes nothing. The same case is made from the same seed on every machine.
+The reader runs in a child process that is given one file after another and is started again after a
+crash or a hang. A case fails when the process dies, when anything except InputError is raised, when
+it computes for longer than ``SECONDS`` or does nothing for ``PATIENCE``, or when it takes more
+memory than ``MEMORY``. The time is that of the process, so a busy machine changes nothing. The same
+case is made from the same seed on every machine.
 
-A failing case is kept in ``.cache/fuzz``. ``python -m tests.fuzzing MODULE:FUNCTION FILE`` reads it once more, without
-limits and with the traceback.
+A failing case is kept in ``.cache/fuzz``. ``python -m tests.fuzzing MODULE:FUNCTION FILE`` reads it
+once more, without limits and with the traceback.
 """
 
 import faulthandler
@@ -39,7 +40,8 @@ STARTING = 300
 MEMORY = 1_500_000_000
 MOST_FAILURES = 5  # that one test shows: the others are mostly the same one again
 
-# Numbers of cases for a test's parametrisation: a few in every run, FUZZ_CASES in CI, and many in the slow tests.
+# Numbers of cases for a test's parametrisation: a few in every run, FUZZ_CASES in CI, and many in
+# the slow tests.
 CASES = (
     pytest.param(int(os.environ.get("FUZZ_CASES", "20")), id="quick", marks=pytest.mark.fuzz),
     pytest.param(2000, id="long", marks=(pytest.mark.fuzz, pytest.mark.slow)),
@@ -66,8 +68,9 @@ def check(
     """Fails the test if the reader does anything with a damaged file except returning or raising InputError.
 
     Args:
-      reader: a function of a file's path, at the top of a module that can be imported. Of a format of several files
-        it gets one of them, and finds the others beside it, where the test has put them.
+      reader: a function of a file's path, at the top of a module that can be imported. Of a format
+        of several files it gets one of them, and finds the others beside it, where the test has put
+        them.
       seeds: valid files by a name for the report; the reader must accept each as it is.
       path: where each case is written to. The suffix matters to most readers.
       cases: how many damaged files to make, mostly one of ``CASES``.
@@ -94,13 +97,21 @@ def answers(reader: Reader, files: Mapping[str, bytes], path: Path) -> dict[str,
         for known, content in files.items():
             path.write_bytes(content)
             said[known] = child.read(path)
-    failed = {known: answer for known, answer in said.items() if answer and not answer.startswith(_REFUSED)}
+    failed = {
+        known: answer
+        for known, answer in said.items()
+        if answer and not answer.startswith(_REFUSED)
+    }
     assert not failed, "\n".join(f"{known}: {answer}" for known, answer in failed.items())
     return said
 
 
 def damaged_file(
-    seeds: Mapping[str, bytes], mutate: Mutator | Sequence[Mutator], name: str, seed: int, number: int
+    seeds: Mapping[str, bytes],
+    mutate: Mutator | Sequence[Mutator],
+    name: str,
+    seed: int,
+    number: int,
 ) -> bytes:
     """The file of one case: a function of its arguments alone."""
     rng = random.Random(f"{name} {seed} {number}")
@@ -193,7 +204,9 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        assert self._line(STARTING, STARTING) == b"ready\n", f"{self._reader} cannot be started: {self._last_words()}"
+        assert self._line(STARTING, STARTING) == b"ready\n", (
+            f"{self._reader} cannot be started: {self._last_words()}"
+        )
         return self._process
 
     def _line(self, computing: float, waiting: float) -> bytes | None:
@@ -238,7 +251,8 @@ def _serve(reader: Reader) -> None:
     os.dup2(2, 1)  # what the reader prints is not an answer
     faulthandler.enable()
     before = _status("VmRSS")
-    # Nothing may fill the machine's memory; one that asks for more gets a MemoryError, which is a failure.
+    # Nothing may fill the machine's memory; one that asks for more gets a MemoryError, which is a
+    # failure.
     most = _status("VmData") + 2 * MEMORY
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     print("ready", file=answers, flush=True)

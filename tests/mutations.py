@@ -1,7 +1,8 @@
 """Ways to damage a valid file for the fuzz tests, each a function of a random generator and of whole files.
 
-A mutation that knows the format reaches further: a damaged zip archive mostly fails on a checksum, so ``mutated_zip``
-damages an entry and packs the archive again, and ``mutated_json`` changes values instead of characters.
+A mutation that knows the format reaches further: a damaged zip archive mostly fails on a checksum,
+so ``mutated_zip`` damages an entry and packs the archive again, and ``mutated_json`` changes values
+instead of characters.
 """
 
 import io
@@ -84,12 +85,17 @@ def mutated_zip(inside: Mutator = mutated) -> Mutator:
             elif what == 1:
                 entries.append((name, inside(rng, content, spare)))  # the same name twice
             elif what == 2:
-                entries[at] = rng.choice((f"../{name}", name.upper(), f"{name}\x1b[2J", "", "/")), content
+                entries[at] = (
+                    rng.choice((f"../{name}", name.upper(), f"{name}\x1b[2J", "", "/")),
+                    content,
+                )
             else:
                 entries[at] = name, inside(rng, content, spare)
             if not entries:
                 break
-        return _packed(entries, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+        return _packed(
+            entries, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+        )
 
     return mutate
 
@@ -106,7 +112,9 @@ def _number(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     width = rng.choice((1, 2, 4, 8))
     number = rng.choice((*_NUMBERS, len(data), rng.randrange(2**32))) % 2 ** (8 * width)
     start = rng.randrange(len(data) + 1)
-    return data[:start] + number.to_bytes(width, rng.choice(("little", "big"))) + data[start + width :]
+    return (
+        data[:start] + number.to_bytes(width, rng.choice(("little", "big"))) + data[start + width :]
+    )
 
 
 def _digits(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
@@ -176,7 +184,13 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
     waiting = [tree]
     while waiting:
         value = waiting.pop()
-        keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+        keys = (
+            value.keys()
+            if isinstance(value, dict)
+            else range(len(value))
+            if isinstance(value, list)
+            else ()
+        )
         for key in keys:
             found.append((value, key))
             waiting.append(value[key])

@@ -8,12 +8,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-KEPT = ROOT / "tests" / "golden" / "models"  # parts of some reference files: whole they are too large for a repository
+# Parts of some reference files: whole they are too large for a repository
+KEPT = ROOT / "tests" / "golden" / "models"
 
 # A clone has no such folder, and its tests must pass.
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared: reference weights, photographs")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="needs ../shared: reference weights, photographs"
+)
 
 
 def of_files(names: Iterable[str]) -> list[Any]:
     """Parameters of a test that loads a reference file each; those that the repository keeps nothing of wait for it."""
-    return [pytest.param(name, marks=() if (KEPT / f"{name}.npz").exists() else needs_shared) for name in names]
+    return [
+        pytest.param(name, marks=() if (KEPT / f"{name}.npz").exists() else needs_shared)
+        for name in names
+    ]

@@ -21,7 +21,9 @@ PUBLIC = {
 }
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if isinstance(value, types.FunctionType)}
 LOSSES = {
-    name: value for name, value in FUNCTIONS.items() if list(inspect.signature(value).parameters)[:1] == ["predictions"]
+    name: value
+    for name, value in FUNCTIONS.items()
+    if list(inspect.signature(value).parameters)[:1] == ["predictions"]
 }
 LOSSES = {name: value for name, value in LOSSES.items() if name.startswith("losses.")}
 METRICS = {name: value for name, value in FUNCTIONS.items() if name.startswith("metrics.")}
@@ -64,9 +66,14 @@ def first_line(value: object) -> str:
 
 def listed_row(name: str) -> str:
     value = PUBLIC[name]
-    said = first_line(value) if callable(value) else "The named networks, with parameters and MACs per pixel."
+    said = (
+        first_line(value)
+        if callable(value)
+        else "The named networks, with parameters and MACs per pixel."
+    )
     said = re.sub(r":math:`([^`]*)`", r"$\1$", re.sub(r":(?:func|class):(`[^`]*`)", r"\1", said))
-    said = said.replace("L*a*b*", r"L\*a\*b\*")  # Markdown would set the a in italics and drop its stars
+    # Markdown would set the a in italics and drop its stars
+    said = said.replace("L*a*b*", r"L\*a\*b\*")
     return f"| `{name}` | {said.replace('|', chr(92) + '|')} |"
 
 
@@ -80,7 +87,9 @@ def test_the_front_door_opens_the_loss_and_its_packages():
 def test_losses_take_two_images_then_options_by_keyword(name):
     parameters = inspect.signature(LOSSES[name]).parameters
     assert list(parameters)[:2] == ["predictions", "targets"]
-    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in list(parameters.values())[2:]) or (
+    assert all(
+        p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in list(parameters.values())[2:]
+    ) or (
         name == "losses.perceptual_loss"  # there are no features to begin with
     )
     assert {"mask", "axis_name"} <= set(parameters)
@@ -100,18 +109,28 @@ def test_metrics_take_two_images_and_the_protocol_by_keyword(name):
 def test_colour_functions_take_one_image(name):
     first, *options = inspect.signature(COLOR[name]).parameters.values()
     assert first.name == "image"
-    assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)
+    assert all(
+        option.kind is option.KEYWORD_ONLY and option.default is not option.empty
+        for option in options
+    )
 
 
 def test_degradations_take_a_key_first():
     module = importlib.import_module("lumloss_jax.degradations")
-    for name in set(module.__all__) - {"SensorVariances", "compose", "sigma_ramp"}:  # a type, a maker, no randomness
+    # A type, a maker, no randomness
+    for name in set(module.__all__) - {
+        "SensorVariances",
+        "compose",
+        "sigma_ramp",
+    }:
         assert next(iter(inspect.signature(getattr(module, name)).parameters)) == "key", name
 
 
 @each_function
 def test_docstrings_explain_every_argument_in_order(name):
-    described = re.findall(r"^  \**(\w+): ", sections(FUNCTIONS[name]).get("Args", ""), flags=re.MULTILINE)
+    described = re.findall(
+        r"^  \**(\w+): ", sections(FUNCTIONS[name]).get("Args", ""), flags=re.MULTILINE
+    )
     assert described == list(inspect.signature(FUNCTIONS[name]).parameters)
 
 
@@ -139,14 +158,22 @@ def test_what_is_to_be_small_or_large_says_so(name):
     assert shape in returns
 
 
-@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if isinstance(value, type)])
+@pytest.mark.parametrize(
+    "name", [name for name, value in PUBLIC.items() if isinstance(value, type)]
+)
 def test_classes_explain_their_fields(name):
     fields = set(inspect.get_annotations(PUBLIC[name])) - {"parent", "name"}
-    fields = {field for field in fields if "ClassVar" not in str(PUBLIC[name].__annotations__[field])}
+    fields = {
+        field for field in fields if "ClassVar" not in str(PUBLIC[name].__annotations__[field])
+    }
     described = re.findall(r"^  (\w+): ", inspect.getdoc(PUBLIC[name]) or "", flags=re.MULTILINE)
     assert fields <= set(described)
 
 
 def test_every_public_name_has_its_line_in_the_table():
-    listed = [line for line in (ROOT / "docs" / "functions.md").read_text().splitlines() if line.startswith("| `")]
+    listed = [
+        line
+        for line in (ROOT / "docs" / "functions.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
     assert listed == [listed_row(name) for name in PUBLIC]

@@ -60,9 +60,13 @@ def forbidden() -> Iterator[tuple[str, str, str]]:
                     yield *arrow, "the light half imports jax, chex and numpy only"
             if below(name, "lumloss_jax.metrics") and below(other, "lumloss_jax.losses"):
                 yield *arrow, "metrics do not depend on losses"
-            if below(name, "lumloss_jax.models") and below(other, "lumloss_jax.losses", "lumloss_jax.metrics"):
+            if below(name, "lumloss_jax.models") and below(
+                other, "lumloss_jax.losses", "lumloss_jax.metrics"
+            ):
                 yield *arrow, "networks do not depend on what they are trained with"
-            if name.startswith("lumloss_jax.losses._") and not below(other, "lumloss_jax.losses._penalties"):
+            if name.startswith("lumloss_jax.losses._") and not below(
+                other, "lumloss_jax.losses._penalties"
+            ):
                 may = name.split(".")[-1].startswith(("_composition", "_spec"))
                 if below(other, "lumloss_jax.losses") and not may:
                     yield *arrow, "a loss imports no sibling but _penalties"
@@ -107,7 +111,8 @@ def test_imports_run_in_no_circle():
         if name in done:
             return
         for other in IMPORTS[name] & set(MODULES):
-            # A package's door imports its rooms; a room that imports a sibling by the package's name passes the door.
+            # A package's door imports its rooms; a room that imports a sibling by the package's
+            # name passes the door.
             if not below(name, other):
                 visit(other, (*path, name))
         done.add(name)
@@ -117,14 +122,25 @@ def test_imports_run_in_no_circle():
         visit(name, ())
 
 
-@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", [*FILES, *TESTS], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST
 
 
 def test_no_room_for_odds_and_ends():
     names = [part for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts]
-    assert not {"utils", "_utils", "helpers", "_helpers", "misc", "_misc", "common", "_common"} & set(names)
+    assert not {
+        "utils",
+        "_utils",
+        "helpers",
+        "_helpers",
+        "misc",
+        "_misc",
+        "common",
+        "_common",
+    } & set(names)
 
 
 def test_the_librarys_files_stand_behind_their_packages():
@@ -152,6 +168,14 @@ def test_tests_mirror_the_packages_and_are_no_package():
     assert not list((ROOT / "tests").rglob("__init__.py"))
     # A conftest.py holds none, nor a program that tests start, nor what several tests import.
     shared = set().union(*map(imports, TESTS))
-    others = [path for path in TESTS if path.name != "conftest.py" and "if __name__ == " not in path.read_text()]
-    without = [path for path in others if "def test_" not in path.read_text() and name_of(path) not in shared]
+    others = [
+        path
+        for path in TESTS
+        if path.name != "conftest.py" and "if __name__ == " not in path.read_text()
+    ]
+    without = [
+        path
+        for path in others
+        if "def test_" not in path.read_text() and name_of(path) not in shared
+    ]
     assert without == []

@@ -19,7 +19,9 @@ COLAB = Path(__file__).resolve().parents[1] / "colab"
 def cell_with(script: str, text: str) -> str:
     """The one cell of code that holds a text."""
     (found,) = (
-        cell.source for cell in jupytext.read(COLAB / script).cells if cell.cell_type == "code" and text in cell.source
+        cell.source
+        for cell in jupytext.read(COLAB / script).cells
+        if cell.cell_type == "code" and text in cell.source
     )
     return found
 
@@ -38,7 +40,10 @@ def said(tmp_path, monkeypatch) -> list[list[str]]:
 def train(mount: Path, data: str = "photos") -> Path:
     """Runs the cell that trains; gives the run's folder."""
     names = {"begin": begin, "Path": Path, "KIND": "cpu", "DEVICES": 1, "MOUNT": mount}
-    exec(cell_with("02_train_on_tpu.py", "copied(").replace('DATA = "photos"', f"DATA = {data!r}"), names)
+    exec(
+        cell_with("02_train_on_tpu.py", "copied(").replace('DATA = "photos"', f"DATA = {data!r}"),
+        names,
+    )
     return names["RUN"]
 
 

@@ -58,7 +58,8 @@ def test_the_newest_two_are_kept_by_their_number(run, mount, capsys):
     drive_archives.copy_new(run, mount)
     assert names(mount) == ["one-step-100.tar", "one-step-110.tar"]
     assert [path.name for path in drive_archives.archives(run, mount)] == names(mount)
-    assert capsys.readouterr().out.count("copied step") == 3  # and the best of long ago is not copied again
+    # And the best of long ago is not copied again
+    assert capsys.readouterr().out.count("copied step") == 3
 
 
 def test_other_runs_and_parts_of_files_are_left_alone(run, mount):
@@ -67,7 +68,12 @@ def test_other_runs_and_parts_of_files_are_left_alone(run, mount):
     for step in (1, 2, 3):
         save(run, step)
         drive_archives.copy_new(run, mount, keep=1)
-    assert names(mount) == ["another-one-step-99.tar", "holiday.jpg", "one-step-3.tar", "one-step-99.tar.partial"]
+    assert names(mount) == [
+        "another-one-step-99.tar",
+        "holiday.jpg",
+        "one-step-3.tar",
+        "one-step-99.tar.partial",
+    ]
 
 
 def test_a_mount_that_is_gone_is_said_and_tried_again(run, mount, capsys):

@@ -23,7 +23,10 @@ def test_colabs_versions_meet_what_is_asked_for(extra):
 
 
 def test_a_runtime_that_is_too_old_is_told_so():
-    with pytest.raises(install.CannotInstall, match=r"needs jax>=0\.7\.2, and this runtime has jax 0\.6\.0\. .*newer"):
+    with pytest.raises(
+        install.CannotInstall,
+        match=r"needs jax>=0\.7\.2, and this runtime has jax 0\.6\.0\. .*newer",
+    ):
         install.check_held(install.requirements("study"), ["jax==0.6.0", *COLAB[1:]])
 
 
@@ -55,9 +58,15 @@ def installs(monkeypatch) -> list[list[str]]:
     before = {"jax": "0.7.2", "optax": "0.2.8", "lumloss-jax": "0.0.1"}
     found = iter([before, before | {"optax": "0.2.9", "flax": "0.11.2", "lumloss-jax": "0.1.0"}])
     given: list[list[str]] = []
-    monkeypatch.setattr(install, "missing", lambda asked, installed: [] if installed == {"jax": "0.7.2"} else [asked])
+    monkeypatch.setattr(
+        install,
+        "missing",
+        lambda asked, installed: [] if installed == {"jax": "0.7.2"} else [asked],
+    )
     monkeypatch.setattr(install, "listed", lambda: next(found))
-    monkeypatch.setattr(install, "pip_install", lambda arguments, constraints: given.append(constraints))
+    monkeypatch.setattr(
+        install, "pip_install", lambda arguments, constraints: given.append(constraints)
+    )
     return given
 
 
@@ -79,7 +88,9 @@ def test_where_there_is_none_what_moved_is_named(installs, monkeypatch, capsys):
 
 
 def test_what_is_gone_has_moved_too():
-    assert install.moved({"optax": "0.2.8", "jax": "0.7.2"}, {"jax": "0.7.2"}) == ["optax 0.2.8 -> removed"]
+    assert install.moved({"optax": "0.2.8", "jax": "0.7.2"}, {"jax": "0.7.2"}) == [
+        "optax 0.2.8 -> removed"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +104,8 @@ def bare(tmp_path_factory) -> Path:
 def test_an_environment_without_pip_is_told_how_to_get_it(bare, monkeypatch):
     monkeypatch.setattr(install.sys, "executable", str(bare))
     with pytest.raises(
-        install.CannotInstall, match=r"says: .*No module named pip\. Mend it by `.*python -m ensurepip`"
+        install.CannotInstall,
+        match=r"says: .*No module named pip\. Mend it by `.*python -m ensurepip`",
     ):
         install.listed()
 
@@ -101,7 +113,9 @@ def test_an_environment_without_pip_is_told_how_to_get_it(bare, monkeypatch):
 def test_an_environment_without_packaging_is_told_so(bare):
     command = [bare, "-c", "import begin"]
     ran = subprocess.run(command, cwd=install.ROOT / "colab", capture_output=True, text=True)
-    assert ran.stderr.startswith("error: ") and ran.stderr.endswith("so does `python -m pip install packaging`\n")
+    assert ran.stderr.startswith("error: ") and ran.stderr.endswith(
+        "so does `python -m pip install packaging`\n"
+    )
     assert "Traceback" not in ran.stderr
 
 
@@ -113,7 +127,8 @@ def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         file.writestr(f"{about}/METADATA", "\n".join(metadata) + "\n")
         file.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            f"{about}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         file.writestr(f"{about}/RECORD", "")
 
@@ -138,12 +153,16 @@ def test_a_conflict_that_pip_finds_becomes_a_sentence(shelf):
     with pytest.raises(install.CannotInstall) as caught:
         install.pip_install([*shelf, "restorer"], ["accelerated==1.0"])
     assert str(caught.value).startswith(
-        "pip cannot install lumloss_jax beside accelerated==1.0: restorer 1.0 depends on accelerated>=2. These are"
+        "pip cannot install lumloss_jax beside accelerated==1.0: restorer 1.0 depends on "
+        "accelerated>=2. These are"
     )
 
 
 def test_a_package_that_is_not_to_be_had_becomes_a_sentence(shelf):
-    with pytest.raises(install.CannotInstall, match=r"beside accelerated==1\.0: there is no nowhere>=3.* for Python 3"):
+    with pytest.raises(
+        install.CannotInstall,
+        match=r"beside accelerated==1\.0: there is no nowhere>=3.* for Python 3",
+    ):
         install.pip_install([*shelf, "lost"], ["accelerated==1.0"])
 
 

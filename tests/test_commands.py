@@ -24,7 +24,8 @@ from train.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -41,7 +42,8 @@ def commands(start: str) -> list[Any]:
         for line in (*lines, *(word for word in inline if re.match(start, word))):
             for match in re.finditer(rf"(?<![\w-]){start}.*?(?=&&|\s#|`|$)", line):
                 command = re.sub(r"\s+", " ", match[0]).strip()
-                if any(command.count(quote) % 2 for quote in "'\""):  # the end of what another program is given
+                # The end of what another program is given
+                if any(command.count(quote) % 2 for quote in "'\""):
                     command = command[:-1]
                 found.append(pytest.param(command, id=f"{page}: {command}"))
     return found
@@ -77,7 +79,8 @@ def test_verb_preset_flags_and_values_are_taken(command, parsing, capsys):
             main(arguments)
     else:
         with pytest.raises(Parsed) as parsed:
-            pytest.fail(f"{main(arguments)}: {capsys.readouterr().err}")  # where it has not come so far
+            # Where it has not come so far
+            pytest.fail(f"{main(arguments)}: {capsys.readouterr().err}")
         (config,) = parsed.value.args
         for field, check in {
             "protocol": find_protocol,
@@ -124,10 +127,14 @@ def test_the_commands_of_every_page_were_found():
 def of_readme(start: str) -> list[str]:
     """Arguments of README's first command that begins so."""
     lines = (line for block in README for line in block.replace("\\\n", " ").splitlines())
-    return shlex.split(next(line for line in lines if line.startswith(f"python -m train {start}")), comments=True)[3:]
+    return shlex.split(
+        next(line for line in lines if line.startswith(f"python -m train {start}")), comments=True
+    )[3:]
 
 
-def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(tmp_path, monkeypatch, capsys):
+def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(
+    tmp_path, monkeypatch, capsys
+):
     """Its own commands, with a small preset and photographs, and a batch that four devices take in four parts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(index, "PATH", tmp_path / "photographs.sqlite")
@@ -135,7 +142,9 @@ def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(tmp_p
     whole = skimage.data.chelsea()
     for i in range(24):
         top, left = 40 * (i // 6), 60 * (i % 6)
-        write_image(tmp_path / "photographs" / f"{i:02d}.png", whole[top : top + 40, left : left + 48])
+        write_image(
+            tmp_path / "photographs" / f"{i:02d}.png", whole[top : top + 40, left : left + 48]
+        )
 
     def run(start: str, **replaced: str) -> str:
         arguments = of_readme(start)
@@ -156,10 +165,14 @@ def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(tmp_p
     assert {path.name for path in (tmp_path / "scores").iterdir()} >= {"scores.csv", "summary.json"}
     run("export")
 
-    images = np.stack([read_image(path) for path in sorted((tmp_path / "photographs").glob("*.png"))[:2]])
+    images = np.stack(
+        [read_image(path) for path in sorted((tmp_path / "photographs").glob("*.png"))[:2]]
+    )
     images = images.astype(np.float32) / 255
     names = {"images": images}
-    (loader,) = (text for kind, text in BLOCK.findall(PAGES["README.md"]) if "jax.export.deserialize" in text)
+    (loader,) = (
+        text for kind, text in BLOCK.findall(PAGES["README.md"]) if "jax.export.deserialize" in text
+    )
     exec(loader, names)
     first = read_image(tmp_path / "restored" / "00.png")
     assert np.abs(np.clip(names["restored"][0], 0, 1) * 255 - first).max() <= 1

@@ -1,7 +1,7 @@
 """README and documentation are true: examples run, links lead somewhere, nothing is fetched.
 
-The site is built as ``make docs`` builds it, warnings being errors: of references, formulas and pages in no contents.
-Commands are in test_commands.py.
+The site is built as ``make docs`` builds it, warnings being errors: of references, formulas and
+pages in no contents. Commands are in test_commands.py.
 """
 
 import doctest
@@ -25,7 +25,10 @@ BLOCKS = {
     )
     for path in PAGES
 }
-EXAMPLES = {page: "\n".join(text for kind, text in blocks if kind == "python") for page, blocks in BLOCKS.items()}
+EXAMPLES = {
+    page: "\n".join(text for kind, text in blocks if kind == "python")
+    for page, blocks in BLOCKS.items()
+}
 
 
 @pytest.mark.parametrize("page", [page for page, examples in EXAMPLES.items() if examples])
@@ -70,9 +73,23 @@ class Page(HTMLParser):
 def site(tmp_path_factory) -> dict[Path, Page]:
     """The built pages by path, as ``make docs`` builds them."""
     built = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-n", "-W", "--keep-going", "-q", "docs", str(built)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "-n",
+        "-W",
+        "--keep-going",
+        "-q",
+        "docs",
+        str(built),
+    ]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return {path.resolve(): Page(path.resolve()) for path in built.rglob("*.html")}
 
@@ -86,7 +103,9 @@ def test_links_between_pages_and_to_anchors_lead_somewhere(site):
                 continue
             followed += 1
             path = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path
-            found = path.is_file() and (not parts.fragment or unquote(parts.fragment) in site[path].anchors)
+            found = path.is_file() and (
+                not parts.fragment or unquote(parts.fragment) in site[path].anchors
+            )
             if not found:
                 broken.append(f"{page.path.name}: {link}")
     assert not broken
@@ -98,7 +117,9 @@ def test_pages_load_nothing_from_the_network_or_from_where_nothing_is(site):
         for loaded in page.loaded:
             parts = urlsplit(loaded)
             assert parts.scheme in ("", "data"), f"{page.path.name} loads {loaded}"
-            assert parts.scheme or (page.path.parent / unquote(parts.path)).is_file(), f"{page.path.name}: {loaded}"
+            assert parts.scheme or (page.path.parent / unquote(parts.path)).is_file(), (
+                f"{page.path.name}: {loaded}"
+            )
 
 
 def test_pictures_say_in_words_what_they_show(site):

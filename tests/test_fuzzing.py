@@ -80,7 +80,9 @@ def test_a_reader_that_refuses_damaged_files_passes(tmp_path: Path) -> None:
         (_refuses_all, "does not read the valid file 'one': InputError: This file is damaged"),
     ],
 )
-def test_each_failure_is_noticed(reader, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_failure_is_noticed(
+    reader, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fuzzing, "KEPT", tmp_path / "kept")
     if reader is _hangs:
         monkeypatch.setattr(fuzzing, "PATIENCE", 0.2)
@@ -102,7 +104,11 @@ def test_mutations_are_drawn_from_the_seed_and_damage_something(tmp_path: Path) 
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a", b"12345")
         archive.writestr("b", b"12345")
-    seeds = {mutated: b"1 2 3 4", mutated_json: b'{"a": [1, 2.5, "b"]}', mutated_zip(): buffer.getvalue()}
+    seeds = {
+        mutated: b"1 2 3 4",
+        mutated_json: b'{"a": [1, 2.5, "b"]}',
+        mutated_zip(): buffer.getvalue(),
+    }
     for mutate, data in seeds.items():
         first = [mutate(random.Random(i), data, [data]) for i in range(50)]
         second = [mutate(random.Random(i), data, [data]) for i in range(50)]

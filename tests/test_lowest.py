@@ -11,7 +11,9 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOWEST = dict(
-    line.split("==") for line in (ROOT / "tests" / "lowest-versions.txt").read_text().splitlines() if line[0] != "#"
+    line.split("==")
+    for line in (ROOT / "tests" / "lowest-versions.txt").read_text().splitlines()
+    if line[0] != "#"
 )
 # In Colab's runtimes of August 2026.
 COLAB = {
@@ -28,7 +30,9 @@ COLAB = {
 
 def bounds(*extras: str) -> dict[str, str]:
     """Name -> lower bound, of the project and some of its extras."""
-    lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    lines = PROJECT["dependencies"] + [
+        line for extra in extras for line in PROJECT["optional-dependencies"][extra]
+    ]
     found = {}
     for requirement in map(Requirement, lines):
         if requirement.name != PROJECT["name"]:
@@ -40,8 +44,11 @@ def bounds(*extras: str) -> dict[str, str]:
 
 def test_every_lower_bound_of_the_library_and_the_trainer_is_installed_as_it_stands():
     for name, bound in bounds("models", "train").items():
-        # 24.3 is of a series whose first release is 24.3.25: the lowest that there is may have more digits.
-        assert re.fullmatch(re.escape(bound) + r"(\.\d+)*", LOWEST[name]), f"{name}: {bound} or newer, {LOWEST[name]}"
+        # 24.3 is of a series whose first release is 24.3.25: the lowest that there is may have more
+        # digits.
+        assert re.fullmatch(re.escape(bound) + r"(\.\d+)*", LOWEST[name]), (
+            f"{name}: {bound} or newer, {LOWEST[name]}"
+        )
 
 
 def test_what_tests_are_run_with_stands_at_its_lower_bound_too():

@@ -50,22 +50,32 @@ def test_the_notebook_is_its_script_without_outputs(path):
 
 
 def test_every_notebook_has_its_script():
-    assert {path.stem for path in (ROOT / "colab").glob("*.ipynb")} == {path.stem for path in SCRIPTS}
+    assert {path.stem for path in (ROOT / "colab").glob("*.ipynb")} == {
+        path.stem for path in SCRIPTS
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_it_opens_with_what_it_shows_on_which_hardware_and_how_long(path):
     kind, text = cells(path)[0]
     assert kind == "markdown"
-    assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == ["What it shows", "Hardware", "How long"]
+    assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == [
+        "What it shows",
+        "Hardware",
+        "How long",
+    ]
 
 
 def test_all_begin_alike_and_install_an_extra_at_the_tag_of_this_version():
     beginnings = [first_code(path) for path in SCRIPTS]
-    extras = [re.search(r'^begin.install\("(\w+)"\)$', text, re.MULTILINE)[1] for text in beginnings]
+    extras = [
+        re.search(r'^begin.install\("(\w+)"\)$', text, re.MULTILINE)[1] for text in beginnings
+    ]
     assert extras == ["notebooks", "train", "study", "train"]
     assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert len({text.replace(extra, "") for text, extra in zip(beginnings, extras, strict=True)}) == 1
+    assert (
+        len({text.replace(extra, "") for text, extra in zip(beginnings, extras, strict=True)}) == 1
+    )
     assert f'TAG = "v{PROJECT["version"]}"' in beginnings[0]
 
 
@@ -83,7 +93,12 @@ def published(tmp_path: Path) -> Path:
     (folder / "colab").mkdir(parents=True)
     (folder / "colab" / "begin.py").write_text("def install(extra): print('installs', extra)")
     identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "one"], ["tag", "v1"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        [*identity, "commit", "-qm", "one"],
+        ["tag", "v1"],
+    ):
         subprocess.run(["git", "-C", str(folder), *command], check=True)
     return folder
 
@@ -93,14 +108,20 @@ def first_cell(folder: Path, repository: str = "", tag: str = "v1") -> tuple[str
     text = first_code(SCRIPTS[1]).replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")
     (folder / "cell.py").write_text(re.sub(r'TAG = ".*?"', f"TAG = {tag!r}", text))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    ran = subprocess.run([sys.executable, "cell.py"], cwd=folder, env=environment, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "cell.py"], cwd=folder, env=environment, capture_output=True, text=True
+    )
     return ran.stdout, ran.stderr
 
 
 def test_outside_a_checkout_it_clones_at_the_tag_and_installs(content, published):
     assert first_cell(content, f"file://{published}") == ("installs train\n", "")
     assert (content / "lumloss_jax" / "colab" / "begin.py").is_file()
-    assert first_cell(content, f"file://{published}") == ("installs train\n", "")  # again: what is there is taken
+    # Again: what is there is taken
+    assert first_cell(content, f"file://{published}") == (
+        "installs train\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize("folder", [".", "colab"])
@@ -169,10 +190,14 @@ def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: 
     ).execute()
     outputs = list(outputs_of(notebook))
     shown = [output.data for output in outputs if "data" in output]
-    pictures = [data["image/png"] for data in shown if "image/png" in data]  # Pillow shows each as JPEG besides
+    # Pillow shows each as JPEG besides
+    pictures = [data["image/png"] for data in shown if "image/png" in data]
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     return Ran(
-        text="\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs),
+        text="\n".join(
+            output.get("text", "") or output.get("data", {}).get("text/plain", "")
+            for output in outputs
+        ),
         html=[data["text/html"] for data in shown if "text/html" in data],
         pictures=[np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in pictures],
         folder=folder,
@@ -194,7 +219,13 @@ def test_luminance_loss_is_drawn_and_taken_by_every_kind_of_pipeline(tmp_path, m
     assert len(ran.pictures) == 4
     assert all(picture.std() > 10 for picture in ran.pictures)
     curves = re.findall(r"^(\S.*?) +(0\.\d+) -> (0\.\d+)$", ran.text, re.MULTILINE)
-    assert [name for name, *_ in curves] == ["NNX", "NNX, DnCNN by ToNNX", "Linen", "pmap, 4 device(s)", "Equinox"]
+    assert [name for name, *_ in curves] == [
+        "NNX",
+        "NNX, DnCNN by ToNNX",
+        "Linen",
+        "pmap, 4 device(s)",
+        "Equinox",
+    ]
     assert all(float(last) < float(first) for _, first, last in curves)
 
 
@@ -215,7 +246,10 @@ def test_training_goes_on_from_drive_and_restores_a_photograph(tmp_path, monkeyp
     comparison, before_after = ran.pictures
     assert comparison.std() > 10
     before, after = before_after[328:, :480], before_after[328:, 488:]
-    assert np.abs(np.diff(after.astype(float), axis=0)).mean() < np.abs(np.diff(before.astype(float), axis=0)).mean()
+    assert (
+        np.abs(np.diff(after.astype(float), axis=0)).mean()
+        < np.abs(np.diff(before.astype(float), axis=0)).mean()
+    )
 
 
 def test_losses_are_compared_with_the_report_inline(tmp_path, monkeypatch):
@@ -240,10 +274,24 @@ def save_pth(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         return b"(" + b"".join(map(integer, values)) + b"t"
 
     def tensor(number: int, array: np.ndarray) -> bytes:
-        storage = text("storage") + b"ctorch\nFloatStorage\n" + text(str(number)) + text("cpu") + integer(array.size)
-        layout = integer(0) + numbers(array.shape) + numbers(tuple(stride // 4 for stride in array.strides))
+        storage = (
+            text("storage")
+            + b"ctorch\nFloatStorage\n"
+            + text(str(number))
+            + text("cpu")
+            + integer(array.size)
+        )
+        layout = (
+            integer(0)
+            + numbers(array.shape)
+            + numbers(tuple(stride // 4 for stride in array.strides))
+        )
         return (
-            b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + b"tQ" + layout + b"\x89ccollections\nOrderedDict\n)RtR"
+            b"ctorch._utils\n_rebuild_tensor_v2\n(("
+            + storage
+            + b"tQ"
+            + layout
+            + b"\x89ccollections\nOrderedDict\n)RtR"
         )
 
     tensors = (text(name) + tensor(i, array) for i, (name, array) in enumerate(arrays.items()))
@@ -267,7 +315,8 @@ def test_pytorch_weights_come_in_are_tuned_and_go_back(tmp_path, monkeypatch):
     made.mkdir()
     fresh = moved_weights(execute(SCRIPTS[3], made, monkeypatch))
 
-    # The same weights as a .pth of several GPUs: they count as trained, and are moved at a tenth of the rate.
+    # The same weights as a .pth of several GPUs: they count as trained, and are moved at a tenth of
+    # the rate.
     arrays = load_file(made / "from_pytorch.safetensors")
     mine = tmp_path / "mine"
     mine.mkdir()

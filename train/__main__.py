@@ -5,7 +5,14 @@ import sys
 
 _NO_DEVICES = "Unable to initialize backend"
 # What an operating system says of a name or a disk, and no defect of the program.
-_OF_THE_SYSTEM = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_OF_THE_SYSTEM = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -15,7 +22,8 @@ def main(arguments: list[str]) -> int:
       arguments: what stands behind ``python -m train``.
 
     Returns:
-      The verb's status; 2 for input that the user must change; 130 after Ctrl-C; 141 if nobody reads the output.
+      The verb's status; 2 for input that the user must change; 130 after Ctrl-C; 141 if nobody
+      reads the output.
     """
     try:
         from train.console import with_output
@@ -39,7 +47,8 @@ def _run(arguments: list[str]) -> int:
         complain(f"error: {error}")
         return 2
     except RuntimeError as error:
-        # JAX finds out at the first array that JAX_PLATFORMS names what is not there, or that a device is taken.
+        # JAX finds out at the first array that JAX_PLATFORMS names what is not there, or that a
+        # device is taken.
         if _NO_DEVICES not in str(error):
             raise
         complain(f"error: {first_line(error)}.")

@@ -1,7 +1,7 @@
 """The training step compiled ahead of time for devices that are not here: does it fit, what moves, what does it cost.
 
-XLA's compiler for TPUs comes with libtpu and needs no TPU: the program is the one that a TPU would run, and what it
-asks of a chip's memory and of the links between chips can be read off it.
+XLA's compiler for TPUs comes with libtpu and needs no TPU: the program is the one that a TPU would
+run, and what it asks of a chip's memory and of the links between chips can be read off it.
 """
 
 import contextlib
@@ -26,7 +26,9 @@ from train.errors import InputError
 from train.hlo import read_collectives, read_slice_transfers
 from train.topology import room_of, topology_mesh
 
-_REFINEMENTS = 2  # sizes tried between the largest batch that was seen to fit and the smallest that was not
+_REFINEMENTS = (
+    2  # sizes tried between the largest batch that was seen to fit and the smallest that was not
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def compile_for(config: FitConfig, mesh: Mesh, room: int | None = None) -> Progr
     """Compiles a run's step for the devices of ``mesh``, or :class:`~train.sharding.DoesNotFit`.
 
     Args:
-      config: the run. Photographs of 8 bits are assumed, and pairs of them where its data is ``pairs:``.
+      config: the run. Photographs of 8 bits are assumed, and pairs of them where its data is
+        ``pairs:``.
       mesh: its devices.
       room: bytes of a device's memory, for compilers that do not refuse what exceeds it.
     """
@@ -103,8 +106,9 @@ def _memory(compiled: jax.stages.Compiled, config: FitConfig, room: int | None) 
 def _cost(compiled: jax.stages.Compiled, config: FitConfig, mesh: Mesh) -> np.ndarray | None:
     """Operations of a step, and the bytes that they read and write; None where they are not known.
 
-    XLA counts the body of a loop once, however often it is run. So where a batch passes in parts the step is compiled
-    once more, with several of them in the body: what is counted in addition is what these cost.
+    XLA counts the body of a loop once, however often it is run. So where a batch passes in parts
+    the step is compiled once more, with several of them in the body: what is counted in addition is
+    what these cost.
     """
     once, parts = _counted(compiled), config.optimizer.accumulate
     if parts == 1 or once is None:
@@ -123,7 +127,9 @@ def _counted(compiled: jax.stages.Compiled) -> np.ndarray | None:
     return np.array([cost[name] for name in names]) if all(name in cost for name in names) else None
 
 
-def largest_batch(config: FitConfig, mesh: Mesh, console: Console, *, fits: bool, room: int | None = None) -> int:
+def largest_batch(
+    config: FitConfig, mesh: Mesh, console: Console, *, fits: bool, room: int | None = None
+) -> int:
     """The largest batch that was seen to fit: by doubling or halving the given one, then by sizes in between.
 
     Args:
@@ -164,13 +170,16 @@ class CompileConfig:
     """Compile a run's training step for TPUs or GPUs that are not here, and say what it asks of them."""
 
     topology: str = "v5e:2x2"
-    """Chips: v5e, v6e:1x1 to 16x16; v4, v5p, tpu7x:1x1x1 and up, such as 2x2x1; GPUs cuda:8, or cuda:2x8 in two."""
+    """Chips: v5e, v6e:1x1 to 16x16; v4, v5p, tpu7x:1x1x1 and up, such as 2x2x1; GPUs cuda:8, or
+    cuda:2x8 in two."""
     gpu: str | None = None
-    """File of XLA's description of the GPU, such as its h100_sxm.txtpb. None: the one in this machine."""
+    """File of XLA's description of the GPU, such as its h100_sxm.txtpb. None: the one in this
+    machine."""
     slices: int = 1
     """Slices of that topology, linked by the data centre's network."""
     largest_batch: bool = False
-    """Also search for the largest batch that fits, from the given one: a compilation for each size."""
+    """Also search for the largest batch that fits, from the given one: a compilation for each
+    size."""
     fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
@@ -182,13 +191,20 @@ def report(compiling: CompileConfig) -> None:
     """Prints what the compiled step asks of each device, and the largest batch that fits where that is asked for."""
     console, config = make_console(), compiling.fit
     if config.run.devices is not None:
-        raise InputError(f"compile takes no --devices; got {config.run.devices}: --topology says how many there are.")
+        raise InputError(
+            f"compile takes no --devices; got {config.run.devices}: --topology says how many "
+            "there are."
+        )
     if config.run.distributed:
-        raise InputError("compile takes no --distributed: one process compiles for all hosts of --topology.")
+        raise InputError(
+            "compile takes no --distributed: one process compiles for all hosts of --topology."
+        )
     mesh = topology_mesh(compiling.topology, compiling.slices, compiling.gpu)
     kind, room = mesh.devices.flat[0].device_kind, room_of(mesh, compiling.gpu)
     if compiling.largest_batch and room is None:
-        raise InputError(f"--largest-batch: nothing says what memory a {kind} has; take a --gpu FILE that does.")
+        raise InputError(
+            f"--largest-batch: nothing says what memory a {kind} has; take a --gpu FILE that does."
+        )
     what = f"{config.model.model}, batch {config.data.batch_size}, on {mesh.size} x {kind}"
     try:
         program = compile_for(config, mesh, room)
@@ -206,7 +222,10 @@ def report(compiling: CompileConfig) -> None:
         largest = largest_batch(config, mesh, console, fits=fits, room=room)
         console.print(f"largest batch that was seen to fit: {largest or 'none'}")
     else:
-        console.print("  largest batch  not looked for: --largest-batch compiles for other sizes too", soft_wrap=True)
+        console.print(
+            "  largest batch  not looked for: --largest-batch compiles for other sizes too",
+            soft_wrap=True,
+        )
 
 
 def _lines(program: Program, config: FitConfig, room: int | None) -> dict[str, str]:
@@ -239,4 +258,6 @@ def _lines(program: Program, config: FitConfig, room: int | None) -> dict[str, s
 
 
 def _laid_out(tree: Any, layout: Any) -> Any:
-    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, layout)
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, layout
+    )

@@ -31,26 +31,32 @@ class Assembly(NamedTuple):
 
 
 def assemble(
-    config: FitConfig, axis_name: str | None = None, batch_norm: BatchNorm = "global", *, unroll: int = 1
+    config: FitConfig,
+    axis_name: str | None = None,
+    batch_norm: BatchNorm = "global",
+    *,
+    unroll: int = 1,
 ) -> Assembly:
     """Puts a run together, or says what of it does not fit the rest; nothing is computed yet.
 
     Args:
       config: the run.
       axis_name: of the mapped axis, for an update under jax.pmap; None: under jax.jit.
-      batch_norm: with an axis name, whose statistics normalise: those of the whole batch, or each device's own.
+      batch_norm: with an axis name, whose statistics normalise: those of the whole batch, or each
+        device's own.
       unroll: of :func:`~train.step.make_step`.
     """
     model = build_model(config.model.model)
     objective = objective_of(config.model)
     if config.model.level_weight and not sows(model, LEVEL):
         raise InputError(
-            f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or leave it out."
+            f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or "
+            "leave it out."
         )
     if config.data.low_light and (model.takes_sigma or config.model.level_weight):
         raise InputError(
-            f"--low-light: its noise has no one level to tell {config.model.model}; take a network that is told none, "
-            "and no --level-weight."
+            f"--low-light: its noise has no one level to tell {config.model.model}; take a "
+            "network that is told none, and no --level-weight."
         )
     _check_loss(objective, config, model.channels)
     schedule = make_schedule(config.optimizer)
@@ -61,10 +67,14 @@ def assemble(
         return create_state(variables, optimizer, averaged=averaged, balance=objective.init())
 
     def fresh_state() -> TrainState:
-        return state_from(init_variables(model, jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)))
+        return state_from(
+            init_variables(model, jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM))
+        )
 
     update = make_step(
-        build_model(config.model.model, config.model.dtype, axis_name if batch_norm == "global" else None),
+        build_model(
+            config.model.model, config.model.dtype, axis_name if batch_norm == "global" else None
+        ),
         optimizer,
         objective,
         sigma=config.data.sigma / 255,
@@ -102,8 +112,8 @@ def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
         jax.eval_shape(objective, objective.init(), patch, patch)
     except ValueError as error:
         raise InputError(
-            f"The loss {config.model.loss} takes no patches of {size} x {size} x {channels}: {error} Take another "
-            "--patch-size, or another loss."
+            f"The loss {config.model.loss} takes no patches of {size} x {size} x {channels}: "
+            f"{error} Take another --patch-size, or another loss."
         ) from None
 
 

@@ -1,6 +1,7 @@
 """Loss weights that are learned beside the network: the library's three methods behind one face.
 
-A method's state is a pytree in the train state; ``update`` moves it in the step, after the network's own update.
+A method's state is a pytree in the train state; ``update`` moves it in the step, after the
+network's own update.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,9 @@ class Uncertainty:
 
     def _total(self, scales: Terms, values: Terms) -> jax.Array:
         totals = [
-            losses.uncertainty_loss({n: scales[n] for n in names}, {n: values[n] for n in names}, likelihood=likelihood)
+            losses.uncertainty_loss(
+                {n: scales[n] for n in names}, {n: values[n] for n in names}, likelihood=likelihood
+            )
             for likelihood, names in self._kinds(values)
         ]
         return sum(totals[1:], start=totals[0])
@@ -104,10 +107,15 @@ class GradNorm:
         """One step of GradNorm."""
         before = state["gradnorm"]
         initial = jax.tree.map(
-            lambda old, new: jnp.where(state["started"], old, new), before.initial_losses, dict(values)
+            lambda old, new: jnp.where(state["started"], old, new),
+            before.initial_losses,
+            dict(values),
         )
         after = losses.gradnorm_update(
-            before._replace(initial_losses=initial), dict(values), dict(norms), learning_rate=self.rate
+            before._replace(initial_losses=initial),
+            dict(values),
+            dict(norms),
+            learning_rate=self.rate,
         )
         return {"gradnorm": after, "started": jnp.ones((), bool)}
 

@@ -45,7 +45,10 @@ def noise_levels(flag: str, levels: Sequence[float]) -> None:
     known = {round(level * 1000) for level in levels if 0 <= level <= MOST_NOISE}  # NaN is not
     if len(known) < len(levels):
         given = " ".join(f"{level:.10g}" for level in levels)
-        raise InputError(f"{flag} must be different numbers from 0 to 255, as 8-bit images have them; got {given}.")
+        raise InputError(
+            f"{flag} must be different numbers from 0 to 255, as 8-bit images have them; got "
+            f"{given}."
+        )
 
 
 def between(flag: str, value: float, least: float, most: float = MOST) -> None:
@@ -60,8 +63,9 @@ def check_batch(batch_size: int, patch_size: int) -> None:
     pixels = batch_size * patch_size**2
     if pixels > MOST_PIXELS:
         raise InputError(
-            f"--batch-size {batch_size} with --patch-size {patch_size} makes batches of {pixels:,} pixels, and at "
-            f"most {MOST_PIXELS:,} are accepted: take fewer patches, or smaller ones."
+            f"--batch-size {batch_size} with --patch-size {patch_size} makes batches of "
+            f"{pixels:,} pixels, and at most {MOST_PIXELS:,} are accepted: take fewer patches, or "
+            "smaller ones."
         )
 
 
@@ -83,6 +87,6 @@ def check_name(flag: str, path: str | os.PathLike[str] | None) -> None:
     longest = max(len(part.encode(errors="surrogateescape")) for part in re.split(r"[/\\]", text))
     if longest > _LONGEST_NAME or len(text.encode(errors="surrogateescape")) > _LONGEST_PATH:
         raise InputError(
-            f"{flag} is too long: a name has at most {_LONGEST_NAME} bytes and a path at most {_LONGEST_PATH}; got "
-            f"{len(text)} letters, {text[:50]!r} and so on."
+            f"{flag} is too long: a name has at most {_LONGEST_NAME} bytes and a path at most "
+            f"{_LONGEST_PATH}; got {len(text)} letters, {text[:50]!r} and so on."
         )

@@ -10,7 +10,8 @@ import numpy as np
 from lumloss_jax.models import BUIFD, DnCNN
 from train.errors import InputError
 
-# Kernels (h, w, in, out) whose input channels, and whose output channels, are those of an image, once or several times.
+# Kernels (h, w, in, out) whose input channels, and whose output channels, are those of an image,
+# once or several times.
 _READ: dict[type[nn.Module], tuple[str, ...]] = {
     DnCNN: ("conv_first",),
     BUIFD: ("prior/conv_first", "level/conv_first", "fusion_0"),

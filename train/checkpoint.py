@@ -1,10 +1,10 @@
 """Weights and states on disk, through Orbax: written in the background, whole or not at all, verified when read.
 
-A checkpoint is a folder of three items: ``weights`` (parameters and batch statistics: all that running the network
-needs; the averages of both if a run keeps averages), ``training`` (optimizer, step, learned loss weights: what
-going on needs) and ``about`` (JSON: the network's spec, where the weights are from, and a digest of every array), so
-that a checkpoint is whole by itself wherever it is copied to. Orbax notices files that are cut short, but not bits that
-flip: the digests do.
+A checkpoint is a folder of three items: ``weights`` (parameters and batch statistics: all that
+running the network needs; the averages of both if a run keeps averages), ``training`` (optimizer,
+step, learned loss weights: what going on needs) and ``about`` (JSON: the network's spec, where the
+weights are from, and a digest of every array), so that a checkpoint is whole by itself wherever it
+is copied to. Orbax notices files that are cut short, but not bits that flip: the digests do.
 """
 
 import contextlib
@@ -50,40 +50,54 @@ def restore_newest(
 ) -> tuple[TrainState, dict[str, Any]]:
     """The newest state that is whole, in the shapes of ``like``, and what is said of it; it lies as ``layout`` says.
 
-    A layout is a state of shardings, or one sharding for all arrays; it need not be that of the run that saved.
+    A layout is a state of shardings, or one sharding for all arrays; it need not be that of the run
+    that saved.
 
-    A checkpoint that is damaged is named in a warning and moved aside, so that the run can write that step again; but
-    not where none is whole, for then it may be the disk, or the version that reads, and not the checkpoints.
-    To be called before the folder is opened by :class:`Checkpoints`.
+    A checkpoint that is damaged is named in a warning and moved aside, so that the run can write
+    that step again; but not where none is whole, for then it may be the disk, or the version that
+    reads, and not the checkpoints. To be called before the folder is opened by
+    :class:`Checkpoints`.
     """
     where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
-    aims = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where)
+    aims = jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where
+    )
     wrong: dict[int, Damaged] = {}
     for step in sorted(steps_in(folder), reverse=True):
         try:
             about, items = read_items(folder / str(step), lambda about: _targets_for(about, aims))
             if about.get("step") != step:
-                raise Damaged(f"about: it is the checkpoint of step {about.get('step')}; give the folder that name")
+                raise Damaged(
+                    f"about: it is the checkpoint of step {about.get('step')}; give the folder "
+                    "that name"
+                )
         except Damaged as error:
             wrong[step] = error
             continue
         for damaged, why in wrong.items():
             aside = move_aside(folder / str(damaged))
-            warn(f"the checkpoint of step {damaged} is damaged ({why}); moved to {aside}; taking the one before")
+            warn(
+                f"the checkpoint of step {damaged} is damaged ({why}); moved to {aside}; taking "
+                "the one before"
+            )
         for other in steps_in(folder) if distributed.is_first() else []:
             if drop_unreadable_metrics(folder / str(other)):
-                warn(f"the validation metrics of the checkpoint of step {other} are damaged: it cannot be the best")
+                warn(
+                    f"the validation metrics of the checkpoint of step {other} are damaged: it "
+                    "cannot be the best"
+                )
         return _state(items), about
     if wrong:
         listed = "\n  ".join(f"{folder / str(step)}: {why}" for step, why in wrong.items())
         raise InputError(
-            f"{folder} holds no whole checkpoint; all are left where they are. If the reason is the disk, or the "
-            f"version that reads them, fix that and resume again. Otherwise move {folder.parent} away and start a new "
-            f"run, with --init-from one of them if its weights are whole:\n  {listed}"
+            f"{folder} holds no whole checkpoint; all are left where they are. If the reason is "
+            "the disk, or the version that reads them, fix that and resume again. Otherwise move "
+            f"{folder.parent} away and start a new run, with --init-from one of them if its "
+            f"weights are whole:\n  {listed}"
         )
     raise InputError(
-        f"{folder} holds no checkpoint: the run was stopped before its first. Give the command that started it again: "
-        f"it starts over in {folder.parent}."
+        f"{folder} holds no checkpoint: the run was stopped before its first. Give the command "
+        f"that started it again: it starts over in {folder.parent}."
     )
 
 
@@ -91,17 +105,22 @@ def check_room(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
     """Refuses, before training, a disk that cannot hold what will be kept, and what is being written meanwhile.
 
     Args:
-      runs: folders of checkpoints, on one disk, each with a state as will be saved there, or its shapes.
+      runs: folders of checkpoints, on one disk, each with a state as will be saved there, or its
+        shapes.
       checkpoints: that each of them keeps, beside the one that is being written.
     """
     missing = {folder: max(checkpoints + 1 - len(steps_in(folder)), 1) for folder in runs}
-    size = {folder: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(like)) for folder, like in runs.items()}
+    size = {
+        folder: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(like))
+        for folder, like in runs.items()
+    }
     first = next(iter(runs)).parent
     free = shutil.disk_usage(first).free
     if free < sum(missing[folder] * size[folder] for folder in runs):
         raise InputError(
             f"{first} has {free / 1e6:,.0f} MB free, and {sum(missing.values())} checkpoints of "
-            f"{max(size.values()) / 1e6:,.1f} MB are to be written there: free some space, or take another --out."
+            f"{max(size.values()) / 1e6:,.1f} MB are to be written there: free some space, or "
+            "take another --out."
         )
 
 
@@ -125,10 +144,14 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
     check_path(folder)
     arrays = {"weights": {"params": network.params, "batch_stats": network.batch_stats}}
     about = {**about, "model": network.spec, "versions": versions()}
-    items = {"weights": ocp.args.StandardSave(arrays["weights"]), "about": ocp.args.JsonSave(sealed(about, arrays))}
+    items = {
+        "weights": ocp.args.StandardSave(arrays["weights"]),
+        "about": ocp.args.JsonSave(sealed(about, arrays)),
+    }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locks.hold(folder.parent):  # Orbax writes under a name beside the folder, and renames that
+        # Orbax writes under a name beside the folder, and renames that
+        with locks.hold(folder.parent):
             if os.path.lexists(folder):
                 raise InputError(f"{folder} exists already: remove it, or write elsewhere.")
             remove_unfinished(folder)
@@ -139,7 +162,9 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
     except InputError:
         raise
     except Exception as error:  # Damaged, or what tensorstore raises, which has no one type
-        raise InputError(f"{folder} could not be written: {first_line(error)}. Is the disk full?") from error
+        raise InputError(
+            f"{folder} could not be written: {first_line(error)}. Is the disk full?"
+        ) from error
 
 
 def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
@@ -148,7 +173,11 @@ def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
 
     def targets(about: Mapping[str, Any]) -> dict[str, Any]:
         model = build_model(about["model"])
-        return {"weights": _targets(jax.eval_shape(lambda: init_variables(model, jax.random.key(0))), sharding)}
+        return {
+            "weights": _targets(
+                jax.eval_shape(lambda: init_variables(model, jax.random.key(0))), sharding
+            )
+        }
 
     wrong = []
     for folder in checkpoint_folders(path, FOLDER_NAME):
@@ -160,11 +189,15 @@ def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
         for line in wrong:
             warn(f"{line}; taking {folder}")
         weights = items["weights"]
-        return Network(build_model(about["model"]), about["model"], weights["params"], weights["batch_stats"])
+        return Network(
+            build_model(about["model"]), about["model"], weights["params"], weights["batch_stats"]
+        )
     raise InputError("; ".join(wrong))
 
 
-def load_weights(path: Path, model: nn.Module, spec: str, warn: Warn = warnings.warn) -> dict[str, Any]:
+def load_weights(
+    path: Path, model: nn.Module, spec: str, warn: Warn = warnings.warn
+) -> dict[str, Any]:
     """Parameters and batch statistics for ``model`` from a checkpoint of a network of the same shapes."""
     network = load_network(path, warn)
     weights = {"params": network.params, "batch_stats": network.batch_stats}
@@ -177,7 +210,10 @@ def load_weights(path: Path, model: nn.Module, spec: str, warn: Warn = warnings.
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def weights_of(state: TrainState) -> dict[str, Any]:

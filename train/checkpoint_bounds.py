@@ -1,7 +1,7 @@
 """What lies in a checkpoint's folder, looked at before Orbax believes it.
 
-A checkpoint may come from a stranger. Orbax waits for ever for a pipe, reads descriptions of any length,
-and takes the memory for arrays of zeros that a few kilobytes stand for.
+A checkpoint may come from a stranger. Orbax waits for ever for a pipe, reads descriptions of any
+length, and takes the memory for arrays of zeros that a few kilobytes stand for.
 """
 
 import os
@@ -14,10 +14,15 @@ import jax
 
 _MOST_FILES = 100_000
 _LONGEST_DESCRIPTION = 16_000_000  # bytes: a hundred or two for each array
-_SPARE = 64 * 2**20  # bytes that a file may have beyond those of its arrays, and arrays beyond their files
+# Bytes that a file may have beyond those of its arrays, and arrays beyond their files
+_SPARE = 64 * 2**20
 # Trained weights hardly shrink when they are compressed. Zeros shrink to a thousandth.
 _MOST_TIMES_LARGER = 32
-_ARRAYS = ("d", "manifest.ocdbt")  # the folder and the index of OCDBT, and the same for each process
+# The folder and the index of OCDBT, and the same for each process
+_ARRAYS = (
+    "d",
+    "manifest.ocdbt",
+)
 
 
 def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
@@ -53,8 +58,8 @@ def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
     for name, size in sizes.items():
         if size > _SPARE + _MOST_TIMES_LARGER * on_disk[name]:
             return (
-                f"{name}: its arrays take {size / 1e6:,.0f} MB and its files have {on_disk[name] / 1e6:,.1f} MB, which "
-                "is too little for weights that were trained"
+                f"{name}: its arrays take {size / 1e6:,.0f} MB and its files have "
+                f"{on_disk[name] / 1e6:,.1f} MB, which is too little for weights that were trained"
             )
     return None
 

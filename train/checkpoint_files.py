@@ -25,13 +25,26 @@ from train.json_files import UnreadableError, is_number, read_json
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
 _VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # Of reads that fail over a right, a limit or a network, and so tell nothing of what is on disk.
-_NOT_OF_CONTENT = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
-_NOT_OF_CONTENT_SAID = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")  # by tensorstore, and by devices without memory
+_NOT_OF_CONTENT = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+# By tensorstore, and by devices without memory
+_NOT_OF_CONTENT_SAID = (
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+)
 
 
 # Characters of a path that Orbax takes for a pattern when it looks for what it has just written.
 _PATTERN = "*?[" if os.sep == "\\" else "*?[\\"
-_UNREADABLE = ("**",) if os.sep == "\\" else ("**", "\\")  # parts of names below which it reads nothing either
+# Parts of names below which it reads nothing either
+_UNREADABLE = ("**",) if os.sep == "\\" else ("**", "\\")
 _REMOTE = ("gs:", "s3:", "az:", "hf:")  # names that it takes for the beginning of an address
 _UNFINISHED = ".orbax-checkpoint-tmp"  # part of the names of what it has not finished
 _LONGEST_METRICS = 100_000  # bytes
@@ -69,8 +82,8 @@ def _read_items(
     for part in folder.absolute().parts[1:]:
         if part in _REMOTE or any(text in part for text in _UNREADABLE):
             raise InputError(
-                f"{folder} cannot be read because of the name {part!r}: rename that folder, or copy the checkpoint to "
-                "another one."
+                f"{folder} cannot be read because of the name {part!r}: rename that folder, or "
+                "copy the checkpoint to another one."
             )
     about = read_about(folder)
     targets = targets_for(about)
@@ -86,7 +99,9 @@ def _read_items(
             if name not in about["digests"]:
                 raise Damaged(f"{name}: the checkpoint has none")
             # Before any array is read: of a read that fails Orbax leaves threads behind.
-            if name == "weights" and (differs := _other_weights(folder / name, target, about["model"])):
+            if name == "weights" and (
+                differs := _other_weights(folder / name, target, about["model"])
+            ):
                 raise Damaged(f"{name}: {differs}")
             try:
                 asked = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
@@ -94,7 +109,9 @@ def _read_items(
             except Exception as error:
                 raise _failed(folder, name, error) from error
             if wrong := differing(about["digests"][name], digests_of(items[name])):
-                raise Damaged(f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first")
+                raise Damaged(
+                    f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first"
+                )
     return about, items
 
 
@@ -102,7 +119,8 @@ def _read_items(
 def ignore_late_answers() -> None:
     """Drops what Python would print of tensorstore's threads that answer after a read or a write has failed.
 
-    Orbax has closed its event loop by then. The failure itself was raised, and is what the user hears of.
+    Orbax has closed its event loop by then. The failure itself was raised, and is what the user
+    hears of.
     """
     before = sys.unraisablehook
 
@@ -121,7 +139,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         about = read_json(folder / "about" / "metadata", longest=_LONGEST_ABOUT)
     except FileNotFoundError as error:
-        raise _failed(folder, "about", FileNotFoundError("there is no file about/metadata")) from error
+        raise _failed(
+            folder, "about", FileNotFoundError("there is no file about/metadata")
+        ) from error
     except UnreadableError as error:
         raise _failed(folder, "about", error) from error
     if not isinstance(about, dict):
@@ -146,8 +166,8 @@ def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
     if not foreign and all(os.access(path, os.R_OK) for path in (folder, *folder.rglob("*"))):
         return Damaged(f"{name}: {first_line(error)}")
     return InputError(
-        f"{folder} cannot be read, but may be whole ({name}: {first_line(error)}). Fix that (permissions or memory) "
-        "and give the same command again."
+        f"{folder} cannot be read, but may be whole ({name}: {first_line(error)}). Fix that "
+        "(permissions or memory) and give the same command again."
     )
 
 
@@ -165,10 +185,13 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
         }
         for one in (target, tree)
     )
-    path = next((path for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)), None)
+    path = next(
+        (path for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)), None
+    )
     return path and (
         f'"{spec}" has {len(wanted)} arrays, and {len(found)} are there: {path} is {wanted.get(path, "none")} in that '
-        f"network and {found.get(path, 'none')} on disk; copy the whole checkpoint again, or take another"
+        f"network and {found.get(path, 'none')} on disk; copy the whole checkpoint again, or take "
+        "another"
     )
 
 
@@ -180,13 +203,17 @@ def checkpoint_folders(path: Path, name: str) -> list[Path]:
             f"python -m train import {path} --model NAME, and give the folder that it writes."
         )
     if not os.path.isdir(path):
-        raise InputError(f"There is no folder {path}: give that of a run, or of one of its checkpoints.")
+        raise InputError(
+            f"There is no folder {path}: give that of a run, or of one of its checkpoints."
+        )
     if (path / "weights").is_dir():
         return [path.absolute()]
     below = path / name if (path / name).is_dir() else path
     steps = steps_in(below)
     if not steps:
-        raise InputError(f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints.")
+        raise InputError(
+            f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints."
+        )
     return [(below / str(step)).absolute() for step in sorted(steps, reverse=True)]
 
 
@@ -197,8 +224,8 @@ def check_path(folder: Path) -> None:
         if part in _REMOTE or _UNFINISHED in part or set(part) & set(_PATTERN):
             raise InputError(
                 f"{path} cannot hold checkpoints, because of the name {part!r}: use names without "
-                f"{' '.join(_PATTERN)}, {', '.join(_REMOTE)} and {_UNFINISHED}. Write to another folder, or reach this "
-                "one by a symbolic link."
+                f"{' '.join(_PATTERN)}, {', '.join(_REMOTE)} and {_UNFINISHED}. Write to another "
+                "folder, or reach this one by a symbolic link."
             )
 
 
@@ -215,7 +242,9 @@ def steps_in(folder: Path) -> list[int]:
         found = list(folder.iterdir()) if os.path.isdir(folder) else []
         return [int(path.name) for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
     except PermissionError as error:
-        raise InputError(f"{folder} cannot be looked into: {error.strerror}. Change its permissions.") from None
+        raise InputError(
+            f"{folder} cannot be looked into: {error.strerror}. Change its permissions."
+        ) from None
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -226,7 +255,11 @@ def is_unfinished(folder: Path) -> bool:
 def remove_unfinished(folder: Path) -> None:
     """Removes what a process left that was killed while it wrote the checkpoint ``folder``."""
     for path in folder.parent.iterdir():
-        if path.name.startswith(folder.name + _UNFINISHED) and path.is_dir() and not path.is_symlink():
+        if (
+            path.name.startswith(folder.name + _UNFINISHED)
+            and path.is_dir()
+            and not path.is_symlink()
+        ):
             shutil.rmtree(path)
 
 
@@ -269,4 +302,8 @@ def versions() -> dict[str, str]:
 def changed_versions(about: Mapping[str, Any]) -> list[str]:
     """Packages that are not at the version which wrote a checkpoint: the same bits are promised with these only."""
     now = versions()
-    return [f"{name} {old} -> {now.get(name)}" for name, old in about["versions"].items() if now.get(name) != old]
+    return [
+        f"{name} {old} -> {now.get(name)}"
+        for name, old in about["versions"].items()
+        if now.get(name) != old
+    ]

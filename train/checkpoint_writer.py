@@ -41,14 +41,17 @@ class Checkpoints:
           folder: of all checkpoints of the run.
           about: written into every checkpoint.
           keep_last: newest checkpoints to keep.
-          keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the ones saved with it.
+          keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the
+            ones saved with it.
           best_metric: name of a validation metric.
           told: called whenever a checkpoint is on disk and was read back.
         """
         check_path(folder)
         # Orbax deletes nothing by itself: an old checkpoint goes when a newer one was read back.
         # What it left half written when it was killed, it removes.
-        options = ocp.CheckpointManagerOptions(best_fn=self._merit, cleanup_tmp_directories=True, create=True)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=self._merit, cleanup_tmp_directories=True, create=True
+        )
         with _said_clearly(f"{folder} cannot be written to"):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._about = {**about, "versions": versions()}
@@ -86,8 +89,9 @@ class Checkpoints:
             )
         if not written:
             raise InputError(
-                f"the checkpoint of step {step} was not written, because {self.folder} holds one of a later step "
-                f"({self._manager.latest_step()}). Move that one away and resume again."
+                f"the checkpoint of step {step} was not written, because {self.folder} holds one "
+                f"of a later step ({self._manager.latest_step()}). Move that one away and resume "
+                "again."
             )
 
     def newest(self) -> Path:
@@ -153,7 +157,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # what tensorstore raises has no one type
-            raise InputError(f"{what} could not be {did}: {first_line(error)}; {what_is_left(self.folder)}") from error
+            raise InputError(
+                f"{what} could not be {did}: {first_line(error)}; {what_is_left(self.folder)}"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -165,7 +171,8 @@ def naming_what_is_left(run: Path) -> Iterator[None]:
         if error.errno not in LASTING:
             raise
         raise InputError(
-            f"{error.filename or run} could not be written: {error.strerror}; {what_is_left(run / FOLDER_NAME)}"
+            f"{error.filename or run} could not be written: {error.strerror}; "
+            f"{what_is_left(run / FOLDER_NAME)}"
         ) from error
 
 
@@ -188,7 +195,9 @@ def what_is_left(folder: Path, unless: int | None = None) -> str:
 
 
 @contextlib.contextmanager
-def open_checkpoints(folder: Path, about: Mapping[str, Any], **options: Any) -> Iterator[Checkpoints]:
+def open_checkpoints(
+    folder: Path, about: Mapping[str, Any], **options: Any
+) -> Iterator[Checkpoints]:
     """Checkpoints that are closed, and so complete, however the block ends; options as of :class:`Checkpoints`."""
     checkpoints = Checkpoints(folder, about, **options)
     try:

@@ -34,18 +34,23 @@ _LONGEST_FILE = 1_000_000  # bytes of a configuration
 class DataConfig:
     """Photographs, and how patches are cut from them.
 
-    Photographs are named by "photos" (those that scikit-image ships), "folder:PATH" (searched recursively),
-    "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT".
+    Photographs are named by "photos" (those that scikit-image ships), "folder:PATH" (searched
+    recursively), "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
+    "tfds:NAME[/CONFIG]:SPLIT".
     """
 
     source: Annotated[str, tyro.conf.arg(name="data")] = "photos"
-    """Photographs to train on. To clean ones noise is added afresh in each step; pairs are taken as they are."""
+    """Photographs to train on. To clean ones noise is added afresh in each step; pairs are taken as
+    they are."""
     validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
-    """Photographs to pick settings on. None: those of "photos", or a tenth of --data; "none": no validation."""
+    """Photographs to pick settings on. None: those of "photos", or a tenth of --data; "none": no
+    validation."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
-    """Photographs to evaluate on, never trained on. None: those of "photos", or a tenth of --data."""
+    """Photographs to evaluate on, never trained on. None: those of "photos", or a tenth of
+    --data."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together where a tenth is set aside: copies of one photograph, or all of a folder (bursts)."""
+    """What stays together where a tenth is set aside: copies of one photograph, or all of a folder
+    (bursts)."""
     patch_size: int = 40
     """Side of a training patch, in pixels."""
     batch_size: int = 16
@@ -55,7 +60,8 @@ class DataConfig:
     blind: bool = False
     """Train on noise of every level: each patch has its own, uniform from 0 to --sigma."""
     low_light: tuple[float, float] | None = None
-    """Darken instead of --sigma: least and largest share of the light that is left, e.g. 0.02 0.1; noise included."""
+    """Darken instead of --sigma: least and largest share of the light that is left, e.g. 0.02 0.1;
+    noise included."""
 
     def __post_init__(self) -> None:
         between("--patch-size", self.patch_size, 1)
@@ -67,7 +73,8 @@ class DataConfig:
         if self.low_light and (self.blind or not 0 < self.low_light[0] <= self.low_light[1] <= 1):
             light = " ".join(map(str, self.low_light))
             raise InputError(
-                f"--low-light must be two shares, 0 < least <= largest <= 1, without --blind; got {light}."
+                "--low-light must be two shares, 0 < least <= largest <= 1, without --blind; got "
+                f"{light}."
             )
 
 
@@ -80,23 +87,29 @@ class ModelConfig:
     """The network and what it is trained to make small."""
 
     model: str = "dncnn(depth=8, features=32, batch_norm=False)"
-    """Network and its fields, as lumloss_jax.models.create_model takes them, e.g. "dncnn(depth=17, features=64)"."""
+    """Network and its fields, as lumloss_jax.models.create_model takes them, e.g. "dncnn(depth=17,
+    features=64)"."""
     init_from: str | None = None
-    """Run or checkpoint whose weights to start from, with a fresh optimizer (fine-tuning). None: fresh weights."""
+    """Run or checkpoint whose weights to start from, with a fresh optimizer (fine-tuning). None:
+    fresh weights."""
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.8*ssim + 0.2*l1"."""
     balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
-    """Learn the weights of the terms of --loss, or of luminance_l1's two; also --loss "balanced(METHOD, LOSS)"."""
+    """Learn the weights of the terms of --loss, or of luminance_l1's two; also --loss
+    "balanced(METHOD, LOSS)"."""
     balance_rate: float = 0.025
     """Step of the learned weights, for uncertainty and gradnorm."""
     balance_every: int = 200
     """Steps over which dwa averages the losses that it compares."""
     level_weight: float = 0.0
-    """Weight of buifd's noise level; --loss mse --level-weight 1 --blind is its published objective, scaled."""
+    """Weight of buifd's noise level; --loss mse --level-weight 1 --blind is its published
+    objective, scaled."""
     level_sigma: float = 75.0
-    """Noise (0 to 255) that buifd's level of 1 stands for: the highest of its training, 55 or 75 as published."""
+    """Noise (0 to 255) that buifd's level of 1 stands for: the highest of its training, 55 or 75 as
+    published."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format inside the network. Parameters, losses and all sums over pixels are float32 either way."""
+    """Number format inside the network. Parameters, losses and all sums over pixels are float32
+    either way."""
 
     def __post_init__(self) -> None:
         if balanced := _BALANCED.fullmatch(self.loss):
@@ -106,11 +119,15 @@ class ModelConfig:
             if method not in accepted:
                 raise InputError(f"--loss: balanced takes {', '.join(accepted)}; got {method!r}.")
             if self.balance not in ("none", method):
-                raise InputError(f"--loss {self.loss!r} and --balance {self.balance} contradict each other: give one.")
+                raise InputError(
+                    f"--loss {self.loss!r} and --balance {self.balance} contradict each other: "
+                    "give one."
+                )
             object.__setattr__(self, "loss", loss)
             object.__setattr__(self, "balance", method)
         try:
-            # One spelling of a loss, whatever the user's spaces: what is saved and compared on resume.
+            # One spelling of a loss, whatever the user's spaces: what is saved and compared on
+            # resume.
             object.__setattr__(self, "loss", str(losses.parse_loss(self.loss)))
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
@@ -132,9 +149,17 @@ class OptimizerConfig:
     learning_rate: float = 2e-3
     """Highest learning rate."""
     schedule: Literal[
-        "cosine", "constant", "step", "buifd", "dncnn_pytorch", "dncnn_kair", "drunet", "retinexformer"
+        "cosine",
+        "constant",
+        "step",
+        "buifd",
+        "dncnn_pytorch",
+        "dncnn_kair",
+        "drunet",
+        "retinexformer",
     ] = "cosine"
-    """After the warm-up: half a cosine to 1 %, constant, --decay-steps, or as published (train/optimizer.py)."""
+    """After the warm-up: half a cosine to 1 %, constant, --decay-steps, or as published
+    (train/optimizer.py)."""
     decay_steps: tuple[int, ...] = ()
     """Updates at which --schedule step lowers the rate, e.g. 30000 60000."""
     decay_factor: float = 0.1
@@ -142,7 +167,8 @@ class OptimizerConfig:
     warmup_steps: int = 50
     """Steps over which the rate rises from 0; the published schedules have none: 0."""
     optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
-    """Lion wants about a tenth of Adam's rate, SGD, with its momentum, up to a hundred times as much."""
+    """Lion wants about a tenth of Adam's rate, SGD, with its momentum, up to a hundred times as
+    much."""
     weight_decay: float = 0.0
     """Decay of the weights (not of biases and gains) in adamw, lion and sgd."""
     momentum: float = 0.9
@@ -150,11 +176,14 @@ class OptimizerConfig:
     clip_norm: float | None = None
     """Largest global norm of the gradient; larger ones are scaled down to it. None: no clipping."""
     accumulate: int = 1
-    """Parts in which a batch passes the network, one by one, for one update: memory is that of one part."""
+    """Parts in which a batch passes the network, one by one, for one update: memory is that of one
+    part."""
     ema: float = 0.0
-    """Decay of an average of parameters and batch statistics, which is evaluated and released, e.g. 0.999. 0: none."""
+    """Decay of an average of parameters and batch statistics, which is evaluated and released, e.g.
+    0.999. 0: none."""
     max_skips: int = 10
-    """Updates in a row that may be skipped because something was not finite; the run stops after these."""
+    """Updates in a row that may be skipped because something was not finite; the run stops after
+    these."""
 
     def __post_init__(self) -> None:
         between("--steps", self.steps, 1)
@@ -189,11 +218,14 @@ class RunConfig:
     devices: int | None = None
     """Devices that share a batch. None: all there are."""
     parallel: Literal["data", "fsdp"] = "data"
-    """What else they share: nothing (data parallel), or parameters, optimizer and average too (fully sharded)."""
+    """What else they share: nothing (data parallel), or parameters, optimizer and average too
+    (fully sharded)."""
     shards: int | None = None
-    """Devices that hold one copy of these between them under --parallel fsdp. None: all, or those of one TPU slice."""
+    """Devices that hold one copy of these between them under --parallel fsdp. None: all, or those
+    of one TPU slice."""
     distributed: bool = False
-    """Share the run with other hosts, each of which runs this command: found by itself on TPU pods, SLURM and GKE."""
+    """Share the run with other hosts, each of which runs this command: found by itself on TPU pods,
+    SLURM and GKE."""
     coordinator: str | None = None
     """Address of process 0, HOST:PORT, where processes do not find one another by themselves."""
     processes: int | None = None
@@ -205,21 +237,28 @@ class RunConfig:
     keep_last: int = 2
     """Newest checkpoints to keep: should the newest be damaged, a resume takes the one before."""
     keep_best: int = 1
-    """Checkpoints to keep beside them: those of the best --best-metric on the validation photographs."""
+    """Checkpoints to keep beside them: those of the best --best-metric on the validation
+    photographs."""
     best_metric: Literal["psnr", "ssim", "ciede2000"] = "psnr"
-    """Validation metric by which checkpoints are best: the highest PSNR or SSIM, or the lowest CIEDE2000."""
+    """Validation metric by which checkpoints are best: the highest PSNR or SSIM, or the lowest
+    CIEDE2000."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 500
-    """Steps between validations (middles of 16 photographs, noise that never changes), each with a checkpoint."""
+    """Steps between validations (middles of 16 photographs, noise that never changes), each with a
+    checkpoint."""
     tensorboard: bool = True
-    """Write curves, and a validation photograph with its brightness and colour error, enlarged four times."""
+    """Write curves, and a validation photograph with its brightness and colour error, enlarged four
+    times."""
     profile: tuple[int, int] | None = None
-    """First and last step to trace with JAX's profiler, into the run's folder profile, e.g. --profile 100 110."""
+    """First and last step to trace with JAX's profiler, into the run's folder profile, e.g.
+    --profile 100 110."""
     memory_mb: int = 4096
-    """Megabytes of decoded photographs to keep; what does not fit is decoded over and over: slower."""
+    """Megabytes of decoded photographs to keep; what does not fit is decoded over and over:
+    slower."""
     workers: int = 0
-    """Processes that decode what does not fit --memory-mb. 0: threads, which start sooner. The batches are the same."""
+    """Processes that decode what does not fit --memory-mb. 0: threads, which start sooner. The
+    batches are the same."""
 
     def __post_init__(self) -> None:
         check_name("--out", self.out)
@@ -229,7 +268,9 @@ class RunConfig:
         if self.shards is not None:
             between("--shards", self.shards, 1)
             if self.parallel != "fsdp":
-                raise InputError("--shards says how --parallel fsdp divides the state: give both, or leave it out.")
+                raise InputError(
+                    "--shards divides the state under --parallel fsdp. Give both, or neither."
+                )
         self._check_hosts()
         between("--checkpoint-every", self.checkpoint_every, 1)
         between("--keep-last", self.keep_last, 1)
@@ -244,12 +285,20 @@ class RunConfig:
         between("--workers", self.workers, 0, MOST_PROCESSES)
 
     def _check_hosts(self) -> None:
-        told = {"--coordinator": self.coordinator, "--processes": self.processes, "--process": self.process}
+        told = {
+            "--coordinator": self.coordinator,
+            "--processes": self.processes,
+            "--process": self.process,
+        }
         given = [flag for flag, value in told.items() if value is not None]
         if given and not self.distributed:
-            raise InputError(f"{given[0]} is for a run of several processes: give --distributed too.")
+            raise InputError(
+                f"{given[0]} is for a run of several processes: give --distributed too."
+            )
         if self.coordinator is not None and not re.fullmatch(r".+:\d{1,9}", self.coordinator):
-            raise InputError(f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}.")
+            raise InputError(
+                f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}."
+            )
         if self.coordinator is not None:
             between("--coordinator's port", int(self.coordinator.rpartition(":")[2]), 1, 65_535)
         if self.processes is not None:
@@ -275,14 +324,15 @@ class FitConfig:
         between("--seed", self.seed, 0, MOST_SEED)
         if (traced := self.run.profile) and traced[0] > self.optimizer.steps:
             raise InputError(
-                f"--profile {traced[0]} {traced[1]} traces nothing: the run has {self.optimizer.steps} steps; take "
-                "some of these."
+                f"--profile {traced[0]} {traced[1]} traces nothing: the run has "
+                f"{self.optimizer.steps} steps; take some of these."
             )
 
 
 def save_config(config: FitConfig, path: Path) -> None:
     """Writes ``config`` as JSON."""
-    write_json(dataclasses.asdict(config), path)  # whole or not at all: a resume that writes it may be killed
+    # Whole or not at all: a resume that writes it may be killed
+    write_json(dataclasses.asdict(config), path)
 
 
 def load_config(path: Path) -> FitConfig:

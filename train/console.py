@@ -1,8 +1,9 @@
 """Everything that the command line prints: strings made safe to show, and consoles made in one place.
 
-Names of files, folders and losses come from users and from strangers' archives. A terminal obeys what
-it is sent, rich reads ``[...]`` as markup, and an output of few characters (cp1252, ASCII) refuses the
-others. So every text passes :func:`printable` here, markup is off, and an unknown character is replaced.
+Names of files, folders and losses come from users and from strangers' archives. A terminal obeys
+what it is sent, rich reads ``[...]`` as markup, and an output of few characters (cp1252, ASCII)
+refuses the others. So every text passes :func:`printable` here, markup is off, and an unknown
+character is replaced.
 """
 
 import os
@@ -26,7 +27,9 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-UNREAD = 141  # exit status of a program whose output nobody reads: 128 + SIGPIPE, as a shell reports it
+UNREAD = (
+    141  # exit status of a program whose output nobody reads: 128 + SIGPIPE, as a shell reports it
+)
 
 # Control characters, lone surrogates, line and paragraph separators, and format characters, among
 # which are those that reverse the direction of text.
@@ -37,8 +40,8 @@ _JOINERS = "\u200c\u200d"  # format characters that scripts of India and Iran an
 def printable(text: object) -> str:
     r"""A user's string as a terminal may show it, on one line: what could do harm is escaped.
 
-    ESC becomes ``\x1b``, a newline ``\n``, a bidirectional override ``\u202e``, and a byte of a file's
-    name that is no text ``\xff``.
+    ESC becomes ``\x1b``, a newline ``\n``, a bidirectional override ``\u202e``, and a byte of a
+    file's name that is no text ``\xff``.
     """
     return "".join(map(_escaped, str(text)))
 
@@ -122,7 +125,8 @@ def can_show(text: str) -> bool:
 
 def replace_unknown_characters(stream: TextIO) -> None:
     """Makes a stream print a replacement for a character that its encoding lacks, where it would raise an error."""
-    reconfigure = getattr(stream, "reconfigure", None)  # notebooks and tests have streams without it
+    # Notebooks and tests have streams without it
+    reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None and getattr(stream, "errors", None) != "replace":
         reconfigure(errors="replace")
 
@@ -164,7 +168,8 @@ def output_is_lost() -> bool:
 class _Watched:
     """A standard stream that remembers why it could not be written, and takes no more after that.
 
-    Whoever catches an OSError elsewhere cannot tell otherwise whether it was the output's or a file's.
+    Whoever catches an OSError elsewhere cannot tell otherwise whether it was the output's or a
+    file's.
     """
 
     def __init__(self, stream: TextIO | None) -> None:

@@ -21,7 +21,9 @@ from train.fixed_draws import key_of, on_cpu
 # One stream of random numbers for each purpose of a run's seed.
 INIT_STREAM, NOISE_STREAM, LEVEL_STREAM, EXPOSURE_STREAM = 0, 1, 2, 3
 
-_TESTED_SEED = 0  # of what photographs are tested with: the same in every run, whatever its own seed
+_TESTED_SEED = (
+    0  # of what photographs are tested with: the same in every run, whatever its own seed
+)
 
 
 class Part(NamedTuple):
@@ -43,7 +45,8 @@ def degrade(
 ) -> Part:
     """What the network gets of a batch, degraded afresh.
 
-    A sample's draws are its own, by its number in the run: however batches are divided over devices.
+    A sample's draws are its own, by its number in the run: however batches are divided over
+    devices.
 
     Args:
       key: of the run's seed.
@@ -51,34 +54,44 @@ def degrade(
       batch: clean patches ``[B, H, W, C]``, or a pair, which is taken as it is.
       sigma: standard deviation of the Gaussian noise in image units (25/255).
       blind: sigma is the highest, and each patch has one of its own, uniform from 0.
-      low_light: least and largest share of the light that is left to a patch, each as likely as any between them by its
-        logarithm. Noise is then the sensor's, in linear light (:func:`lumloss_jax.degradations.low_light`), and sigma
-        is not used.
+      low_light: least and largest share of the light that is left to a patch, each as likely as any
+        between them by its logarithm. Noise is then the sensor's, in linear light
+        (:func:`lumloss_jax.degradations.low_light`), and sigma is not used.
     """
     if isinstance(batch, Pair):
         return Part(batch.degraded, batch.clean, jnp.float32(sigma))
     chex.assert_rank(batch, 4)  # (B, H, W, C)
 
     def keys_of(stream: int) -> jax.Array:
-        return jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, stream)))(numbers)
+        return jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, stream)))(
+            numbers
+        )
 
     if low_light is not None:
-        exposures = jax.vmap(functools.partial(_exposure, between=low_light))(keys_of(EXPOSURE_STREAM))
-        return Part(jax.vmap(_darken)(keys_of(NOISE_STREAM), batch, exposures), batch, jnp.float32(0))
+        exposures = jax.vmap(functools.partial(_exposure, between=low_light))(
+            keys_of(EXPOSURE_STREAM)
+        )
+        return Part(
+            jax.vmap(_darken)(keys_of(NOISE_STREAM), batch, exposures), batch, jnp.float32(0)
+        )
     level = jnp.full(batch.shape[:1], sigma, jnp.float32)
     if blind:
         level = jax.vmap(lambda key: degradations.blind_sigma(key, (), minimum=0.0, maximum=sigma))(
             keys_of(LEVEL_STREAM)
         )
-    noisy = jax.vmap(lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level))(
-        keys_of(NOISE_STREAM), batch, level
-    )
+    noisy = jax.vmap(
+        lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level)
+    )(keys_of(NOISE_STREAM), batch, level)
     return Part(noisy, batch, level if blind else jnp.float32(sigma))
 
 
 def _exposure(key: jax.Array, between: tuple[float, float]) -> jax.Array:
     least, largest = np.log(between).astype(np.float32)
-    return jnp.exp(jax.random.uniform(key, (), jnp.float32, least, largest)) if least < largest else jnp.exp(least)
+    return (
+        jnp.exp(jax.random.uniform(key, (), jnp.float32, least, largest))
+        if least < largest
+        else jnp.exp(least)
+    )
 
 
 def _darken(key: jax.Array, image: jax.Array, exposure: jax.Array) -> jax.Array:
@@ -88,7 +101,8 @@ def _darken(key: jax.Array, image: jax.Array, exposure: jax.Array) -> jax.Array:
 def darkened(splits: Splits, low_light: tuple[float, float] | None) -> Splits:
     """What is validated and tested on becomes pairs, dark and clean: what a photograph gets is fixed by its name.
 
-    Photographs that are pairs already stay what they are; so does what is trained on, which the step darkens.
+    Photographs that are pairs already stay what they are; so does what is trained on, which the
+    step darkens.
     """
     if low_light is None:
         return splits
@@ -109,7 +123,9 @@ def said_of(source: Source, data: DataConfig) -> str:
         return "degraded in reality"
     if data.low_light is None:
         # Said of what is trained on and of what is tested on, at the highest level alone.
-        return f"sigma {data.sigma:g}" + (f" (blind: trained on all from 0 to {data.sigma:g})" if data.blind else "")
+        return f"sigma {data.sigma:g}" + (
+            f" (blind: trained on all from 0 to {data.sigma:g})" if data.blind else ""
+        )
     return f"low light, {' to '.join(f'{share:g}' for share in data.low_light)} of it left"
 
 

@@ -13,7 +13,10 @@ from train.sharding import whole
 
 def digests_of(tree: Any) -> dict[str, str]:
     """SHA-256 of dtype, shape and bytes of every array, by its path in the tree."""
-    return {jax.tree_util.keystr(path): _digest(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path): _digest(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def digest_of_weights(params: Any, batch_stats: Any) -> str:

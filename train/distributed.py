@@ -1,8 +1,8 @@
 """A run of several processes, one for each host: they find one another, agree on what they train, and end together.
 
-JAX's own runtime does it: a coordinator in process 0 introduces the processes, hears their heartbeats, and fixes the
-step after which all stop when one is told to. Every process runs the same program on its share of each batch; process 0
-alone writes and prints.
+JAX's own runtime does it: a coordinator in process 0 introduces the processes, hears their
+heartbeats, and fixes the step after which all stop when one is told to. Every process runs the same
+program on its share of each batch; process 0 alone writes and prints.
 """
 
 import contextlib
@@ -33,7 +33,8 @@ from train.signals import stop_on_signal
 
 START_SECONDS = 300  # that processes wait for one another
 SILENT_SECONDS = 60  # after which a process that was not heard of is dead
-_PATIENCE_SECONDS = 7 * 86400  # that a process waits for one that is heard to be alive: it reads, compiles, validates
+# That a process waits for one that is heard to be alive: it reads, compiles, validates
+_PATIENCE_SECONDS = 7 * 86400
 _TEXT_BLOCK = 4096  # bytes; a text is sent in a whole number of them
 _LEAVING_SECONDS = 10  # that a process that fails waits for the others to fail as well
 _SHARED_SECONDS = 10.0  # that a network's file system may take to show a new folder
@@ -47,13 +48,15 @@ def connect(run: RunConfig, leave: Callable[[str], None]) -> None:
 
     Args:
       run: the flags.
-      leave: of :func:`ending_together`. JAX's runtime aborts a process that waits for the others in vain.
+      leave: of :func:`ending_together`. JAX's runtime aborts a process that waits for the others in
+        vain.
     """
     if not run.distributed or jax.distributed.is_initialized():
         return
     leave(
-        f"error: --distributed: the processes did not find one another within {START_SECONDS} s: start as many as "
-        "--processes says, each with its own --process, where all can reach the --coordinator."
+        f"error: --distributed: the processes did not find one another within {START_SECONDS} s: "
+        "start as many as --processes says, each with its own --process, where all can reach the "
+        "--coordinator."
     )
     try:
         jax.distributed.initialize(
@@ -65,8 +68,9 @@ def connect(run: RunConfig, leave: Callable[[str], None]) -> None:
         )
     except ValueError as error:
         raise InputError(
-            f"--distributed: no TPU pod, SLURM, Open MPI or GKE job says which process this is ({error}) Give "
-            "--coordinator HOST:PORT (of process 0), --processes N and --process I to each."
+            "--distributed: no TPU pod, SLURM, Open MPI or GKE job says which process this is "
+            f"({error}) Give --coordinator HOST:PORT (of process 0), --processes N and --process "
+            "I to each."
         ) from None
     leave(f"{_ENDED} before it had a folder: start it anew, on every host.")
 
@@ -128,20 +132,26 @@ def together() -> Iterator[None]:
 
 def check_same(config: FitConfig, photographs: Mapping[str, str]) -> None:
     """Refuses processes that were started with other flags, or find other photographs, than the first."""
-    flags = digest_of_json(dataclasses.asdict(dataclasses.replace(config, run=without_hosts(config.run))))
-    facts = {"flags": flags} | {f"{split} photographs": digest for split, digest in photographs.items()}
+    flags = digest_of_json(
+        dataclasses.asdict(dataclasses.replace(config, run=without_hosts(config.run)))
+    )
+    facts = {"flags": flags} | {
+        f"{split} photographs": digest for split, digest in photographs.items()
+    }
     first, *others = map(json.loads, gather(json.dumps(facts)))
     for process, other in enumerate(others, 1):
         if wrong := [name for name in {**first, **other} if other.get(name) != first.get(name)]:
             raise InputError(
-                f"process {process} has other {' and other '.join(wrong)} than process 0: every host takes the same "
-                "command, but for --process, and the same files."
+                f"process {process} has other {' and other '.join(wrong)} than process 0: every "
+                "host takes the same command, but for --process, and the same files."
             )
 
 
 def without_hosts(run: RunConfig) -> RunConfig:
     """What a run keeps of its configuration: it may be resumed on other hosts, or on one."""
-    return dataclasses.replace(run, distributed=False, coordinator=None, processes=None, process=None)
+    return dataclasses.replace(
+        run, distributed=False, coordinator=None, processes=None, process=None
+    )
 
 
 def check_shared(path: Path) -> None:
@@ -149,7 +159,9 @@ def check_shared(path: Path) -> None:
     until = time.monotonic() + _SHARED_SECONDS
     while not path.exists():
         if time.monotonic() > until:
-            raise InputError(f"{path} is not there, but process 0 wrote it: give an --out that all hosts share.")
+            raise InputError(
+                f"{path} is not there, but process 0 wrote it: give an --out that all hosts share."
+            )
         time.sleep(0.1)
 
 
@@ -165,14 +177,17 @@ def compiled(step: Any, state: Any, batch: Any) -> Any:
 def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
     """Where one process fails, or is killed, the others end too, and each has the last words that were left with this.
 
-    JAX's runtime aborts a process that has lost another, and Python gets no word in. So a shell holds the other end of
-    a pipe: when this process is gone without having said that all is well, it says what was written to it last.
+    JAX's runtime aborts a process that has lost another, and Python gets no word in. So a shell
+    holds the other end of a pipe: when this process is gone without having said that all is well,
+    it says what was written to it last.
     """
     if not run.distributed:
         yield lambda words: None
         return
     command = 'trap "" INT TERM; while read -r words; do last=$words; done; [ "$last" = well ] || echo "$last" >&2'
-    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, text=True, bufsize=1) as shell:
+    with subprocess.Popen(
+        ["sh", "-c", command], stdin=subprocess.PIPE, text=True, bufsize=1
+    ) as shell:
 
         def leave(words: str) -> None:
             if shell.stdin is not None:
@@ -185,7 +200,8 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
             raise
         except BaseException as error:
             try:
-                # The same has happened to all: each ends by itself. No process that goes on is ever met there.
+                # The same has happened to all: each ends by itself. No process that goes on is ever
+                # met there.
                 _meet_at("leaving", _LEAVING_SECONDS)
             except Exception:  # of Orbax, or of JAX's runtime
                 known = isinstance(error, InputError | jax.errors.JaxRuntimeError)
@@ -207,7 +223,9 @@ def start_again(folder: Path) -> str:
 def go_on_with(folder: Path) -> str:
     """Last words of a run that has a checkpoint."""
     resume = f"--resume {shlex.quote(str(folder))}"
-    return f"{_ENDED}: go on from its last checkpoint by the same command on every host, with {resume}"
+    return (
+        f"{_ENDED}: go on from its last checkpoint by the same command on every host, with {resume}"
+    )
 
 
 class Stop:
@@ -220,7 +238,9 @@ class Stop:
     def after(self, step: int) -> bool:
         """To be asked after every step, by every process."""
         alone = jax.process_count() == 1
-        told = bool(self._received) if alone else multihost_utils.reached_preemption_sync_point(step)
+        told = (
+            bool(self._received) if alone else multihost_utils.reached_preemption_sync_point(step)
+        )
         self.happened = self.happened or told
         return self.happened
 
@@ -232,7 +252,8 @@ def stopping() -> Iterator[Stop]:
         with stop_on_signal() as received:
             yield Stop(received)
         return
-    # SIGTERM is heard by JAX's runtime, which tells the other processes and finds a step that none has passed yet.
+    # SIGTERM is heard by JAX's runtime, which tells the other processes and finds a step that none
+    # has passed yet.
     previous = signal.getsignal(signal.SIGINT)
 
     def pass_on(number: int, frame: FrameType | None) -> None:

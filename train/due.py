@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from train.config import RunConfig
 
-# The host stays this far ahead of the devices: enough to keep them busy, and no more batches in memory.
+# The host stays this far ahead of the devices: enough to keep them busy, and no more batches in
+# memory.
 STEPS_AHEAD = 2
 
 

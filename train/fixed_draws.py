@@ -23,6 +23,6 @@ def on_cpu() -> contextlib.AbstractContextManager[Any]:
         config: Any = jax.config  # which makes its attributes as it runs
         platforms = config.jax_platforms
         raise InputError(
-            f"The noise of tests is drawn on the CPU, which JAX_PLATFORMS={platforms} leaves out: set "
-            f"JAX_PLATFORMS={platforms},cpu."
+            f"The noise of tests is drawn on the CPU, which JAX_PLATFORMS={platforms} leaves out: "
+            f"set JAX_PLATFORMS={platforms},cpu."
         ) from None

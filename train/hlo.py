@@ -1,11 +1,12 @@
 """What moves between devices, read off a compiled program's text: XLA's own account of a program leaves it out.
 
-The text (HLO) is a list of computations, the one that is called before the one that calls it. A line of one is
+The text (HLO) is a list of computations, the one that is called before the one that calls it. A
+line of one is
 
     %all-reduce.3 = f32[9,64]{1,0} all-reduce(%fusion.2), channel_id=1, to_apply=%add
 
-a name, the type of the result, the operation and its operands, and then whom it calls. The body of a loop stands there
-once, however often it is gone through.
+a name, the type of the result, the operation and its operands, and then whom it calls. The body of
+a loop stands there once, however often it is gone through.
 """
 
 import re
@@ -51,8 +52,8 @@ class Instruction(NamedTuple):
 def read_collectives(text: str) -> tuple[dict[str, int], dict[str, int]]:
     """How many collectives of each kind a program runs, and the bytes that a device gives to them.
 
-    What they give back may be as much (a sum), more (a gather) or less. A collective that is split into its start and
-    its end counts once.
+    What they give back may be as much (a sum), more (a gather) or less. A collective that is split
+    into its start and its end counts once.
     """
     counts: Counter[str] = Counter()
     taken: Counter[str] = Counter()
@@ -67,7 +68,8 @@ def read_collectives(text: str) -> tuple[dict[str, int], dict[str, int]]:
 def read_slice_transfers(text: str) -> tuple[int, int]:
     """How many sums over slices of TPUs a program runs, and the bytes that a device gives to them.
 
-    Within a slice the chips sum first; each then sends its share through its host, which sums with the other slices'.
+    Within a slice the chips sum first; each then sends its share through its host, which sums with
+    the other slices'.
     """
     count = sent = 0
     for turns, line, sizes in _run(text):
@@ -99,7 +101,9 @@ def _parse(text: str) -> dict[str, list[Instruction]]:
             lines = computations.setdefault(head[1], [])
         elif found := _LINE.match(written):
             name, result, kind, value, rest = found.groups()
-            lines.append(Instruction(name, kind, _size(result), tuple(_NAME.findall(value)), value, rest))
+            lines.append(
+                Instruction(name, kind, _size(result), tuple(_NAME.findall(value)), value, rest)
+            )
     return computations
 
 
@@ -122,6 +126,7 @@ def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int
 def _size(result: str) -> int:
     """Bytes of a type: of an array, or of a tuple's arrays together."""
     return sum(
-        _BYTES.get(dtype, 4) * int(np.prod([int(size) for size in sizes.split(",") if size], dtype=np.int64))
+        _BYTES.get(dtype, 4)
+        * int(np.prod([int(size) for size in sizes.split(",") if size], dtype=np.int64))
         for dtype, sizes in _ARRAY.findall(result)
     )

@@ -45,12 +45,14 @@ class ImportConfig:
     model: str
     """Network that they belong to, with the fields it was trained with, e.g. "dncnn(depth=20)"."""
     weights: str | None = None
-    """Name of the dictionary in the file, such as "params". None: the one that fits the network, and of those the
-    average ("params_ema")."""
+    """Name of the dictionary in the file, such as "params". None: the one that fits the network,
+    and of those the average ("params_ema")."""
     out: Path | None = None
-    """Folder of the checkpoint to write; it must not exist. None: the file's name under runs/imported/."""
+    """Folder of the checkpoint to write; it must not exist. None: the file's name under
+    runs/imported/."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    """Order of colours that the network was trained on. Weights for "bgr" are reversed, so that they take "rgb"."""
+    """Order of colours that the network was trained on. Weights for "bgr" are reversed, so that
+    they take "rgb"."""
 
     def __post_init__(self) -> None:
         check_name("FILE", self.file)
@@ -71,7 +73,10 @@ def import_weights(config: ImportConfig) -> Path:
     choice = _chosen(config, name, fields)
     _check_numbers(config.file, choice.chosen)
     if _digest(config.file) != before:
-        raise InputError(f"{config.file} was changed while it was read. Give the command again when it is complete.")
+        raise InputError(
+            f"{config.file} was changed while it was read. Give the command again when it is "
+            "complete."
+        )
     variables = from_torch_state_dict(name, choice.chosen.arrays, **fields)
     if config.channel_order == "bgr":
         variables = reverse_channels(model, variables)
@@ -105,7 +110,9 @@ def _chosen(config: ImportConfig, name: str, fields: Mapping[str, Any]) -> Choic
     try:
         return choose(found, misfit, config.weights)
     except InputError as error:
-        raise InputError(f'{config.file} cannot be imported for --model "{config.model}": {error}') from None
+        raise InputError(
+            f'{config.file} cannot be imported for --model "{config.model}": {error}'
+        ) from None
 
 
 def _digest(file: Path) -> str:
@@ -134,8 +141,9 @@ def _check_numbers(file: Path, found: StateDict) -> None:
     if wrong:
         more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise InputError(
-            f"{file} holds weights that are NaN, infinite or impossible: {', '.join(wrong[:_MOST_NAMED])}{more}. "
-            "The training that wrote it diverged. Give an earlier checkpoint."
+            f"{file} holds weights that are NaN, infinite or impossible: "
+            f"{', '.join(wrong[:_MOST_NAMED])}{more}. The training that wrote it diverged. Give "
+            "an earlier checkpoint."
         )
 
 
@@ -147,19 +155,27 @@ def _whole_or_none(out: Path) -> Iterator[Path]:
         _remove_abandoned(out.parent)
         folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=out.parent))
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"--out {out} cannot be written: a file is in the way. Give another folder.") from None
+        raise InputError(
+            f"--out {out} cannot be written: a file is in the way. Give another folder."
+        ) from None
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}. Give another folder.") from None
+        raise InputError(
+            f"--out {out} cannot be written: {error.strerror}. Give another folder."
+        ) from None
     try:
         with exit_on_sigterm(), locks.hold(folder):
             yield folder / "checkpoint"
             if os.path.lexists(out):
-                raise InputError(f"--out {out} was made by another process in the meantime. Give a new folder.")
+                raise InputError(
+                    f"--out {out} was made by another process in the meantime. Give a new folder."
+                )
             os.rename(folder / "checkpoint", out)
     except InputError as error:  # it names the hidden place
         raise InputError(str(error).replace(str(folder / "checkpoint"), f"--out {out}")) from None
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}. Give another folder.") from None
+        raise InputError(
+            f"--out {out} cannot be written: {error.strerror}. Give another folder."
+        ) from None
     finally:
         _remove(folder)
 
@@ -195,9 +211,14 @@ def _report(config: ImportConfig, choice: Choice, out: Path, parameters: int) ->
     under = f" under {chosen.shown}" if chosen.where else ""
     average = ", which is an average" if chosen.is_average else ""
     console.print(
-        f"{config.file}{under}{average}: {len(chosen.arrays)} arrays, {parameters:,} parameters of {config.model}"
+        f"{config.file}{under}{average}: {len(chosen.arrays)} arrays, {parameters:,} parameters "
+        f"of {config.model}"
     )
     for other in choice.others:
-        console.print(f"{other.shown} fits too; --weights {shlex.quote(other.name)} imports it instead")
+        console.print(
+            f"{other.shown} fits too; --weights {shlex.quote(other.name)} imports it instead"
+        )
     console.print(f"checkpoint  {out}")
-    console.print(f'fine-tune it with: python -m train fit --model "{config.model}" --init-from {out}')
+    console.print(
+        f'fine-tune it with: python -m train fit --model "{config.model}" --init-from {out}'
+    )

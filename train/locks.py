@@ -1,7 +1,8 @@
 """One lock for each folder that a command writes to, so that no two processes write to the same run.
 
-The operating system holds the lock, so it disappears with the process, however that ends. A process may hold a folder
-several times over: a comparison holds its own folder, and each of its trainings holds the folder of that training.
+The operating system holds the lock, so it disappears with the process, however that ends. A process
+may hold a folder several times over: a comparison holds its own folder, and each of its trainings
+holds the folder of that training.
 """
 
 import contextlib
@@ -70,7 +71,8 @@ def _lock_file(folder: Path, path: Path) -> int:
             os.close(file)
             said = f" ({holder})" if holder else ""
             raise InputError(
-                f"{folder}: another process is at work there{said}. Wait until it has ended, or write to a new folder."
+                f"{folder}: another process is at work there{said}. Wait until it has ended, or "
+                "write to a new folder."
             ) from None
         except OSError:
             pass  # this file system has no locks, and a run there goes without

@@ -57,11 +57,14 @@ Watch = Callable[[int, dict[str, float]], bool]
 Validate = Callable[[TrainState], tuple[dict[str, float], list[np.ndarray]]]
 
 
-def fit(config: FitConfig, preset: str = "default", *, report: bool = True, watch: Watch | None = None) -> Path:
+def fit(
+    config: FitConfig, preset: str = "default", *, report: bool = True, watch: Watch | None = None
+) -> Path:
     """Trains, evaluates, reports; gives the run's folder. Stopped by Ctrl-C, it saves and says how to go on.
 
-    Without ``report`` it ends when the network is trained: whoever trains many looks at the test photographs himself.
-    ``watch(step, scores)`` is told of each validation; where it gives True the training ends there.
+    Without ``report`` it ends when the network is trained: whoever trains many looks at the test
+    photographs himself. ``watch(step, scores)`` is told of each validation; where it gives True the
+    training ends there.
     """
     with distributed.ending_together(config.run) as leave_word, contextlib.ExitStack() as held:
         distributed.connect(config.run, leave_word)
@@ -92,12 +95,18 @@ def _fit(
             check_unchanged(splits, Path(config.run.resume))
         check_scorable(splits)
         batches = PatchBatches(
-            splits.train, patch_size=config.data.patch_size, batch_size=config.data.batch_size, seed=config.seed
+            splits.train,
+            patch_size=config.data.patch_size,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
         )
     distributed.check_same(config, fingerprint(splits))
-    # A resumed run takes its weights from its own checkpoint; where they first came from may be gone.
+    # A resumed run takes its weights from its own checkpoint; where they first came from may be
+    # gone.
     from_run = None if config.run.resume else config.model.init_from
-    initial = None if from_run is None else load_weights(Path(from_run), model, config.model.model, say)
+    initial = (
+        None if from_run is None else load_weights(Path(from_run), model, config.model.model, say)
+    )
     folder = Path(config.run.resume or "")
     with distributed.together():
         if first and config.run.resume:
@@ -124,8 +133,8 @@ def _fit(
     degraded = said_of(splits.train, config.data)
     say(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
-        f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
-        f"{distributed.said()}"
+        f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} "
+        f"device{'s' * (mesh.size > 1)}{distributed.said()}"
     )
     for caution in cautions(splits, run.workers):
         say(f"warning: {caution}")
@@ -147,7 +156,11 @@ def _fit(
     def has_checkpoint() -> None:
         leave_word(distributed.go_on_with(folder))
 
-    kept: dict[str, Any] = {"keep_last": run.keep_last, "keep_best": run.keep_best, "best_metric": run.best_metric}
+    kept: dict[str, Any] = {
+        "keep_last": run.keep_last,
+        "keep_best": run.keep_best,
+        "best_metric": run.best_metric,
+    }
     kept["told"] = has_checkpoint
     with distributed.together():
         if first:
@@ -159,8 +172,12 @@ def _fit(
         # --- train
         validate = None
         if splits.validation is not None:
-            validate = _validation(Validator(model, splits.validation, sigma=config.data.sigma) if first else None)
-        state = _train(config, state, step, batches, mesh, checkpoints, validate, watch, stop, folder, console)
+            validate = _validation(
+                Validator(model, splits.validation, sigma=config.data.sigma) if first else None
+            )
+        state = _train(
+            config, state, step, batches, mesh, checkpoints, validate, watch, stop, folder, console
+        )
         checkpoint, best = checkpoints.newest(), checkpoints.best()
         if stop.happened:
             say(f"stopped after step {int(state.step)}; saved {checkpoint}")
@@ -176,11 +193,15 @@ def _fit(
         predict = make_predictor(model, *weights, sigma=config.data.sigma / 255)
         evaluations = evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed)
         shown = list(itertools.islice(evaluations, 4))  # of the others the pixels are let go
-        rows = [row for evaluation in itertools.chain(shown, evaluations) for row in evaluation.rows]
+        rows = [
+            row for evaluation in itertools.chain(shown, evaluations) for row in evaluation.rows
+        ]
         write_rows(rows, folder / "evaluation.csv")
         write_image(folder / "comparison.png", comparison(shown))
         console.print(make_table(rows, said_of(splits.test, config.data)))
-        seconds = f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
+        seconds = (
+            f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
+        )
         console.print(f"{config.optimizer.steps} steps; {seconds}")
         for what, path in {
             "picture": folder / "comparison.png",
@@ -236,14 +257,17 @@ def _train(
     written, traced = (folder / METRICS_NAME, run.profile) if first else (None, None)
     with (
         MetricWriter(written, console, start=start, steps=steps, board=board) as writer,
-        Trace(folder / PROFILE_NAME, traced, functools.partial(console.print, soft_wrap=True)) as trace,
+        Trace(
+            folder / PROFILE_NAME, traced, functools.partial(console.print, soft_wrap=True)
+        ) as trace,
         sharding.within_memory(config),
     ):
         for done, batch in enumerate(meter.timed(sharding.to_devices(data, mesh)), start + 1):
             if done == start + 1:
                 step = distributed.compiled(step, state, batch)
             trace.before(done)
-            with jax.transfer_guard("disallow"):  # but for the batch, which is on the devices by now
+            # But for the batch, which is on the devices by now
+            with jax.transfer_guard("disallow"):
                 state, metrics = step(state, batch)
             trace.after(done, metrics.loss)
             meter.stepped(metrics.loss)
@@ -256,7 +280,9 @@ def _train(
                 ahead.popleft().block_until_ready()
 
             stopping = stop.after(done)
-            validating, saving, logging = due(run, done, steps, validates=validate is not None, stopping=stopping)
+            validating, saving, logging = due(
+                run, done, steps, validates=validate is not None, stopping=stopping
+            )
             if logging or saving:
                 # A state that stands still is found out here, before it is saved.
                 values = {**read_metrics(metrics, config), **meter.read()}
@@ -266,7 +292,13 @@ def _train(
                     if images:
                         writer.picture(done, "validation", panels(*images))
                 if logging:
-                    writer.write(done, {**values, **{f"validation/{name}": score for name, score in scores.items()}})
+                    writer.write(
+                        done,
+                        {
+                            **values,
+                            **{f"validation/{name}": score for name, score in scores.items()},
+                        },
+                    )
                 if saving:
                     checkpoints.save(state, scores)
                 meter.restart()
@@ -286,11 +318,17 @@ def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
         last = int(read.step)
         named = ", ".join(culprits_of(read.guard, read.terms))
         raise DivergedError(
-            f"steps {last - int(read.guard.in_row) + 1} to {last} were all skipped: not finite in the last of them: "
-            f"{named}. Nothing of them was applied; the weights in the last checkpoint are from before them. Take a "
-            f"lower --learning-rate than {config.optimizer.learning_rate:g}, or set --clip-norm."
+            f"steps {last - int(read.guard.in_row) + 1} to {last} were all skipped: not finite in "
+            f"the last of them: {named}. Nothing of them was applied; the weights in the last "
+            "checkpoint are from before them. Take a lower --learning-rate than "
+            f"{config.optimizer.learning_rate:g}, or set --clip-norm."
         )
-    values = {"loss": read.loss, **read.terms, "gradient_norm": read.gradient_norm, "learning_rate": read.learning_rate}
+    values = {
+        "loss": read.loss,
+        **read.terms,
+        "gradient_norm": read.gradient_norm,
+        "learning_rate": read.learning_rate,
+    }
     values |= {f"weight/{name}": weight for name, weight in read.weights.items()}
     values["skipped"] = read.guard.skipped
     return {name: float(value) for name, value in values.items()}

@@ -32,8 +32,8 @@ def lines_of(path: Path) -> Iterator[Line]:
         raise InputError(f"{path} is not a regular file: move it away.")
     if found.st_size > _LARGEST:
         raise InputError(
-            f"{path} has {found.st_size / 1e6:,.0f} MB, where a run writes some hundred bytes for each logged step: "
-            "move it away."
+            f"{path} has {found.st_size / 1e6:,.0f} MB, where a run writes some hundred bytes for "
+            "each logged step: move it away."
         )
     with path.open("rb") as file:
         while content := file.readline(_LONGEST):
@@ -46,7 +46,8 @@ def lines_of(path: Path) -> Iterator[Line]:
 def cut_back(path: Path, start: int) -> str:
     """Removes the lines beyond step ``start``.
 
-    Lines that cannot be read are moved to a file beside this one. They are the user's, who may know what they are.
+    Lines that cannot be read are moved to a file beside this one. They are the user's, who may know
+    what they are.
 
     Returns:
       A sentence about these, or "".

@@ -16,7 +16,8 @@ from train.console import make_bar
 from train.metric_lines import cut_back
 from train.tensorboard import Board
 
-# Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the same.
+# Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the
+# same.
 _SECONDS_BETWEEN_LINES = 15.0
 # In the file only.
 SPEED = ("images_per_second", "megapixels_per_second", "waiting_for_data", "memory_mb")
@@ -27,7 +28,13 @@ class MetricWriter:
     """Appends one line of JSON per logged step, and moves the bar."""
 
     def __init__(
-        self, path: Path | None, console: Console, *, start: int, steps: int, board: Board | None = None
+        self,
+        path: Path | None,
+        console: Console,
+        *,
+        start: int,
+        steps: int,
+        board: Board | None = None,
     ) -> None:
         """Lines beyond step ``start`` are cut first: after a resume no step appears twice. No path: no lines."""
         if path is not None and (told := cut_back(path, start)):
@@ -48,7 +55,9 @@ class MetricWriter:
             "{task.fields[terms]}",
             console=console,
         )
-        self._task = self._bar.add_task("training", total=steps, completed=start, rate="compiling", terms="")
+        self._task = self._bar.add_task(
+            "training", total=steps, completed=start, rate="compiling", terms=""
+        )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the metrics of the update that made ``step``."""
@@ -57,12 +66,18 @@ class MetricWriter:
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         if self._board is not None:
-            self._board.scalars(step, {name: value for name, value in finite.items() if value is not None})
+            self._board.scalars(
+                step, {name: value for name, value in finite.items() if value is not None}
+            )
         now = time.monotonic()
         rate = (step - self._start) / (now - self._began)
-        terms = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in _NOT_SHOWN)
+        terms = "  ".join(
+            f"{name} {value:.4g}" for name, value in metrics.items() if name not in _NOT_SHOWN
+        )
         self._bar.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", terms=terms)
-        if not self._console.is_terminal and (now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps):
+        if not self._console.is_terminal and (
+            now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps
+        ):
             self._last_line = now
             left = (self._steps - step) / rate
             line = f"step {step}/{self._steps}  {rate:.1f} steps/s  {left:.0f} s left  {terms}"
@@ -82,7 +97,10 @@ class MetricWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
         try:

@@ -29,12 +29,20 @@ _SET_BY_THE_PROGRAM = ("axis_name", "name", "parent")
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     """Name and fields of a network written as a call, "dncnn(depth=17, features=64)", or as a bare name."""
     shown = text if len(text) <= _LONGEST_SPEC else f"{text[:50]} and so on, {len(text)} letters"
-    wrong = InputError(f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {shown!r}.')
+    wrong = InputError(
+        f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {shown!r}.'
+    )
     if len(text) > _LONGEST_SPEC:
         raise wrong
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # not text of a call, or brackets in brackets
+    # Not text of a call, or brackets in brackets
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):
         raise wrong from None
     if isinstance(node, ast.Name):
         return node.id, {}
@@ -47,10 +55,13 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
         if keyword.arg in fields:
             raise InputError(f"--model: {keyword.arg} is given twice.")
         try:
-            value = ast.literal_eval(keyword.value)  # literals only: nothing of the text is ever run
+            # Literals only: nothing of the text is ever run
+            value = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, RecursionError, MemoryError):
             given = ast.get_source_segment(text.strip(), keyword.value)
-            raise InputError(f"--model: {keyword.arg} must be a plain value; got {given}.") from None
+            raise InputError(
+                f"--model: {keyword.arg} must be a plain value; got {given}."
+            ) from None
         fields[keyword.arg] = value
     return node.func.id, fields
 
@@ -61,7 +72,8 @@ def build_model(spec: str, dtype: str | None = None, axis_name: str | None = Non
     Args:
       spec: a name, or a name with fields.
       dtype: to compute in, if another than the spec's.
-      axis_name: mapped axis over which batch norm takes its statistics; networks without batch norm have no use for it.
+      axis_name: mapped axis over which batch norm takes its statistics; networks without batch norm
+        have no use for it.
     """
     _check_network(spec)
     name, fields = parse_model(spec)
@@ -91,8 +103,8 @@ def _check_network(spec: str) -> None:
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     if parameters > _MOST_PARAMETERS:
         raise InputError(
-            f"--model {spec} has {parameters:,} parameters, and at most {_MOST_PARAMETERS:,} are accepted: take "
-            "fewer layers or features."
+            f"--model {spec} has {parameters:,} parameters, and at most {_MOST_PARAMETERS:,} are "
+            "accepted: take fewer layers or features."
         )
 
 
@@ -104,21 +116,34 @@ def _check_size(name: str, fields: dict[str, Any]) -> None:
         sizes = [size for size in (value if several else [value]) if isinstance(size, int)]
         for size in sizes:
             if size < 0 or (size == 0 and field.endswith(("features", "channels"))):
-                raise ValueError(f"{field} must be at least {int(field not in _LAYERS)}; got {value}")
+                raise ValueError(
+                    f"{field} must be at least {int(field not in _LAYERS)}; got {value}"
+                )
             if size > _WIDEST:
                 raise ValueError(f"{field} must be at most {_WIDEST}; got {value}")
         if field in _LAYERS:
             layers *= max(1, sum(sizes))
         levels = len(sizes) if several else value if (name, field) in _HALVING else 1
         if levels > _MOST_LEVELS:
-            raise ValueError(f"{field}={value} halves the image more than {_MOST_LEVELS} times; take fewer levels")
+            raise ValueError(
+                f"{field}={value} halves the image more than {_MOST_LEVELS} times; take fewer "
+                "levels"
+            )
     if layers > _MOST_LAYERS:
         given = ", ".join(f"{field}={fields[field]}" for field in _LAYERS if field in fields)
         raise ValueError(f"{given} makes more than {_MOST_LAYERS:,} layers; take fewer")
 
 
 # What Flax, JAX and NumPy raise for sizes that do not go together.
-_MAKE_NO_NETWORK = (FlaxError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError)
+_MAKE_NO_NETWORK = (
+    FlaxError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+    MemoryError,
+)
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
@@ -134,7 +159,9 @@ def sows(model: nn.Module, name: str) -> bool:
     images = jax.ShapeDtypeStruct((1, 16, 16, model.channels), jnp.float32)
     sigma = 0.1 if model.takes_sigma else None
     _, sown = jax.eval_shape(
-        lambda variables, images: model.apply(variables, images, sigma=sigma, mutable=["intermediates"]),
+        lambda variables, images: model.apply(
+            variables, images, sigma=sigma, mutable=["intermediates"]
+        ),
         variables,
         images,
     )

@@ -28,14 +28,17 @@ class Objective:
 
     loss: losses.ComposedLoss
     shown: tuple[str, ...]  # terms to report
-    scales: tuple[tuple[str, float], ...]  # terms whose weights are learned, and the weights that the spec gives them
+    # Terms whose weights are learned, and the weights that the spec gives them
+    scales: tuple[tuple[str, float], ...]
     balancing: Balancing | None
     level_weight: float
     level_sigma: float  # that a level of 1 stands for, in image units
 
     def init(self) -> Any:
         """State of the learned weights; {} without any."""
-        return {} if self.balancing is None else self.balancing.init([name for name, _ in self.scales])
+        return (
+            {} if self.balancing is None else self.balancing.init([name for name, _ in self.scales])
+        )
 
     def __call__(
         self,
@@ -64,7 +67,9 @@ class Objective:
             total = self.balancing.total(balance, balanced)
             if self.balancing.needs_norms:
                 image = jax.lax.stop_gradient(restored)
-                norms = losses.gradient_norms(lambda image: self._balanced(self.loss(image, clean)[1]), image)
+                norms = losses.gradient_norms(
+                    lambda image: self._balanced(self.loss(image, clean)[1]), image
+                )
         if level is not None and self.level_weight:
             target = jnp.reshape(jnp.asarray(sigma, jnp.float32) / self.level_sigma, (-1, 1, 1, 1))
             reported[LEVEL] = jnp.mean(jnp.square(level - target))
@@ -77,7 +82,11 @@ class Objective:
 
     def update(self, balance: Any, seen: Seen) -> Any:
         """The state of the learned weights for the next step."""
-        return balance if self.balancing is None else self.balancing.update(balance, seen.balanced, seen.norms)
+        return (
+            balance
+            if self.balancing is None
+            else self.balancing.update(balance, seen.balanced, seen.norms)
+        )
 
     def _balanced(self, terms: Terms) -> dict[str, jax.Array]:
         return {name: scale * terms[name] for name, scale in self.scales}
@@ -96,8 +105,8 @@ def make_objective(
 
     Args:
       spec: as :func:`lumloss_jax.losses.parse_loss` takes it.
-      balance: how the weights of its terms are learned: "none", "uncertainty", "gradnorm" or "dwa". A spec of one term
-        that is made of parts has the weights of the parts learned.
+      balance: how the weights of its terms are learned: "none", "uncertainty", "gradnorm" or "dwa".
+        A spec of one term that is made of parts has the weights of the parts learned.
       balance_rate: step of the learned weights ("uncertainty", "gradnorm").
       balance_every: steps over which losses are averaged ("dwa").
       level_weight: of the squared error of the noise level that the network sees.
@@ -105,7 +114,8 @@ def make_objective(
     """
     parsed = losses.parse_loss(spec)
     loss = losses.make_loss(parsed)
-    image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)  # nothing is computed: for the terms' names
+    # Nothing is computed: for the terms' names
+    image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     names = tuple(jax.eval_shape(loss, image, image)[1])
     labels = tuple(term.label for term in parsed.terms)
     # Of one term alone: the term is the loss itself, up to its weight.
@@ -113,11 +123,23 @@ def make_objective(
     scales: Mapping[str, float] = {}
     method: Balancing | None = None
     if balance != "none":
-        scales = {term.label: term.weight for term in parsed.terms} if len(labels) > 1 else dict.fromkeys(shown, 1.0)
+        scales = (
+            {term.label: term.weight for term in parsed.terms}
+            if len(labels) > 1
+            else dict.fromkeys(shown, 1.0)
+        )
         if len(scales) < 2:
-            raise InputError(f'--balance {balance} weighs two terms or more, such as "l1 + ssim"; --loss has {spec}.')
-        parents = {name: parsed.terms[0] for name in scales} | {term.label: term for term in parsed.terms}
-        squared = (n for n in scales if parents[n].name == "mse" or dict(parents[n].options).get("penalty") == "l2")
+            raise InputError(
+                f'--balance {balance} weighs two terms or more, such as "l1 + ssim"; --loss has {spec}.'
+            )
+        parents = {name: parsed.terms[0] for name in scales} | {
+            term.label: term for term in parsed.terms
+        }
+        squared = (
+            n
+            for n in scales
+            if parents[n].name == "mse" or dict(parents[n].options).get("penalty") == "l2"
+        )
         methods: dict[str, Balancing] = {
             "uncertainty": Uncertainty(frozenset(squared), balance_rate),
             "gradnorm": GradNorm(balance_rate),

@@ -1,6 +1,7 @@
 """From a configuration to the learning rate of each update, and to what turns a gradient into one.
 
-Published schedules, by ``--schedule``; each takes ``--learning-rate`` and ``--steps`` as its publication has them:
+Published schedules, by ``--schedule``; each takes ``--learning-rate`` and ``--steps`` as its
+publication has them:
 
 | name | of | learning rate | optimizer, rate, steps |
 |---|---|---|---|
@@ -26,26 +27,37 @@ _UPDATES = {
     "dncnn_kair": (0.5, (200_000, 400_000, 600_000, 800_000, 1_000_000, 2_000_000)),
     "drunet": (0.5, (100_000, 200_000, 300_000, 400_000)),
 }
-# First cycle of Retinexformer: 46 of 150 thousand updates, but 15 of 50 in the one configuration that is so short.
+# First cycle of Retinexformer: 46 of 150 thousand updates, but 15 of 50 in the one configuration
+# that is so short.
 _FIRST_CYCLE = {50_000: 15_000}
-_FLOORS = (1.5, 0.005)  # 3e-4 and 1e-6 of 2e-4: the first is above the rate that the cycle starts from
+# 3e-4 and 1e-6 of 2e-4: the first is above the rate that the cycle starts from
+_FLOORS = (
+    1.5,
+    0.005,
+)
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
     """Learning rate as a function of the update's index, 0 for the first.
 
-    The cosine starts where the warm-up ends. Every other schedule counts updates from the start of the run, and the
-    warm-up scales what it gives: that moves no published number to another update.
+    The cosine starts where the warm-up ends. Every other schedule counts updates from the start of
+    the run, and the warm-up scales what it gives: that moves no published number to another update.
     """
     rate, warmup = config.learning_rate, config.warmup_steps
     cosine = config.schedule == "cosine"
-    after = optax.cosine_decay_schedule(rate, max(config.steps - warmup, 1), 0.01) if cosine else _after_warmup(config)
+    after = (
+        optax.cosine_decay_schedule(rate, max(config.steps - warmup, 1), 0.01)
+        if cosine
+        else _after_warmup(config)
+    )
     if warmup == 0:
         return after
     # The first update has index 0 and should move already: the ramp starts one step up.
     ramp = optax.linear_schedule(1 / warmup, 1, warmup)
     if cosine:
-        return optax.join_schedules([optax.linear_schedule(rate / warmup, rate, warmup), after], [warmup])
+        return optax.join_schedules(
+            [optax.linear_schedule(rate / warmup, rate, warmup), after], [warmup]
+        )
     return lambda index: after(index) * ramp(index)
 
 
@@ -67,7 +79,10 @@ def _after_warmup(config: OptimizerConfig) -> optax.Schedule:
 
 def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.Schedule:
     """Multiplied by ``factor`` from each of ``updates`` on: the update of that index has it already."""
-    return lambda index: rate * jnp.power(factor, sum(jnp.asarray(index >= update, jnp.float32) for update in updates))
+    return lambda index: (
+        rate
+        * jnp.power(factor, sum(jnp.asarray(index >= update, jnp.float32) for update in updates))
+    )
 
 
 def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
@@ -84,7 +99,9 @@ def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
     return schedule
 
 
-def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """The optimizer, behind clipping where asked for."""
     optimizer = make_unclipped(config, schedule)
     if config.clip_norm is None:
@@ -92,7 +109,9 @@ def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.G
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
 
 
-def make_unclipped(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_unclipped(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """The optimizer itself. Weights decay, biases and gains of norms do not."""
     decay = {"weight_decay": config.weight_decay, "mask": _is_weight}
     if config.optimizer == "adam":
@@ -102,7 +121,9 @@ def make_unclipped(config: OptimizerConfig, schedule: optax.Schedule) -> optax.G
     if config.optimizer == "lion":
         return optax.lion(schedule, **decay)
     # Decay joins the gradient before the momentum, as in the published SGD set-ups.
-    return optax.chain(optax.add_decayed_weights(**decay), optax.sgd(schedule, momentum=config.momentum))
+    return optax.chain(
+        optax.add_decayed_weights(**decay), optax.sgd(schedule, momentum=config.momentum)
+    )
 
 
 def _is_weight(params: optax.Params) -> optax.Params:

@@ -1,7 +1,8 @@
 """Files that appear whole or not at all, and folders to write them to.
 
-Every file that this program makes is written under a hidden name beside its final one, waited for until it is on disk,
-and then renamed. A process that is killed leaves the hidden file; the next one that writes to the folder removes it.
+Every file that this program makes is written under a hidden name beside its final one, waited for
+until it is on disk, and then renamed. A process that is killed leaves the hidden file; the next one
+that writes to the folder removes it.
 """
 
 import contextlib
@@ -38,7 +39,9 @@ def check_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be written to: {error.strerror}. Choose another folder.") from None
+        raise InputError(
+            f"--output {folder} cannot be written to: {error.strerror}. Choose another folder."
+        ) from None
 
 
 def ignores_case(folder: Path) -> bool:
@@ -47,23 +50,27 @@ def ignores_case(folder: Path) -> bool:
         return temporary.with_name(temporary.name.upper()).exists()
 
 
-def check_replaceable(path: Path, is_ours: Callable[[Path], bool], *, option: str, overwrite: bool) -> None:
+def check_replaceable(
+    path: Path, is_ours: Callable[[Path], bool], *, option: str, overwrite: bool
+) -> None:
     """Refuses, before any work, to replace a file that this program did not write.
 
     Args:
       path: the file to be written.
-      is_ours: whether a file of that name is one that the same command wrote before; it may raise anything.
+      is_ours: whether a file of that name is one that the same command wrote before; it may raise
+        anything.
       option: the flag that names the file or its folder, for the error.
       overwrite: whether the user has asked for it.
     """
     if overwrite or not os.path.lexists(path):
         return
-    with contextlib.suppress(Exception):  # what others wrote may be anything, and readers raise whatever they meet
+    # What others wrote may be anything, and readers raise whatever they meet
+    with contextlib.suppress(Exception):
         if path.is_file() and is_ours(path):
             return
     raise InputError(
-        f"{option}: {path} is there already and was not written by this command. Move it, choose another {option}, or "
-        "give --overwrite."
+        f"{option}: {path} is there already and was not written by this command. Move it, choose "
+        f"another {option}, or give --overwrite."
     )
 
 
@@ -80,7 +87,8 @@ def write_text(text: str, path: Path) -> None:
 def write_bytes(content: bytes | memoryview, path: Path) -> None:
     """Writes ``content``; the file appears whole or not at all."""
     with whole_or_none(path) as temporary:
-        temporary.write_bytes(content)  # Python repeats a short write until all is written or the system says why not
+        # Python repeats a short write until all is written or the system says why not
+        temporary.write_bytes(content)
 
 
 @contextmanager
@@ -118,8 +126,9 @@ def temporary_beside(path: Path, suffix: str) -> Iterator[Path]:
 def clear_leftovers(folder: Path) -> None:
     """Removes the hidden files that processes which were killed have left in ``folder``, once in a process.
 
-    A file that a living process is writing is locked and stays. So does one on a file system that knows no locks, and
-    on Windows, where a file that is to be renamed cannot be kept open with a lock on it.
+    A file that a living process is writing is locked and stays. So does one on a file system that
+    knows no locks, and on Windows, where a file that is to be renamed cannot be kept open with a
+    lock on it.
     """
     if sys.platform == "win32":
         return
@@ -145,7 +154,8 @@ def _make_hidden(folder: Path, suffix: str) -> tuple[Path, int | None]:
             return path, None
         try:
             locks.lock(file)
-        except BlockingIOError:  # another process is about to remove it, which it took for a leftover
+        # Another process is about to remove it, which it took for a leftover
+        except BlockingIOError:
             os.close(file)
             continue
         except OSError:  # this file system has no locks

@@ -6,8 +6,9 @@
         state, metrics = step(state, split(batch))
     network = first(state).released
 
-Every array has a leading axis over the devices, as pmap has it: the state the same on each, a batch its share. The step
-is that of ``fit``: from one state and one batch it makes the update that the sharded step makes, noise included.
+Every array has a leading axis over the devices, as pmap has it: the state the same on each, a batch
+its share. The step is that of ``fit``: from one state and one batch it makes the update that the
+sharded step makes, noise included.
 """
 
 from collections.abc import Sequence
@@ -28,26 +29,35 @@ AXIS = "devices"
 
 
 def pmap_step(
-    config: FitConfig, *, batch_norm: BatchNorm = "global", devices: Sequence[jax.Device] | None = None
+    config: FitConfig,
+    *,
+    batch_norm: BatchNorm = "global",
+    devices: Sequence[jax.Device] | None = None,
 ) -> Step:
     """The update of a run under jax.pmap: step(state, batch) -> (state, metrics).
 
-    The state is donated: what was given to the step cannot be read afterwards. Gradient, loss, terms, learned weights
-    and batch statistics are means over the devices, so that the state stays the same on all, skipped updates too.
+    The state is donated: what was given to the step cannot be read afterwards. Gradient, loss,
+    terms, learned weights and batch statistics are means over the devices, so that the state stays
+    the same on all, skipped updates too.
 
     Args:
-      config: the run; its batch size is that of all devices together. What is not about the update has no effect.
-      batch_norm: "global" normalises by the statistics of the whole batch, as the sharded step does, which costs two
-        small sums over the devices for each such layer, one on the way forward and one back. "per_device" normalises by
-        those of each device's share, which costs nothing, and is another training: the noise of the statistics is that
-        of the smaller share. The running statistics are the mean of the devices' then; of the variance they lack what
-        the devices' means differ by.
+      config: the run; its batch size is that of all devices together. What is not about the update
+        has no effect.
+      batch_norm: "global" normalises by the statistics of the whole batch, as the sharded step
+        does, which costs two small sums over the devices for each such layer, one on the way
+        forward and one back. "per_device" normalises by those of each device's share, which costs
+        nothing, and is another training: the noise of the statistics is that of the smaller share.
+        The running statistics are the mean of the devices' then; of the variance they lack what the
+        devices' means differ by.
       devices: to run on; all by default.
     """
     if batch_norm not in ("global", "per_device"):
         raise InputError(f'batch_norm takes "global" or "per_device"; got {batch_norm!r}.')
     if jax.process_count() > 1:
-        raise InputError("pmap_step is for one process; several share a run by python -m train fit --distributed.")
+        raise InputError(
+            "pmap_step is for one process; several share a run by python -m train fit "
+            "--distributed."
+        )
     devices = jax.devices() if devices is None else list(devices)
     sharding.check_divides(config.data.batch_size, _mesh(devices), config.optimizer.accumulate)
     update = assemble(config, AXIS, batch_norm).update
@@ -57,7 +67,9 @@ def pmap_step(
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """A copy of every array on each device, behind a leading axis."""
     mesh = _mesh(jax.devices() if devices is None else devices)
-    return jax.tree.map(lambda x: _put(np.broadcast_to(np.asarray(x), (mesh.size, *x.shape)), mesh), tree)
+    return jax.tree.map(
+        lambda x: _put(np.broadcast_to(np.asarray(x), (mesh.size, *x.shape)), mesh), tree
+    )
 
 
 def split(batch: Batch, devices: Sequence[jax.Device] | None = None) -> Any:

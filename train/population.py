@@ -1,9 +1,10 @@
 """One update of several networks at once, which differ in loss, seed, learning rate and clipping and in nothing else.
 
-The network and its optimizer are mapped over the members (:func:`jax.vmap`): parameters, batch statistics and moments
-have them as their first axis. Losses differ in what they compute and in what they learn, so each is taken by itself, as
-plain Python on its member's slice, and the sum of all is differentiated: no member's gradient depends on another's.
-What is clipped, skipped and averaged is so for each member by its own numbers.
+The network and its optimizer are mapped over the members (:func:`jax.vmap`): parameters, batch
+statistics and moments have them as their first axis. Losses differ in what they compute and in what
+they learn, so each is taken by itself, as plain Python on its member's slice, and the sum of all is
+differentiated: no member's gradient depends on another's. What is clipped, skipped and averaged is
+so for each member by its own numbers.
 """
 
 import dataclasses
@@ -63,11 +64,17 @@ def seeds_of(configs: Sequence[FitConfig]) -> list[int]:
 def join(states: Sequence[TrainState], configs: Sequence[FitConfig]) -> Population:
     """The population of these members, whose states are as ``fit`` has them."""
     inner = [
-        state.opt_state if config.optimizer.clip_norm is None else state.opt_state[1]  # clipping has no state
+        state.opt_state
+        if config.optimizer.clip_norm is None
+        else state.opt_state[1]  # clipping has no state
         for state, config in zip(states, configs, strict=True)
     ]
-    bare = [dataclasses.replace(s, balance={}, opt_state=o) for s, o in zip(states, inner, strict=True)]
-    return Population(jax.tree.map(lambda *leaves: jnp.stack(leaves), *bare), tuple(s.balance for s in states))
+    bare = [
+        dataclasses.replace(s, balance={}, opt_state=o) for s, o in zip(states, inner, strict=True)
+    ]
+    return Population(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *bare), tuple(s.balance for s in states)
+    )
 
 
 def member_of(population: Population, index: int, config: FitConfig) -> TrainState:
@@ -81,12 +88,14 @@ def member_of(population: Population, index: int, config: FitConfig) -> TrainSta
 def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
     """step(population, batches) -> (population, metrics of each member): what each member's own step would do.
 
-    Batches have the sorted seeds as their first axis: members of one seed see the same patches under the same noise,
-    and start from the same weights.
+    Batches have the sorted seeds as their first axis: members of one seed see the same patches
+    under the same noise, and start from the same weights.
     """
     shared, seeds = configs[0], seeds_of(configs)
     if len({repr(_alike(config)) for config in configs}) > 1:
-        raise ValueError("members of a population differ in loss, seed, learning rate, clipping and folder only.")
+        raise ValueError(
+            "members of a population differ in loss, seed, learning rate, clipping and folder only."
+        )
     model = build_model(shared.model.model, shared.model.dtype)
     objectives = [objective_of(config.model) for config in configs]
     schedules = [make_schedule(config.optimizer) for config in configs]
@@ -96,7 +105,9 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
     most = np.array(norms, np.float32)
     accumulate, max_skips = shared.optimizer.accumulate, shared.optimizer.max_skips
 
-    def step(population: Population, batches: jax.Array | Pair) -> tuple[Population, tuple[Metrics, ...]]:
+    def step(
+        population: Population, batches: jax.Array | Pair
+    ) -> tuple[Population, tuple[Metrics, ...]]:
         states = population.states
         whole = parts_of(jnp.max(states.step), jax.tree.map(to_unit_range, batches))
         losses, seen, batch_stats, gradients = sound_gradients_of(population, whole)
@@ -106,13 +117,17 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         made = states.step - states.guard.skipped
         rates = jnp.stack([jnp.asarray(f(made[i]), jnp.float32) for i, f in enumerate(schedules)])
         proposed = jax.vmap(proposed_by)(states, gradients, batch_stats, rates, jnp.asarray(most))
-        balances = tuple(f.update(b, s) for f, b, s in zip(objectives, population.balances, seen, strict=True))
+        balances = tuple(
+            f.update(b, s) for f, b, s in zip(objectives, population.balances, seen, strict=True)
+        )
 
         # --- whether they are made
         sound = jax.vmap(all_finite)(proposed)
         culprits = jnp.stack(
             [
-                culprits_in(losses[i], seen[i].terms, gradient_norms[i], sound[i] & all_finite(balances[i]))
+                culprits_in(
+                    losses[i], seen[i].terms, gradient_norms[i], sound[i] & all_finite(balances[i])
+                )
                 for i in range(len(configs))
             ]
         )
@@ -139,15 +154,21 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
     def parts_of(index: jax.Array, batches: jax.Array | Pair) -> Part:
         size = jax.tree.leaves(batches)[0].shape[1]
         data = shared.data
-        degraded = functools.partial(degrade, sigma=data.sigma / 255, blind=data.blind, low_light=data.low_light)
+        degraded = functools.partial(
+            degrade, sigma=data.sigma / 255, blind=data.blind, low_light=data.low_light
+        )
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        parts = jax.vmap(degraded, in_axes=(0, None, 0))(keys, index * size + jnp.arange(size), batches)
+        parts = jax.vmap(degraded, in_axes=(0, None, 0))(
+            keys, index * size + jnp.arange(size), batches
+        )
         return jax.tree.map(lambda leaf: leaf[rows], parts)
 
     def total_of(
         params: Any, batch_stats: Any, balances: tuple[Any, ...], part: Part
     ) -> tuple[jax.Array, tuple[jax.Array, tuple[Seen, ...], Any]]:
-        restored, levels, batch_stats = jax.vmap(functools.partial(restore, model))(params, batch_stats, part)
+        restored, levels, batch_stats = jax.vmap(functools.partial(restore, model))(
+            params, batch_stats, part
+        )
         taken = [
             objective(
                 balances[i],
@@ -164,19 +185,24 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
     def sound_gradients_of(population: Population, whole: Part) -> Values:
         """The gradients; where any of them, or a loss, is not finite, those of each member made again by itself.
 
-        Mapped over members a convolution is one of groups, and XLA makes some of these of dense ones with zeros between
-        groups: NaN times zero, one member's would be everyone's, and whose it was cannot be seen any more. So all but
-        one are zeros then, weights and patches. Members that stand still for good take no part, and get NaN.
+        Mapped over members a convolution is one of groups, and XLA makes some of these of dense
+        ones with zeros between groups: NaN times zero, one member's would be everyone's, and whose
+        it was cannot be seen any more. So all but one are zeros then, weights and patches. Members
+        that stand still for good take no part, and get NaN.
         """
         number = jnp.arange(len(configs))
         going = population.states.guard.in_row < max_skips
 
-        def attempt(carry: tuple[jax.Array, jax.Array, Values]) -> tuple[jax.Array, jax.Array, Values]:
+        def attempt(
+            carry: tuple[jax.Array, jax.Array, Values],
+        ) -> tuple[jax.Array, jax.Array, Values]:
             tried, _, before = carry
             chosen = going & ((tried == 0) | (number == tried - 1))
 
             def of_chosen(now: Any, old: Any) -> Any:
-                return jax.tree.map(lambda x, y: jnp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), x, y), now, old)
+                return jax.tree.map(
+                    lambda x, y: jnp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), x, y), now, old
+                )
 
             def alone(tree: Any) -> Any:
                 return of_chosen(tree, jax.tree.map(jnp.zeros_like, tree))
@@ -202,8 +228,12 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
             return (tried == 0) | (~finite & (tried <= len(configs)))
 
         shapes = jax.eval_shape(gradients_of, population, whole)
-        nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan if x.dtype.kind == "f" else 0, x.dtype), shapes)
-        _, _, values = jax.lax.while_loop(unfinished, attempt, (jnp.int32(0), jnp.bool_(False), nothing))
+        nothing = jax.tree.map(
+            lambda x: jnp.full(x.shape, jnp.nan if x.dtype.kind == "f" else 0, x.dtype), shapes
+        )
+        _, _, values = jax.lax.while_loop(
+            unfinished, attempt, (jnp.int32(0), jnp.bool_(False), nothing)
+        )
         return values
 
     def gradients_of(population: Population, whole: Part) -> Values:
@@ -227,7 +257,9 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
     def proposed_by(
         state: TrainState, gradients: Any, batch_stats: Any, rate: jax.Array, most: jax.Array
     ) -> TrainState:
-        optimizer = optax.chain(optax.clip_by_global_norm(most), make_unclipped(shared.optimizer, lambda count: rate))
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(most), make_unclipped(shared.optimizer, lambda count: rate)
+        )
         clipped = dataclasses.replace(state, opt_state=(optax.EmptyState(), state.opt_state))
         new = propose(clipped, optimizer, gradients, batch_stats, shared.optimizer.ema)
         return dataclasses.replace(new, opt_state=new.opt_state[1])

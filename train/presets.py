@@ -26,17 +26,26 @@ class ComparePreset:
     config: CompareConfig
 
 
-# Of published set-ups: photographs, in folders of these names where the command is given, or named by flags.
+# Of published set-ups: photographs, in folders of these names where the command is given, or named
+# by flags.
 _CBSD = DataConfig(
-    source="folder:CBSD432", test_source="folder:CBSD68", patch_size=50, batch_size=128, sigma=75.0, blind=True
+    source="folder:CBSD432",
+    test_source="folder:CBSD68",
+    patch_size=50,
+    batch_size=128,
+    sigma=75.0,
+    blind=True,
 )
 # 50 epochs of 3,834 batches of colour patches; a tenth of the rate after 30 of them.
-_BUIFD_OPTIMIZER = OptimizerConfig(steps=191_700, learning_rate=1e-3, schedule="buifd", warmup_steps=0)
+_BUIFD_OPTIMIZER = OptimizerConfig(
+    steps=191_700, learning_rate=1e-3, schedule="buifd", warmup_steps=0
+)
 _LONG = RunConfig(checkpoint_every=5000, validate_every=5000, log_every=100)
 
 PRESETS = {
     "default": Preset(
-        "small DnCNN, sigma 25, packaged photographs; 123 s of training on 2 CPU cores: chelsea 31.42 dB, coffee 29.39",
+        "small DnCNN, sigma 25, packaged photographs; 123 s of training on 2 CPU cores: chelsea "
+        "31.42 dB, coffee 29.39",
         FitConfig(),
     ),
     "smoke": Preset(
@@ -49,7 +58,8 @@ PRESETS = {
         ),
     ),
     "dncnn": Preset(
-        "DnCNN at its published size, 17 layers of 64 features, batch norm; for a GPU or TPU and --data folder:PATH",
+        "DnCNN at its published size, 17 layers of 64 features, batch norm; for a GPU or TPU and "
+        "--data folder:PATH",
         FitConfig(
             data=DataConfig(patch_size=40, batch_size=128),
             model=ModelConfig(model="dncnn(depth=17, features=64)"),
@@ -58,7 +68,8 @@ PRESETS = {
         ),
     ),
     "paper-dncnn": Preset(
-        "blind DnCNN as El Helou and Suesstrunk trained it on colour, on CBSD432; for a GPU or TPU, never run",
+        "blind DnCNN as El Helou and Suesstrunk trained it on colour, on CBSD432; for a GPU or "
+        "TPU, never run",
         FitConfig(
             data=dataclasses.replace(_CBSD, sigma=55.0),
             model=ModelConfig(model='dncnn(depth=20, initializer="buifd")', loss="mse"),
@@ -76,8 +87,8 @@ PRESETS = {
         ),
     ),
     "paper-retinexformer": Preset(
-        "Retinexformer as published for LOL-v1, but without its mixup; for a GPU or TPU, never run; compiling it for a "
-        "TPU v5e did not end within an hour on 2 busy CPU cores",
+        "Retinexformer as published for LOL-v1, but without its mixup; for a GPU or TPU, never "
+        "run; compiling it for a TPU v5e did not end within an hour on 2 busy CPU cores",
         FitConfig(
             data=DataConfig(
                 source="pairs:LOLv1/Train/input,LOLv1/Train/target",
@@ -87,7 +98,11 @@ PRESETS = {
             ),
             model=ModelConfig(model="retinexformer", loss="l1"),
             optimizer=OptimizerConfig(
-                steps=150_000, learning_rate=2e-4, schedule="retinexformer", warmup_steps=0, clip_norm=0.01
+                steps=150_000,
+                learning_rate=2e-4,
+                schedule="retinexformer",
+                warmup_steps=0,
+                clip_norm=0.01,
             ),
             run=_LONG,
         ),
@@ -99,7 +114,8 @@ def _paper(name: str, clip_norm: float, sigmas: tuple[float, ...] = ()) -> Compa
     """A comparison of losses on a published set-up; rates round the published one, which is the loss's of its own."""
     preset = PRESETS[name]
     rate = preset.config.optimizer.learning_rate
-    optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)  # tried for each loss, as the rates are
+    # Tried for each loss, as the rates are
+    optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)
     return ComparePreset(
         f"three losses, three seeds; {preset.summary}",
         CompareConfig(
@@ -114,7 +130,9 @@ def _paper(name: str, clip_norm: float, sigmas: tuple[float, ...] = ()) -> Compa
 COMPARE_PRESETS = {
     "small": ComparePreset(
         "small DnCNN, three losses, three seeds, packaged photographs; 3,992 s on 2 busy CPU cores",
-        CompareConfig(fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))),
+        CompareConfig(
+            fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))
+        ),
     ),
     "smoke": ComparePreset(
         "the whole way in a minute, to see that everything works; the result says nothing",
@@ -124,9 +142,11 @@ COMPARE_PRESETS = {
             learning_rates=(2e-3,),
             clip_norms=(),
             crops=1,
-            # Validated before its last quarter too: else nobody could say whether the networks were still learning.
+            # Validated before its last quarter too: else nobody could say whether the networks were
+            # still learning.
             fit=dataclasses.replace(
-                PRESETS["smoke"].config, run=dataclasses.replace(PRESETS["smoke"].config.run, validate_every=10)
+                PRESETS["smoke"].config,
+                run=dataclasses.replace(PRESETS["smoke"].config.run, validate_every=10),
             ),
         ),
     ),

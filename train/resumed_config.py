@@ -1,7 +1,8 @@
 """The configuration of a run that is resumed: what its folder says, compared with what its checkpoints were trained by.
 
-Every checkpoint holds the configuration, sealed by a digest. So one digit that flipped in config.json, or was edited,
-is found before the run goes on to other weights, and a key that is missing there has a value to come from.
+Every checkpoint holds the configuration, sealed by a digest. So one digit that flipped in
+config.json, or was edited, is found before the run goes on to other weights, and a key that is
+missing there has a value to come from.
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ _MAY_DIFFER = ("run",)
 def load_resumed(folder: Path) -> FitConfig:
     """The configuration to resume the run in ``folder`` with.
 
-    A key that config.json lacks comes from the newest checkpoint. A field that the checkpoint does not know either was
-    added by a later version, and has its default.
+    A key that config.json lacks comes from the newest checkpoint. A field that the checkpoint does
+    not know either was added by a later version, and has its default.
 
     Raises:
       InputError: config.json cannot be read, or differs from what the checkpoint was trained by.
@@ -40,10 +41,13 @@ def load_resumed(folder: Path) -> FitConfig:
     except InputError as error:
         if sealed is None:
             raise
-        raise InputError(f"{error} Delete it and resume again: the newest checkpoint holds the same.") from None
+        raise InputError(
+            f"{error} Delete it and resume again: the newest checkpoint holds the same."
+        ) from None
     config = from_tree(FitConfig, _filled(tree, sealed), str(path))
     check_sealed(config, sealed, folder)
-    # No run is saved with the hosts of its processes. A file that names some may be a stranger's, and so may they.
+    # No run is saved with the hosts of its processes. A file that names some may be a stranger's,
+    # and so may they.
     return dataclasses.replace(config, run=distributed.without_hosts(config.run))
 
 
@@ -62,8 +66,9 @@ def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:
     for key, value in before.items():
         if key.partition(".")[0] not in _MAY_DIFFER and now.get(key) != value:
             raise InputError(
-                f"{folder / CONFIG_NAME}: {key} is {json.dumps(now.get(key))}, but the checkpoints there were trained "
-                f"with {json.dumps(value)}. Put that value back, or start a new run with --init-from {folder}."
+                f"{folder / CONFIG_NAME}: {key} is {json.dumps(now.get(key))}, but the "
+                f"checkpoints there were trained with {json.dumps(value)}. Put that value back, "
+                f"or start a new run with --init-from {folder}."
             )
 
 

@@ -26,12 +26,15 @@ _RUNS = Path("runs")
 _BEFORE_CHECKPOINTS = {CONFIG_NAME, SPLIT_NAME, METRICS_NAME, BOARD_NAME, FOLDER_NAME}
 
 
-def new_folder(out: str | None, preset: str, held: contextlib.ExitStack, config: FitConfig | None = None) -> Path:
+def new_folder(
+    out: str | None, preset: str, held: contextlib.ExitStack, config: FitConfig | None = None
+) -> Path:
     """The folder of a new run, locked.
 
     Args:
-      out: the folder asked for. Nothing may be in it, except a run of the same configuration that was stopped before
-        its first checkpoint: that run has nothing to lose, and makes room. None: the next free number under runs/.
+      out: the folder asked for. Nothing may be in it, except a run of the same configuration that
+        was stopped before its first checkpoint: that run has nothing to lose, and makes room. None:
+        the next free number under runs/.
       preset: its name follows the number.
       held: keeps the lock.
       config: of the run.
@@ -65,8 +68,9 @@ def check_link(part: Path, whole: Path) -> None:
     """Refuses a part of a run or of an experiment that is a link to a place outside of it."""
     if os.path.islink(part) and not part.resolve().is_relative_to(whole.resolve()):
         raise InputError(
-            f"{part} is a link to {os.readlink(part)}, outside the run. Resuming would write and delete files "
-            "there. Replace the link by the folder itself, or start a new run with --init-from."
+            f"{part} is a link to {os.readlink(part)}, outside the run. Resuming would write and "
+            "delete files there. Replace the link by the folder itself, or start a new run with "
+            "--init-from."
         )
 
 
@@ -78,7 +82,11 @@ def can_resume(folder: Path) -> bool:
 
 def about_of(config: FitConfig, splits: Splits) -> dict[str, Any]:
     """What every checkpoint of a run says of it, so that it is whole by itself."""
-    return {"model": config.model.model, "config": dataclasses.asdict(config), "data": fingerprint(splits)}
+    return {
+        "model": config.model.model,
+        "config": dataclasses.asdict(config),
+        "data": fingerprint(splits),
+    }
 
 
 def clear(folder: Path) -> None:
@@ -102,8 +110,8 @@ def _left_in(folder: Path) -> list[Path]:
 
 def _empty_folder(folder: Path, held: contextlib.ExitStack, config: FitConfig | None) -> Path:
     """``folder``, once it is locked and nothing of a run is in it."""
-    # Nothing is written to a folder of other things, not even a lock. If there is a lock it is tried first:
-    # that another process is at work is then the reason why the folder is not empty.
+    # Nothing is written to a folder of other things, not even a lock. If there is a lock it is
+    # tried first: that another process is at work is then the reason why the folder is not empty.
     if not locks.is_marked(folder):
         _check_empty(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +122,9 @@ def _empty_folder(folder: Path, held: contextlib.ExitStack, config: FitConfig | 
 
 
 def _check_empty(folder: Path, config: FitConfig | None) -> None:
-    if not os.path.lexists(folder) or (folder.is_dir() and (not _left_in(folder) or _only_begun(folder, config))):
+    if not os.path.lexists(folder) or (
+        folder.is_dir() and (not _left_in(folder) or _only_begun(folder, config))
+    ):
         return
     found = "is not empty, and holds no run that can go on: move it away"
     if can_resume(folder):

@@ -27,11 +27,14 @@ def read_safetensors(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     """The arrays of an opened file, by name.
 
     Raises:
-      ValueError: if it holds numbers of a kind that no weights have; safetensors raises errors of its own.
+      ValueError: if it holds numbers of a kind that no weights have; safetensors raises errors of
+        its own.
     """
     header = int.from_bytes(file.read(8), "little")
     if header > _LONGEST_HEADER:
-        raise ValueError(f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read")
+        raise ValueError(
+            f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read"
+        )
     file.seek(0)
     # Compares the header with the size of the file; none of the numbers is read.
     with safetensors.safe_open(path, framework="np"):
@@ -41,7 +44,9 @@ def read_safetensors(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     for name, tensor in safetensors.deserialize(file.read()):
         if tensor["dtype"] not in _DTYPES:
             kinds = ", ".join(_DTYPES)
-            raise ValueError(f"{name} holds {tensor['dtype']}; the kinds of numbers that can be read are {kinds}")
+            raise ValueError(
+                f"{name} holds {tensor['dtype']}; the kinds of numbers that can be read are {kinds}"
+            )
         flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
         arrays[name] = flat.reshape(tensor["shape"])
     return arrays

@@ -1,9 +1,9 @@
 """Where arrays lie and how functions are compiled: the mesh, its shardings, and the backend's compiler options.
 
-Two ways to use many devices, both of which divide every batch over all of them. Data parallel: each device holds the
-whole state, and gradients are summed over devices. Fully sharded (FSDP): devices of a group divide the large arrays of
-the state between them, parameters, optimizer moments and average alike, and gather a parameter when it is used; groups
-hold copies of one another.
+Two ways to use many devices, both of which divide every batch over all of them. Data parallel: each
+device holds the whole state, and gradients are summed over devices. Fully sharded (FSDP): devices
+of a group divide the large arrays of the state between them, parameters, optimizer moments and
+average alike, and gather a parameter when it is used; groups hold copies of one another.
 """
 
 import contextlib
@@ -25,11 +25,12 @@ from train.step import Step
 
 BATCH_AXIS = "data"
 STATE_AXIS = "fsdp"
-# Arrays of fewer elements (32 KiB of float32) are held whole: to gather them would take longer than they save memory.
+# Arrays of fewer elements (32 KiB of float32) are held whole: to gather them would take longer than
+# they save memory.
 SMALLEST_DIVIDED = 8192
 
-# jaxlib 0.10 sends CPU convolutions to a one-threaded path whose weight gradient is slow; this keeps them with Eigen
-# and about halves the time of a training step.
+# jaxlib 0.10 sends CPU convolutions to a one-threaded path whose weight gradient is slow; this
+# keeps them with Eigen and about halves the time of a training step.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
@@ -41,16 +42,23 @@ def make_mesh(devices: int | None = None, run: RunConfig | None = None) -> Mesh:
     """The mesh of a run over the first ``devices`` devices, or over all of them."""
     available = jax.devices()
     if devices is not None and devices > len(available):
-        raise InputError(f"--devices {devices}: there are {len(available)} here; take that many or fewer.")
+        raise InputError(
+            f"--devices {devices}: there are {len(available)} here; take that many or fewer."
+        )
     if devices is not None and devices < len(available) and jax.process_count() > 1:
-        raise InputError(f"--devices {devices}: of several processes all {len(available)} devices are taken; drop it.")
+        raise InputError(
+            f"--devices {devices}: of several processes all {len(available)} devices are taken; "
+            "drop it."
+        )
     return mesh_of(available[:devices], run)
 
 
 def mesh_of(devices: Sequence[Any], run: RunConfig | None = None) -> Mesh:
     """Data parallel: one axis. FSDP: groups of devices that hold one copy of the state, by the devices of a group."""
     sharded = run is not None and run.parallel == "fsdp"
-    arranged = _arrange(devices, run.shards) if run is not None and sharded else _arrange(devices, 1)[:, 0]
+    arranged = (
+        _arrange(devices, run.shards) if run is not None and sharded else _arrange(devices, 1)[:, 0]
+    )
     names = (BATCH_AXIS, STATE_AXIS)[: arranged.ndim]
     return Mesh(arranged, names, axis_types=(AxisType.Auto,) * len(names))
 
@@ -58,14 +66,17 @@ def mesh_of(devices: Sequence[Any], run: RunConfig | None = None) -> Mesh:
 def _arrange(devices: Sequence[Any], shards: int | None) -> np.ndarray:
     """``[copies, shards]``, neighbours in the network next to each other.
 
-    Slices of TPUs are linked by a slow network: a copy of the state lies within one, unless it is asked to be larger.
+    Slices of TPUs are linked by a slow network: a copy of the state lies within one, unless it is
+    asked to be larger.
     """
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     each = len(devices) // slices
     shards = shards or each
     if len(devices) % shards:
         sizes = [size for size in range(1, len(devices) + 1) if len(devices) % size == 0]
-        raise InputError(f"--shards {shards} does not divide {len(devices)} devices: take one of {sizes}.")
+        raise InputError(
+            f"--shards {shards} does not divide {len(devices)} devices: take one of {sizes}."
+        )
     # Where no whole axes of a torus make up a group, it takes a part of one.
     split = {"allow_split_physical_axes": True}
     if slices == 1:
@@ -92,8 +103,9 @@ def split_by_batch(mesh: Mesh) -> NamedSharding:
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
     """Where each array of a state lies, by its shape alone: moments and average so follow their parameter.
 
-    Of an array that is large enough the longest axis that the devices of a group divide is divided over them (of two
-    as long the last one: output channels); every other array is whole on each device.
+    Of an array that is large enough the longest axis that the devices of a group divide is divided
+    over them (of two as long the last one: output channels); every other array is whole on each
+    device.
 
     Args:
       state: shapes, or the state itself.
@@ -118,14 +130,19 @@ def check_divides(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
         return
     below, above = batch_size // divisor * divisor, -(-batch_size // divisor) * divisor
     sizes = f"{below} or {above}" if below else str(above)
-    what = f"{mesh.size} devices" if parts == 1 else f"{mesh.size} devices in {parts} parts (--accumulate)"
+    what = (
+        f"{mesh.size} devices"
+        if parts == 1
+        else f"{mesh.size} devices in {parts} parts (--accumulate)"
+    )
     raise InputError(f"--batch-size {batch_size} does not divide over {what}: take {sizes}.")
 
 
 def rows_of_process(mesh: Mesh, batch_size: int) -> np.ndarray:
     """Numbers of a batch's rows that the devices of this process take, ascending.
 
-    No block where a mesh winds through the hosts: on a v5e-16 the first takes devices 0, 1, 6 and 15.
+    No block where a mesh winds through the hosts: on a v5e-16 the first takes devices 0, 1, 6 and
+    15.
     """
     places = split_by_batch(mesh).addressable_devices_indices_map((batch_size,))
     return np.unique(np.concatenate([np.arange(batch_size)[rows] for rows in places.values()]))
@@ -197,10 +214,14 @@ def within_memory(config: FitConfig) -> Iterator[None]:
 
 def does_not_fit(config: FitConfig, why: str) -> DoesNotFit:
     """The error of a run whose step needs more memory than a device has."""
-    whole = " Where the state alone is too large, --parallel fsdp divides it." if config.run.parallel == "data" else ""
+    whole = (
+        " Where the state alone is too large, --parallel fsdp divides it."
+        if config.run.parallel == "data"
+        else ""
+    )
     return DoesNotFit(
-        f"--batch-size {config.data.batch_size} does not fit a device's memory ({why}): take a smaller one, "
-        f"--accumulate 2 or --dtype bfloat16.{whole}"
+        f"--batch-size {config.data.batch_size} does not fit a device's memory ({why}): take a "
+        f"smaller one, --accumulate 2 or --dtype bfloat16.{whole}"
     )
 
 
@@ -215,6 +236,7 @@ def compiler_options() -> dict[str, Any] | None:
     trial: Any = jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS)
     try:
         trial.lower(0.0).compile()
-    except Exception:  # an older or newer jaxlib names its options differently, and its error has no one type
+    # An older or newer jaxlib names its options differently, and its error has no one type
+    except Exception:
         return None
     return dict(_CPU_OPTIONS)

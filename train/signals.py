@@ -11,7 +11,9 @@ from typing import Any
 def stop_on_signal() -> Iterator[list[int]]:
     """A list that is empty until Ctrl-C or SIGTERM; the loop looks at it after each step. A second one kills."""
     received: list[int] = []
-    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -31,7 +33,8 @@ def exit_on_sigterm() -> Iterator[None]:
     """Within it SIGTERM ends the program as Ctrl-C does: what is half written is removed on the way out."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # the status of a process that a signal ended, as a shell has it
+        # The status of a process that a signal ended, as a shell has it
+        raise SystemExit(128 + number)
 
     previous = signal.signal(signal.SIGTERM, leave)
     try:

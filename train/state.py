@@ -15,7 +15,8 @@ class Guard:
 
     skipped: jax.Array  # (), int32: of the whole run
     in_row: jax.Array  # (), int32: up to now; 0 after each update that was made
-    culprits: jax.Array  # (), int32: bit i is set where the i-th quantity of the last skipped step was not finite
+    # (), int32: bit i is set where the i-th quantity of the last skipped step was not finite
+    culprits: jax.Array
 
 
 @flax.struct.dataclass
@@ -51,7 +52,8 @@ def create_state(
 ) -> TrainState:
     """The state before the first update, from a network's variables."""
     params = variables["params"]
-    # Each count is an array of its own: the state is donated to the step, and no buffer can be given away twice.
+    # Each count is an array of its own: the state is donated to the step, and no buffer can be
+    # given away twice.
     step, skipped, in_row, culprits = (jnp.zeros((), jnp.int32) for _ in range(4))
     return TrainState(
         step=step,

@@ -59,7 +59,9 @@ def named_leaves(content: Any, kind: type) -> Iterator[tuple[tuple[str, ...], di
             continue
         entries += len(value)
         if entries > _MOST_ENTRIES or len(where) > _DEEPEST:
-            raise ValueError("its dictionaries hold each other again and again, or are nested too deeply")
+            raise ValueError(
+                "its dictionaries hold each other again and again, or are nested too deeply"
+            )
         leaves = {}
         for key, inner in value.items():
             if isinstance(inner, dict):
@@ -86,7 +88,8 @@ def choose(found: Sequence[StateDict], misfit: Misfit, named: str | None = None)
       named: the one that the user asks for, as its keys joined with dots, or the last of them.
 
     Raises:
-      InputError: if none fits, if several fit and nothing tells them apart, or if none has that name.
+      InputError: if none fits, if several fit and nothing tells them apart, or if none has that
+        name.
     """
     if named is not None:
         return Choice(_check_fits(_called(found, named), misfit), ())

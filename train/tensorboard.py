@@ -23,8 +23,8 @@ _ASIDE = "unreadable."  # before the name of an event file that holds something 
 class Board:
     """Writes events of one run.
 
-    By itself, not through tensorboardX's queue: the thread behind that dies of a full disk, and whoever writes to the
-    queue then waits for ever.
+    By itself, not through tensorboardX's queue: the thread behind that dies of a full disk, and
+    whoever writes to the queue then waits for ever.
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:
@@ -32,7 +32,8 @@ class Board:
         folder.mkdir(exist_ok=True)
         for path in sorted(folder.glob("events.*")):
             cut_back(path, start)
-        # Named by the second: two of one second are told apart by where they start, and of one start only one counts.
+        # Named by the second: two of one second are told apart by where they start, and of one
+        # start only one counts.
         self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".from{start}")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -58,8 +59,8 @@ class Board:
 def cut_back(path: Path, start: int) -> None:
     """Removes the events beyond step ``start`` from a file, and one that a kill cut short.
 
-    A file that holds something else is kept beside the new one, under a name of its own. What is no file, such as a
-    link or a pipe, is left alone.
+    A file that holds something else is kept beside the new one, under a name of its own. What is no
+    file, such as a link or a pipe, is left alone.
     """
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return
@@ -78,7 +79,8 @@ def cut_back(path: Path, start: int) -> None:
 def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:
     """The whole records of an event file, as they stand and as they are read; None for one that cannot be read.
 
-    A record is its length in eight bytes and a checksum of these in four, the event, and a checksum of it in four.
+    A record is its length in eight bytes and a checksum of these in four, the event, and a checksum
+    of it in four.
     """
     with path.open("rb") as file:
         left = os.fstat(file.fileno()).st_size
@@ -87,7 +89,8 @@ def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:
             left -= 12 + length + 4
             if left < 0:  # cut short, or the length is wrong
                 return
-            if length > _LONGEST:  # no event of ours: what follows it cannot be found without reading it
+            # No event of ours: what follows it cannot be found without reading it
+            if length > _LONGEST:
                 yield head, None
                 return
             body = file.read(length + 4)

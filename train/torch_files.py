@@ -1,8 +1,9 @@
 """State dictionaries out of .pth, .safetensors and .npz files, as NumPy arrays, without PyTorch.
 
-A .pth file is a zip archive of a pickle and of storages. Before PyTorch 1.6, as most published denoisers
-are, it is a row of pickles with the storages behind them. Nothing in a file is run or believed: the pickle
-is interpreted by :mod:`train.torch_pickle`, and no more is read than the file can hold.
+A .pth file is a zip archive of a pickle and of storages. Before PyTorch 1.6, as most published
+denoisers are, it is a row of pickles with the storages behind them. Nothing in a file is run or
+believed: the pickle is interpreted by :mod:`train.torch_pickle`, and no more is read than the file
+can hold.
 """
 
 import io
@@ -29,8 +30,10 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz")
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file that PyTorch wrote before 1.6
 _LEGACY_PROTOCOL = 1001  # the second
-_LARGEST = 32 * 2**30  # bytes of a file; a file with holes takes no room on a disk, but does in memory
-# Weights may be shared between tensors; a file in which all are views of the same numbers is hostile.
+# Bytes of a file; a file with holes takes no room on a disk, but does in memory
+_LARGEST = 32 * 2**30
+# Weights may be shared between tensors; a file in which all are views of the same numbers is
+# hostile.
 _MOST_TIMES_LARGER = 16
 _ALWAYS_ALLOWED = 64 * 2**20
 
@@ -59,8 +62,8 @@ def read_state_dicts(path: Path) -> list[StateDict]:
         before = os.fstat(file.fileno())
         if before.st_size > _LARGEST:
             raise InputError(
-                f"{path} has {before.st_size / 2**30:,.0f} GiB, and at most {_LARGEST // 2**30} GiB are read. "
-                "Give a file of the weights alone (model.state_dict())."
+                f"{path} has {before.st_size / 2**30:,.0f} GiB, and at most {_LARGEST // 2**30} "
+                "GiB are read. Give a file of the weights alone (model.state_dict())."
             )
         _check_holes(path, before)
         read, kind = _READERS.get(suffix, (_read_torch, "a PyTorch checkpoint"))
@@ -70,19 +73,25 @@ def read_state_dicts(path: Path) -> list[StateDict]:
             raise InputError(f"{path} is not a file of torch.save: {error}.") from None
         except ForbiddenName as error:
             raise InputError(
-                f"{path} asks for {printable(error)}, which is neither a tensor nor a plain container, so it is "
-                "not loaded. A file of weights alone (model.state_dict()) needs nothing like that: save one."
+                f"{path} asks for {printable(error)}, which is neither a tensor nor a plain "
+                "container, so it is not loaded. A file of weights alone (model.state_dict()) "
+                "needs nothing like that: save one."
             ) from None
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # damage may raise anything; what Rust raises is not an Exception
+        # Damage may raise anything; what Rust raises is not an Exception
+        except BaseException as error:
             reason = printable(error)[:500].rstrip(".") or type(error).__name__
             raise InputError(f"{path} cannot be read as {kind}: {reason}.") from None
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise InputError(f"{path} was changed while it was read. Give the command again when it is complete.")
+        raise InputError(
+            f"{path} was changed while it was read. Give the command again when it is complete."
+        )
     if not found:
-        raise InputError(f"{path} holds no named tensors. Give a state dict, or a dictionary that holds one.")
+        raise InputError(
+            f"{path} holds no named tensors. Give a state dict, or a dictionary that holds one."
+        )
     return found
 
 
@@ -92,8 +101,8 @@ def _check_holes(path: Path, found: os.stat_result) -> None:
     # Some network file systems do not say what a file takes; then it is 0.
     if on_disk and found.st_size > _ALWAYS_ALLOWED + _MOST_TIMES_LARGER * on_disk:
         raise InputError(
-            f"{path} has {found.st_size / 1e6:,.0f} MB, of which {on_disk / 1e6:,.1f} MB are on the disk. The rest are "
-            "holes, which no file of weights has: copy it again."
+            f"{path} has {found.st_size / 1e6:,.0f} MB, of which {on_disk / 1e6:,.1f} MB are on "
+            "the disk. The rest are holes, which no file of weights has: copy it again."
         )
 
 
@@ -148,10 +157,13 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> list[StateDict]:
     for key, storage in loaded.storages.items():
         entry = archive.getinfo(f"{root}data/{key}")
         if entry.compress_type != zipfile.ZIP_STORED:
-            # torch.save never compresses; a compressed entry could be a thousand times its size in the file.
+            # torch.save never compresses; a compressed entry could be a thousand times its size in
+            # the file.
             raise BadFile(f"storage {key} is compressed, which PyTorch never does")
         if entry.file_size != storage.count * storage.dtype.itemsize:
-            raise BadFile(f"storage {key} takes {entry.file_size} bytes, not those of {storage.count} numbers")
+            raise BadFile(
+                f"storage {key} takes {entry.file_size} bytes, not those of {storage.count} numbers"
+            )
         flats[key] = np.frombuffer(archive.read(entry), storage.dtype)
     return _with_numbers(loaded, flats, size)
 
@@ -198,7 +210,9 @@ def _read_legacy(file: BinaryIO, size: int) -> list[StateDict]:
 
 def _check_byte_order(order: str) -> None:
     if order != "little":
-        raise BadFile(f"it was saved on a {order}-endian machine; load it with PyTorch and save it again")
+        raise BadFile(
+            f"it was saved on a {order}-endian machine; load it with PyTorch and save it again"
+        )
 
 
 def _check_fits_in(size: int, loaded: Loaded) -> None:
@@ -222,7 +236,10 @@ def _with_numbers(loaded: Loaded, flats: Mapping[str, np.ndarray], size: int) ->
                 views[tensor] = tensor.of(flats[tensor.storage.key])
                 left -= views[tensor].nbytes
                 if left < 0:
-                    raise BadFile(f"its tensors take more than {_MOST_TIMES_LARGER} times the size of the file")
+                    raise BadFile(
+                        f"its tensors take more than {_MOST_TIMES_LARGER} times the size of the "
+                        "file"
+                    )
         found.append(StateDict(where, {name: views[tensor] for name, tensor in tensors.items()}))
     return found
 

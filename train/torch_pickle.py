@@ -1,9 +1,10 @@
 """The pickles of torch.save, read by a small interpreter of the few opcodes that it writes.
 
-A pickle is a program. Python's own unpickler runs it with whatever it asks for: a memo of 2^31 places,
-keys whose hash overflows the stack, containers within themselves. Here pickletools decodes the opcodes,
-and what they may build is bounded: the number of opcodes, the bytes, the keys of dictionaries, and the
-place of each tensor in its storage. A tensor is described, not built; its numbers are read elsewhere.
+A pickle is a program. Python's own unpickler runs it with whatever it asks for: a memo of 2^31
+places, keys whose hash overflows the stack, containers within themselves. Here pickletools decodes
+the opcodes, and what they may build is bounded: the number of opcodes, the bytes, the keys of
+dictionaries, and the place of each tensor in its storage. A tensor is described, not built; its
+numbers are read elsewhere.
 """
 
 import pickletools
@@ -44,8 +45,8 @@ class Loaded(NamedTuple):
 def load(file: BinaryIO) -> Loaded:
     """Reads the pickle at the file's position, and leaves the file behind it.
 
-    The content is made of plain values, dictionaries, lists, tuples, and descriptions of tensors. A set is
-    read as a list, and what an object keeps as attributes is ignored.
+    The content is made of plain values, dictionaries, lists, tuples, and descriptions of tensors. A
+    set is read as a list, and what an object keeps as attributes is ignored.
 
     Raises:
       ForbiddenName: if it names a function or a class that has no part in weights.
@@ -92,7 +93,9 @@ class _Limited:
 class _Name:
     """A function or a class of the allow-list, or a kind of storage."""
 
-    def __init__(self, build: Callable[..., Any] | None = None, dtype: np.dtype | None = None) -> None:
+    def __init__(
+        self, build: Callable[..., Any] | None = None, dtype: np.dtype | None = None
+    ) -> None:
         self.build = build
         self.dtype = dtype
 

@@ -48,12 +48,15 @@ class Tensor:
     def of(self, flat: np.ndarray) -> np.ndarray:
         """The view of the storage's numbers; it cannot be written to."""
         if flat.ndim != 1 or flat.dtype != self.storage.dtype or flat.size != self.storage.count:
-            raise BadFile(f"storage {self.storage.key} holds {flat.size} numbers, not {self.storage.count}")
+            raise BadFile(
+                f"storage {self.storage.key} holds {flat.size} numbers, not {self.storage.count}"
+            )
         if 0 in self.size:
             return np.empty(self.size, flat.dtype)
         # Where there is one place only, any step is allowed, and the largest would overflow.
         steps = [
-            step * flat.itemsize if n > 1 else flat.itemsize for n, step in zip(self.size, self.stride, strict=True)
+            step * flat.itemsize if n > 1 else flat.itemsize
+            for n, step in zip(self.size, self.stride, strict=True)
         ]
         start = flat[self.offset :]
         return np.lib.stride_tricks.as_strided(start, self.size, steps, writeable=False)
@@ -71,14 +74,19 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *ignored: 
     if type(size) is not tuple or type(stride) is not tuple or len(size) > _MOST_DIMENSIONS:
         raise BadFile("a tensor has a size or a stride that is not a short tuple")
     if len(size) != len(stride) or not all(map(is_size, (offset, *size, *stride))):
-        raise BadFile("a tensor of size and stride that do not match, or are not whole numbers from 0")
+        raise BadFile(
+            "a tensor of size and stride that do not match, or are not whole numbers from 0"
+        )
 
     last, count = offset, 1
     for n, step in zip(size, stride, strict=True):
         last += (n - 1) * step
         count *= n
     if count and last >= storage.count:
-        raise BadFile(f"a tensor of size {size} and stride {stride} reaches beyond its {storage.count} numbers")
+        raise BadFile(
+            f"a tensor of size {size} and stride {stride} reaches beyond its {storage.count} "
+            "numbers"
+        )
     # A stride of 0 repeats numbers: in a file of weights that is a way to fill the memory.
     if count > storage.count:
         raise BadFile(f"a tensor of size {size} is a view of {storage.count} numbers only")

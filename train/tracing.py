@@ -10,7 +10,9 @@ import jax
 class Trace:
     """Traces steps ``first`` to ``last`` into ``folder``; nothing where no steps are asked for."""
 
-    def __init__(self, folder: Path, steps: tuple[int, int] | None, say: Callable[[str], object]) -> None:
+    def __init__(
+        self, folder: Path, steps: tuple[int, int] | None, say: Callable[[str], object]
+    ) -> None:
         self._folder = folder
         self._first, self._last = steps or (0, -1)
         self._say = say
@@ -37,7 +39,10 @@ class Trace:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._running:
             self._stop()

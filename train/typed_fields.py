@@ -1,6 +1,7 @@
 """Dataclasses from JSON: every key is known, and every value is of its field's type, or the error names it.
 
-Python's dataclasses check no types, and a file that somebody edited, or a disk that failed, holds any.
+Python's dataclasses check no types, and a file that somebody edited, or a disk that failed, holds
+any.
 """
 
 import dataclasses
@@ -35,10 +36,12 @@ def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
       kind: the dataclass.
       tree: what was read.
       where: the file, for errors.
-      key: where in the file the dataclass stands, as in "optimizer.steps"; the file itself has none.
+      key: where in the file the dataclass stands, as in "optimizer.steps"; the file itself has
+        none.
 
     Raises:
-      InputError: a key is unknown, or a value is not of its field's type, or is refused by the dataclass.
+      InputError: a key is unknown, or a value is not of its field's type, or is refused by the
+        dataclass.
     """
     if not isinstance(tree, dict):
         place = f"{key} must hold" if key else "it must hold"
@@ -50,7 +53,9 @@ def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise InputError(f"{where}: unknown key {_shown(name)}{hint} Known here: {', '.join(fields)}.")
+            raise InputError(
+                f"{where}: unknown key {_shown(name)}{hint} Known here: {', '.join(fields)}."
+            )
         if dataclasses.is_dataclass(fields[name]):
             values[name] = from_tree(fields[name], value, where, path)
             continue
@@ -70,7 +75,10 @@ def _typed(kind: Any, value: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin is Literal:
         return _checked(
-            value, lambda: any(value is one or (type(value) is str and value == one) for one in _args(kind))
+            value,
+            lambda: any(
+                value is one or (type(value) is str and value == one) for one in _args(kind)
+            ),
         )
     if origin in (typing.Union, types.UnionType):
         for one in _args(kind):

@@ -35,7 +35,8 @@ class Validator:
 
         Args:
           model: the network, in float32.
-          source: the first 16 photographs of it are taken; degraded halves of pairs are restored as they are.
+          source: the first 16 photographs of it are taken; degraded halves of pairs are restored as
+            they are.
           sigma: of the noise added to others, 0 to 255.
         """
         entries = source.entries[:_PHOTOGRAPHS]
@@ -43,7 +44,10 @@ class Validator:
         self._clean = [_middle(source.images[i], side) for i in range(len(entries))]
         if source.inputs is None:
             pairs = zip(self._clean, entries, strict=True)
-            self._noisy = [add_fixed_noise(image, entry.name, sigma=sigma, seed=_SEED) for image, entry in pairs]
+            self._noisy = [
+                add_fixed_noise(image, entry.name, sigma=sigma, seed=_SEED)
+                for image, entry in pairs
+            ]
         else:
             self._noisy = [_middle(source.inputs[i], side) for i in range(len(entries))]
         self._model = model
@@ -53,9 +57,14 @@ class Validator:
         """Scores of a network with these parameters and running statistics."""
         predict = make_predictor(self._model, params, batch_stats, sigma=self._sigma)
         restored = [predict(noisy) for noisy in self._noisy]
-        scores = [score(image, clean, names=METRICS) for image, clean in zip(restored, self._clean, strict=True)]
+        scores = [
+            score(image, clean, names=METRICS)
+            for image, clean in zip(restored, self._clean, strict=True)
+        ]
         means = map(float, np.mean(scores, axis=0))
-        return Validation(dict(zip(METRICS, means, strict=True)), self._noisy[0], restored[0], self._clean[0])
+        return Validation(
+            dict(zip(METRICS, means, strict=True)), self._noisy[0], restored[0], self._clean[0]
+        )
 
 
 def _middle(image: np.ndarray, side: int) -> np.ndarray:

@@ -85,11 +85,17 @@ def tune(arguments: list[str]) -> None:
 
 def read_tune(arguments: list[str]) -> TuneConfig:
     """What ``tune`` is asked to do."""
-    for flag, instead in {"--loss": "it searches the luminance loss's", "--resume": _RESUME_EXPERIMENT}.items():
+    for flag, instead in {
+        "--loss": "it searches the luminance loss's",
+        "--resume": _RESUME_EXPERIMENT,
+    }.items():
         if _value_of(flag, arguments) is not None:
             raise InputError(f"tune takes no {flag}: {instead}.")
     return tyro.cli(
-        tyro.conf.OmitArgPrefixes[TuneConfig], prog="python -m train tune", description=tune.__doc__, args=arguments
+        tyro.conf.OmitArgPrefixes[TuneConfig],
+        prog="python -m train tune",
+        description=tune.__doc__,
+        args=arguments,
     )
 
 
@@ -147,7 +153,9 @@ def evaluate(arguments: list[str]) -> None:
     """Score a trained network on a data set, by a named protocol."""
     from train.inference import evaluate
 
-    evaluate.evaluate(tyro.cli(evaluate.EvaluateConfig, prog="python -m train evaluate", args=arguments))
+    evaluate.evaluate(
+        tyro.cli(evaluate.EvaluateConfig, prog="python -m train evaluate", args=arguments)
+    )
 
 
 def export(arguments: list[str]) -> None:
@@ -174,7 +182,9 @@ def run(arguments: list[str]) -> int:
     """Runs a verb; gives its exit status."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # A second run of the same preset then compiles in a moment.
-        jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
+        jax.config.update(
+            "jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
+        )
     if not arguments or arguments[0] in ("-h", "--help"):
         console = make_console()
         console.print("usage: python -m train VERB [--help]", highlight=False, end="\n\n")
@@ -212,7 +222,10 @@ def _study(verb: str) -> Iterator[None]:
 
 
 def _load_resumed(folder: Path) -> FitConfig:
-    from train.resumed_config import load_resumed  # it reads checkpoints, whose imports take seconds
+    # It reads checkpoints, whose imports take seconds
+    from train.resumed_config import (
+        load_resumed,
+    )
 
     return load_resumed(folder)
 
@@ -220,10 +233,13 @@ def _load_resumed(folder: Path) -> FitConfig:
 def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:
     """Refuses what a resumed run would pass over: it has its configuration and its folder."""
     if preset is not None:
-        raise InputError(f"--resume takes up a run as it was configured: leave the preset {preset!r} out.")
+        raise InputError(
+            f"--resume takes up a run as it was configured: leave the preset {preset!r} out."
+        )
     if out is not None and Path(out).absolute() != Path(resumed).absolute():
         raise InputError(
-            f"--resume goes on in {resumed}: leave --out {out} out, or start a new run with --init-from {resumed}."
+            f"--resume goes on in {resumed}: leave --out {out} out, or start a new run with "
+            f"--init-from {resumed}."
         )
 
 
@@ -233,5 +249,6 @@ def _check_unchanged(before: FitConfig, after: FitConfig) -> None:
     old.pop("run"), new.pop("run")
     if old != new:
         raise InputError(
-            "--resume takes up a run as it was configured; leave the other flags out, or start a new run with them."
+            "--resume takes up a run as it was configured; leave the other flags out, or start a "
+            "new run with them."
         )

@@ -29,7 +29,9 @@ class _Bounded:
     def read(self, count: int = -1) -> bytes:
         """As of a file."""
         if self.most is not None and count > self.most:
-            raise ValueError(f"its table of contents has {count:,} bytes, and at most {self.most:,} are read")
+            raise ValueError(
+                f"its table of contents has {count:,} bytes, and at most {self.most:,} are read"
+            )
         return self._file.read(count)
 
     def seek(self, place: int, whence: int = 0) -> int:

@@ -1,7 +1,7 @@
 """Formulas as MathML, which browsers draw themselves: the site needs no script and no network for them.
 
-Sphinx's own ways are a script from the network (MathJax) or a LaTeX installation (imgmath). Docutils, on which Sphinx
-stands, can write MathML; this hands it the formulas.
+Sphinx's own ways are a script from the network (MathJax) or a LaTeX installation (imgmath).
+Docutils, on which Sphinx stands, can write MathML; this hands it the formulas.
 """
 
 import re
@@ -15,7 +15,8 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-# A tall delimiter that need not close, \big and its like, which Docutils does not know: a pair of an empty one and it.
+# A tall delimiter that need not close, \big and its like, which Docutils does not know: a pair of
+# an empty one and it.
 BIG = re.compile(r"\\([bB]igg?)(?![a-zA-Z])")
 
 
@@ -25,7 +26,9 @@ def draw(translator: Any, node: nodes.math | nodes.math_block) -> None:
     try:
         drawn = tex2mathml(BIG.sub(r"\\\1l.\\\1r", node.astext()), as_block=block)
     except MathError as error:
-        logger.warning("this formula cannot be written as MathML: %s (%s)", node.astext(), error, location=node)
+        logger.warning(
+            "this formula cannot be written as MathML: %s (%s)", node.astext(), error, location=node
+        )
         drawn = f"<code>{translator.encode(node.astext())}</code>"
     translator.body.append(f'<div class="formula">{drawn}</div>' if block else drawn)
     raise nodes.SkipNode

@@ -1,14 +1,15 @@
 """Adversarial fine-tuning: a trained network learns to fool one that tells restored patches from clean ones.
 
-    python -m train fit --steps 20000 --data folder:PHOTOGRAPHS --out runs/start
-    python docs/recipes/adversarial.py --init-from runs/start --data folder:PHOTOGRAPHS --out runs/sharper
+    python -m train fit --steps 20000 --data folder:PHOTOGRAPHS --out runs/start python
+    docs/recipes/adversarial.py --init-from runs/start --data folder:PHOTOGRAPHS --out runs/sharper
 
-What comes out is a checkpoint of the network alone, which every verb of ``python -m train`` loads. Expect sharper
-texture and a lower PSNR: the discriminator rewards detail that looks right, not detail that is right. Start from a
-network that was trained on the loss alone; from fresh weights the discriminator wins before there is anything to learn.
+What comes out is a checkpoint of the network alone, which every verb of ``python -m train`` loads.
+Expect sharper texture and a lower PSNR: the discriminator rewards detail that looks right, not
+detail that is right. Start from a network that was trained on the loss alone; from fresh weights
+the discriminator wins before there is anything to learn.
 
-This is a recipe, to be copied and changed, not a part of the trainer: two networks, two optimizers and one step fit on
-a page, without checkpoints to go on from.
+This is a recipe, to be copied and changed, not a part of the trainer: two networks, two optimizers
+and one step fit on a page, without checkpoints to go on from.
 """
 
 import sys
@@ -45,7 +46,9 @@ class Config:
     """Loss that keeps the restored image at the clean one."""
     adversarial_weight: float = 0.005
     """Weight of the generator's adversarial loss beside it."""
-    kind: Literal["non_saturating", "hinge", "least_squares", "relativistic_average"] = "relativistic_average"
+    kind: Literal["non_saturating", "hinge", "least_squares", "relativistic_average"] = (
+        "relativistic_average"
+    )
     """Adversarial loss, as lumloss_jax.losses has them."""
     steps: int = 5000
     """Updates of both networks."""
@@ -74,7 +77,9 @@ class Discriminator(nn.Module):
         start = nn.initializers.he_uniform()
         x = images
         for i in range(3):
-            x = nn.leaky_relu(nn.Conv(self.features * 2**i, (3, 3), strides=2, kernel_init=start)(x), 0.2)
+            x = nn.leaky_relu(
+                nn.Conv(self.features * 2**i, (3, 3), strides=2, kernel_init=start)(x), 0.2
+            )
         return nn.Conv(1, (3, 3), kernel_init=start)(x)
 
 
@@ -94,7 +99,11 @@ def main(arguments: list[str]) -> None:
     """Reads, trains, writes."""
     config = tyro.cli(Config, args=arguments)
     network = load_network(config.init_from)
-    model, judge, optimizer = network.model, Discriminator(config.features), optax.adam(config.learning_rate)
+    model, judge, optimizer = (
+        network.model,
+        Discriminator(config.features),
+        optax.adam(config.learning_rate),
+    )
     loss = losses.make_loss(config.loss)
     key = jax.random.key(config.seed, impl="rbg")  # compiles in half the time
 
@@ -115,25 +124,38 @@ def main(arguments: list[str]) -> None:
         clean = to_unit_range(stored)
         sigma = config.sigma / 255
         noisy = degradations.gaussian_noise(jax.random.fold_in(key, state.step), clean, sigma=sigma)
-        paired = config.kind == "relativistic_average"  # which compares scores; the other kinds take one side
+        # Which compares scores; the other kinds take one side
+        paired = config.kind == "relativistic_average"
 
         def generator_loss(params: Any) -> tuple[jax.Array, Any]:
             variables = {"params": params, "batch_stats": state.batch_stats}
             known = sigma if model.takes_sigma else None
-            restored, updated = model.apply(variables, noisy, sigma=known, train=True, mutable=["batch_stats"])
+            restored, updated = model.apply(
+                variables, noisy, sigma=known, train=True, mutable=["batch_stats"]
+            )
             faithful, _ = loss(restored, clean)
             # Both scores by the discriminator as it is: it is a constant here.
             real = judge.apply(state.judge, clean) if paired else None
-            fooled = losses.adversarial_generator_loss(judge.apply(state.judge, restored), real, kind=config.kind)
+            fooled = losses.adversarial_generator_loss(
+                judge.apply(state.judge, restored), real, kind=config.kind
+            )
             stats = updated.get("batch_stats", state.batch_stats)
-            return faithful + config.adversarial_weight * fooled, (restored, stats, faithful, fooled)
+            return faithful + config.adversarial_weight * fooled, (
+                restored,
+                stats,
+                faithful,
+                fooled,
+            )
 
         def judge_loss(params: Any, restored: jax.Array) -> jax.Array:
             scores = judge.apply(params, restored), judge.apply(params, clean)
             return losses.adversarial_discriminator_loss(*scores, kind=config.kind)
 
-        gradients, (restored, stats, faithful, fooled) = jax.grad(generator_loss, has_aux=True)(state.params)
-        # The images carry no path back to the generator: the derivative is with respect to the discriminator's alone.
+        gradients, (restored, stats, faithful, fooled) = jax.grad(generator_loss, has_aux=True)(
+            state.params
+        )
+        # The images carry no path back to the generator: the derivative is with respect to the
+        # discriminator's alone.
         judged, judge_gradients = jax.value_and_grad(judge_loss)(state.judge, restored)
         updates, opt_state = optimizer.update(gradients, state.opt_state)
         judge_updates, judge_opt_state = optimizer.update(judge_gradients, state.judge_opt_state)
@@ -155,8 +177,17 @@ def main(arguments: list[str]) -> None:
     for i, stored in enumerate(stream(batches, start=0, stop=config.steps), 1):
         state, metrics = compiled(state, stored)
         if i % 100 == 0 or i in (1, config.steps):
-            print(f"step {i}", *(f"{name} {float(value):.4f}" for name, value in metrics.items()), sep="  ")
-    about = {"source": str(config.init_from), "recipe": "adversarial", "loss": config.loss, "kind": config.kind}
+            print(
+                f"step {i}",
+                *(f"{name} {float(value):.4f}" for name, value in metrics.items()),
+                sep="  ",
+            )
+    about = {
+        "source": str(config.init_from),
+        "recipe": "adversarial",
+        "loss": config.loss,
+        "kind": config.kind,
+    }
     save_network(config.out, Network(model, network.spec, state.params, state.batch_stats), about)
     print(f"checkpoint  {config.out}")
 

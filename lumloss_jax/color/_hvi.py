@@ -10,8 +10,8 @@ from lumloss_jax import _reduction
 
 # Inside the power of the collapse. It bounds its slope at black, by 8e5 for k = 0.2.
 _EPSILON = 1e-8
-# A colour nearer to black, or to grey, than this counts as black, or as grey, with slope 0: hue and saturation have
-# none there, and the quotients' slopes would grow without bound.
+# A colour nearer to black, or to grey, than this counts as black, or as grey, with slope 0: hue and
+# saturation have none there, and the quotients' slopes would grow without bound.
 _SMALLEST = 1e-12
 _SMALLEST_K = 1e-6
 
@@ -23,25 +23,29 @@ def rgb_to_hvi(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
         H = C \, S \cos 2 \pi h, \quad V = C \, S \sin 2 \pi h, \quad I = \max(R', G', B'), \quad
         C = \big(\sin \tfrac{\pi I}{2} + 10^{-8}\big)^k
 
-    with h the hue of HSV in turns and S its saturation. C draws dark colours together, so that their noise of hue
-    counts less than in HSV, and more than in RGB: an L1 loss weighs it by C / I, 92 times at 1/255 for k = 0.2.
+    with h the hue of HSV in turns and S its saturation. C draws dark colours together, so that
+    their noise of hue counts less than in HSV, and more than in RGB: an L1 loss weighs it by C / I,
+    92 times at 1/255 for k = 0.2.
 
-    Protocol: HVI-CIDNet's forward transform without the 1e-8 that it adds to I and to the chroma, which moves values
-    by at most 8e-6. Unlike its inverse, which turns greys into colours by up to 1e-4, :func:`hvi_to_rgb` is exact.
+    Protocol: HVI-CIDNet's forward transform without the 1e-8 that it adds to I and to the chroma,
+    which moves values by at most 8e-6. Unlike its inverse, which turns greys into colours by up to
+    1e-4, :func:`hvi_to_rgb` is exact.
 
     Args:
-      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped but I inside C.
+      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
+        clipped but I inside C.
       k: exponent of the collapse, above 0; one number, which may be traced and learned.
 
     Returns:
-      H, V (-1 to 1), I (0 to 1) as ``[..., H, W, 3]``; float64 for float64 input, else float32. The gradient of H and
-      V is 0 at greys and at black, where hue has none.
+      H, V (-1 to 1), I (0 to 1) as ``[..., H, W, 3]``; float64 for float64 input, else float32. The
+      gradient of H and V is 0 at greys and at black, where hue has none.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete k of 0 or less.
 
     References:
-      Yan et al., "HVI: a new color space for low-light image enhancement", CVPR 2025, arXiv:2502.20272.
+      Yan et al., "HVI: a new color space for low-light image enhancement", CVPR 2025,
+      arXiv:2502.20272.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,15 +60,21 @@ def rgb_to_hvi(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
     spread = intensity - jnp.min(image, axis=-1, keepdims=True)
     coloured = (spread > _SMALLEST) & (intensity > _SMALLEST)
     one, nothing = jnp.ones_like(spread), jnp.zeros_like(spread)
-    safe_spread, safe_intensity = jnp.where(coloured, spread, one), jnp.where(coloured, intensity, one)
+    safe_spread, safe_intensity = (
+        jnp.where(coloured, spread, one),
+        jnp.where(coloured, intensity, one),
+    )
 
     # Ties go to red, then to green.
     sextant = jnp.where(
         red == intensity,
         (green - blue) / safe_spread,
-        jnp.where(green == intensity, 2 + (blue - red) / safe_spread, 4 + (red - green) / safe_spread),
+        jnp.where(
+            green == intensity, 2 + (blue - red) / safe_spread, 4 + (red - green) / safe_spread
+        ),
     )
-    angle = jnp.where(coloured, sextant, nothing) * (math.pi / 3)  # a turn more or less is the same point
+    # A turn more or less is the same point
+    angle = jnp.where(coloured, sextant, nothing) * (math.pi / 3)
     radius = _collapse(intensity, k) * jnp.where(coloured, spread / safe_intensity, nothing)
     return jnp.concatenate([radius * jnp.cos(angle), radius * jnp.sin(angle), intensity], axis=-1)
 
@@ -79,16 +89,19 @@ def hvi_to_rgb(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
 
     Args:
       image: float array ``[..., H, W, 3]`` of H, V, I.
-      k: exponent of the collapse, as it was for :func:`rgb_to_hvi`. It gets a gradient, which the reference's does not.
+      k: exponent of the collapse, as it was for :func:`rgb_to_hvi`. It gets a gradient, which the
+        reference's does not.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; nothing is clipped. float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; nothing is clipped. float64 for float64 input, else
+      float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete k of 0 or less.
 
     References:
-      Yan et al., "HVI: a new color space for low-light image enhancement", CVPR 2025, arXiv:2502.20272.
+      Yan et al., "HVI: a new color space for low-light image enhancement", CVPR 2025,
+      arXiv:2502.20272.
 
     Example:
       >>> import jax.numpy as jnp
@@ -104,10 +117,17 @@ def hvi_to_rgb(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
     one, nothing = jnp.ones_like(square), jnp.zeros_like(square)
     radius = jnp.where(coloured, jnp.sqrt(jnp.where(coloured, square, one)), nothing)
     spread = intensity * radius / _collapse(intensity, k)
-    turn = jnp.arctan2(jnp.where(coloured, up, nothing), jnp.where(coloured, across, one)) * (3 / math.pi)
+    turn = jnp.arctan2(jnp.where(coloured, up, nothing), jnp.where(coloured, across, one)) * (
+        3 / math.pi
+    )
 
     channels = []
-    for start in (5, 3, 1):  # how far each channel lies below the intensity, by the distance from its own sextants
+    # How far each channel lies below the intensity, by the distance from its own sextants
+    for start in (
+        5,
+        3,
+        1,
+    ):
         place = jnp.mod(start + turn, 6)
         channels.append(intensity - spread * jnp.clip(jnp.minimum(place, 4 - place), 0, 1))
     return jnp.concatenate(channels, axis=-1)

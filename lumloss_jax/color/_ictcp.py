@@ -25,28 +25,33 @@ _FROM_BT2020, _FROM_LMS, _FROM_ICTCP = inverse(_TO_BT2020), inverse(_TO_LMS), in
 _SMALLEST_WHITE = 1e-6  # the inverse divides by it
 
 
-def rgb_to_ictcp(image: ArrayLike, *, white: ArrayLike = 100.0, floor: ArrayLike = 0.005) -> jax.Array:
+def rgb_to_ictcp(
+    image: ArrayLike, *, white: ArrayLike = 100.0, floor: ArrayLike = 0.005
+) -> jax.Array:
     r"""ICtCp of a gamma-encoded sRGB image: intensity, blue-yellow (tritan) and red-green (protan).
 
     .. math:: (I, C_T, C_P)^T = M_2 \, \mathrm{PQ}\big(M_1 \, \text{white} \, (R, G, B)^T\big)
 
-    with R, G, B linear light with the primaries of BT.2020, and PQ as in :func:`linear_to_pq`. Delta E_ITP is 720 times
-    the length of :math:`(\Delta I, \Delta C_T / 2, \Delta C_P)`; 1 is about a just noticeable difference.
+    with R, G, B linear light with the primaries of BT.2020, and PQ as in :func:`linear_to_pq`.
+    Delta E_ITP is 720 times the length of :math:`(\Delta I, \Delta C_T / 2, \Delta C_P)`; 1 is
+    about a just noticeable difference.
 
     Protocol: ``colour.RGB_to_ICtCp`` of absolute BT.2020 light, with a floor of 0.
 
     Args:
-      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped.
+      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
+        clipped.
       white: luminance of white in cd/m2, above 0; it may be traced. 100 or 203 are usual for SDR.
-      floor: least cone signal in cd/m2, 0 or more; it may be traced. PQ's slope grows without bound towards black.
-        Below the floor the gradient is 0.
+      floor: least cone signal in cd/m2, 0 or more; it may be traced. PQ's slope grows without bound
+        towards black. Below the floor the gradient is 0.
 
     Returns:
-      I (0 to 1), C_T, C_P (-0.5 to 0.5; 0 for greys) as ``[..., H, W, 3]``; float64 for float64 input, else float32.
+      I (0 to 1), C_T, C_P (-0.5 to 0.5; 0 for greys) as ``[..., H, W, 3]``; float64 for float64
+      input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 3]``, a concrete white of 0 or less, or a concrete
-        negative floor.
+      ValueError: for an image that is not float ``[..., H, W, 3]``, a concrete white of 0 or less,
+        or a concrete negative floor.
 
     References:
       ITU-R BT.2100-2; BT.2087-0; BT.2124-0.
@@ -58,7 +63,9 @@ def rgb_to_ictcp(image: ArrayLike, *, white: ArrayLike = 100.0, floor: ArrayLike
       [0.364, -0.102, 0.258]
     """
     image = _reduction.check_image("image", image, channels=(3,))
-    light = linearise(image) * _reduction.check_scalar("white", white, image.dtype, minimum=_SMALLEST_WHITE)
+    light = linearise(image) * _reduction.check_scalar(
+        "white", white, image.dtype, minimum=_SMALLEST_WHITE
+    )
     floor = _reduction.check_scalar("floor", floor, image.dtype)
     return apply(_TO_ICTCP, pq_of_light(apply(_TO_LMS, apply(_TO_BT2020, light)), floor))
 
@@ -77,11 +84,12 @@ def ictcp_to_rgb(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       white: luminance of white in cd/m2, as it was for :func:`rgb_to_ictcp`.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing is clipped. float64
-      for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
+      is clipped. float64 for float64 input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete white of 0 or less.
+      ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete white of 0 or
+        less.
 
     References:
       ITU-R BT.2100-2; BT.2087-0.

@@ -1,6 +1,7 @@
 """CIE XYZ and L*a*b*, both ways, and lightness: sRGB's primaries, the D65 white point, the 2 degree observer.
 
-Matrix and white point are those that scikit-image uses, so that Lab values and colour differences agree with it.
+Matrix and white point are those that scikit-image uses, so that Lab values and colour differences
+agree with it.
 """
 
 import jax
@@ -17,7 +18,9 @@ _RGB_TO_XYZ = (
     (0.212671, 0.715160, 0.072169),
     (0.019334, 0.119193, 0.950227),
 )
-_XYZ_TO_RGB = tuple((float(x), float(y), float(z)) for x, y, z in np.linalg.inv(np.array(_RGB_TO_XYZ)))
+_XYZ_TO_RGB = tuple(
+    (float(x), float(y), float(z)) for x, y, z in np.linalg.inv(np.array(_RGB_TO_XYZ))
+)
 _WHITE = (0.95047, 1.0, 1.08883)
 
 # CIE 15: below (6/29)^3 the cube root is replaced by the straight line that meets it there.
@@ -34,15 +37,16 @@ def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709")
     with Y the relative luminance (:func:`rgb_to_luminance`).
 
     Args:
-      image: float array ``[..., H, W, C]``, C = 3 or 1. Red, green, blue; nominal range [0, 1]; nothing is clipped: the
-        line goes on below 0.
+      image: float array ``[..., H, W, C]``, C = 3 or 1. Red, green, blue; nominal range [0, 1];
+        nothing is clipped: the line goes on below 0.
       coefficients: as in :func:`rgb_to_luma`.
 
     Returns:
       L*/100, ``[..., H, W, 1]``, 0 black to 1 white; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or for unknown coefficients.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or for unknown
+        coefficients.
 
     References:
       CIE 15:2004, section 8.2.1.
@@ -65,10 +69,12 @@ def rgb_to_xyz(image: ArrayLike) -> jax.Array:
     with lin the sRGB curve (:func:`srgb_to_linear`) and M the matrix of sRGB's primaries under D65.
 
     Args:
-      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped.
+      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
+        clipped.
 
     Returns:
-      X, Y, Z as ``[..., H, W, 3]``; white is (0.950456, 1, 1.088754). float64 for float64 input, else float32.
+      X, Y, Z as ``[..., H, W, 3]``; white is (0.950456, 1, 1.088754). float64 for float64 input,
+      else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``.
@@ -92,17 +98,19 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
     .. math:: L^* = 116 f(Y) - 16, \quad a^* = 500 (f(X/X_n) - f(Y)), \quad b^* = 200 (f(Y) - f(Z/Z_n))
 
     Args:
-      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped.
+      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
+        clipped.
 
     Returns:
-      L* (0 to 100), a*, b* (about -110 to 110 within sRGB) as ``[..., H, W, 3]``; float64 for float64 input, else
-      float32.
+      L* (0 to 100), a*, b* (about -110 to 110 within sRGB) as ``[..., H, W, 3]``; float64 for
+      float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``.
 
     References:
-      CIE 15:2004, section 8.2.1; white point D65, 2 degree observer, as in ``skimage.color.rgb2lab``.
+      CIE 15:2004, section 8.2.1; white point D65, 2 degree observer, as in
+      ``skimage.color.rgb2lab``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -112,11 +120,18 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
     """
     image = _reduction.check_image("image", image, channels=(3,))
     linear = linearise(image)
-    x, y, z = (weighted_sum(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True))
+    x, y, z = (
+        weighted_sum(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
+    )
     red, green, blue = (image[..., i : i + 1] for i in range(3))
-    # a* and b* are small differences of large numbers. Written in differences of channels, which a grey has not, they
-    # keep their digits near grey, where the hue of CIEDE2000 depends on them: 3e-5 of it in float32, not 1e-2.
-    from_green = linearised_difference(red, green), linear[..., 1:2], linearised_difference(blue, green)
+    # a* and b* are small differences of large numbers. Written in differences of channels, which a
+    # grey has not, they keep their digits near grey, where the hue of CIEDE2000 depends on them:
+    # 3e-5 of it in float32, not 1e-2.
+    from_green = (
+        linearised_difference(red, green),
+        linear[..., 1:2],
+        linearised_difference(blue, green),
+    )
     a = 500 * _difference_of_f(x, y, _chromatic(from_green, 0, 1))
     b = 200 * _difference_of_f(y, z, _chromatic(from_green, 1, 2))
     return jnp.concatenate([116 * _f(y) - 16, a, b], axis=-1)
@@ -133,8 +148,8 @@ def xyz_to_rgb(image: ArrayLike) -> jax.Array:
       image: float array ``[..., H, W, 3]`` of X, Y, Z, where Y is 1 for white.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing is clipped. float64
-      for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
+      is clipped. float64 for float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``.
@@ -162,8 +177,8 @@ def lab_to_rgb(image: ArrayLike) -> jax.Array:
       image: float array ``[..., H, W, 3]`` of L* (0 to 100), a*, b*.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing is clipped
-      (``skimage.color.lab2rgb`` clips). float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
+      is clipped (``skimage.color.lab2rgb`` clips). float64 for float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``.
@@ -209,10 +224,15 @@ def _inverse_f(f: jax.Array) -> jax.Array:
     return jnp.where(f > _THRESHOLD ** (1 / 3), f * f * f, (f - _INTERCEPT) / _SLOPE)
 
 
-def _chromatic(from_green: tuple[jax.Array, jax.Array, jax.Array], first: int, second: int) -> jax.Array:
+def _chromatic(
+    from_green: tuple[jax.Array, jax.Array, jax.Array], first: int, second: int
+) -> jax.Array:
     """Two of X/Xn, Y/Yn, Z/Zn, the first less the second, from R - G, G and B - G."""
     red_less_green, green, blue_less_green = from_green
-    weights = [_RGB_TO_XYZ[first][c] / _WHITE[first] - _RGB_TO_XYZ[second][c] / _WHITE[second] for c in range(3)]
+    weights = [
+        _RGB_TO_XYZ[first][c] / _WHITE[first] - _RGB_TO_XYZ[second][c] / _WHITE[second]
+        for c in range(3)
+    ]
     return weights[0] * red_less_green + sum(weights) * green + weights[2] * blue_less_green
 
 
@@ -222,6 +242,9 @@ def _difference_of_f(first: jax.Array, second: jax.Array, difference: jax.Array)
     curved_1, curved_2 = first > _THRESHOLD, second > _THRESHOLD
     curved = curved_1 & curved_2
     squares = f_1 * f_1 + f_1 * f_2 + f_2 * f_2  # a - b = (a^3 - b^3) / (a^2 + a b + b^2)
-    # Off the curve the squares may be 0; `where` would carry the NaN of that quotient into the gradient.
+    # Off the curve the squares may be 0; `where` would carry the NaN of that quotient into the
+    # gradient.
     on_curve = difference / jnp.where(curved, squares, jnp.ones_like(squares))
-    return jnp.where(curved, on_curve, jnp.where(curved_1 | curved_2, f_1 - f_2, _SLOPE * difference))
+    return jnp.where(
+        curved, on_curve, jnp.where(curved_1 | curved_2, f_1 - f_2, _SLOPE * difference)
+    )

@@ -24,21 +24,21 @@ def rgb_to_luma(image: ArrayLike, *, coefficients: Coefficients = "rec601") -> j
 
     .. math:: Y' = c_r R' + c_g G' + c_b B'
 
-    The channels are red, green, blue in this order. OpenCV reads files as blue, green, red: turn them round with
-    ``image[..., ::-1]``, or the weights of red and blue are swapped.
+    The channels are red, green, blue in this order. OpenCV reads files as blue, green, red: turn
+    them round with ``image[..., ::-1]``, or the weights of red and blue are swapped.
 
     Args:
-      image: float array ``[..., H, W, C]``, C = 3, or C = 1, which is its own luma. Nominal range [0, 1]; values
-        outside it are not clipped.
-      coefficients: ``"rec601"`` (0.299, 0.587, 0.114), ``"rec709"`` (0.2126, 0.7152, 0.0722), ``"rec2020"``
-        (0.2627, 0.6780, 0.0593), or three Python numbers that sum to 1 within 1e-6.
+      image: float array ``[..., H, W, C]``, C = 3, or C = 1, which is its own luma. Nominal range
+        [0, 1]; values outside it are not clipped.
+      coefficients: ``"rec601"`` (0.299, 0.587, 0.114), ``"rec709"`` (0.2126, 0.7152, 0.0722),
+        ``"rec2020"`` (0.2627, 0.6780, 0.0593), or three Python numbers that sum to 1 within 1e-6.
 
     Returns:
       Luma ``[..., H, W, 1]``, of the input's range; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or for coefficients that are neither known nor
-        three numbers that sum to 1.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or for coefficients that
+        are neither known nor three numbers that sum to 1.
 
     References:
       ITU-R BT.601-7, BT.709-6, BT.2020-2.
@@ -57,17 +57,23 @@ def check_coefficients(coefficients: Coefficients) -> tuple[float, float, float]
     if isinstance(coefficients, str):
         return COEFFICIENTS[_reduction.check_option("coefficients", coefficients, COEFFICIENTS)]
     parts = coefficients if isinstance(coefficients, Iterable) else ()
-    if isinstance(coefficients, jax.core.Tracer) or any(isinstance(part, jax.core.Tracer) for part in parts):
-        raise ValueError("coefficients are traced, but they must be static Python numbers: bind them before jit.")
+    if isinstance(coefficients, jax.core.Tracer) or any(
+        isinstance(part, jax.core.Tracer) for part in parts
+    ):
+        raise ValueError(
+            "coefficients are traced, but they must be static Python numbers: bind them before jit."
+        )
     try:
         red, green, blue = (float(c) for c in coefficients)
     except (TypeError, ValueError):
         raise ValueError(
-            f"coefficients take {', '.join(map(repr, COEFFICIENTS))} or three numbers; got {coefficients!r}."
+            f"coefficients take {', '.join(map(repr, COEFFICIENTS))} or three numbers; got "
+            f"{coefficients!r}."
         ) from None
     if not abs(red + green + blue - 1) <= 1e-6:
         raise ValueError(
-            f"coefficients must sum to 1 within 1e-6; {coefficients!r} sum to {red + green + blue:.6g}: divide by that."
+            f"coefficients must sum to 1 within 1e-6; {coefficients!r} sum to "
+            f"{red + green + blue:.6g}: divide by that."
         )
     return red, green, blue
 
@@ -75,15 +81,16 @@ def check_coefficients(coefficients: Coefficients) -> tuple[float, float, float]
 def weighted_sum(image: jax.Array, coefficients: tuple[float, float, float]) -> jax.Array:
     """Weighted sum of three channels, ``[..., H, W, 3]`` -> ``[..., H, W, 1]``; one channel passes through.
 
-    Written out, product by product, in the image's dtype: a dot product would take bfloat16 inputs on a TPU.
+    Written out, product by product, in the image's dtype: a dot product would take bfloat16 inputs
+    on a TPU.
     """
     if image.shape[-1] == 1:
         return image
     if not isinstance(image.shape[-2], int):
         return _sum_of_slices(image, coefficients)
-    # One sum, two ways to read the channels. XLA's CPU backend vectorises strided reads of a flattened row but not
-    # slices of a last axis of 3 (1.6x plain L1's time, against 1.1x); a TPU lays images out with W last, where
-    # flattening W and C is a transposition and slices are free.
+    # One sum, two ways to read the channels. XLA's CPU backend vectorises strided reads of a
+    # flattened row but not slices of a last axis of 3 (1.6x plain L1's time, against 1.1x); a TPU
+    # lays images out with W last, where flattening W and C is a transposition and slices are free.
     return lax.platform_dependent(
         image,
         cpu=lambda image: _sum_of_strides(image, coefficients),
@@ -103,8 +110,9 @@ def _sum_of_slices_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     """The same sum, whose transpose is one product with all three weights.
 
-    That of three slices is three padded arrays, each of which XLA writes out: with them the value and gradient of the
-    luminance loss read and write 2.9 times the bytes of plain L1 on a TPU v5e, with this 2.2 times.
+    That of three slices is three padded arrays, each of which XLA writes out: with them the value
+    and gradient of the luminance loss read and write 2.9 times the bytes of plain L1 on a TPU v5e,
+    with this 2.2 times.
     """
     (image,), (tangent,) = primals, tangents
     weights = jnp.asarray(coefficients, tangent.dtype)[(None,) * (tangent.ndim - 1)]

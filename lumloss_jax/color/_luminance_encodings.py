@@ -1,6 +1,7 @@
 """PQ and PU21, both ways: encodings of absolute light in which equal steps look about equally large.
 
-Linear images are in units of their white, whose luminance in cd/m2 is an argument. Images in cd/m2 have a white of 1.
+Linear images are in units of their white, whose luminance in cd/m2 is an argument. Images in cd/m2
+have a white of 1.
 """
 
 import jax
@@ -12,10 +13,12 @@ from lumloss_jax import _reduction
 _PEAK = 10000.0  # cd/m2, where both encodings end
 _DARKEST = 0.005  # cd/m2
 _SMALLEST_WHITE = 1e-6  # an inverse divides by it
-# Far beyond that luminance the inverses would divide by 0, and light and its gradient would be infinite.
+# Far beyond that luminance the inverses would divide by 0, and light and its gradient would be
+# infinite.
 _LEAST_DENOMINATOR = 0.05
 
-# SMPTE ST 2084. c1 = 1 - (c2 - c3), so that the curve can be written in differences from 1, which keep their digits.
+# SMPTE ST 2084. c1 = 1 - (c2 - c3), so that the curve can be written in differences from 1, which
+# keep their digits.
 _M_1, _M_2 = 2610 / 16384, 2523 / 32
 _C_2, _C_3 = 2413 / 128, 2392 / 128
 _STEP = _C_2 - _C_3
@@ -25,7 +28,9 @@ _P_1, _P_2, _P_3, _P_4 = 0.353487901, 0.3734658629, 8.277049286e-05, 0.906256262
 _P_5, _P_6, _P_7 = 0.09150303166, 0.9099517204, 596.3148142
 
 
-def linear_to_pq(image: ArrayLike, *, white: ArrayLike = 100.0, floor: ArrayLike = _DARKEST) -> jax.Array:
+def linear_to_pq(
+    image: ArrayLike, *, white: ArrayLike = 100.0, floor: ArrayLike = _DARKEST
+) -> jax.Array:
     r"""Perceptual quantizer (PQ) values of linear light, the encoding of HDR video.
 
     .. math::
@@ -34,18 +39,18 @@ def linear_to_pq(image: ArrayLike, *, white: ArrayLike = 100.0, floor: ArrayLike
 
     Args:
       image: float array ``[..., H, W, C]``, C = 1 or 3, of linear light x, in units of its white.
-      white: luminance of x = 1 in cd/m2, above 0; it may be traced. 100 or 203 are usual for SDR, and images in cd/m2
-        have 1.
-      floor: least luminance in cd/m2, 0 or more; it may be traced. The slope of :math:`y^{m_1}` grows without bound
-        towards black. Below the floor the gradient is 0.
+      white: luminance of x = 1 in cd/m2, above 0; it may be traced. 100 or 203 are usual for SDR,
+        and images in cd/m2 have 1.
+      floor: least luminance in cd/m2, 0 or more; it may be traced. The slope of :math:`y^{m_1}`
+        grows without bound towards black. Below the floor the gradient is 0.
 
     Returns:
-      Encoded values, same shape: 0.508 for 100 cd/m2, 1 for 10000, more beyond; float64 for float64 input, else
-      float32.
+      Encoded values, same shape: 0.508 for 100 cd/m2, 1 for 10000, more beyond; float64 for float64
+      input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, a concrete white of 0 or less, or a concrete
-        negative floor.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, a concrete white of 0 or
+        less, or a concrete negative floor.
 
     References:
       SMPTE ST 2084:2014; ITU-R BT.2100-2.
@@ -71,11 +76,12 @@ def pq_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       white: luminance of x = 1 in cd/m2, as it was for :func:`linear_to_pq`.
 
     Returns:
-      Linear light, same shape, in units of white; 0 for what is below the value of black. float64 for float64 input,
-      else float32.
+      Linear light, same shape, in units of white; 0 for what is below the value of black. float64
+      for float64 input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0 or less.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0
+        or less.
 
     References:
       SMPTE ST 2084:2014; ITU-R BT.2100-2.
@@ -95,24 +101,26 @@ def linear_to_pu21(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
     .. math::
         V = \max\left(p_7 \left( \left( \frac{p_1 + p_2 L^{p_4}}{1 + p_3 L^{p_4}} \right)^{p_5} - p_6 \right), 0\right)
 
-    with :math:`L = \text{white} \cdot x` in cd/m2, clipped to [0.005, 10000], and the variant "banding_glare". 100
-    cd/m2 give 256, so that SDR images keep about their scale of 8 bits: the authors compute PSNR and SSIM of V with a
-    data range of 256.
+    with :math:`L = \text{white} \cdot x` in cd/m2, clipped to [0.005, 10000], and the variant
+    "banding_glare". 100 cd/m2 give 256, so that SDR images keep about their scale of 8 bits: the
+    authors compute PSNR and SSIM of V with a data range of 256.
 
     Args:
       image: float array ``[..., H, W, C]``, C = 1 or 3, of linear light x, in units of its white.
       white: luminance of x = 1 in cd/m2, above 0; it may be traced. Images in cd/m2 have 1.
 
     Returns:
-      Encoded values, same shape, from 0 to 595.4; float64 for float64 input, else float32. Outside [0.005, 10000] cd/m2
-      the gradient is 0: the slope of :math:`L^{p_4}` would grow without bound towards black.
+      Encoded values, same shape, from 0 to 595.4; float64 for float64 input, else float32. Outside
+      [0.005, 10000] cd/m2 the gradient is 0: the slope of :math:`L^{p_4}` would grow without bound
+      towards black.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0 or less.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0
+        or less.
 
     References:
-      Mantiuk, Azimi, "PU21: a novel perceptually uniform encoding for adapting existing quality metrics for HDR", PCS
-      2021.
+      Mantiuk, Azimi, "PU21: a novel perceptually uniform encoding for adapting existing quality
+      metrics for HDR", PCS 2021.
 
     Example:
       >>> import jax.numpy as jnp
@@ -140,11 +148,12 @@ def pu21_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       Linear light, same shape, in units of white; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0 or less.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0
+        or less.
 
     References:
-      Mantiuk, Azimi, "PU21: a novel perceptually uniform encoding for adapting existing quality metrics for HDR", PCS
-      2021.
+      Mantiuk, Azimi, "PU21: a novel perceptually uniform encoding for adapting existing quality
+      metrics for HDR", PCS 2021.
 
     Example:
       >>> import jax.numpy as jnp
@@ -176,7 +185,9 @@ def light_of_pq(values: jax.Array) -> jax.Array:
 def _power(base: jax.Array, exponent: float) -> jax.Array:
     """x^q, and 0 with slope 0 for x of 0 or less, where its own slope is infinite or it is NaN."""
     positive = base > 0
-    return jnp.where(positive, jnp.where(positive, base, jnp.ones_like(base)) ** exponent, jnp.zeros_like(base))
+    return jnp.where(
+        positive, jnp.where(positive, base, jnp.ones_like(base)) ** exponent, jnp.zeros_like(base)
+    )
 
 
 def _light(image: jax.Array, white: ArrayLike) -> jax.Array:

@@ -11,7 +11,8 @@ from lumloss_jax.color._srgb import encode, linearise
 
 Matrix = tuple[tuple[float, float, float], ...]
 
-# The direct matrix from linear sRGB. The way over XYZ, with its rounded matrices, is off by up to 1e-4.
+# The direct matrix from linear sRGB. The way over XYZ, with its rounded matrices, is off by up to
+# 1e-4.
 _RGB_TO_LMS: Matrix = (
     (0.4122214708, 0.5363325363, 0.0514459929),
     (0.2119034982, 0.6806995451, 0.1073969566),
@@ -43,23 +44,27 @@ def rgb_to_oklab(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
 
     .. math:: (L, a, b)^T = B \, \sqrt[3]{A \, (\mathrm{lin}(R'), \mathrm{lin}(G'), \mathrm{lin}(B'))^T}
 
-    with lin the sRGB curve (:func:`srgb_to_linear`) and the cube root taken of each of three cone signals, sign kept.
-    The distance of two colours is Delta E_OK.
+    with lin the sRGB curve (:func:`srgb_to_linear`) and the cube root taken of each of three cone
+    signals, sign kept. The distance of two colours is Delta E_OK.
 
-    Protocol: CSS Color 4 and coloraide, within 4e-8. colour-science goes over XYZ and differs by up to 1.1e-4.
+    Protocol: CSS Color 4 and coloraide, within 4e-8. colour-science goes over XYZ and differs by up
+    to 1.1e-4.
 
     Args:
-      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped.
-      chord_below: cone signal below which the cube root gives way to the straight line from 0, 0 or more; it may be
-        traced. The root's slope grows without bound towards black. For a loss, 1.5e-4, half a step of 8 bits, bounds
-        the slope in linear light by 354 and changes no colour that 8 bits tell from black.
+      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
+        clipped.
+      chord_below: cone signal below which the cube root gives way to the straight line from 0, 0 or
+        more; it may be traced. The root's slope grows without bound towards black. For a loss,
+        1.5e-4, half a step of 8 bits, bounds the slope in linear light by 354 and changes no colour
+        that 8 bits tell from black.
 
     Returns:
-      L (0 black to 1 white), a, b (about -0.33 to 0.33 within sRGB) as ``[..., H, W, 3]``; float64 for float64 input,
-      else float32. The gradient at exact black is 0 without a chord.
+      L (0 black to 1 white), a, b (about -0.33 to 0.33 within sRGB) as ``[..., H, W, 3]``; float64
+      for float64 input, else float32. The gradient at exact black is 0 without a chord.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete negative ``chord_below``.
+      ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete negative
+        ``chord_below``.
 
     References:
       Ottosson, "A perceptual color space for image processing", 2020; CSS Color Module Level 4.
@@ -88,11 +93,12 @@ def oklab_to_rgb(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
       chord_below: as it was for :func:`rgb_to_oklab`.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing is clipped. float64
-      for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
+      is clipped. float64 for float64 input, else float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete negative ``chord_below``.
+      ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete negative
+        ``chord_below``.
 
     References:
       Ottosson, "A perceptual color space for image processing", 2020.
@@ -109,14 +115,17 @@ def oklab_to_rgb(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
 
 
 def _root(signals: jax.Array, chord_below: jax.Array) -> jax.Array:
-    # At exactly 0 the slope is infinite, and `where` would carry it into the gradient: there the value is 0, slope 0.
+    # At exactly 0 the slope is infinite, and `where` would carry it into the gradient: there the
+    # value is 0, slope 0.
     curved = (jnp.abs(signals) >= chord_below) & (signals != 0)
     root = jnp.cbrt(jnp.where(curved, signals, jnp.ones_like(signals)))
     return jnp.where(curved, root, signals * _chord_slope(chord_below))
 
 
 def _cube(roots: jax.Array, chord_below: jax.Array) -> jax.Array:
-    curved = jnp.abs(roots) >= jnp.cbrt(jnp.where(chord_below > 0, chord_below, jnp.ones_like(chord_below)))
+    curved = jnp.abs(roots) >= jnp.cbrt(
+        jnp.where(chord_below > 0, chord_below, jnp.ones_like(chord_below))
+    )
     slope = _chord_slope(chord_below)
     on_chord = roots / jnp.where(slope > 0, slope, jnp.ones_like(slope))
     return jnp.where(curved | (chord_below == 0), roots * roots * roots, on_chord)
@@ -125,4 +134,6 @@ def _cube(roots: jax.Array, chord_below: jax.Array) -> jax.Array:
 def _chord_slope(chord_below: jax.Array) -> jax.Array:
     """c^(1/3) / c, and 0 without a chord."""
     some = chord_below > 0
-    return jnp.where(some, jnp.where(some, chord_below, jnp.ones_like(chord_below)) ** (-2 / 3), 0 * chord_below)
+    return jnp.where(
+        some, jnp.where(some, chord_below, jnp.ones_like(chord_below)) ** (-2 / 3), 0 * chord_below
+    )

@@ -7,7 +7,8 @@ from jax.typing import ArrayLike
 from lumloss_jax import _reduction
 from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
 
-# IEC 61966-2-1: below the threshold the curve is a straight line, above it a power of 2.4 with an offset.
+# IEC 61966-2-1: below the threshold the curve is a straight line, above it a power of 2.4 with an
+# offset.
 _ENCODED_THRESHOLD = 0.04045
 _LINEAR_THRESHOLD = 0.0031308
 _SLOPE = 12.92
@@ -75,15 +76,17 @@ def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709")
     where lin is :func:`srgb_to_linear`, whatever the coefficients.
 
     Args:
-      image: float array ``[..., H, W, C]``, C = 3, or C = 1, which is linearised only. Red, green, blue; nominal range
-        [0, 1]; nothing is clipped.
+      image: float array ``[..., H, W, C]``, C = 3, or C = 1, which is linearised only. Red, green,
+        blue; nominal range [0, 1]; nothing is clipped.
       coefficients: as in :func:`rgb_to_luma`; the default is that of sRGB's primaries.
 
     Returns:
-      Relative luminance ``[..., H, W, 1]``, 0 black to 1 white; float64 for float64 input, else float32.
+      Relative luminance ``[..., H, W, 1]``, 0 black to 1 white; float64 for float64 input, else
+      float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or for unknown coefficients.
+      ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or for unknown
+        coefficients.
 
     References:
       IEC 61966-2-1:1999; CIE 15:2004.
@@ -109,7 +112,8 @@ def linearise(image: jax.Array) -> jax.Array:
 def encode(image: jax.Array) -> jax.Array:
     """:func:`linear_to_srgb` of an array that is already checked."""
     curved = image > _LINEAR_THRESHOLD
-    # The power of a value at or below 0 has no finite gradient, and `where` would carry its NaN through.
+    # The power of a value at or below 0 has no finite gradient, and `where` would carry its NaN
+    # through.
     safe = jnp.where(curved, image, jnp.ones_like(image))
     return jnp.where(curved, (1 + _OFFSET) * safe ** (1 / _GAMMA) - _OFFSET, image * _SLOPE)
 
@@ -117,11 +121,13 @@ def encode(image: jax.Array) -> jax.Array:
 def linearised_difference(first: jax.Array, second: jax.Array) -> jax.Array:
     """linearise(first) - linearise(second) to the relative precision of first - second, however close the two are.
 
-    On the curve it is lin(b) ((1 + d)^2.4 - 1) with d = (a - b) / (b + 0.055), and expm1 and log1p keep all the digits
-    of a small d. Near grey these are the digits that hue is made of.
+    On the curve it is lin(b) ((1 + d)^2.4 - 1) with d = (a - b) / (b + 0.055), and expm1 and log1p
+    keep all the digits of a small d. Near grey these are the digits that hue is made of.
     """
     plain = linearise(first) - linearise(second)
-    close = (jnp.minimum(first, second) > _ENCODED_THRESHOLD) & (jnp.abs(first - second) < 0.1 * second)
+    close = (jnp.minimum(first, second) > _ENCODED_THRESHOLD) & (
+        jnp.abs(first - second) < 0.1 * second
+    )
     # Off the curve base + 0.055 may be 0; `where` would carry its NaN into the gradient.
     base = jnp.where(close, second, jnp.ones_like(second))
     ratio = jnp.where(close, first - second, jnp.zeros_like(second)) / (base + _OFFSET)

@@ -10,7 +10,8 @@ from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 _RED, _GREEN, _BLUE = COEFFICIENTS["rec601"]
 # What brings B - Y and R - Y to a range of 1: twice their largest value.
 _BLUE_SPAN, _RED_SPAN = 2 * (1 - _BLUE), 2 * (1 - _RED)
-# In steps of 8 bit: black, the distance from black to white, and the range of Cb and Cr round their middle, 128.
+# In steps of 8 bit: black, the distance from black to white, and the range of Cb and Cr round their
+# middle, 128.
 _STUDIO = (16.0, 219.0, 224.0)
 _FULL = (0.0, 255.0, 255.0)
 _MIDDLE = 128 / 255
@@ -24,21 +25,27 @@ def rgb_to_ycbcr(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
         C_b = \frac{128 + 224 \, (B' - Y') / 1.772}{255}, \quad
         C_r = \frac{128 + 224 \, (R' - Y') / 1.402}{255}
 
-    with Y' the luma (:func:`rgb_to_luma`); in full range 0, 255, 255 take the place of 16, 219, 224.
+    with Y' the luma (:func:`rgb_to_luma`); in full range 0, 255, 255 take the place of 16, 219,
+    224.
 
-    Protocol: studio range is MATLAB's, BasicSR's and KAIR's ``rgb2ycbcr`` and ``skimage.color.rgb2ycbcr(image) / 255``,
-    in which differences of Y are 219/255 of those of luma, so that PSNR on Y reads 1.32 dB higher. Full range is JPEG's
-    (JFIF, ``PIL.Image.convert("YCbCr")`` before rounding); OpenCV's floats have 0.5 for 128/255.
+    Protocol: studio range is MATLAB's, BasicSR's and KAIR's ``rgb2ycbcr`` and
+    ``skimage.color.rgb2ycbcr(image) / 255``, in which differences of Y are 219/255 of those of
+    luma, so that PSNR on Y reads 1.32 dB higher. Full range is JPEG's (JFIF,
+    ``PIL.Image.convert("YCbCr")`` before rounding); OpenCV's floats have 0.5 for 128/255.
 
     Args:
-      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is clipped.
-      full_range: False for studio range (Y from 16 to 235 of 255), True for JPEG's full range; static.
+      image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
+        clipped.
+      full_range: False for studio range (Y from 16 to 235 of 255), True for JPEG's full range;
+        static.
 
     Returns:
-      Y, Cb, Cr ``[..., H, W, 3]``; Cb and Cr of a grey are 128/255. float64 for float64 input, else float32.
+      Y, Cb, Cr ``[..., H, W, 3]``; Cb and Cr of a grey are 128/255. float64 for float64 input, else
+      float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 3]``, or a ``full_range`` that is not True or False.
+      ValueError: for an image that is not float ``[..., H, W, 3]``, or a ``full_range`` that is not
+        True or False.
 
     References:
       ITU-R BT.601-7; ITU-T T.871 (JFIF).
@@ -79,10 +86,12 @@ def ycbcr_to_rgb(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
       full_range: as it was for :func:`rgb_to_ycbcr`.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``, nominal range [0, 1]; float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``, nominal range [0, 1]; float64 for float64 input, else
+      float32.
 
     Raises:
-      ValueError: for an image that is not float ``[..., H, W, 3]``, or a ``full_range`` that is not True or False.
+      ValueError: for an image that is not float ``[..., H, W, 3]``, or a ``full_range`` that is not
+        True or False.
 
     References:
       ITU-R BT.601-7; ITU-T T.871 (JFIF).
@@ -104,5 +113,7 @@ def ycbcr_to_rgb(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
 
 def _range(full_range: object) -> tuple[float, float, float]:
     if not isinstance(full_range, bool):
-        raise ValueError(f"full_range must be True or False, known when tracing; got {full_range!r}.")
+        raise ValueError(
+            f"full_range must be True or False, known when tracing; got {full_range!r}."
+        )
     return _FULL if full_range else _STUDIO

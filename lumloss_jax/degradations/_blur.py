@@ -14,34 +14,38 @@ from lumloss_jax.degradations import _inputs
 
 # Where a Gaussian is cut off unless a size is given, in sigmas; scipy's and scikit-image's default.
 _TRUNCATE = 4.0
-# Below this the neighbours' weight is 0 in float64 too, while its gradient would be 0 times infinity.
+# Below this the neighbours' weight is 0 in float64 too, while its gradient would be 0 times
+# infinity.
 _NARROWEST = 1e-2
 
 
-def gaussian_blur(key: jax.Array | None, image: ArrayLike, *, sigma: ArrayLike, size: int | None = None) -> jax.Array:
+def gaussian_blur(
+    key: jax.Array | None, image: ArrayLike, *, sigma: ArrayLike, size: int | None = None
+) -> jax.Array:
     r"""Blurs with a Gaussian.
 
     .. math:: y = \frac{\sum_{i, j} w_i w_j \, x_{u + i, v + j}}{\sum_{i, j} w_i w_j}, \quad
         w_i = \exp\big(-i^2 / (2 \sigma^2)\big)
 
-    over the pixels of the window that exist: at a border neither black nor a repeated edge is mixed in, and a flat
-    image stays flat.
+    over the pixels of the window that exist: at a border neither black nor a repeated edge is mixed
+    in, and a flat image stays flat.
 
     Args:
-      key: not used, and may be None: a blur is no random thing. It is there because all degradations are called alike.
+      key: not used, and may be None: a blur is no random thing. It is there because all
+        degradations are called alike.
       image: float array ``[..., H, W, C]``, C = 3 or 1, nominal range [0, 1].
-      sigma: standard deviation in pixels, 0 (no blur) or more: one number or one per image, ``image.shape[:-3]``;
-        may be traced, and then ``size`` is needed.
-      size: side of the window in pixels, odd, static; by default 2 round(4 sigma) + 1 of the largest sigma, as scipy
-        and scikit-image have it. It may be larger than the image.
+      sigma: standard deviation in pixels, 0 (no blur) or more: one number or one per image,
+        ``image.shape[:-3]``; may be traced, and then ``size`` is needed.
+      size: side of the window in pixels, odd, static; by default 2 round(4 sigma) + 1 of the
+        largest sigma, as scipy and scikit-image have it. It may be larger than the image.
 
     Returns:
       The blurred image, same shape; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, a sigma of another shape or a
-        concrete one that is negative or not finite, an even size, no size where sigma is traced, a key that is neither
-        a key nor None.
+      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, a sigma of
+        another shape or a concrete one that is negative or not finite, an even size, no size where
+        sigma is traced, a key that is neither a key nor None.
 
     References:
       ``scipy.ndimage.gaussian_filter``, divided by the same filter of ones at the border.
@@ -61,11 +65,17 @@ def gaussian_blur(key: jax.Array | None, image: ArrayLike, *, sigma: ArrayLike, 
     radius = size // 2
     blurs = sigma > _NARROWEST
     variance = jnp.where(blurs, 2 * sigma * sigma, jnp.ones_like(sigma))
-    # One weight per distance, each a number or one per image: the two sides of the window share them.
-    weights = [jnp.where(blurs, jnp.exp(-(i * i) / variance), 0.0).astype(image.dtype) for i in range(1, radius + 1)]
+    # One weight per distance, each a number or one per image: the two sides of the window share
+    # them.
+    weights = [
+        jnp.where(blurs, jnp.exp(-(i * i) / variance), 0.0).astype(image.dtype)
+        for i in range(1, radius + 1)
+    ]
     blurred = image
     for axis in (image.ndim - 3, image.ndim - 2):
-        ones = jnp.ones([image.shape[axis] if i == axis else 1 for i in range(image.ndim)], image.dtype)
+        ones = jnp.ones(
+            [image.shape[axis] if i == axis else 1 for i in range(image.ndim)], image.dtype
+        )
         blurred = _weigh(blurred, weights, axis) / _weigh(ones, weights, axis)
     chex.assert_equal_shape([blurred, image])
     return blurred
@@ -79,16 +89,18 @@ def box_blur(key: jax.Array | None, image: ArrayLike, *, size: int) -> jax.Array
     over the pixels that exist, so that a flat image stays flat up to its border.
 
     Args:
-      key: not used, and may be None: a blur is no random thing. It is there because all degradations are called alike.
+      key: not used, and may be None: a blur is no random thing. It is there because all
+        degradations are called alike.
       image: float array ``[..., H, W, C]``, C = 3 or 1, nominal range [0, 1].
-      size: s, the side of the square in pixels; odd, static; 1 changes nothing. It may be larger than the image.
+      size: s, the side of the square in pixels; odd, static; 1 changes nothing. It may be larger
+        than the image.
 
     Returns:
       The blurred image, same shape; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, an even or traced size, a key
-        that is neither a key nor None.
+      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, an even or
+        traced size, a key that is neither a key nor None.
 
     References:
       ``scipy.ndimage.uniform_filter``, divided by the same filter of ones at the border.
@@ -110,8 +122,8 @@ def _size_for(sigma: ArrayLike) -> int:
     """The window that holds ``_TRUNCATE`` sigmas on each side."""
     if isinstance(sigma, jax.core.Tracer):
         raise ValueError(
-            "sigma is traced, so it cannot say how large the window must be: give size, an odd int of about 8 times "
-            "the largest sigma, such as size=17 for sigma up to 2."
+            "sigma is traced, so it cannot say how large the window must be: give size, an odd "
+            "int of about 8 times the largest sigma, such as size=17 for sigma up to 2."
         )
     _inputs.check_bounds("sigma", sigma)
     return 2 * math.floor(_TRUNCATE * float(np.max(jax.device_get(sigma))) + 0.5) + 1

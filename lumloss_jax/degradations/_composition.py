@@ -15,23 +15,24 @@ def compose(*degradations: Degradation) -> Degradation:
 
     .. math:: y = d_n(k_n, \ldots d_2(k_2, d_1(k_1, x))), \quad k_i = \mathrm{fold\_in}(k, i)
 
-    Each gets a key of its own, so their noises are independent; adding one at the end leaves those before it as they
-    were. What comes out is called like any other degradation, jits, differentiates and composes again.
+    Each gets a key of its own, so their noises are independent; adding one at the end leaves those
+    before it as they were. What comes out is called like any other degradation, jits,
+    differentiates and composes again.
 
     Args:
-      *degradations: functions of a key and an image: those of this package with their options bound by
-        ``functools.partial``, or your own.
+      *degradations: functions of a key and an image: those of this package with their options bound
+        by ``functools.partial``, or your own.
 
     Returns:
       A function ``(key, image) -> image``.
 
     Raises:
-      ValueError: for no degradation at all, or one that cannot be called; from the function that comes out, for a key
-        that is none, and whatever the degradations raise.
+      ValueError: for no degradation at all, or one that cannot be called; from the function that
+        comes out, for a key that is none, and whatever the degradations raise.
 
     References:
-      Zhang et al., "Designing a Practical Degradation Model for Deep Blind Image Super-Resolution", ICCV 2021, where
-      blur, noise and JPEG follow one another.
+      Zhang et al., "Designing a Practical Degradation Model for Deep Blind Image Super-Resolution",
+      ICCV 2021, where blur, noise and JPEG follow one another.
 
     Example:
       >>> from functools import partial
@@ -47,13 +48,14 @@ def compose(*degradations: Degradation) -> Degradation:
     """
     if not degradations:
         raise ValueError(
-            "compose takes at least one degradation, such as functools.partial(gaussian_noise, sigma=0.1)."
+            "compose takes at least one degradation, such as functools.partial(gaussian_noise, "
+            "sigma=0.1)."
         )
     for degradation in degradations:
         if not callable(degradation):
             raise ValueError(
-                f"compose takes functions of a key and an image; got {degradation!r}: bind options with "
-                "functools.partial(gaussian_noise, sigma=0.1) instead of calling."
+                f"compose takes functions of a key and an image; got {degradation!r}: bind "
+                "options with functools.partial(gaussian_noise, sigma=0.1) instead of calling."
             )
 
     def degrade(key: jax.Array, image: ArrayLike) -> jax.Array:

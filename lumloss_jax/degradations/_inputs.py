@@ -20,11 +20,13 @@ def check_key(key: jax.Array) -> jax.Array:
         raise ValueError(f"key must be a jax.random key; got {key!r}: {make}.")
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed and key.dtype != jnp.uint32:
-        raise ValueError(f"key must be a jax.random key; got an array of dtype {key.dtype}: {make}.")
+        raise ValueError(
+            f"key must be a jax.random key; got an array of dtype {key.dtype}: {make}."
+        )
     if key.ndim != (0 if typed else 1):
         raise ValueError(
-            f"key must be one key, but it has shape {key.shape}: one key serves a whole batch; for a key per image use "
-            "jax.vmap over keys and images."
+            f"key must be one key, but it has shape {key.shape}: one key serves a whole batch; "
+            "for a key per image use jax.vmap over keys and images."
         )
     return jnp.asarray(key)
 
@@ -42,9 +44,9 @@ def check_amount(
 ) -> jax.Array:
     """Checks an amount that may be traced and gives it in ``dtype``, in a shape that broadcasts against the image.
 
-    It is one number, or one per image (``image_shape[:-3]``), or with ``maps`` one per pixel: the image's rank less
-    one, or its rank with a last axis of 1, where any size may be 1. Concrete values lie in [minimum, maximum], or
-    ``advice`` ends the message.
+    It is one number, or one per image (``image_shape[:-3]``), or with ``maps`` one per pixel: the
+    image's rank less one, or its rank with a last axis of 1, where any size may be 1. Concrete
+    values lie in [minimum, maximum], or ``advice`` ends the message.
     """
     check_bounds(name, value, minimum=minimum, maximum=maximum, advice=advice)
     amount = jnp.asarray(value)
@@ -70,17 +72,26 @@ def check_amount(
     advice = ""
     if maps and per_image and shape == image_shape[-3:-1]:
         advice = f"; a map shared by all images is {name}[{'None, ' * len(per_image)}...]"
-    raise ValueError(f"{name} has shape {shape} for images of shape {image_shape}: it takes {takes}{advice}.")
+    raise ValueError(
+        f"{name} has shape {shape} for images of shape {image_shape}: it takes {takes}{advice}."
+    )
 
 
 def check_bounds(
-    name: str, value: ArrayLike, *, minimum: float = 0.0, maximum: float = math.inf, advice: str = ""
+    name: str,
+    value: ArrayLike,
+    *,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    advice: str = "",
 ) -> None:
     """Refuses concrete values that are not finite or lie outside [minimum, maximum]; traced ones cannot be read.
 
     ``advice`` ends the message.
     """
-    if isinstance(value, jax.core.Tracer) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+    if isinstance(value, jax.core.Tracer) or (
+        isinstance(value, jax.Array) and not value.is_fully_addressable
+    ):
         return
     # device_get is an explicit transfer: it stays allowed under jax.transfer_guard("disallow").
     host = np.asarray(jax.device_get(value))
@@ -92,7 +103,11 @@ def check_bounds(
         if math.isfinite(maximum):
             takes = f"lie in [{minimum:g}, {maximum:g}]"
         else:
-            takes = "be finite and not negative" if minimum == 0 else f"be finite and at least {minimum:g}"
+            takes = (
+                "be finite and not negative"
+                if minimum == 0
+                else f"be finite and at least {minimum:g}"
+            )
         raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}{advice and f': {advice}'}.")
 
 
@@ -103,7 +118,11 @@ def check_range(
     dtype = jnp.dtype(jnp.float32)
     lowest = _reduction.check_scalar(low_name, low, dtype, minimum=minimum)
     highest = _reduction.check_scalar(high_name, high, dtype, minimum=minimum)
-    if not isinstance(lowest, jax.core.Tracer) and not isinstance(highest, jax.core.Tracer) and highest < lowest:
+    if (
+        not isinstance(lowest, jax.core.Tracer)
+        and not isinstance(highest, jax.core.Tracer)
+        and highest < lowest
+    ):
         raise ValueError(f"{high_name} must be at least {low_name}, {lowest:g}; got {highest:g}.")
     return lowest, highest
 
@@ -111,14 +130,19 @@ def check_range(
 def check_sizes(name: str, shape: object) -> tuple[int, ...]:
     """Checks the shape of what is drawn: a tuple of static sizes."""
     if not isinstance(shape, tuple) or any(isinstance(size, float | jax.Array) for size in shape):
-        raise ValueError(f"{name} must be a tuple of sizes, such as images.shape[:-3]; got {shape!r}.")
+        raise ValueError(
+            f"{name} must be a tuple of sizes, such as images.shape[:-3]; got {shape!r}."
+        )
     return shape
 
 
 def check_flag(name: str, value: object) -> bool:
     """Checks a switch: it chooses what is computed, so it must be a Python bool."""
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(f"{name} is traced, but it must be True or False: bind it with functools.partial before jit.")
+        raise ValueError(
+            f"{name} is traced, but it must be True or False: bind it with functools.partial "
+            "before jit."
+        )
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False; got {value!r}.")
     return bool(value)

@@ -1,8 +1,9 @@
 """JPEG compression as a function: what a file's round trip does to an image, in steps that jit and differentiate.
 
-The steps are those of the baseline standard as libjpeg carries them out: 8-bit YCbCr, chroma averaged over 2 x 2 pixels
-(4:2:0) or kept (4:4:4), a discrete cosine transform of blocks of 8 x 8, division by a table that quality scales,
-rounding, and all of it backwards. Entropy coding loses nothing and is left out.
+The steps are those of the baseline standard as libjpeg carries them out: 8-bit YCbCr, chroma
+averaged over 2 x 2 pixels (4:2:0) or kept (4:4:4), a discrete cosine transform of blocks of 8 x 8,
+division by a table that quality scales, rounding, and all of it backwards. Entropy coding loses
+nothing and is left out.
 """
 
 import math
@@ -49,49 +50,59 @@ _CHROMA_STEPS = (
 )
 
 
-# Row u of the transform, cos((2 i + 1) u pi / 16), without its norm: rows 0 and 4 are then 1 and -1 alone, so that sums
-# of whole numbers stay whole and a coefficient halfway between two steps is rounded as libjpeg rounds it.
-_COSINES = np.array([[math.cos((2 * i + 1) * u * math.pi / 16) for i in range(8)] for u in range(8)])
+# Row u of the transform, cos((2 i + 1) u pi / 16), without its norm: rows 0 and 4 are then 1 and -1
+# alone, so that sums of whole numbers stay whole and a coefficient halfway between two steps is
+# rounded as libjpeg rounds it.
+_COSINES = np.array(
+    [[math.cos((2 * i + 1) * u * math.pi / 16) for i in range(8)] for u in range(8)]
+)
 _COSINES[4] = np.sign(_COSINES[4])
 _NORM_SQUARED = np.where(np.isin(np.arange(8), (0, 4)), 1 / 8, 1 / 4)
 _NORM = np.sqrt(np.outer(_NORM_SQUARED, _NORM_SQUARED))
 
 
-def jpeg(key: jax.Array | None, image: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -> jax.Array:
+def jpeg(
+    key: jax.Array | None, image: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0"
+) -> jax.Array:
     r"""Compresses to JPEG and back, as a function that jits and differentiates.
 
     .. math:: y = \mathrm{decode}\big(q \, \mathrm{round}(\mathrm{DCT}(x) / q)\big), \quad
         q = \mathrm{table} \cdot \begin{cases} 50 / \text{quality} & \text{below } 50 \\
         2 - \text{quality} / 50 & \text{from } 50 \end{cases}
 
-    in 8-bit YCbCr, in whole numbers wherever libjpeg has them. Every rounding passes its gradient straight through
-    (that of the identity), so the whole has the gradient of its colour conversions, averages and clips.
+    in 8-bit YCbCr, in whole numbers wherever libjpeg has them. Every rounding passes its gradient
+    straight through (that of the identity), so the whole has the gradient of its colour
+    conversions, averages and clips.
 
-    How far it is from the real codec, measured on the whole of scikit-image's astronaut, coffee, chelsea and camera at
-    qualities 10 to 95 and both subsamplings: 50 to 55 dB PSNR between its result and Pillow's (libjpeg-turbo). Both lie
-    26 to 45 dB from the original, within 0.02 dB of one another. What is left is libjpeg's fixed-point transform, which
-    now and then rounds a coefficient the other way: with that transform in its place the two agree bit for bit.
+    How far it is from the real codec, measured on the whole of scikit-image's astronaut, coffee,
+    chelsea and camera at qualities 10 to 95 and both subsamplings: 50 to 55 dB PSNR between its
+    result and Pillow's (libjpeg-turbo). Both lie 26 to 45 dB from the original, within 0.02 dB of
+    one another. What is left is libjpeg's fixed-point transform, which now and then rounds a
+    coefficient the other way: with that transform in its place the two agree bit for bit.
 
     Args:
-      key: not used, and may be None: JPEG is no random thing. It is there because all degradations are called alike.
-      image: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, range [0, 1], rounded to 8 bits first;
-        values outside are clipped and pass no gradient. Any H and W: the last row and column are repeated up to whole
-        blocks.
-      quality: 1 (smallest file) to 100, as in libjpeg and Pillow, rounded to a whole number. One number or one per
-        image, ``image.shape[:-3]``; may be traced, and is then clipped to that range. It has no gradient.
-      subsampling: ``"4:2:0"``, colour at half the height and width, as most files have it; ``"4:4:4"``, at full. A
-        greyscale image has no colour to keep.
+      key: not used, and may be None: JPEG is no random thing. It is there because all degradations
+        are called alike.
+      image: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, range [0, 1], rounded to
+        8 bits first; values outside are clipped and pass no gradient. Any H and W: the last row and
+        column are repeated up to whole blocks.
+      quality: 1 (smallest file) to 100, as in libjpeg and Pillow, rounded to a whole number. One
+        number or one per image, ``image.shape[:-3]``; may be traced, and is then clipped to that
+        range. It has no gradient.
+      subsampling: ``"4:2:0"``, colour at half the height and width, as most files have it;
+        ``"4:4:4"``, at full. A greyscale image has no colour to keep.
 
     Returns:
       The decoded image, same shape, in steps of 1/255; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, a quality of another shape or a
-        concrete one outside [1, 100], an unknown subsampling, a key that is neither a key nor None.
+      ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, a quality of
+        another shape or a concrete one outside [1, 100], an unknown subsampling, a key that is
+        neither a key nor None.
 
     References:
-      ITU-T T.81, 1992; Hamilton, "JPEG File Interchange Format", 1992. Straight-through rounding: Bengio et al.,
-      arXiv:1308.3432, 2013.
+      ITU-T T.81, 1992; Hamilton, "JPEG File Interchange Format", 1992. Straight-through rounding:
+      Bengio et al., arXiv:1308.3432, 2013.
 
     Example:
       >>> import jax.numpy as jnp
@@ -103,9 +114,13 @@ def jpeg(key: jax.Array | None, image: ArrayLike, *, quality: ArrayLike, subsamp
       90: 0.0005
     """
     image = _inputs.check_fixed_degradation(key, image)
-    quality = _inputs.check_amount("quality", quality, image.shape, image.dtype, minimum=1, maximum=100)
+    quality = _inputs.check_amount(
+        "quality", quality, image.shape, image.dtype, minimum=1, maximum=100
+    )
     _reduction.check_option("subsampling", subsampling, SUBSAMPLINGS)
-    luma_steps, chroma_steps = (_steps(base, quality, image) for base in (_LUMA_STEPS, _CHROMA_STEPS))
+    luma_steps, chroma_steps = (
+        _steps(base, quality, image) for base in (_LUMA_STEPS, _CHROMA_STEPS)
+    )
 
     pixels = round_half_up(
         255 * clip_to_range(image)
@@ -115,7 +130,9 @@ def jpeg(key: jax.Array | None, image: ArrayLike, *, quality: ArrayLike, subsamp
     else:
         luma, blue, red = _to_ycbcr(pixels)
         code_chroma = _code if subsampling == "4:4:4" else _code_at_half_size
-        coded = _to_rgb(_code(luma, luma_steps), code_chroma(blue, chroma_steps), code_chroma(red, chroma_steps))
+        coded = _to_rgb(
+            _code(luma, luma_steps), code_chroma(blue, chroma_steps), code_chroma(red, chroma_steps)
+        )
     chex.assert_equal_shape([coded, image])
     return coded / 255
 
@@ -148,13 +165,16 @@ def _code(plane: jax.Array, steps: jax.Array) -> jax.Array:
 
 def _transform(blocks: jax.Array, matrix: jax.Array) -> jax.Array:
     """M X M^T of every block X of ``[..., H/8, 8, W/8, 8]``, in float32 on a TPU too."""
-    return jnp.einsum("...aibj,ui,vj->...aubv", blocks, matrix, matrix, precision=lax.Precision.HIGHEST)
+    return jnp.einsum(
+        "...aibj,ui,vj->...aubv", blocks, matrix, matrix, precision=lax.Precision.HIGHEST
+    )
 
 
 def _code_at_half_size(plane: jax.Array, steps: jax.Array) -> jax.Array:
     """:func:`_code` of a plane averaged over 2 x 2 pixels, brought back to its size."""
     height, width = plane.shape[-2:]
-    # libjpeg repeats the last column up to whole blocks before it averages, but rows only up to an even number.
+    # libjpeg repeats the last column up to whole blocks before it averages, but rows only up to an
+    # even number.
     small = _halve(_pad_to_multiple(_pad_to_multiple(plane, 2, -2), 16, -1))
     small = _code(small, steps)[..., : (width + 1) // 2]
     return _double(small)[..., :height, :width]
@@ -183,7 +203,10 @@ def _double(plane: jax.Array) -> jax.Array:
 def _shift(plane: jax.Array, step: int, axis: int) -> jax.Array:
     """The neighbour before (-1) or after (1) along an axis; the edge is its own neighbour."""
     size = plane.shape[axis]
-    first, last = lax.slice_in_dim(plane, 0, 1, axis=axis), lax.slice_in_dim(plane, size - 1, size, axis=axis)
+    first, last = (
+        lax.slice_in_dim(plane, 0, 1, axis=axis),
+        lax.slice_in_dim(plane, size - 1, size, axis=axis),
+    )
     if step < 0:
         return jnp.concatenate([first, lax.slice_in_dim(plane, 0, size - 1, axis=axis)], axis)
     return jnp.concatenate([lax.slice_in_dim(plane, 1, size, axis=axis), last], axis)
@@ -206,8 +229,8 @@ def _pad_to_multiple(plane: jax.Array, multiple: int, axis: int) -> jax.Array:
 def _to_ycbcr(pixels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Luma and the two colour differences of ITU-R BT.601 as JFIF has them, whole numbers from 0 to 255.
 
-    Not :func:`lumloss_jax.color.rgb_to_ycbcr`: halves must come out exact here, as they do wherever two channels are
-    equal, since libjpeg rounds them up in luma and down in the differences.
+    Not :func:`lumloss_jax.color.rgb_to_ycbcr`: halves must come out exact here, as they do wherever
+    two channels are equal, since libjpeg rounds them up in luma and down in the differences.
     """
     green = pixels[..., 1]
     red, blue = pixels[..., 0] - green, pixels[..., 2] - green

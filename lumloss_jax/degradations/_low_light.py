@@ -18,7 +18,8 @@ from lumloss_jax.degradations._straight_through import clip_to_range
 _SHOT_VARIANCE = 1e-4
 _READ_VARIANCE = 6.3e-9
 
-# The exposures that calibration looks among, as powers of two, and how often: 24 stops shrink to under 1e-4 of one.
+# The exposures that calibration looks among, as powers of two, and how often: 24 stops shrink to
+# under 1e-4 of one.
 _DARKEST, _BRIGHTEST = -20.0, 4.0
 _ITERATIONS = 12
 # Brightness is compared by its logarithm, and a black image has none.
@@ -40,33 +41,36 @@ def low_light(
     .. math:: s = \mathrm{lin}(x^\gamma), \quad
         y = \mathrm{enc}\big(\mathrm{clip}(e s + \sqrt{a e s + b} \, n)\big), \quad n \sim \mathcal{N}(0, 1)
 
-    lin and enc are sRGB's curve and its inverse (:func:`lumloss_jax.color.srgb_to_linear`): light is scaled, and noise
-    is added, where both are linear, so that shadows drown in noise and its grain is coarser there, as in a real file.
-    :func:`low_light_exposure` finds the exposure that gives a chosen brightness.
+    lin and enc are sRGB's curve and its inverse (:func:`lumloss_jax.color.srgb_to_linear`): light
+    is scaled, and noise is added, where both are linear, so that shadows drown in noise and its
+    grain is coarser there, as in a real file. :func:`low_light_exposure` finds the exposure that
+    gives a chosen brightness.
 
     Args:
       key: one random key, typed or legacy, for the whole batch.
-      image: float array ``[..., H, W, C]``, C = 3 or 1, gamma-encoded sRGB, range [0, 1]; below 0 counts as 0.
-      exposure: e, the share of the light that is left, 0 or more: 1/8 is three stops down. One number or one per image,
-        ``image.shape[:-3]``; may be traced, as may all that follow but ``clip``.
-      gamma: contrast of the scene, a power of the encoded values, at least 0.01; above 1 deepens shadows before the
-        light is taken away, 1 leaves them.
-      shot_variance: a, as in :func:`poisson_gaussian_noise`, on linear light with white at 1. The default is a camera
-        at low ISO; :func:`blind_sensor_variances` draws it and b for all.
+      image: float array ``[..., H, W, C]``, C = 3 or 1, gamma-encoded sRGB, range [0, 1]; below 0
+        counts as 0.
+      exposure: e, the share of the light that is left, 0 or more: 1/8 is three stops down. One
+        number or one per image, ``image.shape[:-3]``; may be traced, as may all that follow but
+        ``clip``.
+      gamma: contrast of the scene, a power of the encoded values, at least 0.01; above 1 deepens
+        shadows before the light is taken away, 1 leaves them.
+      shot_variance: a, as in :func:`poisson_gaussian_noise`, on linear light with white at 1. The
+        default is a camera at low ISO; :func:`blind_sensor_variances` draws it and b for all.
       read_variance: b, likewise.
-      clip: whether the sensor clips to [0, 1], as all do. It lifts the mean of the deepest shadows a little, since
-        noise cannot go below black. Clipped values pass no gradient.
+      clip: whether the sensor clips to [0, 1], as all do. It lifts the mean of the deepest shadows
+        a little, since noise cannot go below black. Clipped values pass no gradient.
 
     Returns:
       The dark image, same shape, gamma-encoded; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or 3]``, an amount of
-        another shape or a concrete one out of its range.
+      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or
+        3]``, an amount of another shape or a concrete one out of its range.
 
     References:
-      Lv et al., "Attention Guided Low-Light Image Enhancement with a Large Scale Low-Light Simulation Dataset", IJCV
-      2021 (gamma and exposure); Foi et al., TIP 2008 (noise).
+      Lv et al., "Attention Guided Low-Light Image Enhancement with a Large Scale Low-Light
+      Simulation Dataset", IJCV 2021 (gamma and exposure); Foi et al., TIP 2008 (noise).
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -78,7 +82,9 @@ def low_light(
     key, image = _inputs.check_degradation(key, image)
     clip = _inputs.check_flag("clip", clip)
     exposure = _inputs.check_amount("exposure", exposure, image.shape, image.dtype)
-    dark = _camera(key, image, *_check_camera(image, gamma, shot_variance, read_variance), clip)(exposure)
+    dark = _camera(key, image, *_check_camera(image, gamma, shot_variance, read_variance), clip)(
+        exposure
+    )
     chex.assert_equal_shape([dark, image])
     return dark
 
@@ -97,30 +103,32 @@ def low_light_exposure(
 
     .. math:: \text{find } e: \quad \mathrm{mean} \, Y'(\mathrm{low\_light}(x; e)) = \text{brightness}
 
-    with Y' the luma (Rec. 601). Give it the same key and options as :func:`low_light`, and the noise that will be drawn
-    is part of the calibration: the mean is met within 1e-4 of itself, and not only on average. It is found by a
-    bracketed secant (the Illinois method) over 24 stops, in 14 evaluations.
+    with Y' the luma (Rec. 601). Give it the same key and options as :func:`low_light`, and the
+    noise that will be drawn is part of the calibration: the mean is met within 1e-4 of itself, and
+    not only on average. It is found by a bracketed secant (the Illinois method) over 24 stops, in
+    14 evaluations.
 
     Args:
       key: the key that :func:`low_light` will get.
       image: float array ``[..., H, W, C]``, C = 3 or 1, gamma-encoded sRGB, range [0, 1].
-      brightness: mean luma to reach, in [1e-4, 1]; one number or one per image, ``image.shape[:-3]``; may be traced.
-        The dark photographs of LOL lie at about 0.05.
+      brightness: mean luma to reach, in [1e-4, 1]; one number or one per image,
+        ``image.shape[:-3]``; may be traced. The dark photographs of LOL lie at about 0.05.
       gamma: as for :func:`low_light`.
       shot_variance: as for :func:`low_light`.
       read_variance: as for :func:`low_light`.
       clip: as for :func:`low_light`.
 
     Returns:
-      The exposure, ``image.shape[:-3]``, from 2^-20 to 2^4; at an end of that range where the brightness cannot be
-      reached (a black image, or one whose clipped noise alone is brighter). It is a constant for gradients. float64 for
-      float64 input, else float32.
+      The exposure, ``image.shape[:-3]``, from 2^-20 to 2^4; at an end of that range where the
+      brightness cannot be reached (a black image, or one whose clipped noise alone is brighter). It
+      is a constant for gradients. float64 for float64 input, else float32.
 
     Raises:
       ValueError: as :func:`low_light`.
 
     References:
-      Dowell and Jarratt, "A modified regula falsi method for computing the root of an equation", BIT 1971.
+      Dowell and Jarratt, "A modified regula falsi method for computing the root of an equation",
+      BIT 1971.
 
     Example:
       >>> import jax, lumloss_jax, jax.numpy as jnp
@@ -134,7 +142,9 @@ def low_light_exposure(
     """
     key, image = _inputs.check_degradation(key, image)
     clip = _inputs.check_flag("clip", clip)
-    target = _inputs.check_amount("brightness", brightness, image.shape, image.dtype, minimum=1e-4, maximum=1)
+    target = _inputs.check_amount(
+        "brightness", brightness, image.shape, image.dtype, minimum=1e-4, maximum=1
+    )
     options = _check_camera(image, gamma, shot_variance, read_variance)
     exposure = lax.stop_gradient(_calibrate(key, image, target, *options, clip=clip))
     chex.assert_shape(exposure, image.shape[:-3])
@@ -157,7 +167,9 @@ def _camera(
     """The dark image as a function of exposure; whatever does not depend on it, the noise too, is computed once."""
     lit = image > 0
     # The power of 0 has no finite gradient by gamma, nor by the image where gamma is below 1.
-    contrasted = jnp.where(lit, jnp.where(lit, image, jnp.ones_like(image)) ** gamma, jnp.zeros_like(image))
+    contrasted = jnp.where(
+        lit, jnp.where(lit, image, jnp.ones_like(image)) ** gamma, jnp.zeros_like(image)
+    )
     scene = srgb_to_linear(contrasted)
     normal = jax.random.normal(key, image.shape, image.dtype)
 
@@ -192,7 +204,9 @@ def _calibrate(
     return jnp.reshape(jnp.exp2(stops), image.shape[:-3])
 
 
-def _find_root(function: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array) -> jax.Array:
+def _find_root(
+    function: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array
+) -> jax.Array:
     """The root of an increasing function between ``low`` and ``high``, or the nearer end where it has none there."""
 
     def step(_: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -202,7 +216,8 @@ def _find_root(function: Callable[[jax.Array], jax.Array], low: jax.Array, high:
         root = jnp.clip(root, low, high)
         value = function(root)
         below = value < 0
-        # Plain regula falsi keeps one end for ever; Illinois halves its value when it is kept a second time.
+        # Plain regula falsi keeps one end for ever; Illinois halves its value when it is kept a
+        # second time.
         kept = jnp.where(below == was_below, 0.5, 1.0).astype(value.dtype)
         return (
             jnp.where(below, root, low),

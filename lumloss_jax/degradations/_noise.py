@@ -13,35 +13,43 @@ from lumloss_jax.degradations._straight_through import clip_to_range
 
 AXES = ("width", "height")
 # No level is above the whole range: what is, was meant for the scale of 0 to 255.
-_LEVEL: dict[str, Any] = {"maximum": 1.0, "advice": "levels are in image units, so divide those of 0 to 255 by 255"}
+_LEVEL: dict[str, Any] = {
+    "maximum": 1.0,
+    "advice": "levels are in image units, so divide those of 0 to 255 by 255",
+}
 
 
-def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: bool = False) -> jax.Array:
+def gaussian_noise(
+    key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: bool = False
+) -> jax.Array:
     r"""Adds white Gaussian noise.
 
     .. math:: y = x + \sigma n, \quad n \sim \mathcal{N}(0, 1) \text{ for every pixel and channel on its own}
 
-    Pure: jit, grad, vmap and shard it as you like. The same key gives the same noise on any number of devices.
+    Pure: jit, grad, vmap and shard it as you like. The same key gives the same noise on any number
+    of devices.
 
     Args:
       key: one random key, typed or legacy, for the whole batch.
       image: float array ``[..., H, W, C]``, C = 3 or 1, nominal range [0, 1].
-      sigma: standard deviation in image units, 0 to 1: 25/255 is what the literature calls sigma 25. One number; or
-        one per image, ``image.shape[:-3]`` (:func:`blind_sigma` draws them); or a map ``[..., H, W]`` or
-        ``[..., H, W, 1]``, where any size may be 1 (:func:`sigma_ramp` makes one). It may be traced.
-      clip: whether to clip the result to [0, 1], as an 8-bit file would. Denoisers are mostly trained without. With it
-        the noise is no longer Gaussian near black and white and its mean there is not 0; clipped values pass no
-        gradient.
+      sigma: standard deviation in image units, 0 to 1: 25/255 is what the literature calls sigma
+        25. One number; or one per image, ``image.shape[:-3]`` (:func:`blind_sigma` draws them); or
+        a map ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1 (:func:`sigma_ramp`
+        makes one). It may be traced.
+      clip: whether to clip the result to [0, 1], as an 8-bit file would. Denoisers are mostly
+        trained without. With it the noise is no longer Gaussian near black and white and its mean
+        there is not 0; clipped values pass no gradient.
 
     Returns:
       The noisy image, same shape; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or 3]``, a sigma of
-        another shape or a concrete one that is not in [0, 1].
+      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or
+        3]``, a sigma of another shape or a concrete one that is not in [0, 1].
 
     References:
-      Zhang et al., "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising", TIP 2017.
+      Zhang et al., "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising",
+      TIP 2017.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -58,31 +66,34 @@ def gaussian_noise(key: jax.Array, image: ArrayLike, *, sigma: ArrayLike, clip: 
     return clip_to_range(noisy) if clip else noisy
 
 
-def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, maximum: ArrayLike) -> jax.Array:
+def blind_sigma(
+    key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, maximum: ArrayLike
+) -> jax.Array:
     r"""Draws noise levels uniformly from [minimum, maximum): one per image for blind training.
 
     .. math:: \sigma \sim \mathcal{U}[\text{minimum}, \text{maximum})
 
-    Blind denoisers see another level in every image. The levels are drawn apart from the noise so that they are there
-    for whoever needs them: a network that takes or predicts them, a log. Use two keys, one for the levels and one for
-    the noise.
+    Blind denoisers see another level in every image. The levels are drawn apart from the noise so
+    that they are there for whoever needs them: a network that takes or predicts them, a log. Use
+    two keys, one for the levels and one for the noise.
 
     Args:
       key: one random key, typed or legacy.
       shape: shape of the result, ``images.shape[:-3]`` for one level per image.
       minimum: lowest level in image units, 0 to 1; one number, may be traced.
-      maximum: highest level in image units, ``minimum`` to 1; one number, may be traced. 55/255 and 75/255 are
-        customary.
+      maximum: highest level in image units, ``minimum`` to 1; one number, may be traced. 55/255 and
+        75/255 are customary.
 
     Returns:
       The levels, float32, of ``shape``.
 
     Raises:
-      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that are not in [0, 1] or
-        the wrong way round.
+      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that
+        are not in [0, 1] or the wrong way round.
 
     References:
-      El Helou and Susstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level Learning", TIP 2020.
+      El Helou and Susstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level
+      Learning", TIP 2020.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -102,29 +113,35 @@ def blind_sigma(key: jax.Array, shape: tuple[int, ...], *, minimum: ArrayLike, m
     return jax.random.uniform(key, shape, jnp.float32, lowest, highest)
 
 
-def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLike, axis: str = "width") -> jax.Array:
+def sigma_ramp(
+    image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLike, axis: str = "width"
+) -> jax.Array:
     r"""A noise level that rises linearly across the image, for :func:`gaussian_noise`.
 
     .. math:: \sigma_i = a + (b - a) \, i / (n - 1), \quad i = 0 \ldots n - 1
 
-    along one axis of n pixels: a test of whether a denoiser follows a level that is not the same everywhere. The test
-    of BUIFD rises along the width, from 10/255 below to 10/255 above centres of 15, 25, 40, 55 and 65 over 255.
+    along one axis of n pixels: a test of whether a denoiser follows a level that is not the same
+    everywhere. The test of BUIFD rises along the width, from 10/255 below to 10/255 above centres
+    of 15, 25, 40, 55 and 65 over 255.
 
     Args:
       image_shape: shape of the images, ``[..., H, W, C]``.
-      start: level at the left (or top) edge in image units, 0 to 1: one number or one per image; may be traced.
+      start: level at the left (or top) edge in image units, 0 to 1: one number or one per image;
+        may be traced.
       stop: level at the right (or bottom) edge, likewise.
       axis: ``"width"`` or ``"height"``, the axis that it rises along.
 
     Returns:
-      The map, float32 ``[..., H, W]`` (``image_shape`` without the channels). An axis of one pixel holds ``start``.
+      The map, float32 ``[..., H, W]`` (``image_shape`` without the channels). An axis of one pixel
+      holds ``start``.
 
     Raises:
-      ValueError: for a shape of less than three axes, an unknown axis, levels of another shape or concrete ones that
-        are not in [0, 1].
+      ValueError: for a shape of less than three axes, an unknown axis, levels of another shape or
+        concrete ones that are not in [0, 1].
 
     References:
-      El Helou and Susstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level Learning", TIP 2020.
+      El Helou and Susstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level
+      Learning", TIP 2020.
 
     Example:
       >>> sigma = sigma_ramp((2, 5, 3), start=15 / 255, stop=35 / 255)
@@ -132,7 +149,9 @@ def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLik
       [15, 20, 25, 30, 35]
     """
     if not isinstance(image_shape, tuple) or len(image_shape) < 3:
-        raise ValueError(f"image_shape must be the shape of images [..., H, W, C]; got {image_shape!r}.")
+        raise ValueError(
+            f"image_shape must be the shape of images [..., H, W, C]; got {image_shape!r}."
+        )
     _reduction.check_option("axis", axis, AXES)
     dtype = jnp.dtype(jnp.float32)
     first = _inputs.check_amount("start", start, image_shape, dtype, **_LEVEL)
@@ -141,6 +160,8 @@ def sigma_ramp(image_shape: tuple[int, ...], *, start: ArrayLike, stop: ArrayLik
     first, last = (jnp.squeeze(level, -1) if level.ndim else level for level in (first, last))
     width = axis == "width"
     fraction = jnp.linspace(0.0, 1.0, image_shape[-2 if width else -3], dtype=dtype)
-    fraction = jnp.reshape(fraction, (*(1,) * (len(image_shape) - 3), *((1, -1) if width else (-1, 1))))
+    fraction = jnp.reshape(
+        fraction, (*(1,) * (len(image_shape) - 3), *((1, -1) if width else (-1, 1)))
+    )
     # Both ends are exact this way, and so is a ramp from a level to itself.
     return jnp.broadcast_to(first * (1 - fraction) + last * fraction, image_shape[:-1])

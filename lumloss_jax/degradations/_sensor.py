@@ -13,8 +13,9 @@ from lumloss_jax.degradations._straight_through import clip_to_range
 
 SAMPLINGS = ("normal", "poisson")
 
-# Above this many photons jax's rejection sampler loses digits to float32 (its logarithms reach 1e5), while a normal
-# distribution is within a skewness of 0.01 of Poisson's: there the normal takes over.
+# Above this many photons jax's rejection sampler loses digits to float32 (its logarithms reach
+# 1e5), while a normal distribution is within a skewness of 0.01 of Poisson's: there the normal
+# takes over.
 _MOST_COUNTED = 1e4
 
 # Its logarithm is drawn from; smaller than any sensor's by far.
@@ -49,30 +50,37 @@ def poisson_gaussian_noise(
 
     .. math:: \mathrm{E}[y] = x, \quad \mathrm{Var}[y] = a \max(x, 0) + b
 
-    with a the shot variance and b the read variance. Photon counts are proportional to linear light: on gamma-encoded
-    images this is a signal-dependent noise like any other, on linear ones it is the camera's.
+    with a the shot variance and b the read variance. Photon counts are proportional to linear
+    light: on gamma-encoded images this is a signal-dependent noise like any other, on linear ones
+    it is the camera's.
 
     Args:
       key: one random key, typed or legacy, for the whole batch.
       image: float array ``[..., H, W, C]``, C = 3 or 1, nominal range [0, 1].
-      shot_variance: a, the variance that white adds, 0 or more: one over the number of photons at white. One number or
-        one per image, ``image.shape[:-3]``; may be traced. :func:`blind_sensor_variances` draws it.
-      read_variance: b, the variance at black, 0 or more, likewise. It is the square of a sigma in image units.
-      sampling: ``"normal"``, y = x + sqrt(a x + b) n with n standard normal: cheap, and differentiable in all three.
-        ``"poisson"``, y = a Poisson(x / a) + sqrt(b) n: whole photons, skewed in the dark as real ones are; slower
-        (some 25 times on a CPU), needs a threefry key, and its gradient by the image is taken as 1 and by a as 0.
-        Above 10,000 photons, where the two agree, it draws from the normal one.
-      clip: whether to clip the result to [0, 1], as a sensor that saturates does. Clipped values pass no gradient.
+      shot_variance: a, the variance that white adds, 0 or more: one over the number of photons at
+        white. One number or one per image, ``image.shape[:-3]``; may be traced.
+        :func:`blind_sensor_variances` draws it.
+      read_variance: b, the variance at black, 0 or more, likewise. It is the square of a sigma in
+        image units.
+      sampling: ``"normal"``, y = x + sqrt(a x + b) n with n standard normal: cheap, and
+        differentiable in all three. ``"poisson"``, y = a Poisson(x / a) + sqrt(b) n: whole photons,
+        skewed in the dark as real ones are; slower (some 25 times on a CPU), needs a threefry key,
+        and its gradient by the image is taken as 1 and by a as 0. Above 10,000 photons, where the
+        two agree, it draws from the normal one.
+      clip: whether to clip the result to [0, 1], as a sensor that saturates does. Clipped values
+        pass no gradient.
 
     Returns:
       The noisy image, same shape; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or 3]``, a variance
-        of another shape or a concrete one that is negative or not finite, an unknown sampling.
+      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or
+        3]``, a variance of another shape or a concrete one that is negative or not finite, an
+        unknown sampling.
 
     References:
-      Foi et al., "Practical Poissonian-Gaussian Noise Modeling and Fitting for Single-Image Raw-Data", TIP 2008.
+      Foi et al., "Practical Poissonian-Gaussian Noise Modeling and Fitting for Single-Image
+      Raw-Data", TIP 2008.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -90,18 +98,28 @@ def poisson_gaussian_noise(
     _reduction.check_option("sampling", sampling, SAMPLINGS)
     clip = _inputs.check_flag("clip", clip)
     if sampling == "normal":
-        noisy = image + sensor_sigma(image, shot, read) * jax.random.normal(key, image.shape, image.dtype)
+        noisy = image + sensor_sigma(image, shot, read) * jax.random.normal(
+            key, image.shape, image.dtype
+        )
     else:
         key_of_photons, key_of_readout = jax.random.split(_check_threefry(key))
         photons = _photon_noise(key_of_photons, image, shot)
         read_sigma = sensor_sigma(jnp.zeros_like(image), shot, read)
-        noisy = image + photons + read_sigma * jax.random.normal(key_of_readout, image.shape, image.dtype)
+        noisy = (
+            image
+            + photons
+            + read_sigma * jax.random.normal(key_of_readout, image.shape, image.dtype)
+        )
     chex.assert_equal_shape([noisy, image])
     return clip_to_range(noisy) if clip else noisy
 
 
 def blind_sensor_variances(
-    key: jax.Array, shape: tuple[int, ...], *, minimum_shot: ArrayLike = 1e-4, maximum_shot: ArrayLike = 0.012
+    key: jax.Array,
+    shape: tuple[int, ...],
+    *,
+    minimum_shot: ArrayLike = 1e-4,
+    maximum_shot: ArrayLike = 0.012,
 ) -> SensorVariances:
     r"""Draws the variances of real cameras, from low to high ISO, for :func:`poisson_gaussian_noise`.
 
@@ -120,8 +138,8 @@ def blind_sensor_variances(
       ``SensorVariances(shot_variance, read_variance)``, float32, each of ``shape``.
 
     Raises:
-      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that are not above 0, not
-        finite or the wrong way round.
+      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that
+        are not above 0, not finite or the wrong way round.
 
     References:
       Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019.
@@ -140,7 +158,9 @@ def blind_sensor_variances(
         "minimum_shot", minimum_shot, "maximum_shot", maximum_shot, minimum=_SMALLEST_SHOT
     )
     key_of_shot, key_of_read = jax.random.split(key)
-    log_shot = jax.random.uniform(key_of_shot, shape, jnp.float32, jnp.log(lowest), jnp.log(highest))
+    log_shot = jax.random.uniform(
+        key_of_shot, shape, jnp.float32, jnp.log(lowest), jnp.log(highest)
+    )
     log_read = _READ_SLOPE * log_shot + _READ_INTERCEPT
     log_read = log_read + _READ_SPREAD * jax.random.normal(key_of_read, shape, jnp.float32)
     return SensorVariances(jnp.exp(log_shot), jnp.exp(log_read))
@@ -150,19 +170,27 @@ def sensor_sigma(image: jax.Array, shot: jax.Array, read: jax.Array) -> jax.Arra
     """sqrt(a x + b), with a gradient of 0 where it is 0: the root's own is infinite there."""
     variance = shot * jnp.maximum(image, 0) + read
     noisy = variance > 0
-    return jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, jnp.ones_like(variance))), jnp.zeros_like(variance))
+    return jnp.where(
+        noisy,
+        jnp.sqrt(jnp.where(noisy, variance, jnp.ones_like(variance))),
+        jnp.zeros_like(variance),
+    )
 
 
 def _photon_noise(key: jax.Array, image: jax.Array, shot: jax.Array) -> jax.Array:
     """What counting adds, a Poisson(x / a) - x. A constant for gradients, since whole numbers have none."""
     key_of_few, key_of_many = jax.random.split(key)
-    image, shot = jax.lax.stop_gradient((jnp.maximum(image, 0), jnp.broadcast_to(shot, image.shape)))
+    image, shot = jax.lax.stop_gradient(
+        (jnp.maximum(image, 0), jnp.broadcast_to(shot, image.shape))
+    )
     counting = shot > 0
     photons = image / jnp.where(counting, shot, jnp.ones_like(shot))
     few = counting & (photons <= _MOST_COUNTED)
     mean = jnp.where(few, photons, jnp.zeros_like(photons)).astype(jnp.float32)
     count = jax.random.poisson(key_of_few, mean, dtype=jnp.int32).astype(image.dtype)
-    many = sensor_sigma(image, shot, jnp.zeros_like(shot)) * jax.random.normal(key_of_many, image.shape, image.dtype)
+    many = sensor_sigma(image, shot, jnp.zeros_like(shot)) * jax.random.normal(
+        key_of_many, image.shape, image.dtype
+    )
     return jnp.where(few, shot * (count - photons), many)
 
 
@@ -170,7 +198,8 @@ def _check_threefry(key: jax.Array) -> jax.Array:
     implementation = str(jax.random.key_impl(key))
     if "threefry" not in implementation:
         raise ValueError(
-            f"sampling='poisson' needs a threefry key, since jax samples Poisson with no other; got one of "
-            f"{implementation}: make it with jax.random.key(0, impl='threefry2x32'), or use sampling='normal'."
+            "sampling='poisson' needs a threefry key, since jax samples Poisson with no other; "
+            f"got one of {implementation}: make it with jax.random.key(0, impl='threefry2x32'), "
+            "or use sampling='normal'."
         )
     return key

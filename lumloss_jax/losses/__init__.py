@@ -1,9 +1,21 @@
 """Losses of (predictions, targets): each gives one scalar, lower is better."""
 
-from lumloss_jax.losses._adversarial import adversarial_discriminator_loss, adversarial_generator_loss
+from lumloss_jax.losses._adversarial import (
+    adversarial_discriminator_loss,
+    adversarial_generator_loss,
+)
 from lumloss_jax.losses._balancing_dwa import DwaState, dwa_init, dwa_update, dwa_weights
-from lumloss_jax.losses._balancing_gradnorm import GradNormState, gradient_norms, gradnorm_init, gradnorm_update
-from lumloss_jax.losses._balancing_uncertainty import uncertainty_init, uncertainty_loss, uncertainty_weights
+from lumloss_jax.losses._balancing_gradnorm import (
+    GradNormState,
+    gradient_norms,
+    gradnorm_init,
+    gradnorm_update,
+)
+from lumloss_jax.losses._balancing_uncertainty import (
+    uncertainty_init,
+    uncertainty_loss,
+    uncertainty_weights,
+)
 from lumloss_jax.losses._composition import ComposedLoss, make_loss, weighted_sum
 from lumloss_jax.losses._frequency import frequency_loss
 from lumloss_jax.losses._gradient import gradient_loss

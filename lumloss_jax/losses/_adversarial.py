@@ -31,33 +31,36 @@ def adversarial_generator_loss(
         \text{relativistic average} &: E\, s(-(f - E r)) + E\, s(r - E f)
         \end{aligned}
 
-    Scores are logits: the discriminator ends without a sigmoid. Its parameters are held fixed by differentiating with
-    respect to the generator's only.
+    Scores are logits: the discriminator ends without a sigmoid. Its parameters are held fixed by
+    differentiating with respect to the generator's only.
 
     Args:
-      fake_scores: float array ``[N, ...]``, the discriminator's scores of the restored images, one per image or per
-        patch; or ``[]``, one score, for vmap.
-      real_scores: scores of the real images, of the same shape; for the relativistic average only, which needs them.
-      kind: one of the four above, with underscores: ``"non_saturating"``, ``"hinge"``, ``"least_squares"``,
-        ``"relativistic_average"``.
-      weights: one weight per image, ``[N]``; bool, integer or float, 0 or more. Means become weighted means. Where it
-        is 0 the scores are not read. All 0: loss 0, gradient 0. There are no weights per pixel: a score sees many.
-      axis_name: mapped axis or axes (pmap, shard_map) over which means are taken, those of the relativistic average
-        too: the value over all shards.
+      fake_scores: float array ``[N, ...]``, the discriminator's scores of the restored images, one
+        per image or per patch; or ``[]``, one score, for vmap.
+      real_scores: scores of the real images, of the same shape; for the relativistic average only,
+        which needs them.
+      kind: one of the four above, with underscores: ``"non_saturating"``, ``"hinge"``,
+        ``"least_squares"``, ``"relativistic_average"``.
+      weights: one weight per image, ``[N]``; bool, integer or float, 0 or more. Means become
+        weighted means. Where it is 0 the scores are not read. All 0: loss 0, gradient 0. There are
+        no weights per pixel: a score sees many.
+      axis_name: mapped axis or axes (pmap, shard_map) over which means are taken, those of the
+        relativistic average too: the value over all shards.
 
     Returns:
-      The loss, shape (), lower is better; 0 or more, but for hinge, which is any number. float64 for float64 input,
-      else float32.
+      The loss, shape (), lower is better; 0 or more, but for hinge, which is any number. float64
+      for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for scores that are not floats of one shape, an unknown kind, real scores that are
-        missing or have no use, or weights that are not one per image.
+      ValueError: when traced, for scores that are not floats of one shape, an unknown kind, real
+        scores that are missing or have no use, or weights that are not one per image.
 
     References:
-      Goodfellow et al., "Generative adversarial nets", NeurIPS 2014, arXiv:1406.2661 (non-saturating).
-      Lim and Ye, "Geometric GAN", 2017, arXiv:1705.02894 (hinge).
-      Mao et al., "Least squares generative adversarial networks", ICCV 2017, arXiv:1611.04076.
-      Jolicoeur-Martineau, "The relativistic discriminator", ICLR 2019, arXiv:1807.00734; ESRGAN, arXiv:1809.00219.
+      Goodfellow et al., "Generative adversarial nets", NeurIPS 2014, arXiv:1406.2661
+      (non-saturating). Lim and Ye, "Geometric GAN", 2017, arXiv:1705.02894 (hinge). Mao et al.,
+      "Least squares generative adversarial networks", ICCV 2017, arXiv:1611.04076.
+      Jolicoeur-Martineau, "The relativistic discriminator", ICLR 2019, arXiv:1807.00734; ESRGAN,
+      arXiv:1809.00219.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,7 +74,8 @@ def adversarial_generator_loss(
     if (real_scores is None) == (kind == "relativistic_average"):
         mend = "give real_scores" if real_scores is None else "leave real_scores out"
         raise ValueError(
-            f"kind={kind!r} compares {'both scores' if real_scores is None else 'fake scores only'}: {mend}."
+            f"kind={kind!r} compares "
+            f"{'both scores' if real_scores is None else 'fake scores only'}: {mend}."
         )
     if real_scores is not None:
         fake, real, weights = _check_both_scores(fake_scores, real_scores, weights)
@@ -106,12 +110,13 @@ def adversarial_discriminator_loss(
         \text{relativistic average} &: E\, s(f - E r) + E\, s(-(r - E f))
         \end{aligned}
 
-    Score images that the generator made without a path back to it: ``jax.lax.stop_gradient(restored)``, or
-    differentiate with respect to the discriminator's parameters only.
+    Score images that the generator made without a path back to it:
+    ``jax.lax.stop_gradient(restored)``, or differentiate with respect to the discriminator's
+    parameters only.
 
     Args:
-      fake_scores: float array ``[N, ...]``, scores (logits) of the restored images, one per image or per patch; or
-        ``[]``, one score, for vmap.
+      fake_scores: float array ``[N, ...]``, scores (logits) of the restored images, one per image
+        or per patch; or ``[]``, one score, for vmap.
       real_scores: float array of the same shape, scores of the real images.
       kind: see :func:`adversarial_generator_loss`; both sides take the same.
       weights: one weight per image, ``[N]``, for the restored and the real image alike; see
@@ -139,11 +144,15 @@ def adversarial_discriminator_loss(
     _reduction.check_option("kind", kind, KINDS)
     fake, real, weights = _check_both_scores(fake_scores, real_scores, weights)
     if kind == "relativistic_average":
-        return _relativistic(real, fake, weights, axis_name)  # the generator's loss with the sides changed
+        # The generator's loss with the sides changed
+        return _relativistic(real, fake, weights, axis_name)
     on_fake, on_real = {
         "non_saturating": (jax.nn.softplus, lambda scores: jax.nn.softplus(-scores)),
         "hinge": (lambda scores: jax.nn.relu(1 + scores), lambda scores: jax.nn.relu(1 - scores)),
-        "least_squares": (lambda scores: 0.5 * jnp.square(scores), lambda scores: 0.5 * jnp.square(scores - 1)),
+        "least_squares": (
+            lambda scores: 0.5 * jnp.square(scores),
+            lambda scores: 0.5 * jnp.square(scores - 1),
+        ),
     }[kind]
     mean = _reduction.weighted_mean
     return mean(on_fake(fake), weights, axis_name) + mean(on_real(real), weights, axis_name)
@@ -156,18 +165,23 @@ def _relativistic(
     mean = _reduction.weighted_mean
     above = winner - mean(loser, weights, axis_name)
     below = loser - mean(winner, weights, axis_name)
-    return mean(jax.nn.softplus(-above), weights, axis_name) + mean(jax.nn.softplus(below), weights, axis_name)
+    return mean(jax.nn.softplus(-above), weights, axis_name) + mean(
+        jax.nn.softplus(below), weights, axis_name
+    )
 
 
 def _check_both_scores(
     fake_scores: ArrayLike, real_scores: ArrayLike, weights: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Both scores ``[N, K]`` in one dtype, K scores per image, and weights ``[N, 1]``."""
-    fake, real = _check_scores("fake_scores", fake_scores), _check_scores("real_scores", real_scores)
+    fake, real = (
+        _check_scores("fake_scores", fake_scores),
+        _check_scores("real_scores", real_scores),
+    )
     if fake.shape != real.shape:
         raise ValueError(
-            f"fake_scores have shape {fake.shape} and real_scores {real.shape}: score as many real images as restored "
-            "ones, with the same discriminator."
+            f"fake_scores have shape {fake.shape} and real_scores {real.shape}: score as many "
+            "real images as restored ones, with the same discriminator."
         )
     dtype = _reduction.accumulation_dtype(fake, real)
     fake, checked_weights = _weigh(fake.astype(dtype), weights)
@@ -179,9 +193,15 @@ def _check_both_scores(
 def _check_scores(name: str, scores: ArrayLike) -> jax.Array:
     scores = jnp.asarray(scores)
     if not jnp.issubdtype(scores.dtype, jnp.floating):
-        raise ValueError(f"{name} have dtype {scores.dtype}: they are logits, floats as the discriminator gives them.")
+        raise ValueError(
+            f"{name} have dtype {scores.dtype}: they are logits, floats as the discriminator "
+            "gives them."
+        )
     if any(isinstance(size, int) and size == 0 for size in scores.shape):
-        raise ValueError(f"{name} have shape {scores.shape}, which holds no score: every size must be at least 1.")
+        raise ValueError(
+            f"{name} have shape {scores.shape}, which holds no score: every size must be at least "
+            "1."
+        )
     return scores.astype(_reduction.accumulation_dtype(scores))
 
 
@@ -193,8 +213,8 @@ def _weigh(scores: jax.Array, weights: ArrayLike | None) -> tuple[jax.Array, jax
         return scores, None
     if jnp.shape(weights) != images:
         raise ValueError(
-            f"weights have shape {jnp.shape(weights)}, but they are one per image, {images}: a score sees many pixels, "
-            "so there are no weights per pixel or per score."
+            f"weights have shape {jnp.shape(weights)}, but they are one per image, {images}: a "
+            "score sees many pixels, so there are no weights per pixel or per score."
         )
     weights = _reduction.check_mask(jnp.reshape(jnp.asarray(weights), (-1,)), scores)
     return _reduction.hide_masked(scores, weights), weights

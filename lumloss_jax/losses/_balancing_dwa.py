@@ -59,8 +59,9 @@ def dwa_update(state: DwaState, losses: Tree) -> DwaState:
 
     Args:
       state: from :func:`dwa_init` or the epoch before.
-      losses: pytree of scalars of the same structure: the mean of each loss over the epoch, not weighted. Single steps
-        are too noisy for the ratio; where there are no epochs, take means over some hundreds of steps.
+      losses: pytree of scalars of the same structure: the mean of each loss over the epoch, not
+        weighted. Single steps are too noisy for the ratio; where there are no epochs, take means
+        over some hundreds of steps.
 
     Returns:
       The new state. No gradient flows through it.
@@ -74,8 +75,12 @@ def dwa_update(state: DwaState, losses: Tree) -> DwaState:
       0.3 1
     """
     _scalar_trees.check_same("losses", losses, state.last)
-    last = jax.tree.map(lambda old, new: lax.stop_gradient(jnp.asarray(new)).astype(old.dtype), state.last, losses)
-    return DwaState(last=last, before_last=state.last, epochs=state.epochs + jnp.ones_like(state.epochs))
+    last = jax.tree.map(
+        lambda old, new: lax.stop_gradient(jnp.asarray(new)).astype(old.dtype), state.last, losses
+    )
+    return DwaState(
+        last=last, before_last=state.last, epochs=state.epochs + jnp.ones_like(state.epochs)
+    )
 
 
 def dwa_weights(state: DwaState, *, temperature: ArrayLike = 2.0) -> Tree:
@@ -97,7 +102,8 @@ def dwa_weights(state: DwaState, *, temperature: ArrayLike = 2.0) -> Tree:
       ValueError: when traced, for a temperature that is not one number or is concretely 0 or less.
 
     References:
-      Liu, Johns, Davison, "End-to-end multi-task learning with attention", CVPR 2019, arXiv:1803.10704.
+      Liu, Johns, Davison, "End-to-end multi-task learning with attention", CVPR 2019,
+      arXiv:1803.10704.
 
     Example:
       >>> state = dwa_init({"l1": 0.0, "ms_ssim": 0.0})

@@ -1,7 +1,7 @@
 """Weights that balance themselves: GradNorm, which makes losses train at equal rates.
 
-Pure functions of pytrees, with no optimiser of their own. A pytree of losses holds one scalar per leaf, in any
-structure, such as the terms that a composition gives.
+Pure functions of pytrees, with no optimiser of their own. A pytree of losses holds one scalar per
+leaf, in any structure, such as the terms that a composition gives.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 from lumloss_jax import _reduction, _scalar_trees
 from lumloss_jax._scalar_trees import Tree
 
-# Losses and norms that are divided by are floored at this, so that a loss of exactly 0 gives a number.
+# Losses and norms that are divided by are floored at this, so that a loss of exactly 0 gives a
+# number.
 _SMALLEST_LOSS = 1e-12
 # A weight of 0 would have no gradient to come back by.
 _SMALLEST_WEIGHT = 1e-3
@@ -37,7 +38,8 @@ def gradnorm_init(losses: Tree) -> GradNormState:
     """State of GradNorm at the first step: weights of 1.
 
     Args:
-      losses: pytree of scalars, the losses at the first step, above 0; progress is measured against them.
+      losses: pytree of scalars, the losses at the first step, above 0; progress is measured against
+        them.
 
     Returns:
       The state; ``state.weights`` are the weights.
@@ -56,39 +58,48 @@ def gradnorm_init(losses: Tree) -> GradNormState:
 
 
 def gradnorm_update(
-    state: GradNormState, losses: Tree, norms: Tree, *, alpha: ArrayLike = 1.5, learning_rate: ArrayLike = 0.025
+    state: GradNormState,
+    losses: Tree,
+    norms: Tree,
+    *,
+    alpha: ArrayLike = 1.5,
+    learning_rate: ArrayLike = 0.025,
 ) -> GradNormState:
     r"""One step of GradNorm: weights move so that losses that lag behind train faster.
 
-    With :math:`G_i = w_i \lVert \nabla L_i \rVert`, its mean :math:`\bar G`, and the rate of training
-    :math:`r_i = \tilde L_i / \mathrm{mean}_j \tilde L_j`, where :math:`\tilde L_i = L_i / L_i(0)`:
+    With :math:`G_i = w_i \lVert \nabla L_i \rVert`, its mean :math:`\bar G`, and the rate of
+    training :math:`r_i = \tilde L_i / \mathrm{mean}_j \tilde L_j`, where :math:`\tilde L_i = L_i /
+    L_i(0)`:
 
     .. math::
         L_\text{grad} = \sum_i \big| G_i - \bar G r_i^\alpha \big|, \qquad
         w_i \leftarrow w_i - \eta \, \frac{\partial L_\text{grad}}{\partial w_i} \Big/ \bar G
 
-    with the aim :math:`\bar G r_i^\alpha` held constant; then the weights are scaled so that they sum to their number.
-    The paper leaves the optimiser open. This is plain gradient descent over the mean norm, so that eta does not depend
-    on the scale of losses or network; before the scaling no weight falls below 0.001.
+    with the aim :math:`\bar G r_i^\alpha` held constant; then the weights are scaled so that they
+    sum to their number. The paper leaves the optimiser open. This is plain gradient descent over
+    the mean norm, so that eta does not depend on the scale of losses or network; before the scaling
+    no weight falls below 0.001.
 
     Args:
       state: from :func:`gradnorm_init` or the step before.
       losses: L_i, pytree of scalars, this step's losses, not weighted.
-      norms: norms of the gradients of the losses, not weighted, with respect to parameters that they share (the last
-        shared layer, in the paper), from :func:`gradient_norms`; pytree of scalars of the same structure.
-      alpha: strength of the pull towards equal rates, 0 or more; 0 makes the weighted norms equal. May be traced.
+      norms: norms of the gradients of the losses, not weighted, with respect to parameters that
+        they share (the last shared layer, in the paper), from :func:`gradient_norms`; pytree of
+        scalars of the same structure.
+      alpha: strength of the pull towards equal rates, 0 or more; 0 makes the weighted norms equal.
+        May be traced.
       learning_rate: eta, 0 or more; may be traced.
 
     Returns:
       The new state. No gradient flows through it.
 
     Raises:
-      ValueError: when traced, for pytrees of different structures, leaves that are not scalars, or options that are not
-        numbers or are concretely negative.
+      ValueError: when traced, for pytrees of different structures, leaves that are not scalars, or
+        options that are not numbers or are concretely negative.
 
     References:
-      Chen et al., "GradNorm: gradient normalization for adaptive loss balancing in deep multitask networks", ICML 2018,
-      arXiv:1711.02257.
+      Chen et al., "GradNorm: gradient normalization for adaptive loss balancing in deep multitask
+      networks", ICML 2018, arXiv:1711.02257.
 
     Example:
       >>> state = gradnorm_init({"l1": 0.2, "ms_ssim": 0.4})
@@ -103,7 +114,9 @@ def gradnorm_update(
     weights, initial = _scalar_trees.stack(state.weights), _scalar_trees.stack(state.initial_losses)
     current, sizes = lax.stop_gradient((_scalar_trees.stack(losses), _scalar_trees.stack(norms)))
     dtype = _reduction.accumulation_dtype(weights, initial, current, sizes)
-    weights, initial, current, sizes = (each.astype(dtype) for each in (weights, initial, current, sizes))
+    weights, initial, current, sizes = (
+        each.astype(dtype) for each in (weights, initial, current, sizes)
+    )
     alpha = _reduction.check_scalar("alpha", alpha, dtype)
     learning_rate = _reduction.check_scalar("learning_rate", learning_rate, dtype)
 
@@ -120,8 +133,8 @@ def gradnorm_update(
 def gradient_norms(losses: Callable[[Tree], Tree], parameters: Tree) -> Tree:
     r"""Norm of the gradient of each of several losses, :math:`\lVert \nabla L_i \rVert_2`, for :func:`gradnorm_update`.
 
-    One forward pass, and one backward pass per loss: keep ``parameters`` to those that matter, such as the last shared
-    layer.
+    One forward pass, and one backward pass per loss: keep ``parameters`` to those that matter, such
+    as the last shared layer.
 
     Args:
       losses: function of the parameters that gives a pytree of scalars.
@@ -151,9 +164,13 @@ def gradient_norms(losses: Callable[[Tree], Tree], parameters: Tree) -> Tree:
     leaves, structure = jax.tree.flatten(values)
     norms = []
     for i in range(len(leaves)):
-        seeds = [jnp.ones_like(leaf) if j == i else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
+        seeds = [
+            jnp.ones_like(leaf) if j == i else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)
+        ]
         (gradient,) = pull_back(jax.tree.unflatten(structure, seeds))
-        squares = [jnp.sum(jnp.square(_scalar_trees.as_float(part))) for part in jax.tree.leaves(gradient)]
+        squares = [
+            jnp.sum(jnp.square(_scalar_trees.as_float(part))) for part in jax.tree.leaves(gradient)
+        ]
         dtype = _reduction.accumulation_dtype(*squares)
         norms.append(jnp.sqrt(sum(square.astype(dtype) for square in squares)))
     return jax.tree.unflatten(structure, norms)

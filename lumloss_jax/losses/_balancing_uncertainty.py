@@ -1,7 +1,7 @@
 """Weights that balance themselves: each loss over the uncertainty that it is learned to have.
 
-Pure functions of pytrees, with no optimiser of their own. A pytree of losses holds one scalar per leaf, in any
-structure, such as the terms that a composition gives.
+Pure functions of pytrees, with no optimiser of their own. A pytree of losses holds one scalar per
+leaf, in any structure, such as the terms that a composition gives.
 """
 
 import jax
@@ -13,7 +13,8 @@ from lumloss_jax._scalar_trees import Tree
 
 LIKELIHOODS = ("gaussian", "laplace")
 
-# Added to s^2: a scale that reaches 0 would divide by it. At s = 1 this is below float32's resolution.
+# Added to s^2: a scale that reaches 0 would divide by it. At s = 1 this is below float32's
+# resolution.
 _SMALLEST_SQUARE = 1e-8
 
 
@@ -41,35 +42,36 @@ def uncertainty_init(losses: Tree) -> Tree:
 def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Array:
     r"""Total of losses, each over the uncertainty that it is learned to have.
 
-    For squared errors, whose likelihood is Gaussian of standard deviation :math:`s_i`, and for absolute errors (L1,
-    the luminance loss), whose likelihood is a Laplace distribution of scale :math:`|s_i|`:
+    For squared errors, whose likelihood is Gaussian of standard deviation :math:`s_i`, and for
+    absolute errors (L1, the luminance loss), whose likelihood is a Laplace distribution of scale
+    :math:`|s_i|`:
 
     .. math::
         L_\text{gaussian} = \sum_i \frac{L_i}{2 s_i^2} + \log(1 + s_i^2), \qquad
         L_\text{laplace} = \sum_i \frac{L_i}{|s_i|} + \log(1 + |s_i|)
 
-    Differentiate with respect to the scales and the network's parameters at once and give both to one optimiser. With
-    log(1 + .) in place of log the total cannot go negative, and a loss near 0 does not pull its weight to infinity as
-    fast. For a constant loss the Gaussian scale settles where :math:`2 s^4 = L (1 + s^2)`, the Laplace scale where
-    :math:`s^2 = L (1 + |s|)`.
+    Differentiate with respect to the scales and the network's parameters at once and give both to
+    one optimiser. With log(1 + .) in place of log the total cannot go negative, and a loss near 0
+    does not pull its weight to infinity as fast. For a constant loss the Gaussian scale settles
+    where :math:`2 s^4 = L (1 + s^2)`, the Laplace scale where :math:`s^2 = L (1 + |s|)`.
 
     Args:
       scales: s_i, pytree of scalars, from :func:`uncertainty_init`; their sign has no meaning.
       losses: L_i, pytree of scalars of the same structure, 0 or more.
-      likelihood: ``"gaussian"`` for squared errors, ``"laplace"`` for absolute ones, for all leaves; for a mixture add
-        two totals.
+      likelihood: ``"gaussian"`` for squared errors, ``"laplace"`` for absolute ones, for all
+        leaves; for a mixture add two totals.
 
     Returns:
       The total, shape (), 0 or more, lower is better; float64 if a loss is, else float32.
 
     Raises:
-      ValueError: when traced, for pytrees of different structures, leaves that are not scalars, or an unknown
-        likelihood.
+      ValueError: when traced, for pytrees of different structures, leaves that are not scalars, or
+        an unknown likelihood.
 
     References:
-      Kendall, Gal, Cipolla, "Multi-task learning using uncertainty to weigh losses for scene geometry and semantics",
-      CVPR 2018, arXiv:1705.07115. Liebel and Koerner, "Auxiliary tasks in multi-task learning", arXiv:1805.06334, 2018
-      (log(1 + s^2)).
+      Kendall, Gal, Cipolla, "Multi-task learning using uncertainty to weigh losses for scene
+      geometry and semantics", CVPR 2018, arXiv:1705.07115. Liebel and Koerner, "Auxiliary tasks in
+      multi-task learning", arXiv:1805.06334, 2018 (log(1 + s^2)).
 
     Example:
       >>> import functools, jax
@@ -116,11 +118,15 @@ def uncertainty_weights(scales: Tree, *, likelihood: str) -> Tree:
     """
     _scalar_trees.check_scalars("scales", scales)
     squares, _ = _squares(scales, scales, likelihood)
-    weights = [0.5 / square if likelihood == "gaussian" else lax.rsqrt(square) for square in squares]
+    weights = [
+        0.5 / square if likelihood == "gaussian" else lax.rsqrt(square) for square in squares
+    ]
     return jax.tree.unflatten(jax.tree.structure(scales), weights)
 
 
 def _squares(scales: Tree, losses: Tree, likelihood: str) -> tuple[list[jax.Array], jnp.dtype]:
     _reduction.check_option("likelihood", likelihood, LIKELIHOODS)
     dtype = _reduction.accumulation_dtype(*map(jnp.asarray, jax.tree.leaves((scales, losses))))
-    return [jnp.square(jnp.asarray(s).astype(dtype)) + _SMALLEST_SQUARE for s in jax.tree.leaves(scales)], dtype
+    return [
+        jnp.square(jnp.asarray(s).astype(dtype)) + _SMALLEST_SQUARE for s in jax.tree.leaves(scales)
+    ], dtype

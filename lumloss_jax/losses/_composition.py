@@ -51,27 +51,29 @@ def weighted_sum(
         L = \sum_i w_i \, L_i(P, T)
 
     The losses may be any functions of (predictions, targets): this library's, with options bound by
-    ``functools.partial``, or your own. Weights are data: traced (learned, scheduled, swept by vmap), they cost no new
-    trace when they change.
+    ``functools.partial``, or your own. Weights are data: traced (learned, scheduled, swept by
+    vmap), they cost no new trace when they change.
 
     Args:
-      losses: name -> ``loss(predictions, targets)``, which gives one scalar, or a scalar and a dict of the parts it was
-        made of (as a composition does). A loss is called with ``mask`` and ``axis_name`` too where these are given.
+      losses: name -> ``loss(predictions, targets)``, which gives one scalar, or a scalar and a dict
+        of the parts it was made of (as a composition does). A loss is called with ``mask`` and
+        ``axis_name`` too where these are given.
       weights: name -> weight, one for each loss; numbers of shape (), 0 or more, may be traced.
       predictions: handed to every loss as it is.
       targets: likewise.
       mask: weights per pixel, for every loss; None calls the losses without it.
-      axis_name: mapped axis or axes to take the means over, for every loss; None calls the losses without it.
+      axis_name: mapped axis or axes to take the means over, for every loss; None calls the losses
+        without it.
 
     Returns:
-      ``(total, terms)``: the weighted sum, shape (), lower is better, float64 if a term is, else float32; and the
-      unweighted value of each loss under its name, in the order given. Parts stand after their loss under their own
-      names, or as ``"loss.part"`` where two would share one name.
+      ``(total, terms)``: the weighted sum, shape (), lower is better, float64 if a term is, else
+      float32; and the unweighted value of each loss under its name, in the order given. Parts stand
+      after their loss under their own names, or as ``"loss.part"`` where two would share one name.
 
     Raises:
-      ValueError: when traced, for no losses, for weights whose names are not those of the losses, for a weight that is
-        not a number or is concretely negative, for a loss that does not give a scalar, and for a mask or axis_name that
-        a loss does not take.
+      ValueError: when traced, for no losses, for weights whose names are not those of the losses,
+        for a weight that is not a number or is concretely negative, for a loss that does not give a
+        scalar, and for a mask or axis_name that a loss does not take.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -110,10 +112,11 @@ def make_loss(spec: LossSpec | str) -> ComposedLoss:
       spec: a :class:`LossSpec`, or its text.
 
     Returns:
-      ``f(predictions, targets, *, weights=None, mask=None, axis_name=None) -> (total, terms)``: the weighted sum, shape
-      (), lower is better, and the unweighted value of each term by its label. A luminance_l1 term is followed by its
-      two parts, "luminance" and "color" (prefixed ``"label."`` where a spec holds several); nothing is computed twice.
-      ``weights``, label -> number, takes the place of the spec's weights: they may be traced, and cost no new trace.
+      ``f(predictions, targets, *, weights=None, mask=None, axis_name=None) -> (total, terms)``: the
+      weighted sum, shape (), lower is better, and the unweighted value of each term by its label. A
+      luminance_l1 term is followed by its two parts, "luminance" and "color" (prefixed ``"label."``
+      where a spec holds several); nothing is computed twice. ``weights``, label -> number, takes
+      the place of the spec's weights: they may be traced, and cost no new trace.
 
     Raises:
       ValueError: as :func:`parse_loss`; the function raises what its losses raise.
@@ -131,7 +134,10 @@ def make_loss(spec: LossSpec | str) -> ComposedLoss:
 
 @functools.cache
 def _make_loss(spec: LossSpec) -> ComposedLoss:
-    losses = {term.label: functools.partial(LOSSES[term.name].call, **dict(term.options)) for term in spec.terms}
+    losses = {
+        term.label: functools.partial(LOSSES[term.name].call, **dict(term.options))
+        for term in spec.terms
+    }
     own_weights = {term.label: term.weight for term in spec.terms}
 
     def loss(
@@ -154,10 +160,15 @@ def _check_names(losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]) -
         if name not in losses:
             near = difflib.get_close_matches(str(name), losses, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"weights has {name!r}, but the losses are {', '.join(map(repr, losses))}{hint}")
+            raise ValueError(
+                f"weights has {name!r}, but the losses are {', '.join(map(repr, losses))}{hint}"
+            )
     missing = [name for name in losses if name not in weights]
     if missing:
-        raise ValueError(f"weights lacks {', '.join(map(repr, missing))}: give every loss a weight, if it is 1.0.")
+        raise ValueError(
+            f"weights lacks {', '.join(map(repr, missing))}: give every loss a weight, if it is "
+            "1.0."
+        )
 
 
 def _check_takes(name: str, loss: Loss, keywords: Mapping[str, object]) -> None:
@@ -171,7 +182,8 @@ def _check_takes(name: str, loss: Loss, keywords: Mapping[str, object]) -> None:
     for keyword in keywords:
         if not any(p.name == keyword and p.kind is not p.POSITIONAL_ONLY for p in parameters):
             raise ValueError(
-                f"the loss {name!r} takes no {keyword}: call it without, or give it a keyword argument {keyword}=None."
+                f"the loss {name!r} takes no {keyword}: call it without, or give it a keyword "
+                f"argument {keyword}=None."
             )
 
 
@@ -183,12 +195,17 @@ def _as_value_and_parts(name: str, result: Any) -> tuple[jax.Array, Terms]:
         if all(shape == () for shape in shapes.values()):
             return value, dict(parts)
         wrong = next(label for label, shape in shapes.items() if shape != ())
-        got = type(named[wrong]).__name__ if shapes[wrong] is None else f"an array of shape {shapes[wrong]}"
+        got = (
+            type(named[wrong]).__name__
+            if shapes[wrong] is None
+            else f"an array of shape {shapes[wrong]}"
+        )
     else:
         wrong, got = name, type(result).__name__
     raise ValueError(
-        f"the loss {wrong!r} gave {got}, but a loss gives one scalar array: take the mean of a value per image or per "
-        "pixel; a loss that also gives the parts it was made of gives (scalar, dict of scalars)."
+        f"the loss {wrong!r} gave {got}, but a loss gives one scalar array: take the mean of a "
+        "value per image or per pixel; a loss that also gives the parts it was made of gives "
+        "(scalar, dict of scalars)."
     )
 
 

@@ -30,33 +30,36 @@ def frequency_loss(
         L_\text{complex} = \tfrac{1}{2} \, \mathrm{mean} \big( |\mathrm{Re}\, F(P - T)|
         + |\mathrm{Im}\, F(P - T)| \big), \qquad L_\text{amplitude} = \mathrm{mean} \, \big| |F(P)| - |F(T)| \big|
 
-    The transform keeps energy, so the loss does not grow with the image: Gaussian noise of standard deviation s costs
-    0.56 s (complex) at any size. Code that leaves the transform unscaled has sqrt(H W) times this loss. Add it to a
-    pixel loss, with a small weight: on its own the amplitude says nothing about where things are.
+    The transform keeps energy, so the loss does not grow with the image: Gaussian noise of standard
+    deviation s costs 0.56 s (complex) at any size. Code that leaves the transform unscaled has
+    sqrt(H W) times this loss. Add it to a pixel loss, with a small weight: on its own the amplitude
+    says nothing about where things are.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
+        1], not clipped.
       targets: float array of the same shape.
-      spectrum: ``"complex"`` compares real and imaginary parts, that is amplitude and phase; ``"amplitude"``
-        compares amplitudes only, and is blind to a shift of the whole image (periodic at its border).
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. Both images are
-        multiplied by it before the transform, and each image's loss is divided by the mean of its mask, so that a
-        weight per image makes a weighted mean over images. Where it is 0 the images are not read. All 0: loss 0,
-        gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards. H and W themselves cannot be sharded.
+      spectrum: ``"complex"`` compares real and imaginary parts, that is amplitude and phase;
+        ``"amplitude"`` compares amplitudes only, and is blind to a shift of the whole image
+        (periodic at its border).
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. Both
+        images are multiplied by it before the transform, and each image's loss is divided by the
+        mean of its mask, so that a weight per image makes a weighted mean over images. Where it is
+        0 the images are not read. All 0: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, for an unknown
-        spectrum, or for a mask that does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
+        for an unknown spectrum, or for a mask that does not fit or is concretely negative.
 
     References:
-      Cho et al., "Rethinking coarse-to-fine approach in single image deblurring", ICCV 2021, arXiv:2108.05054.
-      Fuoli, Van Gool, Timofte, "Fourier space losses for efficient perceptual image super-resolution", ICCV 2021,
-      arXiv:2106.00783.
+      Cho et al., "Rethinking coarse-to-fine approach in single image deblurring", ICCV 2021,
+      arXiv:2108.05054. Fuoli, Van Gool, Timofte, "Fourier space losses for efficient perceptual
+      image super-resolution", ICCV 2021, arXiv:2106.00783.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,7 +83,8 @@ def frequency_loss(
         mask = mask / jnp.where(share == 0, jnp.ones_like(share), share)
         predictions, targets = predictions * mask, targets * mask
     if spectrum == "complex":
-        difference = _transform(predictions - targets)  # the transform is linear: once, of the difference
+        # The transform is linear: once, of the difference
+        difference = _transform(predictions - targets)
         error = 0.5 * (absolute(difference.real) + absolute(difference.imag))
     else:
         error = absolute(jnp.abs(_transform(predictions)) - jnp.abs(_transform(targets)))

@@ -29,33 +29,34 @@ def gradient_loss(
         L = \tfrac{1}{2} \, \mathrm{mean} \, |\partial_y (P - T)|
           + \tfrac{1}{2} \, \mathrm{mean} \, |\partial_x (P - T)|
 
-    Derivatives are per pixel: a ramp that climbs by 0.1 from pixel to pixel has derivative 0.1 under both operators.
-    The usual Sobel kernels, not normalised, give 8 times that. Nothing is padded: derivatives stand where all the
-    pixels they read are in the image. The loss does not see a constant shift: add it to one that does.
+    Derivatives are per pixel: a ramp that climbs by 0.1 from pixel to pixel has derivative 0.1
+    under both operators. The usual Sobel kernels, not normalised, give 8 times that. Nothing is
+    padded: derivatives stand where all the pixels they read are in the image. The loss does not see
+    a constant shift: add it to one that does.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped; H
-        and W at least 3 for Sobel, 2 for differences.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
+        1], not clipped; H and W at least 3 for Sobel, 2 for differences.
       targets: float array of the same shape.
-      operator: ``"sobel"``, a central difference smoothed by (1, 2, 1) / 4 the other way, calm under noise;
-        ``"difference"``, next pixel less this one, which sees the finest detail.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A derivative counts with
-        the least weight among the pixels of its window (3 x 3, or 2). Where it is 0 the images are not read. Nothing
-        left: loss 0, gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards. H and W themselves cannot be sharded.
+      operator: ``"sobel"``, a central difference smoothed by (1, 2, 1) / 4 the other way, calm
+        under noise; ``"difference"``, next pixel less this one, which sees the finest detail.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        derivative counts with the least weight among the pixels of its window (3 x 3, or 2). Where
+        it is 0 the images are not read. Nothing left: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or are too small, for
-        an unknown operator, or for a mask that does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        are too small, for an unknown operator, or for a mask that does not fit or is concretely
+        negative.
 
     References:
-      Sobel and Feldman, "An isotropic 3x3 image gradient operator", 1968.
-      Mathieu, Couprie, LeCun, "Deep multi-scale video prediction beyond mean square error", ICLR 2016,
-      arXiv:1511.05440.
+      Sobel and Feldman, "An isotropic 3x3 image gradient operator", 1968. Mathieu, Couprie, LeCun,
+      "Deep multi-scale video prediction beyond mean square error", ICLR 2016, arXiv:1511.05440.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,7 +81,11 @@ def gradient_loss(
 
     # Derivatives are linear: once, of the difference.
     difference = _reduction.hide_masked(predictions, mask) - _reduction.hide_masked(targets, mask)
-    weights = None if mask is None else jnp.broadcast_to(mask, (*mask.shape[:-3], *difference.shape[-3:-1], 1))
+    weights = (
+        None
+        if mask is None
+        else jnp.broadcast_to(mask, (*mask.shape[:-3], *difference.shape[-3:-1], 1))
+    )
     terms = []
     for axis, other in ((-3, -2), (-2, -3)):
         if operator == "sobel":

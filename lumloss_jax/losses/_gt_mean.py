@@ -21,42 +21,44 @@ def gt_mean(
     .. math::
         L_\text{GT}(P, T) = W \, L(P, T) + (1 - W) \, L\Big(\frac{\mu_T}{\mu_P} P, T\Big)
 
-    image by image, where :math:`\mu` is the mean luma (Rec. 601) of the image and W, clipped to [0, 1], is the
-    Bhattacharyya distance of two Gaussians with means :math:`\mu_P, \mu_T` and standard deviations
-    :math:`\sigma \mu_P, \sigma \mu_T`:
+    image by image, where :math:`\mu` is the mean luma (Rec. 601) of the image and W, clipped to [0,
+    1], is the Bhattacharyya distance of two Gaussians with means :math:`\mu_P, \mu_T` and standard
+    deviations :math:`\sigma \mu_P, \sigma \mu_T`:
 
     .. math::
         W = \frac{(\mu_P - \mu_T)^2}{4 \sigma^2 (\mu_P^2 + \mu_T^2)}
           + \frac{1}{2} \log \frac{\mu_P^2 + \mu_T^2}{2 \mu_P \mu_T}
 
-    Far from the right brightness W is 1 and the loss is as it was; close to it W is 0 and the loss sees what brightness
-    hid: noise, colour, structure.
+    Far from the right brightness W is 1 and the loss is as it was; close to it W is 0 and the loss
+    sees what brightness hid: noise, colour, structure.
 
-    Two things differ from the authors' public code, which can give NaN on black images and feeds the ratio of means
-    back: the means are floored at ``epsilon``, and no gradient flows through the ratio or through W, so the gradient is
-    that of the loss at a given gain.
+    Two things differ from the authors' public code, which can give NaN on black images and feeds
+    the ratio of means back: the means are floored at ``epsilon``, and no gradient flows through the
+    ratio or through W, so the gradient is that of the loss at a given gain.
 
     Args:
-      loss: any loss of (predictions, targets) that takes ``mask`` and ``axis_name``, as those of this library do; it
-        may also return (total, terms), as compositions do. Each image's W reaches it as a weight per image.
-      sigma: standard deviation of the Gaussians over their mean, above 0, static. W is 1 where the means are more than
-        about 2.8 sigma apart, relative to their size.
-      epsilon: the least mean brightness, above 0, static: it keeps ratio and W finite on black images, and on
-        predictions with a mean of 0 or less, which early training can give.
-      clip: clips the brightened prediction to [0, 1], as the authors do; pixels beyond get no gradient from the second
-        term. False leaves them.
+      loss: any loss of (predictions, targets) that takes ``mask`` and ``axis_name``, as those of
+        this library do; it may also return (total, terms), as compositions do. Each image's W
+        reaches it as a weight per image.
+      sigma: standard deviation of the Gaussians over their mean, above 0, static. W is 1 where the
+        means are more than about 2.8 sigma apart, relative to their size.
+      epsilon: the least mean brightness, above 0, static: it keeps ratio and W finite on black
+        images, and on predictions with a mean of 0 or less, which early training can give.
+      clip: clips the brightened prediction to [0, 1], as the authors do; pixels beyond get no
+        gradient from the second term. False leaves them.
 
     Returns:
-      ``f(predictions, targets, *, mask=None, axis_name=None, **options)``, which gives what ``loss`` gives, 0 or more
-      and lower is better if that is so for ``loss``; options are handed on to it. A mask weighs the means too.
+      ``f(predictions, targets, *, mask=None, axis_name=None, **options)``, which gives what
+      ``loss`` gives, 0 or more and lower is better if that is so for ``loss``; options are handed
+      on to it. A mask weighs the means too.
 
     Raises:
-      ValueError: for a loss that cannot be called, or a sigma or epsilon that is not above 0; the function raises what
-        ``loss`` raises.
+      ValueError: for a loss that cannot be called, or a sigma or epsilon that is not above 0; the
+        function raises what ``loss`` raises.
 
     References:
-      Liao et al., "GT-mean loss: a simple yet effective solution for brightness mismatch in low-light image
-      enhancement", ICCV 2025, arXiv:2507.20148.
+      Liao et al., "GT-mean loss: a simple yet effective solution for brightness mismatch in
+      low-light image enhancement", ICCV 2025, arXiv:2507.20148.
 
     Example:
       >>> import jax.numpy as jnp
@@ -93,11 +95,16 @@ def gt_mean(
         matched = jnp.clip(matched, 0, 1) if clip else matched
         shares = jnp.mean(mask, axis=(-3, -2, -1), keepdims=True)  # what each image counts
         mean_distance = _reduction.weighted_mean(distance, shares, axis_name)
-        # A loss weighs an image by its mask and divides by all weights: the mean weight gives that division back.
+        # A loss weighs an image by its mask and divides by all weights: the mean weight gives that
+        # division back.
         as_it_is = loss(predictions, targets, mask=distance * mask, axis_name=axis_name, **options)
-        brightened = loss(matched, targets, mask=(1 - distance) * mask, axis_name=axis_name, **options)
+        brightened = loss(
+            matched, targets, mask=(1 - distance) * mask, axis_name=axis_name, **options
+        )
         return jax.tree.map(
-            lambda plain, equal: (mean_distance * plain + (1 - mean_distance) * equal).astype(plain.dtype),
+            lambda plain, equal: (mean_distance * plain + (1 - mean_distance) * equal).astype(
+                plain.dtype
+            ),
             as_it_is,
             brightened,
         )
@@ -106,10 +113,13 @@ def gt_mean(
 
 
 def _mean_luma(image: jax.Array, mask: jax.Array) -> jax.Array:
-    luma = weighted_sum(_reduction.hide_masked(image, mask), COEFFICIENTS["rec601"])  # [..., H, W, 1]
+    # [..., H, W, 1]
+    luma = weighted_sum(_reduction.hide_masked(image, mask), COEFFICIENTS["rec601"])
     weights = jnp.broadcast_to(mask, luma.shape)
     weight = jnp.sum(weights, axis=(-3, -2, -1), keepdims=True)
-    return jnp.sum(weights * luma, axis=(-3, -2, -1), keepdims=True) / jnp.where(weight == 0, 1, weight)
+    return jnp.sum(weights * luma, axis=(-3, -2, -1), keepdims=True) / jnp.where(
+        weight == 0, 1, weight
+    )
 
 
 def _bhattacharyya(mean_p: jax.Array, mean_t: jax.Array, sigma: float) -> jax.Array:

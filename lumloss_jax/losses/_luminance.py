@@ -1,7 +1,8 @@
 """The luminance L1 loss: absolute error of brightness plus absolute error of colour, weighted.
 
-De Jonge, "LuminanceL1Loss: A loss function which measures percieved brightness and colour differences",
-arXiv:2311.04614, 2023. The paper's word "luminance" is kept for the weight and the term, whatever the signal.
+De Jonge, "LuminanceL1Loss: A loss function which measures percieved brightness and colour
+differences", arXiv:2311.04614, 2023. The paper's word "luminance" is kept for the weight and the
+term, whatever the signal.
 """
 
 from collections.abc import Callable
@@ -58,51 +59,58 @@ def luminance_l1_loss(
         L = w_l \, \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big)
           + w_c \, \mathrm{mean}_\text{elements} \, \rho(P - T)
 
-    with y the brightness signal, :math:`G_s` a local average over an s x s window and :math:`\rho` the penalty,
-    ``|x|`` by default. With the default weights and penalty the loss has the scale of plain L1, so a learning rate
-    found for L1 is a good first guess.
+    with y the brightness signal, :math:`G_s` a local average over an s x s window and :math:`\rho`
+    the penalty, ``|x|`` by default. With the default weights and penalty the loss has the scale of
+    plain L1, so a learning rate found for L1 is a good first guess.
 
-    Pure: jit, grad, vmap, scan, remat, pmap, shard_map and export it as you like. One value per image is
-    ``jax.vmap(luminance_l1_loss)(predictions, targets)``.
+    Pure: jit, grad, vmap, scan, remat, pmap, shard_map and export it as you like. One value per
+    image is ``jax.vmap(luminance_l1_loss)(predictions, targets)``.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
+        1], not clipped.
       targets: float array of the same shape.
-      luminance_weight: w_l, a number of shape (), 0 or more; it may be traced (learned, scheduled, swept by vmap). Too
-        much of it costs colour fidelity.
+      luminance_weight: w_l, a number of shape (), 0 or more; it may be traced (learned, scheduled,
+        swept by vmap). Too much of it costs colour fidelity.
       color_weight: w_c, likewise.
-      brightness: y. ``"luma"``, the weighted sum of the gamma-encoded channels, which is the paper's greyscale;
-        ``"luminance"``, that sum in linear light (sRGB curve); ``"lightness"``, CIE L* of that, over 100.
-      coefficients: weights of red, green, blue: ``"rec601"`` (default for luma), ``"rec709"`` (default for luminance
-        and lightness), ``"rec2020"``, or three Python numbers that sum to 1. For linear-light images use
-        ``brightness="luma", coefficients="rec709"``. Greyscale images ignore them.
-      window_size: s, the side of the window in pixels; odd, static; 1 is no window. At a border it averages the pixels
-        that exist; it may be larger than the image.
+      brightness: y. ``"luma"``, the weighted sum of the gamma-encoded channels, which is the
+        paper's greyscale; ``"luminance"``, that sum in linear light (sRGB curve); ``"lightness"``,
+        CIE L* of that, over 100.
+      coefficients: weights of red, green, blue: ``"rec601"`` (default for luma), ``"rec709"``
+        (default for luminance and lightness), ``"rec2020"``, or three Python numbers that sum to 1.
+        For linear-light images use ``brightness="luma", coefficients="rec709"``. Greyscale images
+        ignore them.
+      window_size: s, the side of the window in pixels; odd, static; 1 is no window. At a border it
+        averages the pixels that exist; it may be larger than the image.
       window: ``"box"`` or ``"gaussian"``.
-      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8. An error with a box.
-      penalty: rho. ``"l1"``, ``|x|`` with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1); ``"l2"``, x^2 (no half);
-        ``"charbonnier"``, sqrt(x^2 + eps^2), which is eps at equality; ``"huber"``, x^2 / 2 up to delta, then
-        ``delta (|x| - delta / 2)``.
-      charbonnier_epsilon: eps, above 0, 0.001 if not given; may be traced. An error with any other penalty.
-      huber_delta: delta, above 0, 0.05 if not given; may be traced. An error with any other penalty.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool, integer or float,
-        0 or more. Means become weighted means. Where it is 0 the images are not read: NaN there is harmless. All 0:
-        loss 0, gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards, also under uneven masks. Without it the value is the shard's own. Gradients of replicated
-        parameters: in pmap take their ``lax.pmean``, with ``axis_name`` and without. In shard_map JAX has summed them
-        over the shards already: with ``axis_name`` they are right as they stand (a pmean changes nothing), without it
-        they are too large by the number of shards.
+      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8. An
+        error with a box.
+      penalty: rho. ``"l1"``, ``|x|`` with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1);
+        ``"l2"``, x^2 (no half); ``"charbonnier"``, sqrt(x^2 + eps^2), which is eps at equality;
+        ``"huber"``, x^2 / 2 up to delta, then ``delta (|x| - delta / 2)``.
+      charbonnier_epsilon: eps, above 0, 0.001 if not given; may be traced. An error with any other
+        penalty.
+      huber_delta: delta, above 0, 0.05 if not given; may be traced. An error with any other
+        penalty.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool,
+        integer or float, 0 or more. Means become weighted means. Where it is 0 the images are not
+        read: NaN there is harmless. All 0: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards, also under uneven masks. Without it the value is the
+        shard's own. Gradients of replicated parameters: in pmap take their ``lax.pmean``, with
+        ``axis_name`` and without. In shard_map JAX has summed them over the shards already: with
+        ``axis_name`` they are right as they stand (a pmean changes nothing), without it they are
+        too large by the number of shards.
 
     Returns:
-      The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32. Half-precision input is
-      accumulated in float32, but its gradients come back in half precision, where float16 underflows on large
-      batches: cast first.
+      The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
+      Half-precision input is accumulated in float32, but its gradients come back in half precision,
+      where float16 underflows on large batches: cast first.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, for an option outside
-        those above or one that the chosen window or penalty does not use, an even or traced window, a concrete negative
-        weight or mask.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
+        for an option outside those above or one that the chosen window or penalty does not use, an
+        even or traced window, a concrete negative weight or mask.
 
     References:
       De Jonge, arXiv:2311.04614, 2023.
@@ -123,7 +131,9 @@ def luminance_l1_loss(
       (1, 8, 8, 3)
     """
     predictions, targets = _reduction.check_pair(predictions, targets)
-    luminance_weight = _reduction.check_scalar("luminance_weight", luminance_weight, predictions.dtype)
+    luminance_weight = _reduction.check_scalar(
+        "luminance_weight", luminance_weight, predictions.dtype
+    )
     color_weight = _reduction.check_scalar("color_weight", color_weight, predictions.dtype)
     terms = luminance_l1_terms(
         predictions,
@@ -163,7 +173,8 @@ def luminance_l1_terms(
         B = \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big), \qquad
         K = \mathrm{mean}_\text{elements} \, \rho(P - T)
 
-    The loss is ``luminance_weight * B + color_weight * K``: weigh them yourself and nothing is computed twice.
+    The loss is ``luminance_weight * B + color_weight * K``: weigh them yourself and nothing is
+    computed twice.
 
     Args:
       predictions: float array ``[..., H, W, C]``, as for the loss.
@@ -198,7 +209,9 @@ def luminance_l1_terms(
     """
     predictions, targets = _reduction.check_pair(predictions, targets)
     mask = _reduction.check_mask(mask, predictions)
-    rho = make_penalty(penalty, predictions.dtype, charbonnier_epsilon=charbonnier_epsilon, huber_delta=huber_delta)
+    rho = make_penalty(
+        penalty, predictions.dtype, charbonnier_epsilon=charbonnier_epsilon, huber_delta=huber_delta
+    )
     taps = _check_window(window_size, window, window_sigma)
     difference_of_brightness = _make_brightness_difference(brightness, coefficients)
     chex.assert_equal_shape([predictions, targets])
@@ -207,7 +220,8 @@ def luminance_l1_terms(
     targets = _reduction.hide_masked(targets, mask)
     difference = predictions - targets  # [..., H, W, C]
     # Whatever is linear is applied once, to the difference: luma, and the window always.
-    brightness_difference = difference_of_brightness(predictions, targets, difference)  # [..., H, W, 1]
+    # [..., H, W, 1]
+    brightness_difference = difference_of_brightness(predictions, targets, difference)
     brightness_difference = _filters.local_average(brightness_difference, taps, mask)
     chex.assert_shape(brightness_difference, (*difference.shape[:-1], 1))
 
@@ -236,9 +250,12 @@ def _make_brightness_difference(
             linearise(predictions) - linearise(targets), weights
         )
 
-    def lightness_difference(predictions: jax.Array, targets: jax.Array, difference: jax.Array) -> jax.Array:
+    def lightness_difference(
+        predictions: jax.Array, targets: jax.Array, difference: jax.Array
+    ) -> jax.Array:
         off = lightness(luminance(predictions)) - lightness(luminance(targets))
-        # Compiled, the two curves may be rounded apart for equal colours, and |.| would push them with full slope.
+        # Compiled, the two curves may be rounded apart for equal colours, and |.| would push them
+        # with full slope.
         equal = jnp.all(difference == 0, axis=-1, keepdims=True)
         return jnp.where(equal, jnp.zeros_like(off), off)
 
@@ -254,13 +271,15 @@ def _check_window(size: object, window: str, sigma: float | None) -> tuple[float
         return _filters.box_taps(size)
     if sigma is None:
         sigma = _filters.default_sigma(size)
-    return _filters.gaussian_taps(size, _reduction.check_static_number("window_sigma", sigma, above=0))
+    return _filters.gaussian_taps(
+        size, _reduction.check_static_number("window_sigma", sigma, above=0)
+    )
 
 
 def check_sigma_is_used(window: str, sigma: float | None) -> None:
     """Raises ``ValueError`` for the sigma of a box, which has none, so that it is not ignored."""
     if sigma is not None and window != "gaussian":
         raise ValueError(
-            f"window_sigma is for window='gaussian', but the window is {window!r}: leave it out, or set "
-            "window='gaussian'."
+            f"window_sigma is for window='gaussian', but the window is {window!r}: leave it out, "
+            "or set window='gaussian'."
         )

@@ -12,7 +12,8 @@ from lumloss_jax import _reduction
 PENALTIES = ("l1", "l2", "charbonnier", "huber")
 DEFAULTS = {"charbonnier_epsilon": 1e-3, "huber_delta": 0.05}
 
-# The square of a smaller epsilon underflows in float32, and Charbonnier's gradient at 0 would be 0/0.
+# The square of a smaller epsilon underflows in float32, and Charbonnier's gradient at 0 would be
+# 0/0.
 _SMALLEST_EPSILON = 1e-18
 
 
@@ -46,8 +47,8 @@ def check_scale_is_used(penalty: str, options: Mapping[str, Any]) -> None:
         user = option.split("_")[0]
         if options.get(option) is not None and penalty != user:
             raise ValueError(
-                f"{option} is for penalty={user!r}, but the penalty is {penalty!r}: leave it out, or set "
-                f"penalty={user!r}."
+                f"{option} is for penalty={user!r}, but the penalty is {penalty!r}: leave it out, "
+                f"or set penalty={user!r}."
             )
 
 
@@ -58,7 +59,9 @@ def absolute(difference: jax.Array) -> jax.Array:
 
 
 @absolute.defjvp
-def _absolute_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _absolute_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (difference,), (tangent,) = primals, tangents
     return jnp.abs(difference), tangent * jnp.sign(difference)
 

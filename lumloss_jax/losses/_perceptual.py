@@ -33,38 +33,43 @@ def perceptual_loss(
     .. math::
         L = \sum_l w_l \, \mathrm{mean}_\text{elements} \, \rho\big(\phi_l(P) - \phi_l(T)\big)
 
-    The features :math:`\phi_l` are yours: any function of an image batch, most often the activations of a frozen VGG or
-    of a network trained on your own photographs. It scales its input as its network wants it (for VGG: less the
-    ImageNet mean, over its standard deviation), takes greyscale if you feed it that, and holds its parameters fixed;
-    gradients flow through it into the predictions.
+    The features :math:`\phi_l` are yours: any function of an image batch, most often the
+    activations of a frozen VGG or of a network trained on your own photographs. It scales its input
+    as its network wants it (for VGG: less the ImageNet mean, over its standard deviation), takes
+    greyscale if you feed it that, and holds its parameters fixed; gradients flow through it into
+    the predictions.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
+        1], not clipped.
       targets: float array of the same shape.
-      features: ``features(images)`` gives the layers of images ``[..., H, W, C]`` as a mapping of names to arrays, or
-        as a sequence of arrays, each ``[..., anything]`` with the images' leading axes. Called once for the predictions
-        and once for the targets. With flax.linen: sow the activations, or return them as a dict, and bind the
-        variables: ``lambda images: vgg.apply(variables, images)``.
-      layers: w_l, numbers of shape (), 0 or more, may be traced: name -> weight for features that are a mapping (the
-        layers not named are left out), or one weight for each array of a sequence.
+      features: ``features(images)`` gives the layers of images ``[..., H, W, C]`` as a mapping of
+        names to arrays, or as a sequence of arrays, each ``[..., anything]`` with the images'
+        leading axes. Called once for the predictions and once for the targets. With flax.linen: sow
+        the activations, or return them as a dict, and bind the variables: ``lambda images:
+        vgg.apply(variables, images)``.
+      layers: w_l, numbers of shape (), 0 or more, may be traced: name -> weight for features that
+        are a mapping (the layers not named are left out), or one weight for each array of a
+        sequence.
       penalty: rho. ``"l1"``, ``|x|``, or ``"l2"``, x^2 (no half).
-      mask: one weight per image, ``[..., 1, 1]`` or ``[..., 1, 1, 1]``, 0 or more: the means become weighted means over
-        images. A feature sees many pixels, so there are no weights per pixel: multiply both images by such a mask
-        first, if that is what you mean. Where the weight is 0 the images are not read. All 0: loss 0, gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards.
+      mask: one weight per image, ``[..., 1, 1]`` or ``[..., 1, 1, 1]``, 0 or more: the means become
+        weighted means over images. A feature sees many pixels, so there are no weights per pixel:
+        multiply both images by such a mask first, if that is what you mean. Where the weight is 0
+        the images are not read. All 0: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 features, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a mask per pixel,
-        layers that the features do not have, features that lack the images' leading axes, or a concrete negative
-        weight.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
+        mask per pixel, layers that the features do not have, features that lack the images' leading
+        axes, or a concrete negative weight.
 
     References:
-      Johnson, Alahi, Fei-Fei, "Perceptual losses for real-time style transfer and super-resolution", ECCV 2016,
-      arXiv:1603.08155.
+      Johnson, Alahi, Fei-Fei, "Perceptual losses for real-time style transfer and
+      super-resolution", ECCV 2016, arXiv:1603.08155.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,21 +86,27 @@ def perceptual_loss(
     weights = _check_weight_per_image(mask, predictions)
     _reduction.check_option("penalty", penalty, PENALTIES)
     images = predictions.shape[:-3]
-    seen, wanted = (features(_reduction.hide_masked(image, weights)) for image in (predictions, targets))
+    seen, wanted = (
+        features(_reduction.hide_masked(image, weights)) for image in (predictions, targets)
+    )
 
     terms = []
     for label, weight, of_predictions, of_targets in _select(layers, seen, wanted):
         chex.assert_equal_shape([of_predictions, of_targets])
         if of_predictions.shape[: len(images)] != images:
             raise ValueError(
-                f"features give {label} of shape {of_predictions.shape} for images of shape {predictions.shape}: the "
-                f"leading axes must be the images', {images}."
+                f"features give {label} of shape {of_predictions.shape} for images of shape "
+                f"{predictions.shape}: the leading axes must be the images', {images}."
             )
         dtype = _reduction.accumulation_dtype(of_predictions, of_targets)
         rho = make_penalty(penalty, dtype)
         # One value per image: [images, 1, 1, 1], like the weights.
-        error = rho(of_predictions.astype(dtype) - of_targets.astype(dtype)).reshape(*images, 1, 1, -1)
-        mean = _reduction.weighted_mean(error, None if weights is None else weights.astype(dtype), axis_name)
+        error = rho(of_predictions.astype(dtype) - of_targets.astype(dtype)).reshape(
+            *images, 1, 1, -1
+        )
+        mean = _reduction.weighted_mean(
+            error, None if weights is None else weights.astype(dtype), axis_name
+        )
         terms.append(_reduction.check_scalar(f"the weight of {label}", weight, dtype) * mean)
     dtype = _reduction.accumulation_dtype(*terms)
     return sum((term.astype(dtype) for term in terms[1:]), start=terms[0].astype(dtype))
@@ -106,18 +117,22 @@ def _check_weight_per_image(mask: ArrayLike | None, image: jax.Array) -> jax.Arr
     weights = _reduction.check_mask(mask, image)
     if mask is not None and weights is not None and weights.shape[-3:] != (1, 1, 1):
         raise ValueError(
-            f"mask has shape {jnp.shape(mask)}, but perceptual_loss takes one weight per image only, "
-            f"{(*image.shape[:-3], 1, 1)}: a feature sees many pixels. Multiply both images by a mask per pixel first."
+            f"mask has shape {jnp.shape(mask)}, but perceptual_loss takes one weight per image "
+            f"only, {(*image.shape[:-3], 1, 1)}: a feature sees many pixels. Multiply both images "
+            "by a mask per pixel first."
         )
     return weights
 
 
-def _select(layers: Any, seen: Any, wanted: Any) -> list[tuple[str, ArrayLike, jax.Array, jax.Array]]:
+def _select(
+    layers: Any, seen: Any, wanted: Any
+) -> list[tuple[str, ArrayLike, jax.Array, jax.Array]]:
     """Label, weight and both features of each layer asked for."""
     if isinstance(layers, Mapping) != isinstance(seen, Mapping):
         raise ValueError(
-            f"features give a {type(seen).__name__} and layers are a {type(layers).__name__}: give a mapping of names "
-            "to weights for a mapping of features, one weight for each for a sequence."
+            f"features give a {type(seen).__name__} and layers are a {type(layers).__name__}: "
+            "give a mapping of names to weights for a mapping of features, one weight for each "
+            "for a sequence."
         )
     if not len(layers):
         raise ValueError("layers is empty: it takes at least one layer and its weight.")
@@ -126,8 +141,13 @@ def _select(layers: Any, seen: Any, wanted: Any) -> list[tuple[str, ArrayLike, j
             if name not in seen:
                 near = difflib.get_close_matches(str(name), seen, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise ValueError(f"layers has {name!r}, but features give {', '.join(map(repr, seen))}{hint}")
+                raise ValueError(
+                    f"layers has {name!r}, but features give {', '.join(map(repr, seen))}{hint}"
+                )
         return [(repr(name), weight, seen[name], wanted[name]) for name, weight in layers.items()]
     if len(layers) != len(seen):
-        raise ValueError(f"layers holds {len(layers)} weights, but features give {len(seen)} arrays: one for each.")
+        raise ValueError(
+            f"layers holds {len(layers)} weights, but features give {len(seen)} arrays: one for "
+            "each."
+        )
     return [(f"layer {i}", weight, seen[i], wanted[i]) for i, weight in enumerate(layers)]

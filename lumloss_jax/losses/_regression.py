@@ -9,7 +9,8 @@ from lumloss_jax import _reduction
 from lumloss_jax._reduction import AxisName
 from lumloss_jax.losses import _penalties
 
-# Below this the square underflows in float32: Charbonnier's gradient at 0 would be 0/0, Huber's parabola would vanish.
+# Below this the square underflows in float32: Charbonnier's gradient at 0 would be 0/0, Huber's
+# parabola would vanish.
 _SMALLEST_SCALE = 1e-18
 
 
@@ -26,23 +27,26 @@ def l1_loss(
         L = \mathrm{mean}_\text{elements} \, |P - T|
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0, 1], not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
+        1], not clipped.
       targets: float array of the same shape.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool, integer or float,
-        0 or more. The mean becomes a weighted mean. Where it is 0 the images are not read: NaN there is harmless.
-        All 0: loss 0, gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards, also under uneven masks. Without it the value is the shard's own.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool,
+        integer or float, 0 or more. The mean becomes a weighted mean. Where it is 0 the images are
+        not read: NaN there is harmless. All 0: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards, also under uneven masks. Without it the value is the
+        shard's own.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, or for a mask that
-        does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
+        or for a mask that does not fit or is concretely negative.
 
     References:
-      Zhao et al., "Loss functions for image restoration with neural networks", IEEE TCI 3(1), 2017, arXiv:1511.08861.
+      Zhao et al., "Loss functions for image restoration with neural networks", IEEE TCI 3(1), 2017,
+      arXiv:1511.08861.
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,8 +83,8 @@ def mse_loss(
       ValueError: as :func:`l1_loss`.
 
     References:
-      Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, arXiv:1608.03981, which sums instead of
-      averaging and halves: its loss is H W C / 2 times this one.
+      Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, arXiv:1608.03981, which sums
+      instead of averaging and halves: its loss is H W C / 2 times this one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -110,8 +114,8 @@ def charbonnier_loss(
     Args:
       predictions: float array ``[..., H, W, C]``, as for :func:`l1_loss`.
       targets: float array of the same shape.
-      epsilon: where L1 begins to round off, in image units; one number above 0, may be traced. Some public code adds a
-        number *e* to the square instead: pass its root here.
+      epsilon: where L1 begins to round off, in image units; one number above 0, may be traced. Some
+        public code adds a number *e* to the square instead: pass its root here.
       mask: weights per pixel, see :func:`l1_loss`.
       axis_name: mapped axis or axes to take the mean over, see :func:`l1_loss`.
 
@@ -119,11 +123,13 @@ def charbonnier_loss(
       The loss, shape (), epsilon or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`l1_loss`, and for a concrete epsilon below 1e-18, whose square is 0 in float32.
+      ValueError: as :func:`l1_loss`, and for a concrete epsilon below 1e-18, whose square is 0 in
+        float32.
 
     References:
-      Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed imaging", ICIP 1994.
-      Lai et al., "Deep Laplacian pyramid networks", CVPR 2017, arXiv:1704.03915.
+      Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed
+      imaging", ICIP 1994. Lai et al., "Deep Laplacian pyramid networks", CVPR 2017,
+      arXiv:1704.03915.
 
     Example:
       >>> import jax.numpy as jnp
@@ -153,8 +159,8 @@ def huber_loss(
     Args:
       predictions: float array ``[..., H, W, C]``, as for :func:`l1_loss`.
       targets: float array of the same shape.
-      delta: where the parabola ends, in image units; one number above 0, may be traced. The default suits images in
-        [0, 1], where optax's 1.0 would be half of :func:`mse_loss`.
+      delta: where the parabola ends, in image units; one number above 0, may be traced. The default
+        suits images in [0, 1], where optax's 1.0 would be half of :func:`mse_loss`.
       mask: weights per pixel, see :func:`l1_loss`.
       axis_name: mapped axis or axes to take the mean over, see :func:`l1_loss`.
 
@@ -162,10 +168,12 @@ def huber_loss(
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`l1_loss`, and for a concrete delta below 1e-18, whose square is 0 in float32.
+      ValueError: as :func:`l1_loss`, and for a concrete delta below 1e-18, whose square is 0 in
+        float32.
 
     References:
-      Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35(1), 1964.
+      Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35(1),
+      1964.
 
     Example:
       >>> import jax.numpy as jnp
@@ -185,4 +193,6 @@ def _difference(
     predictions, targets = _reduction.check_pair(predictions, targets)
     weights = _reduction.check_mask(mask, predictions)
     chex.assert_equal_shape([predictions, targets])
-    return _reduction.hide_masked(predictions, weights) - _reduction.hide_masked(targets, weights), weights
+    return _reduction.hide_masked(predictions, weights) - _reduction.hide_masked(
+        targets, weights
+    ), weights

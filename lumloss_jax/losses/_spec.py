@@ -1,7 +1,7 @@
 """The registry of losses that a spec may name, and specs as data: ``0.84*ms_ssim + 0.16*l1`` in parts.
 
-A name is the function's name less ``_loss``. Options are checked here without making an array, so that a config can be
-read before JAX's devices are set up.
+A name is the function's name less ``_loss``. Options are checked here without making an array, so
+that a config can be read before JAX's devices are set up.
 """
 
 import dataclasses
@@ -15,7 +15,14 @@ import jax
 
 from lumloss_jax import _reduction
 from lumloss_jax.color._luma import check_coefficients
-from lumloss_jax.losses import _frequency, _gradient, _luminance, _penalties, _regression, _structural
+from lumloss_jax.losses import (
+    _frequency,
+    _gradient,
+    _luminance,
+    _penalties,
+    _regression,
+    _structural,
+)
 
 Check = Callable[[str, Any], Any]
 
@@ -24,8 +31,8 @@ Check = Callable[[str, Any], Any]
 class LossTerm:
     """One term of a :class:`LossSpec`: a weight, a loss by name, its options.
 
-    Options are kept in the function's order, converted to the option's type, and dropped where they are the default:
-    two terms that mean the same are equal.
+    Options are kept in the function's order, converted to the option's type, and dropped where they
+    are the default: two terms that mean the same are equal.
 
     Args:
       weight: a finite number, 0 or more.
@@ -56,7 +63,11 @@ class LossTerm:
         entry = LOSSES[self.name]
         entry.check_together(given)
         defaults = entry.defaults
-        kept = [(o, given[o]) for o in entry.checks if given.get(o) is not None and given[o] != defaults[o]]
+        kept = [
+            (o, given[o])
+            for o in entry.checks
+            if given.get(o) is not None and given[o] != defaults[o]
+        ]
         object.__setattr__(self, "options", tuple(kept))
 
     @property
@@ -74,7 +85,8 @@ class LossTerm:
 class LossSpec:
     """A weighted sum of losses as data: frozen, hashable, and ``str(spec)`` is its one canonical form.
 
-    ``parse_loss(str(spec)) == spec``. The order of the terms is kept, since a sum in floating point depends on it.
+    ``parse_loss(str(spec)) == spec``. The order of the terms is kept, since a sum in floating point
+    depends on it.
 
     Args:
       terms: one :class:`LossTerm` or more, no loss with the same options twice.
@@ -97,7 +109,9 @@ class LossSpec:
         labels = [term.label for term in self.terms]
         for label in labels:
             if labels.count(label) > 1:
-                raise ValueError(f"{label} stands twice in the loss spec: add the weights and write it once.")
+                raise ValueError(
+                    f"{label} stands twice in the loss spec: add the weights and write it once."
+                )
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.terms))
@@ -110,8 +124,11 @@ class _Entry:
     function: Callable[..., jax.Array]
     checks: Mapping[str, Check] = dataclasses.field(default_factory=dict)
     check_together: Callable[[Mapping[str, Any]], object] = lambda options: None
-    with_parts: Callable[..., Any] | None = None  # gives (value, parts), for a loss that is made of parts
-    implied: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what an option of None stands for
+    with_parts: Callable[..., Any] | None = (
+        None  # gives (value, parts), for a loss that is made of parts
+    )
+    # What an option of None stands for
+    implied: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def call(self) -> Callable[..., Any]:
@@ -132,8 +149,13 @@ def _one_of(accepted: Iterable[str]) -> Check:
 
 def _number(lowest: float, *, description: str) -> Check:
     def check(option: str, value: Any) -> float:
-        # An int beyond the floats is less than infinity and yet has no float: compare with the largest one.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= sys.float_info.max:
+        # An int beyond the floats is less than infinity and yet has no float: compare with the
+        # largest one.
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not lowest <= value <= sys.float_info.max
+        ):
             raise ValueError(f"{option} takes {description}; got {value!r}.")
         return float(value)
 
@@ -141,7 +163,9 @@ def _number(lowest: float, *, description: str) -> Check:
 
 
 _weight: Check = _number(0.0, description="a finite number, 0 or more")
-_scale: Check = _number(1e-18, description="a finite number above 0 (1e-18 or more, or its square vanishes in float32)")
+_scale: Check = _number(
+    1e-18, description="a finite number above 0 (1e-18 or more, or its square vanishes in float32)"
+)
 
 
 def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
@@ -154,13 +178,19 @@ def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
 def _scale_weights(option: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, tuple) or not value:
         raise ValueError(
-            f"{option} takes one number or more above 0, fine to coarse, such as (0.5, 0.5); got {value!r}."
+            f"{option} takes one number or more above 0, fine to coarse, such as (0.5, 0.5); got "
+            f"{value!r}."
         )
     return tuple(_scale(option, weight) for weight in value)
 
 
 def _luminance_l1_with_parts(
-    predictions: Any, targets: Any, *, luminance_weight: float = 0.5, color_weight: float = 0.5, **options: Any
+    predictions: Any,
+    targets: Any,
+    *,
+    luminance_weight: float = 0.5,
+    color_weight: float = 0.5,
+    **options: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     terms = _luminance.luminance_l1_terms(predictions, targets, **options)
     return luminance_weight * terms.luminance + color_weight * terms.color, terms._asdict()
@@ -171,7 +201,8 @@ def _each_option_is_used(options: Mapping[str, Any]) -> None:
     _penalties.check_scale_is_used(options.get("penalty", "l1"), options)
 
 
-# Losses that are no function of (predictions, targets) and literals alone, with where to go instead.
+# Losses that are no function of (predictions, targets) and literals alone, with where to go
+# instead.
 _ELSEWHERE = {
     "adversarial_discriminator": "adversarial_discriminator_loss takes scores, not images: it trains a discriminator.",
     "adversarial_generator": "adversarial_generator_loss takes scores, not images: add it to the total yourself.",
@@ -204,7 +235,9 @@ LOSSES: dict[str, _Entry] = {
         implied=_penalties.DEFAULTS,
         with_parts=_luminance_l1_with_parts,
     ),
-    "ms_ssim": _Entry(_structural.ms_ssim_loss, {"scale_weights": _scale_weights, "data_range": _scale}),
+    "ms_ssim": _Entry(
+        _structural.ms_ssim_loss, {"scale_weights": _scale_weights, "data_range": _scale}
+    ),
     "mse": _Entry(_regression.mse_loss),
     "ssim": _Entry(_structural.ssim_loss, {"data_range": _scale}),
 }
@@ -233,12 +266,16 @@ def check_value(name: str, option: str, value: object) -> Any:
         raise ValueError(f"{option} is data: give it when the loss is called, not in the spec.")
     if option not in entry.checks:
         raise ValueError(_unknown(f"option of {name}", option, entry.checks))
-    return None if value is None and entry.takes_none(option) else entry.checks[option](option, value)
+    return (
+        None if value is None and entry.takes_none(option) else entry.checks[option](option, value)
+    )
 
 
 def _unknown(kind: str, name: str, accepted: Mapping[str, object]) -> str:
     near = [
-        m for tried in (name, name.lower().removesuffix("_loss")) for m in difflib.get_close_matches(tried, accepted)
+        m
+        for tried in (name, name.lower().removesuffix("_loss"))
+        for m in difflib.get_close_matches(tried, accepted)
     ]
     hint = f"did you mean {near[0]!r}?" if near else "not one of those accepted."
     return f"unknown {kind} {name!r}; {hint}\naccepted: {', '.join(accepted) or 'none, it takes no options'}"

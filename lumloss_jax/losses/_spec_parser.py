@@ -5,7 +5,14 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lumloss_jax.losses._spec import LOSSES, LossSpec, LossTerm, check_name, check_value, check_weight
+from lumloss_jax.losses._spec import (
+    LOSSES,
+    LossSpec,
+    LossTerm,
+    check_name,
+    check_value,
+    check_weight,
+)
 
 _LONGEST = 2000  # characters; Python's parser recurses, and a longer text is not a loss
 
@@ -13,19 +20,20 @@ _LONGEST = 2000  # characters; Python's parser recurses, and a longer text is no
 def parse_loss(text: str) -> LossSpec:
     """Reads a loss spec such as ``"0.84*ms_ssim + 0.16*l1"`` or ``"luminance_l1(window_size=7)"``.
 
-    The text is parsed with Python's grammar and never evaluated: numbers, strings, None, True, False and tuples of them
-    are all that an option takes. No array is made, so it can run before JAX's devices are set up.
+    The text is parsed with Python's grammar and never evaluated: numbers, strings, None, True,
+    False and tuples of them are all that an option takes. No array is made, so it can run before
+    JAX's devices are set up.
 
     Args:
-      text: terms joined by ``+``; a term is ``name``, ``name(option=value, ...)``, with ``weight *`` before it if the
-        weight is not 1.
+      text: terms joined by ``+``; a term is ``name``, ``name(option=value, ...)``, with ``weight
+        *`` before it if the weight is not 1.
 
     Returns:
       The spec, with options converted and defaults dropped.
 
     Raises:
-      ValueError: for text that is not such a sum, with the text, a mark under the place, what is accepted there, and
-        the nearest accepted name.
+      ValueError: for text that is not such a sum, with the text, a mark under the place, what is
+        accepted there, and the nearest accepted name.
 
     Example:
       >>> spec = parse_loss("0.5 * luminance_l1(window='box', window_size=7) + mse")
@@ -50,16 +58,23 @@ class _Parser:
     """One text on its way to a spec; knows how to point at a place in it."""
 
     def __init__(self, text: str) -> None:
-        self.text = re.sub(r"\s", " ", text).strip()  # one line, no tabs: a mark must stand where it is printed
+        # One line, no tabs: a mark must stand where it is printed
+        self.text = re.sub(r"\s", " ", text).strip()
 
     def spec(self) -> LossSpec:
         if not self.text:
-            raise ValueError("the loss spec is empty: write a loss such as 'luminance_l1' or '0.84*ms_ssim + 0.16*l1'.")
+            raise ValueError(
+                "the loss spec is empty: write a loss such as 'luminance_l1' or '0.84*ms_ssim + "
+                "0.16*l1'."
+            )
         if len(self.text) > _LONGEST:
-            raise ValueError(f"the loss spec has {len(self.text)} characters; it takes at most {_LONGEST}.")
+            raise ValueError(
+                f"the loss spec has {len(self.text)} characters; it takes at most {_LONGEST}."
+            )
         nodes = []
         rest = self._tree()
-        while isinstance(rest, ast.BinOp) and isinstance(rest.op, ast.Add):  # a + b + c is (a + b) + c
+        # A + b + c is (a + b) + c
+        while isinstance(rest, ast.BinOp) and isinstance(rest.op, ast.Add):
             nodes.append(rest.right)
             rest = rest.left
         terms: dict[str, LossTerm] = {}
@@ -74,17 +89,24 @@ class _Parser:
         try:
             return ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            start = error.offset - 1 if error.offset else len(self.text)  # 0 or None: the text ends too early
+            # 0 or None: the text ends too early
+            start = error.offset - 1 if error.offset else len(self.text)
             reason = f"cannot read this: {error.msg}."
         except (RecursionError, MemoryError, ValueError):
             start, reason = 0, "cannot read this: too deeply nested, or not text."
-        raise ValueError(self._marked(start, start + 1, f"{reason} A spec is like '0.84*ms_ssim + 0.16*l1'."))
+        raise ValueError(
+            self._marked(start, start + 1, f"{reason} A spec is like '0.84*ms_ssim + 0.16*l1'.")
+        )
 
     def _term(self, node: ast.expr) -> LossTerm:
         weight, call = 1.0, node
         if isinstance(node, ast.BinOp):
             if not isinstance(node.op, ast.Mult):
-                self._fail(node, "terms are joined by +, a weight by *; there are no other operators and no brackets.")
+                self._fail(
+                    node,
+                    "terms are joined by +, a weight by *; there are no other operators and no "
+                    "brackets.",
+                )
             if all(isinstance(side, ast.Name | ast.Call) for side in (node.left, node.right)):
                 self._fail(node, "a weight is a number; losses are added, not multiplied.")
             left_is_weight = not isinstance(node.left, ast.Name | ast.Call)
@@ -93,7 +115,10 @@ class _Parser:
         if isinstance(call, ast.Call):
             return self._call(weight, call)
         if not isinstance(call, ast.Name):
-            self._fail(call, "a term is a loss by name, with one weight before it and no brackets: '0.5*l1'.")
+            self._fail(
+                call,
+                "a term is a loss by name, with one weight before it and no brackets: '0.5*l1'.",
+            )
         self._at(call, check_name, call.id)
         return LossTerm(weight, call.id)
 
@@ -103,14 +128,19 @@ class _Parser:
         name = call.func.id
         self._at(call.func, check_name, name)
         for argument in call.args:
-            self._fail(argument, f"options are written name=value: {', '.join(LOSSES[name].checks) or 'none taken'}.")
+            self._fail(
+                argument,
+                "options are written name=value: "
+                f"{', '.join(LOSSES[name].checks) or 'none taken'}.",
+            )
         options: dict[str, Any] = {}
         for keyword in call.keywords:
             if keyword.arg is None:
                 self._fail(keyword.value, "options are written name=value, one by one.")
             if keyword.arg in options:
                 self._fail(keyword, f"{keyword.arg} is given twice.")
-            # The option's name first, so that the mark stands under the name if that is what is wrong.
+            # The option's name first, so that the mark stands under the name if that is what is
+            # wrong.
             known = keyword.arg in LOSSES[name].checks
             place = keyword.value if known else keyword
             value = self._literal(keyword.value) if known else None
@@ -121,7 +151,11 @@ class _Parser:
         try:
             value = ast.literal_eval(node)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            self._fail(node, "takes a plain value here: a number, a string in quotes, None, True, False or a tuple.")
+            self._fail(
+                node,
+                "takes a plain value here: a number, a string in quotes, None, True, False or a "
+                "tuple.",
+            )
         return tuple(value) if isinstance(value, list) else value
 
     def _at(self, node: ast.expr | ast.keyword, check: Callable[..., Any], *arguments: Any) -> Any:
@@ -139,4 +173,6 @@ class _Parser:
 
     def _marked(self, start: int, end: int, reason: str) -> str:
         first, *others = reason.split("\n")
-        return "\n".join([first, f"    {self.text}", f"    {' ' * start}{'^' * max(end - start, 1)}", *others])
+        return "\n".join(
+            [first, f"    {self.text}", f"    {' ' * start}{'^' * max(end - start, 1)}", *others]
+        )

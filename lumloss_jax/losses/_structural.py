@@ -24,30 +24,34 @@ def ssim_loss(
         L = 1 - \mathrm{mean} \, \frac{(2 \mu_p \mu_t + C_1)(2 \sigma_{pt} + C_2)}
             {(\mu_p^2 + \mu_t^2 + C_1)(\sigma_p^2 + \sigma_t^2 + C_2)}
 
-    over all 11 x 11 Gaussian windows (sigma 1.5) that lie inside the image, channel by channel: the SSIM of MATLAB, of
-    scikit-image with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``, and of ``metrics.ssim``.
+    over all 11 x 11 Gaussian windows (sigma 1.5) that lie inside the image, channel by channel: the
+    SSIM of MATLAB, of scikit-image with ``gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False``, and of ``metrics.ssim``.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, H and W at least 11; nominal range
-        [0, ``data_range``], not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, H and W at least
+        11; nominal range [0, ``data_range``], not clipped.
       targets: float array of the same shape.
       data_range: distance from black to white, above 0; one number, may be traced.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A window counts with the
-        least weight among its pixels, so that what is masked does not leak. Where it is 0 the images are not read. No
-        window left: loss 0, gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards. H and W themselves cannot be sharded.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        window counts with the least weight among its pixels, so that what is masked does not leak.
+        Where it is 0 the images are not read. No window left: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
-      The loss, shape (), from 0 (equal) to 2, lower is better; float64 for float64 input, else float32.
+      The loss, shape (), from 0 (equal) to 2, lower is better; float64 for float64 input, else
+      float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or have a side below
-        11, a data_range that is concretely 0 or less, or a mask that does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        have a side below 11, a data_range that is concretely 0 or less, or a mask that does not fit
+        or is concretely negative.
 
     References:
-      Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 13(4), 2004.
-      Zhao et al., "Loss functions for image restoration with neural networks", IEEE TCI 3(1), 2017, arXiv:1511.08861.
+      Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE
+      TIP 13(4), 2004. Zhao et al., "Loss functions for image restoration with neural networks",
+      IEEE TCI 3(1), 2017, arXiv:1511.08861.
 
     Example:
       >>> import jax.numpy as jnp
@@ -60,7 +64,9 @@ def ssim_loss(
     _ssim.check_window(predictions)
     similarity = _ssim.similarity_maps(predictions, targets).similarity
     # The mean of 1 - SSIM, not 1 - the mean of SSIM: without any window it has to be 0.
-    return _reduction.weighted_mean(1 - similarity, _ssim.window_weights(mask, predictions), axis_name)
+    return _reduction.weighted_mean(
+        1 - similarity, _ssim.window_weights(mask, predictions), axis_name
+    )
 
 
 def ms_ssim_loss(
@@ -77,35 +83,38 @@ def ms_ssim_loss(
     .. math::
         L = 1 - \mathrm{mean}_{n, c} \; \mathrm{SSIM}_J^{w_J} \prod_{j < J} \mathrm{contrast}_j^{w_j}
 
-    Contrast and structure are compared at each of J scales (five by default, each half the one before), brightness at
-    the coarsest only. Means over windows that are negative count as 0, with a gradient of 0. Odd sizes lose their last
-    row or column on the way down. The loss hardly sees a small shift of brightness or colour; Zhao et al. mix it
-    with L1, ``"0.84*ms_ssim + 0.16*l1"`` as a spec (without the Gaussian that theirs puts on L1).
+    Contrast and structure are compared at each of J scales (five by default, each half the one
+    before), brightness at the coarsest only. Means over windows that are negative count as 0, with
+    a gradient of 0. Odd sizes lose their last row or column on the way down. The loss hardly sees a
+    small shift of brightness or colour; Zhao et al. mix it with L1, ``"0.84*ms_ssim + 0.16*l1"`` as
+    a spec (without the Gaussian that theirs puts on L1).
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, H and W at least 176 for five scales
-        (11 * 2^(J - 1)); nominal range [0, ``data_range``], not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, H and W at least
+        176 for five scales (11 * 2^(J - 1)); nominal range [0, ``data_range``], not clipped.
       targets: float array of the same shape.
       scale_weights: w_1 ... w_J from fine to coarse, above 0, static; fewer for smaller images.
       data_range: distance from black to white, above 0; one number, may be traced.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. From scale to scale each
-        2 x 2 block keeps its least weight; a window counts with the least weight among its pixels, an image with the
-        mean weight of its windows at the coarsest scale. Where it is 0 the images are not read. No window left: loss
-        0, gradient 0.
-      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed first: the value over
-        all shards. H and W themselves cannot be sharded.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. From
+        scale to scale each 2 x 2 block keeps its least weight; a window counts with the least
+        weight among its pixels, an image with the mean weight of its windows at the coarsest scale.
+        Where it is 0 the images are not read. No window left: loss 0, gradient 0.
+      axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
+        first: the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
-      The loss, shape (), from 0 (equal) to 1, lower is better; float64 for float64 input, else float32.
+      The loss, shape (), from 0 (equal) to 1, lower is better; float64 for float64 input, else
+      float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or too small for the
-        scales, scale weights that are not numbers above 0, a data_range that is concretely 0 or less, or a mask that
-        does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        too small for the scales, scale weights that are not numbers above 0, a data_range that is
+        concretely 0 or less, or a mask that does not fit or is concretely negative.
 
     References:
-      Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003.
-      Zhao et al., "Loss functions for image restoration with neural networks", IEEE TCI 3(1), 2017, arXiv:1511.08861.
+      Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment",
+      Asilomar 2003. Zhao et al., "Loss functions for image restoration with neural networks", IEEE
+      TCI 3(1), 2017, arXiv:1511.08861.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -118,9 +127,12 @@ def ms_ssim_loss(
     """
     predictions, targets, mask = _prepare(predictions, targets, data_range, mask)
     exponents = _ssim.check_scales(predictions, scale_weights)
-    values, weights = _ssim.multi_scale_similarity(predictions, targets, mask, exponents)  # [...], [...]
+    # [...], [...]
+    values, weights = _ssim.multi_scale_similarity(predictions, targets, mask, exponents)
     chex.assert_shape(values, predictions.shape[:-3])
-    return _reduction.weighted_mean(1 - values[..., None], None if weights is None else weights[..., None], axis_name)
+    return _reduction.weighted_mean(
+        1 - values[..., None], None if weights is None else weights[..., None], axis_name
+    )
 
 
 def _prepare(

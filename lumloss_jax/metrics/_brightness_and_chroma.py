@@ -23,26 +23,30 @@ def brightness_error(
 
     .. math:: \mathrm{mean} \; |L^*(P) - L^*(T)|
 
-    with L* from 0, black, to 100, white. It sees no error of hue or chroma: :func:`chroma_error` goes with it.
+    with L* from 0, black, to 100, white. It sees no error of hue or chroma: :func:`chroma_error`
+    goes with it.
 
     Protocol: ``abs(skimage.color.rgb2lab(p) - skimage.color.rgb2lab(t))[..., 0].mean()``.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, gamma-encoded sRGB, C = 3 (red, green, blue), or 1, a grey; not
-        clipped.
+      predictions: float array ``[..., H, W, C]``, gamma-encoded sRGB, C = 3 (red, green, blue), or
+        1, a grey; not clipped.
       targets: float array of the same shape.
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; what is left is error of local brightness.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; what is left is error of local
+        brightness.
 
     Returns:
-      Units of L*, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
+      Units of L*, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else
+      float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
       CIE 15:2004, section 8.2.1.
@@ -53,7 +57,14 @@ def brightness_error(
       >>> print(f"{brightness_error(targets + 0.1, targets)[0]:.4f}")
       9.8336
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     difference = lab_lightness(pair.predictions) - lab_lightness(pair.targets)
     return _reduction.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
 
@@ -71,26 +82,30 @@ def chroma_error(
 
     .. math:: \mathrm{mean} \; |C^*(P) - C^*(T)|, \quad C^* = \sqrt{a^{*2} + b^{*2}}
 
-    It sees no error of hue (:func:`ciede2000` does) and none of brightness (:func:`brightness_error`).
+    It sees no error of hue (:func:`ciede2000` does) and none of brightness
+    (:func:`brightness_error`).
 
-    Protocol: ``abs(c(p) - c(t)).mean()`` with ``c = lambda x: numpy.hypot(*skimage.color.rgb2lab(x).T[1:])``.
+    Protocol: ``abs(c(p) - c(t)).mean()`` with ``c = lambda x:
+    numpy.hypot(*skimage.color.rgb2lab(x).T[1:])``.
 
     Args:
-      predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not clipped.
+      predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not
+        clipped.
       targets: float array of the same shape.
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number so.
 
     Returns:
-      Units of C*, about those of L*, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else
-      float32. The gradient of C* at a grey is 0.
+      Units of C*, about those of L*, shape ``[...]``, 0 or more, lower is better; float64 for
+      float64 input, else float32. The gradient of C* at a grey is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
       CIE 15:2004, section 8.2.1.

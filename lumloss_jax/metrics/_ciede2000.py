@@ -1,7 +1,7 @@
 """The CIEDE2000 formula, with a finite gradient at its corners: equal colours, greys, opposite hues.
 
-Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes, supplementary test data, and
-mathematical observations", Color Research and Application 30(1), 2005.
+Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes, supplementary test
+data, and mathematical observations", Color Research and Application 30(1), 2005.
 """
 
 import math
@@ -24,7 +24,11 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
     # (8)-(11): the hue difference goes the short way round; with a grey it is 0.
     grey = c_1 * c_2 == 0
     angle = h_2 - h_1
-    angle = jnp.where(angle > math.pi, angle - 2 * math.pi, jnp.where(angle < -math.pi, angle + 2 * math.pi, angle))
+    angle = jnp.where(
+        angle > math.pi,
+        angle - 2 * math.pi,
+        jnp.where(angle < -math.pi, angle + 2 * math.pi, angle),
+    )
     angle = jnp.where(grey, jnp.zeros_like(angle), angle)
     dl, dc, dh = l_2 - l_1, c_2 - c_1, 2 * safe_sqrt(c_1 * c_2) * jnp.sin(angle / 2)
     # (12)-(14): means; that of two hues more than half a turn apart lies on the other side.
@@ -54,7 +58,11 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
 def safe_sqrt(square: jax.Array) -> jax.Array:
     """Square root with slope 0 at 0, where its own is infinite; the square is not negative but for rounding."""
     positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, jnp.ones_like(square))), jnp.zeros_like(square))
+    return jnp.where(
+        positive,
+        jnp.sqrt(jnp.where(positive, square, jnp.ones_like(square))),
+        jnp.zeros_like(square),
+    )
 
 
 def chroma(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -22,26 +22,31 @@ def cie76(
 
     .. math:: \Delta E_{76} = \sqrt{(\Delta L^*)^2 + (\Delta a^*)^2 + (\Delta b^*)^2}
 
-    About 2.3 is a just noticeable difference; saturated colours come out too far apart, which :func:`ciede2000` mends.
+    About 2.3 is a just noticeable difference; saturated colours come out too far apart, which
+    :func:`ciede2000` mends.
 
-    Protocol: ``skimage.color.deltaE_cie76(rgb2lab(p), rgb2lab(t)).mean()`` (D65, 2 degree observer).
+    Protocol: ``skimage.color.deltaE_cie76(rgb2lab(p), rgb2lab(t)).mean()`` (D65, 2 degree
+    observer).
 
     Args:
-      predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not clipped.
+      predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not
+        clipped.
       targets: float array of the same shape.
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "CIE76 (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "CIE76
+        (GT-mean)".
 
     Returns:
-      Mean difference, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32. The
-      gradient where two colours are equal is 0.
+      Mean difference, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else
+      float32. The gradient where two colours are equal is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
       CIE 15:2004, section 8.2.1.3.
@@ -83,28 +88,33 @@ def ciede2000(
 
     with all parametric factors 1. One unit is about a just noticeable difference.
 
-    Protocol: ``skimage.color.deltaE_ciede2000(rgb2lab(p), rgb2lab(t)).mean()`` (D65, 2 degree observer).
+    Protocol: ``skimage.color.deltaE_ciede2000(rgb2lab(p), rgb2lab(t)).mean()`` (D65, 2 degree
+    observer).
 
     Args:
-      predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not clipped.
+      predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not
+        clipped.
       targets: float array of the same shape.
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "CIEDE2000 (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "CIEDE2000
+        (GT-mean)".
 
     Returns:
-      Mean difference, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32. The
-      gradient where two colours are equal is 0.
+      Mean difference, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else
+      float32. The gradient where two colours are equal is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes, supplementary test data, and
-      mathematical observations", Color Research and Application 30(1), 2005.
+      Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes,
+      supplementary test data, and mathematical observations", Color Research and Application 30(1),
+      2005.
 
     Example:
       >>> import jax.numpy as jnp

@@ -24,27 +24,31 @@ def mae(
 
     .. math:: \mathrm{mean} \; |P - T| / R
 
-    Protocol: ``numpy.abs(p - t).mean()`` on images in [0, 1]; R brings those of any other range to it.
+    Protocol: ``numpy.abs(p - t).mean()`` on images in [0, 1]; R brings those of any other range to
+    it.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
       targets: float array of the same shape.
-      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MAE (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MAE
+        (GT-mean)".
 
     Returns:
       Error, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Willmott, Matsuura, "Advantages of the mean absolute error (MAE) over the root mean square error (RMSE)", Climate
-      Research 30(1), 2005.
+      Willmott, Matsuura, "Advantages of the mean absolute error (MAE) over the root mean square
+      error (RMSE)", Climate Research 30(1), 2005.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,7 +56,14 @@ def mae(
       >>> [f"{value:.4f}" for value in mae(targets + 51.0, targets, data_range=255.0)]
       ['0.2000', '0.2000']
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     return _reduction.image_mean(jnp.abs(difference(pair)), pair.mask)
 
 
@@ -69,26 +80,31 @@ def mse(
 
     .. math:: \mathrm{mean} \; (P - T)^2 / R^2
 
-    Protocol: ``skimage.metrics.mean_squared_error`` on images in [0, 1]; R brings those of any other range to it.
+    Protocol: ``skimage.metrics.mean_squared_error`` on images in [0, 1]; R brings those of any
+    other range to it.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
       targets: float array of the same shape.
-      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MSE (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MSE
+        (GT-mean)".
 
     Returns:
       Error, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Wang, Bovik, "Mean squared error: love it or leave it?", IEEE Signal Processing Magazine 26(1), 2009.
+      Wang, Bovik, "Mean squared error: love it or leave it?", IEEE Signal Processing Magazine
+      26(1), 2009.
 
     Example:
       >>> import jax.numpy as jnp
@@ -96,7 +112,14 @@ def mse(
       >>> print(f"{mse(targets + 0.1, targets)[0]:.4f}")
       0.0100
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     return _reduction.image_mean(jnp.square(difference(pair)), pair.mask)
 
 
@@ -114,38 +137,40 @@ def psnr(
 
     .. math:: 10 \log_{10} \frac{R^2}{\max(\mathrm{MSE}, \text{floor} \cdot R^2)}
 
-    with R the data range. The mean over a data set is that of the images' values (``jnp.mean``), as papers report it;
-    the PSNR of the pooled squared error is a lower number.
+    with R the data range. The mean over a data set is that of the images' values (``jnp.mean``), as
+    papers report it; the PSNR of the pooled squared error is a lower number.
 
-    Protocol: ``skimage.metrics.peak_signal_noise_ratio`` on the floats as they are. Round to 8 bit and clip first where
-    a table asks for it.
+    Protocol: ``skimage.metrics.peak_signal_noise_ratio`` on the floats as they are. Round to 8 bit
+    and clip first where a table asks for it.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
       targets: float array of the same shape.
-      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN
-        (``jnp.nanmean`` leaves it out).
-      floor: least MSE as a fraction of R^2. The default is 100 dB, and keeps the gradient finite as images become
-        equal; 0.0 gives inf for equal images, as scikit-image does.
-      gt_mean: None. ``"luma"`` first scales each prediction to its target's mean luma (rec601) and clips to
-        [0, R], as KinD does (Retinexformer's code takes the weights of red and blue the wrong way round, which
-        differs where the colour cast does); ``"channels"`` likewise with the mean of all channels.
-        Such numbers are higher and must be named so: "PSNR (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN (``jnp.nanmean`` leaves it out).
+      floor: least MSE as a fraction of R^2. The default is 100 dB, and keeps the gradient finite as
+        images become equal; 0.0 gives inf for equal images, as scikit-image does.
+      gt_mean: None. ``"luma"`` first scales each prediction to its target's mean luma (rec601) and
+        clips to [0, R], as KinD does (Retinexformer's code takes the weights of red and blue the
+        wrong way round, which differs where the colour cast does); ``"channels"`` likewise with the
+        mean of all channels. Such numbers are higher and must be named so: "PSNR (GT-mean)".
 
     Returns:
-      dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64 input, else
-      float32.
+      dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64
+      input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask, floor or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask, floor or data
+        range.
 
     References:
-      Huynh-Thu, Ghanbari, "Scope of validity of PSNR in image/video quality assessment", Electronics Letters 44(13),
-      2008.
+      Huynh-Thu, Ghanbari, "Scope of validity of PSNR in image/video quality assessment",
+      Electronics Letters 44(13), 2008.
 
     Example:
       >>> import jax.numpy as jnp
@@ -155,7 +180,14 @@ def psnr(
       >>> print(f"{psnr(targets, targets)[0]:.4f}")
       100.0000
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
     return decibels(_reduction.image_mean(jnp.square(difference(pair)), pair.mask), floor)
 
@@ -175,30 +207,34 @@ def psnr_y(
 
     .. math:: 10 \log_{10} \frac{1}{\max(\mathrm{mean} \, (s \, (y(P) - y(T)) / R)^2, \text{floor})}
 
-    with y the luma of Rec. 601 and s the share of the data range that it takes: 219/255 in studio range, which alone
-    reads 1.3219 dB higher than full range, 1. A table must say which.
+    with y the luma of Rec. 601 and s the share of the data range that it takes: 219/255 in studio
+    range, which alone reads 1.3219 dB higher than full range, 1. A table must say which.
 
-    Protocol: ``"studio"`` is MATLAB's ``rgb2ycbcr`` and BasicSR's and KAIR's Y, without their rounding; ``"full"`` is
-    the luma of JPEG and of OpenCV's greyscale.
+    Protocol: ``"studio"`` is MATLAB's ``rgb2ycbcr`` and BasicSR's and KAIR's Y, without their
+    rounding; ``"full"`` is the luma of JPEG and of OpenCV's greyscale.
 
     Args:
       predictions: float array ``[..., H, W, 3]``, gamma-encoded red, green, blue; not clipped.
       targets: float array of the same shape.
-      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the mean becomes a
-        weighted mean. Where it is 0 the images are not read. An image whose weights are all 0 scores NaN.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
+        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
+        are all 0 scores NaN.
       luma_range: ``"studio"`` or ``"full"``.
       floor: least mean squared error as a fraction of R^2; see :func:`psnr`.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "PSNR-Y (GT-mean)".
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "PSNR-Y
+        (GT-mean)".
 
     Returns:
-      dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64 input, else
-      float32.
+      dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64
+      input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a border that leaves
-        nothing, an unknown ``luma_range`` or ``gt_mean``, a concrete negative mask, floor or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+        border that leaves nothing, an unknown ``luma_range`` or ``gt_mean``, a concrete negative
+        mask, floor or data range.
 
     References:
       ITU-R BT.601-7, section 2.5.
@@ -222,12 +258,18 @@ def psnr_y(
         channels=(3,),
     )
     floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
-    luma = weighted_sum(difference(pair), COEFFICIENTS["rec601"])  # of the difference: luma commutes with it
-    return decibels(_reduction.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor)
+    # Of the difference: luma commutes with it
+    luma = weighted_sum(difference(pair), COEFFICIENTS["rec601"])
+    return decibels(
+        _reduction.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor
+    )
 
 
 def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:
     """PSNR of a mean squared error at data range 1."""
     mse = jnp.maximum(mse, floor)
-    zero = mse == 0  # only with floor 0; the logarithm of 0 has no finite gradient, and `where` would carry it through
-    return jnp.where(zero, jnp.full_like(mse, jnp.inf), -10 * jnp.log10(jnp.where(zero, jnp.ones_like(mse), mse)))
+    # Only with floor 0; the logarithm of 0 has no finite gradient, and `where` would carry it through
+    zero = mse == 0
+    return jnp.where(
+        zero, jnp.full_like(mse, jnp.inf), -10 * jnp.log10(jnp.where(zero, jnp.ones_like(mse), mse))
+    )

@@ -31,36 +31,41 @@ def gmsd(
     .. math::
         \mathrm{std} \; \frac{2 \, g_P \, g_T + 170}{g_P^2 + g_T^2 + 170}
 
-    with g the size of the Prewitt gradient of luma, on the scale of 8 bits, after averaging 2 x 2 pixels. The standard
-    deviation divides by the number of pixels.
+    with g the size of the Prewitt gradient of luma, on the scale of 8 bits, after averaging 2 x 2
+    pixels. The standard deviation divides by the number of pixels.
 
-    It sees damage that is uneven, such as blur, ringing and blocks. An error that is the same everywhere, a shift of
-    brightness or colour, scores nearly 0: it is a poor loss, and it belongs beside a metric that sees brightness.
+    It sees damage that is uneven, such as blur, ringing and blocks. An error that is the same
+    everywhere, a shift of brightness or colour, scores nearly 0: it is a poor loss, and it belongs
+    beside a metric that sees brightness.
 
-    Protocol: the paper's and ``piq.gmsd``. The authors' MATLAB code divides by the number of pixels less one, which is
-    up to 3e-4 more on small images.
+    Protocol: the paper's and ``piq.gmsd``. The authors' MATLAB code divides by the number of pixels
+    less one, which is up to 3e-4 more on small images.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; not clipped.
       targets: float array of the same shape.
-      data_range: the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A pixel of the similarity
-        map counts with the least of the mask over the 6 x 6 pixels that it was computed from. Where the mask is 0 the
-        images are not read. An image of which nothing counts scores NaN (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "GMSD (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        pixel of the similarity map counts with the least of the mask over the 6 x 6 pixels that it
+        was computed from. Where the mask is 0 the images are not read. An image of which nothing
+        counts scores NaN (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "GMSD
+        (GT-mean)".
 
     Returns:
-      Deviation, shape ``[...]``, from 0 for equal images to about 0.5, lower is better; float64 for float64 input, else
-      float32. The gradient is 0 where the deviation is.
+      Deviation, shape ``[...]``, from 0 for equal images to about 0.5, lower is better; float64 for
+      float64 input, else float32. The gradient is 0 where the deviation is.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Xue, Zhang, Mou, Bovik, "Gradient magnitude similarity deviation: a highly efficient perceptual image quality
-      index", IEEE Transactions on Image Processing 23(2), 2014, arXiv:1308.3052.
+      Xue, Zhang, Mou, Bovik, "Gradient magnitude similarity deviation: a highly efficient
+      perceptual image quality index", IEEE Transactions on Image Processing 23(2), 2014,
+      arXiv:1308.3052.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,7 +74,14 @@ def gmsd(
       >>> print(f"{gmsd(targets, targets)[0]:.4f} {gmsd(blurred, targets)[0]:.4f}")
       0.0000 0.3939
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     sides = local.halve(local.both_sides(pair))
     values, counts = _variance_of_similarity(sides, 0.0)
     return local.nan_where_nothing_counts(safe_sqrt(values), counts)
@@ -92,35 +104,42 @@ def ms_gmsd(
         G_c = \gamma \, G + (1 - \gamma) \, \frac{D_{IQ}}{100}, \qquad
         \gamma = \frac{2}{1 + 0.32 \, e^{-15 G}} - 1
 
-    with :math:`\sigma_j` as in :func:`gmsd` at four scales, each half the one before, the first of full size, and with
-    a similarity of :math:`(1.5 \, g_P \, g_T + 170) / (g_P^2 + g_T^2 - 0.5 \, g_P \, g_T + 170)`. :math:`D_{IQ}` is the
-    root mean square difference of the chroma I and Q at the coarsest scale.
+    with :math:`\sigma_j` as in :func:`gmsd` at four scales, each half the one before, the first of
+    full size, and with a similarity of :math:`(1.5 \, g_P \, g_T + 170) / (g_P^2 + g_T^2 - 0.5 \,
+    g_P \, g_T + 170)`. :math:`D_{IQ}` is the root mean square difference of the chroma I and Q at
+    the coarsest scale.
 
     Protocol: ``piq.multi_scale_gmsd(p, t, chromatic=chromatic)``. The authors' code was not found.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, at least 17 x 17 pixels; not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, at least 17 x 17
+        pixels; not clipped.
       targets: float array of the same shape.
-      data_range: the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A pixel of a map counts
-        with the least of the mask over the pixels that it was computed from, 24 x 24 at the coarsest scale. Where the
-        mask is 0 the images are not read. An image of which nothing counts at the coarsest scale scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-GMSD (GT-mean)".
-      chromatic: False for MS-GMSD, which reads luma only, True for MS-GMSDc, which needs colour; static.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        pixel of a map counts with the least of the mask over the pixels that it was computed from,
+        24 x 24 at the coarsest scale. Where the mask is 0 the images are not read. An image of
+        which nothing counts at the coarsest scale scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-GMSD
+        (GT-mean)".
+      chromatic: False for MS-GMSD, which reads luma only, True for MS-GMSDc, which needs colour;
+        static.
 
     Returns:
-      Deviation, shape ``[...]``, 0 for equal images, lower is better: MS-GMSD is at most about 0.5, MS-GMSDc can exceed
+      Deviation, shape ``[...]``, 0 for equal images, lower is better: MS-GMSD is at most about 0.5,
+      MS-GMSDc can exceed
       1. float64 for float64 input, else float32. The gradient is 0 where the deviation is.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or smaller than 17 x
-        17, one channel with ``chromatic``, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative
-        mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        smaller than 17 x 17, one channel with ``chromatic``, a border that leaves nothing, an
+        unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Zhang, Sander, Bermak, "Gradient magnitude similarity deviation on multiple scales for color image quality
-      assessment", ICASSP 2017.
+      Zhang, Sander, Bermak, "Gradient magnitude similarity deviation on multiple scales for color
+      image quality assessment", ICASSP 2017.
 
     Example:
       >>> import jax.numpy as jnp
@@ -150,7 +169,9 @@ def ms_gmsd(
     deviation = safe_sqrt(total)
     if chromatic:
         off = local.zero_where(sides.equal, sides.images[0] - sides.images[1])
-        squares = jnp.square(weighted_sum(off, _IN_PHASE)) + jnp.square(weighted_sum(off, _QUADRATURE))
+        squares = jnp.square(weighted_sum(off, _IN_PHASE)) + jnp.square(
+            weighted_sum(off, _QUADRATURE)
+        )
         chroma = safe_sqrt(local.pool(squares, sides.counts))
         share = 2 / (1 + 0.32 * jnp.exp(-15 * deviation)) - 1
         deviation = share * deviation + (1 - share) * 0.01 * chroma

@@ -36,40 +36,47 @@ def haarpsi(
         s(x) = \frac{1}{1 + e^{-x}}, \quad
         S = \mathrm{mean}_k \frac{2 \, |c_k(P)| \, |c_k(T)| + C}{c_k(P)^2 + c_k(T)^2 + C}
 
-    with :math:`c_1, c_2` the Haar coefficients of luma at the two finest scales, down and across, each map weighted by
-    :math:`w = \max(|c_3(P)|, |c_3(T)|)`; colour images add a map of the chroma I and Q.
+    with :math:`c_1, c_2` the Haar coefficients of luma at the two finest scales, down and across,
+    each map weighted by :math:`w = \max(|c_3(P)|, |c_3(T)|)`; colour images add a map of the chroma
+    I and Q.
 
-    It agrees with people's opinions far better than SSIM does. It compares sizes of details and not their signs: a
-    photograph and its negative score 0.95. Beside it, report a metric that sees brightness.
+    It agrees with people's opinions far better than SSIM does. It compares sizes of details and not
+    their signs: a photograph and its negative score 0.95. Beside it, report a metric that sees
+    brightness.
 
-    Protocol: the authors' ``haar_psi(255 * t, 255 * p)`` in MATLAB and NumPy. piq's I and Q are rounded differently, so
-    that its values of colour images differ by up to 1e-3.
+    Protocol: the authors' ``haar_psi(255 * t, 255 * p)`` in MATLAB and NumPy. piq's I and Q are
+    rounded differently, so that its values of colour images differ by up to 1e-3.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, at least 16 x 16 pixels; not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, at least 16 x 16
+        pixels; not clipped.
       targets: float array of the same shape.
-      data_range: the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A coefficient counts with
-        the least of the mask over its largest window, 16 x 16 pixels. Where the mask is 0 the images are not read. An
-        image of which nothing counts scores NaN (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "HaarPSI (GT-mean)".
-      constant: C, 1e-6 or more, on the scale of 8 bits; it may be traced. For medical images 5 was fitted.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        coefficient counts with the least of the mask over its largest window, 16 x 16 pixels. Where
+        the mask is 0 the images are not read. An image of which nothing counts scores NaN
+        (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "HaarPSI
+        (GT-mean)".
+      constant: C, 1e-6 or more, on the scale of 8 bits; it may be traced. For medical images 5 was
+        fitted.
       steepness: alpha, above 0; it may be traced. For medical images 4.9 was fitted.
       downsample: whether images are averaged 2 x 2 first, as the authors do; static.
 
     Returns:
-      Similarity, shape ``[...]``, above 0 to 1 for equal images, higher is better; float64 for float64 input, else
-      float32. Two black images score 1.
+      Similarity, shape ``[...]``, above 0 to 1 for equal images, higher is better; float64 for
+      float64 input, else float32. Two black images score 1.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or smaller than 16 x
-        16, a border that leaves nothing, an unknown ``gt_mean``, a ``downsample`` that is not True or False, a concrete
-        negative mask, data range, constant or steepness.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        smaller than 16 x 16, a border that leaves nothing, an unknown ``gt_mean``, a ``downsample``
+        that is not True or False, a concrete negative mask, data range, constant or steepness.
 
     References:
-      Reisenhofer, Bosse, Kutyniok, Wiegand, "A Haar wavelet-based perceptual similarity index for image quality
-      assessment", Signal Processing: Image Communication 61, 2018, arXiv:1607.06140.
+      Reisenhofer, Bosse, Kutyniok, Wiegand, "A Haar wavelet-based perceptual similarity index for
+      image quality assessment", Signal Processing: Image Communication 61, 2018, arXiv:1607.06140.
 
     Example:
       >>> import jax
@@ -77,7 +84,14 @@ def haarpsi(
       >>> print(f"{haarpsi(targets, targets)[0]:.4f}")
       1.0000
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     dtype = pair.targets.dtype
     constant = _reduction.check_scalar("constant", constant, dtype, minimum=_SMALLEST_CONSTANT)
     steepness = _reduction.check_scalar("steepness", steepness, dtype, minimum=_SMALLEST_CONSTANT)
@@ -99,8 +113,12 @@ def haarpsi(
     if sides.images.shape[-1] == 3:
         means = local.mean_of_four(sides.images)
         chroma = [local.magnitude(weighted_sum(means, axis)) for axis in (_IN_PHASE, _QUADRATURE)]
-        in_phase, quadrature = (local.dissimilarity(plane[0], plane[1], constant) for plane in chroma)
-        differences.append(local.zero_where(local.least_around(sides.equal, 0, 1), (in_phase + quadrature) / 2))
+        in_phase, quadrature = (
+            local.dissimilarity(plane[0], plane[1], constant) for plane in chroma
+        )
+        differences.append(
+            local.zero_where(local.least_around(sides.equal, 0, 1), (in_phase + quadrature) / 2)
+        )
         weights.append((weights[0] + weights[1]) / 2)
 
     difference = jnp.concatenate(differences, axis=-1)  # [..., H, W, 3]
@@ -114,13 +132,18 @@ def haarpsi(
 def _index(difference: jax.Array, weight: jax.Array, steepness: jax.Array) -> jax.Array:
     """HaarPSI per image of 1 less the similarity, and the weight, of each map and pixel ``[..., H, W, 3]``.
 
-    All is written as what is missing to 1: s(a) - s(a (1 - D)) = s(a) s(-a (1 - D)) (1 - exp(-a D)).
+    All is written as what is missing to 1: s(a) - s(a (1 - D)) = s(a) s(-a (1 - D)) (1 - exp(-a
+    D)).
     """
     axes = (-3, -2, -1)
     top, rest = jax.nn.sigmoid(steepness), jax.nn.sigmoid(-steepness)
-    missing = top * jax.nn.sigmoid(-steepness * (1 - difference)) * -jnp.expm1(-steepness * difference)
+    missing = (
+        top * jax.nn.sigmoid(-steepness * (1 - difference)) * -jnp.expm1(-steepness * difference)
+    )
     total = jnp.sum(weight, axes)
     black = total == 0  # both lumas: there is nothing to compare
     lost = jnp.sum(weight * missing, axes)
-    lost = jnp.where(black, jnp.zeros_like(lost), lost) / jnp.where(black, jnp.ones_like(total), total)
+    lost = jnp.where(black, jnp.zeros_like(lost), lost) / jnp.where(
+        black, jnp.ones_like(total), total
+    )
     return jnp.square(1 + (jnp.log1p(-lost / top) - jnp.log1p(lost / rest)) / steepness)

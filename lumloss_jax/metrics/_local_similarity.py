@@ -1,8 +1,9 @@
 """What HaarPSI, GMSD, MS-GMSD and MDSI share: both images on the scale of 8 bits, what counts, halving, edges, pooling.
 
-The constants of these metrics were chosen for 8-bit values, so images of data range 1 are multiplied by 255. Nothing is
-rounded and nothing is clipped. Outside the image stand zeros, as in the authors' code, so that the border of a bright
-image is an edge. A pixel of a map counts with the least of the mask over all that it was computed from.
+The constants of these metrics were chosen for 8-bit values, so images of data range 1 are
+multiplied by 255. Nothing is rounded and nothing is clipped. Outside the image stand zeros, as in
+the authors' code, so that the border of a bright image is an edge. A pixel of a map counts with the
+least of the mask over all that it was computed from.
 """
 
 import functools
@@ -24,7 +25,8 @@ _AXES = (-3, -2, -1)
 class Sides(NamedTuple):
     """Both images, stacked so that one computation serves them, and what is known of each pixel."""
 
-    images: jax.Array  # [2, ..., H, W, C]: the predictions, then the targets, on the scale of 8 bits
+    # [2, ..., H, W, C]: the predictions, then the targets, on the scale of 8 bits
+    images: jax.Array
     counts: jax.Array | None  # [..., H, W, 1], the mask
     equal: jax.Array  # [..., H, W, 1]: 1 where both have the same colour, else 0
 
@@ -42,7 +44,9 @@ def both_sides(pair: Pair) -> Sides:
 def halve(sides: Sides) -> Sides:
     """Means of 2 x 2 pixels; an odd side first gets a row or column of zeros at its end."""
     counts = None if sides.counts is None else _least_of_blocks(sides.counts)
-    return Sides(jnp.mean(_blocks(sides.images, 0.0), axis=(-4, -2)), counts, _least_of_blocks(sides.equal))
+    return Sides(
+        jnp.mean(_blocks(sides.images, 0.0), axis=(-4, -2)), counts, _least_of_blocks(sides.equal)
+    )
 
 
 def edge_strength(plane: jax.Array) -> jax.Array:
@@ -85,7 +89,9 @@ def least_around(weights: jax.Array, before: int, after: int) -> jax.Array:
     values = _pad(weights, before, after, jnp.inf)
     for axis in (values.ndim - 3, values.ndim - 2):
         length = values.shape[axis] - (before + after)
-        shifted = [lax.slice_in_dim(values, k, k + length, axis=axis) for k in range(before + after + 1)]
+        shifted = [
+            lax.slice_in_dim(values, k, k + length, axis=axis) for k in range(before + after + 1)
+        ]
         values = functools.reduce(jnp.minimum, shifted)
     return values
 
@@ -103,7 +109,9 @@ def magnitude(values: jax.Array) -> jax.Array:
     return values * jnp.sign(values)
 
 
-def dissimilarity(first: jax.Array, second: jax.Array, constant: ArrayLike, alpha: float = 0.0) -> jax.Array:
+def dissimilarity(
+    first: jax.Array, second: jax.Array, constant: ArrayLike, alpha: float = 0.0
+) -> jax.Array:
     """1 less the similarity of two magnitudes, ((2 - alpha) a b + c) / (a^2 + b^2 - alpha a b + c).
 
     (a - b)^2 / (...) keeps the digits that 1 - similarity loses: 1e-4 of HaarPSI in float32.
@@ -152,13 +160,17 @@ def check_smallest(image: jax.Array, side: int, metric: str) -> None:
 
 def _sum_of_three(values: jax.Array, axis: int) -> jax.Array:
     length = values.shape[axis]
-    first, second, third = (lax.slice_in_dim(values, k, length - 2 + k, axis=axis) for k in range(3))
+    first, second, third = (
+        lax.slice_in_dim(values, k, length - 2 + k, axis=axis) for k in range(3)
+    )
     return first + second + third
 
 
 def _difference(values: jax.Array, axis: int) -> jax.Array:
     length = values.shape[axis]
-    return lax.slice_in_dim(values, 0, length - 2, axis=axis) - lax.slice_in_dim(values, 2, length, axis=axis)
+    return lax.slice_in_dim(values, 0, length - 2, axis=axis) - lax.slice_in_dim(
+        values, 2, length, axis=axis
+    )
 
 
 def _pad(values: jax.Array, before: int, after: int, outside: float) -> jax.Array:

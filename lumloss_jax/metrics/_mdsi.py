@@ -32,39 +32,44 @@ def mdsi(
     .. math::
         \big( \mathrm{mean} \, |z - \bar z| \big)^{1/4}, \quad z = (0.6 \, G + 0.4 \, C)^{1/4}
 
-    with G a similarity of the Prewitt gradients of luma of P, of T and of their mean, and C one of two planes of
-    chroma. Where the sum is negative z is the principal complex root. Images of at least 384 pixels are first averaged
-    over about 1/256 of their shorter side.
+    with G a similarity of the Prewitt gradients of luma of P, of T and of their mean, and C one of
+    two planes of chroma. Where the sum is negative z is the principal complex root. Images of at
+    least 384 pixels are first averaged over about 1/256 of their shorter side.
 
-    It is not symmetric: G favours edges that the prediction keeps. An error that is the same everywhere scores little.
+    It is not symmetric: G favours edges that the prediction keeps. An error that is the same
+    everywhere scores little.
 
-    Protocol: the authors' MATLAB code with the target as its reference, and ``piq.mdsi(p, t)`` in this order. piq
-    rounds a factor of 2.5 to 2, the authors to 3, so that the two differ for a side of 640 and the like.
+    Protocol: the authors' MATLAB code with the target as its reference, and ``piq.mdsi(p, t)`` in
+    this order. piq rounds a factor of 2.5 to 2, the authors to 3, so that the two differ for a side
+    of 640 and the like.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, which counts as three equal ones; not
-        clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, which counts as
+        three equal ones; not clipped.
       targets: float array of the same shape.
-      data_range: the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A pixel of the similarity
-        map counts with the least of the mask over the pixels that it was computed from, 3 x 3 after averaging. Where
-        the mask is 0 the images are not read. An image of which nothing counts scores NaN (``jnp.nanmean`` leaves it
-        out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MDSI (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        pixel of the similarity map counts with the least of the mask over the pixels that it was
+        computed from, 3 x 3 after averaging. Where the mask is 0 the images are not read. An image
+        of which nothing counts scores NaN (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MDSI
+        (GT-mean)".
 
     Returns:
-      Deviation, shape ``[...]``, from 0 for equal images to about 0.7, lower is better; float64 for float64 input, else
-      float32. The gradient is 0 where the deviation is; it is steep near there, so a loss would take its fourth power.
+      Deviation, shape ``[...]``, from 0 for equal images to about 0.7, lower is better; float64 for
+      float64 input, else float32. The gradient is 0 where the deviation is; it is steep near there,
+      so a loss would take its fourth power.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, sizes that are not
-        known (``jax.export`` with symbolic ones), a border that leaves nothing, an unknown ``gt_mean``, a concrete
-        negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
+        sizes that are not known (``jax.export`` with symbolic ones), a border that leaves nothing,
+        an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Nafchi, Shahkolaei, Hedjam, Cheriet, "Mean deviation similarity index: efficient and reliable full-reference image
-      quality evaluator", IEEE Access 4, 2016, arXiv:1608.07433.
+      Nafchi, Shahkolaei, Hedjam, Cheriet, "Mean deviation similarity index: efficient and reliable
+      full-reference image quality evaluator", IEEE Access 4, 2016, arXiv:1608.07433.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,7 +78,14 @@ def mdsi(
       >>> print(f"{mdsi(targets, targets)[0]:.4f} {mdsi(blurred, targets)[0]:.4f}")
       0.0000 0.6099
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     sides = _average(local.both_sides(pair))
     images = sides.images
     if images.shape[-1] == 1:
@@ -82,10 +94,16 @@ def mdsi(
     off = local.zero_where(local.least_around(sides.equal, 1, 1), _dissimilarity(images))
     real, imaginary = _fourth_root_less_one(off)
     counts = None if sides.counts is None else local.least_around(sides.counts, 1, 1)
-    real, imaginary = (part - local.pool(part, counts)[..., None, None, None] for part in (real, imaginary))
+    real, imaginary = (
+        part - local.pool(part, counts)[..., None, None, None] for part in (real, imaginary)
+    )
     deviation = local.pool(safe_sqrt(real * real + imaginary * imaginary), counts)
     some = deviation > 0
-    value = jnp.where(some, jnp.where(some, deviation, jnp.ones_like(deviation)) ** 0.25, jnp.zeros_like(deviation))
+    value = jnp.where(
+        some,
+        jnp.where(some, deviation, jnp.ones_like(deviation)) ** 0.25,
+        jnp.zeros_like(deviation),
+    )
     return local.nan_where_nothing_counts(value, counts)
 
 
@@ -94,8 +112,8 @@ def _average(sides: local.Sides) -> local.Sides:
     height, width = sides.images.shape[-3:-1]
     if not (isinstance(height, int) and isinstance(width, int)):
         raise ValueError(
-            "mdsi averages over a number of pixels that depends on the image's size, so it needs sizes that are known: "
-            "export it for one height and width."
+            "mdsi averages over a number of pixels that depends on the image's size, so it needs "
+            "sizes that are known: export it for one height and width."
         )
     factor = max(1, int(min(height, width) / 256 + 0.5))
     if factor == 1:
@@ -104,7 +122,10 @@ def _average(sides: local.Sides) -> local.Sides:
     def blocks(values: jax.Array, outside: float) -> jax.Array:
         before = (factor - 1) // 2
         down, across = -(-height // factor), -(-width // factor)
-        after = [count * factor - before - size for count, size in ((down, height), (across, width))]  # may be negative
+        # May be negative
+        after = [
+            count * factor - before - size for count, size in ((down, height), (across, width))
+        ]
         no = [(0, 0, 0)]
         padding = no * (values.ndim - 3) + [(before, after[0], 0), (before, after[1], 0)] + no
         padded = jax.lax.pad(values, jnp.asarray(outside, values.dtype), padding)
@@ -124,7 +145,11 @@ def _dissimilarity(images: jax.Array) -> jax.Array:
     fused = (luma[:1] + luma[1:]) / 2
     of_p, of_t, of_fused = local.edge_strength(jnp.concatenate([luma, fused]))
     edges = local.dissimilarity(of_t, of_p, _C_1)
-    edges = edges + local.dissimilarity(of_p, of_fused, _C_2) - local.dissimilarity(of_t, of_fused, _C_2)
+    edges = (
+        edges
+        + local.dissimilarity(of_p, of_fused, _C_2)
+        - local.dissimilarity(of_t, of_fused, _C_2)
+    )
 
     off = images[0] - images[1]
     squares_off, squares = jnp.zeros_like(edges), jnp.full_like(edges, _C_3)

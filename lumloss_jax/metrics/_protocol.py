@@ -11,7 +11,8 @@ from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 
 GT_MEANS = ("luma", "channels")
 
-# A prediction darker than this on average is not scaled: the ratio's gradient would grow without bound.
+# A prediction darker than this on average is not scaled: the ratio's gradient would grow without
+# bound.
 _DARKEST_MEAN = 1e-6
 
 
@@ -51,8 +52,8 @@ def prepare(
 def difference(pair: Pair) -> jax.Array:
     """P - T, and exactly 0, with slope 0 even under |.|, where the two are equal.
 
-    Compiled, p / R - t / R is a product and a fused multiply-add, which leaves the rounding of one of them: 1e-8, and
-    158 dB where the floor is 0.
+    Compiled, p / R - t / R is a product and a fused multiply-add, which leaves the rounding of one
+    of them: 1e-8, and 158 dB where the floor is 0.
     """
     off = pair.predictions - pair.targets
     return jnp.where(pair.predictions == pair.targets, jnp.zeros_like(off), off)
@@ -61,13 +62,16 @@ def difference(pair: Pair) -> jax.Array:
 def zero_where_equal(values: jax.Array, pair: Pair) -> jax.Array:
     """``values`` ``[..., H, W, 1]`` with 0, and slope 0, at pixels whose colours are equal.
 
-    Likewise f(p) - f(t), which compiled may leave 1e-6 of Lab for p = t, and with it a slope as large as any.
+    Likewise f(p) - f(t), which compiled may leave 1e-6 of Lab for p = t, and with it a slope as
+    large as any.
     """
     equal = jnp.all(pair.predictions == pair.targets, axis=-1, keepdims=True)
     return jnp.where(equal, jnp.zeros_like(values), values)
 
 
-def _match_mean(predictions: jax.Array, targets: jax.Array, mask: jax.Array | None, kind: str) -> jax.Array:
+def _match_mean(
+    predictions: jax.Array, targets: jax.Array, mask: jax.Array | None, kind: str
+) -> jax.Array:
     """Scales each prediction to its target's mean, then clips to [0, 1]."""
 
     def mean(image: jax.Array) -> jax.Array:
@@ -76,5 +80,7 @@ def _match_mean(predictions: jax.Array, targets: jax.Array, mask: jax.Array | No
 
     mean_p, mean_t = mean(predictions), mean(targets)
     bright = mean_p > _DARKEST_MEAN
-    ratio = jnp.where(bright, mean_t / jnp.where(bright, mean_p, jnp.ones_like(mean_p)), jnp.ones_like(mean_p))
+    ratio = jnp.where(
+        bright, mean_t / jnp.where(bright, mean_p, jnp.ones_like(mean_p)), jnp.ones_like(mean_p)
+    )
     return jnp.clip(predictions * ratio, 0, 1)

@@ -26,34 +26,39 @@ def ssim(
         \frac{2 \sigma_{pt} + C_2}{\sigma_p^2 + \sigma_t^2 + C_2},
         \quad C_1 = (0.01 R)^2, \; C_2 = (0.03 R)^2
 
-    over an 11 x 11 Gaussian window of sigma 1.5, windows inside the image only, each channel on its own.
+    over an 11 x 11 Gaussian window of sigma 1.5, windows inside the image only, each channel on its
+    own.
 
     Protocol: the authors' MATLAB code on full-size images, which is KAIR's and Retinexformer's,
-    ``pytorch_msssim.ssim``, piq without downsampling, and ``skimage.metrics.structural_similarity`` with
-    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. scikit-image's default (7 x 7 box) and
-    torchmetrics (padded border) give other numbers.
+    ``pytorch_msssim.ssim``, piq without downsampling, and ``skimage.metrics.structural_similarity``
+    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. scikit-image's default
+    (7 x 7 box) and torchmetrics (padded border) give other numbers.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1, at least 11 x 11 pixels; not clipped.
       targets: float array of the same shape.
-      data_range: R, the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: R, the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A window counts with the
-        least of the mask over it, so one that touches a 0 does not count, and the images are not read there. An image
-        without a window that counts scores NaN (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "SSIM (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        window counts with the least of the mask over it, so one that touches a 0 does not count,
+        and the images are not read there. An image without a window that counts scores NaN
+        (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "SSIM
+        (GT-mean)".
 
     Returns:
-      Similarity, shape ``[...]``, from -1 to 1 for images in range, 1 for equal images, higher is better; float64 for
-      float64 input, else float32.
+      Similarity, shape ``[...]``, from -1 to 1 for images in range, 1 for equal images, higher is
+      better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or smaller than the
-        window, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        smaller than the window, a border that leaves nothing, an unknown ``gt_mean``, a concrete
+        negative mask or data range.
 
     References:
-      Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
-      Transactions on Image Processing 13(4), 2004.
+      Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
+      structural similarity", IEEE Transactions on Image Processing 13(4), 2004.
 
     Example:
       >>> import jax.numpy as jnp
@@ -63,7 +68,14 @@ def ssim(
       >>> print(f"{ssim(1 - targets, targets)[0]:.4f}")  # inverted: anticorrelated
       -0.8262
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     _ssim.check_window(pair.targets)
     maps = _ssim.similarity_maps(pair.predictions, pair.targets)
     return _reduction.image_mean(maps.similarity, _ssim.window_weights(pair.mask, pair.targets))
@@ -84,36 +96,43 @@ def ms_ssim(
     .. math::
         \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot \max(\overline{ssim}_{J,c}, 0)^{w_J}
 
-    with ssim as in :func:`ssim` and cs its second quotient, averaged over the windows of scale j and channel c. From
-    scale to scale images are averaged 2 x 2; an odd last row or column is dropped.
+    with ssim as in :func:`ssim` and cs its second quotient, averaged over the windows of scale j
+    and channel c. From scale to scale images are averaged 2 x 2; an odd last row or column is
+    dropped.
 
-    Protocol: ``pytorch_msssim.ms_ssim`` and piq's on sizes that stay even at every scale; on others the libraries part
-    in the third decimal (pytorch_msssim pads with zeros on both sides and counts them, piq repeats a row and a column,
-    torchmetrics drops the last row and column, as here, but pads SSIM's windows).
+    Protocol: ``pytorch_msssim.ms_ssim`` and piq's on sizes that stay even at every scale; on others
+    the libraries part in the third decimal (pytorch_msssim pads with zeros on both sides and counts
+    them, piq repeats a row and a column, torchmetrics drops the last row and column, as here, but
+    pads SSIM's windows).
 
     Args:
-      predictions: float array ``[..., H, W, C]``, C = 3 or 1, sides of at least 176 pixels for five scales,
-        11 * 2^(J - 1) for J; not clipped.
+      predictions: float array ``[..., H, W, C]``, C = 3 or 1, sides of at least 176 pixels for five
+        scales, 11 * 2^(J - 1) for J; not clipped.
       targets: float array of the same shape.
-      data_range: the distance from black to white in the images' own units, above 0; it may be traced.
+      data_range: the distance from black to white in the images' own units, above 0; it may be
+        traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A window counts with the
-        least of the mask over it, a coarser pixel with the least of its four. Where the mask is 0 the images are not
-        read. An image without a window that counts at the coarsest scale (there it is 176 pixels wide) scores NaN.
-      scale_weights: w_1 ... w_J, fine to coarse, above 0, static; the default is that of Wang et al.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-SSIM (GT-mean)".
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
+        window counts with the least of the mask over it, a coarser pixel with the least of its
+        four. Where the mask is 0 the images are not read. An image without a window that counts at
+        the coarsest scale (there it is 176 pixels wide) scores NaN.
+      scale_weights: w_1 ... w_J, fine to coarse, above 0, static; the default is that of Wang et
+        al.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-SSIM
+        (GT-mean)".
 
     Returns:
-      Similarity, shape ``[...]``, from 0 to 1 for equal images, higher is better; float64 for float64 input, else
-      float32. A negative term counts as 0, with gradient 0.
+      Similarity, shape ``[...]``, from 0 to 1 for equal images, higher is better; float64 for
+      float64 input, else float32. A negative term counts as 0, with gradient 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or too small for the
-        scales, scale weights that are not numbers above 0, a border that leaves nothing, an unknown ``gt_mean``, a
-        concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
+        too small for the scales, scale weights that are not numbers above 0, a border that leaves
+        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
-      Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003.
+      Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment",
+      Asilomar 2003.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,7 +140,20 @@ def ms_ssim(
       >>> print(f"{ms_ssim(targets, targets, scale_weights=(0.5, 0.5))[0]:.4f}")
       1.0000
     """
-    pair = prepare(predictions, targets, data_range=data_range, crop_border=crop_border, mask=mask, gt_mean=gt_mean)
+    pair = prepare(
+        predictions,
+        targets,
+        data_range=data_range,
+        crop_border=crop_border,
+        mask=mask,
+        gt_mean=gt_mean,
+    )
     exponents = _ssim.check_scales(pair.targets, scale_weights)
-    values, weights = _ssim.multi_scale_similarity(pair.predictions, pair.targets, pair.mask, exponents)
-    return values if weights is None else jnp.where(weights == 0, jnp.full_like(values, jnp.nan), values)
+    values, weights = _ssim.multi_scale_similarity(
+        pair.predictions, pair.targets, pair.mask, exponents
+    )
+    return (
+        values
+        if weights is None
+        else jnp.where(weights == 0, jnp.full_like(values, jnp.nan), values)
+    )

@@ -1,9 +1,9 @@
 """Restoration networks in Flax Linen, behind one calling convention.
 
-``model.apply(variables, images, *, sigma=None, train=False)`` returns one array, the restored images: channels last,
-float32, same shape as the images, not clipped. ``sigma`` is the noise's standard deviation in image units, for the
-networks that take it (drunet); the blind ones refuse it. With ``train=True`` batch norm uses the batch's statistics:
-apply with ``mutable=["batch_stats"]``.
+``model.apply(variables, images, *, sigma=None, train=False)`` returns one array, the restored
+images: channels last, float32, same shape as the images, not clipped. ``sigma`` is the noise's
+standard deviation in image units, for the networks that take it (drunet); the blind ones refuse it.
+With ``train=True`` batch norm uses the batch's statistics: apply with ``mutable=["batch_stats"]``.
 """
 
 import importlib.util

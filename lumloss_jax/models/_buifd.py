@@ -6,23 +6,24 @@
               +- 5 x 5 convolutions, sigmoid - noise level l -----+- [y, p, l, y (1 - l), p l] - fusion - restored
               `---------------------------------------------------'
 
-The prior branch is DnCNN with 20 layers. The level branch has seven convolutions, batch norm in all but the first and
-the last, and gives one value in (0, 1) for each pixel and channel: the noise's standard deviation, 1 being the largest
-of the training. The fusion is three 3x3 convolutions with neither biases nor activations. Where noise is weak the
-input counts, where it is strong the prior. Input and output are ``[..., H, W, channels]``, nominal range [0, 1],
-neither clipped; any height and width. 1,196,448 parameters (colour), 1,186,016 (grey).
+The prior branch is DnCNN with 20 layers. The level branch has seven convolutions, batch norm in all
+but the first and the last, and gives one value in (0, 1) for each pixel and channel: the noise's
+standard deviation, 1 being the largest of the training. The fusion is three 3x3 convolutions with
+neither biases nor activations. Where noise is weak the input counts, where it is strong the prior.
+Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped; any height
+and width. 1,196,448 parameters (colour), 1,186,016 (grey).
 
-The level is sown to ``intermediates`` as ``noise_level``, ``[..., H, W, channels]``: ``model.apply(variables, images,
-mutable=["intermediates"])`` gives it too. The authors train on the sum of squared errors of the image and of the level
-against sigma / noise_max, where noise_max is 55 / 255 or 75 / 255, each over twice the batch size; the prior has no
-loss of its own.
+The level is sown to ``intermediates`` as ``noise_level``, ``[..., H, W, channels]``:
+``model.apply(variables, images, mutable=["intermediates"])`` gives it too. The authors train on the
+sum of squared errors of the image and of the level against sigma / noise_max, where noise_max is 55
+/ 255 or 75 / 255, each over twice the batch size; the prior has no loss of its own.
 
-All this is as in the published code (there too the level has as many channels as the image, and the fusion is linear),
-but that returns the noise and the level, and this the restored image, like every network of this package. The authors'
-colour weights expect blue, green, red.
+All this is as in the published code (there too the level has as many channels as the image, and the
+fusion is linear), but that returns the noise and the level, and this the restored image, like every
+network of this package. The authors' colour weights expect blue, green, red.
 
-M. El Helou, S. Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level learning", IEEE TIP 29,
-2020, arXiv:1907.03029.
+M. El Helou, S. Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level
+learning", IEEE TIP 29, 2020, arXiv:1907.03029.
 """
 
 import dataclasses
@@ -42,9 +43,10 @@ from lumloss_jax.models._layers import Settings
 class BUIFD(nn.Module):
     """A DnCNN's prior and the noisy image, fused by the noise level that a second branch sees: BUIFD.
 
-    A linear fusion reads image y, prior p, level l, y (1 - l) and p l. The module's text has the figure. Images
-    ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones of that shape, not clipped; the
-    level, of that shape too and in (0, 1), is sown as ``noise_level``.
+    A linear fusion reads image y, prior p, level l, y (1 - l) and p l. The module's text has the
+    figure. Images ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones
+    of that shape, not clipped; the level, of that shape too and in (0, 1), is sown as
+    ``noise_level``.
 
     Attributes:
       depth: number of convolutions of the prior, at least 2.
@@ -56,18 +58,19 @@ class BUIFD(nn.Module):
       norm_epsilon: of batch norm.
       norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       initializer: ``"buifd"``, as published; others as for DnCNN.
-      dtype: of the computation in both branches. Parameters stay float32, and so do fusion and output: all of the
-        image passes through the fusion, and is not rounded to eight bits there.
-      remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
+      dtype: of the computation in both branches. Parameters stay float32, and so do fusion and
+        output: all of the image passes through the fusion, and is not rounded to eight bits there.
+      remat: recompute each block in the backward pass instead of storing its inside: less memory, a
+        third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for a ``depth`` or ``level_depth`` below 2, for images that are not float
-        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+      ValueError: when called, for a ``depth`` or ``level_depth`` below 2, for images that are not
+        float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
 
     References:
-      El Helou and Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level learning", IEEE TIP
-      29, 2020, arXiv:1907.03029.
+      El Helou and Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level
+      learning", IEEE TIP 29, 2020, arXiv:1907.03029.
 
     Example:
       Shapes alone: the restored images and what was sown.
@@ -98,7 +101,9 @@ class BUIFD(nn.Module):
     takes_sigma: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:
@@ -132,11 +137,14 @@ class BUIFD(nn.Module):
             axis_name=self.axis_name,
             name="prior",
         )(images, train=train)
-        level = LevelBranch(settings, self.level_depth, self.level_features, self.remat, name="level")(images)
+        level = LevelBranch(
+            settings, self.level_depth, self.level_features, self.remat, name="level"
+        )(images)
         self.sow("intermediates", "noise_level", level)
         chex.assert_equal_shape([images, prior, level])
 
-        x = jnp.concatenate([images, prior, level, images * (1 - level), prior * level], axis=-1)  # [..., H, W, 5C]
+        # [..., H, W, 5C]
+        x = jnp.concatenate([images, prior, level, images * (1 - level), prior * level], axis=-1)
         fusion = dataclasses.replace(settings, dtype=images.dtype)
         for i, width in enumerate((self.fusion_features, self.fusion_features, self.channels)):
             x = fusion.conv(x, width, bias=False, name=f"fusion_{i}")
@@ -156,13 +164,17 @@ class LevelBranch(nn.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """``[..., H, W, channels]`` to the same, in (0, 1)."""
         if self.depth < 2:
-            raise ValueError(f"level_depth must be at least 2, a first and a last convolution; got {self.depth}.")
+            raise ValueError(
+                f"level_depth must be at least 2, a first and a last convolution; got {self.depth}."
+            )
         block = nn.remat(WideConvBlock) if self.remat else WideConvBlock
         x = self.settings.conv(images, self.features, kernel_size=5, bias=False, name="conv_first")
         x = nn.relu(x)  # [..., H, W, features], and so it stays
         for i in range(self.depth - 2):
             x = block(self.settings, name=f"block_{i}")(x)
-        x = self.settings.conv(x, images.shape[-1], kernel_size=5, bias=False, last=True, name="conv_last")
+        x = self.settings.conv(
+            x, images.shape[-1], kernel_size=5, bias=False, last=True, name="conv_last"
+        )
         return nn.sigmoid(x.astype(images.dtype))  # [..., H, W, channels]
 
 

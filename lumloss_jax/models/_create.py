@@ -20,10 +20,12 @@ def create_model(name: str, **config: Any) -> nn.Module:
       **config: fields of its class, instead of the preset's values.
 
     Returns:
-      The module. ``model.init(key, images)`` makes its variables, ``model.apply(variables, images)`` restores.
+      The module. ``model.init(key, images)`` makes its variables, ``model.apply(variables,
+      images)`` restores.
 
     Raises:
-      ValueError: for an unknown name or field, with the nearest one and those accepted, or a value of another type.
+      ValueError: for an unknown name or field, with the nearest one and those accepted, or a value
+        of another type.
 
     Example:
       Shapes and counts without computing or storing anything:
@@ -50,7 +52,9 @@ def create_model(name: str, **config: Any) -> nn.Module:
     for field in config:
         _reduction.check_option(f"{name}'s config", field, accepted)
     # A list, as it comes out of a JSON file, would make the module unhashable.
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    fields = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
+    }
     for field, value in fields.items():
         check_field(preset.network, field, value)
     return preset.network(**{**preset.config, **fields})
@@ -68,7 +72,8 @@ def variable_shapes(model: nn.Module) -> Any:
       model: a network of this package.
 
     Returns:
-      What ``model.init`` would give, a ``jax.ShapeDtypeStruct`` for each array; it does not depend on the images' size.
+      What ``model.init`` would give, a ``jax.ShapeDtypeStruct`` for each array; it does not depend
+      on the images' size.
 
     Raises:
       ValueError: for fields that make no network, as ``model.init`` would.
@@ -80,4 +85,6 @@ def variable_shapes(model: nn.Module) -> Any:
     """
     images = jax.ShapeDtypeStruct((1, 16, 16, model.channels), jnp.float32)
     sigma = 0.1 if model.takes_sigma else None
-    return jax.eval_shape(lambda key, images: model.init(key, images, sigma=sigma), jax.random.key(0), images)
+    return jax.eval_shape(
+        lambda key, images: model.init(key, images, sigma=sigma), jax.random.key(0), images
+    )

@@ -5,11 +5,12 @@
     images -- conv, ReLU -- (depth - 2) x [conv, batch norm, ReLU] -- conv -- noise
        `------------------------------ minus ---------------------------'----- restored
 
-All convolutions are 3x3 with stride 1. Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither
-clipped; any height and width. The receptive field is 2 * depth + 1 pixels wide. Parameters with the default fields:
-558,336 (17 layers, colour), 669,312 (20 layers, colour).
+All convolutions are 3x3 with stride 1. Input and output are ``[..., H, W, channels]``, nominal
+range [0, 1], neither clipped; any height and width. The receptive field is 2 * depth + 1 pixels
+wide. Parameters with the default fields: 558,336 (17 layers, colour), 669,312 (20 layers, colour).
 
-Published forms differ in details that matter when weights are imported; here they are fields, and presets by name:
+Published forms differ in details that matter when weights are imported; here they are fields, and
+presets by name:
 
 | preset | biases | batch norm: epsilon, momentum kept | outside the image | weights of |
 |---|---|---|---|---|
@@ -19,13 +20,14 @@ Published forms differ in details that matter when weights are imported; here th
 | ``dncnn_kair_merged`` | all | none: folded into the convolutions | zeros | cszn/KAIR, the released files |
 | ``dncnn_scico`` | none | 1e-5, 0.99 | circular | lanl/scico |
 
-Differences from the paper: the paper's batch norm has gains that start near zero, and its last convolution starts at
-random; here gains start at one and the last convolution at zero (``initializer="matconvnet"`` is the paper's). The
-reference code returns the noise, this the restored image, like every network of this package. The colour weights of
-BUIFD's authors expect blue, green, red.
+Differences from the paper: the paper's batch norm has gains that start near zero, and its last
+convolution starts at random; here gains start at one and the last convolution at zero
+(``initializer="matconvnet"`` is the paper's). The reference code returns the noise, this the
+restored image, like every network of this package. The colour weights of BUIFD's authors expect
+blue, green, red.
 
-K. Zhang, W. Zuo, Y. Chen, D. Meng, L. Zhang, "Beyond a Gaussian denoiser: residual learning of deep CNN for image
-denoising", IEEE TIP 26(7), 2017.
+K. Zhang, W. Zuo, Y. Chen, D. Meng, L. Zhang, "Beyond a Gaussian denoiser: residual learning of deep
+CNN for image denoising", IEEE TIP 26(7), 2017.
 """
 
 from typing import ClassVar
@@ -46,32 +48,37 @@ BIASES = ("none", "first", "all")
 class DnCNN(nn.Module):
     """Stacked 3x3 convolutions that predict the noise, which is taken off: DnCNN.
 
-    Convolution and ReLU; ``depth`` - 2 times convolution, batch norm, ReLU; a last convolution gives the noise, and the
-    output is the input less the noise. The module's text has the figure and the published forms. Images
-    ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones of that shape, not clipped.
+    Convolution and ReLU; ``depth`` - 2 times convolution, batch norm, ReLU; a last convolution
+    gives the noise, and the output is the input less the noise. The module's text has the figure
+    and the published forms. Images ``[..., H, W, channels]`` of any size, nominal range [0, 1],
+    become restored ones of that shape, not clipped.
 
     Attributes:
       depth: number of convolutions, at least 2.
       features: channels between them.
       channels: of the images, 3 or 1.
       batch_norm: False leaves it out (then with biases, unless ``bias`` says otherwise).
-      bias: which convolutions have one: ``"none"``, ``"first"``, ``"all"``; None is none with batch norm, all without.
+      bias: which convolutions have one: ``"none"``, ``"first"``, ``"all"``; None is none with batch
+        norm, all without.
       norm_epsilon: of batch norm.
       norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       padding: outside the image, ``"zeros"`` or ``"circular"``.
-      initializer: ``"zero_last"``, or a published recipe: ``"buifd"``, ``"matconvnet"``, ``"kair"``, ``"orthogonal"``,
-        ``"scico"``, ``"torch"``.
-      dtype: of the computation; ``jnp.bfloat16`` halves its memory. Parameters stay float32, and so does the output.
-      remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
+      initializer: ``"zero_last"``, or a published recipe: ``"buifd"``, ``"matconvnet"``,
+        ``"kair"``, ``"orthogonal"``, ``"scico"``, ``"torch"``.
+      dtype: of the computation; ``jnp.bfloat16`` halves its memory. Parameters stay float32, and so
+        does the output.
+      remat: recompute each block in the backward pass instead of storing its inside: less memory, a
+        third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for fields that build no network (``depth`` below 2, an unknown option), for images that
-        are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+      ValueError: when called, for fields that build no network (``depth`` below 2, an unknown
+        option), for images that are not float ``[..., H, W, channels]``, and for a ``sigma``, which
+        a blind network would ignore.
 
     References:
-      Zhang et al., "Beyond a Gaussian denoiser: residual learning of deep CNN for image denoising", IEEE TIP 26(7),
-      2017, arXiv:1608.03981.
+      Zhang et al., "Beyond a Gaussian denoiser: residual learning of deep CNN for image denoising",
+      IEEE TIP 26(7), 2017, arXiv:1608.03981.
 
     Example:
       Shapes alone; :func:`create_model` has one that computes.
@@ -110,7 +117,9 @@ class DnCNN(nn.Module):
         return _reduction.check_option("bias", self.bias, BIASES)
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:
@@ -122,7 +131,9 @@ class DnCNN(nn.Module):
           The restored images, same shape, float32; not clipped.
         """
         if self.depth < 2:
-            raise ValueError(f"depth must be at least 2, a first and a last convolution; got {self.depth}.")
+            raise ValueError(
+                f"depth must be at least 2, a first and a last convolution; got {self.depth}."
+            )
         refuse_sigma("dncnn", sigma)
         images = check_images(images, self.channels)
         settings = Settings(
@@ -140,7 +151,10 @@ class DnCNN(nn.Module):
         x = settings.conv(images, self.features, bias=self.biases != "none", name="conv_first")
         x = nn.relu(x)  # [..., H, W, features], and so it stays
         for i in range(self.depth - 2):
-            x = block(settings, self.features, bias=every, batch_norm=self.batch_norm, name=f"block_{i}")(x)
-        noise = settings.conv(x, self.channels, bias=every, last=True, name="conv_last")  # [..., H, W, channels]
+            x = block(
+                settings, self.features, bias=every, batch_norm=self.batch_norm, name=f"block_{i}"
+            )(x)
+        # [..., H, W, channels]
+        noise = settings.conv(x, self.channels, bias=every, last=True, name="conv_last")
         chex.assert_equal_shape([noise, images])
         return images - noise.astype(images.dtype)

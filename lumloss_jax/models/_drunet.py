@@ -8,21 +8,23 @@
                          |       `---------------------------------------------------'            |
                          `------------------------------------------------------------------------'
 
-down: ``blocks`` residual blocks, then a 2x2 convolution of stride 2 to the next width. up: a 2x2 transposed
-convolution, then the blocks. A residual block is z + conv(ReLU(conv(z))), 3x3, no normalisation. Skips are sums and
-carry what the down stages put out. By default four levels of 64, 128, 256, 512 features, four blocks each and no
-biases, so the network is homogeneous of degree one; 32,640,960 parameters (colour), 32,638,656 (grey).
+down: ``blocks`` residual blocks, then a 2x2 convolution of stride 2 to the next width. up: a 2x2
+transposed convolution, then the blocks. A residual block is z + conv(ReLU(conv(z))), 3x3, no
+normalisation. Skips are sums and carry what the down stages put out. By default four levels of 64,
+128, 256, 512 features, four blocks each and no biases, so the network is homogeneous of degree one;
+32,640,960 parameters (colour), 32,638,656 (grey).
 
-Input ``[..., H, W, channels]``, nominal range [0, 1], and ``sigma``, the noise's standard deviation in the same units
-(25 grey levels are 25 / 255): it becomes one more channel, behind the colours. Output of the same shape, not clipped
-and without a global residual: the network gives the image itself. Height and width need to be multiples of 2^(levels -
-1), 8 by default: other sizes are padded inside, by repeating the last row and column, and cropped.
+Input ``[..., H, W, channels]``, nominal range [0, 1], and ``sigma``, the noise's standard deviation
+in the same units (25 grey levels are 25 / 255): it becomes one more channel, behind the colours.
+Output of the same shape, not clipped and without a global residual: the network gives the image
+itself. Height and width need to be multiples of 2^(levels - 1), 8 by default: other sizes are
+padded inside, by repeating the last row and column, and cropped.
 
-Differences from the authors' code: DPIR's evaluation cuts every image into four overlapping tiles; here the whole image
-goes through at once, so results differ near DPIR's seams.
+Differences from the authors' code: DPIR's evaluation cuts every image into four overlapping tiles;
+here the whole image goes through at once, so results differ near DPIR's seams.
 
-K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with deep denoiser prior",
-IEEE TPAMI 44(10), 2021.
+K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with
+deep denoiser prior", IEEE TPAMI 44(10), 2021.
 """
 
 from typing import ClassVar
@@ -67,35 +69,41 @@ class ResidualStage(nn.Module):
         for i in range(self.blocks):
             x = ResidualBlock(self.settings, self.bias, name=f"block_{i}")(x)
         if self.down_to is not None:
-            x = self.settings.conv(x, self.down_to, kernel_size=2, strides=2, bias=self.bias, name="reduce")
+            x = self.settings.conv(
+                x, self.down_to, kernel_size=2, strides=2, bias=self.bias, name="reduce"
+            )
         return x
 
 
 class DRUNet(nn.Module):
     """A UNet of residual blocks and additive skips that is told the noise level: DRUNet.
 
-    The noise level becomes a channel behind the colours; stages halve the size with strided convolutions, double it
-    with transposed ones, and each skip is added before a stage that doubles. The module's text has the figure. Images
-    ``[..., H, W, channels]``, nominal range [0, 1], become restored ones of that shape, not clipped. Height and width
-    that are no multiples of 2^(levels - 1), 8 by default, are padded inside by the last row and column, and cropped.
+    The noise level becomes a channel behind the colours; stages halve the size with strided
+    convolutions, double it with transposed ones, and each skip is added before a stage that
+    doubles. The module's text has the figure. Images ``[..., H, W, channels]``, nominal range [0,
+    1], become restored ones of that shape, not clipped. Height and width that are no multiples of
+    2^(levels - 1), 8 by default, are padded inside by the last row and column, and cropped.
 
     Attributes:
-      features: width of each level, from the full resolution down; its length is the number of levels.
+      features: width of each level, from the full resolution down; its length is the number of
+        levels.
       blocks: residual blocks in each stage.
       channels: of the images, 3 or 1.
       bias: whether convolutions have one; with biases the network is no longer homogeneous.
-      initializer: ``"kair"``, orthogonal with gain 0.2 as published; ``"torch"``, PyTorch's defaults; or as for DnCNN.
+      initializer: ``"kair"``, orthogonal with gain 0.2 as published; ``"torch"``, PyTorch's
+        defaults; or as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.
+      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a
+        third more time.
 
     Raises:
       ValueError: when called, for ``features`` that hold no levels, for images that are not float
-        ``[..., H, W, channels]``, and without a ``sigma`` or with one that is negative, not finite, above 1 or of a
-        shape that does not fit.
+        ``[..., H, W, channels]``, and without a ``sigma`` or with one that is negative, not finite,
+        above 1 or of a shape that does not fit.
 
     References:
-      Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10), 2021,
-      arXiv:2008.13751.
+      Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10),
+      2021, arXiv:2008.13751.
 
     Example:
       Shapes alone: a noise level for each of two images.
@@ -121,12 +129,15 @@ class DRUNet(nn.Module):
     takes_sigma: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:
           images: float array ``[..., H, W, channels]``.
-          sigma: standard deviation of the noise in image units: one number, one per image, or a map ``[..., H, W]``.
+          sigma: standard deviation of the noise in image units: one number, one per image, or a map
+            ``[..., H, W]``.
           train: of no effect: the network has no batch norm.
 
         Returns:
@@ -151,7 +162,8 @@ class DRUNet(nn.Module):
         x = stage(settings, self.blocks, self.bias, name="body")(x)
         for i, width in reversed(list(enumerate(self.features[:-1], start=1))):
             x = x + kept.pop()
-            x = stage(settings, self.blocks, self.bias, up_to=width, name=f"up_{i}")(x)  # [..., 2H, 2W, width]
+            # [..., 2H, 2W, width]
+            x = stage(settings, self.blocks, self.bias, up_to=width, name=f"up_{i}")(x)
         x = settings.conv(x + kept.pop(), self.channels, bias=self.bias, last=True, name="tail")
         x = x[..., : images.shape[-3], : images.shape[-2], :].astype(images.dtype)
         chex.assert_equal_shape([x, images])

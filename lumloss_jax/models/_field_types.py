@@ -36,7 +36,12 @@ def _accepted(kind: Any) -> str:
         return "a tuple of whole numbers, such as (64, 128)"
     if isinstance(kind, types.UnionType):
         return " or ".join(_accepted(one) for one in typing.get_args(kind))
-    names = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a name in quotes"}
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "True or False",
+        str: "a name in quotes",
+    }
     return names.get(kind, "None")
 
 

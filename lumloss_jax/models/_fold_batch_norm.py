@@ -12,22 +12,25 @@ from flax import traverse_util
 from lumloss_jax.models._create import variable_shapes
 
 
-def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+def fold_batch_norm(
+    model: nn.Module, variables: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
     """The same network without batch norm, and variables with which it restores the same.
 
     Per output channel, with s = gain / sqrt(running variance + epsilon):
 
         kernel' = s * kernel        bias' = s * (bias - running mean) + batch norm's bias
 
-    Worked out in float64, so that only the result is rounded. Restoring needs fewer passes over memory then; train
-    before folding, since the folded network has no batch norm left to train.
+    Worked out in float64, so that only the result is rounded. Restoring needs fewer passes over
+    memory then; train before folding, since the folded network has no batch norm left to train.
 
     Args:
       model: a network with the field ``batch_norm``, set.
       variables: its ``{"params": ..., "batch_stats": ...}``.
 
     Returns:
-      The network with ``batch_norm=False`` and biases in all convolutions, and its ``{"params": ...}``.
+      The network with ``batch_norm=False`` and biases in all convolutions, and its ``{"params":
+      ...}``.
 
     Raises:
       ValueError: for a network without that field, or without batch norm to fold.
@@ -45,10 +48,13 @@ def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.
     network = type(model).__name__
     defaults = {field.name: field.default for field in dataclasses.fields(model)}
     if "batch_norm" not in defaults:
-        raise ValueError(f"{network} has no form without batch norm, so there is nothing to fold it into.")
+        raise ValueError(
+            f"{network} has no form without batch norm, so there is nothing to fold it into."
+        )
     if not model.batch_norm:
         raise ValueError(f"this {network} has no batch norm to fold: batch_norm=False.")
-    # bias=None, where that is the default, means biases wherever there is no batch norm; else it is a yes or a no.
+    # bias=None, where that is the default, means biases wherever there is no batch norm; else it is
+    # a yes or a no.
     without: dict[str, Any] = {"batch_norm": False}
     if "bias" in defaults:
         without["bias"] = None if defaults["bias"] is None else True
@@ -61,7 +67,11 @@ def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.
     for (_, *layer, leaf), shape in traverse_util.flatten_dict(variable_shapes(folded)).items():
         path, norm = tuple(layer), (*layer[:-1], "norm")
         # A bias that was not there is zero.
-        value = params[(*path, leaf)] if leaf == "kernel" else params.get((*path, leaf), np.zeros(shape.shape))
+        value = (
+            params[(*path, leaf)]
+            if leaf == "kernel"
+            else params.get((*path, leaf), np.zeros(shape.shape))
+        )
         if (*norm, "mean") in running and layer[-1] in ("conv", "transposed_conv"):
             gain = params[(*norm, "scale")] / np.sqrt(running[(*norm, "var")] + model.norm_epsilon)
             if leaf == "bias":

@@ -10,8 +10,8 @@
 | ``orthogonal`` | orthogonal, gain 1 | the same | zero | one | the first authors' PyTorch DnCNN |
 | ``scico`` | truncated normal, variance 2 / fan_in | the same | zero | one | scico's DnCNN and UNet |
 
-With a last convolution of zero a residual network starts as the identity, so its first loss is that of the noisy image;
-a random one there costs about 2 dB in the first epochs.
+With a last convolution of zero a residual network starts as the identity, so its first loss is that
+of the noisy image; a random one there costs about 2 dB in the first epochs.
 """
 
 import math
@@ -26,7 +26,8 @@ from lumloss_jax import _reduction
 
 Initializer = Callable[..., jax.Array]
 
-# Both recipes of the batch-norm gain are written for 3x3 convolutions of 64 features and keep that number for others.
+# Both recipes of the batch-norm gain are written for 3x3 convolutions of 64 features and keep that
+# number for others.
 _GAIN_DEVIATION = math.sqrt(2 / (9 * 64))
 _GAIN_BOUND = 0.025
 
@@ -58,19 +59,29 @@ def _recipe(
 def uniform_of_fan_in(fan_in: int) -> Initializer:
     """Uniform within 1 / sqrt(fan_in): PyTorch's default for the biases of convolutions and linear layers."""
     bound = 1 / math.sqrt(fan_in)
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
 
 
-def _ceiling_gain(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    return jnp.clip(_GAIN_DEVIATION * jax.random.normal(key, shape, dtype), -_GAIN_BOUND, _GAIN_BOUND)
+def _ceiling_gain(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+    return jnp.clip(
+        _GAIN_DEVIATION * jax.random.normal(key, shape, dtype), -_GAIN_BOUND, _GAIN_BOUND
+    )
 
 
-def _floor_gain(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+def _floor_gain(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
     gain = _GAIN_DEVIATION * jax.random.normal(key, shape, dtype)
     return jnp.where(gain < 0, jnp.minimum(gain, -_GAIN_BOUND), jnp.maximum(gain, _GAIN_BOUND))
 
 
-def _uniform_gain(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+def _uniform_gain(
+    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, 0.1, 1.0)
 
 

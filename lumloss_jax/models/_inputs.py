@@ -11,16 +11,27 @@ from lumloss_jax import _reduction
 def check_features(features: tuple[int, ...]) -> None:
     """Checks the widths of a UNet's levels."""
     if not features or any(width < 1 for width in features):
-        raise ValueError(f"features must hold one width of at least 1 for each level; got {features}.")
+        raise ValueError(
+            f"features must hold one width of at least 1 for each level; got {features}."
+        )
 
 
 def check_images(images: ArrayLike, channels: int) -> jax.Array:
     """Checks float images ``[..., H, W, channels]`` and gives them in float32 (float64 stays)."""
     got = np.shape(images)
     if len(got) >= 3 and got[-1] in (1, 3) and channels in (1, 3) and got[-1] != channels:
-        mend = "create the model with channels=1" if got[-1] == 1 else "create the model with channels=3"
-        other = "repeat the channel three times" if got[-1] == 1 else "convert the images to greyscale"
-        raise ValueError(f"images have shape {got}, but this network has channels={channels}: {mend}, or {other}.")
+        mend = (
+            "create the model with channels=1"
+            if got[-1] == 1
+            else "create the model with channels=3"
+        )
+        other = (
+            "repeat the channel three times" if got[-1] == 1 else "convert the images to greyscale"
+        )
+        raise ValueError(
+            f"images have shape {got}, but this network has channels={channels}: {mend}, or "
+            f"{other}."
+        )
     return _reduction.check_image("images", images, channels=(channels,))
 
 
@@ -28,24 +39,28 @@ def refuse_sigma(network: str, sigma: ArrayLike | None) -> None:
     """Raises for a blind network that is given a noise level: it would be ignored silently."""
     if sigma is not None:
         raise ValueError(
-            f"{network} is blind and takes no sigma (it estimates the noise itself); leave sigma out, "
-            "or use drunet, which takes it."
+            f"{network} is blind and takes no sigma (it estimates the noise itself); leave sigma "
+            "out, or use drunet, which takes it."
         )
 
 
 def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax.Array:
     """Checks a noise level against images ``[..., H, W, C]`` and gives it as a map ``[..., H, W, 1]``.
 
-    It is one number, one number per image (the images' shape without H, W, C), or a map ``[..., H, W]`` or
-    ``[..., H, W, 1]`` in which any size may be 1. Image units: 25 grey levels of 255 are 25 / 255.
+    It is one number, one number per image (the images' shape without H, W, C), or a map ``[..., H,
+    W]`` or ``[..., H, W, 1]`` in which any size may be 1. Image units: 25 grey levels of 255 are 25
+    / 255.
     """
     if sigma is None:
         raise ValueError(
-            f"{network} needs the noise's standard deviation: pass sigma=25 / 255, one value per image, or a map."
+            f"{network} needs the noise's standard deviation: pass sigma=25 / 255, one value per "
+            "image, or a map."
         )
     dtype = sigma.dtype if isinstance(sigma, jax.Array) else np.asarray(sigma).dtype
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-        raise ValueError(f"sigma has dtype {dtype}: it is a float in image units, such as 25 / 255.")
+        raise ValueError(
+            f"sigma has dtype {dtype}: it is a float in image units, such as 25 / 255."
+        )
     if not isinstance(sigma, jax.core.Tracer):
         _check_level(sigma)
     level = jnp.asarray(sigma)
@@ -61,8 +76,8 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
     )
     if not fits:
         raise ValueError(
-            f"sigma has shape {np.shape(sigma)} for images of shape {images.shape}: it takes (), {tuple(batch)}, "
-            f"{wanted[:-1]} or {wanted}, where any size may be 1."
+            f"sigma has shape {np.shape(sigma)} for images of shape {images.shape}: it takes (), "
+            f"{tuple(batch)}, {wanted[:-1]} or {wanted}, where any size may be 1."
         )
     return jnp.broadcast_to(level.astype(images.dtype), wanted)
 
@@ -70,7 +85,8 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
 def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
     """Repeats the last row and column until height and width are multiples; crop the result to the size before.
 
-    The next multiple is written as ((h + m - 1) // m) * m, a form that symbolic sizes of ``jax.export`` can carry.
+    The next multiple is written as ((h + m - 1) // m) * m, a form that symbolic sizes of
+    ``jax.export`` can carry.
     """
     *batch, height, width, _ = images.shape
     padded = [((size + multiple - 1) // multiple) * multiple for size in (height, width)]
@@ -92,4 +108,6 @@ def _check_level(sigma: ArrayLike) -> None:
     if values.size and not (np.isfinite(values).all() and values.min() >= 0):
         raise ValueError("sigma must be finite and not negative.")
     if values.size and values.max() > 1:
-        raise ValueError(f"sigma is {values.max():g}, but it is in image units, at most 1: divide by 255.")
+        raise ValueError(
+            f"sigma is {values.max():g}, but it is in image units, at most 1: divide by 255."
+        )

@@ -18,12 +18,14 @@ class Settings:
     """What every layer of one network has in common; hashable, so that it can be a module's field.
 
     Attributes:
-      train: batch norm uses the batch's statistics and updates the running ones; else it uses the running ones.
+      train: batch norm uses the batch's statistics and updates the running ones; else it uses the
+        running ones.
       initializer: a name of ``_initializers``.
       dtype: of the computation. Parameters and batch statistics are float32 whatever it is.
       padding: what stands outside the image, ``"zeros"`` or ``"circular"``.
       norm_epsilon: added to the variance by batch norm.
-      norm_momentum: in Flax's sense, the share of the old running value that is kept; PyTorch's is 1 - this.
+      norm_momentum: in Flax's sense, the share of the old running value that is kept; PyTorch's is
+        1 - this.
       axis_name: mapped axis over which batch norm takes its statistics (pmap, shard_map).
     """
 
@@ -70,8 +72,9 @@ class Settings:
     def doubling_conv(self, x: jax.Array, features: int, *, name: str, bias: bool) -> jax.Array:
         """A 2x2 transposed convolution of stride 2, which doubles height and width.
 
-        With ``transpose_kernel`` Flax keeps the kernel as (2, 2, out, in) and unflipped, which is PyTorch's order but
-        for a permutation. PyTorch counts its fan_in over the output channels, and so does an initialiser here.
+        With ``transpose_kernel`` Flax keeps the kernel as (2, 2, out, in) and unflipped, which is
+        PyTorch's order but for a permutation. PyTorch counts its fan_in over the output channels,
+        and so does an initialiser here.
         """
         recipe = initializers(self.initializer)
         return nn.ConvTranspose(
@@ -97,13 +100,15 @@ class Settings:
             scale_init=initializers(self.initializer).norm_scale,
             axis_name=self.axis_name,
             name=name,
-        )(x.astype(_reduction.accumulation_dtype(x)))  # statistics in float32; said here for strict promotion
+            # Statistics in float32; said here for strict promotion
+        )(x.astype(_reduction.accumulation_dtype(x)))
 
 
 class ConvBlock(nn.Module):
     """Convolution, batch norm where asked for, ReLU.
 
-    ``scale`` is the change of size: 1 keeps it, 2 doubles it (2x2 transposed), 0.5 halves it (2x2, stride 2).
+    ``scale`` is the change of size: 1 keeps it, 2 doubles it (2x2 transposed), 0.5 halves it (2x2,
+    stride 2).
     """
 
     settings: Settings
@@ -116,9 +121,13 @@ class ConvBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., H, W, C]`` to ``[..., scale * H, scale * W, features]``."""
         if self.scale == 2:
-            x = self.settings.doubling_conv(x, self.features, bias=self.bias, name="transposed_conv")
+            x = self.settings.doubling_conv(
+                x, self.features, bias=self.bias, name="transposed_conv"
+            )
         elif self.scale == 0.5:
-            x = self.settings.conv(x, self.features, kernel_size=2, strides=2, bias=self.bias, name="conv")
+            x = self.settings.conv(
+                x, self.features, kernel_size=2, strides=2, bias=self.bias, name="conv"
+            )
         else:
             x = self.settings.conv(x, self.features, bias=self.bias, name="conv")
         if self.batch_norm:

@@ -21,7 +21,8 @@ class Preset(NamedTuple):
       network: its class, a Flax Linen module.
       config: fields that differ from the class's defaults.
       parameters: how many trained numbers it has (batch norm's running values not counted).
-      macs_per_pixel: multiplications with addition for each pixel, over convolutions and matrix products.
+      macs_per_pixel: multiplications with addition for each pixel, over convolutions and matrix
+        products.
       reference: where the form comes from.
 
     Example:
@@ -40,13 +41,25 @@ class Preset(NamedTuple):
 _KAIR_NORM = {"norm_epsilon": 1e-4, "norm_momentum": 0.1}
 
 PRESETS: Mapping[str, Preset] = {
-    "dncnn": Preset(DnCNN, {}, 558_336, 556_416, "Zhang et al. 2017, layers as in majedelhelou/BUIFD"),
-    "dncnn_blind": Preset(DnCNN, {"depth": 20}, 669_312, 667_008, "Zhang et al. 2017, blind, majedelhelou/BUIFD"),
+    "dncnn": Preset(
+        DnCNN, {}, 558_336, 556_416, "Zhang et al. 2017, layers as in majedelhelou/BUIFD"
+    ),
+    "dncnn_blind": Preset(
+        DnCNN, {"depth": 20}, 669_312, 667_008, "Zhang et al. 2017, blind, majedelhelou/BUIFD"
+    ),
     "dncnn_kair": Preset(
-        DnCNN, {"bias": "all", "initializer": "kair", **_KAIR_NORM}, 559_363, 556_416, "Zhang et al. 2017, cszn/KAIR"
+        DnCNN,
+        {"bias": "all", "initializer": "kair", **_KAIR_NORM},
+        559_363,
+        556_416,
+        "Zhang et al. 2017, cszn/KAIR",
     ),
     "dncnn_kair_merged": Preset(
-        DnCNN, {"batch_norm": False, "initializer": "kair"}, 557_443, 556_416, "the same, batch norm folded"
+        DnCNN,
+        {"batch_norm": False, "initializer": "kair"},
+        557_443,
+        556_416,
+        "the same, batch norm folded",
     ),
     "dncnn_scico": Preset(
         DnCNN,
@@ -56,9 +69,17 @@ PRESETS: Mapping[str, Preset] = {
         "Zhang et al. 2017, lanl/scico",
     ),
     "unet": Preset(UNet, {}, 8_564_163, 757_632, "Ronneberger et al. 2015, as in deepinv"),
-    "unet_dpir": Preset(DPIRUNet, {}, 11_558_915, 605_568, "Zhang et al. 2021, the plain UNet of cszn/DPIR"),
+    "unet_dpir": Preset(
+        DPIRUNet, {}, 11_558_915, 605_568, "Zhang et al. 2021, the plain UNet of cszn/DPIR"
+    ),
     "unet_scico": Preset(ScicoUNet, {}, 11_659_264, 868_224, "Balke et al. 2022, lanl/scico"),
-    "drunet": Preset(DRUNet, {}, 32_640_960, 2_117_568, "Zhang et al. 2021, cszn/KAIR and cszn/DPIR"),
-    "buifd": Preset(BUIFD, {}, 1_196_448, 1_193_504, "El Helou and Suesstrunk 2020, majedelhelou/BUIFD"),
-    "retinexformer": Preset(Retinexformer, {}, 1_605_701, 254_160, "Cai et al. 2023, caiyuanhao1998/Retinexformer"),
+    "drunet": Preset(
+        DRUNet, {}, 32_640_960, 2_117_568, "Zhang et al. 2021, cszn/KAIR and cszn/DPIR"
+    ),
+    "buifd": Preset(
+        BUIFD, {}, 1_196_448, 1_193_504, "El Helou and Suesstrunk 2020, majedelhelou/BUIFD"
+    ),
+    "retinexformer": Preset(
+        Retinexformer, {}, 1_605_701, 254_160, "Cai et al. 2023, caiyuanhao1998/Retinexformer"
+    ),
 }

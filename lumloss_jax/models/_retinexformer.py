@@ -8,20 +8,23 @@
                      |                   |                    |
         output - blocks, F -- fuse -- blocks, 2F -- fuse -- double             restored = lit + output
 
-The estimator reads the images and their channel mean. A block is attention and a convolutional feed-forward, each added
-to what it reads. Attention runs between the channels of a head, over all pixels at once, so that its cost is linear in
-the pixels; the values it mixes are multiplied by the guide, which goes down the levels by convolutions of its own.
+The estimator reads the images and their channel mean. A block is attention and a convolutional
+feed-forward, each added to what it reads. Attention runs between the channels of a head, over all
+pixels at once, so that its cost is linear in the pixels; the values it mixes are multiplied by the
+guide, which goes down the levels by convolutions of its own.
 
-Input and output are ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1], neither clipped. Height and width need
-to be multiples of 2^levels, 4 by default: other sizes are padded inside, at bottom and right, by reflection without the
-edge (as in the authors' evaluation), and cropped; attention sees padding as any pixel. 1,605,701 parameters.
+Input and output are ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1], neither clipped.
+Height and width need to be multiples of 2^levels, 4 by default: other sizes are padded inside, at
+bottom and right, by reflection without the edge (as in the authors' evaluation), and cropped;
+attention sees padding as any pixel. 1,605,701 parameters.
 
-Differences from the paper are those of its published code, which this follows: the estimator has a 5x5 convolution in
-four groups (the figure says 9x9), and nothing is normalised before attention. Of our own: the norms of queries and keys
-divide their product instead of each of them, which is the same number.
+Differences from the paper are those of its published code, which this follows: the estimator has a
+5x5 convolution in four groups (the figure says 9x9), and nothing is normalised before attention. Of
+our own: the norms of queries and keys divide their product instead of each of them, which is the
+same number.
 
-Y. Cai, H. Bian, J. Lin, H. Wang, R. Timofte, Y. Zhang, "Retinexformer: one-stage Retinex-based Transformer for
-low-light image enhancement", ICCV 2023.
+Y. Cai, H. Bian, J. Lin, H. Wang, R. Timofte, Y. Zhang, "Retinexformer: one-stage Retinex-based
+Transformer for low-light image enhancement", ICCV 2023.
 """
 
 import functools
@@ -40,39 +43,47 @@ from lumloss_jax.models._layers import Settings
 
 GROUPS = 4  # of the estimator's wide convolution
 
-# Saves the gradient of black images, whose queries and keys are 0. Its square is still a normal float32.
+# Saves the gradient of black images, whose queries and keys are 0. Its square is still a normal
+# float32.
 NORM_FLOOR = 1e-12
 
-_gelu = functools.partial(jax.nn.gelu, approximate=False)  # the tanh form is up to 9e-4 off in the output
-_linear = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))  # the rest starts as in PyTorch
+# The tanh form is up to 9e-4 off in the output
+_gelu = functools.partial(jax.nn.gelu, approximate=False)
+# The rest starts as in PyTorch
+_linear = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
 class Retinexformer(nn.Module):
     """Lights an image up, then mends what that laid bare, by attention guided by the light: Retinexformer.
 
-    An estimator gives a light map m and a guide; images * m + images goes through a UNet of guided attention blocks,
-    whose output is added to it. The module's text has the figure. Images ``[..., H, W, 3]``, red, green, blue, nominal
-    range [0, 1], become restored ones of that shape, not clipped; what each stage lit, of that shape too, is sown as
-    ``lit_images``. Height and width that are no multiples of 2^levels, 4 by default, are padded inside by reflection,
-    and cropped.
+    An estimator gives a light map m and a guide; images * m + images goes through a UNet of guided
+    attention blocks, whose output is added to it. The module's text has the figure. Images ``[...,
+    H, W, 3]``, red, green, blue, nominal range [0, 1], become restored ones of that shape, not
+    clipped; what each stage lit, of that shape too, is sown as ``lit_images``. Height and width
+    that are no multiples of 2^levels, 4 by default, are padded inside by reflection, and cropped.
 
     Attributes:
-      features: F, channels at full size; they double with each level. A multiple of 4 and of ``heads``.
+      features: F, channels at full size; they double with each level. A multiple of 4 and of
+        ``heads``.
       stages: estimator and restorer pairs in a row, each with weights of its own.
       levels: how often a restorer halves the image.
-      num_blocks: blocks at each level on the way down, then in the bottleneck; the way up has those of the way down.
-      heads: attention heads at full size; they double with each level, so a head has F / heads channels throughout.
-      dtype: of the computation; parameters, attention maps and lit images stay float32, and so does the output.
-      remat: recompute each block in the backward pass instead of storing its inside: less memory, a third more time.
+      num_blocks: blocks at each level on the way down, then in the bottleneck; the way up has those
+        of the way down.
+      heads: attention heads at full size; they double with each level, so a head has F / heads
+        channels throughout.
+      dtype: of the computation; parameters, attention maps and lit images stay float32, and so does
+        the output.
+      remat: recompute each block in the backward pass instead of storing its inside: less memory, a
+        third more time.
 
     Raises:
-      ValueError: when called, for fields that build no network (``features`` no multiple of 4 or of ``heads``, a
-        ``num_blocks`` that does not fit ``levels``), for images that are not float ``[..., H, W, 3]``, and for a
-        ``sigma``, which a blind network would ignore.
+      ValueError: when called, for fields that build no network (``features`` no multiple of 4 or of
+        ``heads``, a ``num_blocks`` that does not fit ``levels``), for images that are not float
+        ``[..., H, W, 3]``, and for a ``sigma``, which a blind network would ignore.
 
     References:
-      Cai et al., "Retinexformer: one-stage Retinex-based Transformer for low-light image enhancement", ICCV 2023,
-      arXiv:2303.06705.
+      Cai et al., "Retinexformer: one-stage Retinex-based Transformer for low-light image
+      enhancement", ICCV 2023, arXiv:2303.06705.
 
     Example:
       Shapes alone: the restored images and what was sown.
@@ -99,7 +110,9 @@ class Retinexformer(nn.Module):
     takes_sigma: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:
@@ -122,19 +135,31 @@ class Retinexformer(nn.Module):
         for i in range(self.stages):
             lit, guide = Estimator(settings, self.features, name=f"estimator_{i}")(x)
             self.sow("intermediates", "lit_images", lit[..., :height, :width, :])
-            x = Restorer(settings, self.num_blocks, self.heads, self.remat, name=f"restorer_{i}")(lit, guide)
+            x = Restorer(settings, self.num_blocks, self.heads, self.remat, name=f"restorer_{i}")(
+                lit, guide
+            )
             x = lit + x.astype(lit.dtype)  # the next stage reads the unclipped result
         x = x[..., :height, :width, :]
         chex.assert_equal_shape([x, images])
         return x
 
     def _check_fields(self) -> None:
-        if min(self.features, self.stages, self.heads) < 1 or self.features % GROUPS or self.features % self.heads:
+        if (
+            min(self.features, self.stages, self.heads) < 1
+            or self.features % GROUPS
+            or self.features % self.heads
+        ):
             got = f"features={self.features}, stages={self.stages}, heads={self.heads}"
-            raise ValueError(f"{got}: each is at least 1, features a multiple of {GROUPS} (the groups) and of heads.")
+            raise ValueError(
+                f"{got}: each is at least 1, features a multiple of {GROUPS} (the groups) and of "
+                "heads."
+            )
         if self.levels < 0 or len(self.num_blocks) != self.levels + 1 or min(self.num_blocks) < 0:
             got = f"num_blocks={self.num_blocks}, levels={self.levels}"
-            raise ValueError(f"{got}: num_blocks holds levels + 1 numbers, 0 or more; the bottleneck's is the last.")
+            raise ValueError(
+                f"{got}: num_blocks holds levels + 1 numbers, 0 or more; the bottleneck's is the "
+                "last."
+            )
 
 
 class Estimator(nn.Module):
@@ -147,7 +172,8 @@ class Estimator(nn.Module):
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """``[..., H, W, 3]`` to the lit images, the same, and the guide ``[..., H, W, F]``."""
         conv = functools.partial(self.settings.conv, kernel_size=1, bias=True)
-        x = jnp.concatenate([images, jnp.mean(images, axis=-1, keepdims=True)], axis=-1)  # [..., H, W, 4]
+        # [..., H, W, 4]
+        x = jnp.concatenate([images, jnp.mean(images, axis=-1, keepdims=True)], axis=-1)
         x = conv(x, self.features, name="expand")  # [..., H, W, F]
         guide = _grouped_conv(self.settings, x, 5, GROUPS, bias=True, name="spread")
         light = conv(guide, 3, name="light")  # [..., H, W, 3]
@@ -174,20 +200,24 @@ class Restorer(nn.Module):
             x = self._blocks(x, guide, level, count, f"down_{level}")
             kept.append((x, guide))
             width = 2 * x.shape[-1]
-            x = conv(x, width, kernel_size=4, strides=2, name=f"halve_{level}")  # [..., H / 2, W / 2, 2F]
+            # [..., H / 2, W / 2, 2F]
+            x = conv(x, width, kernel_size=4, strides=2, name=f"halve_{level}")
             guide = conv(guide, width, kernel_size=4, strides=2, name=f"halve_guide_{level}")
         x = self._blocks(x, guide, len(outer), bottleneck, "bottleneck")
         for level, count in reversed(list(enumerate(outer))):
             skip, guide = kept[level]
             width = skip.shape[-1]
-            x = self.settings.doubling_conv(x, width, bias=True, name=f"double_{level}")  # [..., 2H, 2W, F]
+            # [..., 2H, 2W, F]
+            x = self.settings.doubling_conv(x, width, bias=True, name=f"double_{level}")
             chex.assert_equal_shape([x, skip])
             x = jnp.concatenate([x, skip], axis=-1)  # [..., 2H, 2W, 2F]
             x = conv(x, width, kernel_size=1, name=f"fuse_{level}")  # [..., 2H, 2W, F]
             x = self._blocks(x, guide, level, count, f"up_{level}")
         return conv(x, lit.shape[-1], name="output")
 
-    def _blocks(self, x: jax.Array, guide: jax.Array, level: int, count: int, name: str) -> jax.Array:
+    def _blocks(
+        self, x: jax.Array, guide: jax.Array, level: int, count: int, name: str
+    ) -> jax.Array:
         block = nn.remat(Block) if self.remat else Block
         for i in range(count):
             x = block(self.settings, self.heads * 2**level, name=f"{name}_block_{i}")(x, guide)
@@ -216,8 +246,9 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Attention between the channels of each head; what moves is the values, lit by the guide.
 
-    All it knows of the whole image is in :meth:`channel_sums`; those of tiles add up to those of the image. They and
-    :meth:`channel_maps` are methods, so that ``nn.intercept_methods`` can collect them and put others in place.
+    All it knows of the whole image is in :meth:`channel_sums`; those of tiles add up to those of
+    the image. They and :meth:`channel_maps` are methods, so that ``nn.intercept_methods`` can
+    collect them and put others in place.
     """
 
     settings: Settings
@@ -230,39 +261,60 @@ class Attention(nn.Module):
         width = x.shape[-1]
         per_head = (*x.shape[:-1], self.heads, width // self.heads)
         linear = functools.partial(_linear, width, dtype=self.settings.dtype)
-        queries, keys, values = (linear(use_bias=False, name=name)(x) for name in ("queries", "keys", "values"))
+        queries, keys, values = (
+            linear(use_bias=False, name=name)(x) for name in ("queries", "keys", "values")
+        )
         rescale = self.param("rescale", nn.initializers.ones, (self.heads, 1, 1))
-        sums = self.channel_sums(queries.reshape(per_head), keys.reshape(per_head))  # of [..., H, W, heads, D]
+        # Of [..., H, W, heads, D]
+        sums = self.channel_sums(queries.reshape(per_head), keys.reshape(per_head))
         maps = self.channel_maps(*sums, rescale).astype(values.dtype)  # [..., heads, D, D]
         mixed = jnp.einsum("...nde,...hwne->...hwnd", maps, (values * guide).reshape(per_head))
         mixed = linear(name="project")(mixed.reshape(x.shape))  # [..., H, W, C]
-        position = _gelu(_grouped_conv(self.settings, values, 3, width, name="position_0"))  # of the unlit values
+        # Of the unlit values
+        position = _gelu(_grouped_conv(self.settings, values, 3, width, name="position_0"))
         position = _grouped_conv(self.settings, position, 3, width, name="position_1")
         chex.assert_equal_shape([x, mixed, position])
         return mixed + position
 
-    def channel_sums(self, queries: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def channel_sums(
+        self, queries: jax.Array, keys: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Float32 sums over pixels: keys times queries ``[..., heads, D, D]``, squared queries, squared keys."""
         dtype = _reduction.accumulation_dtype(queries)
-        products = jnp.einsum("...hwnd,...hwne->...nde", keys, queries, preferred_element_type=dtype)
-        query_squares, key_squares = (jnp.sum(jnp.square(x.astype(dtype)), axis=(-4, -3)) for x in (queries, keys))
+        products = jnp.einsum(
+            "...hwnd,...hwne->...nde", keys, queries, preferred_element_type=dtype
+        )
+        query_squares, key_squares = (
+            jnp.sum(jnp.square(x.astype(dtype)), axis=(-4, -3)) for x in (queries, keys)
+        )
         return products, query_squares, key_squares
 
     def channel_maps(
-        self, products: jax.Array, query_squares: jax.Array, key_squares: jax.Array, rescale: jax.Array
+        self,
+        products: jax.Array,
+        query_squares: jax.Array,
+        key_squares: jax.Array,
+        rescale: jax.Array,
     ) -> jax.Array:
         """Softmax of the rescaled cosines over the query channels, ``[..., heads, D (keys), D (queries)]``."""
-        query_norms, key_norms = (jnp.sqrt(jnp.maximum(x, NORM_FLOOR**2)) for x in (query_squares, key_squares))
-        # Divided twice: the gradient squares what divides, and the square of a product of two floors would be 0.
+        query_norms, key_norms = (
+            jnp.sqrt(jnp.maximum(x, NORM_FLOOR**2)) for x in (query_squares, key_squares)
+        )
+        # Divided twice: the gradient squares what divides, and the square of a product of two
+        # floors would be 0.
         cosines = products / key_norms[..., :, None] / query_norms[..., None, :]
         rescale = rescale.reshape((1,) * (cosines.ndim - 3) + rescale.shape).astype(cosines.dtype)
         return jax.nn.softmax(cosines * rescale, axis=-1)
 
 
-def _grouped_conv(settings: Settings, x: jax.Array, size: int, groups: int, name: str, bias: bool = False) -> jax.Array:
+def _grouped_conv(
+    settings: Settings, x: jax.Array, size: int, groups: int, name: str, bias: bool = False
+) -> jax.Array:
     """A convolution within groups of channels, whose number stays; PyTorch's initialisers."""
     bias_init = uniform_of_fan_in(size * size * x.shape[-1] // groups)
-    conv = functools.partial(nn.Conv, x.shape[-1], (size, size), kernel_init=torch_kernel, bias_init=bias_init)
+    conv = functools.partial(
+        nn.Conv, x.shape[-1], (size, size), kernel_init=torch_kernel, bias_init=bias_init
+    )
     return conv(feature_group_count=groups, use_bias=bias, dtype=settings.dtype, name=name)(x)
 
 
@@ -272,6 +324,7 @@ def _pad_by_reflection(images: jax.Array, axis: int, multiple: int) -> jax.Array
     padded = ((size + multiple - 1) // multiple) * multiple
     if padded == size:
         return images
-    period = jnp.maximum(2 * jnp.arange(size)[-1], 1)  # there and back; an axis of 1 repeats its pixel
+    # There and back; an axis of 1 repeats its pixel
+    period = jnp.maximum(2 * jnp.arange(size)[-1], 1)
     position = jnp.arange(padded) % period
     return jnp.take(images, jnp.minimum(position, period - position), axis=axis)

@@ -1,7 +1,8 @@
 """What PyTorch code calls the layers of each network: one table of rows per network, and its known renamings.
 
-A row pairs a PyTorch module's name with a Flax module's path and says what kind of layer it is; shapes and axes follow
-from the kind (``_torch_weights``). A network without a row function goes by its Flax paths joined with dots.
+A row pairs a PyTorch module's name with a Flax module's path and says what kind of layer it is;
+shapes and axes follow from the kind (``_torch_weights``). A network without a row function goes by
+its Flax paths joined with dots.
 """
 
 import re
@@ -21,8 +22,8 @@ from lumloss_jax.models._unet_dpir import DPIRUNet
 class Row(NamedTuple):
     """One layer: its PyTorch name, its Flax path, and its kind.
 
-    Kinds: ``conv`` (transposed ones too), ``dense``, ``batch_norm``, ``layer_norm``, and ``parameter``, where both
-    names are those of an array that is taken as it is.
+    Kinds: ``conv`` (transposed ones too), ``dense``, ``batch_norm``, ``layer_norm``, and
+    ``parameter``, where both names are those of an array that is taken as it is.
     """
 
     torch: str
@@ -33,22 +34,26 @@ class Row(NamedTuple):
 class Naming(NamedTuple):
     """Names of one network, as functions of its module: its rows, and what a file may call them besides.
 
-    ``renamings`` are pairs of a regular expression and its replacement, which leads to the name in the rows; the first
-    that matches a key is used.
+    ``renamings`` are pairs of a regular expression and its replacement, which leads to the name in
+    the rows; the first that matches a key is used.
     """
 
     rows: Callable[[Any], list[Row]]
     renamings: Callable[[Any], list[tuple[str, str]]] = lambda model: []
 
 
-def dncnn_rows(depth: int, batch_norm: bool, *, prefix: str, path: tuple[str, ...] = ()) -> list[Row]:
+def dncnn_rows(
+    depth: int, batch_norm: bool, *, prefix: str, path: tuple[str, ...] = ()
+) -> list[Row]:
     """DnCNN's sequential list: convolution and ReLU; convolution, batch norm, ReLU; ...; convolution."""
     slots = 3 if batch_norm else 2
     rows = [Row(f"{prefix}0", (*path, "conv_first"), "conv")]
     for i in range(depth - 2):
         rows.append(Row(f"{prefix}{2 + slots * i}", (*path, f"block_{i}", "conv"), "conv"))
         if batch_norm:
-            rows.append(Row(f"{prefix}{3 + slots * i}", (*path, f"block_{i}", "norm"), "batch_norm"))
+            rows.append(
+                Row(f"{prefix}{3 + slots * i}", (*path, f"block_{i}", "norm"), "batch_norm")
+            )
     return [*rows, Row(f"{prefix}{2 + slots * (depth - 2)}", (*path, "conv_last"), "conv")]
 
 
@@ -74,10 +79,13 @@ def _buifd(model: BUIFD) -> list[Row]:
 
 
 def _buifd_renamings(model: BUIFD) -> list[tuple[str, str]]:
-    return [(r"^FusionLayers\.", "FinalFusionLayers.")]  # in the authors' file for colour and sigma up to 55
+    # In the authors' file for colour and sigma up to 55
+    return [(r"^FusionLayers\.", "FinalFusionLayers.")]
 
 
-def _conv_blocks(prefix: str, path: tuple[str, ...], names: list[str], batch_norm: bool, start: int = 0) -> list[Row]:
+def _conv_blocks(
+    prefix: str, path: tuple[str, ...], names: list[str], batch_norm: bool, start: int = 0
+) -> list[Row]:
     """Convolution blocks flattened into one list: each takes a slot for convolution, batch norm if any, and ReLU."""
     rows = []
     for i, name in enumerate(names):
@@ -94,9 +102,12 @@ def _unet(model: UNet) -> list[Row]:
         return _conv_blocks(torch, (name,), ["block_0", "block_1"], model.batch_norm)
 
     levels = len(model.features)
-    rows = [row for level in range(1, levels + 1) for row in pair(f"Conv{level}", f"encoder_{level}")]
+    rows = [
+        row for level in range(1, levels + 1) for row in pair(f"Conv{level}", f"encoder_{level}")
+    ]
     for level in range(levels, 1, -1):
-        rows.extend(_conv_blocks(f"Up{level}", (), [f"up_{level}"], model.batch_norm, start=1))  # slot 0 doubles
+        # Slot 0 doubles
+        rows.extend(_conv_blocks(f"Up{level}", (), [f"up_{level}"], model.batch_norm, start=1))
         rows.extend(pair(f"Up_conv{level}", f"decoder_{level}"))
     return [*rows, Row("Conv_1x1", ("conv_last",), "conv")]
 
@@ -133,7 +144,9 @@ def _drunet(model: DRUNet) -> list[Row]:
     body = blocks("m_body", "body")
     # A body of one block is no list in the authors' code, so its name lacks the index.
     rows.extend(
-        [row._replace(torch=row.torch.replace(".0.res", ".res")) for row in body] if model.blocks == 1 else body
+        [row._replace(torch=row.torch.replace(".0.res", ".res")) for row in body]
+        if model.blocks == 1
+        else body
     )
     for i in reversed(stages):
         rows.append(Row(f"m_up{i}.0", (f"up_{i}", "expand"), "conv"))
@@ -172,7 +185,8 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
             rows.append(Row(f"{torch}.1", (path, f"halve_{level}"), "conv"))
             rows.append(Row(f"{torch}.2", (path, f"halve_guide_{level}"), "conv"))
         rows.extend(blocks(f"{denoiser}.bottleneck", path, "bottleneck", bottleneck))
-        for i, (level, count) in enumerate(reversed(list(enumerate(outer)))):  # theirs count from the bottleneck up
+        # Theirs count from the bottleneck up
+        for i, (level, count) in enumerate(reversed(list(enumerate(outer)))):
             torch = f"{denoiser}.decoder_layers.{i}"
             rows.append(Row(f"{torch}.0", (path, f"double_{level}"), "conv"))
             rows.append(Row(f"{torch}.1", (path, f"fuse_{level}"), "conv"))
@@ -182,12 +196,15 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
     return [
         row
         for i in range(model.stages)
-        for row in stage(f"body.{i}.estimator", f"body.{i}.denoiser", f"estimator_{i}", f"restorer_{i}")
+        for row in stage(
+            f"body.{i}.estimator", f"body.{i}.denoiser", f"estimator_{i}", f"restorer_{i}"
+        )
     ]
 
 
 # Modules that PyTorch puts around others, at any depth and in any order: DataParallel and averages,
-# torch.compile, fully sharded training, activation checkpoints. No network has a layer of that name.
+# torch.compile, fully sharded training, activation checkpoints. No network has a layer of that
+# name.
 WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 
 NAMINGS: Mapping[type[nn.Module], Naming] = {
@@ -211,7 +228,8 @@ def rows_by_path(paths: list[tuple[str, ...]]) -> list[Row]:
     for _, *layer, leaf in paths:
         leaves.setdefault(tuple(layer), set()).add(leaf)
     return [
-        Row(".".join(layer), layer, "conv" if "kernel" in names else "batch_norm") for layer, names in leaves.items()
+        Row(".".join(layer), layer, "conv" if "kernel" in names else "batch_norm")
+        for layer, names in leaves.items()
     ]
 
 

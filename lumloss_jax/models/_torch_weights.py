@@ -1,9 +1,10 @@
 """PyTorch's state dictionaries to Flax variables and back, as NumPy arrays; and folding batch norm away.
 
-Facts that this rests on, each checked by parity with PyTorch's outputs: a convolution's weight (out, in, h, w) is the
-kernel (h, w, in, out), unflipped, since both compute a correlation; a transposed one's (in, out, h, w) is the kernel
-(h, w, out, in) that ``transpose_kernel=True`` takes, unflipped too, so the same permutation serves; a linear weight
-(out, in) is the kernel (in, out); PyTorch's running variance is unbiased and is kept as it is.
+Facts that this rests on, each checked by parity with PyTorch's outputs: a convolution's weight
+(out, in, h, w) is the kernel (h, w, in, out), unflipped, since both compute a correlation; a
+transposed one's (in, out, h, w) is the kernel (h, w, out, in) that ``transpose_kernel=True`` takes,
+unflipped too, so the same permutation serves; a linear weight (out, in) is the kernel (in, out);
+PyTorch's running variance is unbiased and is kept as it is.
 """
 
 import difflib
@@ -20,7 +21,8 @@ from lumloss_jax.models._torch_names import Row, canonical, naming_of, rows_by_p
 
 _CONV_AXES = (2, 3, 1, 0)
 
-# Per kind: PyTorch's entry, Flax's collection and leaf, and the axes that take the one to the other.
+# Per kind: PyTorch's entry, Flax's collection and leaf, and the axes that take the one to the
+# other.
 _ENTRIES: dict[str, tuple[tuple[str, str, str, tuple[int, ...] | None], ...]] = {
     "conv": (("weight", "params", "kernel", _CONV_AXES), ("bias", "params", "bias", None)),
     "dense": (("weight", "params", "kernel", (1, 0)), ("bias", "params", "bias", None)),
@@ -34,7 +36,8 @@ _ENTRIES: dict[str, tuple[tuple[str, str, str, tuple[int, ...] | None], ...]] = 
 }
 _COUNTER = "num_batches_tracked"  # of a batch norm; Flax has none, and nothing here depends on it
 _AVERAGED = "n_averaged"  # how many steps torch.optim.swa_utils.AveragedModel has averaged
-# Where training code puts the dictionary in a checkpoint; if there is an average, it is the one to use.
+# Where training code puts the dictionary in a checkpoint; if there is an average, it is the one to
+# use.
 _WRAPPERS = ("params_ema", "params", "state_dict")
 _MOST_LINES = 50  # of one error
 _MOST_COMPARED = 20_000  # pairs of names: looking for the nearest one is slow
@@ -48,12 +51,15 @@ class _Entry(NamedTuple):
     shape: tuple[int, ...]  # PyTorch's
 
 
-def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: Any) -> dict[str, Any]:
+def from_torch_state_dict(
+    name: str, state_dict: Mapping[str, Any], **config: Any
+) -> dict[str, Any]:
     """Flax variables from a PyTorch state dictionary of NumPy arrays.
 
-    A dictionary below ``"params_ema"``, ``"params"`` or ``"state_dict"`` is taken out, the first of them that is
-    there. Names of wrappers (``module.`` of DataParallel, ``_orig_mod.`` of torch.compile) and the renamings between
-    code bases are understood. Half precision becomes float32, and counters of batch norm and averages are dropped.
+    A dictionary below ``"params_ema"``, ``"params"`` or ``"state_dict"`` is taken out, the first of
+    them that is there. Names of wrappers (``module.`` of DataParallel, ``_orig_mod.`` of
+    torch.compile) and the renamings between code bases are understood. Half precision becomes
+    float32, and counters of batch norm and averages are dropped.
 
     Args:
       name: a preset, as for :func:`create_model`.
@@ -61,12 +67,12 @@ def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: An
       **config: the network's fields, which must be those the weights were trained with.
 
     Returns:
-      ``{"params": ..., "batch_stats": ...}`` of float32 NumPy arrays, as ``create_model(name, **config)`` takes them;
-      without batch norm there is no ``batch_stats``.
+      ``{"params": ..., "batch_stats": ...}`` of float32 NumPy arrays, as ``create_model(name,
+      **config)`` takes them; without batch norm there is no ``batch_stats``.
 
     Raises:
-      ValueError: if keys are missing, unknown or of another shape: one error that lists them (50 at most), each
-        unknown key with the nearest missing one, nearest first.
+      ValueError: if keys are missing, unknown or of another shape: one error that lists them (50 at
+        most), each unknown key with the nearest missing one, nearest first.
 
     Example:
       >>> import numpy as np
@@ -91,32 +97,38 @@ def from_torch_state_dict(name: str, state_dict: Mapping[str, Any], **config: An
             continue
         if key in given:
             raise ValueError(
-                f"the state dict holds {_shown(key)!r} twice, as {_shown(given[key])!r} and as {_shown(raw)!r}."
+                f"the state dict holds {_shown(key)!r} twice, as {_shown(given[key])!r} and as "
+                f"{_shown(raw)!r}."
             )
         arrays[key], given[key] = np.asarray(value), raw
     _compare(name, {entry.key: entry.shape for entry in entries}, arrays, given)
 
     flat = {
         entry.path: np.ascontiguousarray(
-            _as_float32(arrays[entry.key] if entry.axes is None else arrays[entry.key].transpose(entry.axes))
+            _as_float32(
+                arrays[entry.key] if entry.axes is None else arrays[entry.key].transpose(entry.axes)
+            )
         )
         for entry in entries
     }
     return traverse_util.unflatten_dict(flat)
 
 
-def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) -> dict[str, np.ndarray]:
+def to_torch_state_dict(
+    name: str, variables: Mapping[str, Any], **config: Any
+) -> dict[str, np.ndarray]:
     """A PyTorch state dictionary of NumPy arrays from Flax variables: the inverse of :func:`from_torch_state_dict`.
 
     Args:
       name: a preset, as for :func:`create_model`.
-      variables: ``{"params": ..., "batch_stats": ...}``, or any tree of that form, such as gradients.
+      variables: ``{"params": ..., "batch_stats": ...}``, or any tree of that form, such as
+        gradients.
       **config: the network's fields.
 
     Returns:
-      Arrays by the reference code's names, in its order, float32; ``torch.from_numpy`` on each makes a dictionary that
-      its ``load_state_dict`` takes. Batch norm's counters are 0. ``unet_scico``, whose reference is no PyTorch code,
-      goes by its Flax paths, joined with dots.
+      Arrays by the reference code's names, in its order, float32; ``torch.from_numpy`` on each
+      makes a dictionary that its ``load_state_dict`` takes. Batch norm's counters are 0.
+      ``unet_scico``, whose reference is no PyTorch code, goes by its Flax paths, joined with dots.
 
     Raises:
       ValueError: where variables are missing, unknown or of another shape.
@@ -139,7 +151,12 @@ def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) 
     }
     dotted = {"/".join(path): leaf for path, leaf in flat.items()}
     shapes = traverse_util.flatten_dict(variable_shapes(model), sep="/")
-    _compare(name, {path: leaf.shape for path, leaf in shapes.items()}, dotted, {key: key for key in dotted})
+    _compare(
+        name,
+        {path: leaf.shape for path, leaf in shapes.items()},
+        dotted,
+        {key: key for key in dotted},
+    )
 
     state_dict: dict[str, np.ndarray] = {}
     for entry in entries:
@@ -147,25 +164,35 @@ def to_torch_state_dict(name: str, variables: Mapping[str, Any], **config: Any) 
         state_dict[entry.key] = np.ascontiguousarray(
             array if entry.axes is None else array.transpose(np.argsort(entry.axes))
         )
-        if entry.path[0] == "batch_stats" and entry.path[-1] == "var":  # PyTorch's last running value
+        # PyTorch's last running value
+        if entry.path[0] == "batch_stats" and entry.path[-1] == "var":
             state_dict[f"{entry.key.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
     return state_dict
 
 
 def _layout(model: nn.Module) -> tuple[list[Row], list[_Entry]]:
     """The rows of a network, and every array it has, in PyTorch's order, under both names."""
-    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variable_shapes(model)).items()}
+    shapes = {
+        path: leaf.shape
+        for path, leaf in traverse_util.flatten_dict(variable_shapes(model)).items()
+    }
     naming = naming_of(model)
     rows = rows_by_path(list(shapes)) if naming is None else naming.rows(model)
     entries = []
     for row in rows:
         if row.kind == "parameter":
-            entries.append(_Entry(row.torch, ("params", *row.path), None, shapes[("params", *row.path)]))
+            entries.append(
+                _Entry(row.torch, ("params", *row.path), None, shapes[("params", *row.path)])
+            )
             continue
         for entry, collection, leaf, axes in _ENTRIES[row.kind]:
             path = (collection, *row.path, leaf)
             if path in shapes:  # a layer may lack its bias
-                shape = shapes[path] if axes is None else tuple(np.array(shapes[path])[np.argsort(axes)].tolist())
+                shape = (
+                    shapes[path]
+                    if axes is None
+                    else tuple(np.array(shapes[path])[np.argsort(axes)].tolist())
+                )
                 entries.append(_Entry(f"{row.torch}.{entry}", path, axes, shape))
     unnamed = set(shapes) - {entry.path for entry in entries}
     if unnamed:
@@ -182,7 +209,10 @@ def _unwrapped(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _compare(
-    name: str, wanted: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray], given: Mapping[str, str]
+    name: str,
+    wanted: Mapping[str, tuple[int, ...]],
+    arrays: Mapping[str, np.ndarray],
+    given: Mapping[str, str],
 ) -> None:
     """Raises one error for all that does not fit; ``given`` has the name by which each array came."""
     missing = [key for key in wanted if key not in arrays]
@@ -204,7 +234,9 @@ def _compare(
         if key in arrays and arrays[key].shape != shape:
             lines.append(f"misshapen: {_shown(given[key])} is {arrays[key].shape}, takes {shape}")
         elif key in arrays and not _is_float(arrays[key]):
-            lines.append(f"wrong dtype: {_shown(given[key])} holds {arrays[key].dtype}, takes floats")
+            lines.append(
+                f"wrong dtype: {_shown(given[key])} holds {arrays[key].dtype}, takes floats"
+            )
     if lines:
         more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
         listed = "\n  ".join([*lines[:_MOST_LINES], *more])

@@ -7,17 +7,19 @@
        |                   pool - [2 conv] f3 - up'                                       |
        `----------------------------------------------------------------------------------'
 
-Each conv is 3x3, batch norm, ReLU; pool takes the maximum of 2x2; up doubles by nearest neighbour, then conv to the
-width of the level above; what is kept comes first in the concatenation. One level more than drawn by default: four, of
-64, 128, 256, 512 features, 8,564,163 parameters (colour, with batch norm). Input and output are ``[..., H, W,
-channels]``, nominal range [0, 1], neither clipped. Height and width need to be multiples of 2^(levels - 1), 8 by
-default: other sizes are padded inside, by repeating the last row and column, and cropped.
+Each conv is 3x3, batch norm, ReLU; pool takes the maximum of 2x2; up doubles by nearest neighbour,
+then conv to the width of the level above; what is kept comes first in the concatenation. One level
+more than drawn by default: four, of 64, 128, 256, 512 features, 8,564,163 parameters (colour, with
+batch norm). Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped.
+Height and width need to be multiples of 2^(levels - 1), 8 by default: other sizes are padded
+inside, by repeating the last row and column, and cropped.
 
-Differences from the paper: padded convolutions (the output has the input's size), batch norm, nearest-neighbour
-doubling and convolution in place of a transposed convolution, and the residual. The form, its layer names and its
-initialisers (PyTorch's defaults) are those of deepinv's UNet.
+Differences from the paper: padded convolutions (the output has the input's size), batch norm,
+nearest-neighbour doubling and convolution in place of a transposed convolution, and the residual.
+The form, its layer names and its initialisers (PyTorch's defaults) are those of deepinv's UNet.
 
-O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
+O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image
+segmentation", MICCAI 2015.
 """
 
 from typing import ClassVar
@@ -45,20 +47,24 @@ class ConvStage(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[..., H, W, C]`` to ``[..., H, W, features]``."""
         for i in range(self.depth):
-            x = ConvBlock(self.settings, self.features, self.bias, self.batch_norm, name=f"block_{i}")(x)
+            x = ConvBlock(
+                self.settings, self.features, self.bias, self.batch_norm, name=f"block_{i}"
+            )(x)
         return x
 
 
 class UNet(nn.Module):
     """The classical UNet: features kept on the way down are concatenated on the way up, and the input is added.
 
-    Each level is two convolutions with batch norm and ReLU; a maximum over 2x2 leads down, nearest-neighbour doubling
-    and a convolution lead up. The module's text has the figure. Images ``[..., H, W, channels]``, nominal range [0, 1],
-    become restored ones of that shape, not clipped. Height and width that are no multiples of 2^(levels - 1), 8 by
-    default, are padded inside by the last row and column, and cropped.
+    Each level is two convolutions with batch norm and ReLU; a maximum over 2x2 leads down,
+    nearest-neighbour doubling and a convolution lead up. The module's text has the figure. Images
+    ``[..., H, W, channels]``, nominal range [0, 1], become restored ones of that shape, not
+    clipped. Height and width that are no multiples of 2^(levels - 1), 8 by default, are padded
+    inside by the last row and column, and cropped.
 
     Attributes:
-      features: width of each level, from the full resolution down; its length is the number of levels.
+      features: width of each level, from the full resolution down; its length is the number of
+        levels.
       channels: of the images, 3 or 1.
       batch_norm: False leaves it out.
       bias: whether convolutions have one, also those before batch norm; the last one always has.
@@ -66,18 +72,21 @@ class UNet(nn.Module):
       norm_epsilon: of batch norm.
       norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
       padding: outside the image, ``"zeros"`` or ``"circular"``.
-      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others as for DnCNN.
+      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others
+        as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each level in the backward pass instead of storing its inside: less memory, a third more time.
+      remat: recompute each level in the backward pass instead of storing its inside: less memory, a
+        third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that are not float
-        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that
+        are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would
+        ignore.
 
     References:
-      Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015,
-      arXiv:1505.04597.
+      Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image
+      segmentation", MICCAI 2015, arXiv:1505.04597.
 
     Example:
       Shapes alone; :func:`create_model` has one that computes.
@@ -106,7 +115,9 @@ class UNet(nn.Module):
     takes_sigma: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:

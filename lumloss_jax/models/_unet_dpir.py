@@ -1,16 +1,18 @@
 """The plain UNet of DPIR (Zhang et al., 2021): DRUNet's outline, blind, with a global residual.
 
-As DRUNet (see the figure in ``_drunet``), with these differences: no noise channel; the blocks are convolution, batch
-norm where asked for, ReLU, without residual sums; ``blocks`` of them per stage and one more in the body; batch norm and
-ReLU also after each strided and each transposed convolution, ReLU alone after the head; biases everywhere; and the
-input is added to the output. Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped.
-Sizes that are no multiples of 2^(levels - 1) are padded inside, by repeating the last row and column, and cropped.
-11,558,915 parameters (colour).
+As DRUNet (see the figure in ``_drunet``), with these differences: no noise channel; the blocks are
+convolution, batch norm where asked for, ReLU, without residual sums; ``blocks`` of them per stage
+and one more in the body; batch norm and ReLU also after each strided and each transposed
+convolution, ReLU alone after the head; biases everywhere; and the input is added to the output.
+Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped. Sizes that
+are no multiples of 2^(levels - 1) are padded inside, by repeating the last row and column, and
+cropped. 11,558,915 parameters (colour).
 
-No training recipe is published for it; it starts from PyTorch's defaults, as the authors' class does.
+No training recipe is published for it; it starts from PyTorch's defaults, as the authors' class
+does.
 
-K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with deep denoiser prior",
-IEEE TPAMI 44(10), 2021.
+K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with
+deep denoiser prior", IEEE TPAMI 44(10), 2021.
 """
 
 from typing import ClassVar
@@ -40,7 +42,9 @@ class ResizingStage(nn.Module):
         """``[..., H, W, C]`` to ``[..., 2H, 2W, up_to]`` or ``[..., H / 2, W / 2, down_to]``, or to the same."""
 
         def block(x: jax.Array, features: int, name: str, scale: float = 1) -> jax.Array:
-            return ConvBlock(self.settings, features, self.bias, self.batch_norm, scale, name=name)(x)
+            return ConvBlock(self.settings, features, self.bias, self.batch_norm, scale, name=name)(
+                x
+            )
 
         if self.up_to is not None:
             x = block(x, self.up_to, "expand", 2)
@@ -54,31 +58,36 @@ class ResizingStage(nn.Module):
 class DPIRUNet(nn.Module):
     """DPIR's plain UNet: additive skips as in DRUNet, no noise level, and the input is added.
 
-    Stages are convolution and ReLU, with batch norm where asked for, without residual sums inside; the module's text
-    says what else differs from DRUNet. Images ``[..., H, W, channels]``, nominal range [0, 1], become restored ones of
-    that shape, not clipped. Height and width that are no multiples of 2^(levels - 1), 8 by default, are padded inside
-    by the last row and column, and cropped.
+    Stages are convolution and ReLU, with batch norm where asked for, without residual sums inside;
+    the module's text says what else differs from DRUNet. Images ``[..., H, W, channels]``, nominal
+    range [0, 1], become restored ones of that shape, not clipped. Height and width that are no
+    multiples of 2^(levels - 1), 8 by default, are padded inside by the last row and column, and
+    cropped.
 
     Attributes:
-      features: width of each level, from the full resolution down; its length is the number of levels.
+      features: width of each level, from the full resolution down; its length is the number of
+        levels.
       blocks: convolutions in each stage; the body has one more.
       channels: of the images, 3 or 1.
       batch_norm: True adds it, behind every convolution but head and tail.
       bias: whether convolutions have one, also those before batch norm.
       norm_epsilon: of batch norm.
       norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
-      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others as for DnCNN.
+      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others
+        as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a third more time.
+      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a
+        third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that are not float
-        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that
+        are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would
+        ignore.
 
     References:
-      Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10), 2021,
-      arXiv:2008.13751.
+      Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10),
+      2021, arXiv:2008.13751.
 
     Example:
       Shapes alone; :func:`create_model` has one that computes.
@@ -106,7 +115,9 @@ class DPIRUNet(nn.Module):
     takes_sigma: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:

@@ -5,13 +5,15 @@
     images - [units] f ------------------------------------ cat - [units] - 1x1 conv - restored
                  unit 2f, pool - [units] 2f - unit f, up'
 
-A unit is a 3x3 convolution, batch norm, ReLU; [units] are ``block_depth`` of them. Widths double from level to level.
-The unit that widens runs before the pool (maximum of 2x2), the one that narrows before the doubling (nearest
-neighbour). What is kept comes first in the concatenation. Input and output are ``[..., H, W, channels]``, nominal range
-[0, 1], neither clipped. Parameters: 11,659,264 (four levels, 64 features, colour).
+A unit is a 3x3 convolution, batch norm, ReLU; [units] are ``block_depth`` of them. Widths double
+from level to level. The unit that widens runs before the pool (maximum of 2x2), the one that
+narrows before the doubling (nearest neighbour). What is kept comes first in the concatenation.
+Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped. Parameters:
+11,659,264 (four levels, 64 features, colour).
 
-Height and width need to be multiples of 2^(depth - 1); other sizes, which the reference refuses, are padded inside by
-repeating the last row and column, and cropped. The circular padding then meets the repeated rows.
+Height and width need to be multiples of 2^(depth - 1); other sizes, which the reference refuses,
+are padded inside by repeating the last row and column, and cropped. The circular padding then meets
+the repeated rows.
 
 SCICO trains it on tomograms; here it is a UNet without biases to compare with.
 
@@ -34,10 +36,11 @@ from lumloss_jax.models._unet import ConvStage
 class ScicoUNet(nn.Module):
     """SCICO's UNet: circular padding, batch norm everywhere, no biases, and nothing is added to the output.
 
-    A unit is convolution, batch norm, ReLU; one widens before each pool, one narrows before each doubling, and kept
-    features are concatenated. The module's text has the figure. Images ``[..., H, W, channels]``, nominal range [0, 1],
-    become restored ones of that shape, not clipped. Height and width that are no multiples of 2^(depth - 1), 8 by
-    default, are padded inside by the last row and column, and cropped.
+    A unit is convolution, batch norm, ReLU; one widens before each pool, one narrows before each
+    doubling, and kept features are concatenated. The module's text has the figure. Images ``[...,
+    H, W, channels]``, nominal range [0, 1], become restored ones of that shape, not clipped. Height
+    and width that are no multiples of 2^(depth - 1), 8 by default, are padded inside by the last
+    row and column, and cropped.
 
     Attributes:
       depth: number of levels.
@@ -49,12 +52,14 @@ class ScicoUNet(nn.Module):
       padding: outside the image, ``"circular"`` or ``"zeros"``.
       initializer: ``"scico"``, truncated normal of variance 2 / fan_in; others as for DnCNN.
       dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each level in the backward pass instead of storing its inside: less memory, a third more time.
+      remat: recompute each level in the backward pass instead of storing its inside: less memory, a
+        third more time.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for a ``depth`` or ``block_depth`` below 1, an unknown option, images that are not float
-        ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+      ValueError: when called, for a ``depth`` or ``block_depth`` below 1, an unknown option, images
+        that are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network
+        would ignore.
 
     References:
       Balke et al., "Scientific computational imaging code (SCICO)", JOSS 7(78), 2022.
@@ -85,7 +90,9 @@ class ScicoUNet(nn.Module):
     takes_sigma: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: ArrayLike, *, sigma: ArrayLike | None = None, train: bool = False
+    ) -> jax.Array:
         """Restores images.
 
         Args:
@@ -97,7 +104,10 @@ class ScicoUNet(nn.Module):
           The restored images, same shape, float32; not clipped.
         """
         if self.depth < 1 or self.block_depth < 1:
-            raise ValueError(f"depth and block_depth must be at least 1; got {self.depth} and {self.block_depth}.")
+            raise ValueError(
+                f"depth and block_depth must be at least 1; got {self.depth} and "
+                f"{self.block_depth}."
+            )
         refuse_sigma("unet_scico", sigma)
         images = check_images(images, self.channels)
         settings = Settings(
@@ -118,12 +128,14 @@ class ScicoUNet(nn.Module):
         for level in range(2, self.depth + 1):
             kept.append(x)
             width *= 2
-            x = ConvBlock(settings, width, False, True, name=f"down_{level}")(x)  # wider at the old resolution
+            # Wider at the old resolution
+            x = ConvBlock(settings, width, False, True, name=f"down_{level}")(x)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))  # [..., H / 2, W / 2, C]
             x = stage(settings, width, self.block_depth, False, True, name=f"encoder_{level}")(x)
         for level in range(self.depth, 1, -1):
             width //= 2
-            x = ConvBlock(settings, width, False, True, name=f"up_{level}")(x)  # narrower at the low resolution
+            # Narrower at the low resolution
+            x = ConvBlock(settings, width, False, True, name=f"up_{level}")(x)
             x = double_nearest(x)  # [..., 2H, 2W, C]
             x = jnp.concatenate([kept[level - 2], x], axis=-1)  # [..., H, W, 2 width]
             x = stage(settings, width, self.block_depth, False, True, name=f"decoder_{level}")(x)

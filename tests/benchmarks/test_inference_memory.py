@@ -17,7 +17,9 @@ def test_each_pass_of_equal_stages_sees_its_own_batches(monkeypatch: pytest.Monk
     seen: list[tuple[Predictor, Any]] = []
     run = Predictor._run
 
-    def recorded(self: Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()) -> Any:
+    def recorded(
+        self: Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()
+    ) -> Any:
         seen.append((self, function))
         return run(self, function, *images, arguments=arguments)
 
@@ -29,6 +31,9 @@ def test_each_pass_of_equal_stages_sees_its_own_batches(monkeypatch: pytest.Monk
     inference_memory._let_pass_after(2)
     model = create_model("retinexformer", features=4, levels=2, num_blocks=(0, 0, 1), stages=3)
     variables = jax.tree.map(lambda x: np.full(x.shape, 0.1, np.float32), variable_shapes(model))
-    Predictor(model, variables["params"], {}, tile=64).restore(np.full((150, 61, 3), 0.5, np.float32))
-    assert len(set(seen)) == 6  # in each of three stages a pass for the one block's sums, and the last
+    Predictor(model, variables["params"], {}, tile=64).restore(
+        np.full((150, 61, 3), 0.5, np.float32)
+    )
+    # In each of three stages a pass for the one block's sums, and the last
+    assert len(set(seen)) == 6
     assert set(Counter(seen).values()) == {2}

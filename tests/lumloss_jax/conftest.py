@@ -21,7 +21,8 @@ def strict_promotion() -> Iterator[None]:
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Switches float64 on for one test."""
-    enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # before jax 0.8
+    # Before jax 0.8
+    enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     with enable_x64(True):
         yield
 
@@ -43,7 +44,11 @@ def reference_batch(shared: Path) -> tuple[np.ndarray, np.ndarray, dict]:
     """Predictions, targets ``[2, 168, 172, 3]``, and values and gradients that PyTorch gives for them in float64."""
     with np.load(shared / "fixtures" / "metrics.npz") as arrays:
         predictions, targets = (np.moveaxis(arrays[f"batch/{name}"], 1, -1) for name in "yx")
-    return predictions, targets, json.loads((shared / "fixtures" / "metrics.json").read_text())["batch"]["expected"]
+    return (
+        predictions,
+        targets,
+        json.loads((shared / "fixtures" / "metrics.json").read_text())["batch"]["expected"],
+    )
 
 
 def _read_pairs(folder: Path) -> Pairs:

@@ -12,10 +12,16 @@ from lumloss_jax import _filters
 SHAPES = ((2, 6, 9, 1), (5, 4, 3), (1, 1, 12, 1))
 
 
-def average_by_loops(image: np.ndarray, taps: tuple[float, ...], mask: np.ndarray | None = None) -> np.ndarray:
+def average_by_loops(
+    image: np.ndarray, taps: tuple[float, ...], mask: np.ndarray | None = None
+) -> np.ndarray:
     """The weighted average of what exists round each pixel, one pixel after the other, in float64."""
     height, width = image.shape[-3:-1]
-    mask = np.ones((*image.shape[:-1], 1)) if mask is None else np.broadcast_to(mask, (*image.shape[:-1], 1))
+    mask = (
+        np.ones((*image.shape[:-1], 1))
+        if mask is None
+        else np.broadcast_to(mask, (*image.shape[:-1], 1))
+    )
     radius = len(taps) // 2
     result = np.zeros(image.shape)
     for row in range(height):
@@ -25,11 +31,15 @@ def average_by_loops(image: np.ndarray, taps: tuple[float, ...], mask: np.ndarra
                 for j in range(max(0, column - radius), min(width, column + radius + 1)):
                     tap = taps[i - row + radius] * taps[j - column + radius] * mask[..., i, j, :]
                     total, weight = total + tap * image[..., i, j, :], weight + tap
-            result[..., row, column, :] = np.where(mask[..., row, column, :] > 0, total / np.maximum(weight, 1e-300), 0)
+            result[..., row, column, :] = np.where(
+                mask[..., row, column, :] > 0, total / np.maximum(weight, 1e-300), 0
+            )
     return result
 
 
-def average(image: np.ndarray, taps: tuple[float, ...], mask: np.ndarray | None = None) -> jax.Array:
+def average(
+    image: np.ndarray, taps: tuple[float, ...], mask: np.ndarray | None = None
+) -> jax.Array:
     return jax.jit(lambda image, mask: _filters.local_average(image, taps, mask))(image, mask)
 
 
@@ -64,7 +74,8 @@ def test_default_sigma(size: int, sigma: float) -> None:
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 8, 11])
 def test_sliding_along_both_axes_is_numpys_correlation(size: int) -> None:
     image = random_image((2, 13, 11, 3))
-    taps = tuple(np.random.default_rng(size).uniform(0, 1, size).tolist())  # lopsided: a flip would show
+    # Lopsided: a flip would show
+    taps = tuple(np.random.default_rng(size).uniform(0, 1, size).tolist())
     windows = sliding_window_view(image.astype(np.float64), (size, size), axis=(1, 2))
     expected = np.einsum("nhwcij,i,j->nhwc", windows, taps, taps)
     result = jax.jit(lambda image: _filters.slide(_filters.slide(image, taps, 1), taps, 2))(image)
@@ -74,17 +85,26 @@ def test_sliding_along_both_axes_is_numpys_correlation(size: int) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "taps",
-    [_filters.box_taps(3), _filters.box_taps(7), _filters.box_taps(31), _filters.gaussian_taps(9, 2.0)],
+    [
+        _filters.box_taps(3),
+        _filters.box_taps(7),
+        _filters.box_taps(31),
+        _filters.gaussian_taps(9, 2.0),
+    ],
     ids=["box 3", "box 7", "box 31, larger than the image", "gaussian 9"],
 )
-def test_local_average_is_the_mean_of_what_exists(shape: tuple[int, ...], taps: tuple[float, ...]) -> None:
+def test_local_average_is_the_mean_of_what_exists(
+    shape: tuple[int, ...], taps: tuple[float, ...]
+) -> None:
     image = random_image(shape)
     result = average(image, taps)
     np.testing.assert_allclose(result, average_by_loops(image, taps), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask_shape", [(2, 6, 9, 1), (1, 6, 9, 1), (2, 6, 1, 1)])
-@pytest.mark.parametrize("taps", [_filters.box_taps(5), _filters.gaussian_taps(31, 1.4)], ids=["box", "gaussian"])
+@pytest.mark.parametrize(
+    "taps", [_filters.box_taps(5), _filters.gaussian_taps(31, 1.4)], ids=["box", "gaussian"]
+)
 def test_local_average_under_a_mask(mask_shape: tuple[int, ...], taps: tuple[float, ...]) -> None:
     image = random_image((2, 6, 9, 1))
     mask = np.maximum(random_image(mask_shape, seed=1) - 0.5, 0)
@@ -96,7 +116,11 @@ def test_local_average_under_a_mask(mask_shape: tuple[int, ...], taps: tuple[flo
 @pytest.mark.parametrize("size", [3, 5, 15, 101])
 @pytest.mark.parametrize("kind", ["box", "gaussian"])
 def test_a_constant_keeps_its_value_up_to_the_border(size: int, kind: str) -> None:
-    taps = _filters.box_taps(size) if kind == "box" else _filters.gaussian_taps(size, _filters.default_sigma(size))
+    taps = (
+        _filters.box_taps(size)
+        if kind == "box"
+        else _filters.gaussian_taps(size, _filters.default_sigma(size))
+    )
     result = average(np.full((1, 12, 10, 1), 0.3, np.float32), taps)
     np.testing.assert_allclose(result, 0.3, rtol=1e-6)
 
@@ -106,7 +130,9 @@ def test_the_gradient_of_a_mask_is_finite_under_a_narrow_gaussian() -> None:
     image = jnp.asarray(random_image((12, 12, 1)))
     mask = jnp.zeros((12, 12, 1)).at[2, 2].set(1.0)
     taps = _filters.gaussian_taps(15, 0.5)
-    gradient = jax.jit(jax.grad(lambda mask: jnp.sum(mask * _filters.local_average(image, taps, mask))))(mask)
+    gradient = jax.jit(
+        jax.grad(lambda mask: jnp.sum(mask * _filters.local_average(image, taps, mask)))
+    )(mask)
     assert jnp.isfinite(gradient).all()
 
 
@@ -115,13 +141,21 @@ def test_the_gradient_of_a_mask_is_finite_under_a_narrow_gaussian() -> None:
 def test_both_ways_to_slide_agree_in_value_and_gradient(count: int, axis: int) -> None:
     image = jnp.asarray(random_image((17, 16, 2)))
     taps = tuple(np.random.default_rng(count).uniform(0, 1, count).tolist())
-    at_once, pull_at_once = jax.vjp(jax.jit(lambda image: _filters._slide_at_once(image, taps, axis)), image)
-    in_halves, pull_in_halves = jax.vjp(jax.jit(lambda image: _filters._slide_in_halves(image, taps, axis)), image)
+    at_once, pull_at_once = jax.vjp(
+        jax.jit(lambda image: _filters._slide_at_once(image, taps, axis)), image
+    )
+    in_halves, pull_in_halves = jax.vjp(
+        jax.jit(lambda image: _filters._slide_in_halves(image, taps, axis)), image
+    )
     np.testing.assert_allclose(in_halves, at_once, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(pull_in_halves(at_once)[0], pull_at_once(at_once)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        pull_in_halves(at_once)[0], pull_at_once(at_once)[0], rtol=1e-5, atol=1e-6
+    )
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="asks what XLA's CPU backend makes of it")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="asks what XLA's CPU backend makes of it"
+)
 def test_the_second_pass_does_not_compute_the_first_anew_for_each_tap() -> None:
     size, image = 15, jnp.zeros((1, 64, 64, 1))
 
@@ -129,11 +163,14 @@ def test_the_second_pass_does_not_compute_the_first_anew_for_each_tap() -> None:
         return jnp.sum(jnp.abs(_filters.local_average(image, _filters.box_taps(size))))
 
     compiled = jax.jit(jax.value_and_grad(loss)).lower(image).compile()
-    # Two passes there and two back, 15 products and sums each, are 120; with the passes fused they are above 1400.
+    # Two passes there and two back, 15 products and sums each, are 120; with the passes fused they
+    # are above 1400.
     assert compiled.cost_analysis()["flops"] / image.size < size * size
 
 
-@pytest.mark.parametrize("taps", [_filters.box_taps(7), _filters.gaussian_taps(31, 2.0)], ids=["box", "gaussian"])
+@pytest.mark.parametrize(
+    "taps", [_filters.box_taps(7), _filters.gaussian_taps(31, 2.0)], ids=["box", "gaussian"]
+)
 def test_symbolic_sizes_average_as_static_ones_do(taps: tuple[float, ...]) -> None:
     batch, height, width = export.symbolic_shape("n, h, w")
     averager = jax.jit(lambda image: _filters.local_average(image, taps))

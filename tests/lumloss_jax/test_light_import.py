@@ -4,7 +4,18 @@ import json
 import subprocess
 import sys
 
-HEAVY = ("PIL", "flax", "grain", "optax", "orbax", "pyvips", "scipy", "skimage", "tensorflow", "torch")
+HEAVY = (
+    "PIL",
+    "flax",
+    "grain",
+    "optax",
+    "orbax",
+    "pyvips",
+    "scipy",
+    "skimage",
+    "tensorflow",
+    "torch",
+)
 
 PROGRAM = """
 import json, sys
@@ -23,12 +34,19 @@ print(json.dumps({**report, "loss": loss, "devices": jax.device_count()}))
 
 
 def test_import_and_call_bring_in_jax_and_chex_only() -> None:
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
     assert ran.stderr == ""
     report = json.loads(ran.stdout)
     assert report["loss"] == 0
-    assert report["devices"] == 2  # importing computed nothing: the number of devices was still free
-    strangers = {name for name in report["ours"] if name.split(".")[0] not in {"lumloss_jax", *sys.stdlib_module_names}}
+    # Importing computed nothing: the number of devices was still free
+    assert report["devices"] == 2
+    strangers = {
+        name
+        for name in report["ours"]
+        if name.split(".")[0] not in {"lumloss_jax", *sys.stdlib_module_names}
+    }
     assert strangers == set()  # nothing that jax and chex had not imported already
     assert not any(name.startswith("lumloss_jax.models") for name in report["all"])
     assert [name for name in HEAVY if name in report["all"]] == []

@@ -1,7 +1,7 @@
 """What a TPU rounds: inputs of dots and convolutions of float32 arrays become bfloat16, unless asked otherwise.
 
-So losses, metrics, colour spaces and degradations hold none, or ask. Read off the programs lowered for a TPU, which
-takes no TPU and compiles nothing.
+So losses, metrics, colour spaces and degradations hold none, or ask. Read off the programs lowered
+for a TPU, which takes no TPU and compiles nothing.
 """
 
 import functools
@@ -25,7 +25,9 @@ def cases(*names: str) -> list[Any]:
     return [pytest.param(name, marks=SLOW if name == "ms_ssim" else []) for name in names]
 
 
-SPECS = cases(*LOSSES, "luminance_l1(window_size=7, brightness='lightness')", "frequency(spectrum='complex')")
+SPECS = cases(
+    *LOSSES, "luminance_l1(window_size=7, brightness='lightness')", "frequency(spectrum='complex')"
+)
 DEGRADATIONS = {
     "blur": lambda key, x: degradations.gaussian_blur(None, x, sigma=2.0),
     "jpeg": lambda key, x: degradations.jpeg(None, x, quality=50.0),
@@ -66,7 +68,13 @@ def test_dots_and_convolutions_would_be_noticed():
     assert len(rounded(lambda x: jnp.einsum("bhwc,cd->bhwd", x, jnp.eye(3)), IMAGE)) == 1
     kernel = jax.ShapeDtypeStruct((3, 3, 3, 3), jnp.float32)
     convolve = functools.partial(
-        jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     assert len(rounded(convolve, IMAGE, kernel)) == 1
-    assert rounded(functools.partial(convolve, precision=jax.lax.Precision.HIGHEST), IMAGE, kernel) == []
+    assert (
+        rounded(functools.partial(convolve, precision=jax.lax.Precision.HIGHEST), IMAGE, kernel)
+        == []
+    )

@@ -43,13 +43,18 @@ def test_numpy_arrays_and_nested_lists_are_images() -> None:
         (np.zeros((2, 2, 3), np.complex64), ("complex64", "image.astype('float32')")),
         (np.zeros((4, 4)), ("(4, 4)", "channel axis", "image[..., None]")),
         (np.zeros((2, 3, 8, 8)), ("(2, 3, 8, 8)", "NCHW", "jnp.moveaxis(image, -3, -1)")),
-        (np.zeros((3, 8, 8)), ("(3, 8, 8)", "CHW", "jnp.moveaxis(image, -3, -1)", "image[..., None]")),
+        (
+            np.zeros((3, 8, 8)),
+            ("(3, 8, 8)", "CHW", "jnp.moveaxis(image, -3, -1)", "image[..., None]"),
+        ),
         (np.zeros((5, 8, 8)), ("(5, 8, 8)", "image[..., None]")),
         (np.zeros((2, 8, 8, 4)), ("(2, 8, 8, 4)", "RGBA", "image[..., :3]")),
         (np.zeros((0, 8, 8, 3)), ("(0, 8, 8, 3)", "no pixels")),
     ],
 )
-def test_what_is_no_image_is_refused_with_the_mend(image: object, fragments: tuple[str, ...]) -> None:
+def test_what_is_no_image_is_refused_with_the_mend(
+    image: object, fragments: tuple[str, ...]
+) -> None:
     with refuses(*fragments):
         _reduction.check_image("image", image)
 
@@ -62,7 +67,9 @@ def test_a_function_that_needs_colour_says_so() -> None:
 def test_a_pair_has_one_shape_and_one_dtype() -> None:
     with refuses("predictions", "(4, 4, 3)", "targets", "(4, 4, 1)", "broadcast"):
         _reduction.check_pair(np.zeros((4, 4, 3)), np.zeros((4, 4, 1)))
-    predictions, targets = _reduction.check_pair(jnp.zeros((1, 1, 3), jnp.bfloat16), jnp.zeros((1, 1, 3)))
+    predictions, targets = _reduction.check_pair(
+        jnp.zeros((1, 1, 3), jnp.bfloat16), jnp.zeros((1, 1, 3))
+    )
     assert predictions.dtype == targets.dtype == FLOAT32
 
 
@@ -91,13 +98,17 @@ def test_masks_come_back_with_the_images_rank_and_dtype(shape: tuple[int, ...], 
     assert mask.shape == (shape if len(shape) == 4 else (*shape, 1)) and mask.dtype == FLOAT32
 
 
-@pytest.mark.parametrize("shape", [(), (2,), (4, 5), (4, 5, 1), (2, 4, 5, 3), (2, 5, 4), (3, 4, 5), (1, 2, 4, 5, 1)])
+@pytest.mark.parametrize(
+    "shape", [(), (2,), (4, 5), (4, 5, 1), (2, 4, 5, 3), (2, 5, 4), (3, 4, 5), (1, 2, 4, 5, 1)]
+)
 def test_masks_of_other_shapes_are_refused_with_those_taken(shape: tuple[int, ...]) -> None:
     with refuses("mask", str(shape), "(2, 4, 5)", "(2, 4, 5, 1)", "mask.reshape(-1, 1, 1)"):
         _reduction.check_mask(np.ones(shape), jnp.zeros((2, 4, 5, 3)))
 
 
-@pytest.mark.parametrize(("worst", "shown"), [(-0.5, "-0.5"), (float("nan"), "nan"), (float("inf"), "inf")])
+@pytest.mark.parametrize(
+    ("worst", "shown"), [(-0.5, "-0.5"), (float("nan"), "nan"), (float("inf"), "inf")]
+)
 def test_masks_are_finite_and_not_negative(worst: float, shown: str) -> None:
     with refuses("mask must be finite and not negative", shown):
         _reduction.check_mask(np.array([[1.0, worst]]), jnp.zeros((1, 2, 3)))
@@ -155,7 +166,10 @@ def test_a_scale_of_zero_is_refused_inside_jit_too(jit: bool) -> None:
 
 
 def test_traced_numbers_are_not_looked_at() -> None:
-    assert jax.jit(lambda value: _reduction.check_scalar("weight", value, FLOAT32, minimum=1.0))(-1.0) == -1
+    assert (
+        jax.jit(lambda value: _reduction.check_scalar("weight", value, FLOAT32, minimum=1.0))(-1.0)
+        == -1
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, np.int64(3)])
@@ -164,7 +178,8 @@ def test_odd_sizes(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fragment"), [(4, "got 4"), (0, "got 0"), (-1, "got -1"), (3.0, "got 3.0"), ("3", "'3'"), (True, "True")]
+    ("size", "fragment"),
+    [(4, "got 4"), (0, "got 0"), (-1, "got -1"), (3.0, "got 3.0"), ("3", "'3'"), (True, "True")],
 )
 def test_other_sizes_are_refused(size: object, fragment: str) -> None:
     with refuses("window_size must be", "odd", fragment):
@@ -172,7 +187,9 @@ def test_other_sizes_are_refused(size: object, fragment: str) -> None:
 
 
 def test_a_traced_size_is_told_to_be_bound_before_jit() -> None:
-    with refuses("window_size is traced", "functools.partial(..., window_size=7)", "static_argnames"):
+    with refuses(
+        "window_size is traced", "functools.partial(..., window_size=7)", "static_argnames"
+    ):
         jax.jit(lambda size: _reduction.check_odd_size("window_size", size))(3)
 
 
@@ -196,25 +213,35 @@ def test_weighted_mean_is_numpys_average() -> None:
     expected = np.average(values, weights=np.broadcast_to(weights, values.shape))
     result = _reduction.weighted_mean(jnp.asarray(values, FLOAT32), jnp.asarray(weights, FLOAT32))
     np.testing.assert_allclose(result, expected, rtol=1e-6)
-    np.testing.assert_allclose(_reduction.weighted_mean(jnp.asarray(values, FLOAT32), None), values.mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        _reduction.weighted_mean(jnp.asarray(values, FLOAT32), None), values.mean(), rtol=1e-6
+    )
 
 
 def test_the_mean_under_no_weight_is_zero_and_so_is_its_gradient() -> None:
-    mean, gradient = jax.value_and_grad(_reduction.weighted_mean)(jnp.ones((2, 2, 3)), jnp.zeros((2, 2, 1)))
+    mean, gradient = jax.value_and_grad(_reduction.weighted_mean)(
+        jnp.ones((2, 2, 3)), jnp.zeros((2, 2, 1))
+    )
     assert mean == 0 and (gradient == 0).all()
 
 
 def test_the_mean_of_millions_of_values_keeps_float32s_accuracy() -> None:
     values = np.random.default_rng(0).random((4, 512, 512, 3), np.float32)
     expected = values.mean(dtype=np.float64)
-    np.testing.assert_allclose(_reduction.weighted_mean(jnp.asarray(values), None), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        _reduction.weighted_mean(jnp.asarray(values), None), expected, rtol=1e-6
+    )
     ones = jnp.ones((4, 512, 512, 1))
-    np.testing.assert_allclose(_reduction.weighted_mean(jnp.asarray(values), ones), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        _reduction.weighted_mean(jnp.asarray(values), ones), expected, rtol=1e-6
+    )
 
 
 def test_what_a_mask_hides_reaches_neither_value_nor_gradient() -> None:
     image, mask = jnp.array([[[jnp.nan], [2.0]]]), jnp.array([[[0.0], [0.5]]])
     np.testing.assert_array_equal(_reduction.hide_masked(image, mask), [[[0], [2]]])
-    gradient = jax.grad(lambda image: jnp.sum(jnp.square(_reduction.hide_masked(image, mask))))(image)
+    gradient = jax.grad(lambda image: jnp.sum(jnp.square(_reduction.hide_masked(image, mask))))(
+        image
+    )
     np.testing.assert_array_equal(gradient, [[[0], [4]]])
     assert _reduction.hide_masked(image, None) is image

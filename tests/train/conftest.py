@@ -91,20 +91,34 @@ class Launches:
         assert program.returncode == 0
         return json.loads(printed.splitlines()[-1])
 
-    def fit(self, name: str, *flags: str, processes: int, devices: int, **more: Any) -> dict[str, Any]:
+    def fit(
+        self, name: str, *flags: str, processes: int, devices: int, **more: Any
+    ) -> dict[str, Any]:
         """A launch of the command line, into the folder of that name."""
-        source = [f"--data={self.photographs}", f"--test-data={self.photographs}", f"--steps={self.steps}"]
+        source = [
+            f"--data={self.photographs}",
+            f"--test-data={self.photographs}",
+            f"--steps={self.steps}",
+        ]
         resumed = any(flag.startswith("--resume") for flag in flags)
         start = [] if resumed else [*FLAGS, *source, f"--out={self.folder / name}"]
         log = str(self.folder / f"{name}.log")
-        return {"processes": processes, "devices": devices, "flags": [*start, *flags], "log": log, **more}
+        return {
+            "processes": processes,
+            "devices": devices,
+            "flags": [*start, *flags],
+            "log": log,
+            **more,
+        }
 
     def alone(self, name: str, flags: Sequence[str], **more: Any) -> dict[str, Any]:
         """A launch of one process by these flags alone; it goes on with the run of that name where it can."""
         paths = {"folder": str(self.folder / name), "log": str(self.folder / f"{name}.log")}
         return {"processes": 1, "devices": 1, "flags": list(flags), **paths, **more}
 
-    def updates(self, processes: int, devices: int, **meshes: tuple[list[int], str]) -> dict[str, Any]:
+    def updates(
+        self, processes: int, devices: int, **meshes: tuple[list[int], str]
+    ) -> dict[str, Any]:
         """A launch that makes one update on each mesh, given as the order of its devices and how they share."""
         task = {"processes": processes, "devices": devices, "meshes": meshes, "model": MODEL}
         where = {"out": str(self.folder), "log": str(self.folder / f"updates{processes}.log")}
@@ -113,12 +127,20 @@ class Launches:
     def said(self, name: str, process: int) -> str:
         """What a process printed, in one line, without what Gloo says of its connections."""
         printed = (self.folder / f"{name}.log.{process}").read_text()
-        return " ".join(" ".join(line for line in printed.splitlines() if not line.startswith("[Gloo]")).split())
+        return " ".join(
+            " ".join(line for line in printed.splitlines() if not line.startswith("[Gloo]")).split()
+        )
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
         """What was logged of each step, but for speed."""
-        lines = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
-        logged = {line["step"]: {key: value for key, value in line.items() if key not in SPEED} for line in lines}
+        lines = [
+            json.loads(line)
+            for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        logged = {
+            line["step"]: {key: value for key, value in line.items() if key not in SPEED}
+            for line in lines
+        }
         assert len(logged) == len(lines)  # no step twice
         return logged
 
@@ -135,20 +157,27 @@ class Launches:
                 with np.load(self.folder / f"{mesh}.npz") as ours:
                     np.testing.assert_array_equal(ours["batch"], wanted["batch"])
                     for names in (["loss"], gradient):
-                        assert _off([ours[name] for name in names], [wanted[name] for name in names]) < 1e-6
+                        assert (
+                            _off([ours[name] for name in names], [wanted[name] for name in names])
+                            < 1e-6
+                        )
 
     def difference(self, name: str, other: str) -> float:
         """The largest of all that two runs logged of the same steps, relative."""
         ours, wanted = self.metrics(name), self.metrics(other)
         assert ours.keys() == wanted.keys()
-        pairs = [(ours[step][key], value) for step, line in wanted.items() for key, value in line.items()]
+        pairs = [
+            (ours[step][key], value) for step, line in wanted.items() for key, value in line.items()
+        ]
         return max(abs(x - y) / abs(y) if y else abs(x) for x, y in pairs)
 
 
 def _off(ours: list[np.ndarray], wanted: list[np.ndarray]) -> float:
     """Norm of the difference over that of what is wanted, of all arrays together."""
     pairs = [(np.float64(x), np.float64(y)) for x, y in zip(ours, wanted, strict=True)]
-    return float(np.sqrt(sum(np.sum((x - y) ** 2) for x, y in pairs) / sum(np.sum(y**2) for _, y in pairs)))
+    return float(
+        np.sqrt(sum(np.sum((x - y) ** 2) for x, y in pairs) / sum(np.sum(y**2) for _, y in pairs))
+    )
 
 
 @pytest.fixture(scope="module")

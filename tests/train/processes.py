@@ -1,9 +1,9 @@
 """A program that tests start: it forks the processes of one launch after another, and prints how they ended.
 
-It imports everything once, and forks: before JAX is used it has no other threads. Launches are its argument, JSON as
-``conftest.Launches`` makes it. A process trains by the command line, or makes one update of SGD from one state on
-several meshes and stores what came of it, or fails while the others wait for it. One may be struck by a signal after
-it has logged a step.
+It imports everything once, and forks: before JAX is used it has no other threads. Launches are its
+argument, JSON as ``conftest.Launches`` makes it. A process trains by the command line, or makes one
+update of SGD from one state on several meshes and stores what came of it, or fails while the others
+wait for it. One may be struck by a signal after it has logged a step.
 """
 
 import contextlib
@@ -45,7 +45,9 @@ def updates(task: Task, run: RunConfig) -> None:
     config = FitConfig(
         data=DataConfig(source=task["photographs"], patch_size=8, batch_size=8),
         model=ModelConfig(model=task["model"]),
-        optimizer=OptimizerConfig(optimizer="sgd", schedule="constant", learning_rate=0.1, warmup_steps=0),
+        optimizer=OptimizerConfig(
+            optimizer="sgd", schedule="constant", learning_rate=0.1, warmup_steps=0
+        ),
     )
     splits = open_splits(config.data.source, "none", config.data.source)
     batches = PatchBatches(splits.train, patch_size=8, batch_size=8, seed=0)
@@ -53,7 +55,9 @@ def updates(task: Task, run: RunConfig) -> None:
 
     def start() -> Any:
         state = made.fresh_state()  # its last layer is zero, and passes no gradient on
-        bent = jax.tree.map(lambda p: p + 0.03 * jax.random.normal(jax.random.key(p.size), p.shape), state.params)
+        bent = jax.tree.map(
+            lambda p: p + 0.03 * jax.random.normal(jax.random.key(p.size), p.shape), state.params
+        )
         return state.replace(params=bent)
 
     for name, (order, parallel) in task["meshes"].items():
@@ -131,7 +135,9 @@ def child(task: Task, process: int, address: str) -> int:
     if "fails" in task:
         fail_alone(run)
         return 0
-    more = [] if alone else ["--distributed", *(f"--{name}={value}" for name, value in said.items())]
+    more = (
+        [] if alone else ["--distributed", *(f"--{name}={value}" for name, value in said.items())]
+    )
     if task.get("slurm"):
         os.environ |= slurm(address, task["processes"], process)
         more = ["--distributed"]
@@ -179,14 +185,17 @@ def fork(task: Task, process: int, address: str) -> int:
 
 def launch(task: Task) -> list[int]:
     """How each process of a launch ended."""
-    folder = task.get("folder")  # of a run that goes on from its newest checkpoint, or begins anew where it has none
+    # Of a run that goes on from its newest checkpoint, or begins anew where it has none
+    folder = task.get("folder")
     if folder is not None and run_folder.can_resume(Path(folder)):
         task["flags"] = [f"--resume={folder}"]
     elif folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
         task["flags"].append(f"--out={folder}")
     address = free_address(SLURM_PORTS if task.get("slurm") else (0,))
-    children = [fork(task, process, address) for process in task.get("only", range(task["processes"]))]
+    children = [
+        fork(task, process, address) for process in task.get("only", range(task["processes"]))
+    ]
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
 
 

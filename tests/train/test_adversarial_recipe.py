@@ -30,13 +30,25 @@ def test_both_networks_learn_and_the_restoring_one_is_written(
 ) -> None:
     model = build_model(SPEC)
     before = jax.jit(lambda: init_variables(model, jax.random.key(0)))()
-    save_network(tmp_path / "start", Network(model, SPEC, before["params"], before["batch_stats"]), {})
+    save_network(
+        tmp_path / "start", Network(model, SPEC, before["params"], before["batch_stats"]), {}
+    )
     (tmp_path / "photographs").mkdir()
     # Smooth photographs: what is noisy is told from what is clean at a glance.
     for i in range(12):
         rows = np.linspace(0, 20 * i, 24)[:, None, None]
-        write_image(tmp_path / "photographs" / f"{i}.png", np.broadcast_to(rows, (24, 24, 3)).astype(np.uint8))
-    flags = ["--patch-size=16", "--batch-size=4", "--features=4", "--learning-rate=0.01", "--steps=60", "--sigma=50"]
+        write_image(
+            tmp_path / "photographs" / f"{i}.png",
+            np.broadcast_to(rows, (24, 24, 3)).astype(np.uint8),
+        )
+    flags = [
+        "--patch-size=16",
+        "--batch-size=4",
+        "--features=4",
+        "--learning-rate=0.01",
+        "--steps=60",
+        "--sigma=50",
+    ]
     places = [
         f"--init-from={tmp_path / 'start'}",
         f"--out={tmp_path / 'end'}",
@@ -44,8 +56,12 @@ def test_both_networks_learn_and_the_restoring_one_is_written(
     ]
     recipe.main([*flags, *places])
     printed = capsys.readouterr().out.splitlines()
-    first, last = (dict(zip(line.split()[2::2], map(float, line.split()[3::2]), strict=True)) for line in printed[:2])
-    # Undecided, a relativistic discriminator pays 2 log 2. Against a network that does not fight back it wins.
+    first, last = (
+        dict(zip(line.split()[2::2], map(float, line.split()[3::2]), strict=True))
+        for line in printed[:2]
+    )
+    # Undecided, a relativistic discriminator pays 2 log 2. Against a network that does not fight
+    # back it wins.
     assert last["discriminator"] < 0.5 * 2 * np.log(2)
     assert last["loss"] < 0.2
     assert printed[2] == f"checkpoint  {tmp_path / 'end'}"

@@ -15,10 +15,13 @@ from train.__main__ import main
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
 from train.errors import InputError
 
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu")
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu"
+)
 
 TINY = FitConfig(
-    data=DataConfig(patch_size=8, batch_size=8), model=ModelConfig(model="dncnn(depth=3, features=4, batch_norm=False)")
+    data=DataConfig(patch_size=8, batch_size=8),
+    model=ModelConfig(model="dncnn(depth=3, features=4, batch_norm=False)"),
 )
 
 
@@ -29,7 +32,12 @@ def with_model(spec):
 def accessed(loss, image):
     """Bytes that the compiled value and gradient reads and writes."""
     with aot.uncached():
-        return jax.jit(jax.value_and_grad(loss)).lower(image, image).compile().cost_analysis()["bytes accessed"]
+        return (
+            jax.jit(jax.value_and_grad(loss))
+            .lower(image, image)
+            .compile()
+            .cost_analysis()["bytes accessed"]
+        )
 
 
 def test_one_sum_over_devices_carries_all_gradients():
@@ -37,13 +45,16 @@ def test_one_sum_over_devices_carries_all_gradients():
     program = aot.compile_for(TINY, sharding.make_mesh(4))
     assert program.collectives == {"all-reduce": 1}
     parameters = 9 * 3 * 4 + 4 + 9 * 4 * 4 + 4 + 9 * 4 * 3 + 3
-    assert 4 * parameters <= program.collective_bytes["all-reduce"] < 4 * parameters + 64  # and loss and terms
+    # And loss and terms
+    assert 4 * parameters <= program.collective_bytes["all-reduce"] < 4 * parameters + 64
     assert aot.compile_for(TINY, sharding.make_mesh(1)).collectives == {}
 
 
 @pytest.mark.parametrize(("depth", "norms"), [(3, 1), (5, 3)])
 def test_batch_norm_adds_two_sums_a_layer_at_most(depth, norms):
-    program = aot.compile_for(with_model(f"dncnn(depth={depth}, features=4)"), sharding.make_mesh(4))
+    program = aot.compile_for(
+        with_model(f"dncnn(depth={depth}, features=4)"), sharding.make_mesh(4)
+    )
     assert set(program.collectives) == {"all-reduce"}
     assert 1 < program.collectives["all-reduce"] <= 1 + 2 * norms
 
@@ -51,7 +62,8 @@ def test_batch_norm_adds_two_sums_a_layer_at_most(depth, norms):
 def test_memory_and_work_grow_with_the_batch():
     small = aot.compile_for(TINY, sharding.make_mesh(1))
     large = aot.compile_for(
-        dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, batch_size=32)), sharding.make_mesh(1)
+        dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, batch_size=32)),
+        sharding.make_mesh(1),
     )
     assert large.memory > small.memory and large.flops == pytest.approx(4 * small.flops, rel=0.2)
 
@@ -80,7 +92,8 @@ def test_batches_that_do_not_divide_are_refused_before_compiling():
 
 
 @pytest.mark.parametrize(
-    ("flag", "words"), [("--devices=2", "no --devices; got 2"), ("--distributed", "no --distributed")]
+    ("flag", "words"),
+    [("--devices=2", "no --devices; got 2"), ("--distributed", "no --distributed")],
 )
 def test_what_the_topology_says_is_not_taken_as_a_flag(flag, words, capsys):
     assert main(["compile", "smoke", flag]) == 2
@@ -92,15 +105,20 @@ def test_what_the_topology_says_is_not_taken_as_a_flag(flag, words, capsys):
 def test_the_loss_compiles_for_tpu(topology):
     device = SingleDeviceSharding(aot.topology_mesh(topology).devices.flat[0])
     image = jax.ShapeDtypeStruct((2, 32, 128, 3), jnp.float32, sharding=device)
-    assert accessed(functools.partial(luminance_l1_loss, window_size=7, brightness="lightness"), image) > 0
+    assert (
+        accessed(functools.partial(luminance_l1_loss, window_size=7, brightness="lightness"), image)
+        > 0
+    )
 
 
 @needs_libtpu
 @pytest.mark.parametrize(
-    "topology", ["v5e:2x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v4:2x2x1", "v6e:2x2"))]
+    "topology",
+    ["v5e:2x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v4:2x2x1", "v6e:2x2"))],
 )
 def test_the_step_compiles_for_tpu_with_one_sum_over_the_chips(topology):
-    # Patches of 8 pixels are so small that the compiler shares out the counters of the noise, and gathers them again.
+    # Patches of 8 pixels are so small that the compiler shares out the counters of the noise, and
+    # gathers them again.
     patches = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, patch_size=24))
     assert aot.compile_for(patches, aot.topology_mesh(topology)).collectives == {"all-reduce": 1}
 
@@ -144,7 +162,8 @@ def test_the_verb_says_what_a_step_asks_of_a_chip(capsys):
     assert main(["compile", "smoke", "--topology=v5e:2x2"]) == 0
     printed = capsys.readouterr().out
     assert (
-        "on 4 x TPU v5 lite: it compiles" in printed and "MiB a device of 15.75 GiB that a program may take" in printed
+        "on 4 x TPU v5 lite: it compiles" in printed
+        and "MiB a device of 15.75 GiB that a program may take" in printed
     )
     assert "1 all-reduce" in printed
 
@@ -168,7 +187,9 @@ def test_slices_are_summed_over_by_their_hosts(capsys):
         (8, 8, [16, 12], 8),
     ],
 )
-def test_the_largest_batch_is_searched_for_upwards_or_downwards(given, highest, asked, largest, monkeypatch):
+def test_the_largest_batch_is_searched_for_upwards_or_downwards(
+    given, highest, asked, largest, monkeypatch
+):
     tried = []
 
     def compiled(config, mesh):
@@ -185,7 +206,9 @@ def test_the_largest_batch_is_searched_for_upwards_or_downwards(given, highest, 
 
 
 def test_what_exceeds_the_memory_of_a_device_whose_compiler_does_not_say_so_is_refused():
-    with pytest.raises(sharding.DoesNotFit, match=r"--batch-size 8 .* \(0.00 GiB of 0.00\): take a smaller one"):
+    with pytest.raises(
+        sharding.DoesNotFit, match=r"--batch-size 8 .* \(0.00 GiB of 0.00\): take a smaller one"
+    ):
         aot.compile_for(TINY, sharding.make_mesh(1), room=1000)
 
 
@@ -210,7 +233,8 @@ def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed
     monkeypatch.setattr(sharding, "compile_step", lambda step, mesh, layout: Refused)
     message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\nPages of it."
     with pytest.raises(
-        sharding.DoesNotFit, match=r"--batch-size 8 does not fit a device's memory .* in memory space hbm\)"
+        sharding.DoesNotFit,
+        match=r"--batch-size 8 does not fit a device's memory .* in memory space hbm\)",
     ):
         aot.compile_for(TINY, sharding.make_mesh(1))
     message = "INTERNAL: a bug"

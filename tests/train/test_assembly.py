@@ -36,7 +36,9 @@ def test_so_they_are_before_anything_is_compiled_for_other_devices() -> None:
         aot.compile_for(_config(MIXED, 175), sharding.make_mesh(1))
 
 
-@pytest.mark.parametrize("loss", ["0.8*ssim + 0.2*l1", "balanced(gradnorm, l1 + ssim)", "luminance_l1(window_size=31)"])
+@pytest.mark.parametrize(
+    "loss", ["0.8*ssim + 0.2*l1", "balanced(gradnorm, l1 + ssim)", "luminance_l1(window_size=31)"]
+)
 def test_what_help_and_notebooks_suggest_fits_the_default_patches(loss: str) -> None:
     assemble(_config(loss, DataConfig().patch_size))
 

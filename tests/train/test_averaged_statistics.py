@@ -40,7 +40,9 @@ def restored(folder: Path, like: TrainState) -> TrainState:
     return restore_newest(folder, jax.eval_shape(lambda: like), layout, pytest.fail)[0]
 
 
-def test_both_sets_come_back_and_the_averages_are_released(state: TrainState, tmp_path: Path) -> None:
+def test_both_sets_come_back_and_the_averages_are_released(
+    state: TrainState, tmp_path: Path
+) -> None:
     folder = saved(state, tmp_path / "checkpoints")
     chex.assert_trees_all_equal(jax.device_get(restored(folder, state)), jax.device_get(state))
     network = load_network(folder)
@@ -48,7 +50,9 @@ def test_both_sets_come_back_and_the_averages_are_released(state: TrainState, tm
     chex.assert_trees_all_equal(network.batch_stats, state.average_stats)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_read(state: TrainState, tmp_path: Path, monkeypatch) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_read(
+    state: TrainState, tmp_path: Path, monkeypatch
+) -> None:
     """It has the running statistics alone, beside the averaged weights: averages of them start from there."""
 
     def weights_before(state: TrainState) -> dict:
@@ -66,8 +70,11 @@ def test_a_checkpoint_of_an_earlier_version_is_read(state: TrainState, tmp_path:
     found = restored(folder, state)
     expected = state.replace(average_stats=state.batch_stats)
     chex.assert_trees_all_equal(jax.device_get(found), jax.device_get(expected))
-    arrays = zip(jax.tree.leaves(found.batch_stats), jax.tree.leaves(found.average_stats), strict=True)
-    assert all(x.unsafe_buffer_pointer() != y.unsafe_buffer_pointer() for x, y in arrays)  # each is given away once
+    arrays = zip(
+        jax.tree.leaves(found.batch_stats), jax.tree.leaves(found.average_stats), strict=True
+    )
+    # Each is given away once
+    assert all(x.unsafe_buffer_pointer() != y.unsafe_buffer_pointer() for x, y in arrays)
     chex.assert_trees_all_equal(load_network(folder).batch_stats, state.batch_stats)
 
 

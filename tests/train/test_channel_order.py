@@ -13,7 +13,13 @@ from train.checkpoint import load_network
 
 FIELDS = {
     "dncnn": {"depth": 3, "features": 4, "batch_norm": False},
-    "buifd": {"depth": 2, "features": 4, "level_depth": 2, "level_features": 4, "fusion_features": 4},
+    "buifd": {
+        "depth": 2,
+        "features": 4,
+        "level_depth": 2,
+        "level_features": 4,
+        "fusion_features": 4,
+    },
 }
 
 
@@ -21,10 +27,15 @@ FIELDS = {
 def test_a_reversed_network_does_to_reversed_images_what_it_did(name: str) -> None:
     model = create_model(name, **FIELDS[name])
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), variable_shapes(model))
+    variables = jax.tree.map(
+        lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), variable_shapes(model)
+    )
     images = rng.uniform(0, 1, (1, 6, 7, 3)).astype(np.float32)
     apply = jax.jit(model.apply)
-    there, back = apply(variables, images), apply(reverse_channels(model, variables), images[..., ::-1])
+    there, back = (
+        apply(variables, images),
+        apply(reverse_channels(model, variables), images[..., ::-1]),
+    )
     np.testing.assert_allclose(back[..., ::-1], there, rtol=0, atol=1e-5)
     assert np.abs(np.asarray(apply(variables, images[..., ::-1]))[..., ::-1] - there).max() > 0.01
 
@@ -33,14 +44,28 @@ def test_weights_for_blue_green_red_are_imported_for_red_green_blue(tmp_path: Pa
     spec = "dncnn(depth=2, features=4, batch_norm=False)"
     model = create_model("dncnn", depth=2, features=4, batch_norm=False)
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), variable_shapes(model))
+    variables = jax.tree.map(
+        lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), variable_shapes(model)
+    )
     file = tmp_path / "bgr.safetensors"
-    safetensors.numpy.save_file(to_torch_state_dict("dncnn", variables, depth=2, features=4, batch_norm=False), file)
-    command = ["import", str(file), "--model", spec, "--channel-order=bgr", "--out", str(tmp_path / "out")]
+    safetensors.numpy.save_file(
+        to_torch_state_dict("dncnn", variables, depth=2, features=4, batch_norm=False), file
+    )
+    command = [
+        "import",
+        str(file),
+        "--model",
+        spec,
+        "--channel-order=bgr",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 0
     kernel = np.asarray(load_network(tmp_path / "out").params["conv_first"]["kernel"])
     np.testing.assert_array_equal(kernel, variables["params"]["conv_first"]["kernel"][:, :, ::-1])
-    assert json.loads((tmp_path / "out" / "about" / "metadata").read_text())["channel_order"] == "bgr"
+    assert (
+        json.loads((tmp_path / "out" / "about" / "metadata").read_text())["channel_order"] == "bgr"
+    )
 
 
 def test_networks_whose_channels_lie_elsewhere_are_refused() -> None:

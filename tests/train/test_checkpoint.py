@@ -35,8 +35,13 @@ def state(tiny_model: nn.Module) -> TrainState:
     """With an average and learned weights, so that everything a state can hold is in it."""
     # Small arrays lie in files of their own checksums; those of one of this size do not.
     large = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    balance = {"scales": {"color": jnp.float32(0.5), "luminance": jnp.float32(2)}, "large": jnp.asarray(large)}
-    state = create_state(init_variables(tiny_model, jax.random.key(1)), ADAM, averaged=True, balance=balance)
+    balance = {
+        "scales": {"color": jnp.float32(0.5), "luminance": jnp.float32(2)},
+        "large": jnp.asarray(large),
+    }
+    state = create_state(
+        init_variables(tiny_model, jax.random.key(1)), ADAM, averaged=True, balance=balance
+    )
     return state.replace(average=jax.tree.map(lambda p: p + 0.25, state.params))
 
 
@@ -66,7 +71,9 @@ def _at(state: TrainState, step: int) -> TrainState:
     return state.replace(step=jnp.asarray(step, jnp.int32))
 
 
-def _restore(folder: Path, like: TrainState, devices: int = 1) -> tuple[TrainState, dict[str, Any], list[str]]:
+def _restore(
+    folder: Path, like: TrainState, devices: int = 1
+) -> tuple[TrainState, dict[str, Any], list[str]]:
     said: list[str] = []
     abstract = jax.eval_shape(lambda: like)
     layout = sharding.replicated(sharding.make_mesh(devices))
@@ -74,17 +81,27 @@ def _restore(folder: Path, like: TrainState, devices: int = 1) -> tuple[TrainSta
     return restored, about, said
 
 
-def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(state: TrainState, saved: Path) -> None:
+def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(
+    state: TrainState, saved: Path
+) -> None:
     restored, about, said = _restore(saved, state, devices=4)
     chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(_at(state, 2)))
     assert len(restored.step.sharding.device_set) == 4
     assert said == []
-    assert (about["step"], about["metrics"], about["data"]) == (2, {"psnr": 21.0}, {"train": "0f3a"})
+    assert (about["step"], about["metrics"], about["data"]) == (
+        2,
+        {"psnr": 21.0},
+        {"train": "0f3a"},
+    )
     assert changed_versions(about) == []
-    assert changed_versions({"versions": {**versions(), "jax": "0.1"}}) == [f"jax 0.1 -> {versions()['jax']}"]
+    assert changed_versions({"versions": {**versions(), "jax": "0.1"}}) == [
+        f"jax 0.1 -> {versions()['jax']}"
+    ]
 
 
-def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(state: TrainState, tmp_path: Path) -> None:
+def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(
+    state: TrainState, tmp_path: Path
+) -> None:
     """Under FSDP the digests, too, are those of whole arrays; the large one here is divided."""
     large = np.random.default_rng(0).normal(size=(128, 64)).astype(np.float32)
     state = state.replace(balance={"large": jnp.asarray(large)})
@@ -93,18 +110,28 @@ def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(state
     for name, before, after in (("there", divided, whole), ("back", whole, divided)):
         with open_checkpoints(tmp_path / name, ABOUT) as checkpoints:
             checkpoints.save(jax.device_put(state, before))
-        restored, _ = restore_newest(tmp_path / name, jax.eval_shape(lambda: state), after, pytest.fail)
+        restored, _ = restore_newest(
+            tmp_path / name, jax.eval_shape(lambda: state), after, pytest.fail
+        )
         chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state))
         side = 32 if after is divided else 128
         assert restored.balance["large"].addressable_shards[0].data.shape == (side, 64)
 
 
 def test_the_newest_are_kept_and_the_best(state: TrainState, tmp_path: Path) -> None:
-    scores = {1: {"psnr": 30.0}, 2: {"psnr": 31.0}, 3: {}, 4: {"psnr": float("nan")}, 5: {"psnr": 30.5}, 6: {}}
+    scores = {
+        1: {"psnr": 30.0},
+        2: {"psnr": 31.0},
+        3: {},
+        4: {"psnr": float("nan")},
+        5: {"psnr": 30.5},
+        6: {},
+    }
     with open_checkpoints(tmp_path / "checkpoints", ABOUT, keep_last=2, keep_best=1) as checkpoints:
         for step, metrics in scores.items():
             checkpoints.save(_at(state, step), metrics)
-            checkpoints.save(_at(state, step), metrics)  # a second save of a step that is there is no error
+            # A second save of a step that is there is no error
+            checkpoints.save(_at(state, step), metrics)
         assert checkpoints.newest().name == "6"
         assert checkpoints.best() == tmp_path / "checkpoints" / "2"
     assert _names(tmp_path / "checkpoints") == {"2", "5", "6"}
@@ -114,7 +141,9 @@ def test_the_newest_are_kept_and_the_best(state: TrainState, tmp_path: Path) -> 
 
 
 def test_of_ciede2000_the_lowest_is_the_best(state: TrainState, tmp_path: Path) -> None:
-    with open_checkpoints(tmp_path, ABOUT, keep_last=1, keep_best=1, best_metric="ciede2000") as checkpoints:
+    with open_checkpoints(
+        tmp_path, ABOUT, keep_last=1, keep_best=1, best_metric="ciede2000"
+    ) as checkpoints:
         assert checkpoints.best() is None
         for step, value in ((1, 3.0), (2, 2.0), (3, 4.0)):
             checkpoints.save(_at(state, step), {"ciede2000": value})
@@ -195,12 +224,16 @@ def _targets(state: TrainState) -> dict[str, Any]:
 def test_where_all_are_damaged_each_is_named(state: TrainState, copied: Path) -> None:
     _cut(copied / "1")
     _flip(copied / "2")
-    with pytest.raises(InputError, match=r"(?s)holds no whole checkpoint.*/2: training.*/1: training"):
+    with pytest.raises(
+        InputError, match=r"(?s)holds no whole checkpoint.*/2: training.*/1: training"
+    ):
         _restore(copied, state)
     assert _names(copied) == {"1", "2"}  # it may be the disk, or a version that knows other states
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), ValueError("RESOURCE_EXHAUSTED: memory")])
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), ValueError("RESOURCE_EXHAUSTED: memory")]
+)
 def test_what_may_be_whole_stays_where_it_is(
     error: Exception, state: TrainState, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,14 +250,17 @@ def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied
     (copied / "1" / "metrics" / "metrics").write_text('{"psnr')
     restored, _, said = _restore(copied, state)
     assert int(restored.step) == 2
-    assert said == ["the validation metrics of the checkpoint of step 1 are damaged: it cannot be the best"]
+    assert said == [
+        "the validation metrics of the checkpoint of step 1 are damaged: it cannot be the best"
+    ]
     with open_checkpoints(copied, ABOUT, keep_best=1) as checkpoints:
         assert checkpoints.best() == copied / "2"
 
 
 def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="holds no checkpoint: .* Give the command that started it again: it starts over in "
+        InputError,
+        match="holds no checkpoint: .* Give the command that started it again: it starts over in ",
     ):
         _restore(tmp_path, state)
 
@@ -235,7 +271,9 @@ def test_a_disk_without_room_is_refused_before_training(
     check_room({tmp_path / "checkpoints": state}, 3)
     used = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=1000))
-    with pytest.raises(InputError, match="0 MB free, and 4 checkpoints of 0.0 MB are to be written there"):
+    with pytest.raises(
+        InputError, match="0 MB free, and 4 checkpoints of 0.0 MB are to be written there"
+    ):
         check_room({tmp_path / "checkpoints": state}, 3)
 
 
@@ -249,7 +287,9 @@ def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied
     """No file may grow beyond 100 bytes: what a full disk does, to this process alone."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(InputError, match=r"could not be written: .*newest whole checkpoint is .*/2") as caught:
+        with pytest.raises(
+            InputError, match=r"could not be written: .*newest whole checkpoint is .*/2"
+        ) as caught:
             with open_checkpoints(copied, ABOUT, keep_last=1) as checkpoints:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
                 checkpoints.save(_at(state, 3))
@@ -262,7 +302,9 @@ def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied
     assert (int(restored.step), said) == (2, [])
 
 
-def test_a_checkpoint_says_by_itself_what_it_holds(tiny_model: nn.Module, state: TrainState, copied: Path) -> None:
+def test_a_checkpoint_says_by_itself_what_it_holds(
+    tiny_model: nn.Module, state: TrainState, copied: Path
+) -> None:
     moved = (copied / "2").rename(copied.parent / "moved")  # no config, no folder of a run
     network = load_network(moved)
     assert network.spec == ABOUT["model"]

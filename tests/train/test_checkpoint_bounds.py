@@ -38,7 +38,8 @@ def _replace_by_pipe(path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
 @pytest.mark.parametrize(
-    "pattern", ["weights/_METADATA", "weights/manifest.ocdbt", "weights/d/*", "_CHECKPOINT_METADATA"]
+    "pattern",
+    ["weights/_METADATA", "weights/manifest.ocdbt", "weights/d/*", "_CHECKPOINT_METADATA"],
 )
 def test_a_pipe_in_a_checkpoint_is_not_waited_for(copy: Path, pattern: str) -> None:
     _replace_by_pipe(next(copy.glob(pattern)))
@@ -46,7 +47,9 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(copy: Path, pattern: str) -> N
         load_network(copy)
 
 
-@pytest.mark.parametrize("name", ["weights/_METADATA", "weights/manifest.ocdbt", "weights/_sharding"])
+@pytest.mark.parametrize(
+    "name", ["weights/_METADATA", "weights/manifest.ocdbt", "weights/_sharding"]
+)
 def test_a_file_of_gigabytes_in_a_checkpoint_is_not_read(copy: Path, name: str) -> None:
     os.truncate(copy / name, 3_000_000_000)
     with pytest.raises(InputError, match=r"has 3,000,000,000 bytes, and needs [\d,]+ at most"):
@@ -60,7 +63,9 @@ def test_a_link_to_a_folder_in_a_checkpoint_is_not_followed(copy: Path, tmp_path
         load_network(copy)
 
 
-def test_links_to_files_are_followed_as_caches_of_downloads_make_them(copy: Path, tmp_path: Path) -> None:
+def test_links_to_files_are_followed_as_caches_of_downloads_make_them(
+    copy: Path, tmp_path: Path
+) -> None:
     (copy / "weights" / "_METADATA").rename(tmp_path / "blob")
     (copy / "weights" / "_METADATA").symlink_to(tmp_path / "blob")
     assert load_network(copy).spec == SPEC

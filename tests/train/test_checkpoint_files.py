@@ -18,7 +18,8 @@ def test_what_is_missing_in_a_folder_without_rights_is_not_damaged(
     (tmp_path / "about").mkdir()
     missing = FileNotFoundError("File about/metadata not found.")
     assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), Damaged)
-    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "about")  # root may read anything
+    # Root may read anything
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "about")
     assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), InputError)
 
 
@@ -29,13 +30,19 @@ def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(InputError, match="cannot be looked into: Permission denied. Change its permissions"):
+    with pytest.raises(
+        InputError, match="cannot be looked into: Permission denied. Change its permissions"
+    ):
         steps_in(tmp_path)
 
 
-def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     printed: list[BaseException] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: printed.append(unraisable.exc_value))
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: printed.append(unraisable.exc_value)
+    )
     checkpoint_files.ignore_late_answers.__wrapped__()
     other = RuntimeError("something else")
     for error in (RuntimeError("Event loop is closed"), other):
@@ -44,7 +51,9 @@ def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(monkeyp
 
 
 @pytest.mark.parametrize("metrics", ["empty", "file", "linked"])
-def test_metrics_that_are_not_there_are_dropped_and_nothing_else(metrics: str, tmp_path: Path) -> None:
+def test_metrics_that_are_not_there_are_dropped_and_nothing_else(
+    metrics: str, tmp_path: Path
+) -> None:
     """Orbax would refuse to open the run for them; what a link leads to is left alone."""
     checkpoint, elsewhere = tmp_path / "checkpoints" / "4", tmp_path / "elsewhere"
     checkpoint.mkdir(parents=True)

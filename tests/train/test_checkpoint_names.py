@@ -52,7 +52,10 @@ def _restore(folder: Path, state: TrainState) -> tuple[int, list[str]]:
 def test_a_name_that_orbax_misreads_is_refused_before_anything_is_written(
     name: str, below: str, network: Network, tmp_path: Path
 ) -> None:
-    for write in (lambda folder: save_network(folder, network, {}), lambda folder: open_checkpoints(folder, ABOUT)):
+    for write in (
+        lambda folder: save_network(folder, network, {}),
+        lambda folder: open_checkpoints(folder, ABOUT),
+    ):
         with pytest.raises(InputError, match="cannot hold checkpoints, because of the name"):
             with write(tmp_path / name / below):
                 pass
@@ -60,9 +63,12 @@ def test_a_name_that_orbax_misreads_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "a]", "{1}", "a%20#", "\u00e4\u4e2d", "a\nb", "a|b:c", "-x", "$HOME", "~x", "12"]
+    "name",
+    ["a b", "a]", "{1}", "a%20#", "\u00e4\u4e2d", "a\nb", "a|b:c", "-x", "$HOME", "~x", "12"],
 )
-def test_with_any_other_name_what_is_written_is_read_back(name: str, network: Network, tmp_path: Path) -> None:
+def test_with_any_other_name_what_is_written_is_read_back(
+    name: str, network: Network, tmp_path: Path
+) -> None:
     save_network(tmp_path / name / "sub", network, {})
     read = load_network(tmp_path / name / "sub")
     assert jax.tree.all(jax.tree.map(np.array_equal, read.params, network.params))
@@ -93,7 +99,8 @@ def test_a_checkpoint_that_cannot_be_read_back_ends_the_run_and_costs_none_befor
         checkpoints.save(_at(state, 1))
     shutil.copytree(good, bad)
     with pytest.raises(
-        InputError, match=r"(?s)step 2 was written, but cannot be read back: .*newest whole checkpoint is .*/1"
+        InputError,
+        match=r"(?s)step 2 was written, but cannot be read back: .*newest whole checkpoint is .*/1",
     ):
         with open_checkpoints(bad, ABOUT, keep_last=1) as checkpoints:
             checkpoints.save(_at(state, 2))
@@ -108,7 +115,9 @@ def test_a_name_that_is_no_step_blocks_nothing(state: TrainState, tmp_path: Path
     assert _restore(tmp_path, state) == (40, [])
 
 
-def test_a_checkpoint_under_another_number_is_moved_aside(state: TrainState, tmp_path: Path) -> None:
+def test_a_checkpoint_under_another_number_is_moved_aside(
+    state: TrainState, tmp_path: Path
+) -> None:
     folder = tmp_path / "checkpoints"
     with open_checkpoints(folder, ABOUT) as checkpoints:
         checkpoints.save(_at(state, 20))
@@ -118,21 +127,27 @@ def test_a_checkpoint_under_another_number_is_moved_aside(state: TrainState, tmp
     assert step == 20
     assert "step 77 is damaged (about: it is the checkpoint of step 40" in said
     (folder / "20").rename(folder / "21")
-    with pytest.raises(InputError, match="it is the checkpoint of step 20; give the folder that name"):
+    with pytest.raises(
+        InputError, match="it is the checkpoint of step 20; give the folder that name"
+    ):
         _restore(folder, state)
 
 
 def test_a_step_that_is_not_saved_is_an_error(state: TrainState, tmp_path: Path) -> None:
     with open_checkpoints(tmp_path, ABOUT) as checkpoints:
         checkpoints.save(_at(state, 40))
-    with pytest.raises(InputError, match=r"step 20 was not written, because .* holds one of a later step \(40\)"):
+    with pytest.raises(
+        InputError, match=r"step 20 was not written, because .* holds one of a later step \(40\)"
+    ):
         with open_checkpoints(tmp_path, ABOUT) as checkpoints:
             checkpoints.save(_at(state, 20))
 
 
 def test_the_name_is_given_that_is_wrong(tmp_path: Path) -> None:
     check_path(tmp_path / "plain")
-    with pytest.raises(InputError, match=r"because of the name 'b\[1\]': use names without \* \? \["):
+    with pytest.raises(
+        InputError, match=r"because of the name 'b\[1\]': use names without \* \? \["
+    ):
         check_path(tmp_path / "b[1]" / "run")
 
 

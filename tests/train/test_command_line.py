@@ -26,13 +26,16 @@ def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> 
     assert done.returncode == 4
     compare, tune = done.stderr.splitlines()
     assert re.fullmatch(
-        r'error: compare needs (jinja2|plotly|statsmodels)[^:]*: pip install -e "\.\[study\]"\.', compare
+        r'error: compare needs (jinja2|plotly|statsmodels)[^:]*: pip install -e "\.\[study\]"\.',
+        compare,
     )
     assert tune == 'error: tune needs optuna: pip install -e ".[study]".'
 
 
 def test_all_packages_of_the_extra_are_known() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     named = {re.split("[>=[]", requirement)[0] for requirement in extras["study"]}
     assert named - {"lumloss-jax"} == set(verbs._STUDY)
 
@@ -52,7 +55,10 @@ def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() 
     ],
 )
 def test_what_a_verb_does_not_take_is_refused_however_it_is_spelled(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, "--steps=1", "--data=folder:nowhere"]) == 2
@@ -65,8 +71,15 @@ def test_what_a_verb_does_not_take_is_refused_however_it_is_spelled(
     [
         (["bogus", "--resume", "run"], "leave the preset 'bogus' out"),
         (["smoke", "--resume=run"], "leave the preset 'smoke' out"),
-        (["--resume", "run", "--out", "other"], "--resume goes on in run: leave --out other out, or start a new run"),
-        (["--resume", "run", "--out", "./run"], "run holds no run"),  # the same folder: nothing is passed over
+        (
+            ["--resume", "run", "--out", "other"],
+            "--resume goes on in run: leave --out other out, or start a new run",
+        ),
+        # The same folder: nothing is passed over
+        (
+            ["--resume", "run", "--out", "./run"],
+            "run holds no run",
+        ),
     ],
 )
 def test_what_a_resumed_run_would_pass_over_is_refused(

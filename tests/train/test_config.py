@@ -43,7 +43,9 @@ def test_steps_of_the_schedule_survive_it_too(tmp_path: Path) -> None:
         ("balanced(dwa, luminance_l1(window_size=7))", "luminance_l1(window_size=7)", "dwa"),
     ],
 )
-def test_a_balanced_loss_is_a_loss_and_its_balance(written: str, loss: str, balance: str, tmp_path: Path) -> None:
+def test_a_balanced_loss_is_a_loss_and_its_balance(
+    written: str, loss: str, balance: str, tmp_path: Path
+) -> None:
     config = FitConfig(model=ModelConfig(loss=written))
     assert config.model == ModelConfig(loss=loss, balance=balance)
     save_config(config, tmp_path / "config.json")
@@ -96,8 +98,14 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: OptimizerConfig(warmup_steps=-1), "--warmup-steps must be at least 0"),
         (lambda: OptimizerConfig(clip_norm=0.0), "--clip-norm must be more than 0"),
         (lambda: OptimizerConfig(schedule="step"), "--schedule step and --decay-steps go together"),
-        (lambda: OptimizerConfig(decay_steps=(5,)), "--schedule step and --decay-steps go together"),
-        (lambda: OptimizerConfig(weight_decay=0.1), "--weight-decay: adam has none; take --optimizer adamw"),
+        (
+            lambda: OptimizerConfig(decay_steps=(5,)),
+            "--schedule step and --decay-steps go together",
+        ),
+        (
+            lambda: OptimizerConfig(weight_decay=0.1),
+            "--weight-decay: adam has none; take --optimizer adamw",
+        ),
         (lambda: OptimizerConfig(ema=1.0), "--ema must be less than 1; got 1.0"),
         (lambda: OptimizerConfig(accumulate=0), "--accumulate must be at least 1"),
         (lambda: OptimizerConfig(max_skips=0), "--max-skips must be at least 1"),
@@ -107,7 +115,10 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: RunConfig(checkpoint_every=0), "--checkpoint-every must be at least 1"),
         (lambda: RunConfig(log_every=0), "--log-every must be at least 1"),
         (lambda: FitConfig(seed=-1), "--seed must be at least 0"),
-        (lambda: _profiled(1501, 1510), "--profile 1501 1510 traces nothing: the run has 1500 steps"),
+        (
+            lambda: _profiled(1501, 1510),
+            "--profile 1501 1510 traces nothing: the run has 1500 steps",
+        ),
         (lambda: ModelConfig(loss="luminence_l1"), "(?s)--loss: .*luminance_l1"),
         (lambda: ModelConfig(model="dncnn("), "--model takes a name"),
     ],
@@ -122,15 +133,22 @@ def test_a_profile_may_reach_beyond_the_last_step() -> None:
 
 
 def test_a_loss_has_one_spelling() -> None:
-    assert ModelConfig(loss="luminance_l1( window_size = 7 )") == ModelConfig(loss="luminance_l1(window_size=7)")
+    assert ModelConfig(loss="luminance_l1( window_size = 7 )") == ModelConfig(
+        loss="luminance_l1(window_size=7)"
+    )
 
 
 def test_a_model_is_a_name_or_a_call_with_plain_values() -> None:
     assert parse_model("dncnn") == ("dncnn", {})
-    assert parse_model(" dncnn(depth=5, batch_norm=False) ") == ("dncnn", {"depth": 5, "batch_norm": False})
+    assert parse_model(" dncnn(depth=5, batch_norm=False) ") == (
+        "dncnn",
+        {"depth": 5, "batch_norm": False},
+    )
 
 
-@pytest.mark.parametrize("text", ["", "dncnn(5)", "a.b(c=1)", "1 + 1", "dncnn(**{'depth': 5})", "dncnn)"])
+@pytest.mark.parametrize(
+    "text", ["", "dncnn(5)", "a.b(c=1)", "1 + 1", "dncnn(**{'depth': 5})", "dncnn)"]
+)
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="--model takes a name"):
         parse_model(text)

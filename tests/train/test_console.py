@@ -33,15 +33,24 @@ def test_no_character_is_printed_that_could_do_harm() -> None:
     shown = printable(every)
     shown.encode()  # no lone surrogates
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
-    assert not set("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff") & set(shown)
+    assert not set(
+        "\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+    ) & set(shown)
 
 
 def test_a_message_keeps_its_lines_and_none_poses_as_another() -> None:
-    assert printable_lines("wrong:\n  a\x1b.png\nerror: forged") == "wrong:\n  a\\x1b.png\n  error: forged"
+    assert (
+        printable_lines("wrong:\n  a\x1b.png\nerror: forged")
+        == "wrong:\n  a\\x1b.png\n  error: forged"
+    )
 
 
-@pytest.mark.parametrize("name", ["o[v2]", "o[/v2]", "[bold]o", ":smiley:", "o\x1b[2J", "o\nforged", "[link=x]y"])
-def test_a_name_is_shown_as_it_is_in_lines_and_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name", ["o[v2]", "o[/v2]", "[bold]o", ":smiley:", "o\x1b[2J", "o\nforged", "[link=x]y"]
+)
+def test_a_name_is_shown_as_it_is_in_lines_and_tables(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     console = make_console()
     table = Table(name, title=name, caption=name)
     table.add_row(name)
@@ -66,14 +75,18 @@ def test_a_bar_shows_a_name_as_it_is(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("encoding", "blocks"), [("ascii", False), ("cp1252", False), ("cp437", False), ("utf-8", True)]
 )
-def test_an_output_knows_which_characters_it_has(encoding: str, blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_knows_which_characters_it_has(
+    encoding: str, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     assert can_show("▁▂▃") is blocks
     assert can_show("plain")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
-def test_an_output_of_few_characters_shows_a_replacement(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_of_few_characters_shows_a_replacement(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = io.BytesIO(), io.BytesIO()
     output, errors = (io.TextIOWrapper(file, encoding=encoding, newline="\n") for file in raw)
     monkeypatch.setattr(sys, "stdout", output)

@@ -8,7 +8,17 @@ import pytest
 
 TRAIN = Path(__file__).resolve().parents[2] / "train"
 FILES = sorted(TRAIN.rglob("*.py"))
-_OF_RICH = ("Console", "Progress", "TextColumn", "track", "escape", "render", "print", "pprint", "inspect")
+_OF_RICH = (
+    "Console",
+    "Progress",
+    "TextColumn",
+    "track",
+    "escape",
+    "render",
+    "print",
+    "pprint",
+    "inspect",
+)
 # Before train/console.py can be imported there is one message, without a name in it.
 _BEFORE = {"train/__main__.py": ["print('stopped', file=sys.stderr)"]}
 
@@ -23,7 +33,9 @@ def wild(source: str) -> Iterator[str]:
         for alias in node.names
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == "rich" for alias in node.names):
+        if isinstance(node, ast.Import) and any(
+            alias.name.partition(".")[0] == "rich" for alias in node.names
+        ):
             yield ast.unparse(node)
         if not isinstance(node, ast.Call):
             continue

@@ -43,7 +43,9 @@ def _closed() -> int:
     return writing
 
 
-@pytest.mark.parametrize("program", [["-c", _BY_RICH], ["-c", _BY_PRINT], ["-m", "train", "--help"]])
+@pytest.mark.parametrize(
+    "program", [["-c", _BY_RICH], ["-c", _BY_PRINT], ["-m", "train", "--help"]]
+)
 def test_output_that_nobody_reads_ends_a_program_in_silence(program: list[str]) -> None:
     done = _run(program, stdout=_closed(), stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, "")
@@ -69,7 +71,9 @@ def test_a_pipe_that_is_not_the_output_keeps_its_traceback() -> None:
 
 
 def test_closed_streams_do_no_harm() -> None:
-    done = subprocess.run(["sh", "-c", f'"{sys.executable}" -m train --help >&-'], cwd=ROOT, capture_output=True)
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m train --help >&-'], cwd=ROOT, capture_output=True
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -25,9 +25,9 @@ LIGHT = (0.02, 0.1)
 
 
 def dark(numbers: list[int], clean: jax.Array = CLEAN) -> np.ndarray:
-    part = jax.jit(lambda numbers, clean: degrade(KEY, numbers, clean, sigma=0.1, blind=False, low_light=LIGHT))(
-        jnp.asarray(numbers), clean
-    )
+    part = jax.jit(
+        lambda numbers, clean: degrade(KEY, numbers, clean, sigma=0.1, blind=False, low_light=LIGHT)
+    )(jnp.asarray(numbers), clean)
     np.testing.assert_array_equal(part.clean, clean)
     assert part.sigma == 0
     return np.asarray(part.noisy)
@@ -39,15 +39,21 @@ def test_each_patch_gets_its_own_light_and_its_sensors_noise() -> None:
 
     for number, found in zip(range(7, 13), dark(list(range(7, 13))), strict=True):
         least, largest = np.log(LIGHT)
-        exposure = np.exp(least + (largest - least) * jax.random.uniform(key(EXPOSURE_STREAM, number)))
+        exposure = np.exp(
+            least + (largest - least) * jax.random.uniform(key(EXPOSURE_STREAM, number))
+        )
         assert LIGHT[0] <= exposure <= LIGHT[1]
-        expected = degradations.low_light(key(NOISE_STREAM, number), CLEAN[number - 7], exposure=exposure)
+        expected = degradations.low_light(
+            key(NOISE_STREAM, number), CLEAN[number - 7], exposure=exposure
+        )
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_light_depends_on_a_samples_number_alone() -> None:
     together = dark([0, 1, 2, 3, 4, 5])
-    np.testing.assert_array_equal(np.concatenate([dark([0, 1], CLEAN[:2]), dark([2, 3, 4, 5], CLEAN[2:])]), together)
+    np.testing.assert_array_equal(
+        np.concatenate([dark([0, 1], CLEAN[:2]), dark([2, 3, 4, 5], CLEAN[2:])]), together
+    )
     assert np.abs(dark([6, 7, 8, 9, 10, 11]) - together).max() > 0.01  # the next batch
 
 
@@ -55,19 +61,25 @@ def test_every_share_of_light_is_as_likely_by_its_logarithm() -> None:
     flat = jnp.full((2000, 2, 2, 3), 0.5)
     brightness = dark(list(range(2000)), flat).mean(axis=(1, 2, 3))
     middle = float(
-        degradations.low_light(KEY, jnp.full((64, 64, 3), 0.5), exposure=float(np.sqrt(LIGHT[0] * LIGHT[1]))).mean()
+        degradations.low_light(
+            KEY, jnp.full((64, 64, 3), 0.5), exposure=float(np.sqrt(LIGHT[0] * LIGHT[1]))
+        ).mean()
     )
     assert abs(np.mean(brightness < middle) - 0.5) < 0.04  # half lies below the geometric middle
 
 
 def test_pairs_pass_untouched() -> None:
-    part = degrade(KEY, jnp.arange(6), Pair(CLEAN / 2, CLEAN), sigma=0.1, blind=False, low_light=LIGHT)
+    part = degrade(
+        KEY, jnp.arange(6), Pair(CLEAN / 2, CLEAN), sigma=0.1, blind=False, low_light=LIGHT
+    )
     np.testing.assert_array_equal(part.noisy, CLEAN / 2)
 
 
 @pytest.fixture
 def source() -> Source:
-    images = [np.random.default_rng(i).integers(0, 256, (12, 10 + i, 3), dtype=np.uint8) for i in range(3)]
+    images = [
+        np.random.default_rng(i).integers(0, 256, (12, 10 + i, 3), dtype=np.uint8) for i in range(3)
+    ]
     return Source(("one", "two", "sub/dr\udcffei"), images)
 
 
@@ -76,8 +88,13 @@ def test_photographs_are_tested_dark_and_always_alike(source: Source) -> None:
     found = darkened(splits, LIGHT)
     assert darkened(splits, None) is splits
     assert found.train is source  # the step darkens it
-    assert found.test.inputs is not None and found.validation is not None and found.validation.inputs is not None
-    np.testing.assert_array_equal(found.test.inputs[2], found.validation.inputs[0])  # by name, not by place
+    assert (
+        found.test.inputs is not None
+        and found.validation is not None
+        and found.validation.inputs is not None
+    )
+    # By name, not by place
+    np.testing.assert_array_equal(found.test.inputs[2], found.validation.inputs[0])
     for i, clean in enumerate(source.images):
         given = found.test.inputs[i]
         assert (given.shape, given.dtype) == (clean.shape, np.uint16)
@@ -103,10 +120,19 @@ def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
     for i in range(16):
         pixels = np.random.default_rng(i).integers(0, 256, (20, 16, 3), dtype=np.uint8)
         write_image(folder / f"{i}.png", pixels)
-    flags = [*tiny_flags, f"--data=folder:{folder}", "--low-light", "0.02", "0.1", "--steps=4", "--checkpoint-every=2"]
+    flags = [
+        *tiny_flags,
+        f"--data=folder:{folder}",
+        "--low-light",
+        "0.02",
+        "0.1",
+        "--steps=4",
+        "--checkpoint-every=2",
+    ]
     assert main(["fit", *flags, f"--out={run}"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("low light, 0.02 to 0.1 of it left") == 2  # of the run, and over its scores
+    # Of the run, and over its scores
+    assert printed.count("low light, 0.02 to 0.1 of it left") == 2
     with (run / "evaluation.csv").open() as file:
         scores = {row["method"]: float(row["psnr"]) for row in csv.DictReader(file)}
     assert scores["noisy"] < 12  # dark
@@ -121,7 +147,10 @@ def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
 
 def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
     assert said_of(source, DataConfig()) == "sigma 25"
-    assert said_of(source, DataConfig(sigma=55.0, blind=True)) == "sigma 55 (blind: trained on all from 0 to 55)"
+    assert (
+        said_of(source, DataConfig(sigma=55.0, blind=True))
+        == "sigma 55 (blind: trained on all from 0 to 55)"
+    )
     dark, light = darkened(Splits(source, None, source), LIGHT).test, DataConfig(low_light=LIGHT)
     assert said_of(source, light) == said_of(dark, light) == "low light, 0.02 to 0.1 of it left"
     pairs = dataclasses.replace(source, inputs=source.images)

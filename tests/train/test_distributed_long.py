@@ -22,7 +22,9 @@ def test_four_processes_take_the_gradient_of_one_device_on_any_mesh(launches: An
 
 def test_a_checkpoint_of_two_processes_goes_on_anywhere(launches: Any) -> None:
     """On one process, on four, and on another mesh; each sees the batches that the two would have seen."""
-    first = launches.fit("origin", "--parallel=fsdp", "--checkpoint-every=10", processes=2, devices=2)
+    first = launches.fit(
+        "origin", "--parallel=fsdp", "--checkpoint-every=10", processes=2, devices=2
+    )
     assert launches.run(first) == [[0, 0]]
     shutil.rmtree(launches.folder / "origin" / "checkpoints" / str(launches.steps))
     elsewhere = {
@@ -73,7 +75,12 @@ def test_two_processes_start_from_weights_validate_and_report_as_one_does(launch
     With Adam and batch norm, whose statistics are those of both processes' patches.
     """
     adam = ["--model=dncnn(depth=3, features=32)", "--optimizer=adam", "--learning-rate=0.001"]
-    start = [*adam, "--parallel=fsdp", f"--init-from={launches.folder / 'first'}", "--checkpoint-every=10"]
+    start = [
+        *adam,
+        "--parallel=fsdp",
+        f"--init-from={launches.folder / 'first'}",
+        "--checkpoint-every=10",
+    ]
     start += [f"--validation-data={launches.photographs}", "--validate-every=4", "--keep-last=1"]
     tasks = [
         launches.fit("first", *adam, processes=1, devices=1),
@@ -84,7 +91,9 @@ def test_two_processes_start_from_weights_validate_and_report_as_one_does(launch
     assert launches.difference("pair", "single") < 1e-6
     assert "validation/psnr" in launches.metrics("pair")[4]
     pair, single = (launches.folder / name for name in ("pair", "single"))
-    assert [len((folder / "evaluation.csv").read_text().splitlines()) for folder in (pair, single)] == [4, 4]
+    assert [
+        len((folder / "evaluation.csv").read_text().splitlines()) for folder in (pair, single)
+    ] == [4, 4]
     kept = [{path.name for path in (folder / "checkpoints").iterdir()} for folder in (pair, single)]
     assert kept[0] == kept[1]
     assert "PSNR dB" in launches.said("pair", 0) and launches.said("pair", 1) == ""

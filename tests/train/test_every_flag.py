@@ -25,7 +25,18 @@ from train.inference.restore import RestoreConfig
 _VALUES: dict[Any, tuple[Any, ...]] = {
     float: (math.inf, -math.inf, math.nan, 0.0, -1.0, 1e30, -1e-30, 5e-324),
     int: (0, -1, 2**31, 2**63, -(2**63), 10**400),
-    str: ("", " ", "a" * 5000, "a\nb", "[/b]\x1b[2J", "\0", "\udcff", "../" * 2000, "(" * 5000, ":" * 300),
+    str: (
+        "",
+        " ",
+        "a" * 5000,
+        "a\nb",
+        "[/b]\x1b[2J",
+        "\0",
+        "\udcff",
+        "../" * 2000,
+        "(" * 5000,
+        ":" * 300,
+    ),
 }
 _VALUES[Path] = tuple(map(Path, _VALUES[str]))
 _CONFIGS = (
@@ -132,7 +143,9 @@ def test_a_seed_leaves_room_for_those_counted_up_from_it() -> None:
         ["export", "run", "--format=x", "--output=o"],
     ],
 )
-def test_what_is_no_flag_ends_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_flag_ends_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
@@ -162,7 +175,9 @@ def test_what_is_misspelt_is_one_sentence(
 
 
 def test_a_window_wider_than_any_photograph_is_one_sentence() -> None:
-    with pytest.raises(InputError, match="window_size is a side in pixels, at most 65535; got 999999999999"):
+    with pytest.raises(
+        InputError, match="window_size is a side in pixels, at most 65535; got 999999999999"
+    ):
         ModelConfig(loss="luminance_l1(window_size=999999999999)")
 
 
@@ -173,12 +188,21 @@ def test_a_window_wider_than_any_photograph_is_one_sentence() -> None:
             RuntimeError("Unable to initialize backend 'x': it is not known\nmore"),
             "error: Unable to initialize backend",
         ),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "aa"), "error: aa: File name too long.\n"),
-        (OSError(errno.ENOSPC, "No space left on device"), "error: a file: No space left on device.\n"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "aa"),
+            "error: aa: File name too long.\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "error: a file: No space left on device.\n",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(
-    error: Exception, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(arguments: list[str]) -> int:
         raise error
@@ -190,7 +214,9 @@ def test_what_the_system_refuses_is_one_sentence(
     assert len(printed.splitlines()) == 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a defect"), FileNotFoundError(errno.ENOENT, "none", "x")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), FileNotFoundError(errno.ENOENT, "none", "x")]
+)
 def test_a_defect_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(arguments: list[str]) -> int:
         raise error

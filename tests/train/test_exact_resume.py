@@ -10,7 +10,9 @@ import pytest
 from train.tensorboard import records
 
 
-def _check(launches: Any, strikes: list[tuple[int, int, int]], steps: int, ends: list[int], *more: str) -> str:
+def _check(
+    launches: Any, strikes: list[tuple[int, int, int]], steps: int, ends: list[int], *more: str
+) -> str:
     """Runs one that is never struck, and one that is, some milliseconds after it has logged a step.
 
     Args:
@@ -38,7 +40,10 @@ def _check(launches: Any, strikes: list[tuple[int, int, int]], steps: int, ends:
         f"--test-data={launches.photographs}",
         *more,
     ]
-    struck = [(0, number, random.randint(first, last), random.uniform(0, 0.02)) for number, first, last in strikes]
+    struck = [
+        (0, number, random.randint(first, last), random.uniform(0, 0.02))
+        for number, first, last in strikes
+    ]
     tasks = [launches.alone(f"whole{steps}", flags)]
     tasks += [launches.alone(f"parts{steps}", flags, strike=strike) for strike in struck]
     tasks += [launches.alone(f"parts{steps}", flags)]
@@ -47,7 +52,9 @@ def _check(launches: Any, strikes: list[tuple[int, int, int]], steps: int, ends:
     assert "Traceback" not in said
     assert ended == [[0], *([end] for end in ends)], said
     assert launches.digests(parts.name, steps) == launches.digests(whole.name, steps)
-    assert {p.name for p in (parts / "checkpoints").iterdir()} == {p.name for p in (whole / "checkpoints").iterdir()}
+    assert {p.name for p in (parts / "checkpoints").iterdir()} == {
+        p.name for p in (whole / "checkpoints").iterdir()
+    }
     learned = launches.metrics(parts.name)
     assert list(learned) == list(range(1, steps + 1))
     assert learned == launches.metrics(whole.name)
@@ -73,4 +80,11 @@ def test_killed_terminated_and_interrupted_a_run_ends_with_the_same_bits(launche
 @pytest.mark.slow
 def test_killed_twenty_times_a_run_ends_with_the_same_bits(launches: Any) -> None:
     strikes = [(9, 40 * i + 1, 40 * i + 30) for i in range(20)]
-    _check(launches, strikes, 860, [-9] * 20 + [0], f"--validation-data={launches.photographs}", "--validate-every=12")
+    _check(
+        launches,
+        strikes,
+        860,
+        [-9] * 20 + [0],
+        f"--validation-data={launches.photographs}",
+        "--validate-every=12",
+    )

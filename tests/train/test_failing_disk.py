@@ -27,7 +27,11 @@ def flags(tiny_flags: tuple[str, ...], tmp_path: Path) -> list[str]:
     [
         ("Board.scalars", "there is no checkpoint before it", "give the same command again"),
         ("MetricWriter.write", "there is no checkpoint before it", "give the same command again"),
-        ("write_rows", "the newest whole checkpoint is {}/checkpoints/2", "resume fit by --resume {}"),
+        (
+            "write_rows",
+            "the newest whole checkpoint is {}/checkpoints/2",
+            "resume fit by --resume {}",
+        ),
     ],
 )
 def test_a_full_disk_is_one_sentence_that_says_what_is_left(
@@ -46,15 +50,23 @@ def test_a_full_disk_is_one_sentence_that_says_what_is_left(
     out = tmp_path / "run"
     assert main(["fit", *flags, "--steps=2", f"--out={out}"]) == 2
     said = capsys.readouterr().err
-    assert f"error: {out} could not be written: No space left on device; {checkpoint.format(out)}." in said
+    assert (
+        f"error: {out} could not be written: No space left on device; {checkpoint.format(out)}."
+        in said
+    )
     assert then.format(out) in said
     monkeypatch.undo()
-    again = ["--resume", str(out)] if "newest" in checkpoint else [*flags, "--steps=2", f"--out={out}"]
+    again = (
+        ["--resume", str(out)] if "newest" in checkpoint else [*flags, "--steps=2", f"--out={out}"]
+    )
     assert main(["fit", *again]) == 0
 
 
 def test_a_folder_that_may_only_be_read_is_not_resumed(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, words = tmp_path / "run", []
 

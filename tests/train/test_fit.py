@@ -39,27 +39,61 @@ def _metrics(folder: Path) -> list[dict[str, float]]:
 
 def _learned(folder: Path) -> list[dict[str, float]]:
     """The metrics, without those of speed."""
-    return [{name: value for name, value in line.items() if name not in SPEED} for line in _metrics(folder)]
+    return [
+        {name: value for name, value in line.items() if name not in SPEED}
+        for line in _metrics(folder)
+    ]
 
 
 def _arrays(folder: Path, step: int) -> dict[str, bytes]:
     """Every array of a checkpoint, read back without any of the application's own code."""
     checkpoint = folder.absolute() / "checkpoints" / str(step)
-    restored = {item: ocp.PyTreeCheckpointer().restore(checkpoint / item) for item in ("weights", "training")}
-    return {jax.tree_util.keystr(k): np.asarray(v).tobytes() for k, v in jax.tree_util.tree_leaves_with_path(restored)}
+    restored = {
+        item: ocp.PyTreeCheckpointer().restore(checkpoint / item)
+        for item in ("weights", "training")
+    }
+    return {
+        jax.tree_util.keystr(k): np.asarray(v).tobytes()
+        for k, v in jax.tree_util.tree_leaves_with_path(restored)
+    }
 
 
 def test_a_run_leaves_everything_that_it_names(
     flags: list[str], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    seeing = [f"--validation-data=folder:{photographs}", "--validate-every=3", "--profile=2", "3", "--keep-last=1"]
-    assert main(["fit", "smoke", *flags, *seeing, "--steps=6", f"--out={out}", "--checkpoint-every=4"]) == 0
+    seeing = [
+        f"--validation-data=folder:{photographs}",
+        "--validate-every=3",
+        "--profile=2",
+        "3",
+        "--keep-last=1",
+    ]
+    assert (
+        main(["fit", "smoke", *flags, *seeing, "--steps=6", f"--out={out}", "--checkpoint-every=4"])
+        == 0
+    )
     printed = capsys.readouterr().out
-    for name in ("comparison.png", "evaluation.csv", "metrics.jsonl", "config.json", "checkpoints/6", "profile"):
+    for name in (
+        "comparison.png",
+        "evaluation.csv",
+        "metrics.jsonl",
+        "config.json",
+        "checkpoints/6",
+        "profile",
+    ):
         assert (out / name).exists()
         assert str(out / name) in printed
-    for word in ("one.png", "two.png", "noisy", "blur", "restored", "PSNR dB", "images/s", "waited for data"):
+    for word in (
+        "one.png",
+        "two.png",
+        "noisy",
+        "blur",
+        "restored",
+        "PSNR dB",
+        "images/s",
+        "waited for data",
+    ):
         assert word in printed
     logged = _metrics(out)
     assert [line["step"] for line in logged] == [2, 3, 4, 6]
@@ -67,7 +101,9 @@ def test_a_run_leaves_everything_that_it_names(
     scores = [f"validation/{name}" for name in ("psnr", "ssim", "ciede2000")]
     for line in logged:
         assert list(line) == [*learned, *SPEED, *(scores if line["step"] in (3, 6) else [])]
-        assert line["loss"] == pytest.approx(0.5 * line["luminance"] + 0.5 * line["color"], rel=1e-5)
+        assert line["loss"] == pytest.approx(
+            0.5 * line["luminance"] + 0.5 * line["color"], rel=1e-5
+        )
     assert any(path.suffix == ".pb" for path in (out / "profile").rglob("*"))
     # The newest is kept, and the best of those that were validated.
     psnr = {line["step"]: line["validation/psnr"] for line in logged if "validation/psnr" in line}
@@ -75,7 +111,12 @@ def test_a_run_leaves_everything_that_it_names(
     assert kept == {6, max(psnr, key=lambda step: psnr[step])}
     events = [event for path in (out / "tensorboard").iterdir() for _, event in records(path)]
     curves = {(value.tag, event.step) for event in events for value in event.summary.value}
-    assert {("loss", 2), ("validation/psnr", 3), ("validation/psnr", 6), ("validation", 6)} <= curves
+    assert {
+        ("loss", 2),
+        ("validation/psnr", 3),
+        ("validation/psnr", 6),
+        ("validation", 6),
+    } <= curves
     with (out / "evaluation.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 6
     assert read_image(out / "comparison.png").shape[2] == 3
@@ -83,10 +124,14 @@ def test_a_run_leaves_everything_that_it_names(
     assert config["optimizer"]["steps"] == 6
 
 
-@pytest.mark.filterwarnings("ignore:Sharding info not provided")  # only this test reads a checkpoint without a target
-def test_stopped_and_resumed_a_run_ends_with_the_same_bits(flags: list[str], tmp_path: Path) -> None:
+# Only this test reads a checkpoint without a target
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_stopped_and_resumed_a_run_ends_with_the_same_bits(
+    flags: list[str], tmp_path: Path
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    # The schedule looks ahead to the last step, so the interrupted run is stopped, not configured shorter.
+    # The schedule looks ahead to the last step, so the interrupted run is stopped, not configured
+    # shorter.
     common = [*flags, "--steps=7", "--checkpoint-every=3", "--log-every=1"]
     assert main(["fit", *common, f"--out={whole}"]) == 0
     assert main(["fit", *common, f"--out={parts}"]) == 0
@@ -118,12 +163,21 @@ def test_without_out_every_run_gets_a_new_folder(
 def test_a_diverging_run_stops_with_the_step_and_the_mend(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = ["--learning-rate=1e38", "--steps=40", "--checkpoint-every=1", f"--out={tmp_path / 'run'}"]
+    wild = [
+        "--learning-rate=1e38",
+        "--steps=40",
+        "--checkpoint-every=1",
+        f"--out={tmp_path / 'run'}",
+    ]
     assert main(["fit", *flags, *wild, "--max-skips=4"]) == 2
     said = capsys.readouterr().err
-    assert "steps 2 to 5 were all skipped: not finite in the last of them: loss, color, luminance, gradient" in said
+    assert (
+        "steps 2 to 5 were all skipped: not finite in the last of them: loss, color, luminance, "
+        "gradient" in said
+    )
     assert "lower --learning-rate than 1e+38" in said
-    # The steps that were skipped before the run stopped have checkpoints; what they hold is what step 1 left.
+    # The steps that were skipped before the run stopped have checkpoints; what they hold is what
+    # step 1 left.
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["3", "4"]
 
 
@@ -142,23 +196,42 @@ def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "words"),
     [
         (["fti"], ["There is no verb 'fti'", "Did you mean 'fit'", "Verbs: fit"]),
-        (["fit", "smoek"], ["There is no preset 'smoek'", "Did you mean 'smoke'", "Presets: default, smoke"]),
+        (
+            ["fit", "smoek"],
+            ["There is no preset 'smoek'", "Did you mean 'smoke'", "Presets: default, smoke"],
+        ),
         (["fit", "--stepz", "5"], ["--stepz", "--steps"]),
         (["fit", "--steps", "many"], ["--steps"]),
         (["fit", "--model", "dncn"], ["--model", "'dncn'", "did you mean 'dncnn'"]),
         (["fit", "--model", "dncnn(dept=3)"], ["--model", "dept", "did you mean 'depth'"]),
         (["fit", "--loss", "luminance_l2"], ["--loss", "luminance_l1"]),
-        (["fit", "--batch-size", "6"], ["--batch-size 6 does not divide over 4 devices: take 4 or 8"]),
+        (
+            ["fit", "--batch-size", "6"],
+            ["--batch-size 6 does not divide over 4 devices: take 4 or 8"],
+        ),
         (["fit", "--devices", "9"], ["--devices 9: there are 4 here"]),
-        (["fit", "--patch-size", "4000"], ["--patch-size 4000 is larger than 4 of 4", "astronaut (512x512)"]),
+        (
+            ["fit", "--patch-size", "4000"],
+            ["--patch-size 4000 is larger than 4 of 4", "astronaut (512x512)"],
+        ),
         (["fit", "--data", "folder:nowhere"], ["There is no folder nowhere"]),
         (["fit", "--resume", "nowhere"], ["nowhere holds no run"]),
-        (["fit", "--out", "run[1]"], ["cannot hold checkpoints, because of the name 'run[1]'", "symbolic link"]),
-        (["fit", "--out", "a*/run"], ["cannot hold checkpoints, because of the name 'a*'", "symbolic link"]),
+        (
+            ["fit", "--out", "run[1]"],
+            ["cannot hold checkpoints, because of the name 'run[1]'", "symbolic link"],
+        ),
+        (
+            ["fit", "--out", "a*/run"],
+            ["cannot hold checkpoints, because of the name 'a*'", "symbolic link"],
+        ),
     ],
 )
 def test_wrong_input_gets_one_clear_sentence(
-    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+    arguments: list[str],
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = " ".join(_fails(arguments, capsys).split())
@@ -170,12 +243,24 @@ def test_wrong_input_gets_one_clear_sentence(
 @pytest.mark.parametrize(
     ("checkpoint", "way_out"),
     [
-        ("", "{} is not empty, and holds no run that can go on: move it away, or write to a new folder"),
-        ("7", "{} holds a run: resume it by python -m train fit --resume {}, or write to a new folder"),
+        (
+            "",
+            "{} is not empty, and holds no run that can go on: move it away, or write to a new "
+            "folder",
+        ),
+        (
+            "7",
+            "{} holds a run: resume it by python -m train fit --resume {}, or write to a new "
+            "folder",
+        ),
     ],
 )
 def test_out_that_holds_a_run_is_not_touched(
-    checkpoint: str, way_out: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: str,
+    way_out: str,
+    flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "checkpoints" / checkpoint).mkdir(parents=True)
     (tmp_path / "config.json").write_text("mine")
@@ -206,7 +291,15 @@ def test_help_explains_every_flag_and_names_the_presets(capsys: pytest.CaptureFi
         main(["fit", "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for word in ("--data", "--patch-size", "--loss", "--learning-rate", "--resume", "smoke", "dncnn"):
+    for word in (
+        "--data",
+        "--patch-size",
+        "--loss",
+        "--learning-rate",
+        "--resume",
+        "smoke",
+        "dncnn",
+    ):
         assert word in text
     assert main(["--help"]) == 0
     assert "fit" in capsys.readouterr().out
@@ -219,7 +312,9 @@ def test_the_step_is_compiled_once_and_nothing_but_batches_moves_to_the_devices(
     chex.clear_trace_counter()
     make_step = assembly.make_step
     monkeypatch.setattr(
-        assembly, "make_step", lambda *args, **kwargs: chex.assert_max_traces(make_step(*args, **kwargs), 1)
+        assembly,
+        "make_step",
+        lambda *args, **kwargs: chex.assert_max_traces(make_step(*args, **kwargs), 1),
     )
     assert main(["fit", *flags, "--steps=5", f"--out={tmp_path / 'run'}"]) == 0
     # A batch that is not on the devices yet, for the guard to find.

@@ -16,16 +16,45 @@ ENTRY %main (p: f32[8]) -> f32[8] {{
 @pytest.mark.parametrize(
     ("line", "kind", "taken"),
     [
-        ("%x = f32[3,4]{1,0} all-reduce(%a), replica_groups={{0,1}}, to_apply=%add", "all-reduce", 48),
-        ("%x = (f32[3,4]{1,0}, bf16[8]{0}) all-reduce(%a, /*index=1*/%b), to_apply=%add", "all-reduce", 64),
-        ("%x = (f32[3,4]{1,0:T(8,128)S(1)}, bf16[8]{0}) all-reduce-start(%a, %b), channel_id=1", "all-reduce", 64),
-        ("%x = f32[12,4]{1,0} all-gather(%a), channel_id=1, dimensions={0}", "all-gather", 48),
-        ("%x = (f32[3,4]{1,0}, f32[12,4]{1,0}) all-gather-start(%a), dimensions={0}", "all-gather", 48),
-        ("ROOT %x = bf16[2]{0} reduce-scatter(%b), dimensions={0}, to_apply=%add", "reduce-scatter", 16),
-        ("%x = ((bf16[8]{0}), bf16[2]{0}) reduce-scatter-start(%b), dimensions={0}", "reduce-scatter", 16),
-        ("%x = f32[3,4]{1,0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}", "collective-permute", 48),
         (
-            "%x = (f32[3,4]{1,0}, f32[3,4]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%a)",
+            "%x = f32[3,4]{1,0} all-reduce(%a), replica_groups={{0,1}}, to_apply=%add",
+            "all-reduce",
+            48,
+        ),
+        (
+            "%x = (f32[3,4]{1,0}, bf16[8]{0}) all-reduce(%a, /*index=1*/%b), to_apply=%add",
+            "all-reduce",
+            64,
+        ),
+        (
+            "%x = (f32[3,4]{1,0:T(8,128)S(1)}, bf16[8]{0}) all-reduce-start(%a, %b), channel_id=1",
+            "all-reduce",
+            64,
+        ),
+        ("%x = f32[12,4]{1,0} all-gather(%a), channel_id=1, dimensions={0}", "all-gather", 48),
+        (
+            "%x = (f32[3,4]{1,0}, f32[12,4]{1,0}) all-gather-start(%a), dimensions={0}",
+            "all-gather",
+            48,
+        ),
+        (
+            "ROOT %x = bf16[2]{0} reduce-scatter(%b), dimensions={0}, to_apply=%add",
+            "reduce-scatter",
+            16,
+        ),
+        (
+            "%x = ((bf16[8]{0}), bf16[2]{0}) reduce-scatter-start(%b), dimensions={0}",
+            "reduce-scatter",
+            16,
+        ),
+        (
+            "%x = f32[3,4]{1,0} collective-permute(%a), source_target_pairs={{0,1},{1,0}}",
+            "collective-permute",
+            48,
+        ),
+        (
+            "%x = (f32[3,4]{1,0}, f32[3,4]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) "
+            "collective-permute-start(%a)",
             "collective-permute",
             48,
         ),
@@ -77,12 +106,19 @@ ENTRY %main (p: f32[4]) -> f32[4] {
 
 @pytest.mark.parametrize(
     ("note", "times"),
-    [('backend_config={"known_trip_count":{"n":"5"}}', 5), ("metadata={}", 1)],  # nothing says how often: once
+    # Nothing says how often: once
+    [
+        ('backend_config={"known_trip_count":{"n":"5"}}', 5),
+        ("metadata={}", 1),
+    ],
 )
 def test_what_is_in_a_loop_moves_as_often_as_the_loop_is_run(note, times):
     """By XLA's note, or by the constant that a loop's counter is compared with; loops in loops too."""
     wanted = times * (1 + 3)
-    assert read_collectives(LOOPS.replace("TRIPS", note)) == ({"all-reduce": wanted}, {"all-reduce": 16 * wanted})
+    assert read_collectives(LOOPS.replace("TRIPS", note)) == (
+        {"all-reduce": wanted},
+        {"all-reduce": 16 * wanted},
+    )
 
 
 def test_sums_over_slices_are_read_off():

@@ -112,7 +112,9 @@ def test_a_lying_safetensors_header_is_refused(tmp_path: Path) -> None:
         "unknown to NumPy": file(tensor("[16]", "[0,16]", "F8_E4M3")),
         "twice": file(tensor("[2]", "[0,8]")[:-1] + b"," + tensor("[2]", "[8,16]")[1:]),
     }
-    many = ",".join(f'"{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(300_000))
+    many = ",".join(
+        f'"{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(300_000)
+    )
     files["more arrays than any network"] = file(f"{{{many}}}".encode(), b"")
     said = fuzzing.answers(read_state_dict, files, tmp_path / "case.safetensors")
     assert "its header has 17," in said["more arrays than any network"]
@@ -130,7 +132,9 @@ def test_what_inflates_is_bounded(tmp_path: Path) -> None:
 def test_safetensors_of_every_kind_of_numbers_are_read(tmp_path: Path) -> None:
     header = b'{"a":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}'
     path = tmp_path / "brain.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + np.array([1, -2], ml_dtypes.bfloat16).tobytes())
+    path.write_bytes(
+        struct.pack("<Q", len(header)) + header + np.array([1, -2], ml_dtypes.bfloat16).tobytes()
+    )
     found = read_state_dict(path).arrays["a"]
     assert found.dtype == ml_dtypes.bfloat16
     assert found.astype(np.float32).tolist() == [[1], [-2]]
@@ -139,14 +143,20 @@ def test_safetensors_of_every_kind_of_numbers_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
 def test_a_table_of_contents_without_end_is_not_read(suffix: str, tmp_path: Path) -> None:
     count = 100_000
-    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, *[0] * 4, *[0] * 3, 1, *[0] * 4, 0, 0) + b"a"
+    entry = (
+        struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, *[0] * 4, *[0] * 3, 1, *[0] * 4, 0, 0)
+        + b"a"
+    )
     table = entry * count
     end = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(table), 0)
     end += struct.pack("<4sIQI", b"PK\x06\x07", 0, len(table), 1)
     end += struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(table + end)
-    with pytest.raises(InputError, match="its table of contents has 4,700,000 bytes, and at most 4,194,304 are read"):
+    with pytest.raises(
+        InputError,
+        match="its table of contents has 4,700,000 bytes, and at most 4,194,304 are read",
+    ):
         read_state_dict(path)
 
 
@@ -158,5 +168,7 @@ def test_a_file_of_holes_is_not_read(tmp_path: Path) -> None:
         file.truncate(8 + len(header) + 3_000_000_000)
     if path.stat().st_blocks * 512 > 1_000_000:
         pytest.skip("files have no holes here")
-    with pytest.raises(InputError, match=r"has 3,000 MB, of which .* MB are on the disk. The rest are holes"):
+    with pytest.raises(
+        InputError, match=r"has 3,000 MB, of which .* MB are on the disk. The rest are holes"
+    ):
         read_state_dict(path)

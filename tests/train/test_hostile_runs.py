@@ -68,7 +68,9 @@ def saved(tiny_model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
     variables = init_variables(tiny_model, jax.random.key(0))
     network = Network(tiny_model, SPEC, variables["params"], variables["batch_stats"])
     config = dataclasses.asdict(CONFIG)
-    save_network(run / "checkpoints" / "4", network, {"config": config, "step": 4, "metrics": {}, "data": {}})
+    save_network(
+        run / "checkpoints" / "4", network, {"config": config, "step": 4, "metrics": {}, "data": {}}
+    )
     (run / "checkpoints" / "4" / "metrics").mkdir()
     (run / "checkpoints" / "4" / "metrics" / "metrics").write_text('{"psnr": 20.5, "ssim": 0.5}')
     (run / "config.json").write_text(json.dumps(config))
@@ -90,15 +92,25 @@ def _resealed(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)
 def test_damaged_configurations_are_refused_in_one_sentence(cases: int, tmp_path: Path) -> None:
-    seeds = {"default": json.dumps(dataclasses.asdict(FitConfig())), "steps": json.dumps(dataclasses.asdict(CONFIG))}
+    seeds = {
+        "default": json.dumps(dataclasses.asdict(FitConfig())),
+        "steps": json.dumps(dataclasses.asdict(CONFIG)),
+    }
     contents = {name: text.encode() for name, text in seeds.items()}
-    fuzzing.check(load_config, contents, tmp_path / "config.json", cases=cases, mutate=(mutated_json, mutated))
+    fuzzing.check(
+        load_config, contents, tmp_path / "config.json", cases=cases, mutate=(mutated_json, mutated)
+    )
 
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)
 def test_damaged_metrics_are_cut_back_all_the_same(cases: int, tmp_path: Path) -> None:
-    lines = [json.dumps({"step": step, "loss": 0.5, "validation/psnr": None}) + "\n" for step in range(1, 9)]
-    fuzzing.check(read_metrics, {"all": "".join(lines).encode()}, tmp_path / "metrics.jsonl", cases=cases)
+    lines = [
+        json.dumps({"step": step, "loss": 0.5, "validation/psnr": None}) + "\n"
+        for step in range(1, 9)
+    ]
+    fuzzing.check(
+        read_metrics, {"all": "".join(lines).encode()}, tmp_path / "metrics.jsonl", cases=cases
+    )
 
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)
@@ -114,18 +126,40 @@ def test_damaged_events_are_cut_back_all_the_same(cases: int, tmp_path: Path) ->
 @pytest.mark.parametrize("cases", fuzzing.CASES)
 def test_damaged_splits_are_refused_in_one_sentence(cases: int, tmp_path: Path) -> None:
     photographs = {"a.png": "8x8 8 bit 0f", "b.png": "8x8 8 bit 1f"}
-    record = {name: {"spec": "photos", "photographs": photographs} for name in ("train", "validation", "test")}
+    record = {
+        name: {"spec": "photos", "photographs": photographs}
+        for name in ("train", "validation", "test")
+    }
     seeds = {"all": json.dumps(record).encode()}
-    fuzzing.check(read_split, seeds, tmp_path / "split.json", cases=cases, mutate=(mutated_json, mutated))
+    fuzzing.check(
+        read_split, seeds, tmp_path / "split.json", cases=cases, mutate=(mutated_json, mutated)
+    )
 
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)
 @pytest.mark.parametrize(
-    "name", ["about/metadata", "metrics/metrics", "weights/_METADATA", "weights/manifest.ocdbt", "weights/d/*"]
+    "name",
+    [
+        "about/metadata",
+        "metrics/metrics",
+        "weights/_METADATA",
+        "weights/manifest.ocdbt",
+        "weights/d/*",
+    ],
 )
-def test_damaged_checkpoints_are_refused_in_one_sentence(name: str, cases: int, saved: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_refused_in_one_sentence(
+    name: str, cases: int, saved: Path, tmp_path: Path
+) -> None:
     shutil.copytree(saved, tmp_path / "run")
-    path = max((tmp_path / "run" / "checkpoints" / "4").glob(name), key=lambda path: path.stat().st_size)
+    path = max(
+        (tmp_path / "run" / "checkpoints" / "4").glob(name), key=lambda path: path.stat().st_size
+    )
     ways = {"about/metadata": (_resealed, mutated), "weights/_METADATA": (mutated_json, mutated)}
     few = cases if cases >= 2000 else max(cases // 5, 10)  # each reads a checkpoint
-    fuzzing.check(read_checkpoint, {"whole": path.read_bytes()}, path, cases=few, mutate=ways.get(name, mutated))
+    fuzzing.check(
+        read_checkpoint,
+        {"whole": path.read_bytes()},
+        path,
+        cases=few,
+        mutate=ways.get(name, mutated),
+    )

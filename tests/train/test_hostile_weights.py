@@ -40,7 +40,9 @@ def _saved(content: Any, folder: Path, write: Any = save) -> bytes:
 class _On(Tensor):
     """A tensor that gives another tensor as its storage."""
 
-    def __init__(self, inner: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> None:
+    def __init__(
+        self, inner: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int
+    ) -> None:
         self.storage = inner  # type: ignore[assignment]
         self.fields = {"offset": offset, "size": size, "stride": stride}
 
@@ -49,8 +51,13 @@ class _On(Tensor):
 def test_a_tensor_is_not_a_storage(write: Any, tmp_path: Path) -> None:
     inner = Tensor(np.zeros(2048, np.float32), size=(2, 1024), stride=(1024, 1))
     small = _On(inner, (1016,), (1,), 1)
-    far = _On(Tensor(np.zeros(8000, np.float32), size=(2, 4000), stride=(4000, 1)), (1,), (1,), 7998)
-    files = {name: _saved({"weight": one}, tmp_path, write) for name, one in {"small": small, "far": far}.items()}
+    far = _On(
+        Tensor(np.zeros(8000, np.float32), size=(2, 4000), stride=(4000, 1)), (1,), (1,), 7998
+    )
+    files = {
+        name: _saved({"weight": one}, tmp_path, write)
+        for name, one in {"small": small, "far": far}.items()
+    }
     for answer in fuzzing.answers(read_state_dict, files, tmp_path / "case.pth").values():
         assert "a tensor is made of something that is not a storage" in answer
 
@@ -68,7 +75,10 @@ def test_numbers_of_tensors_are_checked_before_a_view_is_made(tmp_path: Path) ->
         "text": {"size": ("4",), "stride": (1,)},
         "list": {"size": [4], "stride": [1]},
     }
-    files = {name: _saved({"weight": Tensor(numbers, **fields)}, tmp_path) for name, fields in wrong.items()}
+    files = {
+        name: _saved({"weight": Tensor(numbers, **fields)}, tmp_path)
+        for name, fields in wrong.items()
+    }
     for name, answer in fuzzing.answers(read_state_dict, files, tmp_path / "case.pth").items():
         assert "cannot be read as a PyTorch checkpoint: a tensor" in answer, name
 
@@ -95,11 +105,20 @@ def _numbered(count: int) -> bytes:
 
 
 PROGRAMS = {
-    "dictionaries that share dictionaries": (_shared_dictionaries(), "hold each other again and again"),
+    "dictionaries that share dictionaries": (
+        _shared_dictionaries(),
+        "hold each other again and again",
+    ),
     "a dictionary within itself": (b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.", "nested too deeply"),
     "a dictionary 5,000 deep": (_nested_dictionaries(5000), "nested too deeply"),
-    "a deep tuple as a key": (b"\x80\x02}" + b")" + b"\x85" * 400_000 + b"Ns.", "neither a short text nor a number"),
-    "a tuple of itself": (b"\x80\x02)" + b"\x85" * 2_000_000 + b".", "takes more than 500,000 steps"),
+    "a deep tuple as a key": (
+        b"\x80\x02}" + b")" + b"\x85" * 400_000 + b"Ns.",
+        "neither a short text nor a number",
+    ),
+    "a tuple of itself": (
+        b"\x80\x02)" + b"\x85" * 2_000_000 + b".",
+        "takes more than 500,000 steps",
+    ),
     "numbers as keys": (_numbered(10_001), "more than 10,000 keys of dictionaries are not text"),
     "tuples as keys": (
         b"\x80\x02}(" + b"".join(pickle.dumps((k,), 2)[2:-1] + b"N" for k in range(1_001)) + b"u.",
@@ -109,7 +128,10 @@ PROGRAMS = {
         b"\x80\x04\x8c\x02osX" + struct.pack("<I", 5_000_000) + b"x" * 5_000_000 + b"\x93.",
         f"asks for os.{'x' * 197}, which",
     ),
-    "a huge number as a key": (b"\x80\x02}" + pickle.dumps(2**80, 2)[2:-1] + b"Ns.", "neither a short text nor"),
+    "a huge number as a key": (
+        b"\x80\x02}" + pickle.dumps(2**80, 2)[2:-1] + b"Ns.",
+        "neither a short text nor",
+    ),
     "a memo of 2^31 places": (b"\x80\x02}r\xff\xff\xff\x7f.", "holds no named tensors"),
     "a string of 2 GB": (b"\x80\x02X\xff\xff\xff\x7fa.", "larger than 64 MB"),
     "a list of pairs copied again and again": (
@@ -120,7 +142,10 @@ PROGRAMS = {
         + b".",
         "takes more than 500,000 steps",
     ),
-    "many arguments": (b"\x80\x02ccollections\nOrderedDict\n(" + b"N" * 50_000 + b"tR.", "50000 arguments"),
+    "many arguments": (
+        b"\x80\x02ccollections\nOrderedDict\n(" + b"N" * 50_000 + b"tR.",
+        "50000 arguments",
+    ),
     "an unknown opcode": (b"\x80\x02I1\n.", "uses INT, which torch.save does not write"),
     "values that are not there": (b"\x80\x02\x86.", "takes values that it has not made"),
     "a mark that is not there": (b"\x80\x02Nt.", "takes values that it has not made"),
@@ -151,7 +176,9 @@ def test_a_hostile_pickle_is_refused(name: str, program_answers: dict[str, str])
 def test_what_inflates_is_bounded(tmp_path: Path) -> None:
     length = 65 * 2**20
     bomb = b"\x80\x02X" + struct.pack("<I", length) + bytes(length) + b"."
-    answer = fuzzing.answers(read_state_dict, {"pickle": _archive(bomb, zipfile.ZIP_DEFLATED)}, tmp_path / "case.pth")
+    answer = fuzzing.answers(
+        read_state_dict, {"pickle": _archive(bomb, zipfile.ZIP_DEFLATED)}, tmp_path / "case.pth"
+    )
     assert "archive/data.pkl is larger than 67,108,864 bytes" in answer["pickle"]
 
 
@@ -210,7 +237,9 @@ def test_only_files_are_read(tmp_path: Path) -> None:
             read_state_dict(tmp_path / name)
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "weights.safetensors"
     safetensors.numpy.save_file(ARRAYS, path)
     deserialize = safetensors.deserialize
@@ -226,10 +255,16 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)
-@pytest.mark.parametrize("kind", ["archive.pth", "legacy.pth", "weights.npz", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "kind", ["archive.pth", "legacy.pth", "weights.npz", "weights.safetensors"]
+)
 def test_damaged_weights_are_refused(kind: str, cases: int, tmp_path: Path) -> None:
     tensors = {name: Tensor(array) for name, array in ARRAYS.items()}
-    nested = {"params": tensors, "params_ema": {"conv.bias": Tensor(ARRAYS["conv.bias"])}, "epoch": 3}
+    nested = {
+        "params": tensors,
+        "params_ema": {"conv.bias": Tensor(ARRAYS["conv.bias"])},
+        "epoch": 3,
+    }
     path = tmp_path / kind
     if kind.endswith(".npz"):
         np.savez(tmp_path / "plain.npz", **ARRAYS)
@@ -239,6 +274,11 @@ def test_damaged_weights_are_refused(kind: str, cases: int, tmp_path: Path) -> N
         seeds = {"plain": safetensors.numpy.save(ARRAYS, {"format": "np"})}
     else:
         write = save if kind.startswith("archive") else save_legacy
-        seeds = {"flat": _saved(tensors, tmp_path, write), "nested": _saved(nested, tmp_path, write)}
+        seeds = {
+            "flat": _saved(tensors, tmp_path, write),
+            "nested": _saved(nested, tmp_path, write),
+        }
     zipped = kind in ("archive.pth", "weights.npz")
-    fuzzing.check(read_state_dicts, seeds, path, cases=cases, mutate=mutated_zip() if zipped else mutated)
+    fuzzing.check(
+        read_state_dicts, seeds, path, cases=cases, mutate=mutated_zip() if zipped else mutated
+    )

@@ -33,7 +33,9 @@ def arrays() -> dict[str, np.ndarray]:
     return to_torch_state_dict("dncnn", init_variables(model, jax.random.key(0)), **FIELDS)
 
 
-def _tensors(arrays: dict[str, np.ndarray], plus: float = 0.0, prefix: str = "") -> dict[str, Tensor]:
+def _tensors(
+    arrays: dict[str, np.ndarray], plus: float = 0.0, prefix: str = ""
+) -> dict[str, Tensor]:
     return {f"{prefix}{name}": Tensor(array + np.float32(plus)) for name, array in arrays.items()}
 
 
@@ -71,7 +73,9 @@ def test_the_average_is_taken_wherever_it_stands(arrays, tmp_path: Path, capsys)
 
 
 def test_the_user_may_choose(arrays, tmp_path: Path, capsys) -> None:
-    path = save(tmp_path / "weights.pth", {"params": _tensors(arrays), "params_ema": _tensors(arrays, 0.5)})
+    path = save(
+        tmp_path / "weights.pth", {"params": _tensors(arrays), "params_ema": _tensors(arrays, 0.5)}
+    )
     status, out = _import(path, "--weights", "params")
     assert status == 0
     assert _offset(out, arrays) == 0
@@ -80,7 +84,10 @@ def test_the_user_may_choose(arrays, tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert _import(path, "--weights", "param")[0] == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert """it holds no dictionary of arrays with the name 'param'. There are: "params", "params_ema".""" in said
+    assert (
+        """it holds no dictionary of arrays with the name 'param'. There are: "params", "params_ema"."""
+        in said
+    )
 
 
 def test_the_dictionary_that_fits_wins_over_a_larger_one(arrays, tmp_path: Path, capsys) -> None:
@@ -95,24 +102,36 @@ def test_the_dictionary_that_fits_wins_over_a_larger_one(arrays, tmp_path: Path,
 
 def test_a_dictionary_is_found_among_an_optimizers(arrays, tmp_path: Path) -> None:
     moments = {i: {"exp_avg": Tensor(np.zeros(10_000, np.float32))} for i in range(10)}
-    path = save(tmp_path / "run.ckpt", {"optimizer": {"state": moments}, "model": {"net": _tensors(arrays, 0.25)}})
+    path = save(
+        tmp_path / "run.ckpt",
+        {"optimizer": {"state": moments}, "model": {"net": _tensors(arrays, 0.25)}},
+    )
     status, out = _import(path)
     assert status == 0
     assert _about(out)["found_under"] == ["model", "net"]
 
 
-def test_two_that_fit_alike_are_a_question_unless_they_are_equal(arrays, tmp_path: Path, capsys) -> None:
+def test_two_that_fit_alike_are_a_question_unless_they_are_equal(
+    arrays, tmp_path: Path, capsys
+) -> None:
     path = save(tmp_path / "two.pth", {"first": _tensors(arrays), "second": _tensors(arrays, 0.25)})
     status, out = _import(path)
     assert status == 2
     assert not out.exists()
     said = " ".join(capsys.readouterr().err.split())
     assert 'several dictionaries fit: "first", "second". Choose one with --weights.' in said
-    assert _import(save(tmp_path / "equal.pth", {"first": _tensors(arrays), "second": _tensors(arrays)}))[0] == 0
+    assert (
+        _import(
+            save(tmp_path / "equal.pth", {"first": _tensors(arrays), "second": _tensors(arrays)})
+        )[0]
+        == 0
+    )
 
 
 def test_names_of_torch_compile_are_understood(arrays, tmp_path: Path) -> None:
-    path = save(tmp_path / "compiled.pth", {"state_dict": _tensors(arrays, 0.25, "module._orig_mod.")})
+    path = save(
+        tmp_path / "compiled.pth", {"state_dict": _tensors(arrays, 0.25, "module._orig_mod.")}
+    )
     status, out = _import(path)
     assert status == 0
     assert _offset(out, arrays) == 0.25
@@ -128,7 +147,9 @@ def test_what_does_not_fit_is_about_the_nearest_dictionary(arrays, tmp_path: Pat
     assert "unknown" not in said
 
 
-@pytest.mark.parametrize("name", ["params_ema", "ema", "model_ema", "EMA", "ema_state_dict", "swa_model", "averaged"])
+@pytest.mark.parametrize(
+    "name", ["params_ema", "ema", "model_ema", "EMA", "ema_state_dict", "swa_model", "averaged"]
+)
 def test_names_of_averages(name: str) -> None:
     assert StateDict(("run", name), {}).is_average
 
@@ -139,7 +160,9 @@ def test_other_names_are_not_averages(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_weights_that_are_not_finite_are_refused_by_name(value: float, arrays, tmp_path: Path, capsys) -> None:
+def test_weights_that_are_not_finite_are_refused_by_name(
+    value: float, arrays, tmp_path: Path, capsys
+) -> None:
     bad = dict(arrays)
     first = next(iter(bad))
     bad[first] = bad[first].astype(np.float64)
@@ -148,7 +171,10 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float, arrays, t
     status, out = _import(tmp_path / "bad.npz")
     assert status == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert f"holds weights that are NaN, infinite or impossible: {first} (1 of {bad[first].size})" in said
+    assert (
+        f"holds weights that are NaN, infinite or impossible: {first} (1 of {bad[first].size})"
+        in said
+    )
     assert not out.exists()
 
 
@@ -157,7 +183,9 @@ def test_weights_of_other_types_are_refused_by_name(arrays, tmp_path: Path, caps
     for dtype in (np.int32, np.bool_, np.complex64):
         np.savez(tmp_path / "typed.npz", **{**arrays, first: arrays[first].astype(dtype)})
         assert _import(tmp_path / "typed.npz")[0] == 2
-        assert f"wrong dtype: {first} holds {np.dtype(dtype)}, takes floats" in capsys.readouterr().err
+        assert (
+            f"wrong dtype: {first} holds {np.dtype(dtype)}, takes floats" in capsys.readouterr().err
+        )
     np.savez(tmp_path / "scalar.npz", **{**arrays, first: np.float32(1)})
     assert _import(tmp_path / "scalar.npz")[0] == 2
     assert f"misshapen: {first} is (), takes (4, 3, 3, 3)" in capsys.readouterr().err
@@ -165,7 +193,10 @@ def test_weights_of_other_types_are_refused_by_name(arrays, tmp_path: Path, caps
 
 def test_hostile_names_are_escaped(arrays, tmp_path: Path, capsys) -> None:
     hostile = "\x1b[2J[red]\nerror: lost"
-    path = save(tmp_path / "names.pth", {hostile: {**_tensors(arrays), hostile: Tensor(np.zeros(3, np.float32))}})
+    path = save(
+        tmp_path / "names.pth",
+        {hostile: {**_tensors(arrays), hostile: Tensor(np.zeros(3, np.float32))}},
+    )
     assert _import(path)[0] == 2
     path = save(tmp_path / "\x1b[31m.pth", {hostile: _tensors(arrays)})
     assert _import(path)[0] == 0
@@ -180,7 +211,9 @@ def _left_over(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if "import-" in name or "orbax" in name)
 
 
-def test_an_import_that_fails_leaves_nothing(arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_an_import_that_fails_leaves_nothing(
+    arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     np.savez(tmp_path / "weights.npz", **arrays)
 
     def fail(folder: Path, *ignored: Any) -> None:
@@ -193,21 +226,39 @@ def test_an_import_that_fails_leaves_nothing(arrays, tmp_path: Path, monkeypatch
     assert status == 2
     assert not out.exists()
     assert _left_over(tmp_path) == []
-    assert f"error: --out {out} could not be written: no space." in " ".join(capsys.readouterr().err.split())
+    assert f"error: --out {out} could not be written: no space." in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="rights mean nothing to an administrator")
+@pytest.mark.skipif(
+    os.name == "nt" or os.geteuid() == 0, reason="rights mean nothing to an administrator"
+)
 def test_a_folder_that_cannot_be_written_to_is_named(arrays, tmp_path: Path, capsys) -> None:
     np.savez(tmp_path / "weights.npz", **arrays)
     (tmp_path / "closed").mkdir(mode=0o500)
-    assert main(["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(tmp_path / "closed/x")]) == 2
+    assert (
+        main(
+            [
+                "import",
+                str(tmp_path / "weights.npz"),
+                "--model",
+                SPEC,
+                "--out",
+                str(tmp_path / "closed/x"),
+            ]
+        )
+        == 2
+    )
     assert "cannot be written: Permission denied" in capsys.readouterr().err
 
 
 def test_a_file_in_the_way_is_named(arrays, tmp_path: Path, capsys) -> None:
     np.savez(tmp_path / "weights.npz", **arrays)
     below = tmp_path / "weights.npz" / "below"
-    assert main(["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(below)]) == 2
+    assert (
+        main(["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(below)]) == 2
+    )
     assert "cannot be written: a file is in the way" in " ".join(capsys.readouterr().err.split())
 
 
@@ -229,7 +280,9 @@ main(sys.argv[2:])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_a_killed_import_leaves_no_checkpoint(number: str, arrays, tmp_path: Path, monkeypatch) -> None:
+def test_a_killed_import_leaves_no_checkpoint(
+    number: str, arrays, tmp_path: Path, monkeypatch
+) -> None:
     np.savez(tmp_path / "weights.npz", **arrays)
     out = tmp_path / "out"
     command = ["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(out)]
@@ -258,7 +311,11 @@ def test_a_full_disk_leaves_nothing_and_is_one_sentence(arrays, tmp_path: Path) 
     out = tmp_path / "out"
     command = ["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(out)]
     ended = subprocess.run(
-        [sys.executable, "-c", FULL, *command], cwd=ROOT, check=False, capture_output=True, text=True
+        [sys.executable, "-c", FULL, *command],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr

@@ -26,7 +26,11 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_an_imported_network_is_loaded_by_name_and_can_be_fine_tuned(
-    weights: Path, tmp_path: Path, tiny_flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys
+    weights: Path,
+    tmp_path: Path,
+    tiny_flags: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["import", str(weights), "--model", SPEC]) == 0
@@ -36,7 +40,8 @@ def test_an_imported_network_is_loaded_by_name_and_can_be_fine_tuned(
     assert network.spec == SPEC
     expected = safetensors.numpy.load_file(weights)
     np.testing.assert_array_equal(
-        np.asarray(network.params["conv_first"]["kernel"]), expected["dncnn.dncnn.0.weight"].transpose(2, 3, 1, 0)
+        np.asarray(network.params["conv_first"]["kernel"]),
+        expected["dncnn.dncnn.0.weight"].transpose(2, 3, 1, 0),
     )
     flags = [flag for flag in tiny_flags if not flag.startswith("--model")]
     tuned = [
@@ -52,9 +57,14 @@ def test_an_imported_network_is_loaded_by_name_and_can_be_fine_tuned(
     folder.mkdir()
 
     write_image(folder / "cat.png", skimage.data.chelsea()[:32, :32])
-    assert main(["fit", *flags, *tuned, f"--data=folder:{folder}", f"--test-data=folder:{folder}"]) == 0
+    assert (
+        main(["fit", *flags, *tuned, f"--data=folder:{folder}", f"--test-data=folder:{folder}"])
+        == 0
+    )
     after = load_network(tmp_path / "tuned")
-    np.testing.assert_allclose(after.params["conv_last"]["kernel"], network.params["conv_last"]["kernel"], atol=1e-7)
+    np.testing.assert_allclose(
+        after.params["conv_last"]["kernel"], network.params["conv_last"]["kernel"], atol=1e-7
+    )
 
 
 def test_where_the_weights_are_from_is_kept(weights: Path, tmp_path: Path) -> None:
@@ -68,7 +78,19 @@ def test_where_the_weights_are_from_is_kept(weights: Path, tmp_path: Path) -> No
 def test_weights_of_another_network_list_what_does_not_fit(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["import", str(weights), "--model", "dncnn(depth=4, features=4)", "--out", str(tmp_path / "no")]) == 2
+    assert (
+        main(
+            [
+                "import",
+                str(weights),
+                "--model",
+                "dncnn(depth=4, features=4)",
+                "--out",
+                str(tmp_path / "no"),
+            ]
+        )
+        == 2
+    )
     assert "cannot be imported for --model" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
@@ -82,7 +104,15 @@ def test_an_existing_folder_is_not_overwritten(
 
 def test_published_weights_are_imported_whole(shared: Path, tmp_path: Path) -> None:
     with np.load(shared / "pretrained" / "state_color_DnCNN_55.npz") as file:
-        np.savez(tmp_path / "dncnn.npz", **{name.removeprefix("state/"): file[name] for name in file.files})
+        np.savez(
+            tmp_path / "dncnn.npz",
+            **{name.removeprefix("state/"): file[name] for name in file.files},
+        )
     out = tmp_path / "out"
-    assert main(["import", str(tmp_path / "dncnn.npz"), "--model", "dncnn(depth=20)", "--out", str(out)]) == 0
+    assert (
+        main(
+            ["import", str(tmp_path / "dncnn.npz"), "--model", "dncnn(depth=20)", "--out", str(out)]
+        )
+        == 0
+    )
     assert sum(leaf.size for leaf in jax.tree.leaves(load_network(out).params)) == 669_312

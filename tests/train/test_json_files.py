@@ -24,7 +24,13 @@ def test_json_is_read_and_what_is_none_says_why(tmp_path: Path) -> None:
             read_json(path, longest=100 if content.endswith(b"]") else 1_000_000)
     path.write_text('{"a": [1, 2.5, true]}')
     assert read_json(path) == {"a": [1, 2.5, True]}
-    assert [is_number(value) for value in (1, 2.5, True, "1", None)] == [True, True, False, False, False]
+    assert [is_number(value) for value in (1, 2.5, True, "1", None)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     with pytest.raises(UnreadableError, match="it is not a regular file"):
         read_json(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -34,7 +40,8 @@ def test_json_is_read_and_what_is_none_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", "3", "{}", '{"seconds": "1", "steps": 2}', '{"seconds": 1, "steps": 2.5}']
+    "content",
+    ["{", "[]", "3", "{}", '{"seconds": "1", "steps": 2}', '{"seconds": 1, "steps": 2.5}'],
 )
 def test_costs_that_cannot_be_read_count_as_not_measured(content: str, tmp_path: Path) -> None:
     (tmp_path / "cost.json").write_text(content)
@@ -47,8 +54,12 @@ def test_costs_are_read(tmp_path: Path) -> None:
     assert _read_cost(tmp_path / "cost.json") == (1.5, 2)
 
 
-@pytest.mark.parametrize(("content", "words"), [("{", "cannot be read: it is not JSON"), ("{}", "must hold a list")])
-def test_looks_that_cannot_be_read_are_not_counted_as_none(content: str, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "cannot be read: it is not JSON"), ("{}", "must hold a list")]
+)
+def test_looks_that_cannot_be_read_are_not_counted_as_none(
+    content: str, words: str, tmp_path: Path
+) -> None:
     (tmp_path / "looks.json").write_text(content)
     with pytest.raises(InputError, match=words):
         take_down(tmp_path, 3)

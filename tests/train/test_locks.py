@@ -43,8 +43,12 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_folder_that_another_process_holds_is_refused(holder: subprocess.Popen[str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"another process is at work there \(process {holder.pid} on "):
+def test_a_folder_that_another_process_holds_is_refused(
+    holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"another process is at work there \(process {holder.pid} on "
+    ):
         with locks.hold(tmp_path):
             pytest.fail("two processes hold one folder")
     holder.communicate(timeout=60)
@@ -73,14 +77,18 @@ def test_one_process_may_hold_a_folder_several_times(tmp_path: Path) -> None:
     assert not locks.is_marked(tmp_path)
 
 
-def test_out_that_another_process_holds_is_refused_for_that(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_out_that_another_process_holds_is_refused_for_that(
+    holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
     (tmp_path / "config.json").touch()  # that the folder is not empty is not worth a word now
     with contextlib.ExitStack() as held:
         with pytest.raises(InputError, match="another process is at work there"):
             new_folder(str(tmp_path), "default", held)
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: object) -> int:
         raise OSError(30, "Read-only file system")
 
@@ -111,7 +119,9 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
 
 
 @pytest.mark.parametrize("module", ["train.locks", "train.meters"])
-def test_no_module_that_windows_lacks_is_needed_to_import(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_module_that_windows_lacks_is_needed_to_import(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = builtins.__import__
 
     def without(name: str, *args: object, **kwargs: object) -> object:
@@ -121,7 +131,8 @@ def test_no_module_that_windows_lacks_is_needed_to_import(module: str, monkeypat
             return None
         return found(name, *args, **kwargs)
 
-    importlib.import_module(module)  # for what it imports; without these two it is imported once more
+    # For what it imports; without these two it is imported once more
+    importlib.import_module(module)
     spec = importlib.util.find_spec(module)
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(builtins, "__import__", without)

@@ -22,7 +22,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_to_do(clock: list[float]) -> None:
+def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_to_do(
+    clock: list[float],
+) -> None:
     meter = Meter(batch_size=10, patch_size=100)
 
     def batches() -> list[int]:
@@ -35,7 +37,8 @@ def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_
         meter.stepped(result)
         clock[0] += 1.0
     read = meter.read()
-    # 3 steps of 10 images in 6 seconds. The first wait has no step before it; during the second the devices were busy.
+    # 3 steps of 10 images in 6 seconds. The first wait has no step before it; during the second the
+    # devices were busy.
     assert read["images_per_second"] == pytest.approx(5)
     assert read["megapixels_per_second"] == pytest.approx(0.05)
     assert read["waiting_for_data"] == pytest.approx(1 / 6)
@@ -44,10 +47,15 @@ def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_
     meter.stepped(results[-1])
     clock[0] += 2.0
     assert meter.read()["images_per_second"] == pytest.approx(5)
-    assert meter.summary().startswith("5 images/s, 0.05 megapixels/s; waited for data 12.5% of a step; ")
+    assert meter.summary().startswith(
+        "5 images/s, 0.05 megapixels/s; waited for data 12.5% of a step; "
+    )
 
 
 def test_memory_is_that_of_the_process_where_the_device_does_not_tell() -> None:
-    # No more than at its fullest; growth is no measure, since a kernel may take unused pages back at any time.
-    fullest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    # No more than at its fullest; growth is no measure, since a kernel may take unused pages back
+    # at any time.
+    fullest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     assert 50e6 < memory_bytes() <= 1.1 * fullest  # the kernel counts the two at different times

@@ -29,7 +29,11 @@ def test_each_logged_step_is_one_line_and_a_resume_repeats_none(tmp_path: Path) 
         file.write('{"step": 7, "lo')  # killed while writing
     with MetricWriter(path, console, start=4, steps=6) as writer:
         writer.write(6, {"loss": 0.5})
-    assert _lines(path) == [{"step": 2, "loss": 0.2}, {"step": 4, "loss": 0.4}, {"step": 6, "loss": 0.5}]
+    assert _lines(path) == [
+        {"step": 2, "loss": 0.2},
+        {"step": 4, "loss": 0.4},
+        {"step": 6, "loss": 0.5},
+    ]
 
 
 def test_where_no_bar_can_move_a_line_says_step_rate_and_terms(tmp_path: Path) -> None:
@@ -71,18 +75,36 @@ def test_tensorboard_gets_the_same_and_is_cut_back_too(tmp_path: Path) -> None:
     board = Board(folder, start=4)
     with MetricWriter(tmp_path / "metrics.jsonl", console, start=4, steps=6, board=board) as writer:
         writer.write(6, {"loss": 0.125})
-    expected = [("color", 2), ("color", 4), ("loss", 4), ("loss", 6), ("validation", 2), ("validation", 4)]
+    expected = [
+        ("color", 2),
+        ("color", 4),
+        ("loss", 4),
+        ("loss", 6),
+        ("validation", 2),
+        ("validation", 4),
+    ]
     assert _points(folder) == expected
     # What is kept is kept byte for byte: others read it too.
-    kept = [event for _, event in records(path) for value in event.summary.value if value.tag == "loss"]
+    kept = [
+        event for _, event in records(path) for value in event.summary.value if value.tag == "loss"
+    ]
     assert [event.summary.value[0].simple_value for event in kept] == [0.5]
 
 
 def test_lines_that_cannot_be_read_are_kept_aside_and_said(tmp_path: Path) -> None:
     path, output = tmp_path / "metrics.jsonl", io.StringIO()
-    wrong = [b"\xff\xfe\n", b"[1]\n", b"3\n", b'{"loss": 1}\n', b'{"step": "2"}\n', b'{"step": true}\n']
+    wrong = [
+        b"\xff\xfe\n",
+        b"[1]\n",
+        b"3\n",
+        b'{"loss": 1}\n',
+        b'{"step": "2"}\n',
+        b'{"step": true}\n',
+    ]
     wrong += [b"[" * 9000 + b"\n"]
-    path.write_bytes(b'{"step": 2, "loss": 0.5}\n' + b"".join(wrong) + b'{"step": 4}\n{"step": 9}\n{"st')
+    path.write_bytes(
+        b'{"step": 2, "loss": 0.5}\n' + b"".join(wrong) + b'{"step": 4}\n{"step": 9}\n{"st'
+    )
     with MetricWriter(path, Console(file=output, width=400), start=4, steps=9):
         pass
     assert _lines(path) == [{"step": 2, "loss": 0.5}, {"step": 4}]
@@ -145,7 +167,9 @@ def test_pipes_and_links_among_event_files_are_left_alone(tmp_path: Path) -> Non
     assert (tmp_path / "theirs").read_text() == "not an event"
 
 
-def test_lines_of_hundreds_of_megabytes_that_cannot_be_read_are_not_held_in_memory(tmp_path: Path) -> None:
+def test_lines_of_hundreds_of_megabytes_that_cannot_be_read_are_not_held_in_memory(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
     os.truncate(path, 300_000_000)
@@ -159,6 +183,8 @@ def test_metrics_of_gigabytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
     os.truncate(path, 4_000_000_000)
-    with pytest.raises(InputError, match=r"metrics.jsonl has 4,000 MB, where a run writes some hundred bytes"):
+    with pytest.raises(
+        InputError, match=r"metrics.jsonl has 4,000 MB, where a run writes some hundred bytes"
+    ):
         MetricWriter(path, Console(file=io.StringIO()), start=1, steps=2)
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]

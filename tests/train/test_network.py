@@ -76,12 +76,16 @@ def test_what_is_no_call_is_one_short_sentence(spec: str) -> None:
     assert len(str(found.value)) < 2500
 
 
-@pytest.mark.parametrize("value", ["nan", "10**9", "(4,) * 30", "{[]: 1}", "print()", "-" * 500 + "'a'"])
+@pytest.mark.parametrize(
+    "value", ["nan", "10**9", "(4,) * 30", "{[]: 1}", "print()", "-" * 500 + "'a'"]
+)
 def test_a_field_is_a_plain_value(value: str) -> None:
     with pytest.raises(InputError, match="--model: depth must be a plain value"):
         parse_model(f"dncnn(depth={value})")
 
 
-@pytest.mark.parametrize("spec", ["dncnn(depth=3, features=4)", " dncnn(depth=3)\n", "dncnn(dtype='bfloat16')"])
+@pytest.mark.parametrize(
+    "spec", ["dncnn(depth=3, features=4)", " dncnn(depth=3)\n", "dncnn(dtype='bfloat16')"]
+)
 def test_what_makes_a_network_is_built(spec: str) -> None:
     assert build_model(spec).channels == 3

@@ -36,7 +36,9 @@ def test_terms_are_reported_by_name() -> None:
     difference = RESTORED - CLEAN
     expected = {"l1": np.abs(difference).mean(), "mse": (difference**2).mean()}
     assert set(seen.terms) == {"l1", "mse"}
-    np.testing.assert_allclose([seen.terms[n] for n in expected], list(expected.values()), rtol=1e-5)
+    np.testing.assert_allclose(
+        [seen.terms[n] for n in expected], list(expected.values()), rtol=1e-5
+    )
     np.testing.assert_allclose(total, 0.84 * expected["l1"] + 0.16 * expected["mse"], rtol=1e-5)
     assert _seen("mse")[1].terms == {}  # the term is the loss itself
     assert set(_seen("luminance_l1")[1].terms) == {"luminance", "color"}
@@ -44,7 +46,9 @@ def test_terms_are_reported_by_name() -> None:
 
 @pytest.mark.parametrize("balance", ["uncertainty", "gradnorm", "dwa"])
 def test_one_term_alone_cannot_be_balanced(balance: str) -> None:
-    with pytest.raises(InputError, match=f"--balance {balance} weighs two terms or more.*--loss has mse"):
+    with pytest.raises(
+        InputError, match=f"--balance {balance} weighs two terms or more.*--loss has mse"
+    ):
         make_objective("mse", balance=balance)
 
 
@@ -80,13 +84,17 @@ def test_gradnorm_measures_progress_from_the_first_step_at_the_restored_image() 
     norms = {"l1": count**-0.5, "mse": 20 * np.linalg.norm(difference) / count}
     np.testing.assert_allclose([seen.norms[n] for n in norms], list(norms.values()), rtol=1e-4)
     np.testing.assert_allclose(total, sum(values.values()), rtol=1e-5)
-    expected = losses.gradnorm_update(losses.gradnorm_init(values), values, norms, learning_rate=0.1)
+    expected = losses.gradnorm_update(
+        losses.gradnorm_init(values), values, norms, learning_rate=0.1
+    )
     after = objective.update(balance, seen)
     for name, weight in expected.weights.items():
         np.testing.assert_allclose(objective.weights(after)[name], weight, rtol=1e-4)
         np.testing.assert_allclose(after["gradnorm"].initial_losses[name], values[name], rtol=1e-5)
     # The second step is still measured against the first one's losses.
-    later = objective.update(after, seen._replace(balanced=jax.tree.map(lambda x: x / 2, seen.balanced)))
+    later = objective.update(
+        after, seen._replace(balanced=jax.tree.map(lambda x: x / 2, seen.balanced))
+    )
     np.testing.assert_allclose(later["gradnorm"].initial_losses["l1"], values["l1"], rtol=1e-5)
 
 
@@ -102,7 +110,11 @@ def test_dwa_compares_means_over_stretches() -> None:
     expected = 2 * shares / shares.sum()
     weights = objective.weights(balance)
     np.testing.assert_allclose([weights["l1"], weights["mse"]], expected, rtol=1e-6)
-    assert (float(balance["dwa"].last["l1"]), float(balance["dwa"].before_last["l1"])) == (1.0, 2.0)  # means
+    # Means
+    assert (float(balance["dwa"].last["l1"]), float(balance["dwa"].before_last["l1"])) == (
+        1.0,
+        2.0,
+    )
     assert int(balance["count"]) == 0
 
 
@@ -125,7 +137,9 @@ def test_buifds_published_objective_up_to_a_constant() -> None:
         return objective({}, restored, CLEAN, level=level, sigma=sigma)[0]
 
     def published(restored: jax.Array, level: jax.Array) -> jax.Array:
-        return (jnp.sum((restored - CLEAN) ** 2) + jnp.sum((level - sigma / (75 / 255)) ** 2)) / (2 * len(CLEAN))
+        return (jnp.sum((restored - CLEAN) ** 2) + jnp.sum((level - sigma / (75 / 255)) ** 2)) / (
+            2 * len(CLEAN)
+        )
 
     factor = CLEAN[0].size / 2
     for mine, theirs in zip(

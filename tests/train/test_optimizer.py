@@ -19,18 +19,31 @@ def _rates(indices: list[int], **fields: object) -> np.ndarray:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        # Ramp of 4, then half a cosine over 6 steps down to a hundredth: at half its way (1 + 0.01) / 2.
-        ({"schedule": "cosine", "warmup_steps": 4, "steps": 10}, {0: 0.25, 2: 0.625, 4: 1, 7: 0.505, 10: 0.01}),
+        # Ramp of 4, then half a cosine over 6 steps down to a hundredth: at half its way (1 + 0.01)
+        # / 2.
+        (
+            {"schedule": "cosine", "warmup_steps": 4, "steps": 10},
+            {0: 0.25, 2: 0.625, 4: 1, 7: 0.505, 10: 0.01},
+        ),
         ({"schedule": "cosine", "steps": 10}, {0: 1, 5: 0.505, 10: 0.01}),
         ({"schedule": "constant"}, {0: 1, 1499: 1}),
         ({"schedule": "constant", "warmup_steps": 4}, {0: 0.25, 2: 0.625, 4: 1, 9: 1}),
         ({"schedule": "step", "decay_steps": (3, 5)}, {2: 1, 3: 0.1, 4: 0.1, 5: 0.01}),
-        ({"schedule": "step", "decay_steps": (3,), "decay_factor": 0.5, "warmup_steps": 4}, {2: 0.625, 4: 0.5}),
+        (
+            {"schedule": "step", "decay_steps": (3,), "decay_factor": 0.5, "warmup_steps": 4},
+            {2: 0.625, 4: 0.5},
+        ),
         # 50 epochs of 3834 updates: a tenth from epoch 30 on.
         ({"schedule": "buifd", "steps": 191_700}, {115_019: 1, 115_020: 0.1, 191_699: 0.1}),
         # 180 epochs: a fifth at 30, 60 and 90.
-        ({"schedule": "dncnn_pytorch", "steps": 180}, {29: 1, 30: 0.2, 60: 0.04, 90: 0.008, 179: 0.008}),
-        ({"schedule": "dncnn_kair"}, {199_999: 1, 200_000: 0.5, 1_000_000: 1 / 32, 2_000_000: 1 / 64}),
+        (
+            {"schedule": "dncnn_pytorch", "steps": 180},
+            {29: 1, 30: 0.2, 60: 0.04, 90: 0.008, 179: 0.008},
+        ),
+        (
+            {"schedule": "dncnn_kair"},
+            {199_999: 1, 200_000: 0.5, 1_000_000: 1 / 32, 2_000_000: 1 / 64},
+        ),
         ({"schedule": "drunet"}, {99_999: 1, 100_000: 0.5, 400_000: 1 / 16}),
         # Halfway up to 1.5; the seam; halfway down to 0.005.
         (
@@ -46,14 +59,20 @@ def test_schedules_by_hand(fields: dict[str, object], expected: dict[int, float]
 
 def test_retinexformers_learning_rates_are_the_reference_schedulers(shared: Path) -> None:
     cases = json.loads((shared / "fixtures" / "schedules_augment.json").read_text())
-    lengths = {"retinexformer_150k": 150_000, "retinexformer_300k": 300_000, "retinexformer_50k": 50_000}
+    lengths = {
+        "retinexformer_150k": 150_000,
+        "retinexformer_300k": 300_000,
+        "retinexformer_50k": 50_000,
+    }
     for name, case in cases.items():
         steps = next((steps for start, steps in lengths.items() if name.startswith(start)), None)
         if steps is None:
             continue
         assert lengths.pop(name.split(" ")[0]) == steps
         iterations = {int(i) - 1: rate for i, rate in case["lr_at_iteration"].items()}
-        rates = _rates(list(iterations), schedule="retinexformer", steps=steps, learning_rate=case["base_lr"])
+        rates = _rates(
+            list(iterations), schedule="retinexformer", steps=steps, learning_rate=case["base_lr"]
+        )
         np.testing.assert_allclose(rates, list(iterations.values()), rtol=3e-6)
     assert not lengths
 
@@ -65,7 +84,8 @@ GRADIENTS = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), -3.0)}
 @pytest.mark.parametrize(
     ("fields", "kernel", "bias"),
     [
-        # The first update of Adam and Lion has the gradient's sign and the rate's size; of SGD it is rate * gradient.
+        # The first update of Adam and Lion has the gradient's sign and the rate's size; of SGD it
+        # is rate * gradient.
         ({"optimizer": "adam"}, -0.1, 0.1),
         ({"optimizer": "adamw", "weight_decay": 0.5}, -0.1 - 0.1 * 0.5 * 2, 0.1),
         ({"optimizer": "lion", "weight_decay": 0.5}, -0.1 - 0.1 * 0.5 * 2, 0.1),
@@ -85,7 +105,12 @@ def test_the_first_update_by_hand(fields: dict[str, object], kernel: float, bias
 
 def test_the_schedule_is_followed_and_momentum_kept() -> None:
     config = OptimizerConfig(
-        optimizer="sgd", momentum=0.5, learning_rate=1.0, schedule="step", decay_steps=(1,), warmup_steps=0
+        optimizer="sgd",
+        momentum=0.5,
+        learning_rate=1.0,
+        schedule="step",
+        decay_steps=(1,),
+        warmup_steps=0,
     )
     optimizer = make_optimizer(config, make_schedule(config))
     state, params = optimizer.init(PARAMS), PARAMS

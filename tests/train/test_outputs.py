@@ -16,7 +16,14 @@ from train.data.images import write_image
 from train.errors import InputError
 from train.inference.image_files import open_stored, written
 from train.inference.scores import Score, write_rows
-from train.outputs import check_writable, temporary_beside, whole_or_none, write_bytes, write_json, write_text
+from train.outputs import (
+    check_writable,
+    temporary_beside,
+    whole_or_none,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
@@ -60,7 +67,9 @@ WRITERS = {
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("short", [1, 100, 5000])
-def test_a_short_write_is_an_error_and_what_was_there_stays(tmp_path: Path, kind: str, short: int) -> None:
+def test_a_short_write_is_an_error_and_what_was_there_stays(
+    tmp_path: Path, kind: str, short: int
+) -> None:
     name, write = WRITERS[kind]
     (tmp_path / "whole").mkdir()
     write(tmp_path / "whole" / name)
@@ -72,9 +81,13 @@ def test_a_short_write_is_an_error_and_what_was_there_stays(tmp_path: Path, kind
     assert sorted(os.listdir(tmp_path)) == [name, "whole"]
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp"])
+@pytest.mark.parametrize(
+    "suffix", [".bmp", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp"]
+)
 @pytest.mark.parametrize("short", [1, 100])
-def test_a_photograph_that_does_not_fit_is_an_error(tmp_path: Path, suffix: str, short: int) -> None:
+def test_a_photograph_that_does_not_fit_is_an_error(
+    tmp_path: Path, suffix: str, short: int
+) -> None:
     # Larger than the pixels alone, which wait on the same disk.
     PIL.Image.fromarray(PIXELS).save(tmp_path / f"in{suffix}")
     like = open_stored(tmp_path / f"in{suffix}")
@@ -87,7 +100,9 @@ def test_a_photograph_that_does_not_fit_is_an_error(tmp_path: Path, suffix: str,
     assert sorted(os.listdir(tmp_path)) == [f"in{suffix}", f"whole{suffix}"]
 
 
-def test_a_photograph_is_read_back_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photograph_is_read_back_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     PIL.Image.fromarray(PIXELS).save(tmp_path / "in.png")
     like = open_stored(tmp_path / "in.png")
 
@@ -112,7 +127,9 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(
     (tmp_path / ".lumloss-notes").mkdir()
     (tmp_path / ".a-1234abcd.png").touch()
     command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as living:
         assert living.stdout is not None
         written_to = Path(living.stdout.readline().strip())
         write_json({}, tmp_path / "b.json")
@@ -142,5 +159,8 @@ def test_a_name_may_have_all_255_bytes(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_said_before_any_work(tmp_path: Path) -> None:
-    with file_size_limit(1000), pytest.raises(InputError, match="--output .* cannot be written to: File too large"):
+    with (
+        file_size_limit(1000),
+        pytest.raises(InputError, match="--output .* cannot be written to: File too large"),
+    ):
         check_writable(tmp_path)

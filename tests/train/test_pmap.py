@@ -27,22 +27,34 @@ PLAIN = FitConfig(
     data=DataConfig(patch_size=8, batch_size=16, sigma=25.0, blind=True),
     model=ModelConfig(model="dncnn(depth=3, features=4, batch_norm=False)"),
     optimizer=OptimizerConfig(
-        optimizer="sgd", momentum=0.0, schedule="constant", learning_rate=0.1, warmup_steps=0, ema=0.9, max_skips=2
+        optimizer="sgd",
+        momentum=0.0,
+        schedule="constant",
+        learning_rate=0.1,
+        warmup_steps=0,
+        ema=0.9,
+        max_skips=2,
     ),
 )
 # Devices see photographs of their own brightness: statistics of a share are not those of the batch.
 BRIGHTNESS = np.linspace(0.1, 1, 16, dtype=np.float32).reshape(-1, 1, 1, 1)
-NOISY, CLEAN = (BRIGHTNESS * np.random.default_rng(i).random((16, 8, 8, 3), np.float32) for i in range(2))
+NOISY, CLEAN = (
+    BRIGHTNESS * np.random.default_rng(i).random((16, 8, 8, 3), np.float32) for i in range(2)
+)
 
 
 def changed(config: FitConfig = PLAIN, *, accumulate: int = 1, **model: Any) -> FitConfig:
     optimizer = dataclasses.replace(config.optimizer, accumulate=accumulate)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, **model), optimizer=optimizer)
+    return dataclasses.replace(
+        config, model=dataclasses.replace(config.model, **model), optimizer=optimizer
+    )
 
 
 NORMED = changed(model="dncnn(depth=4, features=4)")
 CASES = [
-    pytest.param(changed(accumulate=2, loss="l1 + mse", balance="gradnorm"), id="plain, two parts, GradNorm"),
+    pytest.param(
+        changed(accumulate=2, loss="l1 + mse", balance="gradnorm"), id="plain, two parts, GradNorm"
+    ),
     pytest.param(changed(NORMED, accumulate=2), id="batch norm, two parts"),
     pytest.param(NORMED, id="batch norm", marks=pytest.mark.slow),
 ]
@@ -88,7 +100,9 @@ def pmapped_step(config: FitConfig, batch_norm: Any = "global") -> Step:
 
 @functools.cache
 def pmapped(config: FitConfig, batch_norm: Any = "global") -> tuple[TrainState, Metrics]:
-    return same_on_all(pmapped_step(config, batch_norm)(replicate(initial(config)), split(batch_of(config))))
+    return same_on_all(
+        pmapped_step(config, batch_norm)(replicate(initial(config)), split(batch_of(config)))
+    )
 
 
 def same_on_all(tree: Any) -> Any:
@@ -105,7 +119,10 @@ def assert_close(one: tuple[TrainState, Metrics], other: tuple[TrainState, Metri
         wanted = getattr(other[0] if part in vars(one[0]) else other[1], part)
         difference, size = (
             np.linalg.norm([np.linalg.norm(x) for x in jax.tree.leaves(tree)])
-            for tree in (jax.tree.map(functools.partial(np.subtract, dtype=np.float64), found, wanted), wanted)
+            for tree in (
+                jax.tree.map(functools.partial(np.subtract, dtype=np.float64), found, wanted),
+                wanted,
+            )
         )
         assert difference <= 1e-6 * size, (part, difference / size)
 
@@ -117,9 +134,16 @@ def test_pmap_makes_the_update_of_the_sharded_step(config: FitConfig) -> None:
     assert any(np.any(np.abs(leaf) > 1e-3) for leaf in jax.tree.leaves(state.opt_state))
     assert_close(pmapped(config), sharded(config))
     for part in ("params", "average", "batch_stats", "average_stats"):
-        moved = zip(jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(before, part)), strict=True)
+        moved = zip(
+            jax.tree.leaves(getattr(state, part)),
+            jax.tree.leaves(getattr(before, part)),
+            strict=True,
+        )
         assert all(np.any(new != old) for new, old in moved), part
-    assert state.balance == {} or state.balance["gradnorm"].weights != before.balance["gradnorm"].weights
+    assert (
+        state.balance == {}
+        or state.balance["gradnorm"].weights != before.balance["gradnorm"].weights
+    )
 
 
 def test_per_device_batch_norm_is_the_mean_of_updates_that_know_nothing_of_each_other() -> None:
@@ -127,9 +151,13 @@ def test_per_device_batch_norm_is_the_mean_of_updates_that_know_nothing_of_each_
     state, metrics = pmapped(NORMED, "per_device")
     shares = jax.tree.map(lambda x: x.reshape(4, 4, *x.shape[1:]), batch_of(NORMED))
     alone = jax.jit(jax.vmap(assemble(NORMED).update, in_axes=(None, 0)))(initial(NORMED), shares)
-    wanted, wanted_metrics = jax.tree.map(lambda x: np.mean(x, axis=0, dtype=x.dtype), jax.device_get(alone))
+    wanted, wanted_metrics = jax.tree.map(
+        lambda x: np.mean(x, axis=0, dtype=x.dtype), jax.device_get(alone)
+    )
     # The norm of a mean is no mean of norms.
-    assert_close((state, metrics), (wanted, wanted_metrics._replace(gradient_norm=metrics.gradient_norm)))
+    assert_close(
+        (state, metrics), (wanted, wanted_metrics._replace(gradient_norm=metrics.gradient_norm))
+    )
     # And not what the whole batch's statistics give.
     whole, _ = pmapped(changed(NORMED, accumulate=2))
     variances = [x.batch_stats["block_0"]["norm"]["var"] for x in (state, whole)]
@@ -157,15 +185,21 @@ def test_the_step_with_an_axis_name_is_right_under_shard_map_too() -> None:
         in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
         out_specs=PartitionSpec(),
     )
-    assert_close(jax.device_get(jax.jit(update)(initial(config), batch_of(config))), sharded(config))
+    assert_close(
+        jax.device_get(jax.jit(update)(initial(config), batch_of(config))), sharded(config)
+    )
 
 
 def test_what_pmap_cannot_take_is_refused_before_compiling() -> None:
     with pytest.raises(InputError, match="16 does not divide over 3 devices: take 15 or 18"):
         pmap_step(PLAIN, devices=jax.devices()[:3])
-    with pytest.raises(InputError, match="batch-size 6 does not divide over 4 devices: take 4 or 8"):
+    with pytest.raises(
+        InputError, match="batch-size 6 does not divide over 4 devices: take 4 or 8"
+    ):
         split(CLEAN[:6])
-    with pytest.raises(InputError, match='batch_norm takes "global" or "per_device"; got \'local\''):
+    with pytest.raises(
+        InputError, match='batch_norm takes "global" or "per_device"; got \'local\''
+    ):
         pmap_step(PLAIN, batch_norm="local")
 
 

@@ -23,11 +23,16 @@ from train.step import Metrics, culprits_of
 
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"
 NORMED = "dncnn(depth=3, features=4)"
-# Three losses, two seeds; a learning rate and a norm to clip at of each one's own, or none. Of these norms some clip.
-LOSSES = {"luminance_l1": (0.1, None), "mse": (0.05, 0.01), "balanced(gradnorm, l1 + mse)": (0.2, 100.0)}
+# Three losses, two seeds; a learning rate and a norm to clip at of each one's own, or none. Of
+# these norms some clip.
+LOSSES = {
+    "luminance_l1": (0.1, None),
+    "mse": (0.05, 0.01),
+    "balanced(gradnorm, l1 + mse)": (0.2, 100.0),
+}
 SEEDS = (3, 8)
-# Few pixels: a bias's gradient is a sum over all of them, which XLA adds up in another order for several members, and
-# over 512 that alone makes 1.8e-6 of the gradient's norm.
+# Few pixels: a bias's gradient is a sum over all of them, which XLA adds up in another order for
+# several members, and over 512 that alone makes 1.8e-6 of the gradient's norm.
 CLEAN = {seed: np.random.default_rng(seed).random((4, 6, 6, 3), np.float32) for seed in SEEDS}
 
 
@@ -49,7 +54,9 @@ def configs(model: str, optimizer: str, **options: Any) -> tuple[FitConfig, ...]
 def state_of(config: FitConfig) -> TrainState:
     """After some steps, with weights that make every layer's gradient count (a last layer of zeros passes none on)."""
     state = assemble(config).fresh_state()
-    params = jax.tree.map(lambda p: p + 0.01 * jnp.arange(p.size).reshape(p.shape) / p.size, state.params)
+    params = jax.tree.map(
+        lambda p: p + 0.01 * jnp.arange(p.size).reshape(p.shape) / p.size, state.params
+    )
     average = jax.tree.map(jnp.copy, params) if state.average else {}
     counted = jax.tree.map(lambda leaf: leaf if leaf.ndim else leaf + 2, state.opt_state)
     return state.replace(params=params, average=average, opt_state=counted, step=state.step + 2)
@@ -82,7 +89,9 @@ def gradient_of(state: TrainState) -> list[np.ndarray]:
     return leaves[: len(shapes)]
 
 
-def assert_same_step(made: tuple[TrainState, Metrics], expected: tuple[TrainState, Metrics], config: FitConfig) -> None:
+def assert_same_step(
+    made: tuple[TrainState, Metrics], expected: tuple[TrainState, Metrics], config: FitConfig
+) -> None:
     """Gradients within 1e-6 of their norm, and so everything that comes of them."""
     (state, metrics), (own, own_metrics) = jax.device_get(made), expected
     chex.assert_trees_all_equal_structs(state, own)
@@ -90,13 +99,20 @@ def assert_same_step(made: tuple[TrainState, Metrics], expected: tuple[TrainStat
     norm = own_metrics.gradient_norm
     assert abs(metrics.gradient_norm - norm) <= 1e-6 * norm
     first = 1.0 if config.optimizer.optimizer == "sgd" else 0.1
-    clip = 1.0 if config.optimizer.clip_norm is None else min(1.0, config.optimizer.clip_norm / norm)
+    clip = (
+        1.0 if config.optimizer.clip_norm is None else min(1.0, config.optimizer.clip_norm / norm)
+    )
     for new, old in zip(gradient_of(state), gradient_of(own), strict=True):
         np.testing.assert_allclose(new, old, rtol=0, atol=1e-6 * norm * first * clip)
     rate = float(own_metrics.learning_rate)
-    for new, old, moment in zip(*map(jax.tree.leaves, (state.params, own.params)), gradient_of(own), strict=True):
-        counts = np.abs(moment) > 1e-3 * norm * first * clip  # Adam makes a whole step of the smallest gradient
-        np.testing.assert_allclose(new[counts], old[counts], rtol=1e-6, atol=1e-3 * rate * min(first * norm * clip, 1))
+    for new, old, moment in zip(
+        *map(jax.tree.leaves, (state.params, own.params)), gradient_of(own), strict=True
+    ):
+        # Adam makes a whole step of the smallest gradient
+        counts = np.abs(moment) > 1e-3 * norm * first * clip
+        np.testing.assert_allclose(
+            new[counts], old[counts], rtol=1e-6, atol=1e-3 * rate * min(first * norm * clip, 1)
+        )
     chex.assert_trees_all_close(state.batch_stats, own.batch_stats, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(state.average_stats, own.average_stats, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(state.balance, own.balance, rtol=1e-5)
@@ -116,7 +132,9 @@ SET_UPS = [
 def test_every_member_makes_the_step_that_it_would_make_alone(model: str, optimizer: str) -> None:
     step, population = at_once(model, optimizer)
     population, metrics = step(population, stacked(list(SEEDS)))
-    for i, (config, expected) in enumerate(zip(configs(model, optimizer), alone(model, optimizer), strict=True)):
+    for i, (config, expected) in enumerate(
+        zip(configs(model, optimizer), alone(model, optimizer), strict=True)
+    ):
         assert_same_step((member_of(population, i, config), metrics[i]), expected, config)
 
 
@@ -124,7 +142,9 @@ def test_so_it_does_on_devices_of_their_own_between_which_nothing_moves() -> Non
     held = configs(PLAIN, "sgd")
     runs = [Run(config, None, state_of(config)) for config in held]
     crews = deal(runs, jax.devices())
-    assert [len(crew.runs) for crew in crews] == [2, 2, 1, 1] and len({crew.device for crew in crews}) == 4
+    assert [len(crew.runs) for crew in crews] == [2, 2, 1, 1] and len(
+        {crew.device for crew in crews}
+    ) == 4
     made = []
     for crew in crews:
         batch = jax.device_put(stacked(crew.seeds), crew.device)
@@ -132,7 +152,10 @@ def test_so_it_does_on_devices_of_their_own_between_which_nothing_moves() -> Non
         assert not any(aot.read_collectives(program.as_text()))
         crew.take(batch)
         assert {leaf.device for leaf in jax.tree.leaves(crew.population)} == {crew.device}
-        made += [(member_of(crew.population, i, r.config), crew.metrics[i]) for i, r in enumerate(crew.runs)]
+        made += [
+            (member_of(crew.population, i, r.config), crew.metrics[i])
+            for i, r in enumerate(crew.runs)
+        ]
     for one, config, expected in zip(made, held, alone(PLAIN, "sgd"), strict=True):
         assert_same_step(one, expected, config)
 
@@ -179,7 +202,9 @@ def test_batches_in_parts_averages_and_pairs_work_at_once_too() -> None:
     ):
         state = member_of(population, i, config)
         assert_same_step((state, metrics[i]), own, config)
-        chex.assert_trees_all_close(jax.device_get(state.average), own[0].average, rtol=1e-5, atol=1e-7)
+        chex.assert_trees_all_close(
+            jax.device_get(state.average), own[0].average, rtol=1e-5, atol=1e-7
+        )
     noisy = stacked(list(SEEDS)) + 0.25
     _, metrics = step(population, Pair(noisy, stacked(list(SEEDS))))
     assert all(np.isfinite(one.loss) for one in metrics)
@@ -245,7 +270,9 @@ def test_a_gradient_that_is_not_finite_under_a_loss_that_is_stops_its_member_alo
     population = join([bad, *(state_of(config) for config in held[1:])], held)
     after, metrics = jax.jit(make_population_step(held))(population, stacked([held[0].seed]))
     for i in (1, 2):
-        assert_same_step((member_of(after, i, held[i]), metrics[i]), alone(PLAIN, "sgd")[i], held[i])
+        assert_same_step(
+            (member_of(after, i, held[i]), metrics[i]), alone(PLAIN, "sgd")[i], held[i]
+        )
     kept = jax.device_get(member_of(after, 0, held[0]))
     chex.assert_trees_all_equal(kept.params, jax.device_get(bad.params))
     assert int(kept.guard.in_row) == (3 if held_still else 1)

@@ -66,7 +66,10 @@ def test_another_value_is_refused_with_both(
     _write(run, _changed(key, value))
     assert main(["fit", "--resume", str(run)]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{key} is {json.dumps(value)}, but the checkpoints there were trained with {json.dumps(before)}." in said
+    assert (
+        f"{key} is {json.dumps(value)}, but the checkpoints there were trained with "
+        f"{json.dumps(before)}." in said
+    )
     assert f"Put that value back, or start a new run with --init-from {run}." in said
 
 
@@ -92,7 +95,9 @@ def test_a_field_that_the_checkpoint_does_not_know_has_its_default(tmp_path: Pat
     _write(tmp_path, tree)
     assert load_resumed(tmp_path).optimizer.max_skips == OptimizerConfig().max_skips
     _write(tmp_path, _changed("optimizer.max_skips", 3))
-    with pytest.raises(InputError, match="optimizer.max_skips is 3, but the checkpoints there were trained with 10"):
+    with pytest.raises(
+        InputError, match="optimizer.max_skips is 3, but the checkpoints there were trained with 10"
+    ):
         load_resumed(tmp_path)
 
 
@@ -122,18 +127,31 @@ def test_a_checkpoint_of_wrong_types_is_one_sentence(content: Any, tmp_path: Pat
 
 
 def test_no_host_is_contacted_that_the_file_names(run: Path) -> None:
-    _write(run, _changed("run", {"distributed": True, "coordinator": "192.0.2.1:80", "processes": 2, "process": 1}))
+    _write(
+        run,
+        _changed(
+            "run",
+            {"distributed": True, "coordinator": "192.0.2.1:80", "processes": 2, "process": 1},
+        ),
+    )
     assert load_resumed(run).run == RunConfig()
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "broken_checkpoints", "profile", "checkpoints/40"])
-def test_a_run_whose_parts_lead_out_of_it_is_not_resumed(name: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "tensorboard", "broken_checkpoints", "profile", "checkpoints/40"]
+)
+def test_a_run_whose_parts_lead_out_of_it_is_not_resumed(
+    name: str, run: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path.with_name(tmp_path.name + "-elsewhere")
     elsewhere.mkdir()
     if (run / name).exists():
         (run / name).rename(elsewhere / "part")
     (run / name).symlink_to(elsewhere / "part", target_is_directory=True)
-    with pytest.raises(InputError, match=f"{name} is a link to .*, outside the run. Resuming would write and delete"):
+    with pytest.raises(
+        InputError,
+        match=f"{name} is a link to .*, outside the run. Resuming would write and delete",
+    ):
         load_resumed(run)
 
 

@@ -34,7 +34,9 @@ def begun(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_without_a_checkpoint_starts_over_by_the_same_command(begun: Path, held: contextlib.ExitStack) -> None:
+def test_a_run_without_a_checkpoint_starts_over_by_the_same_command(
+    begun: Path, held: contextlib.ExitStack
+) -> None:
     again = dataclasses.replace(CONFIG, run=RunConfig(out=str(begun), log_every=7))
     assert new_folder(str(begun), "default", held, again) == begun
     assert [path.name for path in begun.iterdir()] == [".in_use"]
@@ -51,16 +53,25 @@ def test_so_does_one_that_was_killed_before_its_configuration_was_there(
     assert [path.name for path in begun.iterdir()] == [".in_use"]
 
 
-@pytest.mark.parametrize("more", ["notes.txt", "checkpoints/20", "checkpoints/055", "checkpoints/mine"])
-def test_what_else_is_there_is_not_touched(more: str, begun: Path, held: contextlib.ExitStack) -> None:
+@pytest.mark.parametrize(
+    "more", ["notes.txt", "checkpoints/20", "checkpoints/055", "checkpoints/mine"]
+)
+def test_what_else_is_there_is_not_touched(
+    more: str, begun: Path, held: contextlib.ExitStack
+) -> None:
     (begun / more).mkdir()
     before = sorted(begun.rglob("*"))
     with pytest.raises(InputError, match="is not empty, and holds no run|holds a run: resume it"):
         new_folder(str(begun), "default", held, CONFIG)
-    assert set(before) - set(begun.rglob("*")) <= {begun / ".in_use", begun / ".lumloss-0123456789abcdef.json"}
+    assert set(before) - set(begun.rglob("*")) <= {
+        begun / ".in_use",
+        begun / ".lumloss-0123456789abcdef.json",
+    }
 
 
-def test_a_run_of_another_configuration_is_not_touched(begun: Path, held: contextlib.ExitStack) -> None:
+def test_a_run_of_another_configuration_is_not_touched(
+    begun: Path, held: contextlib.ExitStack
+) -> None:
     other = dataclasses.replace(CONFIG, seed=1)
     with pytest.raises(InputError, match="is not empty, and holds no run"):
         new_folder(str(begun), "default", held, other)
@@ -70,6 +81,8 @@ def test_a_run_of_another_configuration_is_not_touched(begun: Path, held: contex
     assert (begun / "metrics.jsonl").exists()
 
 
-def test_a_name_that_is_too_long_is_one_sentence(tmp_path: Path, held: contextlib.ExitStack) -> None:
+def test_a_name_that_is_too_long_is_one_sentence(
+    tmp_path: Path, held: contextlib.ExitStack
+) -> None:
     with pytest.raises(InputError, match="cannot be written to: File name too long"):
         new_folder(str(tmp_path / ("x" * 5000)), "default", held, CONFIG)

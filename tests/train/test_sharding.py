@@ -16,11 +16,14 @@ from train.errors import InputError
 from train.state import TrainState
 from train.step import Metrics
 
-# With SGD, since Adam would hide a gradient that is off by a factor; its momentum is the gradient after one update.
+# With SGD, since Adam would hide a gradient that is off by a factor; its momentum is the gradient
+# after one update.
 CONFIG = FitConfig(
     data=DataConfig(patch_size=8, batch_size=8),
     model=ModelConfig(model="dncnn(depth=3, features=32)"),
-    optimizer=OptimizerConfig(optimizer="sgd", schedule="constant", learning_rate=0.1, warmup_steps=0, ema=0.9),
+    optimizer=OptimizerConfig(
+        optimizer="sgd", schedule="constant", learning_rate=0.1, warmup_steps=0, ema=0.9
+    ),
 )
 CLEAN = np.random.default_rng(0).random((8, 8, 8, 3), np.float32)
 RUNS = {
@@ -30,20 +33,25 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize(("batch", "sizes"), [(100, None), (102, "take 100 or 104"), (3, "take 4"), (5, "take 4 or 8")])
+@pytest.mark.parametrize(
+    ("batch", "sizes"), [(100, None), (102, "take 100 or 104"), (3, "take 4"), (5, "take 4 or 8")]
+)
 def test_a_batch_must_divide_over_the_devices(batch: int, sizes: str | None) -> None:
     mesh = sharding.make_mesh(4)
     if sizes is None:
         sharding.check_divides(batch, mesh)
     else:
-        with pytest.raises(InputError, match=f"--batch-size {batch} does not divide over 4 devices: {sizes}"):
+        with pytest.raises(
+            InputError, match=f"--batch-size {batch} does not divide over 4 devices: {sizes}"
+        ):
             sharding.check_divides(batch, mesh)
 
 
 def test_a_batch_must_divide_into_its_parts_too() -> None:
     sharding.check_divides(16, sharding.make_mesh(4), parts=2)
     with pytest.raises(
-        InputError, match=r"12 does not divide over 4 devices in 2 parts \(--accumulate\): take 8 or 16"
+        InputError,
+        match=r"12 does not divide over 4 devices in 2 parts \(--accumulate\): take 8 or 16",
     ):
         sharding.check_divides(12, sharding.make_mesh(4), parts=2)
 
@@ -64,7 +72,9 @@ def test_batches_arrive_in_order_and_divided() -> None:
     assert list(sharding.to_devices(iter([]), mesh)) == []
 
 
-def test_options_that_this_jaxlib_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_this_jaxlib_does_not_know_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sharding.compiler_options.cache_clear()
     monkeypatch.setattr(sharding, "_CPU_OPTIONS", {"xla_no_such_option": "x"})
     assert sharding.compiler_options() is None
@@ -76,8 +86,12 @@ def initial() -> TrainState:
     """A state whose last layer is no longer zero, or no gradient would reach the layers before it."""
     state = jax.jit(assemble(CONFIG).fresh_state)()
     random = np.random.default_rng(1)
-    params = jax.tree.map(lambda p: p + 0.03 * random.standard_normal(p.shape).astype(np.float32), state.params)
-    return jax.device_get(state.replace(params=params, average=params, step=jnp.asarray(5, jnp.int32)))
+    params = jax.tree.map(
+        lambda p: p + 0.03 * random.standard_normal(p.shape).astype(np.float32), state.params
+    )
+    return jax.device_get(
+        state.replace(params=params, average=params, step=jnp.asarray(5, jnp.int32))
+    )
 
 
 @functools.cache
@@ -85,7 +99,9 @@ def compiled(devices: int, run: RunConfig) -> Any:
     mesh = sharding.make_mesh(devices, run)
     layout = sharding.state_sharding(initial(), mesh)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), initial())
-    return sharding.compile_step(assemble(CONFIG).update, mesh, layout).lower(state, CLEAN).compile()
+    return (
+        sharding.compile_step(assemble(CONFIG).update, mesh, layout).lower(state, CLEAN).compile()
+    )
 
 
 @functools.cache
@@ -104,7 +120,10 @@ def off(ours: Any, wanted: Any) -> float:
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_loss_and_gradient_are_those_of_one_device(run: RunConfig) -> None:
-    (ours, metrics), (wanted, wanted_metrics) = after_one_step(4, run), after_one_step(1, RUNS["data"])
+    (ours, metrics), (wanted, wanted_metrics) = (
+        after_one_step(4, run),
+        after_one_step(1, RUNS["data"]),
+    )
     gradient, wanted_gradient = (tree_get(state.opt_state, "trace") for state in (ours, wanted))
     for got, expected in (
         (metrics, wanted_metrics),
@@ -122,10 +141,16 @@ def test_under_fsdp_each_device_holds_its_part_of_what_is_large() -> None:
         state, _ = after_one_step(4, run)
         for tree in (state.params, state.average, tree_get(state.opt_state, "trace")):
             assert tree["block_0"]["conv"]["kernel"].shape == (3, 3, 32, 32)
-            kernels.setdefault(name, set()).add(tree["block_0"]["conv"]["kernel"].addressable_shards[0].data.shape)
+            kernels.setdefault(name, set()).add(
+                tree["block_0"]["conv"]["kernel"].addressable_shards[0].data.shape
+            )
             assert tree["conv_first"]["kernel"].is_fully_replicated  # 864 elements
         assert state.step.is_fully_replicated
-    assert kernels == {"data": {(3, 3, 32, 32)}, "fsdp": {(3, 3, 32, 8)}, "two copies": {(3, 3, 32, 16)}}
+    assert kernels == {
+        "data": {(3, 3, 32, 32)},
+        "fsdp": {(3, 3, 32, 8)},
+        "two copies": {(3, 3, 32, 16)},
+    }
 
 
 def test_the_longest_axis_that_divides_is_divided_and_small_arrays_are_not() -> None:
@@ -136,7 +161,8 @@ def test_the_longest_axis_that_divides_is_divided_and_small_arrays_are_not() -> 
     axis = sharding.STATE_AXIS
     assert spec(3, 3, 64, 32) == PartitionSpec(None, None, axis)
     assert spec(3, 3, 64, 64) == PartitionSpec(None, None, None, axis)
-    assert spec(3, 3, 62, 32) == PartitionSpec(None, None, None, axis)  # 62 is longer, and not divisible by 4
+    # 62 is longer, and not divisible by 4
+    assert spec(3, 3, 62, 32) == PartitionSpec(None, None, None, axis)
     assert spec(3, 3, 62, 62, run=RUNS["two copies"]) == PartitionSpec(None, None, None, axis)
     assert spec(3, 3, 62, 62) == spec(3, 3, 64, 64, devices=1) == PartitionSpec()
     assert spec(8191) == spec(8, 8, 4, 4) == spec() == PartitionSpec()
@@ -149,7 +175,9 @@ def test_under_fsdp_a_device_needs_less_memory_and_gathers_what_it_uses() -> Non
     held = [program.memory_analysis().argument_size_in_bytes for program in (data, fsdp)]
     # A kernel of 36 KiB, its momentum and its average: a quarter of each on a device.
     assert held[0] - held[1] == 3 * 36 * 1024 * 3 // 4
-    gathers = ["all-gather" in aot.read_collectives(program.as_text())[0] for program in (data, fsdp)]
+    gathers = [
+        "all-gather" in aot.read_collectives(program.as_text())[0] for program in (data, fsdp)
+    ]
     assert gathers == [False, True]
 
 
@@ -160,9 +188,11 @@ def test_the_step_is_compiled_ahead_of_time_as_it_will_run() -> None:
 
 
 def test_shards_divide_the_devices() -> None:
-    with pytest.raises(InputError, match=r"--shards 3 does not divide 4 devices: take one of \[1, 2, 4\]"):
+    with pytest.raises(
+        InputError, match=r"--shards 3 does not divide 4 devices: take one of \[1, 2, 4\]"
+    ):
         sharding.make_mesh(4, RunConfig(parallel="fsdp", shards=3))
-    with pytest.raises(InputError, match="--shards says how --parallel fsdp divides"):
+    with pytest.raises(InputError, match="--shards divides the state under --parallel fsdp"):
         RunConfig(shards=2)
 
 
@@ -179,11 +209,16 @@ class Chip:
 
 
 def torus(*sizes: int) -> list[Chip]:
-    return [Chip(i, coords=at, device_kind="TPU v4", platform="tpu") for i, at in enumerate(np.ndindex(*sizes))]
+    return [
+        Chip(i, coords=at, device_kind="TPU v4", platform="tpu")
+        for i, at in enumerate(np.ndindex(*sizes))
+    ]
 
 
 @pytest.mark.parametrize(("shards", "groups"), [(None, [4, 4]), (2, [2] * 4), (8, [8])])
-def test_a_copy_of_the_state_lies_within_a_slice_where_it_can(shards: int | None, groups: list[int]) -> None:
+def test_a_copy_of_the_state_lies_within_a_slice_where_it_can(
+    shards: int | None, groups: list[int]
+) -> None:
     chips = [Chip(id=i, slice_index=i % 2) for i in range(8)]
     arranged = sharding.mesh_of(chips, RunConfig(parallel="fsdp", shards=shards)).devices
     assert [len(group) for group in arranged] == groups
@@ -207,4 +242,6 @@ def test_a_copy_of_the_state_lies_on_chips_side_by_side(shards: int) -> None:
 def test_chips_that_fill_no_box_are_taken_as_they_stand() -> None:
     chips = torus(2, 2, 1)[:3]
     assert list(sharding.mesh_of(chips).devices) == chips
-    assert [list(group) for group in sharding.mesh_of(chips, RunConfig(parallel="fsdp")).devices] == [chips]
+    assert [
+        list(group) for group in sharding.mesh_of(chips, RunConfig(parallel="fsdp")).devices
+    ] == [chips]

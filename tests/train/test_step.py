@@ -29,10 +29,13 @@ MAX_SKIPS = 3
 
 
 def _state(model: str, balance: Any = None) -> TrainState:
-    state = create_state(init_variables(build_model(model), jax.random.key(0)), SGD, averaged=True, balance=balance)
+    state = create_state(
+        init_variables(build_model(model), jax.random.key(0)), SGD, averaged=True, balance=balance
+    )
     # A last layer of zeros passes no gradient on: these weights make every layer's gradient count.
     params = jax.tree.map(
-        lambda p: p + 0.01 * np.arange(p.size, dtype=np.float32).reshape(p.shape) / p.size, state.params
+        lambda p: p + 0.01 * np.arange(p.size, dtype=np.float32).reshape(p.shape) / p.size,
+        state.params,
     )
     return state.replace(params=params, average=jax.tree.map(jnp.copy, params))
 
@@ -64,7 +67,9 @@ def test_the_gradient_is_that_of_the_loss_on_freshly_noised_patches() -> None:
     state = _state(PLAIN).replace(step=jnp.asarray(4, jnp.int32))
     new_state, metrics = _plain()(state, CLEAN)
 
-    noisy = jnp.stack([gaussian_noise(_key(NOISE_STREAM, 4 * 8 + i), CLEAN[i], sigma=0.1) for i in range(8)])
+    noisy = jnp.stack(
+        [gaussian_noise(_key(NOISE_STREAM, 4 * 8 + i), CLEAN[i], sigma=0.1) for i in range(8)]
+    )
 
     @jax.jit
     def loss(params: Any) -> jax.Array:
@@ -97,8 +102,12 @@ def test_the_average_starts_fast_and_follows_updates_only() -> None:
         state, _ = _plain()(state, np.full_like(CLEAN, np.nan) if bad else CLEAN)
         if not bad:
             decay = (1 + made) / (10 + made)  # below 0.9 for the first 80 updates
-            average = decay * average + (1 - decay) * np.asarray(state.params["conv_last"]["kernel"])
-        np.testing.assert_allclose(state.average["conv_last"]["kernel"], average, rtol=1e-5, atol=1e-8)
+            average = decay * average + (1 - decay) * np.asarray(
+                state.params["conv_last"]["kernel"]
+            )
+        np.testing.assert_allclose(
+            state.average["conv_last"]["kernel"], average, rtol=1e-5, atol=1e-8
+        )
     assert np.any(average != kernel)
 
 
@@ -110,7 +119,9 @@ def test_batch_statistics_are_averaged_as_the_weights_are() -> None:
     for made in range(3):
         state, _ = step(state, CLEAN)
         decay = (1 + made) / (10 + made)
-        average = jax.tree.map(lambda x, y, d=decay: d * x + (1 - d) * y, average, jax.device_get(state.batch_stats))
+        average = jax.tree.map(
+            lambda x, y, d=decay: d * x + (1 - d) * y, average, jax.device_get(state.batch_stats)
+        )
         chex.assert_trees_all_close(jax.device_get(state.released_stats), average, rtol=1e-5)
     chex.assert_trees_all_equal_shapes(state.released_stats, state.batch_stats)
     without = create_state(init_variables(build_model(NORMED), jax.random.key(0)), SGD)
@@ -122,7 +133,9 @@ def _normed() -> tuple[Any, Step]:
     objective = make_objective("l1 + mse", balance="uncertainty")
     step = _step(NORMED, objective, optimizer=optax.adam(1e-2))
     model = init_variables(build_model(NORMED), jax.random.key(0))
-    return create_state(model, optax.adam(1e-2), averaged=True, balance=objective.init()), jax.jit(step)
+    return create_state(model, optax.adam(1e-2), averaged=True, balance=objective.init()), jax.jit(
+        step
+    )
 
 
 def test_an_update_that_is_not_finite_leaves_everything_as_it_was() -> None:
@@ -141,7 +154,11 @@ def test_an_update_that_is_not_finite_leaves_everything_as_it_was() -> None:
     state, metrics = step(state, CLEAN)
     assert (int(metrics.guard.skipped), int(metrics.guard.in_row)) == (1, 0)
     for part in ("params", "batch_stats", "opt_state", "average", "average_stats", "balance"):
-        moved = zip(jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(before, part)), strict=True)
+        moved = zip(
+            jax.tree.leaves(getattr(state, part)),
+            jax.tree.leaves(getattr(before, part)),
+            strict=True,
+        )
         assert all(np.any(new != old) for new, old in moved), part
 
 
@@ -167,7 +184,9 @@ def test_what_is_not_finite_is_named_if_it_is_the_update_alone() -> None:
 
 
 @functools.cache
-def _on_devices(model: str, devices: int, accumulate: int = 1) -> tuple[TrainState, TrainState, Any]:
+def _on_devices(
+    model: str, devices: int, accumulate: int = 1
+) -> tuple[TrainState, TrainState, Any]:
     state = _state(model)
     mesh = sharding.make_mesh(devices)
     placed = jax.device_put(jax.tree.map(jnp.copy, state), sharding.replicated(mesh))
@@ -177,7 +196,9 @@ def _on_devices(model: str, devices: int, accumulate: int = 1) -> tuple[TrainSta
 
 
 @pytest.mark.parametrize(
-    ("model", "accumulate"), [(PLAIN, 1), (NORMED, 1), (PLAIN, 2)], ids=["plain", "batch norm", "in two parts"]
+    ("model", "accumulate"),
+    [(PLAIN, 1), (NORMED, 1), (PLAIN, 2)],
+    ids=["plain", "batch norm", "in two parts"],
 )
 def test_four_devices_make_the_update_of_one(model: str, accumulate: int) -> None:
     """SGD, since Adam would hide a gradient that is off by a factor. Parts of a batch make the update of the whole."""
@@ -207,9 +228,13 @@ def test_blind_noise_has_its_own_level_in_each_patch_and_buifd_is_held_to_it() -
     step = jax.jit(_step(BUIFD, objective, blind=True, sigma=0.2, accumulate=2))
     state = _state(BUIFD)
     _, metrics = step(state, CLEAN)
-    sigma = np.asarray([blind_sigma(_key(LEVEL_STREAM, i), (), minimum=0.0, maximum=0.2) for i in range(8)])
+    sigma = np.asarray(
+        [blind_sigma(_key(LEVEL_STREAM, i), (), minimum=0.0, maximum=0.2) for i in range(8)]
+    )
     assert len(set(sigma)) == 8
-    noisy = np.asarray([gaussian_noise(_key(NOISE_STREAM, i), CLEAN[i], sigma=sigma[i]) for i in range(8)])
+    noisy = np.asarray(
+        [gaussian_noise(_key(NOISE_STREAM, i), CLEAN[i], sigma=sigma[i]) for i in range(8)]
+    )
     _, seen = jax.jit(lambda v, x: build_model(BUIFD).apply(v, x, mutable=["intermediates"]))(
         {"params": state.params, "batch_stats": state.batch_stats}, noisy
     )
@@ -222,7 +247,9 @@ def test_in_bfloat16_the_network_alone_is_rounded() -> None:
     state = _state(PLAIN)
     new_state, metrics = jax.jit(_step(PLAIN, dtype="bfloat16"))(state, CLEAN)
     exact_state, exact = _plain()(state, CLEAN)
-    assert {leaf.dtype for leaf in jax.tree.leaves((new_state.params, metrics.loss))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves((new_state.params, metrics.loss))} == {
+        jnp.dtype("float32")
+    }
     np.testing.assert_allclose(metrics.loss, exact.loss, rtol=0.01)
     np.testing.assert_allclose(metrics.gradient_norm, exact.gradient_norm, rtol=0.05)
     assert metrics.loss != exact.loss

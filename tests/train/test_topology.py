@@ -10,7 +10,9 @@ from jax.sharding import SingleDeviceSharding
 from train import sharding, topology
 from train.__main__ import main
 
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu")
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu"
+)
 
 # What XLA asks of a GPU before it compiles for it, answered for an H100.
 H100 = """
@@ -44,7 +46,10 @@ dnn_version_info { major: 9 minor: 10 }
 def test_unknown_chips_are_refused(capsys):
     assert main(["compile", "smoke", "--topology", "v99:7x7"]) == 2
     error = capsys.readouterr().err
-    assert "--topology v99:7x7 is none that libtpu compiles for" in error and "take one such as v5e:2x2" in error
+    assert (
+        "--topology v99:7x7 is none that libtpu compiles for" in error
+        and "take one such as v5e:2x2" in error
+    )
 
 
 def test_where_the_compiler_is_missing_its_extra_is_named(monkeypatch, capsys):
@@ -81,7 +86,10 @@ def test_where_a_gpu_is_not_there_or_not_understood_its_description_is_asked_for
         (("--topology", "cuda:0"), "GPUs are cuda:8, eight in one machine"),
         (("--topology", "cuda:2x2", "--slices", "2"), "GPUs are cuda:8, eight in one machine"),
         (("--topology", "cuda:2", "--gpu", "no/such/file"), "No such file"),
-        (("--topology", "v5e:2x2", "--gpu", "h100_sxm.txtpb"), "--gpu describes the GPUs of --topology cuda:8"),
+        (
+            ("--topology", "v5e:2x2", "--gpu", "h100_sxm.txtpb"),
+            "--gpu describes the GPUs of --topology cuda:8",
+        ),
     ],
 )
 def test_gpus_that_cannot_be_compiled_for_are_refused(flags, said, capsys):
@@ -91,7 +99,8 @@ def test_gpus_that_cannot_be_compiled_for_are_refused(flags, said, capsys):
 
 @needs_libtpu
 @pytest.mark.parametrize(
-    ("chips", "devices"), [("v5e:1x1", 1), ("v6e:1x2", 2), ("v5e:2x1", 2), ("v4:1x1x1", 2), ("v5p:2x1x1", 2)]
+    ("chips", "devices"),
+    [("v5e:1x1", 1), ("v6e:1x2", 2), ("v5e:2x1", 2), ("v4:1x1x1", 2), ("v5p:2x1x1", 2)],
 )
 def test_parts_of_a_host_have_their_chips(chips, devices):
     assert topology.topology_mesh(chips).size == devices
@@ -102,8 +111,13 @@ def test_parts_of_a_host_have_their_chips(chips, devices):
 def test_a_devices_memory_is_what_the_compiler_gives_a_program(chips):
     """Read off its refusal: half a chip of v4 and TPU7x, which are two devices."""
     mesh = topology.topology_mesh(chips)
-    image = jax.ShapeDtypeStruct((2**38,), jnp.float32, sharding=SingleDeviceSharding(mesh.devices.flat[0]))
-    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"available HBM \({topology.room_of(mesh) / 2**30:.2f}G\)"):
+    image = jax.ShapeDtypeStruct(
+        (2**38,), jnp.float32, sharding=SingleDeviceSharding(mesh.devices.flat[0])
+    )
+    with pytest.raises(
+        jax.errors.JaxRuntimeError,
+        match=rf"available HBM \({topology.room_of(mesh) / 2**30:.2f}G\)",
+    ):
         jax.jit(lambda x: x + 1).lower(image).compile()
 
 
@@ -114,10 +128,18 @@ def test_a_gpus_memory_is_what_its_description_says(tmp_path):
     assert topology.room_of(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb")) is None
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is None, reason="needs JAX's CUDA plugin, and ptxas")
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda13_plugin") is None,
+    reason="needs JAX's CUDA plugin, and ptxas",
+)
 @pytest.mark.slow
 def test_the_step_compiles_for_gpus(tmp_path, capsys):
     (tmp_path / "h100.txtpb").write_text(H100)
-    assert main(["compile", "smoke", "--topology=cuda:2x2", f"--gpu={tmp_path / 'h100.txtpb'}"]) == 0
+    assert (
+        main(["compile", "smoke", "--topology=cuda:2x2", f"--gpu={tmp_path / 'h100.txtpb'}"]) == 0
+    )
     printed = capsys.readouterr().out
-    assert "on 4 x NVIDIA H100 80GB HBM3: it compiles" in printed and "MiB a device of 79.11 GiB" in printed
+    assert (
+        "on 4 x NVIDIA H100 80GB HBM3: it compiles" in printed
+        and "MiB a device of 79.11 GiB" in printed
+    )

@@ -34,7 +34,9 @@ def _assert_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndar
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_pytorch_file_is_read_without_pytorch(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_a_pytorch_file_is_read_without_pytorch(
+    arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     state = collections.OrderedDict((name, Tensor(array)) for name, array in arrays.items())
     state._metadata = collections.OrderedDict(version=1)  # as Module.state_dict() leaves it
     found = read_state_dict(save(tmp_path / "model.pth", state))
@@ -42,10 +44,17 @@ def test_a_pytorch_file_is_read_without_pytorch(arrays: dict[str, np.ndarray], t
     _assert_same(found.arrays, arrays)
 
 
-def test_a_file_from_before_pytorch_1_6_is_read_too(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    content = {"state_dict": collections.OrderedDict((name, Tensor(array)) for name, array in arrays.items())}
+def test_a_file_from_before_pytorch_1_6_is_read_too(
+    arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    content = {
+        "state_dict": collections.OrderedDict(
+            (name, Tensor(array)) for name, array in arrays.items()
+        )
+    }
     path = save_legacy(tmp_path / "old.pth", content)
-    assert path.read_bytes().startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # as such files begin
+    # As such files begin
+    assert path.read_bytes().startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
     found = read_state_dict(path)
     assert found.where == ("state_dict",)
     _assert_same(found.arrays, arrays)
@@ -68,7 +77,9 @@ def test_a_transposed_tensor_is_read_through_its_strides(tmp_path: Path) -> None
     np.testing.assert_array_equal(found.arrays["weight"], array)
 
 
-def test_the_network_is_found_beside_an_optimizer(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_the_network_is_found_beside_an_optimizer(
+    arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     content = {
         "epoch": 3,
         "optimizer": {"state": {0: {"exp_avg": Tensor(np.zeros(9, np.float32))}}, "lr": 1e-3},
@@ -80,7 +91,9 @@ def test_the_network_is_found_beside_an_optimizer(arrays: dict[str, np.ndarray],
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-def test_npz_and_safetensors_are_read(kind: str, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_npz_and_safetensors_are_read(
+    kind: str, arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     kept = {name: array for name, array in arrays.items() if array.dtype != ml_dtypes.bfloat16}
     path = tmp_path / f"model.{kind}"
     np.savez(path, **kept) if kind == "npz" else safetensors.numpy.save_file(kept, path)
@@ -126,14 +139,20 @@ def test_not_even_a_builtin_is_known(name: str, tmp_path: Path) -> None:
         {"size": (2, 2), "stride": (1,)},
     ],
 )
-def test_a_tensor_that_reaches_beyond_its_storage_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
     content = {"weight": Tensor(np.zeros(4, np.float32), **wrong)}
-    with pytest.raises(InputError, match="cannot be read as a PyTorch checkpoint: a tensor of size"):
+    with pytest.raises(
+        InputError, match="cannot be read as a PyTorch checkpoint: a tensor of size"
+    ):
         read_state_dict(save(tmp_path / "model.pth", content))
 
 
 def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "model.pth", {"weight": Tensor(np.zeros(1000, np.float32))}, compress=True)
+    path = save(
+        tmp_path / "model.pth", {"weight": Tensor(np.zeros(1000, np.float32))}, compress=True
+    )
     with pytest.raises(InputError, match="compressed"):
         read_state_dict(path)
 
@@ -149,7 +168,9 @@ def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
         ("model.bin", b"nothing", r"has the suffix \.bin\. Files of weights end in \.pth, "),
     ],
 )
-def test_what_is_no_checkpoint_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_named(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_state_dict(tmp_path / name)
@@ -169,12 +190,16 @@ def test_other_zip_archives_and_endians_and_empty_files_are_named(tmp_path: Path
         read_state_dict(tmp_path / "none.pth")
 
 
-def test_a_damaged_pickle_is_an_error_of_one_sentence(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_a_damaged_pickle_is_an_error_of_one_sentence(
+    arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     whole = save(tmp_path / "whole.pth", {name: Tensor(array) for name, array in arrays.items()})
     with zipfile.ZipFile(whole) as archive:
         program = archive.read("archive/data.pkl")
     rng = np.random.default_rng(1)
-    legacy = save_legacy(tmp_path / "whole.pth", {name: Tensor(array) for name, array in arrays.items()}).read_bytes()
+    legacy = save_legacy(
+        tmp_path / "whole.pth", {name: Tensor(array) for name, array in arrays.items()}
+    ).read_bytes()
     for i in range(200):
         damaged = bytearray(legacy)
         damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))

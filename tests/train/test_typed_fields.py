@@ -31,12 +31,24 @@ def _written(folder: Path, key: str, value: Any) -> Path:
         ("optimizer.steps", 60.0, "optimizer.steps must be a whole number; got 60.0"),
         ("optimizer.steps", None, "optimizer.steps must be a whole number; got None"),
         ("optimizer.steps", True, "optimizer.steps must be a whole number; got True"),
-        ("optimizer.learning_rate", "0.002", "optimizer.learning_rate must be a number; got '0.002'"),
+        (
+            "optimizer.learning_rate",
+            "0.002",
+            "optimizer.learning_rate must be a number; got '0.002'",
+        ),
         ("optimizer.learning_rate", False, "optimizer.learning_rate must be a number; got False"),
         ("optimizer.learning_rate", 10**400, "optimizer.learning_rate must be a number; got 1000"),
         ("optimizer.clip_norm", "1", "optimizer.clip_norm must be a number or null; got '1'"),
-        ("optimizer.decay_steps", [10, "20"], "optimizer.decay_steps must be a list of whole numbers; got"),
-        ("optimizer.decay_steps", 10, "optimizer.decay_steps must be a list of whole numbers; got 10"),
+        (
+            "optimizer.decay_steps",
+            [10, "20"],
+            "optimizer.decay_steps must be a list of whole numbers; got",
+        ),
+        (
+            "optimizer.decay_steps",
+            10,
+            "optimizer.decay_steps must be a list of whole numbers; got 10",
+        ),
         ("data.low_light", [0.1], "data.low_light must be a list of 2 numbers or null; got [0.1]"),
         ("data.low_light", "01", "data.low_light must be a list of 2 numbers or null; got '01'"),
         ("data.blind", "no", "data.blind must be true or false; got 'no'"),
@@ -74,7 +86,9 @@ def test_a_wrong_value_is_one_sentence_with_the_key_and_what_is_accepted(
         ("run.profile", [3, 5], (3, 5)),
     ],
 )
-def test_what_json_writes_another_way_is_accepted(key: str, value: Any, held: Any, tmp_path: Path) -> None:
+def test_what_json_writes_another_way_is_accepted(
+    key: str, value: Any, held: Any, tmp_path: Path
+) -> None:
     group, name = key.split(".")
     found = getattr(getattr(load_config(_written(tmp_path, key, value)), group), name)
     assert found == held
@@ -87,7 +101,10 @@ def test_what_json_writes_another_way_is_accepted(key: str, value: Any, held: An
         (b"[]", "it must hold the fields of FitConfig; got []"),
         (b"\xff{}", "cannot be read as a run's configuration: it is not JSON"),
         (b"[" * 100_000, "cannot be read as a run's configuration: it is nested too deeply"),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "cannot be read as a run's configuration: it is not JSON"),
+        (
+            b'{"seed": ' + b"9" * 5000 + b"}",
+            "cannot be read as a run's configuration: it is not JSON",
+        ),
         (b'{"data": {"source": "' + b"x" * 1_000_000 + b'"}}', "it has more than 1,000,000 bytes"),
     ],
 )

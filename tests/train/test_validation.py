@@ -35,7 +35,9 @@ def test_scores_are_means_over_the_middles_under_noise_that_does_not_change(
     validate = Validator(tiny_model, Source(NAMES, IMAGES), sigma=25)
     found = validate(variables["params"], variables["batch_stats"])
     clean = np.stack([_middle(image) for image in IMAGES])
-    noisy = np.stack([add_fixed_noise(c, n, sigma=25, seed=0) for c, n in zip(clean, NAMES, strict=True)])
+    noisy = np.stack(
+        [add_fixed_noise(c, n, sigma=25, seed=0) for c, n in zip(clean, NAMES, strict=True)]
+    )
     restored = np.clip(jax.jit(tiny_model.apply)(variables, noisy), 0, 1)
     for name in ("psnr", "ssim", "ciede2000"):
         expected = np.mean(jax.jit(getattr(metrics, name))(restored, clean))
@@ -61,5 +63,7 @@ def test_panels_show_five_pictures_with_errors_enlarged(tmp_path: Path) -> None:
     assert (noisy == 255).all()
     np.testing.assert_array_equal(shown, np.rint(255 * restored[0, 0]))
     np.testing.assert_array_equal(same, np.rint(255 * clean[0, 0]))
-    np.testing.assert_array_equal(brightness, round(255 * ERROR_SCALE * (0.299 * 0.1 - 0.114 * 0.05)))
+    np.testing.assert_array_equal(
+        brightness, round(255 * ERROR_SCALE * (0.299 * 0.1 - 0.114 * 0.05))
+    )
     np.testing.assert_array_equal(color, np.rint(255 * ERROR_SCALE * np.array([0.1, 0, 0.05])))

@@ -32,7 +32,9 @@ def _torch_names() -> Iterator[None]:
         function = types.FunctionType((lambda *args: None).__code__, {}, name)
         function.__module__, function.__qualname__ = "torch._utils", name
         setattr(utils, name, function)
-    hidden = {name: sys.modules.pop(name) for name in ("torch", "torch._utils") if name in sys.modules}
+    hidden = {
+        name: sys.modules.pop(name) for name in ("torch", "torch._utils") if name in sys.modules
+    }
     sys.modules.update({"torch": torch, "torch._utils": utils})
     try:
         yield
@@ -70,7 +72,9 @@ def _described(storage: Storage, storages: list[Storage]) -> tuple[type, str]:
     return getattr(sys.modules["torch"], STORAGES[storage.array.dtype]), str(key)
 
 
-def save(path: Path, content: Any, *, compress: bool = False, extra: Mapping[str, bytes] | None = None) -> Path:
+def save(
+    path: Path, content: Any, *, compress: bool = False, extra: Mapping[str, bytes] | None = None
+) -> Path:
     storages: list[Storage] = []
 
     class Pickler(pickle.Pickler):
@@ -105,7 +109,11 @@ def save_legacy(path: Path, content: Any, *, cut: int = 0) -> Path:
             return "storage", kind, key, "cpu", value.array.size, None
 
     buffer = io.BytesIO()
-    about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    about = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
     for value in (0x1950A86A20F9469CFC6C, 1001, about):
         pickle.dump(value, buffer, protocol=2)
     with _torch_names():

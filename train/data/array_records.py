@@ -1,7 +1,8 @@
 """Files of array_record, looked through before a record is read: how many there are, and what they unpack to.
 
-Such a file is a row of Riegeli chunks, one for each record. A chunk's header says how large its content is when it is
-unpacked, and the reader takes that memory at once. A file of 128 kB may hold a record of several gigabytes of zeros.
+Such a file is a row of Riegeli chunks, one for each record. A chunk's header says how large its
+content is when it is unpacked, and the reader takes that memory at once. A file of 128 kB may hold
+a record of several gigabytes of zeros.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from train.errors import InputError, first_line
 
-# Encoded photographs hardly shrink, and raw ones shrink little. What is larger and shrinks more is no photograph.
+# Encoded photographs hardly shrink, and raw ones shrink little. What is larger and shrinks more is
+# no photograph.
 MAX_UNPACKED = 64_000_000  # bytes of one record
 _MAX_RATIO = 20
 
@@ -36,12 +38,15 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
         if not path.is_file():
             raise InputError(f"{path}, a file of the data set, is missing or is not a file.")
         if count > path.stat().st_size:  # told before the reader is asked for the last of them
-            raise InputError(f"{path} cannot hold the {count} records that dataset_info.json gives it.")
+            raise InputError(
+                f"{path} cannot hold the {count} records that dataset_info.json gives it."
+            )
         for chunk in _chunks(path):
             if chunk.unpacked > max(MAX_UNPACKED, _MAX_RATIO * chunk.packed):
                 raise InputError(
-                    f"{path} cannot be read: a record at byte {chunk.start} unpacks from {chunk.packed} bytes to "
-                    f"{chunk.unpacked / 1e6:.0f} MB, which is no photograph."
+                    f"{path} cannot be read: a record at byte {chunk.start} unpacks from "
+                    f"{chunk.packed} bytes to {chunk.unpacked / 1e6:.0f} MB, which is no "
+                    "photograph."
                 )
         try:
             reader: Any = array_record_module.ArrayRecordReader(str(path))
@@ -51,7 +56,8 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
             raise InputError(f"{path} cannot be read: {first_line(error)}.") from None
         if held != count:
             raise InputError(
-                f"{path} holds {held} records, where dataset_info.json says {count}: copy it, or prepare it, again."
+                f"{path} holds {held} records, where dataset_info.json says {count}: copy it, or "
+                "prepare it, again."
             )
 
 
@@ -62,10 +68,12 @@ def _chunks(path: Path) -> Iterator[_Chunk]:
     with path.open("rb") as file:
         while start < size:
             header = _read(file, start)
-            if len(header) < _CHUNK_HEADER or not any(header[:8]):  # its checksum: zeros are the holes of a file
+            # Its checksum: zeros are the holes of a file
+            if len(header) < _CHUNK_HEADER or not any(header[:8]):
                 return
             packed, records, unpacked = (
-                int.from_bytes(header[begin:end], "little") for begin, end in ((8, 16), (25, 32), (32, 40))
+                int.from_bytes(header[begin:end], "little")
+                for begin, end in ((8, 16), (25, 32), (32, 40))
             )
             yield _Chunk(start, packed, unpacked)
             after = _skip(start, _CHUNK_HEADER + packed)

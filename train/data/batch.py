@@ -8,7 +8,8 @@ import numpy as np
 class Pair(NamedTuple):
     """Patches of photographs that were degraded in reality, and of the same scenes clean: both ``[B, H, W, C]``.
 
-    A batch of clean patches alone is a bare array; the step degrades it afresh each time. A pair passes it untouched.
+    A batch of clean patches alone is a bare array; the step degrades it afresh each time. A pair
+    passes it untouched.
     """
 
     degraded: Any  # np.ndarray on the host, jax.Array on devices

@@ -17,7 +17,9 @@ _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (220, 30, 30)
 def contact_sheet(bands: Sequence[tuple[str, Sequence[Thumbnail]]]) -> np.ndarray:
     """(heading, thumbnails) one below the other, as one uint8 picture."""
     parts = [_band(heading, thumbnails) for heading, thumbnails in bands]
-    sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER)
+    sheet = Image.new(
+        "RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER
+    )
     top = 0
     for part in parts:
         sheet.paste(part, (0, top))
@@ -45,7 +47,9 @@ def _band(heading: str, thumbnails: Sequence[Thumbnail]) -> Image.Image:
     for i, (name, pixels, frame) in enumerate(thumbnails):
         x, y = _GAP + i % _COLUMNS * width, _HEADING + i // _COLUMNS * height
         if frame:
-            draw.rectangle((x - 3, y - 3, x + pixels.shape[1] + 2, y + pixels.shape[0] + 2), fill=_FRAME)
+            draw.rectangle(
+                (x - 3, y - 3, x + pixels.shape[1] + 2, y + pixels.shape[0] + 2), fill=_FRAME
+            )
         band.paste(Image.fromarray(pixels), (x, y))
         while font.getlength(name) > width - _GAP and len(name) > 1:  # the end of a name tells most
             name = "\u2026" + name[2:]

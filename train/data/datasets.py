@@ -1,7 +1,8 @@
 """Data sets of tensorflow-datasets, read without TensorFlow: random access to array_record files, decoded by us.
 
-Files of other formats can only be read in sequence, and with TensorFlow; the error names the command that prepares a
-data set as array_record. Stored images are decoded by :mod:`train.data.images`, so that 16 bits and orientation stay.
+Files of other formats can only be read in sequence, and with TensorFlow; the error names the
+command that prepares a data set as array_record. Stored images are decoded by
+:mod:`train.data.images`, so that 16 bits and orientation stay.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ BUILDERS = ("bsds500", "lol", "restoration_folder")
 
 FORMAT = "array_record"
 
-# (degraded, clean) features by their usual names; then clean ones alone. The first that a data set has are read.
+# (degraded, clean) features by their usual names; then clean ones alone. The first that a data set
+# has are read.
 _PAIRS = (("input", "target"), ("low", "high"), ("noisy", "clean"))
 _CLEAN = ("image", "target", "hr")
 _LONGEST_NAME = 1000  # letters
@@ -32,9 +34,12 @@ _MOST_NAMED = 20  # splits or features in an error
 _NAMES = ("name", "filename", "file_name")
 
 # A name of TFDS's: no namespace before it, and no arguments after it.
-_BUILDER = re.compile(r"(?P<plain>[A-Za-z]\w*)(?:/(?P<config>\w[\w+.\-]*))?(?::(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+_BUILDER = re.compile(
+    r"(?P<plain>[A-Za-z]\w*)(?:/(?P<config>\w[\w+.\-]*))?(?::(?P<version>\d+\.\d+\.\d+))?", re.ASCII
+)
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
-# The last colon outside of brackets parts the name, which may be a path with colons, from the split.
+# The last colon outside of brackets parts the name, which may be a path with colons, from the
+# split.
 _SPEC = re.compile(
     r"(?P<name>[^?]+):(?P<split>[^?:/\[\]]+(?:\[[^?/\[\]]*\])?(?:\+[^?:/\[\]]+(?:\[[^?/\[\]]*\])?)*)(?:\?(?P<query>.*))?",
 )
@@ -56,11 +61,14 @@ class StoredRecord(StoredPhotograph):
 def list_dataset(text: str) -> Listing:
     """Photographs of "NAME[/CONFIG][:VERSION]:SPLIT", or of "FOLDER:SPLIT" for a prepared data set's folder.
 
-    SPLIT may be a slice, "train[:80%]". "?target=FEATURE" or "?input=FEATURE&target=FEATURE" picks features by name.
+    SPLIT may be a slice, "train[:80%]". "?target=FEATURE" or "?input=FEATURE&target=FEATURE" picks
+    features by name.
     """
     match = _SPEC.fullmatch(text)
     if match is None:
-        raise InputError(f'tfds: takes "NAME[/CONFIG]:SPLIT", such as "tfds:lol:train"; got {text!r}.')
+        raise InputError(
+            f'tfds: takes "NAME[/CONFIG]:SPLIT", such as "tfds:lol:train"; got {text!r}.'
+        )
     tfds = import_tfds()
     builder = open_builder(match["name"])
     split = match["split"]
@@ -72,15 +80,23 @@ def list_dataset(text: str) -> Listing:
         if count == 0:
             raise InputError(f"tfds:{text} holds no photographs.")
         array_records.check_files(files.items())
-        # Raw records: what TFDS would decode them with is never run, and Pillow would cut 16 bits to 8.
-        read = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        # Raw records: what TFDS would decode them with is never run, and Pillow would cut 16 bits
+        # to 8.
+        read = builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
     except InputError:
         raise
     except Exception as error:  # whatever TFDS's parser of splits meets
-        raise InputError(f"tfds:{text}: {first_line(error)}. Splits: {_listed(builder.info.splits)}.") from None
+        raise InputError(
+            f"tfds:{text}: {first_line(error)}. Splits: {_listed(builder.info.splits)}."
+        ) from None
     names = _names(read, builder, split)
     decoders = {
-        role: [StoredRecord(f"{builder.info.full_name} {name}", read, i, feature) for i, name in enumerate(names)]
+        role: [
+            StoredRecord(f"{builder.info.full_name} {name}", read, i, feature)
+            for i, name in enumerate(names)
+        ]
         for role, feature in features.items()
     }
     folder = Path(builder.data_dir)
@@ -125,8 +141,9 @@ def import_tfds() -> Any:
 def make_builder(name: str, **options: Any) -> Any:
     """TFDS's builder of that name, or ours, prepared or not.
 
-    It is looked for among TFDS's own and ours, then among the folders that TFDS keeps prepared data sets in. No other
-    code is imported: TFDS's ``namespace:name`` would load that of the community or of Hugging Face.
+    It is looked for among TFDS's own and ours, then among the folders that TFDS keeps prepared data
+    sets in. No other code is imported: TFDS's ``namespace:name`` would load that of the community
+    or of Hugging Face.
     """
     tfds = import_tfds()
     match = _BUILDER.fullmatch(name)
@@ -140,47 +157,63 @@ def make_builder(name: str, **options: Any) -> Any:
             made = tfds.builder_cls(plain)
     except tfds.core.DatasetNotFoundError:
         made = None
-    except Exception as error:  # whatever the module of one of its builders raises when it is imported
+    # Whatever the module of one of its builders raises when it is imported
+    except Exception as error:
         raise InputError(f"tfds: {name!r} cannot be opened: {first_line(error)}.") from None
     places = _kept(plain, config, version, options.get("data_dir"), made)
     # What is prepared may be older than the builder, and of a configuration that it no longer has.
-    older = version is not None or (made is not None and config is not None and config not in made.builder_configs)
+    older = version is not None or (
+        made is not None and config is not None and config not in made.builder_configs
+    )
     if places and (made is None or older):
         return open_folder(places[-1])
     if made is None:
         raise _unknown(plain)
     for place in places:
-        if place.name == str(made.VERSION):  # the one that it reads: splits and sizes, while it has its own features
+        # The one that it reads: splits and sizes, while it has its own features
+        if place.name == str(made.VERSION):
             descriptions.check_info(place)
-    given = {key: value for key, value in (("config", config), ("version", version)) if value is not None}
+    given = {
+        key: value for key, value in (("config", config), ("version", version)) if value is not None
+    }
     try:
         with _quiet():
             return made(**given, **options)
-    except Exception as error:  # a configuration or a version that it does not have, a folder that does not fit it
+    # A configuration or a version that it does not have, a folder that does not fit it
+    except Exception as error:
         raise InputError(f"tfds: {name!r} cannot be opened: {first_line(error)}.") from None
 
 
-def _kept(plain: str, config: str | None, version: str | None, data_dir: Any, made: Any) -> list[Path]:
+def _kept(
+    plain: str, config: str | None, version: str | None, data_dir: Any, made: Any
+) -> list[Path]:
     """Folders of a data set's prepared versions, the oldest first, where TFDS keeps them."""
     from tensorflow_datasets.core.utils import file_utils
 
     found = []
     for kept in file_utils.list_data_dirs(given_data_dir=data_dir):
         above = Path(kept) / plain
-        usual = config or (made.default_builder_config.name if made and made.BUILDER_CONFIGS else None)
+        usual = config or (
+            made.default_builder_config.name if made and made.BUILDER_CONFIGS else None
+        )
         common = above / ".config" / "metadata.json"
         if usual is None and made is None and common.exists():
             usual = descriptions.usual_config(common)
         above = above / usual if usual else above
         found += [path.parent for path in above.glob(f"*/{descriptions.INFO}")]
-    versions = [path for path in found if path.name == version or (version is None and _VERSION.fullmatch(path.name))]
+    versions = [
+        path
+        for path in found
+        if path.name == version or (version is None and _VERSION.fullmatch(path.name))
+    ]
     return sorted(versions, key=lambda path: [int(part) for part in path.name.split(".")])
 
 
 def _unknown(name: str) -> InputError:
     return InputError(
-        f"tfds: there is no data set {name[:200]!r}. Our own are {', '.join(BUILDERS)}; those of TFDS are listed at "
-        "https://www.tensorflow.org/datasets/catalog; for a prepared data set's folder give its path."
+        f"tfds: there is no data set {name[:200]!r}. Our own are {', '.join(BUILDERS)}; those of "
+        "TFDS are listed at https://www.tensorflow.org/datasets/catalog; for a prepared data "
+        "set's folder give its path."
     )
 
 
@@ -190,7 +223,8 @@ def open_folder(folder: Path) -> Any:
     descriptions.check_description(folder)
     try:
         return tfds.builder_from_directory(folder)
-    except Exception as error:  # whatever TFDS makes of a description that says what it never writes
+    # Whatever TFDS makes of a description that says what it never writes
+    except Exception as error:
         raise InputError(f"tfds: {folder} cannot be opened: {first_line(error)}.") from None
 
 
@@ -198,7 +232,9 @@ def open_builder(name: str) -> Any:
     """The builder of a prepared data set, or an error with the command that prepares it."""
     if os.path.isfile(folder_of(name) / descriptions.INFO):
         builder = open_folder(folder_of(name))
-        how = f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
+        how = (
+            f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
+        )
     else:
         builder = make_builder(name)
         how = f"prepare it by: python -m train data tfds:{name}:train --prepare"
@@ -206,9 +242,11 @@ def open_builder(name: str) -> Any:
         raise InputError(f"tfds: {name!r} is not prepared in {builder.data_dir}; {how}")
     kind = builder.info.as_proto.file_format
     if kind != FORMAT:
-        elsewhere = " --data-dir FOLDER" if how.endswith("--prepare") else ""  # what is there stays as it is
+        # What is there stays as it is
+        elsewhere = " --data-dir FOLDER" if how.endswith("--prepare") else ""
         raise InputError(
-            f"tfds: {name!r} is prepared as {kind}, which cannot be read by index without TensorFlow; {how}{elsewhere}"
+            f"tfds: {name!r} is prepared as {kind}, which cannot be read by index without "
+            f"TensorFlow; {how}{elsewhere}"
         )
     return builder
 
@@ -264,7 +302,8 @@ def _content(read: Any, index: int, feature: str, name: str) -> bytes:
 def _record(read: Any, index: int, name: str) -> Any:
     try:
         return read[index]
-    except Exception as error:  # array_record raises whatever its bindings make of a broken or vanished file
+    # Array_record raises whatever its bindings make of a broken or vanished file
+    except Exception as error:
         raise InputError(f"{name} cannot be read: {first_line(error)}.") from None
 
 

@@ -1,9 +1,9 @@
 """What a prepared data set says of itself, checked before tensorflow-datasets believes it.
 
-``features.json`` names Python classes. TFDS imports the module of each one, so a folder that somebody was given could
-run code. ``dataset_info.json`` says how many records there are, and how their files are called, through a Python format
-string. Both are read here first, bounded in size, and by the same parser that TFDS uses; only descriptions that pass
-are handed on.
+``features.json`` names Python classes. TFDS imports the module of each one, so a folder that
+somebody was given could run code. ``dataset_info.json`` says how many records there are, and how
+their files are called, through a Python format string. Both are read here first, bounded in size,
+and by the same parser that TFDS uses; only descriptions that pass are handed on.
 """
 
 import json
@@ -22,7 +22,8 @@ MAX_NAME = 200  # letters
 _MOST_SPLITS = 1000
 _MAX_RECORDS = 2**40  # of one split
 
-# Classes that do nothing but hold their settings when they are made. The package that they are in is part of the name.
+# Classes that do nothing but hold their settings when they are made. The package that they are in
+# is part of the name.
 _CLASSES = (
     "bounding_boxes.BBoxFeature",
     "class_label_feature.ClassLabel",
@@ -146,7 +147,10 @@ def _of_info(info: Any, folder: Path) -> Iterator[str]:
         if len(template) > MAX_NAME or beyond or not _TEMPLATE.fullmatch(template):
             yield f"the files of {split.name} are called {shown(template)}"
         if len(split.shard_lengths) > files:
-            yield (f"it has {len(split.shard_lengths)} shards for {split.name}, where its folder holds {files} files")
+            yield (
+                f"it has {len(split.shard_lengths)} shards for {split.name}, where its folder "
+                f"holds {files} files"
+            )
         if any(length < 0 for length in split.shard_lengths):
             yield f"the shard lengths of {split.name} hold {min(split.shard_lengths)}, which is below 0"
         if sum(split.shard_lengths) > _MAX_RECORDS:
@@ -166,15 +170,22 @@ def _check_feature(feature: Any, path: Path) -> None:
     if not name.startswith(_PACKAGE) or name.removeprefix(_PACKAGE) not in _CLASSES:
         plain = ", ".join(each.rpartition(".")[2] for each in _CLASSES)
         raise _unusable(
-            path, f"it names the class {shown(name)}. Only these classes of tensorflow-datasets are read: {plain}"
+            path,
+            f"it names the class {shown(name)}. Only these classes of tensorflow-datasets are "
+            f"read: {plain}",
         )
     content = feature.WhichOneof("content")
     if content in (None, "json_feature"):
-        raise _unusable(path, f"it describes {shown(name)} in JSON of its own or not at all: prepare it again")
+        raise _unusable(
+            path, f"it describes {shown(name)} in JSON of its own or not at all: prepare it again"
+        )
     held = getattr(feature, content)
     fields = held.DESCRIPTOR.fields_by_name
     if "dtype" in fields and held.dtype not in _DTYPES:
-        raise _unusable(path, f"it has values of the type {shown(held.dtype)}; known are {', '.join(_DTYPES[1:])}")
+        raise _unusable(
+            path,
+            f"it has values of the type {shown(held.dtype)}; known are {', '.join(_DTYPES[1:])}",
+        )
     if content == "sequence":
         _check_feature(held.feature, path)
     if content == "features_dict":

@@ -1,7 +1,7 @@
 """What ``data`` has to say, in sentences: what is wrong with a data set, and what is worth knowing.
 
-Photographs that are the same, or look alike, are told by group: a thousand frames of one scene are one sentence, where
-their pairs would be half a million.
+Photographs that are the same, or look alike, are told by group: a thousand frames of one scene are
+one sentence, where their pairs would be half a million.
 """
 
 from collections import defaultdict
@@ -46,7 +46,9 @@ class _Member:
     look: Look
 
 
-def compare(findings: Findings, splits: Sequence[tuple[Split, Source]], looks: Sequence[Sequence[Look]]) -> None:
+def compare(
+    findings: Findings, splits: Sequence[tuple[Split, Source]], looks: Sequence[Sequence[Look]]
+) -> None:
     """Notes photographs that are there several times: in one split worth knowing, in two of them wrong."""
     members = [
         _Member(split, entry.name, entry.digest, look)
@@ -58,8 +60,12 @@ def compare(findings: Findings, splits: Sequence[tuple[Split, Source]], looks: S
         _tell(findings, group, "are the same photograph", "are equal pixel for pixel")
 
     # One of each that are the same stands for all of them, in each split that they are in.
-    different = list({(member.split, member.digest): member for member in reversed(members)}.values())[::-1]
-    for group in _grouped(different, likenesses([member.look.alike for member in different]).tolist()):
+    different = list(
+        {(member.split, member.digest): member for member in reversed(members)}.values()
+    )[::-1]
+    for group in _grouped(
+        different, likenesses([member.look.alike for member in different]).tolist()
+    ):
         if len({member.digest for member in group}) > 1:
             _tell(findings, group, "look alike", "look alike")
 

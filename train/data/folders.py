@@ -23,14 +23,18 @@ class Listing:
 
     names: tuple[str, ...]
     images: Sequence[Decode]
-    inputs: Sequence[Decode] | None = None  # degraded versions; None where there are clean photographs only
+    inputs: Sequence[Decode] | None = (
+        None  # degraded versions; None where there are clean photographs only
+    )
     mismatches: tuple[str, ...] = ()  # a sentence for each file without a partner
     files: tuple[Path, ...] = ()  # of the images, where each is a file of its own
     input_files: tuple[Path, ...] = ()
     shards: tuple[Path, ...] = ()  # files that they are in together
     record: str = ""  # which of what these hold they are
-    others: Mapping[str, int] = field(default_factory=dict)  # files that are no photographs by their ending: how many
-    notes: tuple[str, ...] = ()  # of links and of folders that cannot be read, in sentences without a full stop
+    # Files that are no photographs by their ending: how many
+    others: Mapping[str, int] = field(default_factory=dict)
+    # Of links and of folders that cannot be read, in sentences without a full stop
+    notes: tuple[str, ...] = ()
 
     @property
     def passed_over(self) -> str:
@@ -46,7 +50,9 @@ def folder_of(text: str) -> Path:
     except UnicodeEncodeError:
         fits = False
     if not fits:
-        raise InputError(f"{ascii(text[:80])} cannot be the path of a folder: it is too long, or not all text.")
+        raise InputError(
+            f"{ascii(text[:80])} cannot be the path of a folder: it is too long, or not all text."
+        )
     return Path(path)
 
 
@@ -66,7 +72,9 @@ def list_folder(folder: Path) -> Listing:
     found = _photographs(folder)
     paths = found.photographs
     names = tuple(_name(path, folder) for path in paths)
-    return Listing(names, _readers(paths), files=tuple(paths), others=found.others, notes=tuple(found.notes))
+    return Listing(
+        names, _readers(paths), files=tuple(paths), others=found.others, notes=tuple(found.notes)
+    )
 
 
 def list_pairs(text: str) -> Listing:
@@ -77,16 +85,24 @@ def list_pairs(text: str) -> Listing:
         globs = _globs(query, text)
         found = _photographs(folder)
         paths = found.photographs
-        inputs, targets = (_by_wildcards(paths, folder, globs[side]) for side in ("input", "target"))
+        inputs, targets = (
+            _by_wildcards(paths, folder, globs[side]) for side in ("input", "target")
+        )
         for side, files in (("input", inputs), ("target", targets)):
             if not files:
-                raise InputError(f"pairs:{text}: none of {len(paths)} photographs in {folder} is {side}={globs[side]}.")
+                raise InputError(
+                    f"pairs:{text}: none of {len(paths)} photographs in {folder} is "
+                    f"{side}={globs[side]}."
+                )
         if not inputs.keys() & targets.keys():
             raise InputError(
-                f"pairs:{text}: no input has a target: wildcards stand for {min(inputs)!r} in the one and for "
+                f"pairs:{text}: no input has a target: wildcards stand for {min(inputs)!r} in the "
+                "one and for "
                 f'{min(targets)!r} in the other; where only endings differ, end both globs with ".*".'
             )
-        return _paired(inputs, targets, f"input={globs['input']}", f"target={globs['target']}", [found])
+        return _paired(
+            inputs, targets, f"input={globs['input']}", f"target={globs['target']}", [found]
+        )
     low, high = _two_folders(text)
     found_low, found_high = _photographs(low), _photographs(high)
     inputs, targets = _by_name(found_low.photographs, low), _by_name(found_high.photographs, high)
@@ -96,7 +112,9 @@ def list_pairs(text: str) -> Listing:
 def _photographs(folder: Path) -> Walk:
     """What a folder and those below hold; an error where there are no photographs."""
     if not os.path.isdir(folder):  # which is False, too, if the system refuses to tell
-        raise InputError(f"There is no folder {folder}: give the path of one that holds photographs.")
+        raise InputError(
+            f"There is no folder {folder}: give the path of one that holds photographs."
+        )
     found = walk(folder)
     if not found.photographs:
         looked = f"looked, in it and below, for {', '.join(SUFFIXES)}"
@@ -120,13 +138,19 @@ def _two_folders(text: str) -> tuple[Path, Path]:
                 return halves
             first = first or halves
     if first is None:
-        raise InputError(f'pairs: takes "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.')
+        raise InputError(
+            f'pairs: takes "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.'
+        )
     return first
 
 
 def _globs(query: str, text: str) -> dict[str, str]:
     globs = settings_of(query, ("input", "target"))
-    if globs is None or len(globs) < 2 or not all("*" in glob.removesuffix(".*") for glob in globs.values()):
+    if (
+        globs is None
+        or len(globs) < 2
+        or not all("*" in glob.removesuffix(".*") for glob in globs.values())
+    ):
         raise InputError(
             f'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*" before its ending, and once; got {text!r}.'
         )
@@ -152,11 +176,17 @@ def _by_wildcards(paths: Iterable[Path], folder: Path, glob: str) -> dict[str, l
 
 
 def _paired(
-    inputs: dict[str, list[Path]], targets: dict[str, list[Path]], low: str, high: str, walks: Sequence[Walk]
+    inputs: dict[str, list[Path]],
+    targets: dict[str, list[Path]],
+    low: str,
+    high: str,
+    walks: Sequence[Walk],
 ) -> Listing:
     names, wrong = [], []
     for name in sorted(inputs.keys() | targets.keys()):
-        several = [paths for paths in (inputs.get(name, []), targets.get(name, [])) if len(paths) > 1]
+        several = [
+            paths for paths in (inputs.get(name, []), targets.get(name, [])) if len(paths) > 1
+        ]
         if several:
             listed = " and ".join(path.name for path in several[0][:_LISTED])
             if len(several[0]) > _LISTED:

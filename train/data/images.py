@@ -20,19 +20,19 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
 
-from train.data.libvips import pyvips
+from train.data.libvips import last_line, pyvips
 from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
 from train.outputs import write_bytes
 
-# The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder only warns. Of what
-# does not harm a pixel only TIFF's warns: of tags that stand there twice, for example, or not in their order.
+# The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder
+# only warns. Of what does not harm a pixel only TIFF's warns: of tags that stand there twice, for
+# example, or not in their order.
 FAIL_ON = "warning"
 
 _BITS = {"uchar": "8", "ushort": "16"}
 _SPARE = 256_000_000  # bytes that a file may have beyond those of its pixels: profiles, previews, a film behind it
 _MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
-
 _MADE_BY = "exif-ifd0-Software"
 
 
@@ -58,8 +58,8 @@ def _examine_file(file: BinaryIO, name: str) -> PhotographFile:
     most = _SPARE + _MOST_PER_PIXEL * about.width * about.height
     if (length := file.seek(0, io.SEEK_END)) > most:
         raise InputError(
-            f"{name} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels can need "
-            f"{most / 1e6:.0f} at most: save it again."
+            f"{name} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels "
+            f"can need {most / 1e6:.0f} at most: save it again."
         )
     return photograph
 
@@ -67,8 +67,9 @@ def _examine_file(file: BinaryIO, name: str) -> PhotographFile:
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """A photograph as RGB, upright: ``[H, W, 3]``, uint8, or uint16 if the file holds 16 bits.
 
-    Grey is repeated over the three channels; a palette is looked up; alpha is dropped, and the colour under it is taken
-    as stored; a colour profile is not applied. Refused: CMYK, floating-point or 32-bit pixels, several pages, and what
+    Grey is repeated over the three channels; a palette is looked up; alpha is dropped, and the
+    colour under it is taken as stored; a colour profile is not applied. Refused: CMYK,
+    floating-point or 32-bit pixels, several pages, and what
     :func:`train.data.photograph_file.examine` refuses.
 
     Args:
@@ -83,11 +84,17 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         if photograph.orientation in range(2, 9):
             return _joined(_strips(image, name), image.height, image.width, photograph.orientation)
         return np.asarray(image.numpy())
-    except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
+    # Libvips quotes broken metadata byte for byte
+    except (
+        pyvips.Error,
+        UnicodeDecodeError,
+    ) as error:
         raise _unreadable(name, error) from None
 
 
-def _joined(strips: Iterator[np.ndarray], height: int, width: int, orientation: int = 1) -> np.ndarray:
+def _joined(
+    strips: Iterator[np.ndarray], height: int, width: int, orientation: int = 1
+) -> np.ndarray:
     """Strips of stored pixels as one upright photograph, each put in its place: the whole is in memory once."""
     first = next(strips)
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
@@ -128,7 +135,9 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
         source = read_file(source)  # pyvips hands on names in UTF-8 alone
     if photograph.kind == "BMP":
         content = source if isinstance(source, bytes) else read_file(source)
-        return Rows(photograph.about.height, photograph.about.width, 8, _bmp_strips(content, name, pixels))
+        return Rows(
+            photograph.about.height, photograph.about.width, 8, _bmp_strips(content, name, pixels)
+        )
     try:
         image = _lazy(source, photograph, name)
     except (pyvips.Error, UnicodeDecodeError) as error:
@@ -137,7 +146,12 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
     if photograph.orientation in (5, 6, 7, 8):
         height, width = width, height
     turned = photograph.orientation in range(2, 9)
-    return Rows(height, width, bits, _whole(source, name, pixels) if turned else _strips(image, name, pixels))
+    return Rows(
+        height,
+        width,
+        bits,
+        _whole(source, name, pixels) if turned else _strips(image, name, pixels),
+    )
 
 
 def strips_of(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
@@ -168,7 +182,8 @@ def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
     """RGB pixels as they are stored, none of which is decoded yet."""
     image = open_image(source, photograph)
     check_header(image, photograph, name)
-    # Operations that would change nothing are left out: each costs a tenth of decoding a small photograph.
+    # Operations that would change nothing are left out: each costs a tenth of decoding a small
+    # photograph.
     if image.hasalpha():
         image = image[: image.bands - 1]
     kind, colour = image.format, "rgb16" if image.format == "ushort" else "srgb"
@@ -182,7 +197,11 @@ def _unreadable(name: str, error: Exception) -> InputError:
 
 
 def _as_rgb(pixels: np.ndarray) -> np.ndarray:
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., :3])
+    return (
+        np.repeat(pixels, 3, axis=2)
+        if pixels.shape[2] == 1
+        else np.ascontiguousarray(pixels[..., :3])
+    )
 
 
 def _bmp_strips(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
@@ -194,7 +213,8 @@ def _bmp_strips(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.n
 def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
     """Libvips' image of a file that is not a BMP, by the decoder of that kind; its rows come from top to bottom.
 
-    libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that gives other pixels.
+    libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that
+    gives other pixels.
     """
     kind = photograph.kind
     if photograph.about.repairs:
@@ -217,8 +237,8 @@ def _repaired(content: bytes, photograph: PhotographFile) -> bytes:
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Stored pixels as they are to be seen, by the tag of EXIF and TIFF; values that it cannot have change nothing.
 
-    All pixels must be there: libvips' ``autorot`` asks a decoder that runs from top to bottom for earlier rows again,
-    and with more than 512 rows gets none.
+    All pixels must be there: libvips' ``autorot`` asks a decoder that runs from top to bottom for
+    earlier rows again, and with more than 512 rows gets none.
     """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -271,7 +291,8 @@ def is_made_by(path: Path, program: str) -> bool:
     """Whether :func:`write_image` wrote a picture for that program; raises pyvips.Error for what is not a picture."""
     if path.stat().st_size > _SPARE:
         return False
-    image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")  # libvips remembers files by their names
+    # Libvips remembers files by their names
+    image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")
     return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
 
 
@@ -279,11 +300,20 @@ def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
     """Refuses by the header that libvips has read, before any pixel is decoded."""
     check_size(image.width, image.height, name)
     if image.get_n_pages() > 1 and not photograph.about.previews:
-        raise InputError(f"{name} holds {image.get_n_pages()} pages: keep one photograph in a file.")
+        raise InputError(
+            f"{name} holds {image.get_n_pages()} pages: keep one photograph in a file."
+        )
     if image.interpretation == "cmyk":
-        raise InputError(f"{name} is in CMYK, which has no one meaning as RGB: convert it with its colour profile.")
+        raise InputError(
+            f"{name} is in CMYK, which has no one meaning as RGB: convert it with its colour "
+            "profile."
+        )
     bands = image.bands - image.hasalpha()
-    if image.format not in _BITS or bands not in (1, 3) or image.interpretation in ("lab", "labs", "multiband"):
+    if (
+        image.format not in _BITS
+        or bands not in (1, 3)
+        or image.interpretation in ("lab", "labs", "multiband")
+    ):
         raise InputError(
             f"{name} holds {image.bands} {image.interpretation} channels of {image.format} pixels: "
             "convert it to grey or RGB of 8 or 16 bits, with or without alpha."
@@ -318,18 +348,3 @@ def _decoded_bmp(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.
         raise
     except Exception:  # a broken header makes Pillow raise whatever its arithmetic meets
         raise InputError(f"{name} cannot be read as a photograph: its header is broken.") from None
-
-
-def last_line(error: Exception) -> str:
-    """What an error of libvips comes down to."""
-    if "labq" in str(error):
-        return "it is in CIELAB, so convert it to grey or RGB"
-    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
-    if lines and lines[-1].startswith("unable to call"):  # libvips says no more of a header that ends early
-        return "its header is broken"
-    # Nor does it say more of what another thread stumbled over.
-    lines = [line for line in lines if not line.startswith(("unable to write", "unable to fetch"))]
-    if not lines:
-        return "it is damaged" if str(error).strip() else type(error).__name__
-    # Where libtiff reads a strip as a whole it counts the row before the first.
-    return lines[-1].replace(f" at scanline {2**32 - 1}", "")

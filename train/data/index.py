@@ -1,9 +1,10 @@
 """What was found in photographs' files when they were last decoded, so that a data set is decoded once, not each time.
 
-One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; several processes may use it
-at once, and it may be deleted at any time. A file is known by its path, and only as long as its size, its inode, the
-times of its content and of any change (in nanoseconds) and the decoders' versions are what they were. What was changed
-within the last two seconds is not taken down: another change in the same tick of the clock would not show.
+One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; several
+processes may use it at once, and it may be deleted at any time. A file is known by its path, and
+only as long as its size, its inode, the times of its content and of any change (in nanoseconds) and
+the decoders' versions are what they were. What was changed within the last two seconds is not taken
+down: another change in the same tick of the clock would not show.
 """
 
 import contextlib
@@ -24,9 +25,8 @@ from train.data.libvips import pyvips
 PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
 
 _SETTLED = 2_000_000_000  # nanoseconds after its last change
-_DECODERS = (
-    f"4 {'.'.join(str(pyvips.version(i)) for i in range(3))} {PIL.__version__}"  # the first: of this file's rules
-)
+_LIBVIPS = ".".join(str(pyvips.version(i)) for i in range(3))
+_DECODERS = f"4 {_LIBVIPS} {PIL.__version__}"  # the first number counts changes of this module
 
 # A change of the columns needs a change of PATH: an older checkout may have made the file.
 _TABLE = """
@@ -77,15 +77,21 @@ def stamps_of(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]
 def look_up(stamps: Sequence[Stamp | None]) -> list[Known | None]:
     """What is known under each stamp."""
     nothing: list[Known | None] = [None] * len(stamps)
-    return _use(lambda index: [None if stamp is None else _row(index, stamp) for stamp in stamps], nothing)
+    return _use(
+        lambda index: [None if stamp is None else _row(index, stamp) for stamp in stamps], nothing
+    )
 
 
 def remember(found: Iterable[tuple[Stamp | None, Known]]) -> None:
     """Takes down what decoding gave; what was known of the same place is forgotten."""
-    rows = [(stamp.place, *_key(stamp, known), *known) for stamp, known in found if stamp is not None]
+    rows = [
+        (stamp.place, *_key(stamp, known), *known) for stamp, known in found if stamp is not None
+    ]
     if rows:
         _use(
-            lambda index: index.executemany("INSERT OR REPLACE INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)", rows),
+            lambda index: index.executemany(
+                "INSERT OR REPLACE INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+            ),
             None,
         )
 
@@ -116,8 +122,14 @@ def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
         if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) < _SETTLED:
             return None
         times = f"{about.st_mtime_ns} {about.st_ctime_ns}"
-        states.update(f"{path.name} {about.st_size} {about.st_ino} {times}\n".encode(errors="backslashreplace"))
-    return Stamp(os.path.abspath(place).encode(errors="backslashreplace").decode(), states.hexdigest())
+        states.update(
+            f"{path.name} {about.st_size} {about.st_ino} {times}\n".encode(
+                errors="backslashreplace"
+            )
+        )
+    return Stamp(
+        os.path.abspath(place).encode(errors="backslashreplace").decode(), states.hexdigest()
+    )
 
 
 def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
@@ -128,7 +140,10 @@ def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
             index.execute(_TABLE)
             columns = tuple(row[1] for row in index.execute("PRAGMA table_info(photographs)"))
             if columns != _COLUMNS:
-                _tell(f"its table has the columns {', '.join(columns)[:200]}, so another program or version made it")
+                _tell(
+                    f"its table has the columns {', '.join(columns)[:200]}, so another program or "
+                    "version made it"
+                )
                 return otherwise
             return action(index)
     except (OSError, sqlite3.OperationalError) as error:  # no room, read-only, locked for long
@@ -149,6 +164,6 @@ def _tell(why: str) -> None:
     if why not in _told:
         _told.add(why)
         complain(
-            f"warning: {PATH}, which remembers what photographs were decoded to, cannot be used: {why}. "
-            "They are decoded again, which takes time and changes nothing."
+            f"warning: {PATH}, which remembers what photographs were decoded to, cannot be used: "
+            f"{why}. They are decoded again, which takes time and changes nothing."
         )

@@ -36,10 +36,11 @@ class InspectConfig:
     """Say what a data set holds and what is wrong with it; exit status 1 where something is."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
-    "tfds:NAME[/CONFIG]:SPLIT"."""
+    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
+    "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
-    """Photographs to pick settings on, as for fit. None: those of "photos", or a tenth of SPEC; "none": none."""
+    """Photographs to pick settings on, as for fit. None: those of "photos", or a tenth of SPEC;
+    "none": none."""
     test_data: str | None = None
     """Photographs to evaluate on, as for fit. None: those of "photos", or a tenth of SPEC."""
     group_by: Literal["pixels", "folder"] = "pixels"
@@ -53,7 +54,8 @@ class InspectConfig:
     manual_dir: Path | None = None
     """With --prepare: the folder with what had to be downloaded by hand."""
     data_dir: Path | None = None
-    """With --prepare: the folder to keep data sets in. None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    """With --prepare: the folder to keep data sets in. None: TFDS_DATA_DIR, or
+    ~/tensorflow_datasets."""
     overwrite: bool = False
     """Replace --sheet even if it was not written by this command. A TIFF is never known to be."""
     all: bool = False
@@ -71,7 +73,10 @@ def inspect(config: InspectConfig) -> bool:
     console = make_console()
     _check_sheet(config.sheet)
     check_replaceable(
-        config.sheet, lambda path: is_made_by(path, _PROGRAM), option="--sheet", overwrite=config.overwrite
+        config.sheet,
+        lambda path: is_made_by(path, _PROGRAM),
+        option="--sheet",
+        overwrite=config.overwrite,
     )
     spec = config.source
     if config.prepare:
@@ -87,7 +92,9 @@ def inspect(config: InspectConfig) -> bool:
     # ---- What is wrong with each, and with several.
     for (split, source), of_split in zip(splits, looks, strict=True):
         for entry, look in zip(source.entries, of_split, strict=True):
-            for complaint in filter(None, (look.complaint, _too_small(entry, split, config.patch_size))):
+            for complaint in filter(
+                None, (look.complaint, _too_small(entry, split, config.patch_size))
+            ):
                 findings.wrong.append(f"{split}: {entry.name}: {complaint}")
                 findings.framed.add((split, entry.name))
     compare(findings, splits, looks)
@@ -104,7 +111,9 @@ def inspect(config: InspectConfig) -> bool:
     return not findings.wrong
 
 
-def _open(config: InspectConfig, spec: str, findings: Findings, seen: dict[Entry, Look]) -> list[tuple[Split, Source]]:
+def _open(
+    config: InspectConfig, spec: str, findings: Findings, seen: dict[Entry, Look]
+) -> list[tuple[Split, Source]]:
     """The splits, of all that is usable; what is not is noted once. Into ``seen`` goes what each looks like."""
     opened: dict[str, Source] = {}
 
@@ -143,10 +152,13 @@ def _open(config: InspectConfig, spec: str, findings: Findings, seen: dict[Entry
     except InputError as error:
         if spec not in opened:
             raise
-        findings.wrong.append(f"cannot be split for fit: {error}")  # what is there can be looked at all the same
+        # What is there can be looked at all the same
+        findings.wrong.append(f"cannot be split for fit: {error}")
         return [("train", opened[spec])]
     if splits.validation is None and config.validation_data != NONE:
-        findings.notes.append("setting aside a tenth by hash left no photograph for validation: fit goes without")
+        findings.notes.append(
+            "setting aside a tenth by hash left no photograph for validation: fit goes without"
+        )
     return list(named(splits))
 
 
@@ -157,13 +169,17 @@ def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: F
         if not source.names:
             continue
         framed = [(split, name) in findings.framed for name in source.names]
-        drawn = [(printable(source.names[i]), thumbnail_of(source, i), framed[i]) for i in sample(framed)]
+        drawn = [
+            (printable(source.names[i]), thumbnail_of(source, i), framed[i]) for i in sample(framed)
+        ]
         bands.append((f"{split}: {len(source.names)}", drawn))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, contact_sheet(bands), made_by=_PROGRAM)
     except OSError as error:
-        raise InputError(f"--sheet {path} could not be written: {error.strerror or error}.") from None
+        raise InputError(
+            f"--sheet {path} could not be written: {error.strerror or error}."
+        ) from None
 
 
 def _check_sheet(sheet: Path) -> None:
@@ -194,7 +210,9 @@ def _table(splits: Sequence[tuple[Split, Source]], looks: Sequence[Sequence[Look
     )
     for column in ("split", "count", "pixels", "MP", "bits", "brightness", "noise"):
         left = column in ("split", "pixels", "brightness")
-        table.add_column(column, justify="left" if left else "right", no_wrap=column == "brightness")
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=column == "brightness"
+        )
     for (split, source), of_split in zip(splits, looks, strict=True):
         table.add_row(split, *_summary(source, of_split))
     return table

@@ -1,7 +1,8 @@
 """Groups of photographs whose perceptual hashes nearly agree, in time that grows like n log n.
 
-Two hashes of 64 bits that differ in at most four of them agree in at least one of five parts. So only hashes that
-share a part are compared. Equal hashes are taken as one first: a thousand frames of one scene may have few.
+Two hashes of 64 bits that differ in at most four of them agree in at least one of five parts. So
+only hashes that share a part are compared. Equal hashes are taken as one first: a thousand frames
+of one scene may have few.
 """
 
 from collections.abc import Sequence
@@ -19,12 +20,14 @@ _TABLE = 512  # hashes of one bucket whose distances are all computed at once
 def likenesses(hashes: Sequence[int]) -> np.ndarray:
     """The number of the group that each photograph belongs to, from 0, in the order of ``hashes``.
 
-    A group is what a chain of likenesses joins: each hash in it differs from another one in at most ``ALIKE`` bits.
+    A group is what a chain of likenesses joins: each hash in it differs from another one in at most
+    ``ALIKE`` bits.
     """
     if not len(hashes):
         return np.empty(0, int)
     unique, which = np.unique(np.array(hashes, np.uint64), return_inverse=True)
-    joined: list[np.ndarray] = []  # [n, 2] indices of hashes that are alike: enough to join all of a group
+    # [n, 2] indices of hashes that are alike: enough to join all of a group
+    joined: list[np.ndarray] = []
     for first, bits in _PARTS:
         parts = unique >> np.uint64(first) & np.uint64(2**bits - 1)
         order = np.argsort(parts, kind="stable")
@@ -33,7 +36,9 @@ def likenesses(hashes: Sequence[int]) -> np.ndarray:
             if len(bucket) > 1:
                 joined.append(_joined(unique, bucket))
     pairs = np.concatenate([np.empty((0, 2), int), *joined])
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2)
+    graph = coo_array(
+        (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2
+    )
     _, groups = connected_components(graph, directed=False)
     return np.asarray(groups)[which.reshape(-1)]
 

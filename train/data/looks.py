@@ -1,7 +1,7 @@
 """What can be said of one photograph, or of one pair, by looking at its pixels.
 
-A photograph is looked at in strips of rows, from top to bottom, and decoded once for all that is asked of it: besides
-the strip no more is held than a thumbnail and the middle part.
+A photograph is looked at in strips of rows, from top to bottom, and decoded once for all that is
+asked of it: besides the strip no more is held than a thumbnail and the middle part.
 """
 
 import math
@@ -87,7 +87,10 @@ class Thumbnail:
     def __init__(self, height: int, width: int) -> None:
         self._given = (width, height)
         self._size = _small_size(width, height)
-        self._factor = tuple(int(side / small / _GAP) or 1 for side, small in zip(self._given, self._size, strict=True))
+        self._factor = tuple(
+            int(side / small / _GAP) or 1
+            for side, small in zip(self._given, self._size, strict=True)
+        )
         self._waiting: list[np.ndarray] = []  # rows that do not fill a square yet
         self._parts: list[np.ndarray] = []
 
@@ -162,7 +165,8 @@ def _luma(image: np.ndarray) -> np.ndarray:
 def _noise(glance: Glance) -> float:
     if min(glance.height, glance.width) < _SMALLEST:
         return np.nan
-    with warnings.catch_warnings():  # flat photographs have no noise to estimate: the median of nothing
+    # Flat photographs have no noise to estimate: the median of nothing
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return 255 * noise_level(glance.middle)
 
@@ -171,9 +175,12 @@ def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
     """What is wrong with how a pair lies on itself, in words."""
     if min(target.shape) < _SMALLEST:
         return ""
-    # Smoothed, so that noise does not hide the scene; less a wider blur, edges are left, which tell a shift.
+    # Smoothed, so that noise does not hide the scene; less a wider blur, edges are left, which tell
+    # a shift.
     given, target = (ndimage.gaussian_filter(luma, 1.5) for luma in (given, target))
-    given_edges, target_edges = (luma - ndimage.gaussian_filter(luma, 4.5) for luma in (given, target))
+    given_edges, target_edges = (
+        luma - ndimage.gaussian_filter(luma, 4.5) for luma in (given, target)
+    )
     if not all(luma.std() for luma in (given, target, given_edges, target_edges)):
         return ""
     shift, _, _ = phase_cross_correlation(target_edges, given_edges, normalization=None)

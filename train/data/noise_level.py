@@ -9,11 +9,12 @@ from skimage.restoration import estimate_sigma
 def noise_level(image: np.ndarray) -> float:
     """The standard deviation of an image's noise, ``[H, W, C]``, in its own units, from its finest wavelets.
 
-    The mean over channels, but for those that are flat, such as the blue of a night: they say nothing of noise. 0 where
-    none is left.
+    The mean over channels, but for those that are flat, such as the blue of a night: they say
+    nothing of noise. 0 where none is left.
     """
     channels = np.moveaxis(image, -1, 0)
-    with warnings.catch_warnings():  # where no wavelet is left it takes the median of nothing, and gives NaN
+    # Where no wavelet is left it takes the median of nothing, and gives NaN
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = [estimate_sigma(channel) for channel in channels if np.ptp(channel) > 0]
     known = [level for level in levels if not np.isnan(level)]

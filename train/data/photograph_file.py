@@ -1,8 +1,9 @@
 """What a photograph file is, and what is kept of it: one answer for every command.
 
-The kind of a file is told by its first bytes. Its name decides nothing: a PNG that is named ``.jpg`` is read as the PNG
-that it is, and restored as one under its name. Every format's own module lists what stands beside the pixels; sizes,
-animations and metadata are checked there before anything is decoded. docs/photographs.md has the whole table.
+The kind of a file is told by its first bytes. Its name decides nothing: a PNG that is named
+``.jpg`` is read as the PNG that it is, and restored as one under its name. Every format's own
+module lists what stands beside the pixels; sizes, animations and metadata are checked there before
+anything is decoded. docs/photographs.md has the whole table.
 """
 
 import io
@@ -17,7 +18,8 @@ from train.data.formats import bmp, jpeg, png, tiff, webp
 from train.data.formats.about import About, Refused
 from train.errors import InputError
 
-# A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150 megapixels.
+# A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150
+# megapixels.
 MAX_MEGAPIXELS = 200
 
 KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
@@ -99,7 +101,8 @@ def kind_of(start: bytes) -> str | None:
 def examine(file: BinaryIO, name: str) -> PhotographFile:
     """What a file is; an :class:`InputError` that calls it ``name`` if it cannot be read as one photograph.
 
-    Only headers are read. What is broken in them is left to the decoder, which knows what it can do without.
+    Only headers are read. What is broken in them is left to the decoder, which knows what it can do
+    without.
     """
     file.seek(0)
     start = file.read(LONGEST_START)
@@ -109,9 +112,12 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     if kind is None:
         other = _found(start, _OTHERS)
         if other is None:
-            raise InputError(f"{name} cannot be read as a photograph: it is not PNG, JPEG, TIFF, BMP or WebP.")
+            raise InputError(
+                f"{name} cannot be read as a photograph: it is not PNG, JPEG, TIFF, BMP or WebP."
+            )
         raise InputError(
-            f"{name} is {other}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert it, or leave it out."
+            f"{name} is {other}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert "
+            "it, or leave it out."
         )
     try:
         about = _FORMATS[kind].read(file)
@@ -130,7 +136,9 @@ def check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def write_metadata(photograph: PhotographFile, source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
+def write_metadata(
+    photograph: PhotographFile, source: BinaryIO, encoded: BinaryIO, target: BinaryIO
+) -> None:
     """Writes the pixels of ``encoded`` with all that ``source`` says beside its own; both are files of its kind."""
     _FORMATS[photograph.kind].copy(source, encoded, target)
 

@@ -16,8 +16,8 @@ Decode = Callable[[], np.ndarray]
 class Memory:
     """A budget for decoded photographs, which all sources of a run share.
 
-    What is decoded first stays. What comes after the budget is spent is decoded each time that it is asked for: slower,
-    and the same pixels.
+    What is decoded first stays. What comes after the budget is spent is decoded each time that it
+    is asked for: slower, and the same pixels.
     """
 
     def __init__(self, megabytes: float) -> None:

@@ -11,12 +11,14 @@ from train.data.images import strips_of
 class PixelDigest:
     """Takes the rows of a photograph from top to bottom, in strips of any height.
 
-    There is one digest for all files of the same pixels: 8 bits that are stored in 16, as 257 times as much, are
-    hashed as 8.
+    There is one digest for all files of the same pixels: 8 bits that are stored in 16, as 257 times
+    as much, are hashed as 8.
     """
 
     def __init__(self, height: int, width: int, bits: int) -> None:
-        self._deep: Any = hashlib.sha256(f"uint16 {(height, width, 3)}".encode()) if bits == 16 else None
+        self._deep: Any = (
+            hashlib.sha256(f"uint16 {(height, width, 3)}".encode()) if bits == 16 else None
+        )
         self._plain: Any = hashlib.sha256(f"uint8 {(height, width, 3)}".encode())
 
     def add(self, rows: np.ndarray) -> None:

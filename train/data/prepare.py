@@ -1,7 +1,7 @@
 """Writing data sets as array_record, once, through TFDS: those of TFDS itself, our builders', and any folder's.
 
-Of those of TFDS itself ``div2k`` is made for restoration. It is supported and was not run here whole: there was no way
-to download it. Its builder was run on files laid out and named like those.
+Of those of TFDS itself ``div2k`` is made for restoration. It is supported and was not run here
+whole: there was no way to download it. Its builder was run on files laid out and named like those.
 """
 
 import contextlib
@@ -34,10 +34,12 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
     Args:
       spec: "tfds:NAME[/CONFIG]:SPLIT", all of whose splits are written, or a folder or pairs.
       manual_dir: where the user has put what TFDS does not download by itself.
-      data_dir: where data sets are kept; TFDS's own choice (~/tensorflow_datasets or TFDS_DATA_DIR) where not given.
+      data_dir: where data sets are kept; TFDS's own choice (~/tensorflow_datasets or TFDS_DATA_DIR)
+        where not given.
     """
     tfds = import_tfds()
-    # TFDS warns of configurations that are made by the program, which ours are; its bars are for a terminal.
+    # TFDS warns of configurations that are made by the program, which ours are; its bars are for a
+    # terminal.
     logging.getLogger("absl").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -49,18 +51,25 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
         name, split = _folder_name(rest), "train"
         builder = _folder_builder(spec, name, data_dir)
     else:
-        raise InputError(f'--prepare writes what "tfds:", "folder:" or "pairs:" names; got {spec!r}.')
+        raise InputError(
+            f'--prepare writes what "tfds:", "folder:" or "pairs:" names; got {spec!r}.'
+        )
     _check_format(builder)
     _lend_files(builder)
     try:
         with _alone(builder):
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+            )
     except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
         raise InputError(f"{name}: pass --manual-dir. {' '.join(str(error).split())}") from None
     except InputError:
         raise
-    except Exception as error:  # of a full disk array_record says RuntimeError; builders raise what they meet
-        raise InputError(f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}") from None
+    # Of a full disk array_record says RuntimeError; builders raise what they meet
+    except Exception as error:
+        raise InputError(
+            f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}"
+        ) from None
     where = builder.data_dir if data_dir or kind != "tfds" else name
     return f"tfds:{where}:{split}"
 
@@ -72,7 +81,10 @@ def _alone(builder: Any) -> Iterator[None]:
     Only for our own builders: other programs may be writing what TFDS's own make.
     """
     target = Path(builder.data_dir)
-    if not type(builder).__module__.startswith("train.") or (target / "dataset_info.json").is_file():
+    if (
+        not type(builder).__module__.startswith("train.")
+        or (target / "dataset_info.json").is_file()
+    ):
         yield
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,9 +104,12 @@ def _folder_name(rest: str) -> str:
 def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
     from train.data.builders.restoration_folder import FolderConfig, RestorationFolder
 
-    open_source(spec, "train", Memory(0))  # nothing unreadable and nobody without a partner is written
+    # Nothing unreadable and nobody without a partner is written
+    open_source(spec, "train", Memory(0))
     listing = list_source(spec, "train")
-    return RestorationFolder(config=FolderConfig(name=name, listing=listing), data_dir=data_dir, file_format=FORMAT)
+    return RestorationFolder(
+        config=FolderConfig(name=name, listing=listing), data_dir=data_dir, file_format=FORMAT
+    )
 
 
 def _check_format(builder: Any) -> None:
@@ -102,17 +117,27 @@ def _check_format(builder: Any) -> None:
     there = Path(builder.data_dir)
     if any(letter in str(there) for letter in "?\0"):
         raise InputError(
-            f"--data-dir leads to {there}, and no spec can name a folder with a question mark: choose another."
+            f"--data-dir leads to {there}, and no spec can name a folder with a question mark: "
+            "choose another."
         )
     if not os.path.lexists(there):
         return
-    if not (there / "dataset_info.json").is_file():  # TFDS would take it for a data set, and write nothing
-        raise InputError(f"{there} is there already and holds no data set: move it away, or pass another --data-dir.")
+    # TFDS would take it for a data set, and write nothing
+    if not (there / "dataset_info.json").is_file():
+        raise InputError(
+            f"{there} is there already and holds no data set: move it away, or pass another "
+            "--data-dir."
+        )
     kept = open_folder(there).info.as_proto.file_format
     if kept != FORMAT or builder.name == "restoration_folder":
-        whose = " of this folder, or of another of its name" if builder.name == "restoration_folder" else ""
+        whose = (
+            " of this folder, or of another of its name"
+            if builder.name == "restoration_folder"
+            else ""
+        )
         raise InputError(
-            f"{there} holds a data set already{whose}, as {kept}: move it away, or pass another --data-dir."
+            f"{there} holds a data set already{whose}, as {kept}: move it away, or pass another "
+            "--data-dir."
         )
 
 
@@ -122,6 +147,11 @@ def _lend_files(builder: Any) -> None:
     if importlib.util.find_spec("tensorflow") or not hasattr(module, "tf"):
         return
     files = SimpleNamespace(
-        GFile=open, exists=os.path.exists, glob=glob.glob, isdir=os.path.isdir, listdir=os.listdir, walk=os.walk
+        GFile=open,
+        exists=os.path.exists,
+        glob=glob.glob,
+        isdir=os.path.isdir,
+        listdir=os.listdir,
+        walk=os.walk,
     )
     module.__dict__["tf"] = SimpleNamespace(io=SimpleNamespace(gfile=files))

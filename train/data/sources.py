@@ -31,11 +31,15 @@ from train.errors import InputError
 
 Split = Literal["train", "validation", "test"]
 
-FLAGS: dict[Split, str] = {"train": "--data", "validation": "--validation-data", "test": "--test-data"}
+FLAGS: dict[Split, str] = {
+    "train": "--data",
+    "validation": "--validation-data",
+    "test": "--test-data",
+}
 SPECS = '"photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB", "tfds:NAME:SPLIT"'
 
-# The natural colour photographs that scikit-image ships; its "cat" is chelsea under another name. Two grey ones are
-# left for validation: of other scenes than those that are trained or tested on.
+# The natural colour photographs that scikit-image ships; its "cat" is chelsea under another name.
+# Two grey ones are left for validation: of other scenes than those that are trained or tested on.
 _PACKAGED: dict[Split, tuple[str, ...]] = {
     "train": ("astronaut", "rocket", "motorcycle_left", "motorcycle_right"),
     "validation": ("camera", "coins"),
@@ -64,14 +68,18 @@ class Source:
 
     names: tuple[str, ...]
     images: Sequence[np.ndarray]  # clean
-    inputs: Sequence[np.ndarray] | None = None  # each as it was degraded in reality; None: the step adds noise
+    inputs: Sequence[np.ndarray] | None = (
+        None  # each as it was degraded in reality; None: the step adds noise
+    )
     spec: str = ""
     entries: tuple[Entry, ...] = ()  # looked up by decoding each photograph once, where not given
     passed_over: str = ""  # what else there is where they are, in words
 
     def __post_init__(self) -> None:
         if not self.entries:
-            object.__setattr__(self, "entries", _usable(examine(self.names, self.images, self.inputs), self.spec))
+            object.__setattr__(
+                self, "entries", _usable(examine(self.names, self.images, self.inputs), self.spec)
+            )
 
     def take(self, indices: Iterable[int]) -> "Source":
         """Some of the photographs."""
@@ -120,7 +128,9 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
 def list_source(spec: str, split: Split) -> Listing:
     """Names and decoders of ``spec``; nothing is decoded."""
     if len(spec) > _LONGEST:
-        raise InputError(f"{FLAGS[split]} takes {SPECS}; got {len(spec)} letters, which begin {spec[:80]!r}.")
+        raise InputError(
+            f"{FLAGS[split]} takes {SPECS}; got {len(spec)} letters, which begin {spec[:80]!r}."
+        )
     kind, _, rest = spec.partition(":")
     if kind == "photos" and not rest:
         names = _PACKAGED[split]
@@ -157,7 +167,9 @@ def examine(
         if known and (found := known[i]) is not None:
             return found
         try:
-            return entry_of(names[i], _seen(images, i), None if inputs is None else _seen(inputs, i))
+            return entry_of(
+                names[i], _seen(images, i), None if inputs is None else _seen(inputs, i)
+            )
         except InputError as error:
             return error
 
@@ -191,9 +203,12 @@ def entry_of(name: str, target: Seen, given: Seen | None) -> Entry:
         return Entry(name, target.height, target.width, target.bits, target.digest)
     if (given.height, given.width) != (target.height, target.width):
         raise InputError(
-            f"{name}: the input has {given.width}x{given.height} pixels, the target {target.width}x{target.height}."
+            f"{name}: the input has {given.width}x{given.height} pixels, the target "
+            f"{target.width}x{target.height}."
         )
-    return Entry(name, target.height, target.width, target.bits, target.digest, given.digest, given.bits)
+    return Entry(
+        name, target.height, target.width, target.bits, target.digest, given.digest, given.bits
+    )
 
 
 def _seen(images: Sequence[np.ndarray], i: int) -> index.Known:
@@ -244,8 +259,8 @@ def _usable(examined: Iterable[Entry | InputError], spec: str) -> tuple[Entry, .
         of = f" of {spec}" if spec else ""
         rest = f"\nThe others are listed by: python -m train data {shlex.quote(spec)} --all"
         raise InputError(
-            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} cannot be used. Repair or remove them:"
-            f"{below(wrong)}{rest if spec and len(wrong) > _LISTED else ''}"
+            f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of} cannot be used. Repair "
+            f"or remove them:{below(wrong)}{rest if spec and len(wrong) > _LISTED else ''}"
         )
     return tuple(entries)
 
@@ -259,7 +274,11 @@ def _packaged(name: str) -> np.ndarray:
 
 
 def _take(images: Sequence[np.ndarray], indices: list[int]) -> Sequence[np.ndarray]:
-    return images.take(indices) if isinstance(images, Photographs) else tuple(images[i] for i in indices)
+    return (
+        images.take(indices)
+        if isinstance(images, Photographs)
+        else tuple(images[i] for i in indices)
+    )
 
 
 def some(names: Sequence[str], between: str = ", ") -> str:
@@ -275,4 +294,6 @@ def below(sentences: Sequence[str]) -> str:
 
 def smaller_than(source: Source, side: int) -> list[str]:
     """Photographs with fewer pixels a side, with their sizes."""
-    return [f"{e.name} ({e.width}x{e.height})" for e in source.entries if min(e.height, e.width) < side]
+    return [
+        f"{e.name} ({e.width}x{e.height})" for e in source.entries if min(e.height, e.width) < side
+    ]

@@ -1,8 +1,8 @@
 """What is trained on, what settings are picked on, and what is only ever tested on; and a record of all three.
 
-What is given by a flag is taken whole. What is not given comes from --data: ``photos`` has splits of its own; of any
-other source a tenth each is set aside for validation and test, by a hash of the decoded pixels. So adding a photograph
-moves no other, and copies of one photograph stay together.
+What is given by a flag is taken whole. What is not given comes from --data: ``photos`` has splits
+of its own; of any other source a tenth each is set aside for validation and test, by a hash of the
+decoded pixels. So adding a photograph moves no other, and copies of one photograph stay together.
 """
 
 import hashlib
@@ -48,7 +48,8 @@ def open_splits(
       data: spec of the source to train on.
       validation: spec; "none" for no validation.
       test: spec.
-      group_by: what stays together in one split: photographs of equal pixels, or all of one folder (bursts, scenes).
+      group_by: what stays together in one split: photographs of equal pixels, or all of one folder
+        (bursts, scenes).
       memory: what decoded photographs may take.
       opening: how a spec is opened; whoever looks into a data set goes on where a run stops.
     """
@@ -56,7 +57,8 @@ def open_splits(
     given: dict[Split, str | None] = {"validation": validation, "test": test}
     if data == "photos":
         given = {split: "photos" if spec is None else spec for split, spec in given.items()}
-    # Memory goes to those that are opened first: what is trained on is asked for over and over, the rest now and then.
+    # Memory goes to those that are opened first: what is trained on is asked for over and over, the
+    # rest now and then.
     source = opening(data, "train", memory)
     opened = {
         split: opening(spec, split, memory)
@@ -76,8 +78,8 @@ def open_splits(
         if not part.names:
             what = "photographs" if group_by == "pixels" else "folders"
             raise InputError(
-                f"{data}: setting aside a tenth by hash left none of {len(source.names)} photographs for {split}; "
-                f"add {what}, or name others by {FLAGS['test']}."
+                f"{data}: setting aside a tenth by hash left none of {len(source.names)} "
+                f"photographs for {split}; add {what}, or name others by {FLAGS['test']}."
             )
     held = opened.get("validation")
     return Splits(train, held if held is not None and held.names else None, opened["test"])
@@ -88,8 +90,9 @@ def check_scorable(splits: Splits) -> None:
     for split, source in named(splits):
         if split != "train" and (small := smaller_than(source, SMALLEST_SCORED)):
             raise InputError(
-                f"{len(small)} of {len(source.names)} photographs of {split} are too small to be scored, which takes "
-                f"{SMALLEST_SCORED} pixels a side: {some(small)}; leave them out."
+                f"{len(small)} of {len(source.names)} photographs of {split} are too small to be "
+                f"scored, which takes {SMALLEST_SCORED} pixels a side: {some(small)}; leave them "
+                "out."
             )
 
 
@@ -114,7 +117,9 @@ def told_of_leaks(splits: Splits) -> list[str]:
 def cautions(splits: Splits, workers: int = 0) -> Iterator[str]:
     """What a run with so many worker processes should be told of before it starts, in sentences."""
     yield from told_of_leaks(splits)
-    yield from dict.fromkeys(f"{each.spec}: {each.passed_over}" for _, each in named(splits) if each.passed_over)
+    yield from dict.fromkeys(
+        f"{each.spec}: {each.passed_over}" for _, each in named(splits) if each.passed_over
+    )
     images = splits.train.images
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
     if decoded:
@@ -144,7 +149,9 @@ def save_splits(splits: Splits, folder: Path) -> None:
     write_json(describe(splits), folder / FILE_NAME)
 
 
-def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from") -> None:
+def check_unchanged(
+    splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from"
+) -> None:
     """Refuses to go on with a run whose photographs are not those that it was started with, and says which differ."""
     path = folder / FILE_NAME
     try:
@@ -154,9 +161,15 @@ def check_unchanged(splits: Splits, folder: Path, *, instead: str = "start a new
             f"{folder} cannot be resumed: {FILE_NAME}, the record of its photographs, is missing."
         ) from None
     except UnreadableError as error:
-        raise InputError(f"{path} cannot be read as the record of a run's photographs: {error}.") from None
+        raise InputError(
+            f"{path} cannot be read as the record of a run's photographs: {error}."
+        ) from None
     now = {split: record["photographs"] for split, record in describe(splits).items()}
-    changes = [line for split in FLAGS for line in _changes(split, before.get(split, {}), now.get(split, {}))]
+    changes = [
+        line
+        for split in FLAGS
+        for line in _changes(split, before.get(split, {}), now.get(split, {}))
+    ]
     if changes:
         raise InputError(
             f"the photographs are not those that {folder} was started with: {'; '.join(changes)}. "
@@ -191,8 +204,9 @@ def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) ->
     other = [split for split in FLAGS if before.get(split) != now.get(split)]
     if other:
         raise InputError(
-            f"the checkpoint in {folder} was trained with other photographs, or in another order ({', '.join(other)}), "
-            f"though {FILE_NAME} names those that are there now: bring them back, or start a new run with --init-from."
+            f"the checkpoint in {folder} was trained with other photographs, or in another order "
+            f"({', '.join(other)}), though {FILE_NAME} names those that are there now: bring them "
+            "back, or start a new run with --init-from."
         )
 
 

@@ -1,7 +1,7 @@
 """Encoded photographs where they are stored, and how much of them is in memory at once.
 
-Photographs are looked at in parallel. Each alone may have 200 megapixels, so the number of threads does not bound what
-is decoded; a budget does, which all threads share.
+Photographs are looked at in parallel. Each alone may have 200 megapixels, so the number of threads
+does not bound what is decoded; a budget does, which all threads share.
 """
 
 import threading

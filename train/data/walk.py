@@ -1,9 +1,10 @@
 """One walk through a folder for all that reads photographs from folders: training and restoring find the same files.
 
-Links are followed, since linking is a usual way to put a data set in its place. A folder is entered once, under its
-own path if it has one below the folder that is walked; a link that leads back up is a loop and is not followed. Nothing
-is passed over in silence except hidden folders and what macOS hides beside files: other files are counted, and so are
-hidden photographs, and links and folders that could not be used.
+Links are followed, since linking is a usual way to put a data set in its place. A folder is entered
+once, under its own path if it has one below the folder that is walked; a link that leads back up is
+a loop and is not followed. Nothing is passed over in silence except hidden folders and what macOS
+hides beside files: other files are counted, and so are hidden photographs, and links and folders
+that could not be used.
 """
 
 import os
@@ -23,11 +24,14 @@ Identity = tuple[int, int]  # device and inode: equal for two names of one file
 class Walk:
     """What a folder and those below hold."""
 
-    photographs: list[Path] = field(default_factory=list)  # by path; links to nothing are among them
+    # By path; links to nothing are among them
+    photographs: list[Path] = field(default_factory=list)
     identities: dict[Path, Identity] = field(default_factory=dict)  # of the photographs that exist
     other_files: list[Path] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)  # a sentence for each folder that could not be read
-    links: list[str] = field(default_factory=list)  # a sentence for each link that was not followed, and for pipes
+    # A sentence for each folder that could not be read
+    unreadable: list[str] = field(default_factory=list)
+    # A sentence for each link that was not followed, and for pipes
+    links: list[str] = field(default_factory=list)
     hidden: int = 0  # photographs whose own names begin with a dot
 
     @property
@@ -74,7 +78,8 @@ def walk(folder: Path, *, without: Path | None = None) -> Walk:
     found = Walk()
     root, left_out = identity_of(folder), None if without is None else identity_of(without)
     walker = _Walker(found, left_out if left_out != root else None)
-    # Links are followed once all folders that have a path of their own were entered: these keep their paths.
+    # Links are followed once all folders that have a path of their own were entered: these keep
+    # their paths.
     waiting = [folder]
     while waiting:
         for start in sorted(waiting, key=lambda path: path.parts):
@@ -103,7 +108,9 @@ def passed_over(others: Mapping[str, int]) -> str:
     words = []
     for ending, count in sorted(others.items(), key=lambda each: (-each[1], each[0])):
         files = "files" if count > 1 else "file"
-        words.append(f"{count} {ending} {files}" if ending else f"{count} {files} without an ending")
+        words.append(
+            f"{count} {ending} {files}" if ending else f"{count} {files} without an ending"
+        )
     listed = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
     return f"{listed} {'was' if sum(others.values()) == 1 else 'were'} passed over" if words else ""
 
@@ -135,8 +142,8 @@ class _Walker:
                 self._found.unreadable.append(f"{folder} cannot be read: {error.strerror}")
                 continue
             for entry in listed:
-                # Systems leave hidden files beside photographs, named like them, and copies of these in hidden
-                # folders: "._photo.jpg", ".thumbnails/photo.jpg".
+                # Systems leave hidden files beside photographs, named like them, and copies of
+                # these in hidden folders: "._photo.jpg", ".thumbnails/photo.jpg".
                 if entry.name.startswith("."):
                     self._found.hidden += _is_hidden_photograph(entry)
                 elif self._add(entry, folder / entry.name):
@@ -149,7 +156,9 @@ class _Walker:
                 if not entry.is_symlink():
                     return self._is_new(path)
                 if _leads_up(path):
-                    self._found.links.append(f"{path} is a link to a folder above it, and was not followed")
+                    self._found.links.append(
+                        f"{path} is a link to a folder above it, and was not followed"
+                    )
                 else:
                     self.linked.append(path)
             elif entry.is_file():

@@ -1,7 +1,7 @@
 """Names fitted to a glob, in time that grows with their length times the number of asterisks.
 
-A regular expression with twenty ``*`` may try more ways to fit a name than there are atoms. Here each ``*`` asks from
-right to left where the rest can begin.
+A regular expression with twenty ``*`` may try more ways to fit a name than there are atoms. Here
+each ``*`` asks from right to left where the rest can begin.
 """
 
 import fnmatch
@@ -16,8 +16,8 @@ MOST_ASTERISKS = 100
 class Glob:
     """A pattern with ``*``, which is any text without "/", and ``?`` and ``[...]``, one letter each.
 
-    A last ``.*`` is any ending and counts for nothing. A glob with a "/" is fitted to the path, one without to the
-    file's name, in whatever folder.
+    A last ``.*`` is any ending and counts for nothing. A glob with a "/" is fitted to the path, one
+    without to the file's name, in whatever folder.
     """
 
     def __init__(self, text: str) -> None:
@@ -26,8 +26,14 @@ class Glob:
         self._anywhere = "/" not in text
         parts = stem.split("*")
         if len(parts) > MOST_ASTERISKS:
-            raise InputError(f"{text[:80]!r}... has {len(parts) - 1} asterisks; {MOST_ASTERISKS - 1} are the most.")
-        self._parts = [re.compile(fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z")) for part in parts]
+            raise InputError(
+                f"{text[:80]!r}... has {len(parts) - 1} asterisks; {MOST_ASTERISKS - 1} are the "
+                "most."
+            )
+        self._parts = [
+            re.compile(fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z"))
+            for part in parts
+        ]
 
     def stands_for(self, name: str) -> str | None:
         """The folder and what each ``*`` stands for, joined by "_"; None for a name that does not fit."""
@@ -46,9 +52,11 @@ class Glob:
 
 def _fit(name: str, parts: Sequence[re.Pattern[str]]) -> list[str] | None:
     """What stands between the parts, each as long as it can be, the first of them first; None if they do not fit."""
-    # For each part, from the last to the first: where it may begin so that all that follow fit, and where it ends.
+    # For each part, from the last to the first: where it may begin so that all that follow fit, and
+    # where it ends.
     begins: list[dict[int, int]] = []
-    reach = {len(name): len(name)}  # from a place to the farthest one that its "*" may run to; at the end of all
+    # From a place to the farthest one that its "*" may run to; at the end of all
+    reach = {len(name): len(name)}
     for number in range(len(parts) - 1, -1, -1):
         fits = {}
         for start in range(len(name) + 1) if number else (0,):

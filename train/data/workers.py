@@ -26,7 +26,9 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(cutter,))
 
-    def fill(self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray) -> None:
+    def fill(
+        self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
+    ) -> None:
         """As :class:`train.data.cutting.Crew` says."""
         places = [[corners[i] for i in numbers] for numbers in wanted.values()]
         together = max(1, min(_TOGETHER, len(wanted) // (4 * self._number)))
@@ -36,8 +38,8 @@ class Workers:
                 patches[numbers] = found
         except BrokenProcessPool:
             raise InputError(
-                f"one of {self._number} worker processes was ended, most likely for want of memory: "
-                "take fewer --workers."
+                f"one of {self._number} worker processes was ended, most likely for want of "
+                "memory: take fewer --workers."
             ) from None
 
     def close(self) -> None:
@@ -51,7 +53,8 @@ _cutter: Cutter  # a worker's own
 def _begin(cutter: Cutter) -> None:
     global _cutter
     _cutter = cutter
-    # Ctrl-C reaches every process of a terminal; what becomes of the run then is for the first one to say.
+    # Ctrl-C reaches every process of a terminal; what becomes of the run then is for the first one
+    # to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,9 +1,9 @@
 """Which loss is better on these photographs: train the same network under each, from the same seeds, and compare.
 
-Paired by construction: a seed fixes initial weights, patches, their noise and the number of steps, whatever the loss.
-What a loss's scale acts on, learning rate and clipping, is picked for each loss on validation photographs, with the
-first seed; the test photographs are looked at once, at the end. Stopped, a comparison goes on where it was, and with
-more seeds it trains those that are missing.
+Paired by construction: a seed fixes initial weights, patches, their noise and the number of steps,
+whatever the loss. What a loss's scale acts on, learning rate and clipping, is picked for each loss
+on validation photographs, with the first seed; the test photographs are looked at once, at the end.
+Stopped, a comparison goes on where it was, and with more seeds it trains those that are missing.
 """
 
 import contextlib
@@ -46,7 +46,9 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
 
     # --- all that can be wrong with the input is found before anything is written or trained
     for loss in config.losses:
-        assemble(Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path()))
+        assemble(
+            Member(loss, config.fit.seed, config.learning_rates[0], None).config(config.fit, Path())
+        )
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare", held)
     again = f"the same flags and --out {shlex.quote(str(folder))}"
@@ -66,16 +68,24 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in take_down(folder, config.seeds)]
     notes += edges(config, tried) + told_of_seed(config) + told_of_looks(looks, _TWO_LOOKS)
     report = _report(config, members, tried, scored, splits.test, notes, _anew(command))
-    write_json([as_record(comparison) for comparison in report.comparisons], folder / "conclusions.json")
+    write_json(
+        [as_record(comparison) for comparison in report.comparisons], folder / "conclusions.json"
+    )
     write_report(report, folder / "report.html")
     console.print(report.headline, soft_wrap=True)
     for comparison in report.comparisons[: len(config.losses) - 1]:
-        console.print(f"- {comparison.sentence} {alongside(comparison, report.comparisons)}", soft_wrap=True)
+        console.print(
+            f"- {comparison.sentence} {alongside(comparison, report.comparisons)}", soft_wrap=True
+        )
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(report.cost, soft_wrap=True)
     console.print(f"{len(scored)} networks compared, {time.monotonic() - began:.0f} s")
-    for what, name in {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}.items():
+    for what, name in {
+        "report": "report.html",
+        "scores": "scores.csv",
+        "conclusions": "conclusions.json",
+    }.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
 
@@ -91,11 +101,20 @@ def _report(
 ) -> Report:
     """All that the page says."""
     scores = list(itertools.chain(*scored.values()))
-    levels = config.primary_sigmas if test.inputs is None else ()  # photographs degraded in reality have none
-    conclusions = conclude(scores, config.losses, primary=config.primary, primary_sigmas=levels, margin=config.margin)
+    # Photographs degraded in reality have none
+    levels = config.primary_sigmas if test.inputs is None else ()
+    conclusions = conclude(
+        scores, config.losses, primary=config.primary, primary_sigmas=levels, margin=config.margin
+    )
     curves = [members.curve(member) for member in scored]
-    first = {member.loss: members.restorer(member) for member in scored if member.seed == config.fit.seed}
-    trials = [Member(loss, config.fit.seed, *setting) for loss, values in tried.items() for setting in values]
+    first = {
+        member.loss: members.restorer(member) for member in scored if member.seed == config.fit.seed
+    }
+    trials = [
+        Member(loss, config.fit.seed, *setting)
+        for loss, values in tried.items()
+        for setting in values
+    ]
     middle = sorted(config.levels)[len(config.levels) // 2]
     return Report(
         title=f"{config.losses[0]} against {', '.join(config.losses[1:])}",
@@ -105,8 +124,12 @@ def _report(
         comparisons=conclusions,
         scores=scores,
         curves=[curve for curve in curves if curve.steps],
-        crops=find_crops(first, scores, test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops),
-        choices=[row for loss, values in tried.items() for row in rows_of(loss, values, config.primary)],
+        crops=find_crops(
+            first, scores, test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops
+        ),
+        choices=[
+            row for loss, values in tried.items() for row in rows_of(loss, values, config.primary)
+        ],
         settings=config.settings(),
         versions=versions(),
         command=command,
@@ -129,7 +152,10 @@ def told_wrong(config: CompareConfig, test: Source) -> list[str]:
     unknown = [s for s in sorted(config.levels) if s > trained or (s != trained and not blind)]
     if not unknown:
         return []
-    at, judged = f"up to sigma {trained:g}" if blind else f"at sigma {trained:g}", ", ".join(f"{s:g}" for s in unknown)
+    at, judged = (
+        f"up to sigma {trained:g}" if blind else f"at sigma {trained:g}",
+        ", ".join(f"{s:g}" for s in unknown),
+    )
     return [
         f"networks that are trained {at} are judged at {judged}, noise that they never met: take "
         f"--blind --sigma {max(*config.levels, trained):g} to train at every level up to that."

@@ -28,7 +28,9 @@ def spell(loss: str) -> str:
 def check_alone(verb: str, fit: FitConfig) -> None:
     """Refuses to share an experiment with other hosts."""
     if fit.run.distributed:
-        raise InputError(f"{verb} takes no --distributed: it runs in one process, on all of its devices.")
+        raise InputError(
+            f"{verb} takes no --distributed: it runs in one process, on all of its devices."
+        )
 
 
 def check_population(population: Population, fit: FitConfig) -> None:
@@ -36,11 +38,17 @@ def check_population(population: Population, fit: FitConfig) -> None:
     if population == "loop":
         return
     if fit.run.profile is not None:
-        raise InputError(f"--profile traces one network's training; --population {population} has many: loop.")
+        raise InputError(
+            f"--profile traces one network's training; --population {population} has many: loop."
+        )
     if fit.run.parallel != "data":
-        raise InputError(f"--population {population} holds each network whole: leave --parallel out.")
+        raise InputError(
+            f"--population {population} holds each network whole: leave --parallel out."
+        )
     if population == "vmap" and (fit.run.devices or 1) > 1:
-        raise InputError("--population vmap trains on one device: take mesh for --devices, or leave these out.")
+        raise InputError(
+            "--population vmap trains on one device: take mesh for --devices, or leave these out."
+        )
 
 
 @dataclass(frozen=True)
@@ -48,42 +56,54 @@ class CompareConfig:
     """Train a network under several losses, and say which restores photographs best and how sure that is."""
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
-    """Losses; the first is compared with each of the others. Also "balanced(METHOD, LOSS)", weights being learned."""
+    """Losses; the first is compared with each of the others. Also "balanced(METHOD, LOSS)", weights
+    being learned."""
     seeds: int = 3
     """Trainings of each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
     """Noise levels (0 to 255) to score at. None given: --sigma."""
     primary: Primary = "psnr"
-    """The metric that verdicts are on, and settings are picked by; all others are shown and not claimed."""
+    """The metric that verdicts are on, and settings are picked by; all others are shown and not
+    claimed."""
     primary_sigmas: tuple[float, ...] = ()
     """Those of --sigmas that verdicts are on, by the mean over them. None given: all."""
     margin: float | None = None
-    """Difference in --primary that matters, for "not worse". None: 0.1 dB; of what is not in dB nothing is tested."""
+    """Difference in --primary that matters, for "not worse". None: 0.1 dB; of what is not in dB
+    nothing is tested."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Learning rates to pick from, for each loss."""
     clip_norms: tuple[float, ...] = (1.0,)
-    """Gradient norms to try clipping at, beside not clipping, at the learning rate that was picked."""
+    """Gradient norms to try clipping at, beside not clipping, at the learning rate that was
+    picked."""
     population: Population = "loop"
-    """Networks train one after the other, all at once on one device, or at once divided over --devices."""
+    """Networks train one after the other, all at once on one device, or at once divided over
+    --devices."""
     draws: int = 1
     """Draws of noise that a score is the mean of."""
     crops: int = 4
     """Photographs to show in the report: those on which the losses differ most."""
     fit: FitConfig = field(default_factory=FitConfig)
-    """How each network is trained. --out is the comparison's folder; one that holds a part of it is gone on with."""
+    """How each network is trained. --out is the comparison's folder; one that holds a part of it is
+    gone on with."""
 
     def __post_init__(self) -> None:
         spelled = tuple(map(spell, self.losses))
         if len(spelled) < 2 or len(set(spelled)) < len(spelled):
-            raise InputError(f"--losses takes two or more different losses; got {', '.join(self.losses) or 'none'}.")
+            raise InputError(
+                "--losses takes two or more different losses; got "
+                f"{', '.join(self.losses) or 'none'}."
+            )
         object.__setattr__(self, "losses", spelled)
         between("--seeds", self.seeds, 1, MOST_SEEDS)
         between("--draws", self.draws, 1, MOST_SEEDS)
         between("--crops", self.crops, 0, MOST_SEEDS)
         noise_levels("--sigmas", self.sigmas)
-        if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(self.primary_sigmas):
+        if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(
+            self.primary_sigmas
+        ):
             raise InputError(
-                f"--primary-sigmas takes different ones of --sigmas, {' '.join(f'{s:g}' for s in self.levels)}; got "
+                "--primary-sigmas takes different ones of --sigmas, "
+                f"{' '.join(f'{s:g}' for s in self.levels)}; got "
                 f"{' '.join(f'{s:g}' for s in self.primary_sigmas)}."
             )
         if self.margin is not None:
@@ -101,7 +121,8 @@ class CompareConfig:
     def levels(self) -> tuple[float, ...]:
         """Noise levels to score at: --sigmas, or else --sigma.
 
-        They are not written into ``sigmas``: of a preset, that would stay when a flag changes --sigma.
+        They are not written into ``sigmas``: of a preset, that would stay when a flag changes
+        --sigma.
         """
         return self.sigmas or (self.fit.data.sigma,)
 

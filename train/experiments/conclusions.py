@@ -1,8 +1,8 @@
 """From the table of scores to what may be said: differences with intervals, verdicts, plain sentences.
 
-The candidate, the first loss named, is compared with each of the others. One metric and one set of noise levels are
-primary and named in advance; Holm's correction is over the losses compared there. All else is exploratory: its
-intervals are shown and nothing is claimed.
+The candidate, the first loss named, is compared with each of the others. One metric and one set of
+noise levels are primary and named in advance; Holm's correction is over the losses compared there.
+All else is exploratory: its intervals are shown and nothing is claimed.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from train.experiments.convergence import Curve, caution
 from train.experiments.scores import METRICS, Score, table_of
 from train.experiments.stats import Difference, Outcome
 
-# Differences in PSNR below this are taken to be of no use to anybody: the margin of "not worse", if none is given.
+# Differences in PSNR below this are taken to be of no use to anybody: the margin of "not worse", if
+# none is given.
 MARGIN_DB = 0.1
 _ALPHA = 0.05
 
@@ -79,14 +80,22 @@ class Comparison:
         p = f"p = {corrected if self.family > 1 else alone}"
         if self.outcome != "cannot tell":
             agree = sum(value * d.mean > 0 for value in d.by_seed)
-            said = f"all {seeds} seeds agree" if agree == seeds else f"{agree} of {seeds} seeds agree"
+            said = (
+                f"all {seeds} seeds agree" if agree == seeds else f"{agree} of {seeds} seeds agree"
+            )
             return f"{self.outcome.capitalize()} ({p}; {said}).{self._margins()}"
         why = ""
         if not d.seeds_agree:
-            asked = f", and up to {stats.MUST_AGREE} must agree" if seeds <= stats.MUST_AGREE else ""
+            asked = (
+                f", and up to {stats.MUST_AGREE} must agree" if seeds <= stats.MUST_AGREE else ""
+            )
             why = f" Seeds contradict each other{asked}."
         needed = self.seeds_needed
-        more = f" About {needed} seeds would tell." if needed else " More seeds would hardly tell; photographs might."
+        more = (
+            f" About {needed} seeds would tell."
+            if needed
+            else " More seeds would hardly tell; photographs might."
+        )
         return f"Cannot tell ({p}).{why}{more}{self._margins()}"
 
     def _margins(self) -> str:
@@ -98,7 +107,9 @@ class Comparison:
             return f" Equal to within {within} (p = {self.equal_p:.2g})."
         if self.not_worse_p < _ALPHA:
             return f" Not worse by {within} or more (p = {self.not_worse_p:.2g})."
-        return f" That it is not worse by {within} or more is not shown (p = {self.not_worse_p:.2g})."
+        return (
+            f" That it is not worse by {within} or more is not shown (p = {self.not_worse_p:.2g})."
+        )
 
 
 def conclude(
@@ -116,7 +127,8 @@ def conclude(
       losses: two or more.
       primary: the metric that verdicts are on.
       primary_sigmas: the noise levels that they are on, their mean; none given: all.
-      margin: difference in ``primary`` that matters, for "not worse". None: 0.1 dB, or no test where it is not in dB.
+      margin: difference in ``primary`` that matters, for "not worse". None: 0.1 dB, or no test
+        where it is not in dB.
     """
     candidate, others = losses[0], losses[1:]
     sigmas = tuple(sorted({row.sigma for row in scores}))
@@ -192,8 +204,9 @@ def _difference(
     first, second = (table_of(scores, metric, loss, sigmas) for loss in (candidate, other))
     if first.shape != second.shape:
         raise InputError(
-            f"{candidate!r} has scores of {first.shape[0]} photographs and {first.shape[1]} seeds, {other!r} of "
-            f"{second.shape[0]} and {second.shape[1]}: a paired comparison needs the same of both."
+            f"{candidate!r} has scores of {first.shape[0]} photographs and {first.shape[1]} "
+            f"seeds, {other!r} of {second.shape[0]} and {second.shape[1]}: a paired comparison "
+            "needs the same of both."
         )
     gain = sign * (first - second)
     return stats.paired_difference(gain), stats.wilcoxon_p(gain)

@@ -19,7 +19,11 @@ class Curve:
 
 def gain_of_last_quarter(curve: Curve) -> float:
     """How much validation PSNR rose after three quarters of the training; NaN where it was not looked at by then."""
-    before = [psnr for step, psnr in zip(curve.steps, curve.psnr, strict=True) if step <= 0.75 * curve.steps[-1]]
+    before = [
+        psnr
+        for step, psnr in zip(curve.steps, curve.psnr, strict=True)
+        if step <= 0.75 * curve.steps[-1]
+    ]
     return curve.psnr[-1] - before[-1] if before else math.nan
 
 
@@ -29,5 +33,7 @@ def caution(curves: Sequence[Curve]) -> str:
     if any(gain >= STILL_LEARNING_DB for gain in gains):  # of NaN that is False
         return "Early training only: the networks were still learning. "
     if any(map(math.isnan, gains)):
-        return "Early training, as far as is known: nobody validated before the last quarter of it. "
+        return (
+            "Early training, as far as is known: nobody validated before the last quarter of it. "
+        )
     return ""

@@ -25,8 +25,9 @@ def find_crops(
 ) -> list[Crop]:
     """One crop each of the ``count`` photographs on which the losses' PSNRs lie farthest apart at ``sigma``.
 
-    Scores are of all seeds, pixels of the networks that are given, one for each loss. The place is where these
-    networks' outputs differ most on average over a crop, not where any of them is wrong most.
+    Scores are of all seeds, pixels of the networks that are given, one for each loss. The place is
+    where these networks' outputs differ most on average over a crop, not where any of them is wrong
+    most.
     """
     level = sigma if source.inputs is None else 0.0
     at_level = [row for row in scores if row.sigma == level]
@@ -61,7 +62,8 @@ def _place(images: Sequence[np.ndarray]) -> tuple[slice, slice]:
     differences = np.ptp(np.stack(images), axis=0).mean(axis=-1)
     side = min(SIDE, *differences.shape)
     means = scipy.ndimage.uniform_filter(differences, side, mode="constant")
-    # Only squares that lie inside: their centres, for an even side the pixel below and right of the middle.
+    # Only squares that lie inside: their centres, for an even side the pixel below and right of the
+    # middle.
     low, (height, width) = side // 2, differences.shape
     inside = means[low : height - side + low + 1, low : width - side + low + 1]
     row, column = np.unravel_index(np.argmax(inside), inside.shape)

@@ -37,7 +37,9 @@ def _by_sigma(
     label, unit, *_ = METRICS[metric]
     apart = _DODGE * (sigmas[-1] - sigmas[0])
     for which, other in enumerate(losses[1:], 1):
-        found = {c.sigmas: c.difference for c in comparisons if (c.other, c.metric) == (other, metric)}
+        found = {
+            c.sigmas: c.difference for c in comparisons if (c.other, c.metric) == (other, metric)
+        }
         points = [found[sigma,] for sigma in sigmas]
         figure.add_scatter(
             x=[sigma + apart * (which - len(losses) / 2) for sigma in sigmas],
@@ -57,8 +59,9 @@ def _by_sigma(
     return Figure(
         "by-sigma",
         "By noise level",
-        f"Gain of {losses[0]} in {label} over each other loss at each noise level, with 95 % intervals over "
-        "photographs and seeds, set side by side where they would hide each other. Above 0: in favour of the former.",
+        f"Gain of {losses[0]} in {label} over each other loss at each noise level, with 95 % "
+        "intervals over photographs and seeds, set side by side where they would hide each "
+        "other. Above 0: in favour of the former.",
         as_json(
             figure,
             xaxis_title="sigma of the noise (0 to 255)",
@@ -82,7 +85,9 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
                 line={**style["line"], "width": 0.8},
                 hovertext=f"{loss}, seed {curve.seed}",
             )
-        steps = sorted(set.intersection(*(set(curve.steps) for curve in of_loss))) if of_loss else []
+        steps = (
+            sorted(set.intersection(*(set(curve.steps) for curve in of_loss))) if of_loss else []
+        )
         psnr = [dict(zip(curve.steps, curve.psnr, strict=True)) for curve in of_loss]
         figure.add_scatter(
             x=steps,
@@ -95,8 +100,9 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
     return Figure(
         "learning",
         "Learning curves",
-        "PSNR on the validation photographs while training, a thin line for each seed, the mean with symbols. Curves "
-        "that still rise at the end say little about losses and much about when training was stopped.",
+        "PSNR on the validation photographs while training, a thin line for each seed, the mean "
+        "with symbols. Curves that still rise at the end say little about losses and much about "
+        "when training was stopped.",
         as_json(figure, xaxis_title="step", yaxis_title="PSNR on validation photographs, dB"),
     )
 
@@ -104,7 +110,10 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
 def _trade_off(losses: Sequence[str], scores: Sequence[Score], sigmas: tuple[float, ...]) -> Figure:
     figure = go.Figure()
     for which, loss in enumerate(losses):
-        x, y = (table_of(scores, m, loss, sigmas).mean(axis=0) for m in ("brightness_error", "chroma_error"))
+        x, y = (
+            table_of(scores, m, loss, sigmas).mean(axis=0)
+            for m in ("brightness_error", "chroma_error")
+        )
         marker = _style(which)["marker"]
         figure.add_scatter(x=x.tolist(), y=y.tolist(), name=loss, mode="markers", marker=marker)
         figure.add_scatter(
@@ -113,14 +122,24 @@ def _trade_off(losses: Sequence[str], scores: Sequence[Score], sigmas: tuple[flo
             mode="markers",
             showlegend=False,
             hovertext=f"{loss}, mean",
-            marker={**marker, "size": 16, "symbol": f"{marker['symbol']}-open", "line": {"width": 2}},
+            marker={
+                **marker,
+                "size": 16,
+                "symbol": f"{marker['symbol']}-open",
+                "line": {"width": 2},
+            },
         )
     return Figure(
         "trade-off",
         "Brightness against colour",
-        "Mean error of lightness against mean error of chroma, a point for each seed, the mean large and hollow. Down "
-        "and to the left is better in both; what moves to the left and up buys brightness with colour.",
-        as_json(figure, xaxis_title=METRICS["brightness_error"].label, yaxis_title=METRICS["chroma_error"].label),
+        "Mean error of lightness against mean error of chroma, a point for each seed, the mean "
+        "large and hollow. Down and to the left is better in both; what moves to the left and up "
+        "buys brightness with colour.",
+        as_json(
+            figure,
+            xaxis_title=METRICS["brightness_error"].label,
+            yaxis_title=METRICS["chroma_error"].label,
+        ),
     )
 
 

@@ -23,7 +23,8 @@ from train.run_folder import new_folder
 
 _SETTINGS = "settings.json"
 _FEWEST_TESTED = 2  # photographs: of one there is no spread, and so no interval
-# How much is done of an experiment and how, not what of: what is done already stays what it would be.
+# How much is done of an experiment and how, not what of: what is done already stays what it would
+# be.
 _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
 
 
@@ -33,13 +34,13 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
     check_scorable(splits)
     if splits.validation is None:
         raise InputError(
-            f"{verb} picks settings on validation photographs and there are none: give --validation-data, or more in "
-            "--data."
+            f"{verb} picks settings on validation photographs and there are none: give "
+            "--validation-data, or more in --data."
         )
     if (found := len(splits.test.names)) < _FEWEST_TESTED:
         raise InputError(
-            f"{verb} takes {_FEWEST_TESTED} test photographs or more, and 10 for a verdict; {splits.test.spec} has "
-            f"{found}: name others by --test-data."
+            f"{verb} takes {_FEWEST_TESTED} test photographs or more, and 10 for a verdict; "
+            f"{splits.test.spec} has {found}: name others by --test-data."
         )
     return splits, splits.validation
 
@@ -47,7 +48,8 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
 def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitStack) -> Path:
     """The experiment's folder, locked: new, or with a part of this same one in it, by settings and photographs.
 
-    What another process trains there, this one would take for stopped, and remove: ``held`` keeps it out.
+    What another process trains there, this one would take for stopped, and remove: ``held`` keeps
+    it out.
     """
     _check_divides(config)
     check_path(Path(config.fit.run.out or "runs"))
@@ -62,8 +64,8 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
         if other:
             named = ", ".join(name.replace("_", "-") for name in other)
             raise InputError(
-                f"--out {out} holds an experiment with other settings ({named}): write to a new folder, or give the "
-                "flags that it was started with."
+                f"--out {out} holds an experiment with other settings ({named}): write to a new "
+                "folder, or give the flags that it was started with."
             )
         if set(os.listdir(folder)) <= {_SETTINGS, locks.FILE_NAME}:  # killed before there was more
             save_splits(splits, folder)
@@ -104,11 +106,17 @@ def _check_divides(config: Any) -> None:
 def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what may change between one time and the next: as of ``fit``, also where and how it runs."""
     kept = {name: None if name in _MAY_CHANGE else value for name, value in settings.items()}
-    return {**kept, "fit": {name: value for name, value in settings["fit"].items() if name != "run"}}
+    return {
+        **kept,
+        "fit": {name: value for name, value in settings["fit"].items() if name != "run"},
+    }
 
 
 def _filled(saved: Any, defaults: Any) -> Any:
     """Settings that an earlier version saved, with the defaults of the options that it did not have."""
     if not isinstance(saved, dict) or not isinstance(defaults, dict):
         return saved
-    return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in saved.items()}}
+    return {
+        **defaults,
+        **{name: _filled(value, defaults.get(name)) for name, value in saved.items()},
+    }

@@ -16,7 +16,8 @@ def take_down(folder: Path, look: Any) -> list[Any]:
 
     Args:
       folder: the experiment's.
-      look: what they are looked at with now, as JSON holds it; the same as the last time is no new look.
+      look: what they are looked at with now, as JSON holds it; the same as the last time is no new
+        look.
     """
     path = folder / _FILE_NAME
     before = _read(path)
@@ -31,8 +32,8 @@ def told_of_looks(looks: Sequence[str], simulated: str = "") -> list[str]:
     if len(looks) < 2:
         return []
     return [
-        f"looked at with {', then '.join(looks)}: each look after the first is another chance for a false alarm, which "
-        f"together are more frequent than 5 %{simulated}."
+        f"looked at with {', then '.join(looks)}: each look after the first is another chance for "
+        f"a false alarm, which together are more frequent than 5 %{simulated}."
     ]
 
 
@@ -42,7 +43,9 @@ def _read(path: Path) -> list[Any]:
     except FileNotFoundError:
         return []
     except UnreadableError as error:
-        raise InputError(f"{path}, the record of the looks at the test photographs, cannot be read: {error}.") from None
+        raise InputError(
+            f"{path}, the record of the looks at the test photographs, cannot be read: {error}."
+        ) from None
     if not isinstance(before, list):
         raise InputError(f"{path} must hold a list, the looks at the test photographs.")
     return before

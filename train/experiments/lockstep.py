@@ -1,7 +1,8 @@
 """Several runs of ``fit`` that go step by step together, as populations: one on a device, or one on each of several.
 
-Each run's folder is what ``fit`` would have left there: configuration, split, metrics.jsonl, curves, checkpoints. A run
-that was stopped goes on from its own newest checkpoint, here or by ``fit --resume``.
+Each run's folder is what ``fit`` would have left there: configuration, split, metrics.jsonl,
+curves, checkpoints. A run that was stopped goes on from its own newest checkpoint, here or by ``fit
+--resume``.
 """
 
 import collections
@@ -26,7 +27,13 @@ from train.config import FitConfig, save_config
 from train.console import make_console
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
-from train.data.splits import Splits, check_fingerprint, check_scorable, check_unchanged, save_splits
+from train.data.splits import (
+    Splits,
+    check_fingerprint,
+    check_scorable,
+    check_unchanged,
+    save_splits,
+)
 from train.degradation import INIT_STREAM
 from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError, InputError
@@ -35,7 +42,14 @@ from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_writer import MetricWriter
 from train.network import init_variables
 from train.panels import panels
-from train.population import Population, PopulationStep, join, make_population_step, member_of, seeds_of
+from train.population import (
+    Population,
+    PopulationStep,
+    join,
+    make_population_step,
+    member_of,
+    seeds_of,
+)
 from train.resumed_config import check_sealed
 from train.run_folder import BOARD_NAME, CONFIG_NAME, about_of, new_folder
 from train.sharding import compiler_options
@@ -81,11 +95,14 @@ class Crew:
         self.population, self.metrics = self.step(self.population, batch)
 
 
-def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], console: Console) -> list[str]:
+def fit_together(
+    configs: Sequence[FitConfig], devices: Sequence[jax.Device], console: Console
+) -> list[str]:
     """Trains these runs, which may differ in loss, seed, learning rate, clipping and folder, over ``devices``.
 
-    Of each it gives why it diverged, "" where it did not. Runs that were stopped at different steps, since something
-    ended the process between two checkpoints of one step, go on in groups of the same step.
+    Of each it gives why it diverged, "" where it did not. Runs that were stopped at different
+    steps, since something ended the process between two checkpoints of one step, go on in groups of
+    the same step.
     """
     say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
     splits = open_photographs(configs[0])
@@ -99,13 +116,17 @@ def fit_together(configs: Sequence[FitConfig], devices: Sequence[jax.Device], co
     return [run.diverged for run in runs]
 
 
-def _train_in_groups(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], console: Console) -> None:
+def _train_in_groups(
+    runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], console: Console
+) -> None:
     """Trains runs of the same step together."""
     for start in sorted({run.start for run in runs}):
         group = [run for run in runs if run.start == start]
         used = min(len(devices), len(group))
         console.print(
-            f"{len(group)} networks at once on {used} {devices[0].platform} device{'s' * (used > 1)}", soft_wrap=True
+            f"{len(group)} networks at once on {used} {devices[0].platform} "
+            f"device{'s' * (used > 1)}",
+            soft_wrap=True,
         )
         try:
             _train(group, splits, devices, console)
@@ -113,8 +134,8 @@ def _train_in_groups(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise InputError(
-                f"{len(group)} networks at once do not fit into the memory of {devices[0].device_kind}: take "
-                "--population loop, or mesh with more devices."
+                f"{len(group)} networks at once do not fit into the memory of "
+                f"{devices[0].device_kind}: take --population loop, or mesh with more devices."
             ) from None
 
 
@@ -155,12 +176,16 @@ def _open(
     return runs
 
 
-def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], console: Console) -> None:
+def _train(
+    runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], console: Console
+) -> None:
     """Steps until the last or a signal; what they leave is saved."""
     shared, start = runs[0].config, runs[0].start
     run, steps = shared.run, shared.optimizer.steps
     model = assemble(shared).model
-    check_room({each.folder / FOLDER_NAME: each.state for each in runs}, run.keep_last + run.keep_best)
+    check_room(
+        {each.folder / FOLDER_NAME: each.state for each in runs}, run.keep_last + run.keep_best
+    )
     crews = deal(runs, devices)
     places = [(crew, i) for crew in crews for i in range(len(crew.runs))]
     validate = None
@@ -175,7 +200,9 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
         writers = [stack.enter_context(_writer(each, start, steps)) for each in runs]
         # All keep one pace: what is shown is the first that still goes.
         shown = stack.enter_context(MetricWriter(None, console, start=start, steps=steps))
-        for done, batches in enumerate(meter.timed(_arriving(crews, splits, start, steps)), start + 1):
+        for done, batches in enumerate(
+            meter.timed(_arriving(crews, splits, start, steps)), start + 1
+        ):
             for crew, batch in zip(crews, batches, strict=True):
                 crew.take(batch)
             losses = [crew.metrics[0].loss for crew in crews]
@@ -189,13 +216,19 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
             if len(ahead) > STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())
 
-            stopping = bool(stop)  # looked at once: a signal that comes from here on is the next step's to save for
-            validating, saving, logging = due(run, done, steps, validates=validate is not None, stopping=stopping)
+            # Looked at once: a signal that comes from here on is the next step's to save for
+            stopping = bool(stop)
+            validating, saving, logging = due(
+                run, done, steps, validates=validate is not None, stopping=stopping
+            )
             if logging or saving:
                 rates = meter.read()
-                values = [_read(crew, i) for crew, i in places]  # before anything is saved: one may stand still
+                # Before anything is saved: one may stand still
+                values = [_read(crew, i) for crew, i in places]
                 lines = []
-                for (crew, i), writer, saved, read in zip(places, writers, checkpoints, values, strict=True):
+                for (crew, i), writer, saved, read in zip(
+                    places, writers, checkpoints, values, strict=True
+                ):
                     if crew.runs[i].diverged:
                         continue
                     state = member_of(crew.population, i, crew.runs[i].config) if saving else None
@@ -215,7 +248,10 @@ def _train(runs: Sequence[Run], splits: Splits, devices: Sequence[jax.Device], c
             if stopping or all(r.diverged for r in runs):
                 break
     if stop:
-        console.print(f"stopped after step {done}; all is saved: go on as was said at the start", soft_wrap=True)
+        console.print(
+            f"stopped after step {done}; all is saved: go on as was said at the start",
+            soft_wrap=True,
+        )
         raise SystemExit(130)
 
 
@@ -227,7 +263,9 @@ def deal(runs: Sequence[Run], devices: Sequence[jax.Device]) -> list[Crew]:
         held = [runs[i] for i in share]
         configs = [run.config for run in held]
         options = compiler_options() if device.platform == "cpu" else None
-        step: Any = jax.jit(make_population_step(configs), donate_argnums=0, compiler_options=options)
+        step: Any = jax.jit(
+            make_population_step(configs), donate_argnums=0, compiler_options=options
+        )
         states = [jax.device_put(run.state, device) for run in held]
         crews.append(Crew(held, device, step, join(states, configs)))
     return crews
@@ -239,14 +277,25 @@ def _arriving(crews: Sequence[Crew], splits: Splits, start: int, stop: int) -> I
     sizes = {"patch_size": config.data.patch_size, "batch_size": config.data.batch_size}
     seeds = sorted({seed for crew in crews for seed in crew.seeds})
     streams = [
-        stream(PatchBatches(splits.train, **sizes, seed=seed), start=start, stop=stop, workers=config.run.workers)
+        stream(
+            PatchBatches(splits.train, **sizes, seed=seed),
+            start=start,
+            stop=stop,
+            workers=config.run.workers,
+        )
         for seed in seeds
     ]
     ahead: list[Any] | None = None
     for batches in zip(*streams, strict=True):
         of_seed: dict[int, Batch] = dict(zip(seeds, batches, strict=True))
-        stacks = [jax.tree.map(lambda *rows: np.stack(rows), *(of_seed[s] for s in crew.seeds)) for crew in crews]
-        arriving = [jax.device_put(stacked, crew.device) for stacked, crew in zip(stacks, crews, strict=True)]
+        stacks = [
+            jax.tree.map(lambda *rows: np.stack(rows), *(of_seed[s] for s in crew.seeds))
+            for crew in crews
+        ]
+        arriving = [
+            jax.device_put(stacked, crew.device)
+            for stacked, crew in zip(stacks, crews, strict=True)
+        ]
         if ahead is not None:
             yield ahead
         ahead = arriving
@@ -266,8 +315,14 @@ def _read(crew: Crew, index: int) -> dict[str, float]:
 def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[Checkpoints]:
     kept = run.config.run
     folder = run.folder / FOLDER_NAME
-    config = dataclasses.replace(run.config, run=dataclasses.replace(kept, out=str(run.folder), resume=None))
-    limits = {"keep_last": kept.keep_last, "keep_best": kept.keep_best, "best_metric": kept.best_metric}
+    config = dataclasses.replace(
+        run.config, run=dataclasses.replace(kept, out=str(run.folder), resume=None)
+    )
+    limits = {
+        "keep_last": kept.keep_last,
+        "keep_best": kept.keep_best,
+        "best_metric": kept.best_metric,
+    }
     return open_checkpoints(folder, about_of(config, splits), **limits)
 
 

@@ -60,7 +60,9 @@ class Member:
             fit,
             seed=self.seed,
             model=dataclasses.replace(fit.model, loss=self.loss),
-            optimizer=dataclasses.replace(fit.optimizer, learning_rate=self.learning_rate, clip_norm=self.clip_norm),
+            optimizer=dataclasses.replace(
+                fit.optimizer, learning_rate=self.learning_rate, clip_norm=self.clip_norm
+            ),
             run=dataclasses.replace(fit.run, out=str(folder)),
         )
 
@@ -68,7 +70,9 @@ class Member:
 class Members:
     """Trains and scores members under one folder; what is there already is taken as it is."""
 
-    def __init__(self, folder: Path, fit: FitConfig, console: Console, population: Population = "loop") -> None:
+    def __init__(
+        self, folder: Path, fit: FitConfig, console: Console, population: Population = "loop"
+    ) -> None:
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
     def train(self, member: Member, watch: loop.Watch | None = None) -> bool:
@@ -129,7 +133,9 @@ class Members:
     def _devices(self) -> list[jax.Device]:
         available, asked = jax.devices(), self._fit.run.devices
         if asked is not None and asked > len(available):
-            raise InputError(f"--devices {asked}: there are {len(available)} here; take that many or fewer.")
+            raise InputError(
+                f"--devices {asked}: there are {len(available)} here; take that many or fewer."
+            )
         return available[: 1 if self._population == "vmap" else asked]
 
     def _prepared(self, member: Member) -> tuple[FitConfig, int]:
@@ -140,7 +146,9 @@ class Members:
         config = member.config(self._fit, folder)
         steps = steps_in(folder / FOLDER_NAME)
         if steps:
-            config = dataclasses.replace(config, run=dataclasses.replace(config.run, out=None, resume=str(folder)))
+            config = dataclasses.replace(
+                config, run=dataclasses.replace(config.run, out=None, resume=str(folder))
+            )
         else:
             clear(folder)  # stopped before its first checkpoint
         return config, max(steps, default=0)
@@ -152,11 +160,16 @@ class Members:
             newest = max(steps_in(folder / FOLDER_NAME), default=0)
             if newest > start:
                 spent, steps = self.cost([member])
-                write_json({"seconds": spent + seconds / len(members), "steps": steps + newest - start}, folder / _COST)
+                write_json(
+                    {"seconds": spent + seconds / len(members), "steps": steps + newest - start},
+                    folder / _COST,
+                )
             if newest == self._fit.optimizer.steps:
                 (folder / _DONE).touch()
 
-    def score(self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int) -> list[Score]:
+    def score(
+        self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int
+    ) -> list[Score]:
         """The member's scores on ``source``, from the file named after ``split`` where they are there.
 
         None at all where it diverged, also where that shows in what it restores only.
@@ -179,10 +192,15 @@ class Members:
         rows = read_scores(path)
         levels = sigmas if source.inputs is None else (0.0,)
         check_complete(
-            path, rows, [(member.loss, member.seed, sigma, name) for name in source.names for sigma in levels]
+            path,
+            rows,
+            [(member.loss, member.seed, sigma, name) for name in source.names for sigma in levels],
         )
-        if any(math.isnan(row.psnr) for row in rows):  # also if a kill came between the table and this
-            self._stands_still(member, f"what it restores of the {split} photographs is not finite.")
+        # Also if a kill came between the table and this
+        if any(math.isnan(row.psnr) for row in rows):
+            self._stands_still(
+                member, f"what it restores of the {split} photographs is not finite."
+            )
             return []
         return rows
 
@@ -193,7 +211,8 @@ class Members:
         trained = self._fit.data.sigma
 
         def restore(image: np.ndarray, sigma: float | None) -> np.ndarray:
-            # Of photographs that were degraded in reality the level is not known: what training told of them, then.
+            # Of photographs that were degraded in reality the level is not known: what training
+            # told of them, then.
             return predictor.restore(image, sigma=(trained if sigma is None else sigma) / 255)
 
         return restore
@@ -205,7 +224,9 @@ class Members:
         try:
             return load_network(last)
         except InputError as error:
-            self._console.print(f"{member.name} goes on from an older checkpoint: {error}", soft_wrap=True)
+            self._console.print(
+                f"{member.name} goes on from an older checkpoint: {error}", soft_wrap=True
+            )
         (folder / _DONE).unlink(missing_ok=True)
         self.train(member)
         return load_network(last)
@@ -248,6 +269,10 @@ def _read_cost(path: Path) -> tuple[float, int] | None:
         cost = read_json(path)
     except (FileNotFoundError, UnreadableError):
         return None
-    if not isinstance(cost, dict) or not is_number(cost.get("seconds")) or type(cost.get("steps")) is not int:
+    if (
+        not isinstance(cost, dict)
+        or not is_number(cost.get("seconds"))
+        or type(cost.get("steps")) is not int
+    ):
         return None
     return cost["seconds"], cost["steps"]

@@ -14,14 +14,25 @@ import plotly.graph_objects as go
 
 from train.outputs import write_text
 
-# Apart for all kinds of colour vision (Okabe and Ito, and two of ColorBrewer's in place of theirs that white swallows):
-# each has a contrast of 3 or more with the page, light and dark. Symbols and dashes tell series apart without colour.
+# Apart for all kinds of colour vision (Okabe and Ito, and two of ColorBrewer's in place of theirs
+# that white swallows): each has a contrast of 3 or more with the page, light and dark. Symbols and
+# dashes tell series apart without colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a6761d", "#7570b3")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 QUIET = "#7d7d7d"  # what is shown and does not count
 
-_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "statsmodels", "optuna", "lumloss-jax")
+_VERSIONED = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "optuna",
+    "lumloss-jax",
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,9 @@ class Figure:
 
 def script() -> str:
     """Plotly's, from its package."""
-    return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(
+        encoding="utf-8"
+    )
 
 
 def write_page(template: str, path: Path, **values: Any) -> None:
@@ -63,12 +76,19 @@ def as_json(figure: go.Figure, **layout: Any) -> str:
         legend={"orientation": "h", "y": 1.1},
     )
     figure.update_layout(**layout)
-    return str(figure.to_json())  # in which Plotly escapes < and >: nothing in it can end the script element
+    # In which Plotly escapes < and >: nothing in it can end the script element
+    return str(figure.to_json())
 
 
 def versions() -> dict[str, str]:
     """What a result may hang on, by name."""
     devices = jax.devices()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores" if devices[0].platform == "cpu" else ""
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores" if devices[0].platform == "cpu" else ""
+    )
     device = " ".join(filter(None, [f"{len(devices)} x {devices[0].device_kind}", machine]))
-    return {"Python": platform.python_version(), **{n: metadata.version(n) for n in _VERSIONED}, "on": device}
+    return {
+        "Python": platform.python_version(),
+        **{n: metadata.version(n) for n in _VERSIONED},
+        "on": device,
+    }

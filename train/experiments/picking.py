@@ -12,7 +12,8 @@ from train.experiments.members import Member, Members
 from train.experiments.scores import METRICS, Score
 
 Setting = tuple[float, float | None]  # learning rate, norm to clip at
-Tried = dict[Setting, float]  # score on validation photographs, higher being better; of what diverged -inf
+# Score on validation photographs, higher being better; of what diverged -inf
+Tried = dict[Setting, float]
 
 
 def try_settings(config: CompareConfig, members: Members, validation: Source) -> dict[str, Tried]:
@@ -22,7 +23,11 @@ def try_settings(config: CompareConfig, members: Members, validation: Source) ->
     sign = 1 if METRICS[config.primary].higher_is_better else -1
 
     def add(settings: Mapping[str, Sequence[Setting]]) -> None:
-        trials = [Member(loss, config.fit.seed, *setting) for loss, held in settings.items() for setting in held]
+        trials = [
+            Member(loss, config.fit.seed, *setting)
+            for loss, held in settings.items()
+            for setting in held
+        ]
         members.train_all(trials)
         for member in trials:
             scored = members.score(member, validation, "validation", config.levels, config.draws)
@@ -33,7 +38,10 @@ def try_settings(config: CompareConfig, members: Members, validation: Source) ->
 
     add({loss: [(rate, None) for rate in config.learning_rates] for loss in config.losses})
     # Where no rate does without it, clipping may be what is missing: at the lowest.
-    rates = {loss: min(values)[0] if _all_diverged(values) else _best(values)[0] for loss, values in tried.items()}
+    rates = {
+        loss: min(values)[0] if _all_diverged(values) else _best(values)[0]
+        for loss, values in tried.items()
+    }
     add({loss: [(rates[loss], clip) for clip in config.clip_norms] for loss in config.losses})
     return tried
 
@@ -43,12 +51,16 @@ def score_seeds(
 ) -> dict[Member, list[Score]]:
     """Every seed of every loss at the best that was tried, with its scores on the test photographs.
 
-    Where another seed diverges at that setting, all seeds of the loss take the next best, and ``tried`` says so.
+    Where another seed diverges at that setting, all seeds of the loss take the next best, and
+    ``tried`` says so.
     """
     while True:
         picked = {loss: pick(loss, values) for loss, values in tried.items()}
         seeds = range(config.fit.seed, config.fit.seed + config.seeds)
-        plan = [Member(loss, seed, *setting) for seed, (loss, setting) in itertools.product(seeds, picked.items())]
+        plan = [
+            Member(loss, seed, *setting)
+            for seed, (loss, setting) in itertools.product(seeds, picked.items())
+        ]
         members.train_all(plan)
         scored = {m: members.score(m, test, "test", config.levels, config.draws) for m in plan}
         diverged = [member for member, rows in scored.items() if not rows]
@@ -63,8 +75,8 @@ def pick(loss: str, tried: Tried) -> Setting:
     if _all_diverged(tried):
         rates = ", ".join(f"{rate:g}" for rate in sorted({rate for rate, _ in tried}))
         raise InputError(
-            f"{loss} diverged at every learning rate that was tried, {rates}: write to a new folder with lower "
-            "--learning-rates."
+            f"{loss} diverged at every learning rate that was tried, {rates}: write to a new "
+            "folder with lower --learning-rates."
         )
     return _best(tried)
 
@@ -91,7 +103,8 @@ def edges(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
     """A sentence for each loss whose learning rate was picked at an end of the grid: beyond it may be a better one."""
     ends = (min(config.learning_rates), max(config.learning_rates))
     return [
-        f"{loss}: learning rate {rate:g} was picked at the edge of the grid: a wider --learning-rates may find better."
+        f"{loss}: learning rate {rate:g} was picked at the edge of the grid: a wider "
+        "--learning-rates may find better."
         for loss, values in tried.items()
         if (rate := pick(loss, values)[0]) in ends and ends[0] < ends[1]
     ]
@@ -102,8 +115,8 @@ def told_of_seed(config: CompareConfig) -> list[str]:
     if len(config.learning_rates) + len(config.clip_norms) < 2:
         return []
     return [
-        f"settings were picked with seed {config.fit.seed}, which is also one of those compared: it may do a little "
-        "better, under every loss, than a seed that nothing was picked with."
+        f"settings were picked with seed {config.fit.seed}, which is also one of those compared: "
+        "it may do a little better, under every loss, than a seed that nothing was picked with."
     ]
 
 

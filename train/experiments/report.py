@@ -1,6 +1,7 @@
 """The comparison as one page that opens from disk: sentences first, then tables, curves, and crops to look at.
 
-Everything is in the file: Plotly's script comes from its package, pictures are lossless WebP. Nothing is fetched.
+Everything is in the file: Plotly's script comes from its package, pictures are lossless WebP.
+Nothing is fetched.
 """
 
 import base64
@@ -49,7 +50,8 @@ class Report:
     scores: Sequence[Score]
     curves: Sequence[Curve]
     crops: Sequence[Crop]
-    choices: Sequence[Mapping[str, Any]]  # what was tried for each loss on validation images, and what was taken
+    # What was tried for each loss on validation images, and what was taken
+    choices: Sequence[Mapping[str, Any]]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str
@@ -70,7 +72,9 @@ def write_report(report: Report, path: Path) -> None:
         exploratory=[c for c in report.comparisons if c.adjusted_p is None],
         metrics=METRICS,
         means=[_means(report.scores, loss, sigmas) for loss in report.losses],
-        figures=figures_of(report.losses, report.comparisons, report.scores, report.curves, primary[0].metric),
+        figures=figures_of(
+            report.losses, report.comparisons, report.scores, report.curves, primary[0].metric
+        ),
         crops=crops,
         left_out=len(report.crops) - len(crops),
         levels=lambda sigmas: ", ".join(f"{sigma:g}" for sigma in sigmas),
@@ -85,7 +89,9 @@ def _means(scores: Sequence[Score], loss: str, sigmas: tuple[float, ...]) -> dic
     return {
         "loss": loss,
         "mean": {metric: float(table.mean()) for metric, table in tables.items()},
-        "by_seed": {metric: [float(v) for v in table.mean(axis=0)] for metric, table in tables.items()},
+        "by_seed": {
+            metric: [float(v) for v in table.mean(axis=0)] for metric, table in tables.items()
+        },
     }
 
 
@@ -104,7 +110,8 @@ def _that_fit(crops: Iterable[dict[str, Any]], room: float) -> list[dict[str, An
     kept = []
     for crop in crops:
         candidate, *others = map(len, crop["restored"].values())
-        room -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)  # once beside each
+        # Once beside each
+        room -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)
         if room < 0:
             break
         kept.append(crop)

@@ -22,7 +22,8 @@ from train.json_files import UnreadableError, read_bounded
 
 _LONGEST = 64_000_000  # bytes of a table: some hundred for each row
 
-# restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was not added here.
+# restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was
+# not added here.
 Restore = Callable[[np.ndarray, float | None], np.ndarray]
 
 
@@ -62,13 +63,20 @@ METRICS = {
 
 
 def score(
-    restore: Restore, source: Source, *, loss: str, seed: int, sigmas: Sequence[float], noise_seed: int, draws: int
+    restore: Restore,
+    source: Source,
+    *,
+    loss: str,
+    seed: int,
+    sigmas: Sequence[float],
+    noise_seed: int,
+    draws: int,
 ) -> Iterator[Score]:
     """Scores a network on every photograph at every noise level.
 
-    The noise depends on ``noise_seed``, the photograph's name, the level and the draw only, so every network meets the
-    same. Means over ``draws`` draws are given, since a draw is of no interest by itself. Photographs that were degraded
-    in reality are scored once, as they are.
+    The noise depends on ``noise_seed``, the photograph's name, the level and the draw only, so
+    every network meets the same. Means over ``draws`` draws are given, since a draw is of no
+    interest by itself. Photographs that were degraded in reality are scored once, as they are.
     """
     real = source.inputs is not None
     for i, name in enumerate(source.names):
@@ -78,8 +86,14 @@ def score(
                 noisy, told = [to_float(source.inputs[i])], None
             else:
                 told = sigma
-                noisy = [add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw) for draw in range(draws)]
-            values = np.mean([measure(restore(image, told), clean, names=tuple(METRICS)) for image in noisy], axis=0)
+                noisy = [
+                    add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw)
+                    for draw in range(draws)
+                ]
+            values = np.mean(
+                [measure(restore(image, told), clean, names=tuple(METRICS)) for image in noisy],
+                axis=0,
+            )
             yield Score(loss, seed, sigma, name, *map(float, values))
 
 
@@ -99,12 +113,14 @@ def read_scores(path: Path) -> list[Score]:
         return rows
     except (OSError, UnreadableError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} is not a table of scores, or is damaged (line {line}: {error}). Move it away; the same command "
-            "then scores the trained network again."
+            f"{path} is not a table of scores, or is damaged (line {line}: {error}). Move it "
+            "away; the same command then scores the trained network again."
         ) from None
 
 
-def check_complete(path: Path, scores: Sequence[Score], expected: Sequence[tuple[str, int, float, str]]) -> None:
+def check_complete(
+    path: Path, scores: Sequence[Score], expected: Sequence[tuple[str, int, float, str]]
+) -> None:
     """Refuses a table that lost rows, or is of other photographs: means over it would be of something else.
 
     Args:
@@ -115,30 +131,46 @@ def check_complete(path: Path, scores: Sequence[Score], expected: Sequence[tuple
     found = sorted((row.loss, row.seed, row.sigma, row.photograph) for row in scores)
     if found != sorted(expected):
         raise InputError(
-            f"{path} has {len(found)} rows, which are not the {len(expected)} of these photographs and noise levels. "
-            "Move it away; the same command then scores the trained network again."
+            f"{path} has {len(found)} rows, which are not the {len(expected)} of these "
+            "photographs and noise levels. Move it away; the same command then scores the "
+            "trained network again."
         )
 
 
 def _score_of(row: dict[str, str], fields: Mapping[str, type]) -> Score:
-    if None in row or None in row.values():  # as csv has what is more or less than there are columns
+    # As csv has what is more or less than there are columns
+    if None in row or None in row.values():
         raise ValueError(f"it does not have {len(fields)} cells")
     values: dict[str, Any] = {
-        name: read_cell(row[name]) if kind is str else kind(row[name]) for name, kind in fields.items()
+        name: read_cell(row[name]) if kind is str else kind(row[name])
+        for name, kind in fields.items()
     }
     return Score(**values)
 
 
-def table_of(scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]) -> np.ndarray:
+def table_of(
+    scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]
+) -> np.ndarray:
     """One metric of one loss, ``[photographs, seeds]``, averaged over ``sigmas``; both axes sorted."""
     chosen = [row for row in scores if row.loss == loss and row.sigma in sigmas]
-    photographs, seeds = sorted({row.photograph for row in chosen}), sorted({row.seed for row in chosen})
-    place = {(name, seed): (i, j) for i, name in enumerate(photographs) for j, seed in enumerate(seeds)}
-    table, count = np.zeros((len(photographs), len(seeds))), np.zeros((len(photographs), len(seeds)), int)
+    photographs, seeds = (
+        sorted({row.photograph for row in chosen}),
+        sorted({row.seed for row in chosen}),
+    )
+    place = {
+        (name, seed): (i, j) for i, name in enumerate(photographs) for j, seed in enumerate(seeds)
+    }
+    table, count = (
+        np.zeros((len(photographs), len(seeds))),
+        np.zeros((len(photographs), len(seeds)), int),
+    )
     for row in chosen:
         at = place[row.photograph, row.seed]
         table[at] += getattr(row, metric)
         count[at] += 1
     if not chosen or (count != len(sigmas)).any():
-        raise InputError(f"the scores of {loss!r} are not complete: each photograph, seed and sigma is needed once.")
+        raise InputError(
+            f"the scores of {loss!r} are not complete: each photograph, seed and sigma is needed "
+            "once."
+        )
     return table / count

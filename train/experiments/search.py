@@ -1,7 +1,8 @@
 """The trials of a search on disk, and what is tried next: a function of the seed and of the trials before.
 
-A search may be killed at any moment. Resumed, it tries the same settings in the same order as one that ran undisturbed:
-each trial draws from random numbers of its own, and a trial that was running is run again as the same trial.
+A search may be killed at any moment. Resumed, it tries the same settings in the same order as one
+that ran undisturbed: each trial draws from random numbers of its own, and a trial that was running
+is run again as the same trial.
 """
 
 import hashlib
@@ -22,13 +23,16 @@ from train.outputs import whole_or_none
 
 FILE_NAME = "trials.log"
 _LONGEST = 64_000_000  # bytes: a few thousand for each trial
-_BATCH = "batch"  # attribute of the study: number of the batch's first trial, and how many trials it has
+_BATCH = (
+    "batch"  # attribute of the study: number of the batch's first trial, and how many trials it has
+)
 
 
 class TrialSampler(optuna.samplers.BaseSampler):
     """Optuna's TPE, whose draws depend on the seed, the trial's number and the trials before it alone.
 
-    TPE by itself draws from one stream of random numbers. How far that has been read is lost when a process ends.
+    TPE by itself draws from one stream of random numbers. How far that has been read is lost when a
+    process ends.
     """
 
     def __init__(self, seed: int, *, several_at_once: bool) -> None:
@@ -36,11 +40,14 @@ class TrialSampler(optuna.samplers.BaseSampler):
 
         Args:
           seed: of the search.
-          several_at_once: whether trials are asked for while others run, which TPE then takes for bad ones.
+          several_at_once: whether trials are asked for while others run, which TPE then takes for
+            bad ones.
         """
         self._seed, self._several_at_once = seed, several_at_once
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """Settings that are drawn together."""
         return self._tpe(trial, "").infer_relative_search_space(study, trial)
 
@@ -64,7 +71,9 @@ class TrialSampler(optuna.samplers.BaseSampler):
     def _tpe(self, trial: FrozenTrial, purpose: str) -> optuna.samplers.TPESampler:
         text = json.dumps([self._seed, trial.number, purpose])
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=self._several_at_once)
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, constant_liar=self._several_at_once
+        )
 
 
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
@@ -87,15 +96,16 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
         )
     except OSError as error:
         raise InputError(f"{path} cannot be read or written: {error.strerror or error}.") from None
-    except Exception as error:  # lines that are JSON, and not of a search: Optuna raises whatever they lead to
+    # Lines that are JSON, and not of a search: Optuna raises whatever they lead to
+    except Exception as error:
         raise InputError(_damaged(path, f"{type(error).__name__}: {error}")) from error
 
 
 def next_batch(study: optuna.Study, config: TuneConfig) -> list[Trial]:
     """The trials to run next: those of a batch that a kill interrupted, or new ones.
 
-    A batch is written down before its first trial is asked for. So it is known after a kill which trials belong to it,
-    and a trial is never asked for with the results of its own batch in hand.
+    A batch is written down before its first trial is asked for. So it is known after a kill which
+    trials belong to it, and a trial is never asked for with the results of its own batch in hand.
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
@@ -115,7 +125,9 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
 
 
-def is_behind(trial: Trial, values: Mapping[int, float], reported: dict[int, float], last: int) -> bool:
+def is_behind(
+    trial: Trial, values: Mapping[int, float], reported: dict[int, float], last: int
+) -> bool:
     """Reports values by step, in their order; whether the trial is behind the median of the others.
 
     Args:
@@ -160,6 +172,6 @@ def _is_object(line: bytes) -> bool:
 
 def _damaged(path: Path, why: str) -> str:
     return (
-        f"{path} is not the record of a search, or is damaged ({why}). Restore it from a copy, or write to a new "
-        "folder; the trained networks are left where they are."
+        f"{path} is not the record of a search, or is damaged ({why}). Restore it from a copy, or "
+        "write to a new folder; the trained networks are left where they are."
     )

@@ -21,20 +21,27 @@ def figures_of(
     study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], chosen: str
 ) -> list[Figure]:
     """A figure for each setting, in rows for objectives; for two objectives their front first."""
-    trials = [t for t in study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]) if _values(t)]
+    trials = [
+        t for t in study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]) if _values(t)
+    ]
     figures = [_front(study, objectives, chosen)] if len(objectives) > 1 else []
     return figures + [_setting(name, trials, importances, objectives) for name in trials[0].params]
 
 
-def answer(name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int) -> str:
+def answer(
+    name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int
+) -> str:
     """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not.
 
-    The search goes where it did well before and may try a setting again, whose score is known by then: each counts
-    once, and p describes what was found, it is no test.
+    The search goes where it did well before and may try a setting again, whose score is known by
+    then: each counts once, and p describes what was found, it is no test.
     """
     complete = _each_once(trial for trial in trials if trial.state is TrialState.COMPLETE)
     levels: dict[str, list[float]] = defaultdict(list)
-    rows = [(t.params[name], level, t.values) for t, level in zip(complete, _levels(name, complete), strict=True)]
+    rows = [
+        (t.params[name], level, t.values)
+        for t, level in zip(complete, _levels(name, complete), strict=True)
+    ]
     for _, level, values in sorted(rows):
         levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
@@ -43,12 +50,14 @@ def answer(name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, f
     spread = max(means.values()) - min(means.values())
     tied = len({value for values in levels.values() for value in values}) == 1
     p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
-    of_levels = "; ".join(f"{level}: {mean:.4g} of {len(levels[level])}" for level, mean in means.items())
+    of_levels = "; ".join(
+        f"{level}: {mean:.4g} of {len(levels[level])}" for level, mean in means.items()
+    )
     share = f", {importances[name]:.0%} of what matters by PED-ANOVA" if name in importances else ""
     matters = "It matters here" if p < _ALPHA else "That it matters here does not show"
     return (
-        f"{matters} (Kruskal-Wallis p = {p:.2g}, descriptive, since the search chose what to try): means of levels lie "
-        f"{spread:.2g} apart ({of_levels} settings){share}."
+        f"{matters} (Kruskal-Wallis p = {p:.2g}, descriptive, since the search chose what to "
+        f"try): means of levels lie {spread:.2g} apart ({of_levels} settings){share}."
     )
 
 
@@ -58,7 +67,10 @@ def _each_once(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _setting(
-    name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objectives: Sequence[str]
+    name: str,
+    trials: Sequence[FrozenTrial],
+    importances: Mapping[str, float],
+    objectives: Sequence[str],
 ) -> Figure:
     figure = make_subplots(rows=len(objectives), shared_xaxes=True)
     for row, objective in enumerate(objectives, 1):
@@ -73,8 +85,14 @@ def _setting(
                 legendgroup=label,
                 showlegend=row == 1,
                 mode="markers",
-                hovertext=[", ".join(f"{key}={value}" for key, value in t.params.items()) for t in shown],
-                marker={"size": 9, "color": (COLOURS[0], QUIET)[which], "symbol": (SYMBOLS[0], "x-thin-open")[which]},
+                hovertext=[
+                    ", ".join(f"{key}={value}" for key, value in t.params.items()) for t in shown
+                ],
+                marker={
+                    "size": 9,
+                    "color": (COLOURS[0], QUIET)[which],
+                    "symbol": (SYMBOLS[0], "x-thin-open")[which],
+                },
                 row=row,
                 col=1,
             )
@@ -84,31 +102,46 @@ def _setting(
         order = [str(choice) for choice in sorted(choices)]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_xaxes(title_text=name, row=len(objectives), col=1)
-    words = " ".join(f"{objective}: {answer(name, trials, importances, i)}" for i, objective in enumerate(objectives))
-    return Figure(name.replace("_", "-"), name, words, as_json(figure), height=120 + 240 * len(objectives))
+    words = " ".join(
+        f"{objective}: {answer(name, trials, importances, i)}"
+        for i, objective in enumerate(objectives)
+    )
+    return Figure(
+        name.replace("_", "-"), name, words, as_json(figure), height=120 + 240 * len(objectives)
+    )
 
 
 def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figure:
     """All settings by both errors, and the line of those that none is better than in both."""
     figure = go.Figure()
     best = sorted(study.best_trials, key=lambda trial: trial.values)
-    others = [trial for trial in study.get_trials(states=[TrialState.COMPLETE]) if trial not in best]
+    others = [
+        trial for trial in study.get_trials(states=[TrialState.COMPLETE]) if trial not in best
+    ]
     for name, trials, style in (
-        ("others", others, {"mode": "markers", "marker": {"color": QUIET, "symbol": SYMBOLS[4], "size": 7}}),
+        (
+            "others",
+            others,
+            {"mode": "markers", "marker": {"color": QUIET, "symbol": SYMBOLS[4], "size": 7}},
+        ),
         ("the front", best, {"mode": "lines+markers", "marker": {"color": COLOURS[0], "size": 9}}),
     ):
         figure.add_scatter(
             x=[trial.values[0] for trial in trials],
             y=[trial.values[1] for trial in trials],
             name=name,
-            hovertext=[", ".join(f"{key}={value}" for key, value in trial.params.items()) for trial in trials],
+            hovertext=[
+                ", ".join(f"{key}={value}" for key, value in trial.params.items())
+                for trial in trials
+            ],
             line={"color": COLOURS[0], "shape": "hv"},
             **style,
         )
     words = (
-        f"Each setting by its {objectives[0]} and {objectives[1]} on validation photographs; down and to the left is "
-        f"better. No setting that was tried is better in both than one of the {len(best)} on the line. Compared with "
-        f"the default on test photographs: {chosen or 'none'}."
+        f"Each setting by its {objectives[0]} and {objectives[1]} on validation photographs; down "
+        "and to the left is better. No setting that was tried is better in both than one of the "
+        f"{len(best)} on the line. Compared with the default on test photographs: "
+        f"{chosen or 'none'}."
     )
     axes = {"xaxis_title": objectives[0], "yaxis_title": objectives[1]}
     return Figure("front", "Brightness against colour", words, as_json(figure, **axes))

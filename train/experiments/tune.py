@@ -1,9 +1,10 @@
 """Which weight and window suit these photographs: a search with Optuna, then one honest look at what it found.
 
-Each trial is a run of ``fit`` under one luminance loss, judged on validation photographs; one that falls behind the
-median of the others at the same step is stopped. The best setting is then trained again beside the default one, from
-seeds that the search never saw, and the two are compared on the test photographs as ``compare`` would: the search's own
-best score is the luckiest of many and says nothing about the next photograph, nor about the next seed.
+Each trial is a run of ``fit`` under one luminance loss, judged on validation photographs; one that
+falls behind the median of the others at the same step is stopped. The best setting is then trained
+again beside the default one, from seeds that the search never saw, and the two are compared on the
+test photographs as ``compare`` would: the search's own best score is the luckiest of many and says
+nothing about the next photograph, nor about the next seed.
 """
 
 import contextlib
@@ -73,19 +74,26 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     # --- what it found, and one look at the test photographs
     if not study.best_trials:
         raise InputError(
-            f"none of {config.trials} settings was trained to its end: all diverged at learning rate "
-            f"{config.fit.optimizer.learning_rate:g}; write to a new folder with a lower --learning-rate."
+            f"none of {config.trials} settings was trained to its end: all diverged at learning "
+            f"rate {config.fit.optimizer.learning_rate:g}; write to a new folder with a lower "
+            "--learning-rate."
         )
     best = best_settings(study)
     shares = importances(study, config)
     for each, reached in best.items():
-        console.print(f"best on validation photographs: {each}: {_words(reached, config)}", soft_wrap=True)
+        console.print(
+            f"best on validation photographs: {each}: {_words(reached, config)}", soft_wrap=True
+        )
     spec, why = choose(study, config)
-    against = f"{why} {_against_default(spec, config, members, splits, folder) if spec else ''}".strip()
+    against = (
+        f"{why} {_against_default(spec, config, members, splits, folder) if spec else ''}".strip()
+    )
     looks = take_down(folder, {"chosen": spec, "seeds": config.seeds}) if spec else []
     often = f"{len(looks)} times by now" if len(looks) > 1 else "once"
     console.print(f"on test photographs, {often}: {against}", soft_wrap=True)
-    told = told_of_looks([f"{look['chosen']} and {look['seeds']} seed{'s' * (look['seeds'] > 1)}" for look in looks])
+    told = told_of_looks(
+        [f"{look['chosen']} and {look['seeds']} seed{'s' * (look['seeds'] > 1)}" for look in looks]
+    )
     for note in told:
         console.print(f"note: {note}", soft_wrap=True)
     figures = figures_of(study, shares, _names(config), spec)
@@ -101,14 +109,19 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         **about,
     )
     found = {"best": list(best), "importances": shares, "settings": config.settings()}
-    write_json({**found, "chosen": spec, "against_default": against, "looks": len(looks)}, folder / "found.json")
+    write_json(
+        {**found, "chosen": spec, "against_default": against, "looks": len(looks)},
+        folder / "found.json",
+    )
     console.print(f"{len(finished(study))} trials, {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
 
 
-def search(study: optuna.Study, config: TuneConfig, members: Members, validation: Source, console: Console) -> None:
+def search(
+    study: optuna.Study, config: TuneConfig, members: Members, validation: Source, console: Console
+) -> None:
     """Tries settings until there are as many as were asked for, from where the search was stopped."""
     while (done := len(finished(study))) < config.trials:
         batch = next_batch(study, config)
@@ -138,18 +151,24 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
     if config.pareto:
         best = best_settings(study)
         front = np.array(list(best.values()))
-        scaled = (front - front.min(axis=0)) / np.maximum(np.ptp(front, axis=0), np.finfo(float).tiny)
+        scaled = (front - front.min(axis=0)) / np.maximum(
+            np.ptp(front, axis=0), np.finfo(float).tiny
+        )
         specs = [list(best)[i] for i in np.argsort(np.linalg.norm(scaled, axis=1), kind="stable")]
         why = f"Of the front's {len(specs)} points the one nearest to the least of both errors, by the front's ranges."
     else:
         complete = study.get_trials(states=[TrialState.COMPLETE])
-        ranked = sorted(complete, key=lambda t: t.value, reverse=study.direction is StudyDirection.MAXIMIZE)
+        ranked = sorted(
+            complete, key=lambda t: t.value, reverse=study.direction is StudyDirection.MAXIMIZE
+        )
         specs, why = list(dict.fromkeys(map(_spec_of, ranked))), ""
     default = str(library.parse_loss(DEFAULT))
     if specs == [default]:
         return "", "Nothing to compare: no other setting than the default one did as well."
     if specs[0] == default:
-        return specs[1], "The default setting came first on validation photographs; this is the next."
+        return specs[
+            1
+        ], "The default setting came first on validation photographs; this is the next."
     return specs[0], why
 
 
@@ -167,7 +186,11 @@ def _spec_of(trial: optuna.Trial | FrozenTrial) -> str:
     options = dict(trial.params)
     weight = round(options.pop("luminance_weight"), 4)
     written = {"luminance_weight": weight, "color_weight": round(1 - weight, 4), **options}
-    return str(library.parse_loss(f"luminance_l1({', '.join(f'{name}={value!r}' for name, value in written.items())})"))
+    return str(
+        library.parse_loss(
+            f"luminance_l1({', '.join(f'{name}={value!r}' for name, value in written.items())})"
+        )
+    )
 
 
 def _run(
@@ -184,7 +207,8 @@ def _run(
         def falls_behind(step: int, scores: Mapping[str, float]) -> bool:
             return is_behind(trial, {step: scores[config.objective]}, reported, last)
 
-        # Before a kill, or in an earlier trial of this setting, the network may have been validated already.
+        # Before a kill, or in an earlier trial of this setting, the network may have been validated
+        # already.
         before = members.validations(member, config.objective)
         behind = is_behind(trial, before, reported, last)
         if behind and not members.is_trained(member):
@@ -204,18 +228,26 @@ def _member(spec: str, config: TuneConfig, index: int = 0) -> Member:
     return Member(spec, config.fit.seed + index, optimizer.learning_rate, optimizer.clip_norm)
 
 
-def _against_default(spec: str, config: TuneConfig, members: Members, splits: Splits, folder: Path) -> str:
+def _against_default(
+    spec: str, config: TuneConfig, members: Members, splits: Splits, folder: Path
+) -> str:
     """A setting against the default one on the test photographs, in words.
 
     The search's own seed takes no part: the setting was chosen for doing well with it.
     """
     sigmas = (config.fit.data.sigma,)
     default = str(library.parse_loss(DEFAULT))
-    plan = [_member(loss, config, i) for i in range(1, config.seeds + 1) for loss in (spec, default)]
+    plan = [
+        _member(loss, config, i) for i in range(1, config.seeds + 1) for loss in (spec, default)
+    ]
     members.train_all(plan)
-    scored = {member: members.score(member, splits.test, "test", sigmas, draws=1) for member in plan}
+    scored = {
+        member: members.score(member, splits.test, "test", sigmas, draws=1) for member in plan
+    }
     if diverged := [member for member, rows in scored.items() if not rows]:
-        return f"{diverged[0].loss} diverged with seed {diverged[0].seed}: nothing can be said of it."
+        return (
+            f"{diverged[0].loss} diverged with seed {diverged[0].seed}: nothing can be said of it."
+        )
     scores = list(itertools.chain(*scored.values()))
     write_rows(scores, folder / "scores.csv")
     comparisons = conclude(scores, (spec, default), primary=_names(config)[0])
@@ -242,4 +274,6 @@ def _names(config: TuneConfig) -> tuple[str, ...]:
 
 
 def _words(values: Any, config: TuneConfig) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in zip(_names(config), values, strict=True))
+    return ", ".join(
+        f"{name} {value:.4f}" for name, value in zip(_names(config), values, strict=True)
+    )

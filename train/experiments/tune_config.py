@@ -19,15 +19,20 @@ class TuneConfig:
     trials: int = 30
     """Settings to try, over all times that this search was gone on with."""
     batch: int = 1
-    """Settings to ask for at once, before any of them is judged: with --population vmap or mesh they train together."""
+    """Settings to ask for at once, before any of them is judged: with --population vmap or mesh
+    they train together."""
     population: Population = "loop"
-    """Networks of a batch train one after the other, all at once on one device, or at once divided over --devices."""
+    """Networks of a batch train one after the other, all at once on one device, or at once divided
+    over --devices."""
     objective: Objective = "psnr"
-    """What is made best on validation photographs; trials that fall behind the median are stopped early, in a loop."""
+    """What is made best on validation photographs; trials that fall behind the median are stopped
+    early, in a loop."""
     pareto: bool = False
-    """Search for the front of lightness error against chroma error instead; no trial is stopped early."""
+    """Search for the front of lightness error against chroma error instead; no trial is stopped
+    early."""
     luminance_weights: tuple[float, float] = (0.0, 0.95)
-    """Lowest and highest luminance weight. The colour weight is 1 less it, so learning rates carry over."""
+    """Lowest and highest luminance weight. The colour weight is 1 less it, so learning rates carry
+    over."""
     window_sizes: tuple[int, ...] = (1, 3, 7, 15, 31)
     """Sides of the window to choose from, in pixels."""
     penalties: tuple[Literal["l1", "l2", "charbonnier", "huber"], ...] = ("l1", "charbonnier")
@@ -35,9 +40,11 @@ class TuneConfig:
     brightness: tuple[Literal["luma", "luminance", "lightness"], ...] = ("luma", "lightness")
     """Brightness signals to choose from."""
     seeds: int = 3
-    """Trainings of the setting that is chosen and of the default one, from seeds after --seed, compared on test."""
+    """Trainings of the setting that is chosen and of the default one, from seeds after --seed,
+    compared on test."""
     fit: FitConfig = field(default_factory=FitConfig)
-    """How each network is trained. --out is the search's folder; one that holds a part of it is gone on with."""
+    """How each network is trained. --out is the search's folder; one that holds a part of it is
+    gone on with."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)
@@ -46,14 +53,22 @@ class TuneConfig:
         check_alone("tune", self.fit)
         check_population(self.population, self.fit)
         if (balance := self.fit.model.balance) != "none":
-            raise InputError(f"--balance {balance} learns the weights that tune searches: leave one of the two out.")
+            raise InputError(
+                f"--balance {balance} learns the weights that tune searches: leave one of the two "
+                "out."
+            )
         low, high = self.luminance_weights
         if not 0 <= low < high <= 1:
-            raise InputError(f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} {high}.")
+            raise InputError(
+                f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} "
+                f"{high}."
+            )
         for size in self.window_sizes:
             between("--window-sizes", size, 1, MOST_SIDE)
         if any(size % 2 == 0 for size in self.window_sizes):
-            raise InputError(f"--window-sizes takes odd numbers of 1 or more; got {self.window_sizes}.")
+            raise InputError(
+                f"--window-sizes takes odd numbers of 1 or more; got {self.window_sizes}."
+            )
         for flag in ("window_sizes", "penalties", "brightness"):
             if not getattr(self, flag):
                 raise InputError(f"--{flag.replace('_', '-')} takes at least one value.")

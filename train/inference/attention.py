@@ -1,8 +1,9 @@
 """Retinexformer in tiles: its attention is of the whole photograph, whatever that is cut into.
 
-A head's attention map follows from three sums over all pixels (keys times queries, squared queries, squared keys), and
-those of the tiles' cores add up to those of the photograph. What a block sees depends on the maps of the blocks before
-it, so the photograph is read once for each block; once all sums are known, every tile is restored by itself.
+A head's attention map follows from three sums over all pixels (keys times queries, squared queries,
+squared keys), and those of the tiles' cores add up to those of the photograph. What a block sees
+depends on the maps of the blocks before it, so the photograph is read once for each block; once all
+sums are known, every tile is restored by itself.
 """
 
 import functools
@@ -20,7 +21,8 @@ from train.sharding import compiler_options
 
 # Of each block, in the order in which they run: float32 [heads, D, D], [heads, D], [heads, D].
 Sums = tuple[tuple[Any, Any, Any], ...]
-# run(function, *images, arguments=()): function(variables, *images, *arguments), images divided over the devices.
+# run(function, *images, arguments=()): function(variables, *images, *arguments), images divided
+# over the devices.
 Run = Callable[..., Any]
 
 
@@ -49,7 +51,8 @@ def sums_of_photograph(
             moved = (apply_transform(images, transform) for images in (batch, core))
             of_batch = run(_summed(model, len(sums)), *moved, arguments=(sums,))
             totals = [
-                total + np.asarray(one, np.float64).sum(axis=0) for total, one in zip(totals, of_batch, strict=True)
+                total + np.asarray(one, np.float64).sum(axis=0)
+                for total, one in zip(totals, of_batch, strict=True)
             ]
             seen()
         products, queries, keys = (total.astype(np.float32) for total in totals)
@@ -60,7 +63,8 @@ def sums_of_photograph(
 def sums_of_reduced(model: nn.Module, run: Run, reduced: np.ndarray, transform: Transform) -> Sums:
     """The sums of every block over a photograph ``[1, h, w, 3]`` that goes through at once.
 
-    They need no scaling to stand for a larger photograph: an attention map takes their quotients only.
+    They need no scaling to stand for a larger photograph: an attention map takes their quotients
+    only.
     """
     found = run(_all_summed(model), apply_transform(reduced, transform))
     return tuple(tuple(np.asarray(one)[0] for one in of_block) for of_block in found)
@@ -76,7 +80,9 @@ def reduce_photograph(photograph: Photograph, side: int) -> tuple[np.ndarray, in
     rows = photograph.open()
     reduced = []
     for y in range(height):
-        lines = in_float(rows(y * factor, min((y + 1) * factor, photograph.height)))[:, : width * factor]
+        lines = in_float(rows(y * factor, min((y + 1) * factor, photograph.height)))[
+            :, : width * factor
+        ]
         reduced.append(lines.mean(axis=0).reshape(width, -1, lines.shape[-1]).mean(axis=1))
     return np.stack(reduced)[None], factor
 
@@ -112,20 +118,30 @@ def _apply(
     """The output, and the sums that each block used: those given, then its own, over the core where there is one."""
     used: list[Any] = []
 
-    def intercept(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def intercept(
+        method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
         if context.method_name != "channel_sums":
             return method(*args, **kwargs)
         if len(used) < len(sums):
-            used.append([jnp.broadcast_to(one, (images.shape[0], *one.shape)) for one in sums[len(used)]])
+            used.append(
+                [jnp.broadcast_to(one, (images.shape[0], *one.shape)) for one in sums[len(used)]]
+            )
         elif core is None:
             used.append(method(*args, **kwargs))
         else:
-            # [B, h, w, heads, D] at this block's level; cores begin and end at multiples of every level's pixel.
+            # [B, h, w, heads, D] at this block's level; cores begin and end at multiples of every
+            # level's pixel.
             step = core.shape[1] // args[0].shape[1]
             mask = core[:, ::step, ::step, :, None].astype(args[0].dtype)
             used.append(method(*(mask * features for features in args), **kwargs))
         return used[-1]
 
-    with nn.intercept_methods(intercept), quick_depthwise(), jax.default_matmul_precision("float32"):
-        restored = cast(jax.Array, model.apply(variables, images))  # a tuple only where variables are mutable
+    with (
+        nn.intercept_methods(intercept),
+        quick_depthwise(),
+        jax.default_matmul_precision("float32"),
+    ):
+        # A tuple only where variables are mutable
+        restored = cast(jax.Array, model.apply(variables, images))
     return restored, used

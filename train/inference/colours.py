@@ -1,7 +1,8 @@
 """The colour of a file as a network takes it, and what the network makes of it as the file's format stores it.
 
-A photograph whose channels are equal at every pixel is grey, in however many the file has them, and is grey again when
-it is restored. WebP rounds its channels apart: there they may be one level apart.
+A photograph whose channels are equal at every pixel is grey, in however many the file has them, and
+is grey again when it is restored. WebP rounds its channels apart: there they may be one level
+apart.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +25,10 @@ def colours_of(stored: Stored) -> int:
         return 1
     apart = 1 if stored.photograph.kind == "WebP" else 0
     rows = stored.rows(slice(stored.bands))
-    strips = (rows(y, min(y + _READ_AT_ONCE, stored.height)) for y in range(0, stored.height, _READ_AT_ONCE))
+    strips = (
+        rows(y, min(y + _READ_AT_ONCE, stored.height))
+        for y in range(0, stored.height, _READ_AT_ONCE)
+    )
     return 3 if any(np.ptp(strip, axis=-1).max() > apart for strip in strips) else 1
 
 
@@ -42,8 +46,8 @@ def photograph_in(stored: Stored, colours: int, channels: int) -> Photograph:
     """A file's colour, 1 or 3 of them, with as many channels as the network takes."""
     if colours > channels:
         raise InputError(
-            f"{stored.path} is in colour, and this network restores grey photographs: convert it, or take a network "
-            "with channels=3."
+            f"{stored.path} is in colour, and this network restores grey photographs: convert it, "
+            "or take a network with channels=3."
         )
 
     def open_rows() -> Rows:
@@ -69,7 +73,8 @@ def restored_strips(
         if np.isnan(strip).any():  # as integers they would be black
             raise InputError(f"{stored.path}: {NOT_FINITE}")
         strip = grey_again(strip, colours)
-        np.multiply(strip, np.float32(white), out=strip)  # in place: of a wide photograph a strip is large
+        # In place: of a wide photograph a strip is large
+        np.multiply(strip, np.float32(white), out=strip)
         pixels = np.rint(strip, out=strip).astype(stored.dtype)
         pixels = np.repeat(pixels, stored.bands // colours, axis=-1)
         if alpha is not None:

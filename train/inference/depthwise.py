@@ -1,7 +1,8 @@
 """Depthwise convolutions on the CPU, as sums of shifted images.
 
-There XLA runs them as convolutions within groups, of one channel each: for 160 channels of 3x3 taps that took 5 to 14
-times as long as nine multiplications and additions, and twice the memory. Elsewhere nothing is changed.
+There XLA runs them as convolutions within groups, of one channel each: for 160 channels of 3x3 taps
+that took 5 to 14 times as long as nine multiplications and additions, and twice the memory.
+Elsewhere nothing is changed.
 """
 
 from collections.abc import Callable
@@ -18,9 +19,15 @@ def quick_depthwise() -> AbstractContextManager[None]:
     return nn.intercept_methods(_intercept) if jax.default_backend() == "cpu" else nullcontext()
 
 
-def _intercept(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+def _intercept(
+    method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
     module = context.module
-    if isinstance(module, nn.Conv) and context.method_name == "__call__" and _is_depthwise(module, args[0]):
+    if (
+        isinstance(module, nn.Conv)
+        and context.method_name == "__call__"
+        and _is_depthwise(module, args[0])
+    ):
         kernel = module.variables["params"]["kernel"]  # (h, w, 1, C)
         bias = module.variables["params"].get("bias")
         image, kernel = (x.astype(module.dtype or args[0].dtype) for x in (args[0], kernel))
@@ -29,9 +36,9 @@ def _intercept(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.m
 
 
 def _is_depthwise(conv: nn.Conv, image: jax.Array) -> bool:
-    plain = conv.padding == "SAME" and set(_pair(conv.strides)) == set(_pair(conv.kernel_dilation)) == set(
-        _pair(conv.input_dilation)
-    ) == {1}
+    plain = conv.padding == "SAME" and set(_pair(conv.strides)) == set(
+        _pair(conv.kernel_dilation)
+    ) == set(_pair(conv.input_dilation)) == {1}
     return plain and conv.feature_group_count == conv.features == image.shape[-1] > 1
 
 
@@ -43,7 +50,9 @@ def _shifted_sum(image: jax.Array, kernel: jax.Array, bias: jax.Array | None) ->
     """``[..., H, W, C]`` to the same; zeros lie outside."""
     height, width = image.shape[-3:-1]
     rows, columns = kernel.shape[:2]
-    around = [(0, 0)] * (image.ndim - 3) + [((n - 1) // 2, n // 2) for n in (rows, columns)] + [(0, 0)]
+    around = (
+        [(0, 0)] * (image.ndim - 3) + [((n - 1) // 2, n // 2) for n in (rows, columns)] + [(0, 0)]
+    )
     padded = jnp.pad(image, around)
     total: Any = 0 if bias is None else bias
     for i in range(rows):

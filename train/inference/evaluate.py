@@ -1,6 +1,7 @@
 """``python -m train evaluate``: a trained network on a data set, by a named protocol."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,8 @@ from train.bounds import MOST_SIDE, between, check_name, noise_levels
 from train.checkpoint import Network, load_network
 from train.checkpoint_files import versions
 from train.console import make_console, track
-from train.data.images import last_line, to_float, write_image
-from train.data.libvips import pyvips
+from train.data.images import to_float, write_image
+from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than, some
 from train.data.splits import SMALLEST_SCORED
@@ -27,7 +28,14 @@ from train.errors import InputError
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
-from train.inference.protocols import NOISE_SEED, PROTOCOLS, Protocol, degraded, find_protocol, finished
+from train.inference.protocols import (
+    NOISE_SEED,
+    PROTOCOLS,
+    Protocol,
+    degraded,
+    find_protocol,
+    finished,
+)
 from train.inference.scores import Score, make_summary, means, score, write_rows
 from train.json_files import read_json
 from train.outputs import check_replaceable, check_writable, write_json
@@ -43,20 +51,24 @@ class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
     data: str
-    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "tfds:NAME:SPLIT"; none trained on."""
+    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "tfds:NAME:SPLIT"; none
+    trained on."""
     protocol: str
-    """What is done to them, and to what comes out: clipped, unclipped, float (noise is added) or pairs."""
+    """What is done to them, and to what comes out: clipped, unclipped, float (noise is added) or
+    pairs."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. None given: those of --protocol, 15 25 50. A network that is told the
-    level is told each of them; a blind one is told nothing."""
+    """Noise levels (0 to 255) to score at. None given: those of --protocol, 15 25 50. A network
+    that is told the level is told each of them; a blind one is told nothing."""
     figures: bool = False
-    """Write the worst, the median and the best photograph of each noise level, with maps of their errors."""
+    """Write the worst, the median and the best photograph of each noise level, with maps of their
+    errors."""
     self_ensemble: bool = False
     """Average over the eight flips and rotations."""
     tile: int | None = None
-    """Side of a tile in pixels; the scores do not depend on it. None: one that fits 1.5 GB of memory."""
+    """Side of a tile in pixels; the scores do not depend on it. None: one that fits 1.5 GB of
+    memory."""
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep."""
     overwrite: bool = False
@@ -84,10 +96,10 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     """Restores and scores every photograph; writes and prints the result."""
     console = make_console()
     protocol = _protocol_of(config)
-    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}", soft_wrap=True))
-    predictor = Predictor(
-        network.model, network.params, network.batch_stats, tile=config.tile, self_ensemble=config.self_ensemble
-    )
+    say = functools.partial(console.print, soft_wrap=True)
+    network = load_network(config.checkpoint, lambda line: say(f"warning: {line}"))
+    options: dict[str, Any] = {"tile": config.tile, "self_ensemble": config.self_ensemble}
+    predictor = Predictor(network.model, network.params, network.batch_stats, **options)
     source = open_source(config.data, "test", Memory(config.memory_mb))
     _check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
@@ -97,7 +109,9 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     found: dict[_Case, list[Score]] = {}
     groups = _of_one_size(cases, source, tile=predictor.tile)
     for group in track(groups, "evaluating", console=console):
-        for case, (clean, given, restored) in zip(group, _restored(predictor, protocol, source, group), strict=True):
+        for case, (clean, given, restored) in zip(
+            group, _restored(predictor, protocol, source, group), strict=True
+        ):
             found[case] = [
                 Score(case.name, case.sigma, NOISE_SEED, method, *score(image, clean))
                 for method, image in (("input", given), ("restored", restored))
@@ -105,7 +119,9 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     scores = [one for case in cases for one in found[case]]
     # First on the terminal: should the disk be full by now, the scores are not lost.
     title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
-    console.print(make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean"))
+    console.print(
+        make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean")
+    )
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)
     with _written(config.output / _SUMMARY) as path:
@@ -113,9 +129,10 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     written = [_SCORES, _SUMMARY]
     if config.figures:
         for sigma in protocol.sigmas or (math.nan,):
-            written.append(_figure(predictor, protocol, source, cases, scores, sigma, config.output))
+            shown = (predictor, protocol, source, cases, scores)
+            written.append(_figure(*shown, sigma, config.output))
     for name in written:
-        console.print(str(config.output / name), soft_wrap=True)
+        say(str(config.output / name))
     return scores
 
 
@@ -132,9 +149,17 @@ def _check_replaceable(config: EvaluateConfig, protocol: Protocol) -> None:
     def is_figure(path: Path) -> bool:
         return is_summary(config.output / _SUMMARY)
 
-    figures = [_figure_name(sigma) for sigma in protocol.sigmas or (math.nan,)] if config.figures else []
-    for name, is_ours in {_SCORES: is_table, _SUMMARY: is_summary, **dict.fromkeys(figures, is_figure)}.items():
-        check_replaceable(config.output / name, is_ours, option="--output", overwrite=config.overwrite)
+    figures = (
+        [_figure_name(sigma) for sigma in protocol.sigmas or (math.nan,)] if config.figures else []
+    )
+    for name, is_ours in {
+        _SCORES: is_table,
+        _SUMMARY: is_summary,
+        **dict.fromkeys(figures, is_figure),
+    }.items():
+        check_replaceable(
+            config.output / name, is_ours, option="--output", overwrite=config.overwrite
+        )
 
 
 def _figure_name(sigma: float) -> str:
@@ -148,8 +173,9 @@ def _protocol_of(config: EvaluateConfig) -> Protocol:
         return protocol
     if not protocol.sigmas:
         raise InputError(
-            f"--sigmas are levels of noise that is added to clean photographs, and --protocol {config.protocol} scores "
-            f"photographs that are degraded already. Leave --sigmas out, or use --protocol {_noisy()}."
+            "--sigmas are levels of noise that is added to clean photographs, and --protocol "
+            f"{config.protocol} scores photographs that are degraded already. Leave --sigmas out, "
+            f"or use --protocol {_noisy()}."
         )
     return dataclasses.replace(protocol, sigmas=config.sigmas)
 
@@ -163,29 +189,39 @@ def _noisy() -> str:
 def _check_fits(protocol: Protocol, name: str, source: Source, network: Network) -> None:
     if protocol.sigmas and source.inputs is not None:
         raise InputError(
-            f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs. Use --protocol pairs."
+            f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs. Use "
+            "--protocol pairs."
         )
     if not protocol.sigmas and source.inputs is None:
         raise InputError(
-            f"--protocol {name} restores degraded photographs, and {source.spec} has only clean ones. Use --protocol "
-            f"{_noisy()}."
+            f"--protocol {name} restores degraded photographs, and {source.spec} has only clean "
+            f"ones. Use --protocol {_noisy()}."
         )
     if small := smaller_than(source, SMALLEST_SCORED):
         raise InputError(
-            f"{len(small)} of {len(source.names)} photographs of {source.spec} are too small to be scored, which takes "
-            f"{SMALLEST_SCORED} pixels a side: {some(small)}; leave them out."
+            f"{len(small)} of {len(source.names)} photographs of {source.spec} are too small to "
+            f"be scored, which takes {SMALLEST_SCORED} pixels a side: {some(small)}; leave them "
+            "out."
         )
     model: Any = network.model
     if not protocol.sigmas and model.takes_sigma:
-        raise InputError(f"{network.spec} must be told the noise level, which no pair of {source.spec} says.")
+        raise InputError(
+            f"{network.spec} must be told the noise level, which no pair of {source.spec} says."
+        )
     if model.channels == 1:
-        given = source.images if source.inputs is None else itertools.chain(source.images, source.inputs)
+        given = (
+            source.images
+            if source.inputs is None
+            else itertools.chain(source.images, source.inputs)
+        )
         names = itertools.cycle(source.names)
-        colour = [name for name, image in zip(names, given, strict=False) if np.ptp(image, axis=-1).any()]
+        colour = [
+            name for name, image in zip(names, given, strict=False) if np.ptp(image, axis=-1).any()
+        ]
         if colour:
             raise InputError(
-                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, {colour[0]} first: "
-                "convert them to grey, or take a network with channels=3."
+                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, "
+                f"{colour[0]} first: convert them to grey, or take a network with channels=3."
             )
 
 
@@ -203,7 +239,8 @@ def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list
     for case in cases:
         entry = source.entries[case.index]
         key = (entry.height, entry.width, -1 if math.isnan(case.sigma) else case.sigma)
-        at_once = devices if max(entry.height, entry.width) <= tile else 1  # a larger one takes all devices itself
+        # A larger one takes all devices itself
+        at_once = devices if max(entry.height, entry.width) <= tile else 1
         if len(waiting.get(key, ())) in (0, at_once):
             waiting[key] = []
             groups.append(waiting[key])
@@ -219,7 +256,8 @@ def _restored(
     clean = [to_float(source.images[case.index])[..., :channels] for case in cases]
     if source.inputs is None:
         given = [
-            degraded(protocol, image, case.name, sigma=case.sigma) for image, case in zip(clean, cases, strict=True)
+            degraded(protocol, image, case.name, sigma=case.sigma)
+            for image, case in zip(clean, cases, strict=True)
         ]
     else:
         given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
@@ -228,13 +266,22 @@ def _restored(
         if np.isnan(image).any():  # a mean over photographs would be of the others
             raise InputError(f"{case.name}: {NOT_FINITE}")
     # A file whose channels are equal is written grey; noise that is added here makes them differ.
-    written = [grey_again(image, colours_in(noisy)) for image, noisy in zip(restored, given, strict=True)]
+    written = [
+        grey_again(image, colours_in(noisy)) for image, noisy in zip(restored, given, strict=True)
+    ]
     restored = [np.repeat(image, channels // image.shape[-1], axis=-1) for image in written]
-    return [(one, noisy, finished(protocol, image)) for one, noisy, image in zip(clean, given, restored, strict=True)]
+    return [
+        (one, noisy, finished(protocol, image))
+        for one, noisy, image in zip(clean, given, restored, strict=True)
+    ]
 
 
 def _summary(
-    config: EvaluateConfig, protocol: Protocol, network: Network, source: Source, scores: list[Score]
+    config: EvaluateConfig,
+    protocol: Protocol,
+    network: Network,
+    source: Source,
+    scores: list[Score],
 ) -> dict[str, Any]:
     """All that the scores depend on, and their means."""
     return {
@@ -243,7 +290,9 @@ def _summary(
         "data": {
             "spec": config.data,
             "photographs": len(source.names),
-            "digest": digest_of_json({entry.name: [entry.digest, entry.input_digest] for entry in source.entries}),
+            "digest": digest_of_json(
+                {entry.name: [entry.digest, entry.input_digest] for entry in source.entries}
+            ),
         },
         "protocol": {
             "name": config.protocol,
@@ -296,4 +345,6 @@ def _written(path: Path) -> Iterator[Path]:
         yield path
     except (OSError, pyvips.Error) as error:
         reason = last_line(error) if isinstance(error, pyvips.Error) else error.strerror or error
-        raise InputError(f"{path} could not be written: {reason}; free some space, or take another --output.") from None
+        raise InputError(
+            f"{path} could not be written: {reason}; free some space, or take another --output."
+        ) from None

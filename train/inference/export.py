@@ -40,8 +40,8 @@ class ExportConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
     format: Literal["stablehlo", "torch", "onnx"]
-    """stablehlo: a program for jax.export, for CPU, GPU and TPU, of any image size. torch: a state dict. onnx: a model
-    for onnxruntime and its like, of any batch."""
+    """stablehlo: a program for jax.export, for CPU, GPU and TPU, of any image size. torch: a state
+    dict. onnx: a model for onnxruntime and its like, of any batch."""
     output: Path
     """File to write: .stablehlo, .safetensors for torch, or .onnx."""
     size: str | None = None
@@ -57,16 +57,23 @@ class ExportConfig:
 def export(config: ExportConfig) -> None:
     """Writes the file, and says what it takes and gives."""
     if config.output.suffix != _SUFFIXES[config.format]:
-        raise InputError(f"--output {config.output}: --format {config.format} writes {_SUFFIXES[config.format]} files.")
+        raise InputError(
+            f"--output {config.output}: --format {config.format} writes "
+            f"{_SUFFIXES[config.format]} files."
+        )
     if config.size is not None and config.format != "onnx":
-        raise InputError(f"--size is for --format onnx: a {config.format} file takes images of any size.")
+        raise InputError(
+            f"--size is for --format onnx: a {config.format} file takes images of any size."
+        )
     size = None if config.size is None else parse_size(config.size)
     console = make_console(soft_wrap=True)
     check_replaceable(config.output, _is_ours, option="--output", overwrite=config.overwrite)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     said = (
-        f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, {network.model.channels}] in [0, 1]"
-        f"{', sigma float32 [b], in image units' * network.model.takes_sigma} -> restored images, clipped to [0, 1]"
+        f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, "
+        f"{network.model.channels}] in [0, "
+        f"1]{', sigma float32 [b], in image units' * network.model.takes_sigma} -> restored "
+        "images, clipped to [0, 1]"
     )
     if config.format == "stablehlo":
         content = to_stablehlo(network)
@@ -96,7 +103,9 @@ def export(config: ExportConfig) -> None:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(content, config.output)
     except OSError as error:
-        raise InputError(f"{config.output} could not be written: {error.strerror or error}.") from None
+        raise InputError(
+            f"{config.output} could not be written: {error.strerror or error}."
+        ) from None
     console.print(f"{config.output}: {len(content) / 1e6:.1f} MB, {network.spec}")
     console.print(said)
 
@@ -108,19 +117,24 @@ def to_stablehlo(network: Network) -> bytes:
       network: what a checkpoint holds.
 
     Returns:
-      What ``jax.export.deserialize`` takes; its ``call`` restores ``[b, h, w, C]`` as :class:`Predictor` does, at once.
+      What ``jax.export.deserialize`` takes; its ``call`` restores ``[b, h, w, C]`` as
+      :class:`Predictor` does, at once.
     """
     model, variables = without_batch_norm(network.model, network.params, network.batch_stats)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if size > _LARGEST:
         raise InputError(
-            f"{network.spec} has {size / 1e6:.0f} MB of parameters, and a program holds {_LARGEST / 1e6:.0f} at most: "
-            "take --format torch."
+            f"{network.spec} has {size / 1e6:.0f} MB of parameters, and a program holds "
+            f"{_LARGEST / 1e6:.0f} at most: take --format torch."
         )
     batch, height, width = jax.export.symbolic_shape("b, h, w")
     images = jax.ShapeDtypeStruct((batch, height, width, model.channels), jnp.float32)
     sigma = (jax.ShapeDtypeStruct((batch,), jnp.float32),) if model.takes_sigma else ()
-    return bytes(jax.export.export(jax.jit(_whole(model, variables)), platforms=_PLATFORMS)(images, *sigma).serialize())
+    return bytes(
+        jax.export.export(jax.jit(_whole(model, variables)), platforms=_PLATFORMS)(
+            images, *sigma
+        ).serialize()
+    )
 
 
 def _is_ours(path: Path) -> bool:
@@ -128,11 +142,17 @@ def _is_ours(path: Path) -> bool:
     with path.open("rb") as file:
         if path.suffix == _SUFFIXES["torch"]:
             (length,) = struct.unpack("<Q", file.read(8))
-            return length <= _LONGEST_HEADER and "model" in json.loads(file.read(length))["__metadata__"]
+            return (
+                length <= _LONGEST_HEADER
+                and "model" in json.loads(file.read(length))["__metadata__"]
+            )
         if path.suffix == _SUFFIXES["onnx"]:
             return PRODUCER.encode() in file.read(_PRODUCER_WITHIN)
         content = file.read(_LONGEST_PROGRAM + 1)
-    return len(content) <= _LONGEST_PROGRAM and jax.export.deserialize(bytearray(content)).fun_name == "restore"
+    return (
+        len(content) <= _LONGEST_PROGRAM
+        and jax.export.deserialize(bytearray(content)).fun_name == "restore"
+    )
 
 
 def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:

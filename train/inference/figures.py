@@ -22,7 +22,9 @@ def comparison(evaluations: list[Evaluation]) -> np.ndarray:
 
 def sheet_of(strips: Sequence[Image.Image]) -> np.ndarray:
     """Pictures one below the other, on paper."""
-    sheet = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), PAPER)
+    sheet = Image.new(
+        "RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), PAPER
+    )
     top = 0
     for strip in strips:
         sheet.paste(strip, (0, top))
@@ -56,7 +58,9 @@ def _strip(evaluation: Evaluation) -> Image.Image:
         full.paste(image, (x, CAPTION_HEIGHT))
         frame = (x + left, CAPTION_HEIGHT + top, x + left + side_x, CAPTION_HEIGHT + top + side_y)
         detail = image.crop((left, top, left + side_x, top + side_y))
-        detail = detail.resize((side_x * DETAIL_SCALE, side_y * DETAIL_SCALE), Image.Resampling.NEAREST)
+        detail = detail.resize(
+            (side_x * DETAIL_SCALE, side_y * DETAIL_SCALE), Image.Resampling.NEAREST
+        )
         full.paste(detail, (x, CAPTION_HEIGHT + height + MARGIN))
         draw.rectangle(frame, outline=FRAME, width=2)
     return full
@@ -75,6 +79,11 @@ def strongest_detail(clean: np.ndarray, widest: int | None = None) -> tuple[int,
     energy[:-1] += np.diff(grey, axis=0) ** 2
     energy[:, :-1] += np.diff(grey, axis=1) ** 2
     sums = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    windows = sums[size_y:, size_x:] - sums[:-size_y, size_x:] - sums[size_y:, :-size_x] + sums[:-size_y, :-size_x]
+    windows = (
+        sums[size_y:, size_x:]
+        - sums[:-size_y, size_x:]
+        - sums[size_y:, :-size_x]
+        + sums[:-size_y, :-size_x]
+    )
     top, left = np.unravel_index(int(windows.argmax()), windows.shape)
     return int(top), int(left), size_y, size_x

@@ -1,7 +1,8 @@
 """How well a network restores photographs: one row per photograph and method.
 
-The protocol: Gaussian noise, fixed by the seed and the photograph's name, not clipped before the network; the restored
-image clipped to [0, 1] and not rounded; metrics over the whole photograph in float.
+The protocol: Gaussian noise, fixed by the seed and the photograph's name, not clipped before the
+network; the restored image clipped to [0, 1] and not rounded; metrics over the whole photograph in
+float.
 """
 
 import math
@@ -86,7 +87,9 @@ def make_table(rows: list[Row], title: str) -> Table:
         if shown and row.photograph != shown:
             table.add_section()
         name = "" if row.photograph == shown else row.photograph
-        table.add_row(name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}")
+        table.add_row(
+            name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}"
+        )
         shown = row.photograph
     return table
 
@@ -98,5 +101,7 @@ def _best_blur(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
     def error(sigma: float) -> float:
         return float(np.mean((blurred(sigma) - clean) ** 2))
 
-    best = optimize.minimize_scalar(error, bounds=_BLUR_BOUNDS, method="bounded", options={"xatol": 0.01})
+    best = optimize.minimize_scalar(
+        error, bounds=_BLUR_BOUNDS, method="bounded", options={"xatol": 0.01}
+    )
     return blurred(best.x)

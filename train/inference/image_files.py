@@ -1,7 +1,8 @@
 """Photographs of any size from file to file: rows in, rows out, and all that stands beside the pixels kept.
 
-Pixels are taken as they are stored: not turned by the orientation tag, and not converted by the colour profile; tag and
-profile are written again. What is refused, kept and said is decided by :mod:`train.data.photograph_file`.
+Pixels are taken as they are stored: not turned by the orientation tag, and not converted by the
+colour profile; tag and profile are written again. What is refused, kept and said is decided by
+:mod:`train.data.photograph_file`.
 """
 
 import io
@@ -16,8 +17,8 @@ import numpy as np
 import PIL.Image
 
 from train.data.formats import bmp
-from train.data.images import check_header, decode_bmp, last_line, open_image
-from train.data.libvips import pyvips
+from train.data.images import check_header, decode_bmp, open_image
+from train.data.libvips import last_line, pyvips
 from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
 from train.errors import InputError
 from train.inference.tiles import Rows, photograph_of
@@ -69,13 +70,17 @@ def open_stored(path: Path) -> Stored:
         pixels = _read_bmp(path)
         height, width, channels = pixels.shape
         bands = min(channels, 3)
-        return Stored(path, photograph, height, width, bands, channels > bands, pixels.dtype, notes, pixels)
+        return Stored(
+            path, photograph, height, width, bands, channels > bands, pixels.dtype, notes, pixels
+        )
     with _reading(path):
         image = open_image(path, photograph)
         check_header(image, photograph, str(path))
         alpha = bool(image.hasalpha())
         dtype = _DTYPES[image.format]
-        return Stored(path, photograph, image.height, image.width, image.bands - alpha, alpha, dtype, notes)
+        return Stored(
+            path, photograph, image.height, image.width, image.bands - alpha, alpha, dtype, notes
+        )
 
 
 def _read_bmp(path: Path) -> np.ndarray:
@@ -90,8 +95,9 @@ def _read_bmp(path: Path) -> np.ndarray:
 def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[Path]:
     """A hidden file like ``like`` of strips ``[h, W, bands]`` from top to bottom; it is ``path`` when the block ends.
 
-    The strips wait on disk, beside ``path``, until the last one is there: encoders want to pull, and memory is short.
-    When the block begins, all of the file is on disk and lacks nothing except its name.
+    The strips wait on disk, beside ``path``, until the last one is there: encoders want to pull,
+    and memory is short. When the block begins, all of the file is on disk and lacks nothing except
+    its name.
     """
     with whole_or_none(path) as encoded:
         with temporary_beside(path, ".pixels") as pixels:
@@ -197,7 +203,9 @@ class _FileRows:
         stored = self._stored
         with _reading(stored.path):
             content = self._region.fetch(0, start, stored.width, stop - start)
-        pixels = np.frombuffer(content, stored.dtype).reshape(stop - start, stored.width, self._count)
+        pixels = np.frombuffer(content, stored.dtype).reshape(
+            stop - start, stored.width, self._count
+        )
         return pixels[..., self._bands]
 
 
@@ -205,5 +213,9 @@ class _FileRows:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pyvips.Error, UnicodeDecodeError) as error:  # libvips quotes broken metadata byte for byte
+    # Libvips quotes broken metadata byte for byte
+    except (
+        pyvips.Error,
+        UnicodeDecodeError,
+    ) as error:
         raise InputError(f"{path} cannot be read as a photograph: {last_line(error)}.") from None

@@ -31,20 +31,27 @@ class Inputs:
     """What was found of that which is to be restored."""
 
     jobs: list[Job] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)  # files that are no photographs, by their ending
-    notes: list[str] = field(default_factory=list)  # what a user should know of, in sentences without a full stop
-    failures: list[str] = field(default_factory=list)  # photographs and folders that cannot be read, in sentences
+    # Files that are no photographs, by their ending
+    others: Counter[str] = field(default_factory=Counter)
+    # What a user should know of, in sentences without a full stop
+    notes: list[str] = field(default_factory=list)
+    # Photographs and folders that cannot be read, in sentences
+    failures: list[str] = field(default_factory=list)
 
 
 def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     """One job for each photograph; every mistake is found before any work is done.
 
-    A file keeps its name; what is found in a folder, or by a pattern, keeps its path below that folder, or below the
-    part of the pattern before the first wildcard. Hidden files are passed over, and so is what is in ``output`` where
-    that is a folder inside the one that is searched. A photograph of several names is restored under one of them.
+    A file keeps its name; what is found in a folder, or by a pattern, keeps its path below that
+    folder, or below the part of the pattern before the first wildcard. Hidden files are passed
+    over, and so is what is in ``output`` where that is a folder inside the one that is searched. A
+    photograph of several names is restored under one of them.
     """
     if not inputs:
-        raise InputError("Nothing is to be restored: name photographs, folders of them or patterns behind the run.")
+        raise InputError(
+            "Nothing is to be restored: name photographs, folders of them or patterns behind the "
+            "run."
+        )
     found = Inputs()
     jobs: dict[Identity, Job] = {}
     for text in inputs:
@@ -56,7 +63,9 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
             job = Job(source, output / below)
             known = jobs.setdefault(identity, job)
             if known is not job and os.path.abspath(known.source) != os.path.abspath(source):
-                found.notes.append(f"{source} is a second name of {known.source}, and is restored under that alone")
+                found.notes.append(
+                    f"{source} is a second name of {known.source}, and is restored under that alone"
+                )
     found.jobs = list(jobs.values())
     if not found.jobs:
         raise InputError("\n  ".join(["None of these can be restored:", *found.failures]))
@@ -76,8 +85,9 @@ def check_case(jobs: Sequence[Job], output: Path) -> None:
         first = names.setdefault(unicodedata.normalize("NFC", str(job.target)).casefold(), job)
         if first is not job and ignores_case(output):
             raise InputError(
-                f"{first.source} and {job.source} would be written under one name, because the file system of --output "
-                f"{output} does not tell capitals from small letters. Rename one of them, or choose another folder."
+                f"{first.source} and {job.source} would be written under one name, because the "
+                f"file system of --output {output} does not tell capitals from small letters. "
+                "Rename one of them, or choose another folder."
             )
 
 
@@ -87,8 +97,9 @@ def check_links(jobs: Sequence[Job], output: Path) -> None:
     for folder in sorted({job.target.parent for job in jobs}):
         if not folder.resolve().is_relative_to(inside):
             raise InputError(
-                f"{folder} leads out of --output {output} by a link, to {folder.resolve()}. Nothing is written there: "
-                "remove the link, or give that folder as --output of its own."
+                f"{folder} leads out of --output {output} by a link, to {folder.resolve()}. "
+                "Nothing is written there: remove the link, or give that folder as --output of "
+                "its own."
             )
 
 
@@ -96,17 +107,20 @@ def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) ->
     targets = defaultdict(list)
     for job in jobs:
         targets[job.target].append(str(job.source))
-    several = [f"{target}: {', '.join(names)}" for target, names in targets.items() if len(names) > 1]
+    several = [
+        f"{target}: {', '.join(names)}" for target, names in targets.items() if len(names) > 1
+    ]
     if several:
         raise InputError(
-            "several photographs would be written under one name; restore them to different folders, or give the "
+            "several photographs would be written under one name; restore them to different "
+            "folders, or give the "
             "folder that they are in:\n  " + "\n  ".join(several)
         )
     own = [job.source for job in jobs if identity_of(job.target) in sources]
     if own:
         raise InputError(
-            f"The results would replace the inputs: --output {output} would overwrite {own[0]}, which is to be "
-            "restored. Choose another folder."
+            f"The results would replace the inputs: --output {output} would overwrite {own[0]}, "
+            "which is to be restored. Choose another folder."
         )
 
 
@@ -118,11 +132,14 @@ def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PureP
     if path.is_dir():
         yield from _in_folder(path, output, found, text)
     elif path.is_file():
-        # A shell may have found it: what stands beside photographs must not keep them from being restored.
+        # A shell may have found it: what stands beside photographs must not keep them from being
+        # restored.
         if _may_be_photograph(path):
             yield path, PurePath(path.name)
         else:
-            found.failures.append(f"{path} is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out.")
+            found.failures.append(
+                f"{path} is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out."
+            )
     elif path.is_symlink():
         raise InputError(_unreachable(path))
     elif _magic(text):
@@ -142,7 +159,9 @@ def _may_be_photograph(path: Path) -> bool:
         return True
 
 
-def _in_folder(folder: Path, output: Path, found: Inputs, text: str) -> Iterator[tuple[Path, PurePath]]:
+def _in_folder(
+    folder: Path, output: Path, found: Inputs, text: str
+) -> Iterator[tuple[Path, PurePath]]:
     here = walk(folder, without=output)
     found.failures += [f"{sentence}." for sentence in here.unreadable]
     found.notes += here.not_followed
@@ -155,13 +174,20 @@ def _in_folder(folder: Path, output: Path, found: Inputs, text: str) -> Iterator
         yield path, path.relative_to(folder)
 
 
-def _by_pattern(pattern: Path, output: Path, found: Inputs, text: str) -> Iterator[tuple[Path, PurePath]]:
-    # A folder may have brackets in its name: as long as there is what a part says letter by letter, it is no pattern.
+def _by_pattern(
+    pattern: Path, output: Path, found: Inputs, text: str
+) -> Iterator[tuple[Path, PurePath]]:
+    # A folder may have brackets in its name: as long as there is what a part says letter by letter,
+    # it is no pattern.
     parts, fixed = pattern.parts, 0
-    while fixed < len(parts) and (not _magic(parts[fixed]) or os.path.lexists(Path(*parts[: fixed + 1]))):
+    while fixed < len(parts) and (
+        not _magic(parts[fixed]) or os.path.lexists(Path(*parts[: fixed + 1]))
+    ):
         fixed += 1
     root, rest = Path(*parts[:fixed]), parts[fixed:]
-    matching = _glob(root, rest, output, found) or _glob(root, [p.replace("[", "[[]") for p in rest], output, found)
+    matching = _glob(root, rest, output, found) or _glob(
+        root, [p.replace("[", "[[]") for p in rest], output, found
+    )
     photographs = [path for path in matching if path.suffix.lower() in SUFFIXES]
     others = count_endings([path for path in matching if path.suffix.lower() not in SUFFIXES])
     found.others += others
@@ -174,12 +200,15 @@ def _by_pattern(pattern: Path, output: Path, found: Inputs, text: str) -> Iterat
 def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> list[Path]:
     """Files below ``root`` that fit a pattern; hidden ones are left out, and those in ``output`` if that is below."""
     if "**" not in pattern:
-        paths = sorted(Path(path) for path in glob.glob(os.path.join(glob.escape(str(root)), *pattern)))
+        paths = sorted(
+            Path(path) for path in glob.glob(os.path.join(glob.escape(str(root)), *pattern))
+        )
         is_result = _below(output, root)
         return [
             path
             for path in paths
-            if (path.is_file() or path.is_symlink())  # no folder, and no pipe, which would be waited for
+            # No folder, and no pipe, which would be waited for
+            if (path.is_file() or path.is_symlink())
             and not path.is_dir()
             and not any(part.startswith(".") for part in path.relative_to(root).parts)
             and not is_result(path.parent)
@@ -223,7 +252,9 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def _nothing(text: str, notes: Sequence[str]) -> InputError:
     said = in_one_line([note for note in notes if note])
-    return InputError(f"{text} holds no photographs: looked for {', '.join(SUFFIXES)}{said and f'; {said}'}.")
+    return InputError(
+        f"{text} holds no photographs: looked for {', '.join(SUFFIXES)}{said and f'; {said}'}."
+    )
 
 
 def _unreachable(path: Path) -> str:

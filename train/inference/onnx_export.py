@@ -1,8 +1,9 @@
 """A network as an ONNX model: converted by jax2onnx, then compared with the network in onnxruntime.
 
-What jax2onnx is given is not the Flax module, of whose layers it knows a part only, but the operations that the module
-comes down to; the one among them that onnxruntime has no kernel for is written in others. jax2onnx cannot cut or pad by
-an amount that depends on an open size, so open heights and widths are multiples of the network's stride.
+What jax2onnx is given is not the Flax module, of whose layers it knows a part only, but the
+operations that the module comes down to; the one among them that onnxruntime has no kernel for is
+written in others. jax2onnx cannot cut or pad by an amount that depends on an open size, so open
+heights and widths are multiples of the network's stride.
 """
 
 import logging
@@ -31,7 +32,13 @@ _INSTALL = (
 
 
 def to_onnx(
-    restore: Callable[..., jax.Array], what: str, reach: Reach, *, channels: int, told: bool, size: Size | None
+    restore: Callable[..., jax.Array],
+    what: str,
+    reach: Reach,
+    *,
+    channels: int,
+    told: bool,
+    size: Size | None,
 ) -> bytes:
     """The model of a function of images ``[b, h, w, C]``, and of noise levels ``[b]`` where it is ``told`` them.
 
@@ -46,7 +53,11 @@ def to_onnx(
     Returns:
       A serialized ``onnx.ModelProto``, which agrees with ``restore`` within 1e-4 in onnxruntime.
     """
-    for package in ("jax2onnx", "onnx_ir"):  # warn of parts that are not installed and shapes that are left out
+    # Warn of parts that are not installed and shapes that are left out
+    for package in (
+        "jax2onnx",
+        "onnx_ir",
+    ):
         logging.getLogger(package).setLevel(logging.ERROR)
     try:
         import jax2onnx
@@ -55,7 +66,9 @@ def to_onnx(
         raise InputError(f"{_INSTALL}; {error.name or error} is missing.") from None
     fixed = _padded(restore, size, reach) if size is not None else restore
     try:
-        operations = _operations(fixed, _inputs(size or _open(reach.stride), channels, told), reach.stride)
+        operations = _operations(
+            fixed, _inputs(size or _open(reach.stride), channels, told), reach.stride
+        )
         names = ["images", "sigma"][: 1 + told]
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in operations.in_avals]
         model = jax2onnx.to_onnx(
@@ -73,11 +86,13 @@ def to_onnx(
     except Exception as error:  # of many types, and all say the same: not this network
         reason = (str(error).splitlines() or [""])[0][:200]
         mend = "" if size is not None else " With --size, HEIGHTxWIDTH, it may be able to."
-        raise InputError(f"jax2onnx cannot convert {what} ({type(error).__name__}: {reason}).{mend}") from error
+        raise InputError(
+            f"jax2onnx cannot convert {what} ({type(error).__name__}: {reason}).{mend}"
+        ) from error
     if not difference <= _TOLERANCE:
         raise InputError(
-            f"The ONNX model of {what} differs from the network by {difference:.2g} in onnxruntime, where "
-            f"{_TOLERANCE:g} is allowed: it was not written."
+            f"The ONNX model of {what} differs from the network by {difference:.2g} in "
+            f"onnxruntime, where {_TOLERANCE:g} is allowed: it was not written."
         )
     return content
 
@@ -98,15 +113,22 @@ def _open(stride: int) -> Any:
 
 
 def _inputs(size: Any, channels: int, told: bool) -> list[jax.ShapeDtypeStruct]:
-    scope = next((side.scope for side in size if not isinstance(side, int)), jax.export.SymbolicScope())
+    scope = next(
+        (side.scope for side in size if not isinstance(side, int)), jax.export.SymbolicScope()
+    )
     (batch,) = jax.export.symbolic_shape("b", scope=scope)
     images = jax.ShapeDtypeStruct((batch, *size, channels), jnp.float32)
     return [images, jax.ShapeDtypeStruct((batch,), jnp.float32)][: 1 + told]
 
 
-def _padded(restore: Callable[..., jax.Array], size: Size, reach: Reach) -> Callable[..., jax.Array]:
+def _padded(
+    restore: Callable[..., jax.Array], size: Size, reach: Reach
+) -> Callable[..., jax.Array]:
     """Pads to multiples of the stride as the network would, by gathering, which is converted; and crops."""
-    (height, width), (rows, columns) = size, (cut(side, side + reach.stride, reach).pixels for side in size)
+    (height, width), (rows, columns) = (
+        size,
+        (cut(side, side + reach.stride, reach).pixels for side in size),
+    )
 
     def padded(images: jax.Array, *sigma: jax.Array) -> jax.Array:
         for axis, positions in ((1, rows), (2, columns)):
@@ -118,12 +140,19 @@ def _padded(restore: Callable[..., jax.Array], size: Size, reach: Reach) -> Call
 
 
 def _differences(
-    restore: Callable[..., jax.Array], session: Any, reach: Reach, channels: int, told: bool, size: Size | None
+    restore: Callable[..., jax.Array],
+    session: Any,
+    reach: Reach,
+    channels: int,
+    told: bool,
+    size: Size | None,
 ) -> Iterator[float]:
     """The largest difference for each of some batches of noise."""
     rng = np.random.default_rng(0)
     sides = [_multiple(40, reach), _multiple(56, reach)]
-    for batch, (height, width) in [(2, size)] if size is not None else [(1, sides), (2, sides[::-1])]:
+    for batch, (height, width) in (
+        [(2, size)] if size is not None else [(1, sides), (2, sides[::-1])]
+    ):
         inputs = [rng.uniform(0, 1, (batch, height, width, channels)).astype(np.float32)]
         inputs += [rng.uniform(0, 0.2, batch).astype(np.float32)] * told
         names = [one.name for one in session.get_inputs()]
@@ -136,12 +165,15 @@ def _multiple(side: int, reach: Reach) -> int:
     return -(-side // reach.stride) * reach.stride
 
 
-def _operations(restore: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], stride: int) -> Any:
+def _operations(
+    restore: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], stride: int
+) -> Any:
     """The operations of a function, calls resolved; windowed maxima, for which onnxruntime wants 3 axes, in others."""
     traced = jax.make_jaxpr(restore)(*inputs)
 
     def written_out(images: jax.Array, *sigma: jax.Array) -> list[jax.Array]:
-        # Read by nothing: jax2onnx knows how large 8*h is, and h by itself once an array of that size was there.
+        # Read by nothing: jax2onnx knows how large 8*h is, and h by itself once an array of that
+        # size was there.
         jax.lax.slice(images, (0, 0, 0, 0), images.shape, (1, stride, stride, 1))
         return _evaluate(traced.jaxpr, traced.consts, [images, *sigma])
 
@@ -151,7 +183,10 @@ def _operations(restore: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDty
 def _evaluate(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
     for equation in jaxpr.eqns:
-        values = [one.val if isinstance(one, jax.extend.core.Literal) else known[one] for one in equation.invars]
+        values = [
+            one.val if isinstance(one, jax.extend.core.Literal) else known[one]
+            for one in equation.invars
+        ]
         inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         if inner is not None:
             outputs = _evaluate(inner.jaxpr, inner.consts, values)
@@ -161,14 +196,20 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Any]) -> li
             found = equation.primitive.bind(*values, **equation.params)
             outputs = found if equation.primitive.multiple_results else [found]
         known.update(zip(equation.outvars, outputs, strict=True))
-    return [one.val if isinstance(one, jax.extend.core.Literal) else known[one] for one in jaxpr.outvars]
+    return [
+        one.val if isinstance(one, jax.extend.core.Literal) else known[one] for one in jaxpr.outvars
+    ]
 
 
-def _pooled(images: jax.Array, window_dimensions: Any, window_strides: Any, padding: Any, **other: Any) -> jax.Array:
+def _pooled(
+    images: jax.Array, window_dimensions: Any, window_strides: Any, padding: Any, **other: Any
+) -> jax.Array:
     """The largest of each square of ``[b, h, w, C]``, squares side by side; whatever else it may be is not in use."""
     batch, height, width, channels = images.shape
     _, rows, columns, _ = window_dimensions
     if tuple(window_strides) != (1, rows, columns, 1) or any(map(any, padding)):
-        raise ValueError(f"maximum over windows {window_dimensions} by {window_strides}, padded by {padding}")
+        raise ValueError(
+            f"maximum over windows {window_dimensions} by {window_strides}, padded by {padding}"
+        )
     squares = images.reshape(batch, height // rows, rows, width // columns, columns, channels)
     return jnp.max(squares, axis=(2, 4))

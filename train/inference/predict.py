@@ -1,9 +1,10 @@
 """The one way to run a trained network on a photograph of any size: what is scored is what gets written.
 
-Batch norm is folded into the convolutions, but in BUIFD and SCICO's UNet, which have no form without it. A photograph
-larger than a tile is cut up (:mod:`train.inference.tiling`): in memory are then a row of tiles, and what the network
-makes of one tile for each device. Networks that attend over the whole photograph read it several times
-(:mod:`train.inference.attention`). On every backend matrix products are of full float32 precision.
+Batch norm is folded into the convolutions, but in BUIFD and SCICO's UNet, which have no form
+without it. A photograph larger than a tile is cut up (:mod:`train.inference.tiling`): in memory are
+then a row of tiles, and what the network makes of one tile for each device. Networks that attend
+over the whole photograph read it several times (:mod:`train.inference.attention`). On every backend
+matrix products are of full float32 precision.
 """
 
 import functools
@@ -85,8 +86,10 @@ class Predictor:
           params: its parameters.
           batch_stats: its running statistics; {} without batch norm.
           tile: side of a tile in pixels; None: one that fits 1.5 GB of memory.
-          self_ensemble: average over the eight flips and rotations of the input: eight times the work.
-          fast: where the network attends over the whole photograph, let it do so over one reduced to a tile's size.
+          self_ensemble: average over the eight flips and rotations of the input: eight times the
+            work.
+          fast: where the network attends over the whole photograph, let it do so over one reduced
+            to a tile's size.
         """
         model, variables = without_batch_norm(model, params, batch_stats)
         self.model = model
@@ -100,14 +103,18 @@ class Predictor:
         self._placed: dict[int, Any] = {}  # on one device, or on all
         self._running: Any = None
         several = stages if len(stages) > 1 else []
-        self._stages = [Predictor(one, params, {}, tile=self.tile, fast=fast) for one, params in several]
+        self._stages = [
+            Predictor(one, params, {}, tile=self.tile, fast=fast) for one, params in several
+        ]
 
     def restore(self, image: np.ndarray, *, sigma: float | None = None) -> np.ndarray:
         """``image``, ``[H, W, C]`` with the network's channels, restored: float32, clipped to [0, 1]."""
         strips = list(self.strips(photograph_of(image), sigma=sigma))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
-    def restore_all(self, images: Sequence[np.ndarray], *, sigma: float | None = None) -> list[np.ndarray]:
+    def restore_all(
+        self, images: Sequence[np.ndarray], *, sigma: float | None = None
+    ) -> list[np.ndarray]:
         """Images of one size, each as :meth:`restore` does; those of one tile go through together, one on each device.
 
         ``sigma`` is that of them all.
@@ -120,18 +127,30 @@ class Predictor:
 
         def batches() -> Iterator[tuple[list[Tile], np.ndarray]]:
             for first in range(0, len(images), devices):
-                found = [next(grid.batches(photograph_of(one), 1)) for one in images[first : first + devices]]
+                found = [
+                    next(grid.batches(photograph_of(one), 1))
+                    for one in images[first : first + devices]
+                ]
                 pixels = [batch for _, batch in found]
-                yield [tile for (tile,), _ in found], np.concatenate(pixels + pixels[-1:] * (devices - len(pixels)))
+                yield (
+                    [tile for (tile,), _ in found],
+                    np.concatenate(pixels + pixels[-1:] * (devices - len(pixels))),
+                )
 
         return [
             clipped(one[:height, :width])
-            for tiles, restored in self._restored(batches(), self._transforms, [()] * len(self._transforms), sigma)
+            for tiles, restored in self._restored(
+                batches(), self._transforms, [()] * len(self._transforms), sigma
+            )
             for one in restored[: len(tiles)]
         ]
 
     def strips(
-        self, photograph: Photograph, *, sigma: float | None = None, seen: Callable[[float], None] = lambda share: None
+        self,
+        photograph: Photograph,
+        *,
+        sigma: float | None = None,
+        seen: Callable[[float], None] = lambda share: None,
     ) -> Iterator[np.ndarray]:
         """The restored photograph from top to bottom, in pieces ``[h, W, C]``, float32, clipped to [0, 1].
 
@@ -146,7 +165,9 @@ class Predictor:
         else:
             yield from map(clipped, self._strips(photograph, grid, self._transforms, sigma, seen))
 
-    def _staged(self, photograph: Photograph, grid: Grid, seen: Callable[[float], None]) -> Iterator[np.ndarray]:
+    def _staged(
+        self, photograph: Photograph, grid: Grid, seen: Callable[[float], None]
+    ) -> Iterator[np.ndarray]:
         """As :meth:`strips`, one stage after the other; under each transform by itself, and their mean."""
         padded = with_padding(photograph, grid)
         height, width, _ = padded
@@ -156,8 +177,11 @@ class Predictor:
             made, last = padded, kept.enter_context(ExitStack())
             for stage in self._stages:
                 between = cut_photograph(made, self.tile, self._reach)
-                strips = stage._strips(made, between, (transform,), None, lambda share: seen(share / runs))
-                with last.pop_all():  # what the stage read: as large as the photograph, and not needed again
+                strips = stage._strips(
+                    made, between, (transform,), None, lambda share: seen(share / runs)
+                )
+                # What the stage read: as large as the photograph, and not needed again
+                with last.pop_all():
                     made = last.enter_context(on_disk(strips, height, width))
             return made
 
@@ -165,7 +189,9 @@ class Predictor:
             rows = [restored(transform, kept).open() for transform in self._transforms]
             for start in range(0, photograph.height, self.tile):
                 stop = min(start + self.tile, photograph.height)
-                total: Any = sum(of_transform(start, stop) for of_transform in rows) / np.float32(len(rows))
+                total: Any = sum(of_transform(start, stop) for of_transform in rows) / np.float32(
+                    len(rows)
+                )
                 yield clipped(total[:, : photograph.width])
 
     def _strips(
@@ -178,17 +204,21 @@ class Predictor:
     ) -> Iterator[np.ndarray]:
         """As :meth:`strips`, not clipped, all stages at once."""
         sums: list[Sums] = [()] * len(transforms)
-        share = 1 / (grid.count(self._at_once(grid)) * len(sums))  # of one batch under one transform
+        # Of one batch under one transform
+        share = 1 / (grid.count(self._at_once(grid)) * len(sums))
         if self.attends and not grid.whole:
             share /= 1 if self.fast else 1 + blocks_of(self.model)
             sums = self.sums_of(photograph, transforms, functools.partial(seen, share))
         strip = np.empty((0, 0, 0), np.float32)
         batches = grid.batches(photograph, self._at_once(grid))
         for tiles, restored in self._restored(batches, transforms, sums, sigma):
-            for tile, pixels in zip(tiles, restored, strict=False):  # a batch may be filled up with copies
+            # A batch may be filled up with copies
+            for tile, pixels in zip(tiles, restored, strict=False):
                 (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
                 if columns.start == 0:
-                    strip = np.empty((rows.stop - rows.start, photograph.width, pixels.shape[-1]), np.float32)
+                    strip = np.empty(
+                        (rows.stop - rows.start, photograph.width, pixels.shape[-1]), np.float32
+                    )
                 strip[:, columns] = pixels[y, x]
                 if columns.stop == photograph.width:
                     yield strip
@@ -206,7 +236,11 @@ class Predictor:
         ahead: tuple[list[Tile], list[jax.Array]] | None = None
         for tiles, batch in batches:
             outputs = [
-                self._run(_restorer(self.model), apply_transform(batch, transform), arguments=(known, of_transform))
+                self._run(
+                    _restorer(self.model),
+                    apply_transform(batch, transform),
+                    arguments=(known, of_transform),
+                )
                 for transform, of_transform in zip(transforms, sums, strict=True)
             ]
             if ahead is not None:
@@ -224,18 +258,23 @@ class Predictor:
         """What the network attends to in the whole photograph, under each transform; ``seen`` is called often."""
         if self.fast:
             reduced, _ = reduce_photograph(photograph, self.tile)
-            return [sums_of_reduced(self.model, self._run, reduced, transform) for transform in transforms]
+            return [
+                sums_of_reduced(self.model, self._run, reduced, transform)
+                for transform in transforms
+            ]
         grid = cut_photograph(photograph, self.tile, self._reach)
         return [
-            sums_of_photograph(self.model, self._run, photograph, grid, transform, self._at_once(grid), seen)
+            sums_of_photograph(
+                self.model, self._run, photograph, grid, transform, self._at_once(grid), seen
+            )
             for transform in transforms
         ]
 
     def fast_error(self, photograph: Photograph) -> FastError | None:
         """What ``fast`` costs, as far as that can be known without doing all that it saves; None where it does nothing.
 
-        The photograph, reduced to a tile's size, is restored under attention from all its pixels, and under attention
-        from as much less of it as its own are of the photograph.
+        The photograph, reduced to a tile's size, is restored under attention from all its pixels,
+        and under attention from as much less of it as its own are of the photograph.
         """
         if cut_photograph(photograph, self.tile, self._reach).whole:
             return None
@@ -243,7 +282,10 @@ class Predictor:
         _, height, width, _ = reduced.shape
         again, _ = reduce_photograph(photograph_of(reduced[0]), -(-max(height, width) // factor))
         sums = sums_of_reduced(self.model, self._run, again, IDENTITY)
-        restored = [self._run(_restorer(self.model), reduced, arguments=(None, known)) for known in ((), sums)]
+        restored = [
+            self._run(_restorer(self.model), reduced, arguments=(None, known))
+            for known in ((), sums)
+        ]
         exact, fast = (np.clip(np.asarray(images), 0, 1) for images in restored)
         error = np.abs(fast - exact)
         return FastError(factor, width, height, float(error.mean()), float(error.max()))
@@ -251,7 +293,9 @@ class Predictor:
     def _at_once(self, grid: Grid) -> int:
         return 1 if grid.whole else len(jax.local_devices())
 
-    def _run(self, function: Callable[..., Any], *images: np.ndarray, arguments: tuple[Any, ...] = ()) -> Any:
+    def _run(
+        self, function: Callable[..., Any], *images: np.ndarray, arguments: tuple[Any, ...] = ()
+    ) -> Any:
         """``function(variables, *images, *arguments)``, the images divided over the devices; not waited for.
 
         But for the call before: a CPU would work on both at once, in twice the memory.
@@ -259,16 +303,22 @@ class Predictor:
         count = len(images[0])
         mesh = _mesh(count)
         if count not in self._placed:
-            self._placed[count] = jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
+            self._placed[count] = jax.device_put(
+                self._variables, NamedSharding(mesh, PartitionSpec())
+            )
         divided = jax.device_put(images, NamedSharding(mesh, PartitionSpec(BATCH_AXIS)))
         jax.block_until_ready(self._running)
         self._running = function(self._placed[count], *divided, *arguments)
         return self._running
 
 
-def without_batch_norm(model: nn.Module, params: Any, batch_stats: Any) -> tuple[Any, dict[str, Any]]:
+def without_batch_norm(
+    model: nn.Module, params: Any, batch_stats: Any
+) -> tuple[Any, dict[str, Any]]:
     """The network and its variables in the form that is quickest to run, on the host."""
-    variables = jax.device_get({"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params})
+    variables = jax.device_get(
+        {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
+    )
     if getattr(model, "batch_norm", False):
         model, variables = fold_batch_norm(model, variables)
     return model.clone(remat=False), variables
@@ -286,7 +336,8 @@ def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
         if sums:
             return apply_with_sums(model, variables, tiles, sums)
         with quick_depthwise(), jax.default_matmul_precision("float32"):
-            return cast(jax.Array, model.apply(variables, tiles, sigma=sigma))  # a tuple only where some are mutable
+            # A tuple only where some are mutable
+            return cast(jax.Array, model.apply(variables, tiles, sigma=sigma))
 
     return jax.jit(restore, compiler_options=compiler_options())
 

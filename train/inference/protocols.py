@@ -1,8 +1,9 @@
 """How a network is tested: fixed, named protocols, so that a score says what was done.
 
-They differ in what published tables differ in: whether the noisy image is clipped before the network, and whether the
-restored one is rounded to 8 bits. In all of them the restored image is clipped to [0, 1], scores are of whole
-photographs, averaged over photographs, and no brightness is matched to the target's (no GT-mean).
+They differ in what published tables differ in: whether the noisy image is clipped before the
+network, and whether the restored one is rounded to 8 bits. In all of them the restored image is
+clipped to [0, 1], scores are of whole photographs, averaged over photographs, and no brightness is
+matched to the target's (no GT-mean).
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ class Protocol:
     """One of them."""
 
     summary: str
-    sigmas: tuple[float, ...]  # noise levels, 0 to 255; none: photographs come in pairs, degraded in reality
+    # Noise levels, 0 to 255; none: photographs come in pairs, degraded in reality
+    sigmas: tuple[float, ...]
     clipped: bool = False  # whether the noisy image is clipped to [0, 1] before the network
     rounded: bool = False  # whether the restored image is rounded to 8 bits
 
@@ -30,12 +32,20 @@ NOISE_SEED = 0  # the same in all protocols
 
 _LEVELS = (15.0, 25.0, 50.0)
 PROTOCOLS = {
-    "clipped": Protocol("noisy image clipped to [0, 1], restored one not rounded: El Helou's", _LEVELS, clipped=True),
-    "unclipped": Protocol(
-        "noisy image not clipped, restored one rounded to 8 bits: KAIR's, DPIR's", _LEVELS, rounded=True
+    "clipped": Protocol(
+        "noisy image clipped to [0, 1], restored one not rounded: El Helou's", _LEVELS, clipped=True
     ),
-    "float": Protocol("nothing clipped before the network, nothing rounded: what fit reports", _LEVELS),
-    "pairs": Protocol("photographs degraded in reality, restored ones rounded to 8 bits", (), rounded=True),
+    "unclipped": Protocol(
+        "noisy image not clipped, restored one rounded to 8 bits: KAIR's, DPIR's",
+        _LEVELS,
+        rounded=True,
+    ),
+    "float": Protocol(
+        "nothing clipped before the network, nothing rounded: what fit reports", _LEVELS
+    ),
+    "pairs": Protocol(
+        "photographs degraded in reality, restored ones rounded to 8 bits", (), rounded=True
+    ),
 }
 
 

@@ -1,10 +1,12 @@
 """``NAME.lumloss.json`` beside a restored photograph: what made it, and what it was when it was made.
 
-Earlier versions called it ``NAME.json``, and so does Google Takeout call its own files beside photographs: such a
-record is read still, and replaced by one of the new name; what is not a record is never touched.
+Earlier versions called it ``NAME.json``, and so does Google Takeout call its own files beside
+photographs: such a record is read still, and replaced by one of the new name; what is not a record
+is never touched.
 
-It is there before the photograph, and until that is there too it also says what the file was that the photograph
-replaces: however a run ends, the next one knows what it finds as its own, and which of the two it is.
+It is there before the photograph, and until that is there too it also says what the file was that
+the photograph replaces: however a run ends, the next one knows what it finds as its own, and which
+of the two it is.
 """
 
 import hashlib
@@ -55,7 +57,9 @@ def check_ours(target: Path) -> None:
         raise InputError(f"{target} was not written by restore: {_MEND}")
     record = _beside(target)
     if os.path.lexists(record) and _read_file(record) is None:
-        raise InputError(f"{record} is not a record of restore, which keeps one under that name: {_MEND}")
+        raise InputError(
+            f"{record} is not a record of restore, which keeps one under that name: {_MEND}"
+        )
 
 
 def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None:

@@ -1,7 +1,8 @@
 """``python -m train restore``: photographs without a ground truth, of any size, from files to files.
 
-Beside each restored photograph stands ``NAME.lumloss.json`` (:mod:`train.inference.records`): a second run leaves
-alone what the same network made of the same file with the same options, and replaces nothing that is not from here.
+Beside each restored photograph stands ``NAME.lumloss.json`` (:mod:`train.inference.records`): a
+second run leaves alone what the same network made of the same file with the same options, and
+replaces nothing that is not from here.
 """
 
 import functools
@@ -42,7 +43,8 @@ class Unwritable(InputError):
 class RestoreConfig:
     """Restore photographs of any size with a trained network.
 
-    Each is written in its own format, depth and orientation. One whose channels are all equal is grey and stays so.
+    Each is written in its own format, depth and orientation. One whose channels are all equal is
+    grey and stays so.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -52,16 +54,18 @@ class RestoreConfig:
     output: Path
     """Folder to write to; paths below the inputs' folders are kept."""
     sigma: float | None = None
-    """Standard deviation of the noise, 0 to 255, for networks that take it. None: estimated, per photograph."""
+    """Standard deviation of the noise, 0 to 255, for networks that take it. None: estimated, per
+    photograph."""
     self_ensemble: bool = False
     """Average over the eight flips and rotations: slightly better, eight times as long."""
     fast: bool = False
-    """Retinexformer: attend over a reduced photograph, not over every pixel; prints the error that this makes."""
+    """Retinexformer: attend over a reduced photograph, not over every pixel; prints the error that
+    this makes."""
     overwrite: bool = False
     """Replace files in --output even if they were not written by restore, or were changed since."""
     tile: int | None = None
-    """Side of a tile in pixels; None: one that fits 1.5 GB of memory. The result does not depend on it, but for --fast,
-    which reduces the photograph to a tile's size."""
+    """Side of a tile in pixels; None: one that fits 1.5 GB of memory. The result does not depend on
+    it, but for --fast, which reduces the photograph to a tile's size."""
 
     def __post_init__(self) -> None:
         check_name("the checkpoint", self.checkpoint)
@@ -83,7 +87,10 @@ def restore(config: RestoreConfig) -> int:
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
     if config.fast and not predictor.attends:
-        console.print(f"warning: --fast changes nothing: {network.spec} does not attend to the whole photograph")
+        console.print(
+            f"warning: --fast changes nothing: {network.spec} does not attend to the whole "
+            "photograph"
+        )
     check_writable(config.output)
     check_case(jobs, config.output)
     fast = config.fast and predictor.attends
@@ -104,8 +111,11 @@ def restore(config: RestoreConfig) -> int:
                 seen = functools.partial(bar.advance, job)
                 said = restore_file(predictor, job, made_by, overwrite=config.overwrite, seen=seen)
             except Unwritable as error:
-                raise Unwritable(f"{error} The photographs before it are whole: the same command continues.") from None
-            except Exception as error:  # whatever is wrong with one photograph, the next one is tried
+                raise Unwritable(
+                    f"{error} The photographs before it are whole: the same command continues."
+                ) from None
+            # Whatever is wrong with one photograph, the next one is tried
+            except Exception as error:
                 failures.append(_why(error, job))
                 said = "failed"
             bar.finish(job, f"{job.source} -> {job.target}: {said}")
@@ -122,7 +132,9 @@ def _why(error: Exception, job: Job) -> str:
     """Why a photograph was not restored, in a sentence."""
     if isinstance(error, InputError):
         said = str(error)
-        return said if str(job.source) in said or str(job.target) in said else f"{job.source}: {said}"
+        return (
+            said if str(job.source) in said or str(job.target) in said else f"{job.source}: {said}"
+        )
     if isinstance(error, OSError):  # in reading the photograph, or what stands in its place
         return f"{error.filename or job.source} cannot be read: {error.strerror or error}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
@@ -130,15 +142,18 @@ def _why(error: Exception, job: Job) -> str:
     if os.environ.get(_TRACEBACK):
         complain("".join(traceback.format_exception(error)))
     return (
-        f"{job.source} met a defect of this program, {type(error).__name__}: {first_line(error)}. Please report it; "
-        f"with {_TRACEBACK}=1 in the environment the same command shows where it happened."
+        f"{job.source} met a defect of this program, {type(error).__name__}: {first_line(error)}. "
+        f"Please report it; with {_TRACEBACK}=1 in the environment the same command shows where "
+        "it happened."
     )
 
 
 def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
     """The predictor that the options ask for, or an error where they do not fit the network."""
     if config.sigma is not None and not network.model.takes_sigma:
-        raise InputError(f"--sigma: {network.spec} is blind, it takes no noise level; leave it out.")
+        raise InputError(
+            f"--sigma: {network.spec} is blind, it takes no noise level; leave it out."
+        )
     if config.sigma is not None and not 0 <= config.sigma <= 255:
         raise InputError(f"--sigma is on the scale of 0 to 255; got {config.sigma:g}.")
     return Predictor(
@@ -164,7 +179,8 @@ def restore_file(
     Args:
       predictor: the network.
       job: what, and where to.
-      made_by: what the result depends on beside the file; ``sigma`` (0 to 255; None: estimated) among it.
+      made_by: what the result depends on beside the file; ``sigma`` (0 to 255; None: estimated)
+        among it.
       overwrite: replace the target even if it was not written here, or was changed since.
       seen: called with the share that was done since its last call.
     """
@@ -182,11 +198,15 @@ def restore_file(
     if predictor.model.takes_sigma and sigma is None:
         sigma = 255 * estimate_sigma(photograph)
         notes.append(f"sigma {sigma:.1f}, estimated")
-    if predictor.attends and predictor.fast and (error := predictor.fast_error(photograph)) is not None:
+    if (
+        predictor.attends
+        and predictor.fast
+        and (error := predictor.fast_error(photograph)) is not None
+    ):
         notes.append(
-            f"fast: it attended to the photograph at 1/{error.factor} of its size; of a copy of {error.width}x"
-            f"{error.height} pixels, the same changes a pixel by {error.mean:.2g} on average and by "
-            f"{error.largest:.2g} at most, where white is 1"
+            f"fast: it attended to the photograph at 1/{error.factor} of its size; of a copy of "
+            f"{error.width}x{error.height} pixels, the same changes a pixel by {error.mean:.2g} "
+            f"on average and by {error.largest:.2g} at most, where white is 1"
         )
     known = None if sigma is None else sigma / 255
     strips = restored_strips(predictor, photograph, stored, colours, known, seen)
@@ -207,7 +227,8 @@ def _check_names(job: Job) -> None:
             str(path).encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{path} has a name that is not UTF-8, and libvips can write no such file: rename it."
+                f"{path} has a name that is not UTF-8, and libvips can write no such file: rename "
+                "it."
             ) from None
 
 

@@ -50,7 +50,9 @@ class Score:
     chroma_error: float  # mean of |dC*|
 
 
-def score(image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...] = NAMES) -> tuple[float, ...]:
+def score(
+    image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...] = NAMES
+) -> tuple[float, ...]:
     """The metrics of these names, at full float32 precision on every backend.
 
     Args:
@@ -63,10 +65,15 @@ def score(image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...] = NAME
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _measured(image: jax.Array, clean: jax.Array, names: tuple[str, ...]) -> list[jax.Array | float]:
+def _measured(
+    image: jax.Array, clean: jax.Array, names: tuple[str, ...]
+) -> list[jax.Array | float]:
     too_small = min(clean.shape[:2]) < _LEAST_SIDE
     with jax.default_matmul_precision("float32"):
-        return [math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean) for name in names]
+        return [
+            math.nan if name == "ms_ssim" and too_small else getattr(metrics, name)(image, clean)
+            for name in names
+        ]
 
 
 def means(scores: Iterable[Score]) -> dict[tuple[float, str], dict[str, float]]:
@@ -109,15 +116,16 @@ def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
 def _shown(value: float, digits: int) -> str:
     if math.isnan(value):
         return "-"
-    # A PSNR of 100 dB, which is that of equal images, has one decimal: a cell more would not fit into the line.
+    # A PSNR of 100 dB, which is that of equal images, has one decimal: a cell more would not fit
+    # into the line.
     return f"{value:.{digits - (value >= 100)}f}"
 
 
 def write_rows(rows: Sequence[Any], path: Path) -> None:
     """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all.
 
-    A spreadsheet runs a cell that begins with "=" and the like, and names of files are a stranger's text: such a cell
-    begins with an apostrophe here. :func:`read_cell` takes it off again.
+    A spreadsheet runs a cell that begins with "=" and the like, and names of files are a stranger's
+    text: such a cell begins with an apostrophe here. :func:`read_cell` takes it off again.
     """
     names = [field.name for field in fields(rows[0])]
     file = io.StringIO()
@@ -127,8 +135,8 @@ def write_rows(rows: Sequence[Any], path: Path) -> None:
     write_text(file.getvalue(), path)
 
 
-# What spreadsheets take for a formula. With an apostrophe before it that was in the name already, the
-# name still comes back as it was.
+# What spreadsheets take for a formula. With an apostrophe before it that was in the name already,
+# the name still comes back as it was.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 

@@ -1,10 +1,10 @@
 """Retinexformer of several stages in tiles: one stage after the other, the photograph between two of them on disk.
 
-There it lies in the folder for temporary files, which the environment's TMPDIR names; the last but one goes when the
-next is written.
+There it lies in the folder for temporary files, which the environment's TMPDIR names; the last but
+one goes when the next is written.
 
-A stage reads what the one before made of the whole photograph. Were all of them run on one tile, it would have to reach
-beyond its core by as many receptive fields as there are stages.
+A stage reads what the one before made of the whole photograph. Were all of them run on one tile, it
+would have to reach beyond its core by as many receptive fields as there are stages.
 """
 
 import tempfile
@@ -19,11 +19,14 @@ from train.errors import InputError
 from train.inference.tiles import Grid, Photograph, Rows, in_float
 
 
-def stages_of(model: Retinexformer, params: Mapping[str, Any]) -> list[tuple[Retinexformer, dict[str, Any]]]:
+def stages_of(
+    model: Retinexformer, params: Mapping[str, Any]
+) -> list[tuple[Retinexformer, dict[str, Any]]]:
     """Each stage as a network of its own."""
     parts = ("estimator", "restorer")
     return [
-        (model.clone(stages=1), {f"{part}_0": params[f"{part}_{i}"] for part in parts}) for i in range(model.stages)
+        (model.clone(stages=1), {f"{part}_0": params[f"{part}_{i}"] for part in parts})
+        for i in range(model.stages)
     ]
 
 
@@ -35,7 +38,8 @@ def with_padding(photograph: Photograph, grid: Grid) -> Photograph:
         rows = photograph.open()
 
         def padded(start: int, stop: int) -> np.ndarray:
-            # Padding reflects: among its rows later ones may stand for earlier ones, and a file is not read backwards.
+            # Padding reflects: among its rows later ones may stand for earlier ones, and a file is
+            # not read backwards.
             top, bottom = int(lines[start:].min()), int(lines[:stop].max()) + 1
             return in_float(rows(top, bottom)[lines[start:stop] - top][:, columns])
 
@@ -56,8 +60,9 @@ def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[P
                 file.flush()
             except OSError as error:
                 raise InputError(
-                    f"{tempfile.gettempdir()}, the folder for temporary files, cannot be written to: {error.strerror}. "
-                    "Free some space there, or set the environment variable TMPDIR to another folder."
+                    f"{tempfile.gettempdir()}, the folder for temporary files, cannot be written "
+                    f"to: {error.strerror}. Free some space there, or set the environment "
+                    "variable TMPDIR to another folder."
                 ) from None
 
         def rows(start: int, stop: int) -> np.ndarray:

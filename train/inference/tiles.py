@@ -8,13 +8,16 @@ import numpy as np
 from train.data.images import to_float
 from train.inference.tiling import Axis, Reach, Span, cut
 
-# rows(start, stop) -> [stop - start, W, C], uint8, uint16 or float32 in [0, 1]. Neither bound ever decreases.
+# rows(start, stop) -> [stop - start, W, C], uint8, uint16 or float32 in [0, 1]. Neither bound ever
+# decreases.
 Rows = Callable[[int, int], np.ndarray]
 
 # Rotations by 90 degrees, and whether mirrored after them.
 Transform = tuple[int, bool]
 IDENTITY: Transform = (0, False)
-TRANSFORMS: tuple[Transform, ...] = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+TRANSFORMS: tuple[Transform, ...] = tuple(
+    (turns, mirrored) for mirrored in (False, True) for turns in range(4)
+)
 
 _PASSED_AT_ONCE = 256  # rows that are decoded on the way to later ones
 
@@ -55,7 +58,9 @@ class Grid(NamedTuple):
         """How many batches there are."""
         return len(self.rows.spans) * -(-len(self.columns.spans) // at_once)
 
-    def batches(self, photograph: Photograph, at_once: int) -> Iterator[tuple[list[Tile], np.ndarray]]:
+    def batches(
+        self, photograph: Photograph, at_once: int
+    ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         """Tiles from left to right and top to bottom, ``at_once`` of them in a batch of float32.
 
         The last batch of each row is filled up with copies of its last tile.
@@ -76,7 +81,10 @@ class Grid(NamedTuple):
         first = rows(0, lead).copy() if lead else None
         for span in self.rows.spans:
             lines = self.rows.pixels_of(span)
-            above, below = max(lead - span.start, 0), max(span.start + self.rows.tile - lead - padded, 0)
+            above, below = (
+                max(lead - span.start, 0),
+                max(span.start + self.rows.tile - lead - padded, 0),
+            )
             middle = lines[above : len(lines) - below]
             top = int(middle.min())
             strip = rows(top, int(middle.max()) + 1)[middle - top]

@@ -1,9 +1,10 @@
 """How a photograph is cut into tiles so that what comes out is as if it had not been cut.
 
-Tiles of one size overlap by twice the radius of the network's receptive field; of each only the core is kept, whose
-pixels see nothing of the tile's inner edges. The last tile of a row or column is shifted inwards, so that the edges of
-the photograph are edges of tiles: networks that pad with zeros see the same zeros there. Tiles begin at multiples of
-the network's stride, so that pooling meets the same pixels.
+Tiles of one size overlap by twice the radius of the network's receptive field; of each only the
+core is kept, whose pixels see nothing of the tile's inner edges. The last tile of a row or column
+is shifted inwards, so that the edges of the photograph are edges of tiles: networks that pad with
+zeros see the same zeros there. Tiles begin at multiples of the network's stride, so that pooling
+meets the same pixels.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from train.errors import InputError
 # Sides of a tile with which a 100-megapixel photograph is restored in about 1.5 GB on a CPU.
 _SIDE = 512
 _ATTENDING_SIDE = 320  # Retinexformer's feed-forwards hold 5 kB for each pixel, DnCNN 0.7 kB
-# With four, four pixels are computed for one that is kept. DRUNet's margins are 192 pixels wide: with a tile of 704 it
-# takes 1,546 MB for 100 megapixels; with one of 672 it computes 1.12 times as much.
+# With four, four pixels are computed for one that is kept. DRUNet's margins are 192 pixels wide:
+# with a tile of 704 it takes 1,546 MB for 100 megapixels; with one of 672 it computes 1.12 times as
+# much.
 _MARGINS_PER_SIDE = 3.5
 
 
@@ -94,7 +96,8 @@ def reach_of(model: nn.Module) -> Reach:
             return _levels(radii)
         case Retinexformer():
             *outer, bottleneck = kind.num_blocks
-            radii = [6 * count + 1 for count in outer] + [3 * bottleneck]  # each halving looks one pixel further
+            # Each halving looks one pixel further
+            radii = [6 * count + 1 for count in outer] + [3 * bottleneck]
             radii[0] += 4  # estimator, embedding and output
             one = _levels(radii, reflects=True)
             return one._replace(radius=kind.stages * one.radius, side=_ATTENDING_SIDE)
@@ -111,8 +114,8 @@ def check_tile(side: int, reach: Reach) -> int:
     least = 2 * reach.margin + reach.stride
     if side < least:
         raise InputError(
-            f"--tile {side} is less than this network looks at: its receptive field reaches {reach.radius} pixels "
-            f"to either side, so take {least} or more."
+            f"--tile {side} is less than this network looks at: its receptive field reaches "
+            f"{reach.radius} pixels to either side, so take {least} or more."
         )
     return _up_to(side, reach.stride)
 
@@ -121,7 +124,9 @@ def cut(size: int, tile: int, reach: Reach) -> Axis:
     """An axis of ``size`` pixels in tiles of ``tile``, a multiple of the stride; one of its own size where it fits."""
     padded = _up_to(size, reach.stride)
     if padded <= tile:
-        return Axis(size, padded, 0, padded, (Span(0, 0, padded),), _into(np.arange(padded), size, reach))
+        return Axis(
+            size, padded, 0, padded, (Span(0, 0, padded),), _into(np.arange(padded), size, reach)
+        )
     margin = reach.margin
     lead = margin if reach.wraps else 0
     positions = (np.arange(padded + 2 * lead) - lead) % padded
@@ -140,10 +145,13 @@ def cut(size: int, tile: int, reach: Reach) -> Axis:
 def _levels(radii: Sequence[int], **padding: bool) -> Reach:
     """A UNet whose convolutions at each level, on the way down and up together, look that many of its pixels far.
 
-    A pixel of the deepest level stands for 2^depth of the first, and an output pixel may lie at either end of them.
+    A pixel of the deepest level stands for 2^depth of the first, and an output pixel may lie at
+    either end of them.
     """
     stride = 2 ** (len(radii) - 1)
-    return Reach(stride, sum(radius * 2**level for level, radius in enumerate(radii)) + stride - 1, **padding)
+    return Reach(
+        stride, sum(radius * 2**level for level, radius in enumerate(radii)) + stride - 1, **padding
+    )
 
 
 def _into(positions: np.ndarray, size: int, reach: Reach) -> np.ndarray:

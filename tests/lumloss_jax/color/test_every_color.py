@@ -22,7 +22,9 @@ class Row:
     function: Callable
     inverse: Callable | str
     channels: int = 3  # it gives
-    grey: Callable[[np.ndarray], np.ndarray] | str = ""  # of a grey of this linear light, in float64
+    grey: Callable[[np.ndarray], np.ndarray] | str = (
+        ""  # of a grey of this linear light, in float64
+    )
     takes_grey: bool | str = True  # one channel too
     atol: float = 1e-6  # of float32 against float64
     round_trip: float = 1e-6  # what float32 leaves of x after there and back
@@ -59,14 +61,18 @@ INPUT = "its input is no RGB image"
 FULL, STUDIO = ({"full_range": value} for value in (True, False))
 TABLE = {
     "srgb_to_linear": Row(color.srgb_to_linear, color.linear_to_srgb, grey=lambda y: y),
-    "linear_to_srgb": Row(color.linear_to_srgb, color.srgb_to_linear, grey=lambda y: encoded(encoded(y))),
+    "linear_to_srgb": Row(
+        color.linear_to_srgb, color.srgb_to_linear, grey=lambda y: encoded(encoded(y))
+    ),
     "rgb_to_luma": Row(color.rgb_to_luma, SUM, channels=1, grey=encoded),
     "rgb_to_luminance": Row(color.rgb_to_luminance, SUM, channels=1, grey=lambda y: y),
     "rgb_to_lightness": Row(color.rgb_to_lightness, SUM, channels=1, grey=lightness),
     "rgb_to_ycbcr, studio": Row(
         functools.partial(color.rgb_to_ycbcr, **STUDIO),
         functools.partial(color.ycbcr_to_rgb, **STUDIO),
-        grey=lambda y: np.stack([(16 + 219 * encoded(y)) / 255, *[np.full_like(y, 128 / 255)] * 2], -1),
+        grey=lambda y: np.stack(
+            [(16 + 219 * encoded(y)) / 255, *[np.full_like(y, 128 / 255)] * 2], -1
+        ),
         takes_grey=COLOUR_ONLY,
     ),
     "rgb_to_ycbcr, full": Row(
@@ -83,7 +89,9 @@ TABLE = {
         takes_grey=COLOUR_ONLY,
         round_trip=4e-6,  # of a dark channel beside bright ones: the inverse matrix subtracts those
     ),
-    "xyz_to_rgb": Row(color.xyz_to_rgb, color.rgb_to_xyz, grey=INPUT, takes_grey=COLOUR_ONLY, atol=4e-6),
+    "xyz_to_rgb": Row(
+        color.xyz_to_rgb, color.rgb_to_xyz, grey=INPUT, takes_grey=COLOUR_ONLY, atol=4e-6
+    ),
     "rgb_to_lab": Row(
         color.rgb_to_lab,
         color.lab_to_rgb,
@@ -93,7 +101,12 @@ TABLE = {
         round_trip=4e-6,
     ),
     "lab_to_rgb": Row(
-        color.lab_to_rgb, color.rgb_to_lab, grey=INPUT, takes_grey=COLOUR_ONLY, atol=4e-6, round_trip=1e-4
+        color.lab_to_rgb,
+        color.rgb_to_lab,
+        grey=INPUT,
+        takes_grey=COLOUR_ONLY,
+        atol=4e-6,
+        round_trip=1e-4,
     ),
     "rgb_to_oklab": Row(
         color.rgb_to_oklab,
@@ -102,9 +115,14 @@ TABLE = {
         takes_grey=COLOUR_ONLY,
         round_trip=3e-5,  # of a dark channel beside bright ones: 1e-7 of their cubes, times 4, times 12.92
     ),
-    "oklab_to_rgb": Row(color.oklab_to_rgb, color.rgb_to_oklab, grey=INPUT, takes_grey=COLOUR_ONLY, atol=1e-5),
+    "oklab_to_rgb": Row(
+        color.oklab_to_rgb, color.rgb_to_oklab, grey=INPUT, takes_grey=COLOUR_ONLY, atol=1e-5
+    ),
     "rgb_to_hvi": Row(
-        color.rgb_to_hvi, color.hvi_to_rgb, grey=lambda y: grey_axis(encoded(y), 2), takes_grey=COLOUR_ONLY
+        color.rgb_to_hvi,
+        color.hvi_to_rgb,
+        grey=lambda y: grey_axis(encoded(y), 2),
+        takes_grey=COLOUR_ONLY,
     ),
     "hvi_to_rgb": Row(color.hvi_to_rgb, color.rgb_to_hvi, grey=INPUT, takes_grey=COLOUR_ONLY),
     "rgb_to_ictcp": Row(
@@ -114,20 +132,34 @@ TABLE = {
         takes_grey=COLOUR_ONLY,
         round_trip=1e-4,  # the slope of PQ's inverse
     ),
-    "ictcp_to_rgb": Row(color.ictcp_to_rgb, color.rgb_to_ictcp, grey=INPUT, takes_grey=COLOUR_ONLY, atol=1e-4),
-    "linear_to_pq": Row(color.linear_to_pq, color.pq_to_linear, grey=lambda y: pq(100 * encoded(y)), round_trip=1e-5),
+    "ictcp_to_rgb": Row(
+        color.ictcp_to_rgb, color.rgb_to_ictcp, grey=INPUT, takes_grey=COLOUR_ONLY, atol=1e-4
+    ),
+    "linear_to_pq": Row(
+        color.linear_to_pq, color.pq_to_linear, grey=lambda y: pq(100 * encoded(y)), round_trip=1e-5
+    ),
     "pq_to_linear": Row(color.pq_to_linear, color.linear_to_pq, grey=INPUT, atol=1e-5),
     "linear_to_pu21": Row(
-        color.linear_to_pu21, color.pu21_to_linear, grey=lambda y: pu21(100 * encoded(y)), atol=2e-4, round_trip=1e-5
+        color.linear_to_pu21,
+        color.pu21_to_linear,
+        grey=lambda y: pu21(100 * encoded(y)),
+        atol=2e-4,
+        round_trip=1e-5,
     ),
-    "pu21_to_linear": Row(color.pu21_to_linear, color.linear_to_pu21, grey=INPUT, atol=1e-5, round_trip=2e-4),
+    "pu21_to_linear": Row(
+        color.pu21_to_linear, color.linear_to_pu21, grey=INPUT, atol=1e-5, round_trip=2e-4
+    ),
 }
 every_function = pytest.mark.parametrize("name", TABLE)
 
 
 def holding(column):
     """The rows whose property holds; a blank must give its reason."""
-    blank = {name: getattr(row, column) for name, row in TABLE.items() if isinstance(getattr(row, column), str)}
+    blank = {
+        name: getattr(row, column)
+        for name, row in TABLE.items()
+        if isinstance(getattr(row, column), str)
+    }
     assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
     return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
 
@@ -135,7 +167,9 @@ def holding(column):
 @functools.cache
 def compiled(name):
     """The value, and the gradient of the mean of its squares."""
-    return jax.jit(jax.value_and_grad(lambda image: _mean_square(TABLE[name].function(image)), has_aux=True))
+    return jax.jit(
+        jax.value_and_grad(lambda image: _mean_square(TABLE[name].function(image)), has_aux=True)
+    )
 
 
 def _mean_square(value):
@@ -191,7 +225,8 @@ def test_a_grey(name):
     image = np.broadcast_to(encoded(light)[..., None], SHAPE).astype(np.float32)
     value, expected = value_of(name, image), TABLE[name].grey(light)
     expected = expected if expected.ndim == 4 else np.broadcast_to(expected[..., None], value.shape)
-    # The white of sRGB's matrix is not Xn, Zn in the last digits: a* and b* of a grey are up to 0.01.
+    # The white of sRGB's matrix is not Xn, Zn in the last digits: a* and b* of a grey are up to
+    # 0.01.
     atol = {"rgb_to_lab": 1e-2, "linear_to_pu21": 2e-4}.get(name, 1e-6)
     np.testing.assert_allclose(value, expected, rtol=2e-6, atol=atol)
 
@@ -216,7 +251,19 @@ def test_one_channel_is_refused_where_it_has_no_meaning(name):
 
 @every_function
 def test_value_and_gradient_are_finite_everywhere(name):
-    thresholds = [0.04045, 0.0031308, (6 / 29) ** 3, 6 / 29, -0.055, 0.0, 1.0, 1e-22, -1e-22, -30.0, 300.0]
+    thresholds = [
+        0.04045,
+        0.0031308,
+        (6 / 29) ** 3,
+        6 / 29,
+        -0.055,
+        0.0,
+        1.0,
+        1e-22,
+        -1e-22,
+        -30.0,
+        300.0,
+    ]
     levels = np.resize(np.array(thresholds, np.float32), SHAPE)
     for image in (images(name), levels, levels[..., ::-1].copy(), np.zeros(SHAPE, np.float32)):
         (_, value), gradient = compiled(name)(image)
@@ -247,7 +294,9 @@ def test_jit_eager_vmap_and_shards_agree(name):
     # Mapped and sharded in one compilation, over the second of two leading axes.
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec(None, "batch"))
-    mapped = jax.jit(jax.vmap(function, in_axes=1, out_axes=1))(jax.device_put(image[None], sharding))
+    mapped = jax.jit(jax.vmap(function, in_axes=1, out_axes=1))(
+        jax.device_put(image[None], sharding)
+    )
     assert mapped.sharding.is_equivalent_to(sharding, 5)
     np.testing.assert_allclose(mapped, value[None], **close)
 

@@ -8,7 +8,9 @@ import skimage.color
 
 from lumloss_jax import color
 
-MATRIX = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+MATRIX = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+)
 WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
@@ -25,7 +27,9 @@ def lab_of(rgb):
     """From the definition, with CIE's exact thresholds."""
     linear = np.where(rgb > 0.04045, ((np.maximum(rgb, 0) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     ratio = linear @ MATRIX.T / WHITE
-    x, y, z = np.moveaxis(np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29), -1, 0)
+    x, y, z = np.moveaxis(
+        np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29), -1, 0
+    )
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
@@ -41,7 +45,8 @@ def test_skimage():
         (jax.jit(color.rgb_to_ycbcr)(image), skimage.color.rgb2ycbcr(double) / 255, 1e-6),
         # scikit-image has CIE's 0.008856... and 7.787... rounded to four digits.
         (jax.jit(color.rgb_to_lab)(image), lab, 3e-4),
-        # Of a dark channel beside bright ones: 1e-7 of XYZ, times 3.2 in the matrix, times 12.92 on sRGB's line.
+        # Of a dark channel beside bright ones: 1e-7 of XYZ, times 3.2 in the matrix, times 12.92 on
+        # sRGB's line.
         (jax.jit(color.lab_to_rgb)(lab_32), skimage.color.lab2rgb(lab_32.astype(np.float64)), 6e-6),
     ):
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=atol)
@@ -50,25 +55,34 @@ def test_skimage():
 def test_lab_from_its_definition(float64):
     image = np.random.default_rng(1).uniform(-0.2, 1.3, (20, 30, 3))
     image[:5] *= 0.02
-    np.testing.assert_allclose(jax.jit(color.rgb_to_lab)(image), lab_of(image), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(
+        jax.jit(color.rgb_to_lab)(image), lab_of(image), rtol=1e-9, atol=1e-11
+    )
 
 
 def test_lab_in_float32_keeps_the_digits_of_colours_near_grey():
     image = colours()
     error = np.abs(jax.jit(color.rgb_to_lab)(image) - lab_of(image.astype(np.float64))).max((1, 2))
-    np.testing.assert_array_less(error, np.array([[3e-5, 6e-5, 6e-5], [3e-5, 5e-6, 5e-6], [3e-5, 6e-5, 6e-5]]))
+    np.testing.assert_array_less(
+        error, np.array([[3e-5, 6e-5, 6e-5], [3e-5, 5e-6, 5e-6], [3e-5, 6e-5, 6e-5]])
+    )
 
 
 def test_fixture(golden):
     with np.load(golden / "metrics" / "metrics.npz") as arrays:
         rgb, lab = arrays["colour/rgb"], arrays["colour/lab"]
-    np.testing.assert_allclose(jax.jit(color.rgb_to_lab)(np.float32(rgb / 255)), lab, rtol=1e-6, atol=2e-4)
+    np.testing.assert_allclose(
+        jax.jit(color.rgb_to_lab)(np.float32(rgb / 255)), lab, rtol=1e-6, atol=2e-4
+    )
 
 
 def test_lightness_and_lab_agree_within_a_hundredth():
     """One has Rec. 709's coefficients to four digits, the other scikit-image's matrix."""
     image = colours()
-    difference = 100 * jax.jit(color.rgb_to_lightness)(image)[..., 0] - jax.jit(color.rgb_to_lab)(image)[..., 0]
+    difference = (
+        100 * jax.jit(color.rgb_to_lightness)(image)[..., 0]
+        - jax.jit(color.rgb_to_lab)(image)[..., 0]
+    )
     assert 1e-4 < np.abs(difference).max() < 0.01
 
 
@@ -85,17 +99,23 @@ def test_coefficients(coefficients, weights):
     image = colours()
     linear = np.asarray(jax.jit(color.srgb_to_linear)(image), np.float64)
     y = (linear @ np.array(weights))[..., None]
-    lightness = 1.16 * np.where(y > (6 / 29) ** 3, np.cbrt(y), y * (29 / 6) ** 2 / 3 + 4 / 29) - 0.16
+    lightness = (
+        1.16 * np.where(y > (6 / 29) ** 3, np.cbrt(y), y * (29 / 6) ** 2 / 3 + 4 / 29) - 0.16
+    )
     for function, expected in (
         (color.rgb_to_luma, (image.astype(np.float64) @ np.array(weights))[..., None]),
         (color.rgb_to_luminance, y),
         (color.rgb_to_lightness, lightness),
     ):
-        value = jax.jit(lambda image, function=function: function(image, coefficients=coefficients))(image)
+        value = jax.jit(
+            lambda image, function=function: function(image, coefficients=coefficients)
+        )(image)
         np.testing.assert_allclose(value, expected, rtol=2e-6, atol=3e-7)
 
 
-@pytest.mark.parametrize("function", [color.rgb_to_luma, color.rgb_to_luminance, color.rgb_to_lightness])
+@pytest.mark.parametrize(
+    "function", [color.rgb_to_luma, color.rgb_to_luminance, color.rgb_to_lightness]
+)
 def test_bad_coefficients_are_named(function):
     image = np.zeros((2, 2, 3), np.float32)
     for wrong, message in [
@@ -127,7 +147,9 @@ def test_ycbcr_from_its_definition():
         (True, [luma, 128 + c_b, 128 + c_r]),
         (False, [16 + 219 / 255 * luma, 128 + 224 / 255 * c_b, 128 + 224 / 255 * c_r]),
     ):
-        value = jax.jit(lambda image, full_range=full_range: color.rgb_to_ycbcr(image, full_range=full_range))(image)
+        value = jax.jit(
+            lambda image, full_range=full_range: color.rgb_to_ycbcr(image, full_range=full_range)
+        )(image)
         np.testing.assert_allclose(255 * value, np.stack(expected, -1), rtol=0, atol=5e-5)
 
 
@@ -138,17 +160,28 @@ def test_below_thresholds_curves_are_straight_lines_that_meet_them():
     ):
         levels = np.linspace(-1, 0.999 * threshold, 30, dtype=np.float32).reshape(5, 6, 1)
         np.testing.assert_allclose(function(levels), levels / divisor, rtol=1e-6)
-        around = np.array([threshold * (1 - 1e-6), threshold * (1 + 1e-6)], np.float32).reshape(1, 2, 1)
+        around = np.array([threshold * (1 - 1e-6), threshold * (1 + 1e-6)], np.float32).reshape(
+            1, 2, 1
+        )
         np.testing.assert_allclose(*np.asarray(function(around)).reshape(2), rtol=1e-4)
-    # L* = Y (29/3)^3 up to Y = (6/29)^3, where L* is 8; there sRGB is a power, and a line below 0.04045.
+    # L* = Y (29/3)^3 up to Y = (6/29)^3, where L* is 8; there sRGB is a power, and a line below
+    # 0.04045.
     dark = np.linspace(-0.5, 0.04, 30, dtype=np.float32).reshape(5, 6, 1)
-    np.testing.assert_allclose(100 * color.rgb_to_lightness(dark), dark / 12.92 * (29 / 3) ** 3, rtol=1e-5, atol=1e-5)
-    y = np.array([(6 / 29) ** 3 * (1 - 1e-6), (6 / 29) ** 3 * (1 + 1e-6)], np.float32).reshape(1, 2, 1)
-    np.testing.assert_allclose(100 * color.rgb_to_lightness(color.linear_to_srgb(y)), np.full((1, 2, 1), 8), rtol=1e-4)
+    np.testing.assert_allclose(
+        100 * color.rgb_to_lightness(dark), dark / 12.92 * (29 / 3) ** 3, rtol=1e-5, atol=1e-5
+    )
+    y = np.array([(6 / 29) ** 3 * (1 - 1e-6), (6 / 29) ** 3 * (1 + 1e-6)], np.float32).reshape(
+        1, 2, 1
+    )
+    np.testing.assert_allclose(
+        100 * color.rgb_to_lightness(color.linear_to_srgb(y)), np.full((1, 2, 1), 8), rtol=1e-4
+    )
 
 
 def test_above_white_powers_go_on():
     bright = np.array([1.0, 1.5, 4.0], np.float32).reshape(1, 3, 1)
     expected = ((bright.astype(np.float64) + 0.055) / 1.055) ** 2.4
     np.testing.assert_allclose(color.srgb_to_linear(bright), expected, rtol=1e-6)
-    np.testing.assert_allclose(color.rgb_to_lightness(bright), 1.16 * np.cbrt(expected) - 0.16, rtol=1e-6)
+    np.testing.assert_allclose(
+        color.rgb_to_lightness(bright), 1.16 * np.cbrt(expected) - 0.16, rtol=1e-6
+    )

@@ -16,7 +16,8 @@ def by_scipy(image: np.ndarray, kernel: str, **options) -> np.ndarray:
     """The filter with nothing beyond the edge, divided by that of ones."""
     filter_ = {"gaussian": ndimage.gaussian_filter, "box": ndimage.uniform_filter}[kernel]
     planes = [
-        filter_(plane, mode="constant", **options) / filter_(np.ones_like(plane), mode="constant", **options)
+        filter_(plane, mode="constant", **options)
+        / filter_(np.ones_like(plane), mode="constant", **options)
         for plane in np.moveaxis(image.astype(np.float64), -1, 0)
     ]
     return np.stack(planes, -1)
@@ -36,15 +37,21 @@ def test_gaussian_takes_a_size_as_scipy_takes_a_radius():
 
 @pytest.mark.parametrize("size", [1, 3, 9])
 def test_box_is_scipy_s(size):
-    np.testing.assert_allclose(box_blur(None, IMAGE, size=size), by_scipy(IMAGE, "box", size=size), atol=1e-6)
+    np.testing.assert_allclose(
+        box_blur(None, IMAGE, size=size), by_scipy(IMAGE, "box", size=size), atol=1e-6
+    )
 
 
 def test_blur_by_hand():
     row = jnp.array([0.0, 1.0, 0.0, 0.0]).reshape(1, 4, 1)
-    np.testing.assert_allclose(box_blur(None, row, size=3).ravel(), [1 / 2, 1 / 3, 1 / 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        box_blur(None, row, size=3).ravel(), [1 / 2, 1 / 3, 1 / 3, 0], rtol=1e-6
+    )
     weight = np.exp(-1 / 8)  # of a neighbour, at sigma 2
     expected = [weight / (1 + weight), 1 / (1 + 2 * weight), weight / (1 + 2 * weight), 0]
-    np.testing.assert_allclose(gaussian_blur(None, row, sigma=2.0, size=3).ravel(), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        gaussian_blur(None, row, sigma=2.0, size=3).ravel(), expected, rtol=1e-6
+    )
 
 
 def test_flat_images_stay_flat_and_windows_may_exceed_the_image():
@@ -52,7 +59,9 @@ def test_flat_images_stay_flat_and_windows_may_exceed_the_image():
     for blurred in (gaussian_blur(None, flat, sigma=6.0), box_blur(None, flat, size=31)):
         np.testing.assert_allclose(blurred, 0.3, rtol=1e-6)
     everywhere = gaussian_blur(None, IMAGE, sigma=1000.0, size=61)
-    np.testing.assert_allclose(everywhere, np.broadcast_to(IMAGE.mean((0, 1)), IMAGE.shape), atol=1e-3)
+    np.testing.assert_allclose(
+        everywhere, np.broadcast_to(IMAGE.mean((0, 1)), IMAGE.shape), atol=1e-3
+    )
 
 
 def test_sigma_zero_changes_nothing():
@@ -67,7 +76,8 @@ def test_sigma_may_be_traced_and_differ_by_image():
     for i in range(3):
         alone = gaussian_blur(None, IMAGE, sigma=float(sigma[i]), size=17)
         np.testing.assert_allclose(together[i], alone, atol=1e-6)
-    assert gaussian_blur(None, batch, sigma=sigma).shape == batch.shape  # concrete: the largest sets the size
+    # Concrete: the largest sets the size
+    assert gaussian_blur(None, batch, sigma=sigma).shape == batch.shape
 
 
 def test_gradients_are_finite_and_that_of_the_image_is_the_blur_turned_round(x64):
@@ -78,7 +88,8 @@ def test_gradients_are_finite_and_that_of_the_image_is_the_blur_turned_round(x64
         return (weights * gaussian_blur(None, image, sigma=sigma, size=9)).sum()
 
     by_image, by_sigma = jax.grad(scored, argnums=(0, 1))(image, 1.3)
-    np.testing.assert_allclose(np.sum(by_image * image), scored(image, 1.3), rtol=1e-10)  # linear in the image
+    # Linear in the image
+    np.testing.assert_allclose(np.sum(by_image * image), scored(image, 1.3), rtol=1e-10)
     step = 1e-6
     np.testing.assert_allclose(
         by_sigma, (scored(image, 1.3 + step) - scored(image, 1.3 - step)) / (2 * step), rtol=1e-6

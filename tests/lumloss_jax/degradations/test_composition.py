@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lumloss_jax.degradations import compose, gaussian_blur, gaussian_noise, jpeg, poisson_gaussian_noise
+from lumloss_jax.degradations import (
+    compose,
+    gaussian_blur,
+    gaussian_noise,
+    jpeg,
+    poisson_gaussian_noise,
+)
 
 KEY = jax.random.key(3)
 IMAGE = jax.random.uniform(jax.random.key(0), (2, 24, 24, 3))
@@ -54,7 +60,9 @@ def test_compositions_compose_jit_and_differentiate():
 def test_what_is_no_degradation_is_refused():
     with pytest.raises(ValueError, match="at least one degradation"):
         compose()
-    with pytest.raises(ValueError, match="takes functions of a key and an image; got 0.1.*functools.partial"):
+    with pytest.raises(
+        ValueError, match="takes functions of a key and an image; got 0.1.*functools.partial"
+    ):
         compose(NOISE, 0.1)
     with pytest.raises(ValueError, match="key must be a jax.random key"):
         compose(NOISE)(0, IMAGE)

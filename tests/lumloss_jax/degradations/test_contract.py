@@ -37,13 +37,17 @@ RANDOM = {
     "gaussian_noise": partial(gaussian_noise, sigma=0.1),
     "gaussian_noise, per image": partial(gaussian_noise, sigma=jnp.linspace(0.05, 0.2, 8)),
     "gaussian_noise, clipped": partial(gaussian_noise, sigma=0.1, clip=True),
-    "poisson_gaussian_noise": partial(poisson_gaussian_noise, shot_variance=0.01, read_variance=1e-4),
+    "poisson_gaussian_noise": partial(
+        poisson_gaussian_noise, shot_variance=0.01, read_variance=1e-4
+    ),
     "poisson_gaussian_noise, counted": partial(
         poisson_gaussian_noise, shot_variance=0.01, read_variance=1e-4, sampling="poisson"
     ),
     "low_light": partial(low_light, exposure=0.1, gamma=1.5),
     "compose": compose(
-        partial(gaussian_blur, sigma=0.7), partial(gaussian_noise, sigma=0.1), partial(jpeg, quality=60)
+        partial(gaussian_blur, sigma=0.7),
+        partial(gaussian_noise, sigma=0.1),
+        partial(jpeg, quality=60),
     ),
 }
 FIXED = {
@@ -69,7 +73,13 @@ def results() -> dict[str, np.ndarray]:
 
 
 def test_the_table_holds_every_degradation():
-    no_degradation = {"SensorVariances", "blind_sensor_variances", "blind_sigma", "low_light_exposure", "sigma_ramp"}
+    no_degradation = {
+        "SensorVariances",
+        "blind_sensor_variances",
+        "blind_sigma",
+        "low_light_exposure",
+        "sigma_ramp",
+    }
     assert {name.split(",")[0] for name in ALL} == set(degradations.__all__) - no_degradation
 
 
@@ -81,7 +91,8 @@ def test_shape_and_dtype(name, results):
 
 @each
 def test_eager_is_jit(name, results):
-    # XLA may contract a product and a sum into one rounding. JPEG rounds to 1/255 after it, so it has no last digit.
+    # XLA may contract a product and a sum into one rounding. JPEG rounds to 1/255 after it, so it
+    # has no last digit.
     np.testing.assert_allclose(ALL[name](KEY, IMAGES), results[name], rtol=2e-6, atol=2e-7)
 
 
@@ -102,8 +113,8 @@ def test_four_devices_give_what_one_gives(name, results):
     sharded = jax.jit(ALL[name], out_shardings=rows)(KEY, jax.device_put(IMAGES, rows))
     assert len(sharded.sharding.device_set) == 4
     if name in SUMS:
-        # How a sum is vectorised, and so rounded, depends on the shape of a device's share; what is then rounded to
-        # 8 bit may, once in a while, fall on the other side.
+        # How a sum is vectorised, and so rounded, depends on the shape of a device's share; what is
+        # then rounded to 8 bit may, once in a while, fall on the other side.
         assert np.mean(np.isclose(sharded, results[name], rtol=2e-6, atol=2e-7)) > 0.99
     else:
         np.testing.assert_array_equal(sharded, results[name])
@@ -119,7 +130,9 @@ def test_one_key_is_one_result_and_another_is_another(name, results):
 
 @each_random
 def test_legacy_keys_are_keys(name, results):
-    np.testing.assert_array_equal(jax.jit(RANDOM[name])(jax.random.PRNGKey(7), IMAGES), results[name])
+    np.testing.assert_array_equal(
+        jax.jit(RANDOM[name])(jax.random.PRNGKey(7), IMAGES), results[name]
+    )
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -142,7 +155,8 @@ def test_half_precision_is_computed_in_float32(name):
     degrade = jax.jit(ALL[name])
     result = degrade(KEY, half)
     assert result.dtype == jnp.float32
-    # To rounding: the conversion is fused with what follows. In bfloat16 itself they would part in the third digit.
+    # To rounding: the conversion is fused with what follows. In bfloat16 itself they would part in
+    # the third digit.
     same = np.isclose(result, degrade(KEY, half.astype(jnp.float32)), rtol=2e-6, atol=2e-7)
     assert same.mean() > 0.99 if name in SUMS else same.all()
 
@@ -218,4 +232,6 @@ def test_exposure_found_on_four_devices_is_that_found_on_one():
     rows = NamedSharding(mesh, P("data"))
     find = jax.jit(partial(low_light_exposure, brightness=0.1))
     # Means over an image are sums in another order.
-    np.testing.assert_allclose(find(KEY, jax.device_put(IMAGES, rows)), find(KEY, IMAGES), rtol=1e-5)
+    np.testing.assert_allclose(
+        find(KEY, jax.device_put(IMAGES, rows)), find(KEY, IMAGES), rtol=1e-5
+    )

@@ -24,7 +24,9 @@ def by_pillow(image: np.ndarray, quality: int, subsampling: str) -> np.ndarray:
 
 
 def by_ours(image: np.ndarray, quality: int, subsampling: str) -> np.ndarray:
-    return 255 * np.asarray(compress(None, image.astype(np.float32) / 255, quality=quality, subsampling=subsampling))
+    return 255 * np.asarray(
+        compress(None, image.astype(np.float32) / 255, quality=quality, subsampling=subsampling)
+    )
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -63,8 +65,8 @@ def test_greyscale_comes_out_as_pillow_s(quality):
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (8, 5), (16, 16), (17, 33), (30, 6)])
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 def test_any_size_comes_out_as_pillow_s(size, subsampling):
-    # At quality 100 every step is 1, so a coefficient rounded the other way is a level or two, and an edge, a phase or
-    # a neighbour taken wrongly is more.
+    # At quality 100 every step is 1, so a coefficient rounded the other way is a level or two, and
+    # an edge, a phase or a neighbour taken wrongly is more.
     image = crop("coffee", *size)
     difference = by_ours(image, 100, subsampling) - by_pillow(image, 100, subsampling)
     assert np.abs(difference).max() < 3.5 and np.mean(np.abs(difference)) < 0.5
@@ -87,18 +89,21 @@ def test_steps_of_quantisation_are_those_in_pillow_s_file(quality):
 
 
 def test_a_flat_block_keeps_only_its_mean_by_hand():
-    # Grey 100: the mean's coefficient is 8 * (100 - 128) = -224; at quality 50 its step is 16, -14 steps exactly.
+    # Grey 100: the mean's coefficient is 8 * (100 - 128) = -224; at quality 50 its step is 16, -14
+    # steps exactly.
     flat = jnp.full((8, 8, 1), 100 / 255)
     np.testing.assert_allclose(255 * jpeg(None, flat, quality=50), 100, rtol=1e-6)
     # Grey 101: -216 / 16 = -13.5 is half way and goes away from 0 to -14 again.
     np.testing.assert_allclose(255 * jpeg(None, flat + 1 / 255, quality=50), 100, rtol=1e-6)
-    # Quality 25: steps double, -224 / 32 = -7; grey 97 is -248 / 32 = -7.75, goes to -8, and comes back as 96.
+    # Quality 25: steps double, -224 / 32 = -7; grey 97 is -248 / 32 = -7.75, goes to -8, and comes
+    # back as 96.
     np.testing.assert_allclose(255 * jpeg(None, flat - 3 / 255, quality=25), 96, rtol=1e-6)
 
 
 def test_one_cosine_survives_where_its_step_allows_by_hand():
-    # A vertical cosine of amplitude 20 has one coefficient, 20 * 8 / sqrt(2) = 113.1, at row 2 of the table's column
-    # 0: step 14 at quality 50, 8.08 steps, so it comes back with 8 * 14 / 113.1 of its amplitude.
+    # A vertical cosine of amplitude 20 has one coefficient, 20 * 8 / sqrt(2) = 113.1, at row 2 of
+    # the table's column 0: step 14 at quality 50, 8.08 steps, so it comes back with 8 * 14 / 113.1
+    # of its amplitude.
     rows = np.arange(8)
     cosine = np.cos((2 * rows + 1) * 2 * np.pi / 16)
     image = (128 + 20 * cosine)[:, None, None] * np.ones((8, 8, 1))
@@ -109,13 +114,20 @@ def test_one_cosine_survives_where_its_step_allows_by_hand():
 def test_flat_colours_keep_their_place_under_subsampling():
     left_red = jnp.zeros((16, 32, 3)).at[:, :16, 0].set(1).at[:, 16:, 2].set(1)
     coded = jpeg(None, left_red, quality=95)
-    assert np.abs(coded - left_red)[:, :12].max() < 0.05 and np.abs(coded - left_red)[:, 20:].max() < 0.05
+    assert (
+        np.abs(coded - left_red)[:, :12].max() < 0.05
+        and np.abs(coded - left_red)[:, 20:].max() < 0.05
+    )
     assert np.abs(coded - left_red)[:, 14:18].max() > 0.1  # colour bleeds over the edge
     assert np.abs(jpeg(None, left_red, quality=95, subsampling="4:4:4") - left_red).max() < 0.05
 
 
 def test_the_result_is_an_8_bit_image():
-    coded = 255 * jpeg(None, jax.random.uniform(jax.random.key(0), (2, 20, 20, 3), minval=-0.5, maxval=1.5), quality=30)
+    coded = 255 * jpeg(
+        None,
+        jax.random.uniform(jax.random.key(0), (2, 20, 20, 3), minval=-0.5, maxval=1.5),
+        quality=30,
+    )
     np.testing.assert_allclose(coded, np.round(coded), atol=1e-4)
     assert coded.min() >= 0 and coded.max() <= 255
 
@@ -142,7 +154,9 @@ def test_quality_may_be_traced_and_differ_by_image():
 def test_traced_quality_is_rounded_and_clipped_to_its_range():
     image = jnp.asarray(crop("coffee", 24, 24), jnp.float32) / 255
     for given, meant in ((49.6, 50), (-3.0, 1), (400.0, 100)):
-        np.testing.assert_array_equal(compress(None, image, quality=given), compress(None, image, quality=meant))
+        np.testing.assert_array_equal(
+            compress(None, image, quality=given), compress(None, image, quality=meant)
+        )
 
 
 def test_error_falls_as_quality_rises():
@@ -164,7 +178,9 @@ def test_gradient_is_straight_through_for_grey():
 def test_gradient_of_full_colour_is_straight_through_also_at_black_and_white():
     image = jnp.stack([jnp.full((16, 16, 3), v) for v in (0.0, 0.5, 1.0)])
     weights = jax.random.normal(jax.random.key(1), image.shape)
-    gradient = jax.grad(lambda x: (weights * jpeg(None, x, quality=60, subsampling="4:4:4")).sum())(image)
+    gradient = jax.grad(lambda x: (weights * jpeg(None, x, quality=60, subsampling="4:4:4")).sum())(
+        image
+    )
     np.testing.assert_allclose(gradient, weights, atol=2e-5)
 
 
@@ -178,7 +194,9 @@ def test_gradient_of_subsampled_colour_keeps_the_sum():
 
 def test_values_outside_the_range_pass_no_gradient_and_quality_has_none():
     image = jnp.array([-0.2, 1.3, 0.5, 0.5]).reshape(2, 2, 1)
-    by_image, by_quality = jax.grad(lambda x, q: jpeg(None, x, quality=q).sum(), argnums=(0, 1))(image, 70.0)
+    by_image, by_quality = jax.grad(lambda x, q: jpeg(None, x, quality=q).sum(), argnums=(0, 1))(
+        image, 70.0
+    )
     assert by_image[0, 0, 0] == 0 and by_image[0, 1, 0] == 0 and by_image[1, 0, 0] != 0
     assert by_quality == 0
 

@@ -29,7 +29,8 @@ def mean_luma(image: jax.Array) -> np.ndarray:
 
 
 def test_light_is_scaled_where_it_is_linear_by_hand():
-    # 0.5 encodes 0.21404 of white; a quarter of that, 0.05351, is encoded as 1.055 * 0.05351^(1/2.4) - 0.055.
+    # 0.5 encodes 0.21404 of white; a quarter of that, 0.05351, is encoded as 1.055 *
+    # 0.05351^(1/2.4) - 0.055.
     dark = low_light(KEY, jnp.full((1, 1, 1), 0.5), exposure=0.25, **NOISELESS)
     assert f"{dark[0, 0, 0]:.5f}" == f"{1.055 * 0.0535103 ** (1 / 2.4) - 0.055:.5f}" == "0.25648"
 
@@ -40,7 +41,9 @@ def test_gamma_is_a_power_of_the_encoded_values_by_hand():
 
 
 def test_full_exposure_without_noise_changes_nothing(photographs):
-    np.testing.assert_allclose(low_light(KEY, photographs, exposure=1.0, **NOISELESS), photographs, atol=1e-6)
+    np.testing.assert_allclose(
+        low_light(KEY, photographs, exposure=1.0, **NOISELESS), photographs, atol=1e-6
+    )
 
 
 def test_no_light_without_noise_is_black(photographs):
@@ -62,7 +65,9 @@ def test_clip_is_a_choice(photographs):
     options = {"exposure": 1e-3, "shot_variance": 1e-2, "read_variance": 1e-4}
     clipped, free = (low_light(KEY, photographs, **options, clip=clip) for clip in (True, False))
     assert clipped.min() == 0 and free.min() < 0
-    np.testing.assert_allclose(clipped, linear_to_srgb(jnp.clip(srgb_to_linear(free), 0, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        clipped, linear_to_srgb(jnp.clip(srgb_to_linear(free), 0, 1)), atol=1e-6
+    )
 
 
 def test_amounts_go_by_image(photographs):
@@ -78,7 +83,8 @@ def test_gradients_are_finite_at_black_white_and_outside_the_range():
     for gamma in (0.5, 1.0, 2.5):
         for noise in (NOISELESS, {}):
             gradients = jax.grad(
-                lambda x, e, g, noise=noise: low_light(KEY, x, exposure=e, gamma=g, **noise).sum(), argnums=(0, 1, 2)
+                lambda x, e, g, noise=noise: low_light(KEY, x, exposure=e, gamma=g, **noise).sum(),
+                argnums=(0, 1, 2),
             )(image, 0.1, gamma)
             assert all(np.isfinite(gradient).all() for gradient in gradients)
 
@@ -120,13 +126,17 @@ def test_photographs_get_the_chosen_mean_brightness(photographs, options, bright
 
 def test_calibration_holds_up_to_sampling_error_under_another_key(photographs):
     exposure = low_light_exposure(KEY, photographs, brightness=0.05)
-    np.testing.assert_allclose(mean_luma(low_light(jax.random.key(1), photographs, exposure=exposure)), 0.05, rtol=5e-3)
+    np.testing.assert_allclose(
+        mean_luma(low_light(jax.random.key(1), photographs, exposure=exposure)), 0.05, rtol=5e-3
+    )
 
 
 def test_calibration_takes_one_brightness_per_image_and_may_be_traced(photographs):
     brightness = jnp.array([0.03, 0.1, 0.2])
     exposure = jax.jit(lambda b: low_light_exposure(KEY, photographs, brightness=b))(brightness)
-    np.testing.assert_allclose(mean_luma(low_light(KEY, photographs, exposure=exposure)), brightness, rtol=1e-4)
+    np.testing.assert_allclose(
+        mean_luma(low_light(KEY, photographs, exposure=exposure)), brightness, rtol=1e-4
+    )
 
 
 def test_calibration_of_greyscale_brightens_too_where_asked(photographs):
@@ -148,10 +158,14 @@ def test_calibration_of_a_flat_grey_is_the_exposure_that_skimage_s_curve_gives()
 
 def test_what_cannot_be_reached_gives_the_nearer_end():
     black = jnp.zeros((8, 8, 3))
-    np.testing.assert_allclose(low_light_exposure(KEY, black, brightness=0.05, **NOISELESS), 16, rtol=1e-6)
+    np.testing.assert_allclose(
+        low_light_exposure(KEY, black, brightness=0.05, **NOISELESS), 16, rtol=1e-6
+    )
     grey = jnp.full((64, 64, 3), 0.5)
     noisy = {"shot_variance": 1e-4, "read_variance": 0.1}
-    np.testing.assert_allclose(low_light_exposure(KEY, grey, brightness=0.05, **noisy), 2.0**-20, rtol=1e-6)
+    np.testing.assert_allclose(
+        low_light_exposure(KEY, grey, brightness=0.05, **noisy), 2.0**-20, rtol=1e-6
+    )
 
 
 def test_exposure_is_a_constant_for_gradients(photographs):

@@ -11,7 +11,9 @@ GREY = jnp.full((4, 96, 96, 3), 0.5)
 
 
 def noise_of(seed: int, image: jax.Array, sigma, **options) -> np.ndarray:
-    return np.asarray(gaussian_noise(jax.random.key(seed), image, sigma=sigma, **options) - image, np.float64)
+    return np.asarray(
+        gaussian_noise(jax.random.key(seed), image, sigma=sigma, **options) - image, np.float64
+    )
 
 
 def assert_gaussian(noise: np.ndarray, sigma: float) -> None:
@@ -96,7 +98,9 @@ def test_clip_is_a_choice():
 
 def test_gradients_are_one_for_the_image_and_the_noise_for_sigma():
     image, key = GREY[0], jax.random.key(10)
-    by_image, by_sigma = jax.grad(lambda x, s: gaussian_noise(key, x, sigma=s).sum(), argnums=(0, 1))(image, 0.1)
+    by_image, by_sigma = jax.grad(
+        lambda x, s: gaussian_noise(key, x, sigma=s).sum(), argnums=(0, 1)
+    )(image, 0.1)
     np.testing.assert_array_equal(by_image, 1)
     np.testing.assert_allclose(by_sigma, jax.random.normal(key, image.shape).sum(), rtol=1e-4)
     clipped = jax.grad(lambda x: gaussian_noise(key, x, sigma=1.0, clip=True).sum())(image)
@@ -114,7 +118,9 @@ def test_float64_stays_and_draws_float64_noise(x64):
 
 def test_blind_levels_are_uniform_over_their_range():
     n = 20_000
-    sigma = np.asarray(blind_sigma(jax.random.key(0), (n,), minimum=5 / 255, maximum=55 / 255), np.float64)
+    sigma = np.asarray(
+        blind_sigma(jax.random.key(0), (n,), minimum=5 / 255, maximum=55 / 255), np.float64
+    )
     assert sigma.dtype == np.float64 and sigma.min() >= 5 / 255 - 1e-9 and sigma.max() < 55 / 255
     unit = (sigma * 255 - 5) / 50
     # Kolmogorov-Smirnov: 1.95 / sqrt(n) is exceeded once in a thousand seeds.
@@ -145,7 +151,9 @@ def test_ramp_rises_linearly_along_the_width_by_hand():
 
 
 def test_ramp_along_the_height_and_one_per_image():
-    ramp = sigma_ramp((2, 3, 4, 3), start=jnp.array([0.0, 0.2]), stop=jnp.array([0.2, 0.2]), axis="height")
+    ramp = sigma_ramp(
+        (2, 3, 4, 3), start=jnp.array([0.0, 0.2]), stop=jnp.array([0.2, 0.2]), axis="height"
+    )
     assert ramp.shape == (2, 3, 4)
     np.testing.assert_allclose(ramp[0], np.tile([[0.0], [0.1], [0.2]], (1, 4)), rtol=1e-6)
     np.testing.assert_allclose(ramp[1], 0.2, rtol=1e-6)

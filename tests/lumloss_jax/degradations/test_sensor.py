@@ -13,7 +13,9 @@ FLAT = jnp.broadcast_to(LEVELS[:, None, None, None], (5, 96, 96, 3))  # one leve
 
 
 def noise_of(seed: int, image, **options) -> np.ndarray:
-    return np.asarray(poisson_gaussian_noise(jax.random.key(seed), image, **options) - image, np.float64)
+    return np.asarray(
+        poisson_gaussian_noise(jax.random.key(seed), image, **options) - image, np.float64
+    )
 
 
 @pytest.mark.parametrize("sampling", ["normal", "poisson"])
@@ -24,16 +26,21 @@ def test_mean_is_the_signal_and_variance_is_linear_in_it(sampling, shot, read):
     for level, sample in zip(LEVELS.astype(float), noise, strict=True):
         variance = shot * level + read
         assert abs(sample.mean()) <= 4.5 * (variance / n) ** 0.5 + 1e-9
-        # Fourth central moment of a Poisson(x / a) + sqrt(b) n; it sets the variance's own standard error.
+        # Fourth central moment of a Poisson(x / a) + sqrt(b) n; it sets the variance's own standard
+        # error.
         fourth = 3 * variance**2 + (shot**3 * level if sampling == "poisson" else 0)
-        assert abs((sample**2).mean() - variance) <= 4.5 * ((fourth - variance**2) / n) ** 0.5 + 1e-9
+        assert (
+            abs((sample**2).mean() - variance) <= 4.5 * ((fourth - variance**2) / n) ** 0.5 + 1e-9
+        )
 
 
 def test_poisson_sampling_follows_scipys_distribution():
     shot = 0.01
     photons = np.array([0.5, 3.0, 9.0, 40.0, 700.0], np.float32)  # both of jax's samplers
     image = jnp.broadcast_to((shot * photons)[:, None, None, None], (5, 96, 96, 3))
-    noisy = poisson_gaussian_noise(jax.random.key(2), image, shot_variance=shot, read_variance=0, sampling="poisson")
+    noisy = poisson_gaussian_noise(
+        jax.random.key(2), image, shot_variance=shot, read_variance=0, sampling="poisson"
+    )
     counts = np.asarray(noisy, np.float64) / shot
     np.testing.assert_allclose(counts, counts.round(), atol=2e-3)  # whole photons
     for mean, sample in zip(photons.astype(float), counts.round().astype(int), strict=True):
@@ -46,7 +53,10 @@ def test_poisson_sampling_follows_scipys_distribution():
 
 def test_poisson_sampling_above_the_largest_count_is_normal():
     image = jnp.full((96, 96, 3), 1.0)
-    noise = noise_of(3, image, shot_variance=1e-5, read_variance=0, sampling="poisson").ravel() / 1e-5**0.5
+    noise = (
+        noise_of(3, image, shot_variance=1e-5, read_variance=0, sampling="poisson").ravel()
+        / 1e-5**0.5
+    )
     assert abs(noise.mean()) < 4.5 / noise.size**0.5
     assert abs((noise**2).mean() - 1) < 4.5 * (2 / noise.size) ** 0.5
 
@@ -54,7 +64,8 @@ def test_poisson_sampling_above_the_largest_count_is_normal():
 def test_dark_poisson_is_skewed_and_normal_is_not():
     image = jnp.full((96, 96, 3), 0.02)
     for sampling, skewness, spread in (("poisson", 0.5**0.5, 3.0), ("normal", 0.0, 1.0)):
-        noise = noise_of(4, image, shot_variance=0.01, read_variance=0, sampling=sampling)  # two photons a pixel
+        # Two photons a pixel
+        noise = noise_of(4, image, shot_variance=0.01, read_variance=0, sampling=sampling)
         z = noise / (0.01 * 0.02) ** 0.5
         assert abs((z**3).mean() - skewness) < 4.5 * spread * (15 / z.size) ** 0.5
 
@@ -63,13 +74,16 @@ def test_variances_per_image_are_the_same_as_one_by_one_for_the_noise_drawn():
     image = jnp.full((3, 64, 64, 1), 0.5)
     shot, read = jnp.array([0.0, 0.01, 0.1]), jnp.array([1e-4, 0.0, 1e-2])
     noise = noise_of(5, image, shot_variance=shot, read_variance=read)
-    np.testing.assert_allclose(noise.std(axis=(1, 2, 3)) ** 2, shot * 0.5 + read, rtol=4.5 * (2 / 4096) ** 0.5)
+    np.testing.assert_allclose(
+        noise.std(axis=(1, 2, 3)) ** 2, shot * 0.5 + read, rtol=4.5 * (2 / 4096) ** 0.5
+    )
 
 
 def test_no_noise_where_both_are_zero():
     for sampling in ("normal", "poisson"):
         assert not noise_of(6, FLAT, shot_variance=0, read_variance=0, sampling=sampling).any()
-        assert not noise_of(6, FLAT[0], shot_variance=0.1, read_variance=0, sampling=sampling).any()  # black
+        # Black
+        assert not noise_of(6, FLAT[0], shot_variance=0.1, read_variance=0, sampling=sampling).any()
 
 
 def test_values_below_black_have_black_s_noise():
@@ -92,7 +106,8 @@ def test_gradients_of_normal_sampling_are_those_of_the_formula():
     key, x, a, b = jax.random.key(9), jnp.full((1, 1, 1), 0.3), 0.02, 0.001
     n = float(jax.random.normal(key, (1, 1, 1))[0, 0, 0])
     by_x, by_a, by_b = jax.grad(
-        lambda x, a, b: poisson_gaussian_noise(key, x, shot_variance=a, read_variance=b).sum(), argnums=(0, 1, 2)
+        lambda x, a, b: poisson_gaussian_noise(key, x, shot_variance=a, read_variance=b).sum(),
+        argnums=(0, 1, 2),
     )(x, a, b)
     root = 2 * (a * 0.3 + b) ** 0.5
     np.testing.assert_allclose(by_x[0, 0, 0], 1 + n * a / root, rtol=1e-5)
@@ -131,11 +146,16 @@ def test_blind_variances_follow_the_fitted_line():
     assert np.abs(np.sort(unit) - (np.arange(n) + 0.5) / n).max() < 1.95 / n**0.5
     rest = (log_read - 2.18 * log_shot - 1.2) / 0.26
     assert abs(rest.mean()) < 4.5 / n**0.5 and abs((rest**2).mean() - 1) < 4.5 * (2 / n) ** 0.5
-    assert abs((rest * (unit - 0.5) * 12**0.5).mean()) < 4.5 / n**0.5  # the spread does not follow the level
+    # The spread does not follow the level
+    assert abs((rest * (unit - 0.5) * 12**0.5).mean()) < 4.5 / n**0.5
 
 
 def test_blind_variances_take_traced_bounds():
-    draw = jax.jit(lambda lo, hi: blind_sensor_variances(jax.random.key(0), (50,), minimum_shot=lo, maximum_shot=hi))
+    draw = jax.jit(
+        lambda lo, hi: blind_sensor_variances(
+            jax.random.key(0), (50,), minimum_shot=lo, maximum_shot=hi
+        )
+    )
     shot = draw(1e-3, 2e-3).shot_variance
     assert shot.min() >= 0.999e-3 and shot.max() <= 2.001e-3
 
@@ -156,7 +176,9 @@ def test_blind_variances_take_traced_bounds():
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        poisson_gaussian_noise(jax.random.key(0), FLAT, **({"shot_variance": 0.1, "read_variance": 0.1} | options))
+        poisson_gaussian_noise(
+            jax.random.key(0), FLAT, **({"shot_variance": 0.1, "read_variance": 0.1} | options)
+        )
 
 
 def test_poisson_sampling_names_the_key_that_it_needs():

@@ -32,7 +32,11 @@ LOG3 = math.log(3)  # s(log 3) = log 4, s(-log 3) = log 4/3
 @pytest.mark.parametrize(
     ("kind", "of_generator", "of_discriminator"),
     [
-        ("non_saturating", (math.log(2) + math.log(4 / 3)) / 2, (math.log(2) + math.log(4)) / 2 + math.log(4 / 3)),
+        (
+            "non_saturating",
+            (math.log(2) + math.log(4 / 3)) / 2,
+            (math.log(2) + math.log(4)) / 2 + math.log(4 / 3),
+        ),
         ("hinge", -LOG3 / 2, (1 + 1 + LOG3) / 2 + 0),
         ("least_squares", (1 + (LOG3 - 1) ** 2) / 4, LOG3**2 / 4 + (LOG3 - 1) ** 2 / 2),
     ],
@@ -44,10 +48,15 @@ def test_by_hand(kind, of_generator, of_discriminator):
 
 
 def test_by_hand_relativistic_average():
-    # Every fake score is log 3 above every real one: the generator has won, the discriminator has lost.
+    # Every fake score is log 3 above every real one: the generator has won, the discriminator has
+    # lost.
     fake, real = jnp.full(2, LOG3), jnp.zeros(2)
-    np.testing.assert_allclose(generator(fake, real, "relativistic_average"), 2 * math.log(4 / 3), rtol=1e-6)
-    np.testing.assert_allclose(discriminator(fake, real, "relativistic_average"), 2 * math.log(4), rtol=1e-6)
+    np.testing.assert_allclose(
+        generator(fake, real, "relativistic_average"), 2 * math.log(4 / 3), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        discriminator(fake, real, "relativistic_average"), 2 * math.log(4), rtol=1e-6
+    )
 
 
 @every_kind
@@ -56,14 +65,20 @@ def test_optax(kind):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         if kind == "non_saturating":
             of_generator = bce(FAKE, np.ones_like(FAKE)).mean()
-            of_discriminator = bce(FAKE, np.zeros_like(FAKE)).mean() + bce(REAL, np.ones_like(REAL)).mean()
+            of_discriminator = (
+                bce(FAKE, np.zeros_like(FAKE)).mean() + bce(REAL, np.ones_like(REAL)).mean()
+            )
         elif kind == "hinge":
             hinge = optax.losses.hinge_loss
             of_generator = -FAKE.mean()
-            of_discriminator = (hinge(FAKE, -np.ones_like(FAKE)) + hinge(REAL, np.ones_like(REAL))).mean()
+            of_discriminator = (
+                hinge(FAKE, -np.ones_like(FAKE)) + hinge(REAL, np.ones_like(REAL))
+            ).mean()
         elif kind == "least_squares":
             of_generator = optax.losses.l2_loss(FAKE, np.ones_like(FAKE)).mean()
-            of_discriminator = (optax.losses.l2_loss(FAKE) + optax.losses.l2_loss(REAL, np.ones_like(REAL))).mean()
+            of_discriminator = (
+                optax.losses.l2_loss(FAKE) + optax.losses.l2_loss(REAL, np.ones_like(REAL))
+            ).mean()
         else:
             fake, real = FAKE - REAL.mean(), REAL - FAKE.mean()
             one, none = np.ones_like(FAKE), np.zeros_like(FAKE)
@@ -76,7 +91,9 @@ def test_optax(kind):
 @every_kind
 def test_gradients_push_scores_the_right_way(kind):
     def of_both(loss):
-        return jax.jit(jax.grad(lambda scores: loss(*scores, kind)))((jnp.full((4, 1), 0.3), jnp.full((4, 1), 0.4)))
+        return jax.jit(jax.grad(lambda scores: loss(*scores, kind)))(
+            (jnp.full((4, 1), 0.3), jnp.full((4, 1), 0.4))
+        )
 
     fake, real = of_both(generator)
     assert (fake < 0).all()  # downhill is towards higher scores of fakes
@@ -102,7 +119,9 @@ def test_a_generator_and_a_discriminator_learn(kind):
         value, gradient = jax.value_and_grad(of_scorer)(scorer)
         better = scorer - 0.05 * gradient
         learned = of_scorer(better) <= value
-        push = jax.grad(lambda fake: generator(score(better, fake), score(better, real), kind))(fake)
+        push = jax.grad(lambda fake: generator(score(better, fake), score(better, real), kind))(
+            fake
+        )
         return (fake - 0.05 * push, better), learned
 
     start = (jnp.zeros((1, 1)), jnp.array([0.1, 0.5]))
@@ -117,7 +136,9 @@ def test_weights_count_images_and_hide_those_of_weight_zero(kind):
     repeated = [np.stack([scores[0], *(scores[2],) * 3]) for scores in (FAKE, REAL)]
     hidden = [np.where(weights[:, None] > 0, scores, np.nan) for scores in (FAKE, REAL)]
     for side in (generator, discriminator):
-        value, gradient = jax.value_and_grad(lambda scores, side=side: side(*scores, kind, weights=weights))(hidden)
+        value, gradient = jax.value_and_grad(
+            lambda scores, side=side: side(*scores, kind, weights=weights)
+        )(hidden)
         np.testing.assert_allclose(value, side(*repeated, kind), rtol=1e-5)
         assert all((each[weights == 0] == 0).all() for each in gradient)
         assert side(FAKE, REAL, kind, weights=np.zeros(5, bool)) == 0
@@ -130,9 +151,9 @@ def test_axis_name_takes_all_means_over_all_shards(kind):
         whole = side(FAKE[:4], REAL[:4], kind, weights=weights)
         of_shard = functools.partial(side, kind=kind, axis_name="batch")
         shards = [array[:4].reshape(2, 2, 3) for array in (FAKE, REAL)]
-        each = jax.vmap(lambda f, r, w, of_shard=of_shard: of_shard(f, r, weights=w), axis_name="batch")(
-            *shards, weights.reshape(2, 2)
-        )
+        each = jax.vmap(
+            lambda f, r, w, of_shard=of_shard: of_shard(f, r, weights=w), axis_name="batch"
+        )(*shards, weights.reshape(2, 2))
         np.testing.assert_allclose(each, [whole, whole], rtol=1e-5)
 
 
@@ -140,7 +161,9 @@ def test_axis_name_takes_all_means_over_all_shards(kind):
 def test_scores_of_any_rank_and_precision(kind):
     for side in (generator, discriminator):
         flat = side(FAKE.reshape(15), REAL.reshape(15), kind)
-        np.testing.assert_allclose(side(FAKE.reshape(5, 1, 3), REAL.reshape(5, 1, 3), kind), flat, rtol=1e-6)
+        np.testing.assert_allclose(
+            side(FAKE.reshape(5, 1, 3), REAL.reshape(5, 1, 3), kind), flat, rtol=1e-6
+        )
         half = side(jnp.asarray(FAKE, jnp.bfloat16), jnp.asarray(REAL, jnp.bfloat16), kind)
         assert half.dtype == jnp.float32
         one = jax.vmap(functools.partial(side, kind=kind))(FAKE[:, 0], REAL[:, 0])
@@ -152,21 +175,38 @@ def test_scores_far_out_give_finite_losses_and_gradients(kind):
     for side in (generator, discriminator):
         for fake, real in ((1e4, -1e4), (-1e4, 1e4)):
             scores = (jnp.full((2, 1), fake), jnp.full((2, 1), real))
-            value, gradient = jax.value_and_grad(lambda scores, side=side: side(*scores, kind))(scores)
+            value, gradient = jax.value_and_grad(lambda scores, side=side: side(*scores, kind))(
+                scores
+            )
             assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: adversarial_generator_loss(FAKE, kind="wgan"), "kind takes 'non_saturating', 'hinge'"),
+        (
+            lambda: adversarial_generator_loss(FAKE, kind="wgan"),
+            "kind takes 'non_saturating', 'hinge'",
+        ),
         (lambda: adversarial_discriminator_loss(FAKE, REAL, kind="hings"), "did you mean 'hinge'"),
-        (lambda: adversarial_generator_loss(FAKE, kind="relativistic_average"), "compares both scores: give real_sc"),
-        (lambda: adversarial_generator_loss(FAKE, REAL), "compares fake scores only: leave real_scores out"),
+        (
+            lambda: adversarial_generator_loss(FAKE, kind="relativistic_average"),
+            "compares both scores: give real_sc",
+        ),
+        (
+            lambda: adversarial_generator_loss(FAKE, REAL),
+            "compares fake scores only: leave real_scores out",
+        ),
         (lambda: adversarial_generator_loss(np.ones(3, int)), "fake_scores have dtype int.*logits"),
-        (lambda: adversarial_discriminator_loss(FAKE, REAL[:4]), r"\(5, 3\) and real_scores \(4, 3\)"),
+        (
+            lambda: adversarial_discriminator_loss(FAKE, REAL[:4]),
+            r"\(5, 3\) and real_scores \(4, 3\)",
+        ),
         (lambda: adversarial_generator_loss(np.zeros((0, 1), np.float32)), "holds no score"),
-        (lambda: adversarial_generator_loss(FAKE, weights=np.ones((5, 3))), r"one per image, \(5,\)"),
+        (
+            lambda: adversarial_generator_loss(FAKE, weights=np.ones((5, 3))),
+            r"one per image, \(5,\)",
+        ),
         (lambda: adversarial_generator_loss(FAKE, weights=-np.ones(5)), "finite and not negative"),
     ],
 )

@@ -9,7 +9,11 @@ import pytest
 from lumloss_jax.losses import dwa_init, dwa_update, dwa_weights
 
 NOTHING = {"l1": 0.0, "ssim": 0.0, "vgg": 0.0}
-EPOCHS = ({"l1": 0.4, "ssim": 0.2, "vgg": 1.0}, {"l1": 0.2, "ssim": 0.2, "vgg": 1.5})  # ratios 1/2, 1, 3/2
+# Ratios 1/2, 1, 3/2
+EPOCHS = (
+    {"l1": 0.4, "ssim": 0.2, "vgg": 1.0},
+    {"l1": 0.2, "ssim": 0.2, "vgg": 1.5},
+)
 
 
 def after(*epochs):
@@ -23,18 +27,24 @@ def after(*epochs):
 def test_by_hand(temperature):
     exponentials = np.exp(np.array([0.5, 1.0, 1.5]) / temperature)
     weights = dwa_weights(after(*EPOCHS), temperature=temperature)
-    np.testing.assert_allclose(list(weights.values()), 3 * exponentials / exponentials.sum(), rtol=1e-6)
+    np.testing.assert_allclose(
+        list(weights.values()), 3 * exponentials / exponentials.sum(), rtol=1e-6
+    )
 
 
 def test_only_the_last_two_epochs_count():
     long_ago = {"l1": 9.0, "ssim": 0.1, "vgg": 3.0}
-    chex.assert_trees_all_close(dwa_weights(after(long_ago, *EPOCHS)), dwa_weights(after(*EPOCHS)), rtol=1e-6)
+    chex.assert_trees_all_close(
+        dwa_weights(after(long_ago, *EPOCHS)), dwa_weights(after(*EPOCHS)), rtol=1e-6
+    )
 
 
 def test_weights_are_one_until_two_epochs_were_seen_and_when_it_is_hot():
     for state in (after(), after(EPOCHS[0])):
         np.testing.assert_array_equal(list(dwa_weights(state).values()), [1, 1, 1])
-    np.testing.assert_allclose(list(dwa_weights(after(*EPOCHS), temperature=1e6).values()), [1, 1, 1], rtol=1e-5)
+    np.testing.assert_allclose(
+        list(dwa_weights(after(*EPOCHS), temperature=1e6).values()), [1, 1, 1], rtol=1e-5
+    )
 
 
 def test_weights_sum_to_the_number_of_losses_and_are_finite_at_zero():
@@ -62,7 +72,9 @@ def test_the_state_runs_through_jit_and_scan_with_a_traced_temperature():
 
 
 def test_no_gradient_flows_through_the_state():
-    gradient = jax.grad(lambda losses: dwa_weights(dwa_update(after(EPOCHS[0]), losses))["l1"])(EPOCHS[1])
+    gradient = jax.grad(lambda losses: dwa_weights(dwa_update(after(EPOCHS[0]), losses))["l1"])(
+        EPOCHS[1]
+    )
     assert all(leaf == 0 for leaf in jax.tree.leaves(gradient))
 
 
@@ -71,9 +83,15 @@ def test_no_gradient_flows_through_the_state():
     [
         (lambda: dwa_init(()), "losses hold nothing"),
         (lambda: dwa_update(after(), {"l1": 1.0}), "losses have structure"),
-        (lambda: dwa_update(after(), {**NOTHING, "l1": np.ones(2)}), r"losses\['l1'\] has shape \(2,\)"),
+        (
+            lambda: dwa_update(after(), {**NOTHING, "l1": np.ones(2)}),
+            r"losses\['l1'\] has shape \(2,\)",
+        ),
         (lambda: dwa_weights(after(), temperature=0), "temperature must be at least"),
-        (lambda: dwa_weights(after(), temperature=-1), "temperature must be finite and not negative; got -1"),
+        (
+            lambda: dwa_weights(after(), temperature=-1),
+            "temperature must be finite and not negative; got -1",
+        ),
         (lambda: dwa_weights(after(), temperature=np.ones(2)), "temperature must be one number"),
     ],
 )

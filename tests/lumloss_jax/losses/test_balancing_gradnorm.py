@@ -17,8 +17,8 @@ def as_arrays(tree):
 
 def test_a_step_by_hand():
     state = gradnorm_init({"a": 1.0, "b": 1.0})
-    # alpha 0: G = (1, 2), mean 1.5, both aim at 1.5. Slopes -1 / 1.5 and 2 / 1.5, times 0.1: 1.0667 and 0.8667, which
-    # are scaled to sum to 2.
+    # alpha 0: G = (1, 2), mean 1.5, both aim at 1.5. Slopes -1 / 1.5 and 2 / 1.5, times 0.1: 1.0667
+    # and 0.8667, which are scaled to sum to 2.
     state = gradnorm_update(state, {"a": 0.5, "b": 1.0}, NORMS, alpha=0.0, learning_rate=0.1)
     wanted = np.array([1 + 0.1 / 1.5, 1 - 0.2 / 1.5])
     np.testing.assert_allclose(list(state.weights.values()), 2 * wanted / wanted.sum(), rtol=1e-6)
@@ -27,7 +27,8 @@ def test_a_step_by_hand():
 
 def test_a_step_by_hand_with_rates():
     state = gradnorm_init({"a": 2.0, "b": 4.0})
-    # Left are 1/4 and 3/4, mean 1/2: rates 1/2 and 3/2. G = (1, 2): aims 1.5 (1/2)^2 = 0.375 and 1.5 (3/2)^2 = 3.375.
+    # Left are 1/4 and 3/4, mean 1/2: rates 1/2 and 3/2. G = (1, 2): aims 1.5 (1/2)^2 = 0.375 and
+    # 1.5 (3/2)^2 = 3.375.
     state = gradnorm_update(state, {"a": 0.5, "b": 3.0}, NORMS, alpha=2.0, learning_rate=0.1)
     wanted = np.array([1 - 0.1 / 1.5, 1 + 0.2 / 1.5])
     np.testing.assert_allclose(list(state.weights.values()), 2 * wanted / wanted.sum(), rtol=1e-6)
@@ -46,7 +47,8 @@ def test_weights_settle_where_weighted_norms_stand_as_the_rates(alpha):
         return jax.lax.scan(step, state, length=1000)[0]
 
     state = run(gradnorm_init({"a": 1.0, "b": 1.0}))
-    np.testing.assert_allclose(list(state.weights.values()), settled, atol=4e-3)  # it moves by steps of 1e-3
+    # It moves by steps of 1e-3
+    np.testing.assert_allclose(list(state.weights.values()), settled, atol=4e-3)
 
 
 def test_a_loss_that_lags_behind_trains_faster_than_without():
@@ -58,9 +60,13 @@ def test_a_loss_that_lags_behind_trains_faster_than_without():
     def train(learning_rate):
         def step(carry, _):
             x, state = carry
-            state = gradnorm_update(state, losses(x), gradient_norms(losses, x), learning_rate=learning_rate)
+            state = gradnorm_update(
+                state, losses(x), gradient_norms(losses, x), learning_rate=learning_rate
+            )
             weights = state.weights
-            gradient = jax.grad(lambda x: sum(weights[name] * loss for name, loss in losses(x).items()))(x)
+            gradient = jax.grad(
+                lambda x: sum(weights[name] * loss for name, loss in losses(x).items())
+            )(x)
             return (x - 0.2 * gradient, state), None
 
         x = jnp.zeros(2)
@@ -68,7 +74,8 @@ def test_a_loss_that_lags_behind_trains_faster_than_without():
         return {name: loss / state.initial_losses[name] for name, loss in losses(x).items()}
 
     plain, balanced = (jax.jit(train)(rate) for rate in (0.0, 0.05))
-    np.testing.assert_allclose(plain["small"], (1 - 0.2 * 2 * 0.01) ** 120, rtol=1e-4)  # the weights stayed at 1
+    # The weights stayed at 1
+    np.testing.assert_allclose(plain["small"], (1 - 0.2 * 2 * 0.01) ** 120, rtol=1e-4)
     assert balanced["small"] < 0.75 * plain["small"]
 
 
@@ -87,7 +94,11 @@ def test_weights_are_pure_data():
 
 def test_losses_and_norms_of_zero_give_finite_weights_above_zero():
     zeros = {"a": 0.0, "b": 0.0}
-    for initial, losses, norms in ((zeros, zeros, zeros), ({"a": 1.0, "b": 0.0}, zeros, NORMS), (NORMS, NORMS, zeros)):
+    for initial, losses, norms in (
+        (zeros, zeros, zeros),
+        ({"a": 1.0, "b": 0.0}, zeros, NORMS),
+        (NORMS, NORMS, zeros),
+    ):
         state = gradnorm_init(initial)
         for _ in range(3):
             state = gradnorm_update(state, losses, norms, learning_rate=10.0)
@@ -100,7 +111,10 @@ def test_norms_against_one_gradient_for_each_loss():
 
     def losses(p):
         out = jnp.array([1.0, -2.0]) @ p["kernel"] + p["bias"]
-        return {"squares": jnp.sum(out * out), "rest": [jnp.sum(jnp.sin(out)), jnp.max(p["kernel"])]}
+        return {
+            "squares": jnp.sum(out * out),
+            "rest": [jnp.sum(jnp.sin(out)), jnp.max(p["kernel"])],
+        }
 
     norms = gradient_norms(losses, parameters)
     for pick in (lambda v: v["squares"], lambda v: v["rest"][0], lambda v: v["rest"][1]):
@@ -124,7 +138,10 @@ def test_norms_against_one_gradient_for_each_loss():
             lambda: gradnorm_update(gradnorm_init(NORMS), NORMS, NORMS, learning_rate=np.ones(2)),
             "learning_rate must be",
         ),
-        (lambda: gradient_norms(lambda x: {"a": x}, jnp.ones(3)), r"losses\['a'\] has shape \(3,\)"),
+        (
+            lambda: gradient_norms(lambda x: {"a": x}, jnp.ones(3)),
+            r"losses\['a'\] has shape \(3,\)",
+        ),
     ],
 )
 def test_errors(call, message):

@@ -20,9 +20,13 @@ def as_arrays(tree):
 def test_by_hand():
     squares, values = np.array([0.25, 2.25, 9.0]), np.array([0.04, 0.3, 2.0])
     gaussian = (values / (2 * squares) + np.log(1 + squares)).sum()
-    np.testing.assert_allclose(uncertainty_loss(as_arrays(SCALES), LOSSES, likelihood="gaussian"), gaussian, rtol=1e-6)
+    np.testing.assert_allclose(
+        uncertainty_loss(as_arrays(SCALES), LOSSES, likelihood="gaussian"), gaussian, rtol=1e-6
+    )
     laplace = (values / np.sqrt(squares) + np.log(1 + np.sqrt(squares))).sum()
-    np.testing.assert_allclose(uncertainty_loss(as_arrays(SCALES), LOSSES, likelihood="laplace"), laplace, rtol=1e-6)
+    np.testing.assert_allclose(
+        uncertainty_loss(as_arrays(SCALES), LOSSES, likelihood="laplace"), laplace, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -30,11 +34,17 @@ def test_the_total_is_finite_and_never_negative(likelihood):
     scales, values = np.meshgrid(
         np.r_[-np.logspace(-6, 3, 40), 0, np.logspace(-6, 3, 40)], np.r_[0, np.logspace(-6, 3)]
     )
-    run = jax.jit(jax.vmap(jax.value_and_grad(lambda s, loss: uncertainty_loss(s, loss, likelihood=likelihood))))
+    run = jax.jit(
+        jax.vmap(
+            jax.value_and_grad(lambda s, loss: uncertainty_loss(s, loss, likelihood=likelihood))
+        )
+    )
     totals, gradients = run(scales.ravel().astype(np.float32), values.ravel().astype(np.float32))
     assert (totals >= 0).all() and np.isfinite(totals).all() and np.isfinite(gradients).all()
     # Kendall's own log s^2 goes below 0 there: at s = 0.1 with a loss of 0.001 it is 0.05 - 4.6.
-    np.testing.assert_allclose(uncertainty_loss(0.1, 0.001, likelihood="gaussian"), 0.05 + np.log(1.01), rtol=1e-5)
+    np.testing.assert_allclose(
+        uncertainty_loss(0.1, 0.001, likelihood="gaussian"), 0.05 + np.log(1.01), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -64,7 +74,9 @@ def test_scales_learn_to_settle_where_calculus_says(likelihood):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_weights_are_the_slopes_of_the_total(likelihood):
-    slopes = jax.grad(uncertainty_loss, argnums=1)(as_arrays(SCALES), as_arrays(LOSSES), likelihood=likelihood)
+    slopes = jax.grad(uncertainty_loss, argnums=1)(
+        as_arrays(SCALES), as_arrays(LOSSES), likelihood=likelihood
+    )
     weights = uncertainty_weights(as_arrays(SCALES), likelihood=likelihood)
     chex.assert_trees_all_close(weights, slopes, rtol=1e-6)
     by_hand = 2.0 if likelihood == "gaussian" else 2.0  # 1 / (2 * 0.25) and 1 / 0.5
@@ -81,7 +93,10 @@ def test_scales_begin_at_one_in_the_losses_structure():
     ("call", "message"),
     [
         (lambda: uncertainty_init({}), "losses hold nothing"),
-        (lambda: uncertainty_init({"l1": np.ones(3)}), r"losses\['l1'\] has shape \(3,\): one scalar per loss"),
+        (
+            lambda: uncertainty_init({"l1": np.ones(3)}),
+            r"losses\['l1'\] has shape \(3,\): one scalar per loss",
+        ),
         (
             lambda: uncertainty_loss({"l1": 1.0}, {"mse": 1.0}, likelihood="laplace"),
             "scales have structure .*'l1'.* not .*'mse'",
@@ -90,7 +105,10 @@ def test_scales_begin_at_one_in_the_losses_structure():
             lambda: uncertainty_loss({"l1": np.ones(2)}, {"l1": 1.0}, likelihood="laplace"),
             r"scales\['l1'\] has shape \(2,\)",
         ),
-        (lambda: uncertainty_loss(1.0, 1.0, likelihood="laplacian"), "likelihood takes 'gaussian', 'laplace'.*did you"),
+        (
+            lambda: uncertainty_loss(1.0, 1.0, likelihood="laplacian"),
+            "likelihood takes 'gaussian', 'laplace'.*did you",
+        ),
         (lambda: uncertainty_weights(1.0, likelihood=None), "likelihood takes"),
     ],
 )

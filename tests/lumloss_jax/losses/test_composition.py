@@ -38,8 +38,12 @@ def test_the_total_of_a_spec_is_the_sum_of_its_losses_under_the_same_mask(mask):
         (0.5, functools.partial(losses.luminance_l1_loss, color_weight=2, window_size=3)),
     )
     by_one = jax.jit(functools.partial(make_loss(spec), **keywords))
-    one_by_one = jax.jit(lambda p, t: sum(weight * loss(p, t, **keywords) for weight, loss in apart))
-    np.testing.assert_allclose(by_one(PREDICTIONS, TARGETS)[0], one_by_one(PREDICTIONS, TARGETS), rtol=1e-6)
+    one_by_one = jax.jit(
+        lambda p, t: sum(weight * loss(p, t, **keywords) for weight, loss in apart)
+    )
+    np.testing.assert_allclose(
+        by_one(PREDICTIONS, TARGETS)[0], one_by_one(PREDICTIONS, TARGETS), rtol=1e-6
+    )
 
 
 def test_a_luminance_term_is_followed_by_its_parts():
@@ -47,7 +51,9 @@ def test_a_luminance_term_is_followed_by_its_parts():
     assert list(terms) == ["luminance_l1", "luminance", "color", "mse"]
     apart = luminance_l1_terms(PREDICTIONS, TARGETS)
     np.testing.assert_allclose([terms["luminance"], terms["color"]], apart, rtol=1e-6)
-    np.testing.assert_allclose(terms["luminance_l1"], 0.5 * apart.luminance + 0.5 * apart.color, rtol=1e-6)
+    np.testing.assert_allclose(
+        terms["luminance_l1"], 0.5 * apart.luminance + 0.5 * apart.color, rtol=1e-6
+    )
 
 
 def test_parts_that_would_share_a_name_carry_their_losss():
@@ -61,13 +67,20 @@ def test_parts_that_would_share_a_name_carry_their_losss():
         "luminance_l1(window_size=3).color",
     ]
     # A part that bears a loss's name gives way too.
-    with_color = {"luminance_l1": lambda p, t: make_loss("luminance_l1")(p, t), "color": losses.l1_loss}
+    with_color = {
+        "luminance_l1": lambda p, t: make_loss("luminance_l1")(p, t),
+        "color": losses.l1_loss,
+    }
     _, terms = weighted_sum(with_color, {"luminance_l1": 1, "color": 1}, PREDICTIONS, TARGETS)
     assert [name for name in terms if "color" in name] == ["luminance_l1.color", "color"]
 
 
 def test_the_same_spec_is_the_same_function():
-    assert make_loss("l1 + 2*mse") is make_loss("1.0 * l1 + 2.0 * mse") is make_loss(parse_loss("l1 + 2*mse"))
+    assert (
+        make_loss("l1 + 2*mse")
+        is make_loss("1.0 * l1 + 2.0 * mse")
+        is make_loss(parse_loss("l1 + 2*mse"))
+    )
     assert make_loss("l1 + 2*mse") is not make_loss("2*mse + l1")
 
 
@@ -78,11 +91,16 @@ def test_mask_and_axis_name_reach_every_loss_and_only_where_they_are_given():
         calls.append(keywords)
         return jnp.zeros(())
 
-    both = {"a": recorder, "b": lambda predictions, targets, *, mask=None, axis_name=None: recorder(0, 0, mask=mask)}
+    both = {
+        "a": recorder,
+        "b": lambda predictions, targets, *, mask=None, axis_name=None: recorder(0, 0, mask=mask),
+    }
     weighted_sum(both, {"a": 1, "b": 1}, PREDICTIONS, TARGETS, mask=MASK, axis_name="batch")
     assert calls[0] == {"mask": MASK, "axis_name": "batch"} and calls[1] == {"mask": MASK}
     del calls[:]
-    weighted_sum({"plain": lambda predictions, targets: recorder(0, 0)}, {"plain": 1}, PREDICTIONS, TARGETS)
+    weighted_sum(
+        {"plain": lambda predictions, targets: recorder(0, 0)}, {"plain": 1}, PREDICTIONS, TARGETS
+    )
     assert calls == [{}]
 
 
@@ -91,8 +109,12 @@ def test_axis_name_gives_the_total_and_the_terms_of_all_shards():
     uneven = MASK * np.array([1, 0.25], np.float32).reshape(2, 1, 1)
     whole = loss(PREDICTIONS, TARGETS, mask=uneven)
     shards = tuple(array[:, None] for array in (PREDICTIONS, TARGETS, uneven))
-    each = jax.vmap(lambda p, t, mask: loss(p, t, mask=mask, axis_name="batch"), axis_name="batch")(*shards)
-    chex.assert_trees_all_close(each, jax.tree.map(lambda value: jnp.stack([value, value]), whole), rtol=1e-5)
+    each = jax.vmap(lambda p, t, mask: loss(p, t, mask=mask, axis_name="batch"), axis_name="batch")(
+        *shards
+    )
+    chex.assert_trees_all_close(
+        each, jax.tree.map(lambda value: jnp.stack([value, value]), whole), rtol=1e-5
+    )
 
 
 def test_weights_are_data():
@@ -106,7 +128,9 @@ def test_weights_are_data():
 
     for l1, mse in ((1.0, 0.0), (0.5, 4.0)):
         np.testing.assert_allclose(total({"l1": l1, "mse": mse}), 0.5 * l1 + 0.25 * mse, rtol=1e-6)
-    gradient = jax.grad(lambda weights: loss(BRIGHTER, TARGETS, weights=weights)[0])({"l1": 1.0, "mse": 1.0})
+    gradient = jax.grad(lambda weights: loss(BRIGHTER, TARGETS, weights=weights)[0])(
+        {"l1": 1.0, "mse": 1.0}
+    )
     np.testing.assert_allclose([gradient["l1"], gradient["mse"]], [0.5, 0.25], rtol=1e-6)
 
 
@@ -134,13 +158,28 @@ ONE = {"l1": losses.l1_loss}
     [
         (({}, {}), "losses is empty"),
         ((ONE, {}), "weights lacks 'l1': give every loss a weight"),
-        ((ONE, {"l1": 1, "l1s": 1}), "weights has 'l1s', but the losses are 'l1'; did you mean 'l1'?"),
+        (
+            (ONE, {"l1": 1, "l1s": 1}),
+            "weights has 'l1s', but the losses are 'l1'; did you mean 'l1'?",
+        ),
         ((ONE, {"l1": -1}), "the weight of 'l1' must be finite and not negative; got -1"),
-        ((ONE, {"l1": np.ones(2)}), "the weight of 'l1' must be one number, shape (); got shape (2,)"),
-        (({"own": lambda p, t: jnp.abs(p - t)}, {"own": 1}), "'own' gave an array of shape (2, 12, 12, 3)"),
-        (({"own": lambda p, t: 0.0}, {"own": 1}), "'own' gave float, but a loss gives one scalar array"),
+        (
+            (ONE, {"l1": np.ones(2)}),
+            "the weight of 'l1' must be one number, shape (); got shape (2,)",
+        ),
+        (
+            ({"own": lambda p, t: jnp.abs(p - t)}, {"own": 1}),
+            "'own' gave an array of shape (2, 12, 12, 3)",
+        ),
+        (
+            ({"own": lambda p, t: 0.0}, {"own": 1}),
+            "'own' gave float, but a loss gives one scalar array",
+        ),
         (({"own": lambda p, t: None}, {"own": 1}), "'own' gave NoneType"),
-        (({"own": lambda p, t: (jnp.zeros(()), {"map": p})}, {"own": 1}), "'own.map' gave an array of shape (2,"),
+        (
+            ({"own": lambda p, t: (jnp.zeros(()), {"map": p})}, {"own": 1}),
+            "'own.map' gave an array of shape (2,",
+        ),
     ],
 )
 def test_what_is_no_weighted_sum_is_refused(arguments, message):
@@ -150,10 +189,20 @@ def test_what_is_no_weighted_sum_is_refused(arguments, message):
 
 def test_a_loss_that_takes_no_mask_is_named():
     for keyword, value in (("mask", MASK), ("axis_name", "batch")):
-        with pytest.raises(ValueError, match=rf"the loss 'own' takes no {keyword}: call it without"):
-            weighted_sum({"own": lambda p, t: jnp.zeros(())}, {"own": 1}, PREDICTIONS, TARGETS, **{keyword: value})
+        with pytest.raises(
+            ValueError, match=rf"the loss 'own' takes no {keyword}: call it without"
+        ):
+            weighted_sum(
+                {"own": lambda p, t: jnp.zeros(())},
+                {"own": 1},
+                PREDICTIONS,
+                TARGETS,
+                **{keyword: value},
+            )
 
 
 def test_a_weight_for_no_term_of_the_spec_is_named():
-    with pytest.raises(ValueError, match="weights has 'luminance', but the losses are 'luminance_l1'"):
+    with pytest.raises(
+        ValueError, match="weights has 'luminance', but the losses are 'luminance_l1'"
+    ):
         make_loss("luminance_l1")(PREDICTIONS, TARGETS, weights={"luminance_l1": 1, "luminance": 1})

@@ -21,13 +21,15 @@ SHAPE, PIXELS = (4, 24, 26, 3), 24 * 26
 
 
 def features(images):
-    # A curve without a product at its end: of p * p - t * t the compiler keeps one product unrounded, and then equal
-    # images have a difference of 1e-9, of either sign.
+    # A curve without a product at its end: of p * p - t * t the compiler keeps one product
+    # unrounded, and then equal images have a difference of 1e-9, of either sign.
     return {"edges": images[..., 1:, :] - images[..., :-1, :], "curve": jnp.tanh(images)}
 
 
 def composition(predictions, targets, **context):
-    return losses.make_loss("0.5*luminance_l1(window_size=3) + 2*mse")(predictions, targets, **context)[0]
+    return losses.make_loss("0.5*luminance_l1(window_size=3) + 2*mse")(
+        predictions, targets, **context
+    )[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +57,13 @@ TABLE = {
     ),
     "huber": Row(losses.huber_loss, shift=lambda c: 0.05 * (c - 0.025), degree=NOT_HOMOGENEOUS),
     "ssim": Row(losses.ssim_loss, shift=RATIO, degree=RATIO),
-    "ms_ssim": Row(functools.partial(losses.ms_ssim_loss, scale_weights=(0.4, 0.6)), shift=RATIO, degree=RATIO),
+    "ms_ssim": Row(
+        functools.partial(losses.ms_ssim_loss, scale_weights=(0.4, 0.6)), shift=RATIO, degree=RATIO
+    ),
     "gradient_sobel": Row(losses.gradient_loss, shift=lambda c: 0.0),
-    "gradient_difference": Row(functools.partial(losses.gradient_loss, operator="difference"), shift=lambda c: 0.0),
+    "gradient_difference": Row(
+        functools.partial(losses.gradient_loss, operator="difference"), shift=lambda c: 0.0
+    ),
     "frequency_complex": Row(losses.frequency_loss, shift=lambda c: c / 2 / math.sqrt(PIXELS)),
     "frequency_amplitude": Row(
         functools.partial(losses.frequency_loss, spectrum="amplitude"),
@@ -65,7 +71,9 @@ TABLE = {
         degree="amplitudes do not add up: |F(T + a d)| - |F(T)| is not linear in a",
     ),
     "perceptual": Row(
-        functools.partial(losses.perceptual_loss, features=features, layers={"edges": 1.0, "curve": 0.3}),
+        functools.partial(
+            losses.perceptual_loss, features=features, layers={"edges": 1.0, "curve": 0.3}
+        ),
         shift="features see it as they like",
         degree="features need not be linear",
         mask_per_pixel=False,
@@ -76,7 +84,9 @@ TABLE = {
         shift="a shift is what GT-mean looks past",
         degree="the gain depends on the prediction",
     ),
-    "composition": Row(composition, shift=lambda c: 0.5 * c + 2 * c * c, degree="its terms have degrees 1 and 2"),
+    "composition": Row(
+        composition, shift=lambda c: 0.5 * c + 2 * c * c, degree="its terms have degrees 1 and 2"
+    ),
 }
 every_loss = pytest.mark.parametrize("name", TABLE)
 
@@ -84,12 +94,18 @@ every_loss = pytest.mark.parametrize("name", TABLE)
 def test_the_table_holds_every_loss():
     others = "adversarial|luminance|make|parse|uncertainty"
     named = {name for name in losses.__all__ if re.fullmatch(f"(?!{others}).*_loss", name)}
-    assert named and named <= {getattr(row.loss, "func", row.loss).__name__ for row in TABLE.values()}
+    assert named and named <= {
+        getattr(row.loss, "func", row.loss).__name__ for row in TABLE.values()
+    }
 
 
 def holding(column):
     """The rows whose property holds; a blank must give its reason."""
-    blank = {name: getattr(row, column) for name, row in TABLE.items() if isinstance(getattr(row, column), str)}
+    blank = {
+        name: getattr(row, column)
+        for name, row in TABLE.items()
+        if isinstance(getattr(row, column), str)
+    }
     assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
     return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
 
@@ -98,7 +114,9 @@ def holding(column):
 def compiled(name):
     """value_and_grad(predictions, targets, mask): one compilation for all tests with a mask, one for those without."""
     loss = TABLE[name].loss
-    return jax.jit(jax.value_and_grad(lambda p, t, mask: loss(p, t) if mask is None else loss(p, t, mask=mask)))
+    return jax.jit(
+        jax.value_and_grad(lambda p, t, mask: loss(p, t) if mask is None else loss(p, t, mask=mask))
+    )
 
 
 @functools.cache
@@ -118,7 +136,11 @@ def pixel_mask():
 
 
 def some_mask(name):
-    return pixel_mask() if TABLE[name].mask_per_pixel else jnp.array([1.0, 0.0, 0.5, 2.0]).reshape(4, 1, 1)
+    return (
+        pixel_mask()
+        if TABLE[name].mask_per_pixel
+        else jnp.array([1.0, 0.0, 0.5, 2.0]).reshape(4, 1, 1)
+    )
 
 
 @every_loss
@@ -133,7 +155,9 @@ def test_value_at_equality(name):
 @holding("symmetric")
 def test_symmetry(name):
     predictions, targets = images()
-    there, back = (compiled(name)(*pair, None)[0] for pair in ((predictions, targets), (targets, predictions)))
+    there, back = (
+        compiled(name)(*pair, None)[0] for pair in ((predictions, targets), (targets, predictions))
+    )
     np.testing.assert_allclose(there, back, rtol=1e-6)
 
 
@@ -196,7 +220,9 @@ def per_image(name):
 def test_weights_per_image_make_a_weighted_mean(name):
     weights = jnp.array([3.0, 1.0, 0.0, 4.0]).reshape(4, 1, 1)
     value = jax.jit(TABLE[name].loss)(*images(), mask=weights)
-    np.testing.assert_allclose(value, np.average(per_image(name), weights=weights.ravel()), rtol=1e-5)
+    np.testing.assert_allclose(
+        value, np.average(per_image(name), weights=weights.ravel()), rtol=1e-5
+    )
 
 
 @every_loss
@@ -205,9 +231,12 @@ def test_gradient_against_numerical_difference_and_float64_against_float32(name,
     predictions, targets, mask = (np.float64(array) for array in single)
     direction = np.random.default_rng(3).normal(size=SHAPE)
     if name == "gt_mean_l1":
-        # No gradient flows through gain and W, which a numerical difference would see: go where they stand still.
+        # No gradient flows through gain and W, which a numerical difference would see: go where
+        # they stand still.
         weights = mask[..., None]
-        direction -= np.mean(direction * weights, (1, 2), keepdims=True) / np.mean(weights, (1, 2), keepdims=True)
+        direction -= np.mean(direction * weights, (1, 2), keepdims=True) / np.mean(
+            weights, (1, 2), keepdims=True
+        )
 
     @jax.jit
     @jax.value_and_grad
@@ -247,7 +276,9 @@ def test_jit_eager_vmap_and_shards_agree(name):
     np.testing.assert_allclose(loss(*images()), value, rtol=2e-6)
     np.testing.assert_allclose(np.mean(per_image(name)), value, rtol=2e-6)
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
-    shards = (jax.device_put(image, NamedSharding(mesh, PartitionSpec("batch"))) for image in images())
+    shards = (
+        jax.device_put(image, NamedSharding(mesh, PartitionSpec("batch"))) for image in images()
+    )
     np.testing.assert_allclose(jax.jit(loss)(*shards), value, rtol=2e-6)
 
 
@@ -261,7 +292,9 @@ def test_axis_name_gives_the_value_of_all_shards_under_uneven_masks(name):
     def of_shard(predictions, targets, mask):
         return loss(predictions, targets, mask=mask, axis_name="batch")
 
-    values = jax.pmap(of_shard, axis_name="batch")(*(array[:, None] for array in (predictions, targets, uneven)))
+    values = jax.pmap(of_shard, axis_name="batch")(
+        *(array[:, None] for array in (predictions, targets, uneven))
+    )
     # Sums of four shards and one sum over all are rounded otherwise: by 3e-6 for the spectra.
     np.testing.assert_allclose(values, jnp.full(4, whole), rtol=1e-5)
 
@@ -273,14 +306,19 @@ def test_half_precisions_are_converted_first_and_never_computed_in(name, half):
     program = jax.make_jaxpr(loss)(*(jax.ShapeDtypeStruct(SHAPE, half) for _ in range(2)))
     assert program.out_avals[0].dtype == jnp.float32
     short = {"bfloat16": "bf16", "float16": "f16"}[half]
-    assert len(re.findall(rf"\b{short}\[", str(program))) == 2  # the two images, and nothing made of them
+    # The two images, and nothing made of them
+    assert len(re.findall(rf"\b{short}\[", str(program))) == 2
 
 
 @every_loss
 @pytest.mark.parametrize(
     ("predictions", "targets", "message"),
     [
-        (np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.float32), "predictions have dtype uint8.*/ 255"),
+        (
+            np.zeros(SHAPE, np.uint8),
+            np.zeros(SHAPE, np.float32),
+            "predictions have dtype uint8.*/ 255",
+        ),
         (np.zeros(SHAPE, np.float32), np.zeros((4, 24, 26, 1), np.float32), "must be the same"),
         (np.zeros((4, 3, 24, 26), np.float32), np.zeros((4, 3, 24, 26), np.float32), "moveaxis"),
         (np.zeros((24, 26), np.float32), np.zeros((24, 26), np.float32), "lacks a channel axis"),

@@ -20,7 +20,9 @@ def published(predictions, targets, sigma, mask):
     mean_p, mean_t = ((weights * (image @ REC601)).sum((1, 2)) for image in (predictions, targets))
     deviation_p, deviation_t = sigma * mean_p, sigma * mean_t
     squares = deviation_p**2 + deviation_t**2
-    distance = (mean_p - mean_t) ** 2 / (4 * squares) + 0.5 * np.log(squares / (2 * deviation_p * deviation_t))
+    distance = (mean_p - mean_t) ** 2 / (4 * squares) + 0.5 * np.log(
+        squares / (2 * deviation_p * deviation_t)
+    )
     return np.clip(distance, 0, 1), mean_t / mean_p
 
 
@@ -41,15 +43,19 @@ def test_numpy_in_float64(sigma, masked):
     assert distance[0] == 1 and 0 < distance[1] < 1 and distance[2] < 0.02
 
     def l1(p):
-        return (mask * np.abs(p - targets).mean(-1)).mean((1, 2))  # per image, times what the image counts
+        # Per image, times what the image counts
+        return (mask * np.abs(p - targets).mean(-1)).mean((1, 2))
 
     brightened = np.clip(gain.reshape(4, 1, 1, 1) * predictions, 0, 1)
     shares = mask.mean((1, 2))
-    # The library weighs images by W times their share and gives the mean weight back: W L + (1 - W) L', over shares.
+    # The library weighs images by W times their share and gives the mean weight back: W L + (1 - W)
+    # L', over shares.
     expected = (distance * l1(predictions) + (1 - distance) * l1(brightened)).sum() / shares.sum()
     arrays = [array.astype(np.float32) for array in (predictions, targets)]
     options = {"mask": mask.astype(np.float32)} if masked else {}
-    np.testing.assert_allclose(gt_mean(losses.l1_loss, sigma=sigma)(*arrays, **options), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        gt_mean(losses.l1_loss, sigma=sigma)(*arrays, **options), expected, rtol=1e-5
+    )
 
 
 def test_far_from_the_right_brightness_it_is_the_loss_and_at_it_too():
@@ -58,19 +64,27 @@ def test_far_from_the_right_brightness_it_is_the_loss_and_at_it_too():
     dark = 0.1 * predictions
     np.testing.assert_allclose(wrapped(dark, targets), losses.mse_loss(dark, targets), rtol=1e-6)
     flipped = targets[:, ::-1]  # the same mean: W 0, gain 1
-    np.testing.assert_allclose(wrapped(flipped, targets), losses.mse_loss(flipped, targets), rtol=1e-4)
+    np.testing.assert_allclose(
+        wrapped(flipped, targets), losses.mse_loss(flipped, targets), rtol=1e-4
+    )
 
 
 def test_no_gradient_flows_through_the_gain_or_the_distance():
     predictions, targets = (array[1:2].astype(np.float32) for array in images())
-    distance, gain = published(*(array.astype(np.float64) for array in (predictions, targets)), 0.1, np.ones((1, 6, 7)))
+    distance, gain = published(
+        *(array.astype(np.float64) for array in (predictions, targets)), 0.1, np.ones((1, 6, 7))
+    )
     distance, gain = np.float32(distance[0]), np.float32(gain[0])
 
     def held_fixed(p):
-        return distance * losses.mse_loss(p, targets) + (1 - distance) * losses.mse_loss(gain * p, targets)
+        return distance * losses.mse_loss(p, targets) + (1 - distance) * losses.mse_loss(
+            gain * p, targets
+        )
 
     gradient = jax.jit(jax.grad(gt_mean(losses.mse_loss)))(predictions, targets)
-    np.testing.assert_allclose(gradient, jax.jit(jax.grad(held_fixed))(predictions), rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(
+        gradient, jax.jit(jax.grad(held_fixed))(predictions), rtol=1e-4, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("clip", [True, False])
@@ -88,7 +102,12 @@ def test_black_images_give_numbers():
     """The authors' code divides 0 by 0 here: the floor of the means keeps the ratio finite, and 1 for two blacks."""
     black, grey = np.zeros((1, 4, 4, 3), np.float32), np.full((1, 4, 4, 3), 0.5, np.float32)
     run = jax.jit(jax.value_and_grad(gt_mean(losses.l1_loss)))
-    for pair, value in (((black, black), 0.0), ((black, grey), 0.5), ((grey, black), 0.5), ((-grey, grey), 1.0)):
+    for pair, value in (
+        ((black, black), 0.0),
+        ((black, grey), 0.5),
+        ((grey, black), 0.5),
+        ((-grey, grey), 1.0),
+    ):
         loss, gradient = run(*pair)
         np.testing.assert_allclose(loss, value, rtol=1e-6)
         assert np.isfinite(gradient).all()

@@ -20,7 +20,9 @@ COEFFICIENTS = {
 SHAPES = ((2, 5, 6, 3), (7, 4, 1), (1, 1, 9, 3), (2, 1, 3, 4, 3))
 
 # Four pixels of a 2 x 2 image and what they differ by from a grey target: red, green, blue; luma.
-DIFFERENCE = np.array([[[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]], [[-0.2, 0.1, 0.0], [0.5, 0.5, 0.5]]], np.float32)
+DIFFERENCE = np.array(
+    [[[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]], [[-0.2, 0.1, 0.0], [0.5, 0.5, 0.5]]], np.float32
+)
 #                       0.0299 + 0.1174 + 0.0342 = 0.1815; 0; -0.0598 + 0.0587 = -0.0011; 0.5
 TARGETS = np.full((2, 2, 3), 0.25, np.float32)
 
@@ -32,7 +34,9 @@ def test_hand_worked_defaults() -> None:
     terms = luminance_l1_terms(TARGETS + DIFFERENCE, TARGETS)
     np.testing.assert_allclose(terms.luminance, (0.1815 + 0 + 0.0011 + 0.5) / 4, rtol=1e-5)
     np.testing.assert_allclose(terms.color, (0.6 + 0 + 0.3 + 1.5) / 12, rtol=1e-5)
-    np.testing.assert_allclose(luminance_l1_loss(TARGETS + DIFFERENCE, TARGETS), 0.185325, rtol=1e-5)
+    np.testing.assert_allclose(
+        luminance_l1_loss(TARGETS + DIFFERENCE, TARGETS), 0.185325, rtol=1e-5
+    )
 
 
 def test_hand_worked_gradient() -> None:
@@ -41,7 +45,9 @@ def test_hand_worked_gradient() -> None:
     np.testing.assert_allclose(gradient[0, 0], 0.5 * rec601 / 4 + 0.5 * each / 12, rtol=1e-5)
     # What is right already is not pushed: the second pixel, and blue in the third.
     np.testing.assert_array_equal(gradient[0, 1], np.zeros(3))
-    np.testing.assert_allclose(gradient[1, 0], -0.5 * rec601 / 4 + 0.5 * np.array([-1, 1, 0]) / 12, rtol=1e-5)
+    np.testing.assert_allclose(
+        gradient[1, 0], -0.5 * rec601 / 4 + 0.5 * np.array([-1, 1, 0]) / 12, rtol=1e-5
+    )
 
 
 def test_hand_worked_window() -> None:
@@ -57,7 +63,8 @@ def test_hand_worked_mask() -> None:
     np.testing.assert_allclose(terms.luminance, (3 * 0.1815 + 0.5) / 4, rtol=1e-5)
     np.testing.assert_allclose(terms.color, (3 * 0.6 + 1.5) / 12, rtol=1e-5)
     windowed = luminance_l1_terms(TARGETS + DIFFERENCE, TARGETS, mask=mask, window_size=3)
-    np.testing.assert_allclose(windowed.luminance, (3 * 0.1815 + 0.5) / 4, rtol=1e-5)  # one mean again, weighted
+    # One mean again, weighted
+    np.testing.assert_allclose(windowed.luminance, (3 * 0.1815 + 0.5) / 4, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,12 @@ def test_terms_are_named_and_weighed_into_the_loss() -> None:
     terms = luminance_l1_terms(TARGETS + DIFFERENCE, TARGETS, brightness="lightness", window_size=3)
     assert isinstance(terms, LuminanceL1Terms) and terms._fields == ("luminance", "color")
     loss = luminance_l1_loss(
-        TARGETS + DIFFERENCE, TARGETS, luminance_weight=0.3, color_weight=2, brightness="lightness", window_size=3
+        TARGETS + DIFFERENCE,
+        TARGETS,
+        luminance_weight=0.3,
+        color_weight=2,
+        brightness="lightness",
+        window_size=3,
     )
     np.testing.assert_allclose(loss, 0.3 * terms.luminance + 2 * terms.color, rtol=1e-6)
 
@@ -111,7 +123,11 @@ def test_red_comes_first() -> None:
 def reference_brightness(image: np.ndarray, brightness: str, coefficients: Any) -> np.ndarray:
     if coefficients is None:
         coefficients = "rec601" if brightness == "luma" else "rec709"
-    weights = np.array(COEFFICIENTS.get(coefficients, coefficients) if isinstance(coefficients, str) else coefficients)
+    weights = np.array(
+        COEFFICIENTS.get(coefficients, coefficients)
+        if isinstance(coefficients, str)
+        else coefficients
+    )
     if brightness != "luma":
         with np.errstate(invalid="ignore"):  # the power of a negative number, which is not chosen
             image = np.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
@@ -122,7 +138,9 @@ def reference_brightness(image: np.ndarray, brightness: str, coefficients: Any) 
     return signal
 
 
-def reference_window(values: np.ndarray, mask: np.ndarray, size: int, kind: str, sigma: float | None) -> np.ndarray:
+def reference_window(
+    values: np.ndarray, mask: np.ndarray, size: int, kind: str, sigma: float | None
+) -> np.ndarray:
     radius = size // 2
     if sigma is None:
         sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8
@@ -133,15 +151,27 @@ def reference_window(values: np.ndarray, mask: np.ndarray, size: int, kind: str,
         for i, j in np.ndindex(height, width):
             if abs(i - row) > radius or abs(j - column) > radius:
                 continue
-            tap = 1.0 if kind == "box" else np.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma**2))
+            tap = (
+                1.0
+                if kind == "box"
+                else np.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma**2))
+            )
             total += tap * mask[..., i, j] * values[..., i, j]
             weight += tap * mask[..., i, j]
         result[..., row, column] = total / np.where(weight == 0, 1, weight)
     return result
 
 
-def reference_terms(predictions: np.ndarray, targets: np.ndarray, options: dict[str, Any]) -> tuple[float, float]:
-    o = {"brightness": "luma", "coefficients": None, "window_size": 1, "window": "box", "window_sigma": None}
+def reference_terms(
+    predictions: np.ndarray, targets: np.ndarray, options: dict[str, Any]
+) -> tuple[float, float]:
+    o = {
+        "brightness": "luma",
+        "coefficients": None,
+        "window_size": 1,
+        "window": "box",
+        "window_sigma": None,
+    }
     o |= {"penalty": "l1", "charbonnier_epsilon": 1e-3, "huber_delta": 0.05, "mask": None} | options
     predictions, targets = predictions.astype(np.float64), targets.astype(np.float64)
     pixels = predictions.shape[:-1]
@@ -157,14 +187,21 @@ def reference_terms(predictions: np.ndarray, targets: np.ndarray, options: dict[
             "huber": np.where(size <= delta, x**2 / 2, delta * (size - delta / 2)),
         }[o["penalty"]]
 
-    brightness = [reference_brightness(image, o["brightness"], o["coefficients"]) for image in (predictions, targets)]
+    brightness = [
+        reference_brightness(image, o["brightness"], o["coefficients"])
+        for image in (predictions, targets)
+    ]
     difference = brightness[0] - brightness[1]
     if o["window_size"] > 1:
-        difference = reference_window(difference, mask, o["window_size"], o["window"], o["window_sigma"])
+        difference = reference_window(
+            difference, mask, o["window_size"], o["window"], o["window_sigma"]
+        )
     if not mask.any():
         return 0.0, 0.0
     color = rho(predictions - targets).mean(-1)
-    return float((mask * rho(difference)).sum() / mask.sum()), float((mask * color).sum() / mask.sum())
+    return float((mask * rho(difference)).sum() / mask.sum()), float(
+        (mask * color).sum() / mask.sum()
+    )
 
 
 @st.composite
@@ -189,11 +226,15 @@ def options_and_shape(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]
         broadcast = draw(st.sets(st.integers(0, len(shape) - 2)))  # one weight per image is {1, 2}
         sizes = [1 if axis in broadcast else size for axis, size in enumerate(sizes)]
         mask = np.random.default_rng(draw(st.integers(0, 99))).uniform(0, 2, sizes)
-        options["mask"] = np.where(mask < draw(st.sampled_from([0.5, 1.0, 3.0])), 0, mask).astype(kind)
+        options["mask"] = np.where(mask < draw(st.sampled_from([0.5, 1.0, 3.0])), 0, mask).astype(
+            kind
+        )
     return shape, options
 
 
-@hypothesis.given(case=options_and_shape(), seed=st.integers(0, 999), weights=st.tuples(*[st.floats(0, 3)] * 2))
+@hypothesis.given(
+    case=options_and_shape(), seed=st.integers(0, 999), weights=st.tuples(*[st.floats(0, 3)] * 2)
+)
 def test_every_option_agrees_with_numpy_in_float64(
     case: tuple[tuple[int, ...], dict[str, Any]], seed: int, weights: tuple[float, float]
 ) -> None:
@@ -203,7 +244,9 @@ def test_every_option_agrees_with_numpy_in_float64(
 
     @jax.jit
     def both(images: jax.Array, weights: jax.Array) -> tuple[LuminanceL1Terms, jax.Array]:
-        loss = luminance_l1_loss(*images, luminance_weight=weights[0], color_weight=weights[1], **options)
+        loss = luminance_l1_loss(
+            *images, luminance_weight=weights[0], color_weight=weights[1], **options
+        )
         return luminance_l1_terms(*images, **options), loss
 
     terms, loss = both(images, jnp.array(weights))
@@ -211,7 +254,9 @@ def test_every_option_agrees_with_numpy_in_float64(
     np.testing.assert_allclose(loss, np.dot(weights, expected), rtol=1e-5, atol=1e-6)
 
 
-def test_values_and_gradients_by_pytorch_in_float64(reference_batch: tuple[np.ndarray, np.ndarray, dict]) -> None:
+def test_values_and_gradients_by_pytorch_in_float64(
+    reference_batch: tuple[np.ndarray, np.ndarray, dict],
+) -> None:
     predictions, targets, expected = reference_batch
     for coefficients in ("rec601", "rec709"):
         wanted = expected[f"luma{coefficients[3:]}_l1"]
@@ -219,7 +264,9 @@ def test_values_and_gradients_by_pytorch_in_float64(reference_batch: tuple[np.nd
         run = jax.jit(jax.value_and_grad(functools.partial(luminance_l1_loss, **options)))
         value, gradient = run(predictions, targets)
         np.testing.assert_allclose(value, wanted["value"], rtol=1e-6)
-        np.testing.assert_allclose(np.linalg.norm(np.float64(gradient)), wanted["grad_l2"], rtol=1e-6)
+        np.testing.assert_allclose(
+            np.linalg.norm(np.float64(gradient)), wanted["grad_l2"], rtol=1e-6
+        )
         for place, number in wanted["grad_at"].items():
             n, c, h, w = (int(i) for i in place.strip("[]").split(","))
             np.testing.assert_allclose(gradient[n, h, w, c], number, rtol=1e-6)
@@ -230,26 +277,45 @@ def test_values_and_gradients_by_pytorch_in_float64(reference_batch: tuple[np.nd
 
 @pytest.mark.parametrize("predictions_dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("targets_dtype", ["float16", "bfloat16", "float32"])
-def test_half_precisions_are_accumulated_in_float32(predictions_dtype: str, targets_dtype: str) -> None:
+def test_half_precisions_are_accumulated_in_float32(
+    predictions_dtype: str, targets_dtype: str
+) -> None:
     predictions = jnp.asarray(TARGETS + DIFFERENCE, predictions_dtype)
     targets = jnp.asarray(TARGETS, targets_dtype)
-    for options in ({}, {"brightness": "lightness", "window_size": 3, "mask": np.ones((2, 2), bool)}):
+    for options in (
+        {},
+        {"brightness": "lightness", "window_size": 3, "mask": np.ones((2, 2), bool)},
+    ):
         loss, gradient = jax.value_and_grad(luminance_l1_loss)(predictions, targets, **options)
-        assert loss.dtype == jnp.float32 and loss.shape == () and gradient.dtype == predictions.dtype
-        terms = reference_terms(np.asarray(predictions, np.float64), np.asarray(targets, np.float64), options)
-        np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)  # of the rounded images, not of a rounded sum
+        assert (
+            loss.dtype == jnp.float32 and loss.shape == () and gradient.dtype == predictions.dtype
+        )
+        terms = reference_terms(
+            np.asarray(predictions, np.float64), np.asarray(targets, np.float64), options
+        )
+        # Of the rounded images, not of a rounded sum
+        np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
 
 
 def test_a_half_precision_sum_would_stop_growing_long_before_this_mean() -> None:
-    predictions, targets = jnp.full((4, 64, 64, 3), 0.3, jnp.float16), jnp.zeros((4, 64, 64, 3), jnp.float16)
-    np.testing.assert_allclose(luminance_l1_loss(predictions, targets), np.float16(0.3).astype(float), rtol=1e-6)
+    predictions, targets = (
+        jnp.full((4, 64, 64, 3), 0.3, jnp.float16),
+        jnp.zeros((4, 64, 64, 3), jnp.float16),
+    )
+    np.testing.assert_allclose(
+        luminance_l1_loss(predictions, targets), np.float16(0.3).astype(float), rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"brightness": "lightness", "window_size": 3, "penalty": "charbonnier"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"brightness": "lightness", "window_size": 3, "penalty": "charbonnier"}]
+)
 def test_float64_stays_float64(options: dict[str, Any], float64: None) -> None:
     predictions, targets = jnp.asarray(TARGETS + DIFFERENCE, jnp.float64), jnp.asarray(TARGETS)
     assert targets.dtype == jnp.float32
-    loss, gradient = jax.jit(jax.value_and_grad(functools.partial(luminance_l1_loss, **options)))(predictions, targets)
+    loss, gradient = jax.jit(jax.value_and_grad(functools.partial(luminance_l1_loss, **options)))(
+        predictions, targets
+    )
     assert loss.dtype == gradient.dtype == jnp.float64
     terms = reference_terms(TARGETS + DIFFERENCE, TARGETS, options)
     np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-12)

@@ -12,7 +12,11 @@ from lumloss_jax import luminance_l1_loss, luminance_l1_terms
 
 BRIGHTNESS = ("luma", "luminance", "lightness")
 PENALTIES = ("l1", "l2", "charbonnier", "huber")
-WINDOWS: tuple[dict[str, Any], ...] = ({}, {"window_size": 3}, {"window_size": 9, "window": "gaussian"})
+WINDOWS: tuple[dict[str, Any], ...] = (
+    {},
+    {"window_size": 3},
+    {"window_size": 9, "window": "gaussian"},
+)
 
 RANDOM = np.random.default_rng(0).uniform(0, 1, (1, 6, 5, 3)).astype(np.float32)
 THRESHOLDS = np.resize(np.float32([0.04045, 0.0031308, (6 / 29) ** 3, -0.055, 0.0]), RANDOM.shape)
@@ -32,7 +36,8 @@ PAIRS = {
 }
 
 
-# Every brightness with every penalty; the windows go round, so that each meets every brightness and every penalty.
+# Every brightness with every penalty; the windows go round, so that each meets every brightness and
+# every penalty.
 CASES = [
     (brightness, penalty, WINDOWS[(i + j) % 3])
     for i, brightness in enumerate(BRIGHTNESS)
@@ -42,14 +47,21 @@ every_case = pytest.mark.parametrize(("brightness", "penalty", "window"), CASES)
 
 
 @every_case
-def test_values_and_gradients_are_finite(brightness: str, penalty: str, window: dict[str, Any]) -> None:
+def test_values_and_gradients_are_finite(
+    brightness: str, penalty: str, window: dict[str, Any]
+) -> None:
     mask = np.ones((1, 6, 5), np.float32)
     mask[0, 2:4] = 0
 
     def loss(predictions: jax.Array, targets: jax.Array) -> jax.Array:
         mask_if_windowed = {"mask": mask} if window else {}
         return luminance_l1_loss(
-            predictions, targets, brightness=brightness, penalty=penalty, **window, **mask_if_windowed
+            predictions,
+            targets,
+            brightness=brightness,
+            penalty=penalty,
+            **window,
+            **mask_if_windowed,
         )
 
     run = jax.jit(jax.value_and_grad(loss))  # the targets' gradient is its mirror image
@@ -61,7 +73,9 @@ def test_values_and_gradients_are_finite(brightness: str, penalty: str, window: 
 @pytest.mark.parametrize("brightness", BRIGHTNESS)
 def test_second_derivatives_are_finite(brightness: str) -> None:
     def loss(predictions: jax.Array, targets: jax.Array) -> jax.Array:
-        return luminance_l1_loss(predictions, targets, brightness=brightness, penalty="charbonnier", window_size=3)
+        return luminance_l1_loss(
+            predictions, targets, brightness=brightness, penalty="charbonnier", window_size=3
+        )
 
     def along_gradient(predictions: jax.Array, targets: jax.Array) -> jax.Array:
         gradient = jax.grad(loss)(predictions, targets)
@@ -78,7 +92,11 @@ def away_from_kinks() -> tuple[jax.Array, jax.Array]:
     targets = generator.uniform(0.3, 0.6, (1, 5, 4, 3))
     sign = np.array([1, -1, 1, 1, -1]).reshape(1, 5, 1, 1)
     predictions = targets + sign * generator.uniform(0.08, 0.2, targets.shape)
-    predictions[0, 0, 0], targets[0, 0, 0] = (-0.02, -0.07, 0.01), (-0.3, -0.2, -0.1)  # on the curves' straight lines
+    # On the curves' straight lines
+    predictions[0, 0, 0], targets[0, 0, 0] = (
+        (-0.02, -0.07, 0.01),
+        (-0.3, -0.2, -0.1),
+    )
     return jnp.asarray(predictions), jnp.asarray(targets)
 
 
@@ -92,7 +110,13 @@ def test_gradients_are_those_of_numerical_differences(
     rng = np.random.default_rng(5)
     direction = tuple(jnp.asarray(rng.uniform(-0.3, 1, array.shape)) for array in point)
 
-    def loss(predictions: jax.Array, targets: jax.Array, weights: jax.Array, scale: jax.Array, mask: jax.Array) -> Any:
+    def loss(
+        predictions: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        scale: jax.Array,
+        mask: jax.Array,
+    ) -> Any:
         return luminance_l1_loss(
             predictions,
             targets,
@@ -108,9 +132,13 @@ def test_gradients_are_those_of_numerical_differences(
 
     @jax.jit
     def along(step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        there = tuple(array + step * towards for array, towards in zip(point, direction, strict=True))
+        there = tuple(
+            array + step * towards for array, towards in zip(point, direction, strict=True)
+        )
         value, gradients = jax.value_and_grad(loss, argnums=(0, 1, 2, 3, 4))(*there)
-        return value, jnp.stack([jnp.vdot(*pair) for pair in zip(gradients, direction, strict=True)]).sum()
+        return value, jnp.stack(
+            [jnp.vdot(*pair) for pair in zip(gradients, direction, strict=True)]
+        ).sum()
 
     step = 1e-6
     numerical = (along(step)[0] - along(-step)[0]) / (2 * step)
@@ -123,7 +151,9 @@ def test_curvature_is_that_of_numerical_differences(float64: None) -> None:
 
     @jax.jit
     def loss(predictions: jax.Array) -> jax.Array:
-        return luminance_l1_loss(predictions, targets, brightness="lightness", penalty="charbonnier", window_size=5)
+        return luminance_l1_loss(
+            predictions, targets, brightness="lightness", penalty="charbonnier", window_size=5
+        )
 
     check_grads(loss, (predictions,), order=2, modes=("rev",), atol=1e-6, rtol=1e-5, eps=1e-6)
 
@@ -132,7 +162,9 @@ def test_weights_learn_from_their_own_terms() -> None:
     """The loss is linear in its weights: the gradient with respect to each is its term."""
     pair = (jnp.asarray(RANDOM), jnp.asarray(RANDOM[:, ::-1]))
     gradients = jax.grad(
-        lambda weights: luminance_l1_loss(*pair, luminance_weight=weights[0], color_weight=weights[1]),
+        lambda weights: luminance_l1_loss(
+            *pair, luminance_weight=weights[0], color_weight=weights[1]
+        ),
     )(jnp.array([0.3, 0.9]))
     np.testing.assert_allclose(gradients, luminance_l1_terms(*pair), rtol=1e-6)
 
@@ -148,7 +180,11 @@ def test_gradients_come_back_in_the_images_own_dtype() -> None:
 @pytest.mark.parametrize("brightness", BRIGHTNESS)
 def test_equal_images_are_not_pushed(brightness: str, window: dict[str, Any]) -> None:
     """Compiled, two equal curves may be rounded apart, and |.| would make a full slope of that."""
-    image = jnp.asarray(np.random.default_rng(0).uniform(-0.2, 1.2, (2, 16, 17, 3)).astype(np.float32))
-    loss = jax.jit(jax.value_and_grad(lambda p, t: luminance_l1_loss(p, t, brightness=brightness, **window)))
+    image = jnp.asarray(
+        np.random.default_rng(0).uniform(-0.2, 1.2, (2, 16, 17, 3)).astype(np.float32)
+    )
+    loss = jax.jit(
+        jax.value_and_grad(lambda p, t: luminance_l1_loss(p, t, brightness=brightness, **window))
+    )
     value, gradient = loss(image, image)
     assert value == 0 and (gradient == 0).all()

@@ -20,15 +20,26 @@ WINDOWS: tuple[dict[str, Any], ...] = (
     {"window_size": 31},
     {"window_size": 5, "window": "gaussian", "window_sigma": 9.0},
 )
-# Each brightness, each window; the window comes after the brightness and does not know which it was.
+# Each brightness, each window; the window comes after the brightness and does not know which it
+# was.
 OPTIONS = [
     {"brightness": brightness, **WINDOWS[i]}
-    for brightness, i in (("luma", 0), ("luma", 1), ("luminance", 1), ("lightness", 0), ("lightness", 2))
+    for brightness, i in (
+        ("luma", 0),
+        ("luma", 1),
+        ("luminance", 1),
+        ("lightness", 0),
+        ("lightness", 2),
+    )
 ]
 
 
-def random_pair(shape: tuple[int, ...] = (2, 8, 9, 3), seed: int = 0) -> tuple[jax.Array, jax.Array]:
-    predictions, targets = np.random.default_rng(seed).uniform(-0.2, 1.2, (2, *shape)).astype(np.float32)
+def random_pair(
+    shape: tuple[int, ...] = (2, 8, 9, 3), seed: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    predictions, targets = (
+        np.random.default_rng(seed).uniform(-0.2, 1.2, (2, *shape)).astype(np.float32)
+    )
     return jnp.asarray(predictions), jnp.asarray(targets)
 
 
@@ -48,7 +59,9 @@ def compiled(brightness: str, window: str, window_size: int) -> Callable[..., An
 
 
 def run(predictions: Any, targets: Any, mask: Any, options: dict[str, Any]) -> Any:
-    function = compiled(options["brightness"], options.get("window", "box"), options.get("window_size", 1))
+    function = compiled(
+        options["brightness"], options.get("window", "box"), options.get("window_size", 1)
+    )
     return function(predictions, targets, None if mask is None else jnp.asarray(mask, jnp.float32))
 
 
@@ -64,9 +77,13 @@ def exact(image: jax.Array) -> jax.Array:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_constant_shift_gives_the_weights_times_it(window: dict[str, Any], channels: int) -> None:
     targets = exact(random_pair((2, 8, 9, channels))[0])
-    loss = jax.jit(lambda p, t: luminance_l1_loss(p, t, luminance_weight=0.7, color_weight=0.4, **window))
+    loss = jax.jit(
+        lambda p, t: luminance_l1_loss(p, t, luminance_weight=0.7, color_weight=0.4, **window)
+    )
     for shift in (0.125, -0.5):
-        np.testing.assert_allclose(loss(targets + shift, targets), (0.7 + 0.4) * abs(shift), rtol=1e-6)
+        np.testing.assert_allclose(
+            loss(targets + shift, targets), (0.7 + 0.4) * abs(shift), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("coefficients", ["rec601", "rec709", "rec2020", (0.2, 0.3, 0.5)])
@@ -89,7 +106,9 @@ def test_with_the_default_weights_a_shift_scores_as_in_plain_l1() -> None:
 def test_a_window_of_one_is_none(brightness: str, window: str) -> None:
     pair = random_pair()
     plain = luminance_l1_terms(*pair, brightness=brightness)
-    np.testing.assert_array_equal(luminance_l1_terms(*pair, brightness=brightness, window=window, window_size=1), plain)
+    np.testing.assert_array_equal(
+        luminance_l1_terms(*pair, brightness=brightness, window=window, window_size=1), plain
+    )
 
 
 def test_a_window_leaves_the_colour_term_alone_and_lowers_the_brightness_term() -> None:
@@ -121,7 +140,9 @@ def test_a_mask_of_ones_is_none(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", [bool, np.int32, np.float16, np.float32])
-@pytest.mark.parametrize("shape", [(2, 8, 9), (2, 8, 9, 1), (2, 1, 1), (2, 1, 1, 1), (1, 8, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 9), (2, 8, 9, 1), (2, 1, 1), (2, 1, 1, 1), (1, 8, 1), (1, 1, 1, 1)]
+)
 def test_masks_of_every_shape_and_kind_are_taken(kind: type, shape: tuple[int, ...]) -> None:
     pair = random_pair()
     terms = luminance_l1_terms(*pair, mask=np.ones(shape, kind))
@@ -129,10 +150,14 @@ def test_masks_of_every_shape_and_kind_are_taken(kind: type, shape: tuple[int, .
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
-def test_what_the_mask_hides_has_no_influence_and_no_gradient_even_as_nan(options: dict[str, Any]) -> None:
+def test_what_the_mask_hides_has_no_influence_and_no_gradient_even_as_nan(
+    options: dict[str, Any],
+) -> None:
     predictions, targets = random_pair()
     hidden = np.random.default_rng(1).random((2, 8, 9)) < 0.4
-    hidden[0, :, :5] = True  # wider than the windows: pixels with nothing but hidden ones round them
+    hidden[0, :, :5] = (
+        True  # wider than the windows: pixels with nothing but hidden ones round them
+    )
     expected = run(predictions, targets, ~hidden, options)
     for garbage in (np.float32(np.nan), np.float32(np.inf), np.float32(1e30), np.float32(0.3)):
         spoilt = [
@@ -152,7 +177,9 @@ def test_hidden_pixels_do_not_leak_through_the_window() -> None:
     mask = jnp.ones((1, 9, 9)).at[0, 3:6, 3:6].set(0)
     predictions = targets + jnp.where(mask[..., None] > 0, 0.1, 5.0)
     for window in WINDOWS:
-        terms = jax.jit(lambda p, t, window=window: luminance_l1_terms(p, t, mask=mask, **window))(predictions, targets)
+        terms = jax.jit(lambda p, t, window=window: luminance_l1_terms(p, t, mask=mask, **window))(
+            predictions, targets
+        )
         np.testing.assert_allclose(terms, (0.1, 0.1), rtol=1e-5)
 
 
@@ -167,7 +194,9 @@ def test_a_mask_of_zeros_gives_zero_and_no_gradient(options: dict[str, Any]) -> 
 @pytest.mark.parametrize("penalty", ["l2", "charbonnier", "huber"])  # the one above is l1
 def test_under_a_mask_of_zeros_no_penalty_leaves_anything(penalty: str) -> None:
     mask = np.zeros((2, 8, 9), np.float32)
-    masked = jax.jit(jax.value_and_grad(lambda p, t: luminance_l1_loss(p, t, mask=mask, penalty=penalty)))
+    masked = jax.jit(
+        jax.value_and_grad(lambda p, t: luminance_l1_loss(p, t, mask=mask, penalty=penalty))
+    )
     loss, gradient = masked(*random_pair())
     assert loss == 0 and (gradient == 0).all()
 
@@ -175,7 +204,9 @@ def test_under_a_mask_of_zeros_no_penalty_leaves_anything(penalty: str) -> None:
 def test_one_weight_per_image_weighs_their_losses() -> None:
     predictions, targets = random_pair()
     each = jax.jit(jax.vmap(luminance_l1_loss))(predictions, targets)
-    weighted = jax.jit(luminance_l1_loss)(predictions, targets, mask=jnp.array([1.0, 3.0]).reshape(2, 1, 1))
+    weighted = jax.jit(luminance_l1_loss)(
+        predictions, targets, mask=jnp.array([1.0, 3.0]).reshape(2, 1, 1)
+    )
     np.testing.assert_allclose(weighted, (each[0] + 3 * each[1]) / 4, rtol=1e-6)
     windowed = jax.jit(functools.partial(luminance_l1_loss, window_size=5))
     mask = jnp.array([0, 2]).reshape(2, 1, 1, 1)
@@ -186,7 +217,12 @@ def test_one_weight_per_image_weighs_their_losses() -> None:
 
 def test_the_gradient_of_a_learned_mask_is_finite() -> None:
     pair, mask = random_pair(), jnp.zeros((2, 8, 9)).at[:, 2, 2].set(1.0)
-    narrow = {"window_size": 15, "window": "gaussian", "window_sigma": 0.4}  # weighs the far end of the image 1e-60
+    # Weighs the far end of the image 1e-60
+    narrow = {
+        "window_size": 15,
+        "window": "gaussian",
+        "window_sigma": 0.4,
+    }
     gradient = jax.jit(jax.grad(lambda mask: luminance_l1_loss(*pair, mask=mask, **narrow)))(mask)
     assert jnp.isfinite(gradient).all()
 
@@ -196,11 +232,17 @@ def test_the_gradient_of_a_learned_mask_is_finite() -> None:
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_equal_images_cost_nothing_but_charbonniers_epsilon(options: dict[str, Any], penalty: str) -> None:
+def test_equal_images_cost_nothing_but_charbonniers_epsilon(
+    options: dict[str, Any], penalty: str
+) -> None:
     image = random_pair()[0]
     scale = {"charbonnier_epsilon": 0.01} if penalty == "charbonnier" else {}
-    loss = luminance_l1_loss(image, image, luminance_weight=0.7, color_weight=0.4, penalty=penalty, **scale, **options)
-    np.testing.assert_allclose(loss, (0.7 + 0.4) * 0.01 if penalty == "charbonnier" else 0, rtol=1e-6)
+    loss = luminance_l1_loss(
+        image, image, luminance_weight=0.7, color_weight=0.4, penalty=penalty, **scale, **options
+    )
+    np.testing.assert_allclose(
+        loss, (0.7 + 0.4) * 0.01 if penalty == "charbonnier" else 0, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
@@ -217,10 +259,14 @@ def test_the_images_may_change_places(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
-def test_a_grey_image_scores_the_same_with_one_channel_as_with_three(options: dict[str, Any]) -> None:
+def test_a_grey_image_scores_the_same_with_one_channel_as_with_three(
+    options: dict[str, Any],
+) -> None:
     predictions, targets = random_pair((2, 8, 9, 1))
     grey = luminance_l1_terms(predictions, targets, **options)
-    repeated = luminance_l1_terms(jnp.repeat(predictions, 3, -1), jnp.repeat(targets, 3, -1), **options)
+    repeated = luminance_l1_terms(
+        jnp.repeat(predictions, 3, -1), jnp.repeat(targets, 3, -1), **options
+    )
     np.testing.assert_allclose(grey, repeated, rtol=1e-5, atol=1e-6)
     ignored = luminance_l1_terms(predictions, targets, coefficients=(1, 0, 0), **options)
     np.testing.assert_array_equal(grey, ignored)
@@ -242,6 +288,8 @@ def test_values_outside_the_nominal_range_are_not_clipped() -> None:
         for predictions, targets in ((image + 0.5, image), (-image - 0.5, -image)):
             assert luminance_l1_terms(predictions, targets, brightness=brightness).luminance > 0.01
     below = luminance_l1_terms(-image, 0 * image, brightness="luminance").luminance
-    np.testing.assert_allclose(below, 1.5 / 12.92, rtol=1e-6)  # sRGB's straight line goes on below 0
+    # SRGB's straight line goes on below 0
+    np.testing.assert_allclose(below, 1.5 / 12.92, rtol=1e-6)
     below = luminance_l1_terms(-image, 0 * image, brightness="lightness").luminance
-    np.testing.assert_allclose(below, 1.5 / 12.92 * (29 / 3) ** 3 / 100, rtol=1e-6)  # and so does that of L*
+    # And so does that of L*
+    np.testing.assert_allclose(below, 1.5 / 12.92 * (29 / 3) ** 3 / 100, rtol=1e-6)

@@ -18,11 +18,21 @@ from lumloss_jax import luminance_l1_loss, luminance_l1_terms
 SHAPE = (4, 8, 6, 3)
 PREDICTIONS, TARGETS = np.random.default_rng(0).uniform(-0.2, 1.2, (2, *SHAPE)).astype(np.float32)
 # A mask that gives each of the four images, and so each of four shards, another weight.
-UNEVEN = np.random.default_rng(1).uniform(0.2, 1, SHAPE[:-1]).astype(np.float32) * [[[1]], [[0.25]], [[2]], [[0]]]
+UNEVEN = np.random.default_rng(1).uniform(0.2, 1, SHAPE[:-1]).astype(np.float32) * [
+    [[1]],
+    [[0.25]],
+    [[2]],
+    [[0]],
+]
 UNEVEN = UNEVEN.astype(np.float32)
 PLAIN: dict[str, Any] = {}
 # Every part that could mind: powers, a window long enough for its loop, another penalty.
-FULL: dict[str, Any] = {"brightness": "lightness", "window_size": 5, "window": "gaussian", "penalty": "charbonnier"}
+FULL: dict[str, Any] = {
+    "brightness": "lightness",
+    "window_size": 5,
+    "window": "gaussian",
+    "penalty": "charbonnier",
+}
 both_options = pytest.mark.parametrize("options", [PLAIN, FULL], ids=["plain", "full"])
 
 
@@ -34,10 +44,14 @@ def of_images(options: dict[str, Any]) -> Callable[..., jax.Array]:
 def compiled(full: bool) -> Callable[..., Any]:
     """value_and_grad(predictions, targets, mask), compiled once for all tests."""
     loss = of_images(FULL if full else PLAIN)
-    return jax.jit(jax.value_and_grad(lambda predictions, targets, mask: loss(predictions, targets, mask=mask)))
+    return jax.jit(
+        jax.value_and_grad(lambda predictions, targets, mask: loss(predictions, targets, mask=mask))
+    )
 
 
-def expected(options: dict[str, Any], mask: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
+def expected(
+    options: dict[str, Any], mask: np.ndarray | None = None
+) -> tuple[jax.Array, jax.Array]:
     return compiled(options is FULL)(PREDICTIONS, TARGETS, mask)
 
 
@@ -62,7 +76,8 @@ def test_eager_as_compiled() -> None:
 @both_options
 def test_forward_mode_agrees_with_reverse_mode(options: dict[str, Any]) -> None:
     value, gradient = expected(options)
-    direction = np.sign(gradient)  # then no products cancel in the sum below, which float32 would feel
+    # Then no products cancel in the sum below, which float32 would feel
+    direction = np.sign(gradient)
 
     @jax.jit
     def along(predictions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -82,9 +97,14 @@ def test_vmap_gives_one_value_per_image(options: dict[str, Any]) -> None:
 
 
 def test_vmap_over_masks_and_over_images_on_another_axis() -> None:
-    of_mask = jax.vmap(lambda p, t, mask: luminance_l1_loss(p, t, mask=mask, window_size=3), in_axes=(3, 0, 0))
+    of_mask = jax.vmap(
+        lambda p, t, mask: luminance_l1_loss(p, t, mask=mask, window_size=3), in_axes=(3, 0, 0)
+    )
     values = jax.jit(of_mask)(np.moveaxis(PREDICTIONS, 0, 3), TARGETS, UNEVEN)
-    one = [luminance_l1_loss(PREDICTIONS[i], TARGETS[i], mask=UNEVEN[i], window_size=3) for i in range(4)]
+    one = [
+        luminance_l1_loss(PREDICTIONS[i], TARGETS[i], mask=UNEVEN[i], window_size=3)
+        for i in range(4)
+    ]
     same(values, np.stack(one))
     assert values[3] == 0  # the image without any weight
 
@@ -96,7 +116,9 @@ def test_vmap_over_traced_weights_is_a_sweep() -> None:
     @jax.jit
     @jax.vmap
     def sweep(weight: jax.Array) -> jax.Array:
-        return luminance_l1_loss(PREDICTIONS, TARGETS, luminance_weight=weight, color_weight=1 - weight)
+        return luminance_l1_loss(
+            PREDICTIONS, TARGETS, luminance_weight=weight, color_weight=1 - weight
+        )
 
     same(sweep(weights), weights * terms.luminance + (1 - weights) * terms.color)
 
@@ -104,7 +126,9 @@ def test_vmap_over_traced_weights_is_a_sweep() -> None:
 @both_options
 def test_scan_over_images_and_its_gradient(options: dict[str, Any]) -> None:
     def total(predictions: jax.Array) -> jax.Array:
-        def step(carry: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def step(
+            carry: jax.Array, pair: tuple[jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array]:
             loss = of_images(options)(*pair)
             return carry + loss, loss
 
@@ -126,12 +150,15 @@ def test_one_trace_for_every_value_of_the_weights_and_of_the_penaltys_scale() ->
     @chex.assert_max_traces(n=1)
     def loss(luminance_weight: jax.Array, color_weight: jax.Array, delta: jax.Array) -> jax.Array:
         weights = {"luminance_weight": luminance_weight, "color_weight": color_weight}
-        return luminance_l1_loss(PREDICTIONS, TARGETS, penalty="huber", huber_delta=delta, **weights)
+        return luminance_l1_loss(
+            PREDICTIONS, TARGETS, penalty="huber", huber_delta=delta, **weights
+        )
 
     values = [loss(*numbers) for numbers in ((0.5, 0.5, 0.05), (0.0, 1.0, 0.05), (3.0, 0.1, 0.2))]
     assert len(set(map(float, values))) == 3
     with pytest.raises(AssertionError, match="traced > 1 times"):
-        loss(0.5, np.float64(0.5).astype(np.float16), 0.05)  # another dtype is another trace: the count does count
+        # Another dtype is another trace: the count does count
+        loss(0.5, np.float64(0.5).astype(np.float16), 0.05)
 
 
 def test_a_donated_prediction_becomes_its_gradient() -> None:
@@ -142,10 +169,15 @@ def test_a_donated_prediction_becomes_its_gradient() -> None:
 
 
 def test_nothing_crosses_between_host_and_device() -> None:
-    predictions, targets, mask, weight = map(jax.device_put, (PREDICTIONS, TARGETS, UNEVEN, np.float32(0.3)))
+    predictions, targets, mask, weight = map(
+        jax.device_put, (PREDICTIONS, TARGETS, UNEVEN, np.float32(0.3))
+    )
     with jax.transfer_guard("disallow"):
-        # Not traced but concrete, so its sign is looked at: an explicit transfer, which the guard lets pass.
-        loss = jax.jit(lambda p, t, mask: luminance_l1_loss(p, t, mask=mask, luminance_weight=weight))
+        # Not traced but concrete, so its sign is looked at: an explicit transfer, which the guard
+        # lets pass.
+        loss = jax.jit(
+            lambda p, t, mask: luminance_l1_loss(p, t, mask=mask, luminance_weight=weight)
+        )
         loss(predictions, targets, mask)
 
 
@@ -167,7 +199,8 @@ def test_it_is_pure() -> None:
     chex.assert_trees_all_equal((PREDICTIONS, TARGETS, UNEVEN), copies)
 
 
-# Over several devices. Each shard holds one image; the gain stands for parameters that every device has.
+# Over several devices. Each shard holds one image; the gain stands for parameters that every device
+# has.
 
 
 def gained(gain: jax.Array, shard: tuple[jax.Array, ...], **options: Any) -> jax.Array:
@@ -189,7 +222,8 @@ def of_each_shard() -> tuple[jax.Array, jax.Array]:
 
 
 def test_the_shards_differ_from_the_whole_under_an_uneven_mask() -> None:
-    assert abs(of_each_shard()[0].mean() - of_the_whole()[0]) > 0.01  # or the tests below could not tell them apart
+    # Or the tests below could not tell them apart
+    assert abs(of_each_shard()[0].mean() - of_the_whole()[0]) > 0.01
 
 
 @pytest.mark.parametrize("axis_name", [None, "batch"])
@@ -212,7 +246,10 @@ def test_shard_map(axis_name: str | None) -> None:
 
     @jax.jit
     @functools.partial(
-        jax.shard_map, mesh=four_devices(), in_specs=(PartitionSpec(), of_shards), out_specs=(of_shards, of_shards)
+        jax.shard_map,
+        mesh=four_devices(),
+        in_specs=(PartitionSpec(), of_shards),
+        out_specs=(of_shards, of_shards),
     )
     def step(gain: jax.Array, shard: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         value, gradient = jax.value_and_grad(gained)(gain, shard, axis_name=axis_name)
@@ -235,7 +272,10 @@ def test_the_gradient_of_a_shard_mapped_loss_is_that_of_the_whole() -> None:
         in_specs=(PartitionSpec(), PartitionSpec("batch")),
         out_specs=PartitionSpec(),
     )
-    same(jax.jit(jax.value_and_grad(loss))(jnp.ones(()), (PREDICTIONS, TARGETS, UNEVEN)), of_the_whole())
+    same(
+        jax.jit(jax.value_and_grad(loss))(jnp.ones(()), (PREDICTIONS, TARGETS, UNEVEN)),
+        of_the_whole(),
+    )
 
 
 @pytest.mark.parametrize("spec", [("batch",), (None, "batch")], ids=["images", "rows"])
@@ -246,7 +286,10 @@ def test_jit_over_sharded_images(options: dict[str, Any], spec: tuple[str | None
     sharded = [jax.device_put(array, sharding) for array in (PREDICTIONS, TARGETS, UNEVEN)]
     value, gradient = compiled(options is FULL)(*sharded)
     same((value, gradient), expected(options, UNEVEN))
-    assert gradient.sharding.is_equivalent_to(sharding, gradient.ndim) and value.sharding.is_fully_replicated
+    assert (
+        gradient.sharding.is_equivalent_to(sharding, gradient.ndim)
+        and value.sharding.is_fully_replicated
+    )
 
 
 # Export
@@ -265,7 +308,9 @@ def exported(full: bool) -> export.Exported:
 def test_export_with_symbolic_sizes(options: dict[str, Any]) -> None:
     program = exported(options is FULL)
     for count, height, width in (SHAPE[:3], (2, 3, 1)):  # the window is larger than the second
-        arrays = [np.ascontiguousarray(x[:count, :height, :width]) for x in (PREDICTIONS, TARGETS, UNEVEN)]
+        arrays = [
+            np.ascontiguousarray(x[:count, :height, :width]) for x in (PREDICTIONS, TARGETS, UNEVEN)
+        ]
         same(program.call(*arrays), compiled(options is FULL)(*arrays))
 
 

@@ -86,9 +86,13 @@ def test_by_hand():
     loss = functools.partial(perceptual_loss, grey, black, features=sums_and_squares)
     np.testing.assert_allclose(loss(layers=(1.0, 0.0)), 0.5, rtol=1e-6)
     np.testing.assert_allclose(loss(layers=(0.0, 2.0)), 2 * 0.125, rtol=1e-6)
-    np.testing.assert_allclose(loss(layers=(1.0, 2.0), penalty="l2"), 0.5 + 2 * 0.25**2 / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        loss(layers=(1.0, 2.0), penalty="l2"), 0.5 + 2 * 0.25**2 / 2, rtol=1e-6
+    )
     weight = np.array([3.0, 1.0], np.float32).reshape(2, 1, 1)
-    np.testing.assert_allclose(loss(layers=(1.0, 2.0), mask=weight), 0.75 * 1 + 2 * 0.75 * 0.25, rtol=1e-6)
+    np.testing.assert_allclose(
+        loss(layers=(1.0, 2.0), mask=weight), 0.75 * 1 + 2 * 0.75 * 0.25, rtol=1e-6
+    )
 
 
 def test_weights_of_layers_are_data_and_only_layers_named_count():
@@ -128,9 +132,15 @@ def test_features_are_asked_once_for_each_image_and_never_for_hidden_ones():
         ({"layers": (1.0, -1.0)}, "the weight of layer 1 must be finite and not negative; got -1"),
         ({"layers": (1.0, np.ones(2))}, "the weight of layer 1 must be one number"),
         ({"layers": (1.0, 1.0), "penalty": "huber"}, "penalty takes 'l1', 'l2'; got 'huber'"),
-        ({"layers": (1.0, 1.0), "mask": np.ones((2, 8, 8))}, "takes one weight per image only, (2, 1, 1)"),
         (
-            {"features": lambda images: {"relu1": images, "relu2": images}, "layers": {"relu3": 1.0}},
+            {"layers": (1.0, 1.0), "mask": np.ones((2, 8, 8))},
+            "takes one weight per image only, (2, 1, 1)",
+        ),
+        (
+            {
+                "features": lambda images: {"relu1": images, "relu2": images},
+                "layers": {"relu3": 1.0},
+            },
             "layers has 'relu3', but features give 'relu1', 'relu2'; did you mean",
         ),
         (

@@ -41,7 +41,9 @@ def test_numpy_in_float64(loss, shape, masked, seed):
     weights = weights if weights.ndim == len(shape) else weights[..., None]
     weights = np.broadcast_to(weights, shape)
     expected = (penalty * weights).sum() / weights.sum() if weights.any() else 0.0
-    np.testing.assert_allclose(loss(predictions, targets, mask=mask), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        loss(predictions, targets, mask=mask), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_optax_and_dm_pix():
@@ -49,8 +51,12 @@ def test_optax_and_dm_pix():
     predictions, targets = (jax.random.uniform(key, (2, 9, 8, 3)) for key in (first, second))
     for delta in (0.05, 0.3, 1.0):
         expected = jnp.mean(optax.losses.huber_loss(predictions, targets, delta=delta))
-        np.testing.assert_allclose(losses.huber_loss(predictions, targets, delta=delta), expected, rtol=1e-6)
-    np.testing.assert_allclose(losses.l1_loss(predictions, targets), dm_pix.mae(predictions, targets).mean(), rtol=1e-6)
+        np.testing.assert_allclose(
+            losses.huber_loss(predictions, targets, delta=delta), expected, rtol=1e-6
+        )
+    np.testing.assert_allclose(
+        losses.l1_loss(predictions, targets), dm_pix.mae(predictions, targets).mean(), rtol=1e-6
+    )
     np.testing.assert_allclose(
         losses.mse_loss(predictions, targets), dm_pix.mse(predictions, targets).mean(), rtol=1e-6
     )
@@ -59,14 +65,19 @@ def test_optax_and_dm_pix():
 def test_reference_batch(reference_batch):
     # Values and gradients by PyTorch in float64: mean |d|, mean d^2, mean sqrt(d^2 + 1e-6).
     predictions, targets, expected = reference_batch
-    by_name = {"l1": losses.l1_loss, "mse": losses.mse_loss, "charbonnier_eps1e-3": losses.charbonnier_loss}
+    by_name = {
+        "l1": losses.l1_loss,
+        "mse": losses.mse_loss,
+        "charbonnier_eps1e-3": losses.charbonnier_loss,
+    }
     for name, loss in by_name.items():
         value, gradient = jax.value_and_grad(loss)(predictions, targets)
         np.testing.assert_allclose(value, expected[name]["value"], rtol=2e-6)
         np.testing.assert_allclose(jnp.linalg.norm(gradient), expected[name]["grad_l2"], rtol=1e-5)
         for place, wanted in expected[name]["grad_at"].items():
             n, c, h, w = (int(i) for i in place.strip("[]").split(","))
-            # The differences themselves are float32: near a difference of 0 the curve turns them into 1e-4.
+            # The differences themselves are float32: near a difference of 0 the curve turns them
+            # into 1e-4.
             np.testing.assert_allclose(gradient[n, h, w, c], wanted, rtol=1e-4)
 
 
@@ -79,7 +90,9 @@ def test_numbers_of_other_libraries(golden_pairs):
             ("charbonnier_eps1e-3", losses.charbonnier_loss),
         ):
             value = loss(test / np.float32(255), reference / np.float32(255))
-            np.testing.assert_allclose(value, expected[key], rtol=1e-5, atol=1e-9, err_msg=f"{name} {key}")
+            np.testing.assert_allclose(
+                value, expected[key], rtol=1e-5, atol=1e-9, err_msg=f"{name} {key}"
+            )
 
 
 def test_by_hand():
@@ -89,14 +102,22 @@ def test_by_hand():
     np.testing.assert_allclose(losses.mse_loss(predictions, targets), 0.26 / 4, rtol=1e-6)
     # Half of 0.1^2 within delta, delta (|d| - delta / 2) beyond.
     expected = (0.2 * (0.3 - 0.1) + 0.2 * (0.4 - 0.1) + 0 + 0.005) / 4
-    np.testing.assert_allclose(losses.huber_loss(predictions, targets, delta=0.2), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.huber_loss(predictions, targets, delta=0.2), expected, rtol=1e-6
+    )
     expected = (0.5 + np.sqrt(0.32) + 0.4 + np.sqrt(0.17)) / 4
-    np.testing.assert_allclose(losses.charbonnier_loss(predictions, targets, epsilon=0.4), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.charbonnier_loss(predictions, targets, epsilon=0.4), expected, rtol=1e-6
+    )
     mask = jnp.array([1, 3, 0, 0]).reshape(1, 2, 2)
-    np.testing.assert_allclose(losses.l1_loss(predictions, targets, mask=mask), (0.3 + 3 * 0.4) / 4, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.l1_loss(predictions, targets, mask=mask), (0.3 + 3 * 0.4) / 4, rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("loss", "option"), [(losses.charbonnier_loss, "epsilon"), (losses.huber_loss, "delta")])
+@pytest.mark.parametrize(
+    ("loss", "option"), [(losses.charbonnier_loss, "epsilon"), (losses.huber_loss, "delta")]
+)
 def test_scales_may_be_traced_and_must_be_positive(loss, option):
     predictions, targets = jnp.full((1, 2, 2, 1), 0.3), jnp.zeros((1, 2, 2, 1))
     traces = []
@@ -107,7 +128,9 @@ def test_scales_may_be_traced_and_must_be_positive(loss, option):
         return loss(predictions, targets, **{option: scale})
 
     for scale in (0.1, 0.5):
-        np.testing.assert_allclose(traced(scale), loss(predictions, targets, **{option: scale}), rtol=1e-6)
+        np.testing.assert_allclose(
+            traced(scale), loss(predictions, targets, **{option: scale}), rtol=1e-6
+        )
     assert len(traces) == 1
     for wrong in (0.0, -1.0, 1e-30):
         with pytest.raises(ValueError, match=option):

@@ -33,7 +33,10 @@ OPTIONS = {
         "charbonnier_epsilon": scales,
         "huber_delta": scales,
     },
-    "ms_ssim": {"scale_weights": st.lists(scales, min_size=1, max_size=5).map(tuple), "data_range": scales},
+    "ms_ssim": {
+        "scale_weights": st.lists(scales, min_size=1, max_size=5).map(tuple),
+        "data_range": scales,
+    },
     "mse": {},
     "ssim": {"data_range": scales},
 }
@@ -43,7 +46,9 @@ OPTIONS = {
 def specs(draw):
     terms = {}
     for name in draw(st.lists(st.sampled_from(sorted(OPTIONS)), min_size=1, max_size=4)):
-        options = {option: draw(values) for option, values in OPTIONS[name].items() if draw(st.booleans())}
+        options = {
+            option: draw(values) for option, values in OPTIONS[name].items() if draw(st.booleans())
+        }
         if options.get("window") != "gaussian":
             options.pop("window_sigma", None)
         for penalty, scale in (("charbonnier", "charbonnier_epsilon"), ("huber", "huber_delta")):
@@ -55,9 +60,13 @@ def specs(draw):
 
 
 def test_the_table_above_holds_every_loss_and_option():
-    assert {name: set(options) for name, options in OPTIONS.items()} == {n: set(e.checks) for n, e in LOSSES.items()}
+    assert {name: set(options) for name, options in OPTIONS.items()} == {
+        n: set(e.checks) for n, e in LOSSES.items()
+    }
     assert all(entry.function.__name__ == f"{name}_loss" for name, entry in LOSSES.items())
-    assert all(getattr(losses, entry.function.__name__) is entry.function for entry in LOSSES.values())
+    assert all(
+        getattr(losses, entry.function.__name__) is entry.function for entry in LOSSES.values()
+    )
 
 
 @hypothesis.given(specs())
@@ -69,7 +78,9 @@ def test_what_is_printed_is_read_back_the_same(spec):
     assert parse_loss(text.replace(" + ", "\n+\t").replace("*", " * ")) == spec
 
 
-@hypothesis.given(st.text(alphabet=st.sampled_from("l1mse_sim0.5*+-()=,'\" \t\n[]{}:abé\0\\#@"), max_size=40))
+@hypothesis.given(
+    st.text(alphabet=st.sampled_from("l1mse_sim0.5*+-()=,'\" \t\n[]{}:abé\0\\#@"), max_size=40)
+)
 def test_any_text_gives_a_spec_or_a_value_error(text):
     try:
         spec = parse_loss(text)
@@ -93,7 +104,10 @@ def test_any_text_gives_a_spec_or_a_value_error(text):
         ("0.84*ms_ssim + 0.16*l1", "0.84*ms_ssim + 0.16*l1"),
         ("mse + l1", "mse + l1"),  # the order is kept
         ('luminance_l1(window="box", window_size=7)', "luminance_l1(window_size=7)"),  # defaults go
-        ("luminance_l1(color_weight=1, luminance_weight=2)", "luminance_l1(luminance_weight=2, color_weight=1)"),
+        (
+            "luminance_l1(color_weight=1, luminance_weight=2)",
+            "luminance_l1(luminance_weight=2, color_weight=1)",
+        ),
         (
             "ssim + luminance_l1(window_sigma=2, window='gaussian')",
             "ssim + luminance_l1(window='gaussian', window_sigma=2)",
@@ -102,7 +116,10 @@ def test_any_text_gives_a_spec_or_a_value_error(text):
         ("luminance_l1(window_sigma=None, huber_delta=None)", "luminance_l1"),
         ("luminance_l1(penalty='huber', huber_delta=0.05)", "luminance_l1(penalty='huber')"),
         ("luminance_l1(coefficients=(1, 0, 0))", "luminance_l1(coefficients=(1.0, 0.0, 0.0))"),
-        ("luminance_l1(window_size=3) + luminance_l1", "luminance_l1(window_size=3) + luminance_l1"),
+        (
+            "luminance_l1(window_size=3) + luminance_l1",
+            "luminance_l1(window_size=3) + luminance_l1",
+        ),
         ("ms_ssim(scale_weights=[1, 2])", "ms_ssim(scale_weights=(1.0, 2.0))"),
         ("huber(delta=0.05)", "huber"),
     ],
@@ -136,7 +153,10 @@ def test_a_spec_is_data():
         ("luminance_l1(window_size=«4»)", "window_size must be odd"),
         ("luminance_l1(penalty=«'l3'»)", "penalty takes 'l1', 'l2'"),
         ("l1 + 2*«luminance_l1(window_sigma=2)»", "window_sigma is for window='gaussian'"),
-        ("«luminance_l1(huber_delta=0.05)»", "huber_delta is for penalty='huber', but the penalty is 'l1'"),
+        (
+            "«luminance_l1(huber_delta=0.05)»",
+            "huber_delta is for penalty='huber', but the penalty is 'l1'",
+        ),
         (
             "«luminance_l1(penalty='huber', charbonnier_epsilon=1)»",
             "charbonnier_epsilon is for penalty='charbonnier', but the penalty is 'huber'",

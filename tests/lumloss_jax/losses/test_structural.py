@@ -29,15 +29,19 @@ def test_skimage(golden_pairs, pair):
 
 
 def test_pytorch_msssim_at_five_scales(golden_pairs):
-    reference, test, expected = golden_pairs["astronaut_192x176_jpeg10"]  # even down to the last scale
+    # Even down to the last scale
+    reference, test, expected = golden_pairs["astronaut_192x176_jpeg10"]
     loss = jax.jit(ms_ssim_loss)(*as_images(test, reference))
-    np.testing.assert_allclose(loss, 1 - np.float64(expected["msssim_pytorch_msssim"]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        loss, 1 - np.float64(expected["msssim_pytorch_msssim"]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_values_and_gradients_by_pytorch_in_float64(reference_batch, float64):
     predictions, targets, expected = reference_batch
     pair = predictions.astype(np.float64), targets.astype(np.float64)
-    # pytorch-msssim rounds its window to float32, which moves the variances: hence 1e-5. scipy, below, does not.
+    # pytorch-msssim rounds its window to float32, which moves the variances: hence 1e-5. scipy,
+    # below, does not.
     value, gradient = jax.jit(jax.value_and_grad(ssim_loss))(*pair)
     wanted = expected["one_minus_ssim"]
     np.testing.assert_allclose(value, wanted["value"], rtol=1e-5)
@@ -61,7 +65,12 @@ def test_masks_by_scipy_in_float64(float64):
     mean_p, mean_t = average(p), average(t)
     variances = average(p * p) - mean_p**2 + average(t * t) - mean_t**2
     covariance = average(p * t) - mean_p * mean_t
-    ssim = (2 * mean_p * mean_t + C1) * (2 * covariance + C2) / (mean_p**2 + mean_t**2 + C1) / (variances + C2)
+    ssim = (
+        (2 * mean_p * mean_t + C1)
+        * (2 * covariance + C2)
+        / (mean_p**2 + mean_t**2 + C1)
+        / (variances + C2)
+    )
     inside = np.s_[:, 5:-5, 5:-5]
     least = ndimage.minimum_filter(mask, (1, 11, 11))[inside]
     expected = np.average(1 - ssim.mean(-1)[inside], weights=least)
@@ -70,15 +79,19 @@ def test_masks_by_scipy_in_float64(float64):
 
 def test_by_hand():
     flat = jnp.full((11, 11, 1), 0.2)
-    similarity = (2 * 0.2 * 0.6 + C1) / (0.2**2 + 0.6**2 + C1)  # no variance: contrast and structure are 1
+    # No variance: contrast and structure are 1
+    similarity = (2 * 0.2 * 0.6 + C1) / (0.2**2 + 0.6**2 + C1)
     np.testing.assert_allclose(ssim_loss(flat, 3 * flat), 1 - similarity, rtol=1e-5)
-    # One window. Turned over about its own mean an image has covariance -v: (C2 - 2 v) / (C2 + 2 v).
+    # One window. Turned over about its own mean an image has covariance -v: (C2 - 2 v) / (C2 + 2
+    # v).
     image = np.random.default_rng(1).uniform(0.3, 0.6, (11, 11))
     weights = np.outer(GAUSSIAN, GAUSSIAN)
     mean = (weights * image).sum()
     variance = (weights * (image - mean) ** 2).sum()
     pair = (x.astype(np.float32)[..., None] for x in (2 * mean - image, image))
-    np.testing.assert_allclose(ssim_loss(*pair), 1 - (C2 - 2 * variance) / (C2 + 2 * variance), rtol=1e-5)
+    np.testing.assert_allclose(
+        ssim_loss(*pair), 1 - (C2 - 2 * variance) / (C2 + 2 * variance), rtol=1e-5
+    )
 
 
 def test_ms_ssim_of_one_scale_is_ssim_and_exponents_count():
@@ -87,7 +100,9 @@ def test_ms_ssim_of_one_scale_is_ssim_and_exponents_count():
     predictions = targets + rng.normal(0, 0.02, targets.shape).astype(np.float32)
     ssim = jax.jit(ssim_loss)(predictions, targets)
     for exponent in (1.0, 0.5):
-        loss = jax.jit(functools.partial(ms_ssim_loss, scale_weights=(exponent,)))(predictions, targets)
+        loss = jax.jit(functools.partial(ms_ssim_loss, scale_weights=(exponent,)))(
+            predictions, targets
+        )
         np.testing.assert_allclose(loss, 1 - (1 - ssim) ** exponent, rtol=1e-5, atol=1e-6)
 
 
@@ -98,11 +113,15 @@ def test_a_negative_counts_as_unlike_as_can_be_with_no_gradient():
 
 
 def test_data_range():
-    targets, predictions = np.random.default_rng(4).uniform(0, 1, (2, 1, 22, 23, 3)).astype(np.float32)
+    targets, predictions = (
+        np.random.default_rng(4).uniform(0, 1, (2, 1, 22, 23, 3)).astype(np.float32)
+    )
     for loss in (ssim_loss, TWO_SCALES):
         ranged = jax.jit(lambda p, t, data_range, loss=loss: loss(p, t, data_range=data_range))
         wanted = ranged(predictions, targets, 1.0)
-        np.testing.assert_allclose(ranged(255 * predictions, 255 * targets, 255.0), wanted, rtol=1e-5)
+        np.testing.assert_allclose(
+            ranged(255 * predictions, 255 * targets, 255.0), wanted, rtol=1e-5
+        )
 
 
 def test_symbolic_sizes_are_left_unchecked():
@@ -127,7 +146,12 @@ def test_symbolic_sizes_are_left_unchecked():
         ),
         (ms_ssim_loss, (200, 200), {"scale_weights": 0.5}, "scale_weights"),
         (ssim_loss, (16, 16), {"data_range": 0}, "data_range must be more than 0"),
-        (ssim_loss, (16, 16), {"data_range": -1.0}, "data_range must be finite and not negative; got -1"),
+        (
+            ssim_loss,
+            (16, 16),
+            {"data_range": -1.0},
+            "data_range must be finite and not negative; got -1",
+        ),
     ],
 )
 def test_errors(loss, size, options, message):

@@ -23,12 +23,15 @@ class Row:
 
     metric: Callable
     equal: float = 0.0  # at predictions == targets; 0 for errors, and more where higher is better
-    inverse_of_mean: Callable[[np.ndarray], np.ndarray] | str = lambda value: value  # what a mask averages
+    # What a mask averages
+    inverse_of_mean: Callable[[np.ndarray], np.ndarray] | str = lambda value: value
     shift: Callable[[float], float] | str = ""  # m(T + c, T)
     monotone: bool | str = True  # worse for each larger shift
     symmetric: bool | str = True  # m(P, T) = m(T, P)
     rectangle: bool | str = True  # a mask of a rectangle is slicing
-    by_norm: float = 0.0  # compares gradients by their norm, within this share of it, not entry by entry
+    by_norm: float = (
+        0.0  # compares gradients by their norm, within this share of it, not entry by entry
+    )
     white_on_black: float | str = 1.0
     atol: float = 1e-6  # of float32 against float64
 
@@ -56,7 +59,9 @@ TABLE = {
         shift=lambda c: -20 * math.log10(STUDIO * c),
         white_on_black=-20 * math.log10(STUDIO),
     ),
-    "ssim": Row(metrics.ssim, equal=1.0, inverse_of_mean=WINDOWS, shift=RATIO, white_on_black=C1 / (1 + C1)),
+    "ssim": Row(
+        metrics.ssim, equal=1.0, inverse_of_mean=WINDOWS, shift=RATIO, white_on_black=C1 / (1 + C1)
+    ),
     "ms_ssim": Row(
         functools.partial(metrics.ms_ssim, scale_weights=(0.4, 0.6)),
         equal=1.0,
@@ -116,7 +121,11 @@ every_metric = pytest.mark.parametrize("name", TABLE)
 
 def holding(column):
     """The rows whose property holds; a blank must give its reason."""
-    blank = {name: getattr(row, column) for name, row in TABLE.items() if isinstance(getattr(row, column), str)}
+    blank = {
+        name: getattr(row, column)
+        for name, row in TABLE.items()
+        if isinstance(getattr(row, column), str)
+    }
     assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
     return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
 
@@ -146,7 +155,9 @@ def compiled(name):
 def images(seed=0):
     rng = np.random.default_rng(seed)
     targets = rng.uniform(0.2, 0.7, SHAPE).astype(np.float32)
-    return jnp.asarray((targets + 0.1 * rng.normal(size=SHAPE)).clip(0.05, 0.95), jnp.float32), jnp.asarray(targets)
+    return jnp.asarray(
+        (targets + 0.1 * rng.normal(size=SHAPE)).clip(0.05, 0.95), jnp.float32
+    ), jnp.asarray(targets)
 
 
 @functools.cache
@@ -164,4 +175,6 @@ def assert_gradients_agree(name, gradient, expected, rtol, atol):
     if share:
         assert np.linalg.norm(gradient - expected) <= share * np.linalg.norm(expected)
     else:
-        np.testing.assert_allclose(gradient, expected, rtol=rtol, atol=atol * np.abs(expected).max())
+        np.testing.assert_allclose(
+            gradient, expected, rtol=rtol, atol=atol * np.abs(expected).max()
+        )

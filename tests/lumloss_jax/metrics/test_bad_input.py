@@ -9,7 +9,18 @@ from jax import export
 from lumloss_jax import metrics
 
 EVERY = {name: getattr(metrics, name) for name in metrics.__all__}
-GREY_TOO = {"mae", "mse", "psnr", "ssim", "ms_ssim", "brightness_error", "haarpsi", "gmsd", "ms_gmsd", "mdsi"}
+GREY_TOO = {
+    "mae",
+    "mse",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "brightness_error",
+    "haarpsi",
+    "gmsd",
+    "ms_gmsd",
+    "mdsi",
+}
 every_metric = pytest.mark.parametrize("name", EVERY)
 
 
@@ -21,8 +32,16 @@ def floats(*shape):
 @pytest.mark.parametrize(
     ("predictions", "targets", "message"),
     [
-        (np.zeros((2, 8, 8, 3), np.uint8), floats(2, 8, 8, 3), r"predictions have dtype uint8.*/ 255"),
-        (floats(2, 8, 8, 3), np.zeros((2, 8, 8, 3), np.uint16), r"targets have dtype uint16.*/ 65535"),
+        (
+            np.zeros((2, 8, 8, 3), np.uint8),
+            floats(2, 8, 8, 3),
+            r"predictions have dtype uint8.*/ 255",
+        ),
+        (
+            floats(2, 8, 8, 3),
+            np.zeros((2, 8, 8, 3), np.uint16),
+            r"targets have dtype uint16.*/ 65535",
+        ),
         (floats(8, 8), floats(8, 8), "lacks a channel axis"),
         (floats(2, 3, 8, 8), floats(2, 3, 8, 8), "moveaxis"),
         (floats(2, 8, 8, 4), floats(2, 8, 8, 4), "drop alpha"),
@@ -46,7 +65,10 @@ def test_bad_images_are_named(name, predictions, targets, message):
         ({"crop_border": -1}, "crop_border must be an int, 0 or more"),
         ({"mask": np.ones((2, 8, 7))}, "mask has shape"),
         ({"mask": -np.ones((2, 1, 1))}, "mask must be finite and not negative"),
-        ({"gt_mean": "lumma"}, "gt_mean takes 'luma', 'channels'; got 'lumma'; did you mean 'luma'"),
+        (
+            {"gt_mean": "lumma"},
+            "gt_mean takes 'luma', 'channels'; got 'lumma'; did you mean 'luma'",
+        ),
     ],
 )
 def test_bad_options_are_named(name, options, message):
@@ -64,13 +86,17 @@ def test_grey_images_are_taken_where_they_mean_something(name):
             jax.eval_shape(EVERY[name], grey, grey)
 
 
-@pytest.mark.parametrize(("name", "side"), [("ssim", 11), ("ms_ssim", 176), ("haarpsi", 16), ("ms_gmsd", 17)])
+@pytest.mark.parametrize(
+    ("name", "side"), [("ssim", 11), ("ms_ssim", 176), ("haarpsi", 16), ("ms_gmsd", 17)]
+)
 def test_the_smallest_size_is_named_and_taken(name, side):
     """In either direction, and after the border is cut off."""
     for height, width, border in [(side - 1, side, 0), (side, side - 1, 0), (side, side, 1)]:
         small = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
         with pytest.raises(ValueError, match=f"too small.*at least {side} x {side}"):
-            jax.eval_shape(lambda p, t, border=border: EVERY[name](p, t, crop_border=border), small, small)
+            jax.eval_shape(
+                lambda p, t, border=border: EVERY[name](p, t, crop_border=border), small, small
+            )
     least = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)
     assert jax.eval_shape(EVERY[name], least, least).shape == ()
 
@@ -98,7 +124,9 @@ def test_one_value_per_leading_index(name):
 def test_mdsi_names_what_it_cannot_export():
     height, width = export.symbolic_shape("h, w")
     image = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
-    with pytest.raises(ValueError, match="sizes that are known: export it for one height and width"):
+    with pytest.raises(
+        ValueError, match="sizes that are known: export it for one height and width"
+    ):
         export.export(jax.jit(metrics.mdsi))(image, image)
 
 

@@ -37,7 +37,8 @@ def test_published_pairs_of_sharma_et_al(sharma, float64):
 
 def test_published_pairs_in_float32(sharma):
     first, second, expected = sharma
-    # Opposite hues: half a turn is more or less than pi by the last digit, and the mean hue lies on either side.
+    # Opposite hues: half a turn is more or less than pi by the last digit, and the mean hue lies on
+    # either side.
     opposite = (first[:, 1:] == -second[:, 1:]).all(1)
     assert opposite.sum() == 2
     values = of_lab(first.astype(np.float32), second.astype(np.float32))
@@ -47,14 +48,20 @@ def test_published_pairs_in_float32(sharma):
 
 def test_lab_pairs_of_the_fixture(golden, float64):
     with np.load(golden / "metrics" / "metrics.npz") as arrays:
-        first, second, expected = (arrays[f"colour/{name}"] for name in ("lab1", "lab2", "ciede2000"))
+        first, second, expected = (
+            arrays[f"colour/{name}"] for name in ("lab1", "lab2", "ciede2000")
+        )
     np.testing.assert_allclose(of_lab(first, second), expected, rtol=1e-11, atol=1e-12)
 
 
 def colours(kind):
     """1500 pairs in [0, 1]: any, close to each other, near grey and apart, near grey and close, dark."""
     rng = np.random.default_rng(1)
-    grey, other, noise = rng.uniform(0, 1, (1500, 1)), rng.uniform(0, 1, (1500, 1)), rng.normal(size=(2, 1500, 3))
+    grey, other, noise = (
+        rng.uniform(0, 1, (1500, 1)),
+        rng.uniform(0, 1, (1500, 1)),
+        rng.normal(size=(2, 1500, 3)),
+    )
     return {
         "any": lambda: rng.uniform(0, 1, (2, 1500, 3)),
         "close": lambda: rng.uniform(0, 1, (1500, 3)) + 0.01 * noise,
@@ -78,27 +85,36 @@ def test_skimage(kind):
         values = of_pixels(name)(predictions, targets)
         # Rounded constants in scikit-image move single dark colours by 2e-4 of Lab.
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=3e-4, err_msg=name)
-        np.testing.assert_allclose(np.mean(values), expected.mean(), rtol=1e-6, atol=3e-5, err_msg=name)
+        np.testing.assert_allclose(
+            np.mean(values), expected.mean(), rtol=1e-6, atol=3e-5, err_msg=name
+        )
 
 
 def test_brightness_and_chroma_see_one_thing_each():
     greys = np.broadcast_to(np.linspace(0, 0.9, 1500, dtype=np.float32)[:, None], (1500, 3))
     lighter = greys + np.float32(0.1)
-    scores = {name: of_pixels(name)(lighter, greys) for name in ("chroma_error", "brightness_error", "cie76")}
+    scores = {
+        name: of_pixels(name)(lighter, greys)
+        for name in ("chroma_error", "brightness_error", "cie76")
+    }
     np.testing.assert_allclose(
         scores["chroma_error"], np.zeros(1500), atol=1e-2
     )  # the matrix' white is not quite Xn, Zn
     np.testing.assert_allclose(scores["brightness_error"], scores["cie76"], rtol=1e-4)
     # A grey of one channel is a grey of three, to the sum of the matrix' second row.
     np.testing.assert_allclose(
-        of_pixels("brightness_error")(lighter[:, :1], greys[:, :1]), scores["brightness_error"], rtol=1e-5
+        of_pixels("brightness_error")(lighter[:, :1], greys[:, :1]),
+        scores["brightness_error"],
+        rtol=1e-5,
     )
 
 
 def test_gradient_of_ciede2000_against_numerical_differences(float64):
     first, second = (jnp.asarray(rgb2lab(image[:40])) for image in colours("any"))
     direction = jnp.asarray(np.random.default_rng(2).normal(size=(40, 3)))
-    along = jax.jit(jax.value_and_grad(lambda step: jnp.sum(of_lab(first + step * direction, second))))
+    along = jax.jit(
+        jax.value_and_grad(lambda step: jnp.sum(of_lab(first + step * direction, second)))
+    )
     step = 1e-6
     numerical = (along(step)[0] - along(-step)[0]) / (2 * step)
     np.testing.assert_allclose(along(0.0)[1], numerical, rtol=1e-6)
@@ -108,8 +124,11 @@ def test_gradient_at_the_corners_of_hue_is_finite(sharma):
     # Greys, equal colours, and opposite hues among the published pairs.
     first, second, _ = (array.astype(np.float32) for array in sharma)
     grey = np.array([[40, 0, 0], [40, 0, 0], [0, 0, 0], [100, 0, 0], [50, 20, -30]], np.float32)
-    others = np.array([[40, 0, 0], [40, 10, 0], [100, 0, 0], [100, 1e-20, -1e-20], [50, 20, -30]], np.float32)
+    others = np.array(
+        [[40, 0, 0], [40, 10, 0], [100, 0, 0], [100, 1e-20, -1e-20], [50, 20, -30]], np.float32
+    )
     gradient = jax.jit(jax.grad(lambda lab_1, lab_2: jnp.sum(of_lab(lab_1, lab_2)), (0, 1)))
     for side in gradient(np.concatenate([first, grey]), np.concatenate([second, others])):
         assert np.isfinite(side).all()
-        np.testing.assert_array_equal(np.asarray(side)[[34, 38]], np.zeros((2, 3)))  # equal colours: nothing pushes
+        # Equal colours: nothing pushes
+        np.testing.assert_array_equal(np.asarray(side)[[34, 38]], np.zeros((2, 3)))

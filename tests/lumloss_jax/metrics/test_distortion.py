@@ -43,12 +43,18 @@ def test_two_weighted_pixels_by_hand():
 @pytest.mark.parametrize("psnr", [metrics.psnr, metrics.psnr_y])
 def test_floor(psnr):
     """100 dB for equal images by default, another floor's number, and scikit-image's inf at 0."""
-    scores = jax.jit(jax.value_and_grad(lambda p, t, floor: psnr(p, t, data_range=255.0, floor=floor)[0]))
+    scores = jax.jit(
+        jax.value_and_grad(lambda p, t, floor: psnr(p, t, data_range=255.0, floor=floor)[0])
+    )
     equal = np.full((1, 2, 2, 3), 100, np.float32)
     np.testing.assert_allclose(scores(equal, equal, 1e-10)[0], 100, rtol=1e-6)
     np.testing.assert_allclose(scores(equal, equal, 1e-6)[0], 60, rtol=1e-6)
     with np.errstate(divide="ignore"):
-        assert scores(equal, equal, 0.0)[0] == np.inf == peak_signal_noise_ratio(equal, equal, data_range=255)
+        assert (
+            scores(equal, equal, 0.0)[0]
+            == np.inf
+            == peak_signal_noise_ratio(equal, equal, data_range=255)
+        )
     for floor in (0.0, 1e-10):
         np.testing.assert_array_equal(scores(equal, equal, floor)[1], np.zeros_like(equal))
     # Above the floor it changes nothing.
@@ -59,7 +65,9 @@ def test_floor(psnr):
 
 
 def test_unknown_luma_range_is_named():
-    with pytest.raises(ValueError, match="luma_range takes 'studio', 'full'; got 'studo'; did you mean 'studio'"):
+    with pytest.raises(
+        ValueError, match="luma_range takes 'studio', 'full'; got 'studo'; did you mean 'studio'"
+    ):
         metrics.psnr_y(PREDICTIONS, TARGETS, luma_range="studo")
 
 
@@ -70,13 +78,17 @@ def test_gt_mean_by_hand():
     for kind, mean in (("luma", 0.299 * 0.8 + 0.701 * 0.2), ("channels", 0.4)):
         matched = np.minimum(predictions * (0.5 / mean), 1)
         expected = np.abs(matched - targets).mean()
-        np.testing.assert_allclose(score("mae", predictions, targets, gt_mean=kind), [expected], rtol=1e-6)
+        np.testing.assert_allclose(
+            score("mae", predictions, targets, gt_mean=kind), [expected], rtol=1e-6
+        )
 
 
 def test_gt_mean_leaves_a_black_prediction_alone():
     black, targets = jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 0.5)
     for kind in ("luma", "channels"):
-        value_and_gradient = jax.value_and_grad(lambda p, kind=kind: metrics.mse(p, targets, gt_mean=kind)[0])
+        value_and_gradient = jax.value_and_grad(
+            lambda p, kind=kind: metrics.mse(p, targets, gt_mean=kind)[0]
+        )
         value, gradient = jax.jit(value_and_gradient)(black)
         np.testing.assert_allclose(value, 0.25, rtol=1e-6)
         assert np.isfinite(gradient).all()

@@ -31,7 +31,9 @@ def test_the_table_holds_every_metric():
 def test_equal_images(name):
     _, targets = images()
     for data_range in (1.0, 255.0):
-        value, gradient = compiled(name)(data_range * targets, data_range * targets, data_range=data_range)
+        value, gradient = compiled(name)(
+            data_range * targets, data_range * targets, data_range=data_range
+        )
         np.testing.assert_allclose(value, np.full(4, TABLE[name].equal), rtol=1e-6)
         # Nothing pushes what is right already; one pixel of MAE would be pushed by 5e-4.
         np.testing.assert_allclose(gradient, np.zeros(SHAPE), atol=1e-10)
@@ -40,7 +42,9 @@ def test_equal_images(name):
 @holding("symmetric")
 def test_symmetry(name):
     predictions, targets = images()
-    there, back = (compiled(name)(*pair)[0] for pair in ((predictions, targets), (targets, predictions)))
+    there, back = (
+        compiled(name)(*pair)[0] for pair in ((predictions, targets), (targets, predictions))
+    )
     np.testing.assert_allclose(there, back, rtol=1e-6)
 
 
@@ -85,7 +89,9 @@ def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
     predictions, targets = images()
     value, gradient = compiled(name)(predictions, targets)
     for weight in (1.0, 2.0):
-        masked, masked_gradient = compiled(name)(predictions, targets, jnp.full(SHAPE[:-1], weight, jnp.float32))
+        masked, masked_gradient = compiled(name)(
+            predictions, targets, jnp.full(SHAPE[:-1], weight, jnp.float32)
+        )
         np.testing.assert_allclose(masked, value, rtol=2e-6)
         assert_gradients_agree(name, masked_gradient, gradient, rtol=1e-4, atol=1e-5)
     traces = TRACES[name]
@@ -123,7 +129,10 @@ def test_mask_weighs_what_pixels_score_by_themselves(name):
     pixels = jax.jit(TABLE[name].metric)(*(image[..., None, None, :] for image in images()))
     assert pixels.shape == SHAPE[:-1]  # one value per leading index, whatever their number
     inverse = TABLE[name].inverse_of_mean
-    expected = [np.average(inverse(of_image), weights=w) for of_image, w in zip(pixels, pixel_mask(), strict=True)]
+    expected = [
+        np.average(inverse(of_image), weights=w)
+        for of_image, w in zip(pixels, pixel_mask(), strict=True)
+    ]
     np.testing.assert_allclose(inverse(value), expected, rtol=1e-5)
 
 
@@ -140,7 +149,8 @@ def test_crop_border_is_slicing(name):
 def test_a_mask_of_a_rectangle_is_slicing(name):
     predictions, targets = images()
     metric = jax.jit(TABLE[name].metric, static_argnames="crop_border")
-    # Its rows and columns are even, as the second scale of MS-SSIM takes them: after a border of 1, even again.
+    # Its rows and columns are even, as the second scale of MS-SSIM takes them: after a border of 1,
+    # even again.
     for border, mask_of in ((0, compiled(name)), (1, functools.partial(metric, crop_border=1))):
         rows, columns = slice(2 - border, 24 - border), slice(2 + border, 24 + border)
         mask = np.zeros(SHAPE[:-1], np.float32)
@@ -153,9 +163,14 @@ def test_a_mask_of_a_rectangle_is_slicing(name):
 @every_metric
 def test_gt_mean_looks_past_a_gain_and_nothing_else(name):
     _, targets = images()
-    predictions = jnp.flip(targets, -1)  # other colours, of the same mean over channels but not of the same luma
-    value = TABLE[name].metric(0.5 * predictions, targets, gt_mean="luma")  # eager: its operations are compiled already
-    means = [np.mean(np.asarray(image, np.float64) @ [0.299, 0.587, 0.114], (1, 2)) for image in (predictions, targets)]
+    # Other colours, of the same mean over channels but not of the same luma
+    predictions = jnp.flip(targets, -1)
+    # Eager: its operations are compiled already
+    value = TABLE[name].metric(0.5 * predictions, targets, gt_mean="luma")
+    means = [
+        np.mean(np.asarray(image, np.float64) @ [0.299, 0.587, 0.114], (1, 2))
+        for image in (predictions, targets)
+    ]
     gain = (means[1] / means[0]).astype(np.float32).reshape(4, 1, 1, 1)
     by_hand, _ = compiled(name)(jnp.clip(predictions * gain, 0, 1), targets)
     np.testing.assert_allclose(value, by_hand, rtol=1e-5)
@@ -168,8 +183,21 @@ def extreme_pairs():
     one_pixel[0, 5, 5, 0] += 1 / 255
     tiny[..., 1] *= -3
     outside = np.linspace(-0.5, 1.5, math.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
-    yield from [(grey, grey), (black, black), (white, white), (black, white), (white, black), (tiny, black)]
-    yield from [(one_pixel, grey), (grey, one_pixel), (outside, grey), (outside, 1 - outside), (black, tiny)]
+    yield from [
+        (grey, grey),
+        (black, black),
+        (white, white),
+        (black, white),
+        (white, black),
+        (tiny, black),
+    ]
+    yield from [
+        (one_pixel, grey),
+        (grey, one_pixel),
+        (outside, grey),
+        (outside, 1 - outside),
+        (black, tiny),
+    ]
 
 
 @every_metric
@@ -185,8 +213,8 @@ def test_jit_eager_vmap_and_shards_agree(name):
     predictions, targets = images()
     value, _ = compiled(name)(predictions, targets)
     np.testing.assert_allclose(metric(predictions, targets), value, rtol=2e-6)
-    # Mapped and sharded in one compilation: over the second of two leading axes, so that both ways of having them are
-    # here, and over as many devices.
+    # Mapped and sharded in one compilation: over the second of two leading axes, so that both ways
+    # of having them are here, and over as many devices.
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec(None, "batch"))
     shards = [jax.device_put(image[None], sharding) for image in (predictions, targets)]
@@ -200,7 +228,9 @@ def test_half_precision_is_computed_in_float32(name):
     rounded = [image.astype(jnp.bfloat16) for image in images()]
     value = TABLE[name].metric(*rounded)
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, compiled(name)(*(image.astype(jnp.float32) for image in rounded))[0], rtol=2e-6)
+    np.testing.assert_allclose(
+        value, compiled(name)(*(image.astype(jnp.float32) for image in rounded))[0], rtol=2e-6
+    )
 
 
 @pytest.fixture
@@ -223,9 +253,14 @@ def compiled_in_float64(name):
 @every_metric
 def test_float32_against_float64(name, in_float32, float64):
     """The gradient too: compilers have got it wrong by as much as itself."""
-    (_, exact), exact_gradient = compiled_in_float64(name)(*(image.astype(jnp.float64) for image in images()))
+    (_, exact), exact_gradient = compiled_in_float64(name)(
+        *(image.astype(jnp.float64) for image in images())
+    )
     value, gradient = in_float32
-    assert exact.dtype == exact_gradient.dtype == jnp.float64 and value.dtype == gradient.dtype == jnp.float32
+    assert (
+        exact.dtype == exact_gradient.dtype == jnp.float64
+        and value.dtype == gradient.dtype == jnp.float32
+    )
     np.testing.assert_allclose(value, exact, rtol=1e-5, atol=TABLE[name].atol)
     assert_gradients_agree(name, gradient, exact_gradient, rtol=1e-3, atol=1e-3)
 
@@ -238,4 +273,6 @@ def test_gradient_against_numerical_difference(name, float64):
     step = 1e-6
     (above, _), _ = compiled_in_float64(name)(predictions + step * direction, targets)
     (below, _), _ = compiled_in_float64(name)(predictions - step * direction, targets)
-    np.testing.assert_allclose(np.sum(gradient * direction), (above - below) / (2 * step), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        np.sum(gradient * direction), (above - below) / (2 * step), rtol=1e-5, atol=1e-8
+    )

@@ -1,6 +1,7 @@
 """Every number that other libraries give for the reference pairs, and those that are not ours, with the reason.
 
-The pairs of tests/golden always, all of them where ../shared is there: in float64, and some in float32.
+The pairs of tests/golden always, all of them where ../shared is there: in float64, and some in
+float32.
 """
 
 import functools
@@ -15,7 +16,8 @@ from skimage.metrics import structural_similarity
 
 from lumloss_jax import color, metrics
 
-# The fixture's key -> the same number from ours, and by how much the library's own arithmetic misses it.
+# The fixture's key -> the same number from ours, and by how much the library's own arithmetic
+# misses it.
 OURS = {
     "l1": (lambda s: s["mae"], 0),
     "mse": (lambda s: s["mse"], 0),
@@ -71,7 +73,9 @@ def scores(test, reference, mask=None):
         "luma709": functools.partial(color.rgb_to_luma, coefficients="rec709"),
         "studio601": lambda image: color.rgb_to_ycbcr(image)[..., :1],
     }.items():
-        found[name] = {key: metric(luma(test), luma(reference), mask=mask) for key, metric in plain.items()}
+        found[name] = {
+            key: metric(luma(test), luma(reference), mask=mask) for key, metric in plain.items()
+        }
     found["ssim"] = metrics.ssim(test, reference, mask=mask)
     if min(test.shape[:2]) >= 176:
         found["ms_ssim"] = metrics.ms_ssim(test, reference, mask=mask)
@@ -94,12 +98,16 @@ def check_pair(name, found, expected, even, rtol, atol):
             with np.errstate(divide="ignore"):
                 value = ours(found)
             wanted = float(expected[key])
-            np.testing.assert_allclose(value, wanted, rtol=rtol, atol=atol + slack, err_msg=f"{name} {key}")
+            np.testing.assert_allclose(
+                value, wanted, rtol=rtol, atol=atol + slack, err_msg=f"{name} {key}"
+            )
     for key, slack in MS_SSIM.items() if "msssim_piq" in expected else ():
         unseen.remove(key)
         # Where a size is odd at some scale each library pads in a way of its own.
         within = {"rtol": rtol, "atol": atol + slack} if even else {"rtol": 0, "atol": 2e-3}
-        np.testing.assert_allclose(found["ms_ssim"], expected[key], **within, err_msg=f"{name} {key}")
+        np.testing.assert_allclose(
+            found["ms_ssim"], expected[key], **within, err_msg=f"{name} {key}"
+        )
     assert not unseen, f"neither compared nor said why not: {unseen}"
 
 
@@ -116,11 +124,14 @@ def check_pairs_in_float64(pairs):
 def check_colours(pairs, dtype, atol_of_mean, atol):
     """Mean and largest CIEDE2000 and the mean Lab of each pair: every pixel is an image, one compilation for all.
 
-    scikit-image has CIE's 0.008856... and 7.787... rounded to four digits, which moves dark colours by up to 2e-4.
+    scikit-image has CIE's 0.008856... and 7.787... rounded to four digits, which moves dark colours
+    by up to 2e-4.
     """
     pairs = {name: pair for name, pair in pairs.items() if "ciede2000_mean" in pair[2]}
     reference, test = (
-        np.concatenate([pair[side].reshape(-1, 1, 1, 3) / 255 for pair in pairs.values()]).astype(dtype)
+        np.concatenate([pair[side].reshape(-1, 1, 1, 3) / 255 for pair in pairs.values()]).astype(
+            dtype
+        )
         for side in (0, 1)
     )
     differences = np.asarray(jax.jit(metrics.ciede2000)(test, reference))
@@ -134,7 +145,9 @@ def check_colours(pairs, dtype, atol_of_mean, atol):
             (lab[pixels].mean(0, dtype=np.float64), "lab_mean_a", atol_of_mean),
             (differences[pixels].max(), "ciede2000_max", atol),
         ):
-            np.testing.assert_allclose(value, expected[key], rtol=0, atol=atol_of_key, err_msg=f"{name} {key}")
+            np.testing.assert_allclose(
+                value, expected[key], rtol=0, atol=atol_of_key, err_msg=f"{name} {key}"
+            )
 
 
 def test_golden_pairs_in_float64(golden_pairs, float64):
@@ -142,10 +155,18 @@ def test_golden_pairs_in_float64(golden_pairs, float64):
 
 
 def test_golden_pairs_in_float32(golden_pairs):
-    # A photograph with five scales, and flat images, where variances are what rounding leaves of them.
-    for name in ("astronaut_192x176_jpeg10", "black_vs_white_32", "flat128_vs_flat130_32", "black_vs_black_32"):
+    # A photograph with five scales, and flat images, where variances are what rounding leaves of
+    # them.
+    for name in (
+        "astronaut_192x176_jpeg10",
+        "black_vs_white_32",
+        "flat128_vs_flat130_32",
+        "black_vs_black_32",
+    ):
         reference, test, expected = golden_pairs[name]
-        found = jax.device_get(compiled()(*(np.float32(image / 255) for image in (test, reference))))
+        found = jax.device_get(
+            compiled()(*(np.float32(image / 255) for image in (test, reference)))
+        )
         check_pair(name, found, expected, True, rtol=2e-6, atol=2e-6)
 
 
@@ -172,16 +193,23 @@ def test_reference_batch(reference_batch):
     per_image = expected["per_image"]
     scores = jax.jit(metrics.psnr)(predictions, targets)
     np.testing.assert_allclose(scores, per_image["psnr"], rtol=1e-6)
-    np.testing.assert_allclose(scores.mean(), per_image["torchmetrics_psnr_mean_of_images"], rtol=1e-6)
+    np.testing.assert_allclose(
+        scores.mean(), per_image["torchmetrics_psnr_mean_of_images"], rtol=1e-6
+    )
     as_one = [np.concatenate(list(images)) for images in (predictions, targets)]
-    np.testing.assert_allclose(metrics.psnr(*as_one), per_image["torchmetrics_psnr_batch_pooled"], rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics.psnr(*as_one), per_image["torchmetrics_psnr_batch_pooled"], rtol=1e-6
+    )
     found = jax.jit(metrics.ssim)(predictions, targets)
     np.testing.assert_allclose(found, per_image["ssim_pytorch_msssim"], rtol=0, atol=1e-5)
     gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    for value, *pair in zip(found, targets.astype(np.float64), predictions.astype(np.float64), strict=True):
+    for value, *pair in zip(
+        found, targets.astype(np.float64), predictions.astype(np.float64), strict=True
+    ):
         by_skimage = structural_similarity(*pair, channel_axis=-1, data_range=1.0, **gaussian)
         np.testing.assert_allclose(value, by_skimage, rtol=1e-6)
-    # pytorch-msssim leaves the filter out along an axis that is shorter than it; at 168 pixels the fifth scale has 10.
+    # pytorch-msssim leaves the filter out along an axis that is shorter than it; at 168 pixels the
+    # fifth scale has 10.
     with pytest.raises(ValueError, match="176 x 176"):
         metrics.ms_ssim(predictions, targets)
 
@@ -191,10 +219,14 @@ def test_dm_pix():
     predictions, targets = (jax.random.uniform(key, (2, 17, 15, 3)) for key in keys)
     for name in ("mae", "mse", "psnr"):
         theirs, ours = (jax.jit(getattr(library, name)) for library in (dm_pix, metrics))
-        np.testing.assert_allclose(ours(predictions, targets), theirs(predictions, targets), rtol=1e-6)
+        np.testing.assert_allclose(
+            ours(predictions, targets), theirs(predictions, targets), rtol=1e-6
+        )
     with jax.numpy_dtype_promotion("standard"):  # its SSIM mixes dtypes
         expected = jax.jit(dm_pix.ssim)(predictions, targets)
-    np.testing.assert_allclose(jax.jit(metrics.ssim)(predictions, targets), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(metrics.ssim)(predictions, targets), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_studio_range_reads_1_3219_db_more(golden_pairs):

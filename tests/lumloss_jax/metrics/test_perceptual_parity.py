@@ -34,13 +34,23 @@ NOT_OURS = {
 # MDSI below 0.1 is a fourth root of nearly nothing.
 WITHIN = {"mdsi": 1e-7, "mdsi_swapped": 1e-7}
 TINY = "coffee_17x19_tiny"
-GOLDEN = [TINY, "black_32x40_identical", "black_32x40_against_noise6", "flat_40x49_shift9", "primaries_40x48"]
+GOLDEN = [
+    TINY,
+    "black_32x40_identical",
+    "black_32x40_against_noise6",
+    "flat_40x49_shift9",
+    "primaries_40x48",
+]
 # In fast tests only the smallest image has every variant, since each size is compiled by itself.
 PLAIN = {"haarpsi", "gmsd", "ms_gmsd", "ms_gmsdc", "mdsi"}
 
 
 def luma(image):
-    return image if image.shape[-1] == 1 else image @ np.array([[0.299], [0.587], [0.114]], image.dtype)
+    return (
+        image
+        if image.shape[-1] == 1
+        else image @ np.array([[0.299], [0.587], [0.114]], image.dtype)
+    )
 
 
 def read(folder):
@@ -66,7 +76,9 @@ def pair_of(described, arrays, name):
     if "tile" in pair:
         height, width = pair["crop"]
         sides = [np.tile(side, (*pair["tile"], 1))[:height, :width] for side in sides]
-    return *(side / 255 if side.dtype == np.uint8 else side.astype(np.float64) for side in sides), pair["expected"]
+    return *(
+        side / 255 if side.dtype == np.uint8 else side.astype(np.float64) for side in sides
+    ), pair["expected"]
 
 
 @functools.partial(jax.jit, static_argnames="keys")
@@ -83,7 +95,9 @@ def check(described, arrays, name, dtype, keys=None):
     for key, value in found.items():
         if key in expected:
             atol = WITHIN.get(key, 1e-9) if dtype == np.float64 else OURS[key][1]
-            np.testing.assert_allclose(value, expected[key], rtol=0, atol=atol, err_msg=f"{name} {key}")
+            np.testing.assert_allclose(
+                value, expected[key], rtol=0, atol=atol, err_msg=f"{name} {key}"
+            )
     return found, expected
 
 
@@ -91,7 +105,9 @@ def check(described, arrays, name, dtype, keys=None):
 def test_golden_pairs_in_float64(golden_set, name, float64):
     found, expected = check(*golden_set, name, np.float64, sorted(PLAIN))
     mine = {key for key in expected if key.split("_")[0] in ("haarpsi", "gmsd", "ms", "mdsi")}
-    assert mine <= OURS.keys() | NOT_OURS.keys(), "a value is neither compared nor named with a reason"
+    assert mine <= OURS.keys() | NOT_OURS.keys(), (
+        "a value is neither compared nor named with a reason"
+    )
     # The authors' GMSD divides by N - 1 pixels of the halved image.
     height, width = (-(-int(side) // 2) for side in name.split("_")[1].split("x"))
     sample = found["gmsd"] * np.sqrt(height * width / (height * width - 1))
@@ -157,7 +173,9 @@ def test_shared_gradients(shared_set, pair):
     test, reference, _ = pair_of(*shared_set, pair)
     test, reference = test.astype(np.float32), reference.astype(np.float32)
     names = list(GRADIENTS)
-    gradients = jax.jit(lambda p, t: [jax.grad(OURS[name][0])(p, t) for name in names])(test, reference)
+    gradients = jax.jit(lambda p, t: [jax.grad(OURS[name][0])(p, t) for name in names])(
+        test, reference
+    )
     for name, gradient in zip(names, gradients, strict=True):
         off = gradient - shared_set[1][f"{pair}/grad/{name}"]
         size = np.linalg.norm if name == "mdsi" else lambda values: np.abs(values).max()

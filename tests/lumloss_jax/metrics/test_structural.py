@@ -50,7 +50,9 @@ def pair():
     """Of sizes that are odd at the first scale, even and odd at the second."""
     rng = np.random.default_rng(0)
     targets = rng.uniform(0, 1, (25, 27, 3))
-    return (targets + 0.2 * rng.normal(size=targets.shape)).astype(np.float32), targets.astype(np.float32)
+    return (targets + 0.2 * rng.normal(size=targets.shape)).astype(np.float32), targets.astype(
+        np.float32
+    )
 
 
 @functools.cache
@@ -74,7 +76,10 @@ def test_odd_last_row_and_column_count_at_the_first_scale_only():
     changed = predictions.copy()
     changed[-1] += 3
     changed[:, -1] += 3
-    fine = [local_similarity(p[..., 0].astype(np.float64), targets[..., 0])[1].mean() for p in (predictions, changed)]
+    fine = [
+        local_similarity(p[..., 0].astype(np.float64), targets[..., 0])[1].mean()
+        for p in (predictions, changed)
+    ]
     assert abs(fine[1] / fine[0] - 1) > 1e-3
     ratio = ms_ssim()(changed, targets) / ms_ssim()(predictions, targets)
     np.testing.assert_allclose(ratio, (fine[1] / fine[0]) ** WEIGHTS[0], rtol=1e-6)
@@ -87,7 +92,12 @@ def test_masks_from_the_definition():
     mask[:3, :2] = 0
     weights = sliding_window_view(mask, (11, 11)).min((2, 3))
     doubles = [np.moveaxis(image.astype(np.float64), -1, 0) for image in (predictions, targets)]
-    expected = np.mean([np.average(local_similarity(*one)[0], weights=weights) for one in zip(*doubles, strict=True)])
+    expected = np.mean(
+        [
+            np.average(local_similarity(*one)[0], weights=weights)
+            for one in zip(*doubles, strict=True)
+        ]
+    )
     np.testing.assert_allclose(ssim()(predictions, targets, mask=mask), expected, rtol=1e-5)
     expected = two_scales(predictions.astype(np.float64), targets.astype(np.float64), mask)
     np.testing.assert_allclose(ms_ssim()(predictions, targets, mask=mask), expected, rtol=1e-5)

@@ -14,7 +14,13 @@ from tests.shared_data import KEPT, SHARED
 
 # Fields that make each preset small enough to compile in a second; a new preset is a new line.
 SMALL = {
-    "buifd": {"depth": 3, "features": 4, "level_depth": 3, "level_features": 4, "fusion_features": 4},
+    "buifd": {
+        "depth": 3,
+        "features": 4,
+        "level_depth": 3,
+        "level_features": 4,
+        "fusion_features": 4,
+    },
     "dncnn": {"depth": 3, "features": 6},
     "dncnn_blind": {"depth": 3, "features": 6},  # as dncnn, so that its programs are compiled once
     "dncnn_kair": {"depth": 3, "features": 6},
@@ -64,7 +70,11 @@ def random_variables() -> Callable[[nn.Module], Any]:
 def jit() -> Callable[..., Any]:
     """``jax.jit`` with options under which XLA compiles in a fifth of the time; small arrays do not run longer."""
     quick = functools.partial(
-        jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+        jax.jit,
+        compiler_options={
+            "xla_backend_optimization_level": 0,
+            "xla_cpu_use_fusion_emitters": False,
+        },
     )
     try:
         quick(lambda x: x)(0.0)

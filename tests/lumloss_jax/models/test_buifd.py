@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lumloss_jax.models import create_model, from_torch_state_dict, to_torch_state_dict, variable_shapes
+from lumloss_jax.models import (
+    create_model,
+    from_torch_state_dict,
+    to_torch_state_dict,
+    variable_shapes,
+)
 from tests.shared_data import of_files
 
 # Each file's fields. The first is kept in the repository too, without intermediates.
@@ -30,7 +35,9 @@ def nhwc(array):
 
 
 def part(file, prefix):
-    return {key.removeprefix(prefix): array for key, array in file.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): array for key, array in file.items() if key.startswith(prefix)
+    }
 
 
 def assert_near(found, expected, message=""):
@@ -39,7 +46,9 @@ def assert_near(found, expected, message=""):
 
 def restore_and_see(model, variables, images, **options):
     """Restored images, noise level, and everything else that the pass wrote."""
-    restored, written = model.apply(variables, images, mutable=["intermediates", "batch_stats"], **options)
+    restored, written = model.apply(
+        variables, images, mutable=["intermediates", "batch_stats"], **options
+    )
     return restored, written["intermediates"]["noise_level"][0], written
 
 
@@ -70,8 +79,13 @@ def check_training(file, config, jit):
     )
 
     def loss(params, images):
-        restored, level, written = restore_and_see(model, {**variables, "params": params}, images, train=True)
-        terms = [jnp.sum(jnp.square(x)) / (2 * len(images)) for x in (images - restored - noise, level - target)]
+        restored, level, written = restore_and_see(
+            model, {**variables, "params": params}, images, train=True
+        )
+        terms = [
+            jnp.sum(jnp.square(x)) / (2 * len(images))
+            for x in (images - restored - noise, level - target)
+        ]
         return sum(terms), (terms, restored, level, written["batch_stats"])
 
     step = jit(jax.value_and_grad(loss, has_aux=True))
@@ -82,7 +96,9 @@ def check_training(file, config, jit):
     (_, (terms, *_)), gradients = step(variables["params"], noisy)
     found = to_torch_state_dict("buifd", {"params": gradients, "batch_stats": statistics}, **config)
     for key, gradient in part(file, "grad/").items():
-        np.testing.assert_allclose(found[key], gradient, rtol=0, atol=1e-4 * np.abs(gradient).max(), err_msg=key)
+        np.testing.assert_allclose(
+            found[key], gradient, rtol=0, atol=1e-4 * np.abs(gradient).max(), err_msg=key
+        )
     count = images.size // images.shape[-1]
     for key, expected in part(file, "train/new_running/").items():
         if key.endswith("running_var"):  # PyTorch keeps the unbiased variance, Flax the biased one
@@ -130,15 +146,21 @@ def test_starts_as_the_authors_code(jit):
     params = jit(model.init)(jax.random.key(1, impl="rbg"), IMAGES)["params"]
     kernels = [params[f"fusion_{i}"]["kernel"] for i in range(3)]
     for branch in (params["prior"], params["level"]):
-        kernels.extend(layer["kernel"] for layer in (branch["conv_first"], branch["block_0"]["conv"]))
+        kernels.extend(
+            layer["kernel"] for layer in (branch["conv_first"], branch["block_0"]["conv"])
+        )
         kernels.append(branch["conv_last"]["kernel"])
         norm = branch["block_0"]["norm"]
         assert 0.02 < np.abs(norm["scale"]).max() <= 0.025 + 1e-9 and np.min(norm["scale"]) < 0
         assert not norm["bias"].any()
     for kernel in kernels:
-        np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / np.prod(kernel.shape[:-1])), rtol=0.15)
+        np.testing.assert_allclose(
+            np.std(kernel), np.sqrt(2 / np.prod(kernel.shape[:-1])), rtol=0.15
+        )
     biased = {
-        jax.tree_util.keystr(path[:-1]) for path, _ in jax.tree.leaves_with_path(params) if path[-1].key == "bias"
+        jax.tree_util.keystr(path[:-1])
+        for path, _ in jax.tree.leaves_with_path(params)
+        if path[-1].key == "bias"
     }
     assert biased == {"['prior']['block_0']['norm']", "['level']['block_0']['norm']"}
 
@@ -151,14 +173,20 @@ def test_both_losses_reach_what_they_should(random_variables, jit):
     @functools.partial(jit, static_argnums=1)
     def gradient(params, of_level):
         def loss(params):
-            restored, level, _ = restore_and_see(model, {**variables, "params": params}, IMAGES, train=True)
+            restored, level, _ = restore_and_see(
+                model, {**variables, "params": params}, IMAGES, train=True
+            )
             return jnp.sum(jnp.square(level if of_level else restored))
 
         return jax.grad(loss)(params)
 
     def reached(of_level):
         found = gradient(variables["params"], of_level)
-        return {name for name, layer in found.items() if any(np.any(leaf != 0) for leaf in jax.tree.leaves(layer))}
+        return {
+            name
+            for name, layer in found.items()
+            if any(np.any(leaf != 0) for leaf in jax.tree.leaves(layer))
+        }
 
     assert reached(True) == {"level"}
     assert reached(False) == {"prior", "level", "fusion_0", "fusion_1", "fusion_2"}
@@ -168,7 +196,10 @@ def test_the_noise_level_is_sown_for_each_pixel_and_channel(random_variables, ji
     model = create_model("buifd", **TINY, dtype=jnp.bfloat16)
     variables = random_variables(model)
     restored, level, _ = jit(functools.partial(restore_and_see, model))(variables, IMAGES)
-    assert level.shape == restored.shape == IMAGES.shape and level.dtype == restored.dtype == jnp.float32
+    assert (
+        level.shape == restored.shape == IMAGES.shape
+        and level.dtype == restored.dtype == jnp.float32
+    )
     assert 0 < level.min() < level.max() < 1
     assert (level[..., 0] != level[..., 1]).any()
     np.testing.assert_array_equal(jit(model.apply)(variables, IMAGES), restored)
@@ -180,7 +211,10 @@ def test_half_precision_does_not_round_the_image(random_variables, jit):
     variables = random_variables(model)
     for branch in ("prior", "level"):
         variables["params"][branch]["conv_last"]["kernel"] *= 0
-    full, half = (jit(model.clone(dtype=dtype).apply)(variables, IMAGES) for dtype in (jnp.float32, jnp.bfloat16))
+    full, half = (
+        jit(model.clone(dtype=dtype).apply)(variables, IMAGES)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
     np.testing.assert_array_equal(full, half)
 
 
@@ -192,7 +226,9 @@ def test_one_export_serves_every_size(random_variables, jit):
         jax.ShapeDtypeStruct(shape, jnp.float32)
     )
     for images in (IMAGES, IMAGES[:1, :5, :2]):
-        np.testing.assert_allclose(exported.call(images), jit(model.apply)(variables, images), atol=1e-5)
+        np.testing.assert_allclose(
+            exported.call(images), jit(model.apply)(variables, images), atol=1e-5
+        )
 
 
 def test_statistics_span_the_mapped_axis(random_variables, jit):
@@ -210,7 +246,9 @@ def test_statistics_span_the_mapped_axis(random_variables, jit):
     # Sums in another order: rounding, which is in proportion to the outputs (up to 4 here).
     np.testing.assert_allclose(restored[:, 0], whole_restored, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(level[:, 0], whole_level, rtol=1e-5, atol=1e-5)
-    for sharded, whole in zip(jax.tree.leaves(statistics), jax.tree.leaves(whole_statistics), strict=True):
+    for sharded, whole in zip(
+        jax.tree.leaves(statistics), jax.tree.leaves(whole_statistics), strict=True
+    ):
         np.testing.assert_allclose(sharded, np.stack([whole, whole]), rtol=1e-4, atol=1e-6)
 
 
@@ -222,8 +260,13 @@ def test_both_names_of_the_fusion_are_understood(fusion, random_variables):
         f"module.{key}".replace("FinalFusionLayers", fusion): array
         for key, array in to_torch_state_dict("buifd", variables, **TINY).items()
     }
-    assert f"module.{fusion}.fusion_layers.2.weight" in state and "module.noisecnn.noisecnn.5.weight" in state
-    jax.tree.map(np.testing.assert_array_equal, from_torch_state_dict("buifd", state, **TINY), variables)
+    assert (
+        f"module.{fusion}.fusion_layers.2.weight" in state
+        and "module.noisecnn.noisecnn.5.weight" in state
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, from_torch_state_dict("buifd", state, **TINY), variables
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,18 +45,23 @@ def test_parameter_counts_are_the_published_ones(name, config, parameters, runni
 
 def test_starts_as_the_identity_and_learns(jit):
     model = create_model("dncnn", depth=3, features=6)
-    variables = jit(model.init)(jax.random.key(1, impl="rbg"), IMAGES)  # a key of the kind that compiles quickly
+    # A key of the kind that compiles quickly
+    variables = jit(model.init)(jax.random.key(1, impl="rbg"), IMAGES)
     np.testing.assert_array_equal(jit(model.apply)(variables, IMAGES), IMAGES)
 
     def loss(params):
-        restored, _ = model.apply({**variables, "params": params}, IMAGES, train=True, mutable=["batch_stats"])
+        restored, _ = model.apply(
+            {**variables, "params": params}, IMAGES, train=True, mutable=["batch_stats"]
+        )
         return jnp.sum((restored - 0.5) ** 2)
 
     gradient = jit(jax.grad(loss))(variables["params"])
     assert np.any(gradient["conv_last"]["kernel"])
 
 
-@pytest.mark.parametrize("initializer", ["buifd", "matconvnet", "kair", "orthogonal", "scico", "torch"])
+@pytest.mark.parametrize(
+    "initializer", ["buifd", "matconvnet", "kair", "orthogonal", "scico", "torch"]
+)
 def test_published_initialisers(initializer, jit):
     model = create_model("dncnn", depth=3, features=32, bias="all", initializer=initializer)
     params = jit(model.init)(jax.random.key(2, impl="rbg"), IMAGES)["params"]
@@ -68,12 +73,20 @@ def test_published_initialisers(initializer, jit):
         scale = 0.2 if initializer == "kair" else 1.0
         np.testing.assert_allclose(columns.T @ columns, scale**2 * np.eye(32), atol=1e-5)
     else:
-        variance = {"buifd": 2 / fan_in, "scico": 2 / fan_in, "matconvnet": 2 / 576, "torch": 1 / (3 * fan_in)}
+        variance = {
+            "buifd": 2 / fan_in,
+            "scico": 2 / fan_in,
+            "matconvnet": 2 / 576,
+            "torch": 1 / (3 * fan_in),
+        }
         np.testing.assert_allclose(columns.std(), np.sqrt(variance[initializer]), rtol=0.03)
     if initializer == "torch":
         bound = 1 / np.sqrt(fan_in)
         bias = params["block_0"]["conv"]["bias"]
-        assert 0.9 * bound < np.abs(kernel).max() <= bound and 0.5 * bound < np.abs(bias).max() <= bound
+        assert (
+            0.9 * bound < np.abs(kernel).max() <= bound
+            and 0.5 * bound < np.abs(bias).max() <= bound
+        )
     else:
         assert not params["block_0"]["conv"]["bias"].any()
     expected_gain = {
@@ -108,7 +121,9 @@ def test_circular_padding_makes_it_shift_equivariant(random_variables, jit):
     model = create_model("dncnn_scico", depth=3, features=4)
     variables, apply = random_variables(model), jit(model.apply)
     shifted = apply(variables, np.roll(IMAGES, (3, 5), (1, 2)))
-    np.testing.assert_allclose(shifted, np.roll(apply(variables, IMAGES), (3, 5), (1, 2)), atol=1e-5)
+    np.testing.assert_allclose(
+        shifted, np.roll(apply(variables, IMAGES), (3, 5), (1, 2)), atol=1e-5
+    )
 
 
 def test_running_statistics_keep_the_stated_share(random_variables, jit):
@@ -118,9 +133,13 @@ def test_running_statistics_keep_the_stated_share(random_variables, jit):
 
     def update(momentum):
         network = model.clone(norm_momentum=momentum)
-        return network.apply(variables, IMAGES, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+        return network.apply(variables, IMAGES, train=True, mutable=["batch_stats"])[1][
+            "batch_stats"
+        ]
 
-    batch, kept_much, kept_little = jit(lambda: [update(momentum) for momentum in (0.0, 0.9, 0.1)])()
+    batch, kept_much, kept_little = jit(
+        lambda: [update(momentum) for momentum in (0.0, 0.9, 0.1)]
+    )()
     old = variables["batch_stats"]["block_0"]["norm"]
     for momentum, new in ((0.9, kept_much), (0.1, kept_little)):
         for name in ("mean", "var"):
@@ -130,16 +149,21 @@ def test_running_statistics_keep_the_stated_share(random_variables, jit):
     x, params = IMAGES, variables["params"]
     for kernel in (params["conv_first"]["kernel"], params["block_0"]["conv"]["kernel"]):
         padded = np.pad(np.maximum(x, 0), [(0, 0), (1, 1), (1, 1), (0, 0)])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # [..., H, W, C, 3, 3]
+        # [..., H, W, C, 3, 3]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
         x = np.einsum("bhwcij,ijco->bhwo", windows, kernel)
-    np.testing.assert_allclose(batch["block_0"]["norm"]["mean"], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        batch["block_0"]["norm"]["mean"], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6
+    )
     np.testing.assert_allclose(batch["block_0"]["norm"]["var"], x.var((0, 1, 2)), rtol=1e-4)
 
 
 def test_takes_any_rank(random_variables, jit):
     model = create_model("dncnn", depth=3, features=4)
     variables = random_variables(model)
-    batch, first, nested = jit(lambda x: [model.apply(variables, y) for y in (x, x[0], x[None])])(IMAGES)
+    batch, first, nested = jit(lambda x: [model.apply(variables, y) for y in (x, x[0], x[None])])(
+        IMAGES
+    )
     np.testing.assert_allclose(first, batch[0], atol=1e-5)
     np.testing.assert_allclose(nested[0], batch, atol=1e-5)
 

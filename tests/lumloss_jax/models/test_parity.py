@@ -1,6 +1,7 @@
 """Outputs, running statistics and gradients against PyTorch's, from reference files (tests/golden/models/README.md).
 
-The bound of 3e-5 separates right from wrong: every deliberate mistake moves an output by 1.6e-4 or more.
+The bound of 3e-5 separates right from wrong: every deliberate mistake moves an output by 1.6e-4 or
+more.
 """
 
 import zlib
@@ -32,11 +33,18 @@ CASES = {
     "drunet_color_small": ("drunet", {"features": (8, 16, 24, 32), "blocks": 2}),
     "drunet_color_small_bias": ("drunet", {"features": LEVELS, "blocks": 1, "bias": True}),
     "unet_concat_color_bn": ("unet", {"features": LEVELS}),
-    "unet_concat_gray_nobn_odd": ("unet", {"features": (6, 12, 20), "batch_norm": False, "channels": 1}),
+    "unet_concat_gray_nobn_odd": (
+        "unet",
+        {"features": (6, 12, 20), "batch_norm": False, "channels": 1},
+    ),
     "unet_dpir_color_BR": ("unet_dpir", {"features": LEVELS, "blocks": 1, "batch_norm": True}),
     "unet_dpir_gray_R": ("unet_dpir", {"features": LEVELS, "channels": 1}),
 }
-LOSSES = {"dncnn_color_d5_w12": 97.31884250002135, "dncnn_gray_d6_w8_odd": 296.93501178759624}  # of the descriptions
+# Of the descriptions
+LOSSES = {
+    "dncnn_color_d5_w12": 97.31884250002135,
+    "dncnn_gray_d6_w8_odd": 296.93501178759624,
+}
 TRAINED = [
     "dncnn_color_d5_w12",
     "dncnn_gray_d6_w8_odd",
@@ -48,7 +56,11 @@ TRAINED = [
 
 def under(arrays, prefix):
     """The arrays whose names begin so, without that beginning."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def channels_last(array):
@@ -71,7 +83,8 @@ def restored_by(arrays, entry):
 @pytest.fixture
 def x64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", True)
-    with jax.numpy_dtype_promotion("standard"):  # Flax's batch norm mixes float64 with float32 constants
+    # Flax's batch norm mixes float64 with float32 constants
+    with jax.numpy_dtype_promotion("standard"):
         yield
     jax.config.update("jax_enable_x64", False)
 
@@ -105,7 +118,9 @@ def test_restores_as_pytorch_does(file, reference, jit):
 def test_exports_what_it_imported(file, reference):
     (name, config), arrays = CASES[file], reference(file)
     state_dict = under(arrays, "state/")
-    exported = to_torch_state_dict(name, from_torch_state_dict(name, state_dict, **config), **config)
+    exported = to_torch_state_dict(
+        name, from_torch_state_dict(name, state_dict, **config), **config
+    )
     assert list(exported) == list(state_dict)
     for key, array in state_dict.items():
         if not key.endswith("num_batches_tracked"):
@@ -120,9 +135,9 @@ def test_trains_as_pytorch_does(file, reference, jit, x64):
     model = create_model(name, **config, dtype=jnp.float64)
     variables = from_torch_state_dict(name, under(arrays, "state/"), **config)
     images = channels_last(arrays["input"]).astype(np.float64)
-    restored, new = jit(lambda variables: model.apply(variables, images, train=True, mutable=["batch_stats"]))(
-        variables
-    )
+    restored, new = jit(
+        lambda variables: model.apply(variables, images, train=True, mutable=["batch_stats"])
+    )(variables)
     assert restored.dtype == jnp.float64
     np.testing.assert_allclose(restored, restored_by(arrays, "train/output"), rtol=0, atol=3e-5)
 
@@ -133,9 +148,12 @@ def test_trains_as_pytorch_does(file, reference, jit, x64):
     share = 1 - model.norm_momentum
     for key, value in expected.items():
         ours = after[key]
-        if key.endswith("var"):  # PyTorch's running variance is of the unbiased kind, Flax's is not: n / (n - 1)
+        # PyTorch's running variance is of the unbiased kind, Flax's is not: n / (n - 1)
+        if key.endswith("var"):
             pixels = statistic_pixels(name, config, key, images.shape)
-            ours = before[key] * (1 - share) + (ours - before[key] * (1 - share)) * pixels / (pixels - 1)
+            ours = before[key] * (1 - share) + (ours - before[key] * (1 - share)) * pixels / (
+                pixels - 1
+            )
         np.testing.assert_allclose(ours, value, rtol=3e-5, atol=3e-6)
 
 
@@ -151,7 +169,11 @@ def statistic_pixels(name, config, key, shape):
         if layer == "m_body":
             halvings = len(config["features"]) - 1
         else:  # the last batch norm of a down stage stands behind the strided convolution
-            halvings = digits[0] - 1 + (layer.startswith("m_down") and int(slot) == 3 * config["blocks"] + 1)
+            halvings = (
+                digits[0]
+                - 1
+                + (layer.startswith("m_down") and int(slot) == 3 * config["blocks"] + 1)
+            )
     return batch * (height >> halvings) * (width >> halvings)
 
 
@@ -163,7 +185,9 @@ def test_gradients_are_pytorchs(file, reference, jit):
     noisy, noise = channels_last(arrays["loss/noisy"]), channels_last(arrays["loss/noise"])
 
     def loss(params):  # sum of squares over twice the batch, on the noise
-        restored, _ = model.apply({**variables, "params": params}, noisy, train=True, mutable=["batch_stats"])
+        restored, _ = model.apply(
+            {**variables, "params": params}, noisy, train=True, mutable=["batch_stats"]
+        )
         return jnp.sum((noisy - restored - noise) ** 2) / (2 * len(noisy))
 
     value, gradient = jit(jax.value_and_grad(loss))(variables["params"])
@@ -179,7 +203,9 @@ def test_folds_batch_norm_as_kair_does(reference, jit):
     name, config = CASES["dncnn_kair_gray_nb5_nc10"]
     arrays = reference("dncnn_kair_gray_nb5_nc10")
     model = create_model(name, **config)
-    folded, variables = fold_batch_norm(model, from_torch_state_dict(name, under(arrays, "state/"), **config))
+    folded, variables = fold_batch_norm(
+        model, from_torch_state_dict(name, under(arrays, "state/"), **config)
+    )
     apply = jit(folded.apply)
     restored = apply(variables, channels_last(arrays["input"]))
     np.testing.assert_allclose(restored, channels_last(arrays["merged_output"]), rtol=0, atol=3e-5)
@@ -207,8 +233,12 @@ def test_drunet_of_full_size(reference, jit):
             else np.prod(array.shape[1:])
         )
         generator = np.random.RandomState(zlib.crc32(key.encode()) ^ 331)
-        state_dict[key] = (generator.standard_normal(array.shape) * 0.4 * np.sqrt(1.6 / fan)).astype(np.float32)
-    np.testing.assert_allclose(state_dict["m_head.weight"].sum(dtype=np.float64), 0.5454234867684136, rtol=1e-6)
+        state_dict[key] = (
+            generator.standard_normal(array.shape) * 0.4 * np.sqrt(1.6 / fan)
+        ).astype(np.float32)
+    np.testing.assert_allclose(
+        state_dict["m_head.weight"].sum(dtype=np.float64), 0.5454234867684136, rtol=1e-6
+    )
     images, sigma = split_input("drunet", arrays)
     restored = jit(model.apply)(from_torch_state_dict("drunet", state_dict), images, sigma=sigma)
     np.testing.assert_allclose(restored, channels_last(arrays["output_f64"]), rtol=0, atol=3e-5)
@@ -217,7 +247,10 @@ def test_drunet_of_full_size(reference, jit):
 @needs_shared
 def test_drunet_in_four_tiles(reference, jit):
     """DPIR's evaluation: overlapping tiles at the corners, a quadrant from each."""
-    arrays, config = reference("drunet_color_onesplit64"), {"features": (6, 10, 14, 18), "blocks": 1}
+    arrays, config = (
+        reference("drunet_color_onesplit64"),
+        {"features": (6, 10, 14, 18), "blocks": 1},
+    )
     apply = jit(create_model("drunet", **config).apply)
     variables = from_torch_state_dict("drunet", under(arrays, "state/"), **config)
     images, sigma = split_input("drunet", arrays)

@@ -30,11 +30,16 @@ def multiplications(jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
-            # A transposed convolution is written as one over an image with zeros in between: those are not counted.
-            total += out.size * math.prod(kernel) // out_features // math.prod(params["lhs_dilation"])
+            # A transposed convolution is written as one over an image with zeros in between: those
+            # are not counted.
+            total += (
+                out.size * math.prod(kernel) // out_features // math.prod(params["lhs_dilation"])
+            )
         elif equation.primitive.name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            total += out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += out.size * math.prod(
+                equation.invars[0].aval.shape[axis] for axis in contracted
+            )
         for value in params.values():
             inner = getattr(value, "jaxpr", value)
             total += multiplications(inner) if hasattr(inner, "eqns") else 0
@@ -47,7 +52,9 @@ def test_costs_in_the_table(name):
     variables = variable_shapes(model)
     assert count(variables["params"]) == preset.parameters
     images = jax.ShapeDtypeStruct((1, 64, 64, model.channels), jnp.float32)
-    apply = jax.make_jaxpr(lambda variables, images: model.apply(variables, images, sigma=noise_level(model)))
+    apply = jax.make_jaxpr(
+        lambda variables, images: model.apply(variables, images, sigma=noise_level(model))
+    )
     assert multiplications(apply(variables, images).jaxpr) == preset.macs_per_pixel * 64 * 64
 
 
@@ -66,7 +73,11 @@ def test_initialises_restores_and_takes_a_step(small, jit):
     @functools.partial(jax.value_and_grad, has_aux=True)
     def step(params, variables, images, targets):
         restored, new = model.apply(
-            {**variables, "params": params}, images, sigma=sigma, train=True, mutable=["batch_stats"]
+            {**variables, "params": params},
+            images,
+            sigma=sigma,
+            train=True,
+            mutable=["batch_stats"],
         )
         return jnp.mean((restored - targets) ** 2), (restored, new)
 
@@ -74,14 +85,19 @@ def test_initialises_restores_and_takes_a_step(small, jit):
     assert restored.shape == images.shape and restored.dtype == jnp.float32
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient)))
     assert np.isfinite(norm)
-    params = jax.tree.map(lambda leaf, slope: np.asarray(leaf) - 1e-3 * slope / norm, variables["params"], gradient)
+    params = jax.tree.map(
+        lambda leaf, slope: np.asarray(leaf) - 1e-3 * slope / norm, variables["params"], gradient
+    )
     (after, _), _ = step(params, variables, images, targets)
     assert after < before
     assert set(new) == ({"batch_stats"} if "batch_stats" in variables else set())
-    for old, moved in zip(jax.tree.leaves(variables.get("batch_stats", {})), jax.tree.leaves(new), strict=True):
+    for old, moved in zip(
+        jax.tree.leaves(variables.get("batch_stats", {})), jax.tree.leaves(new), strict=True
+    ):
         assert np.any(np.asarray(old) != moved)
 
-    black = np.zeros_like(images)  # no variance, no direction: what divides by either needs its epsilon
+    # No variance, no direction: what divides by either needs its epsilon
+    black = np.zeros_like(images)
     _, gradient = step(variables["params"], variables, black, targets)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
@@ -105,13 +121,17 @@ def test_half_precision_is_near_and_equal_shapes_are_traced_once(small, random_v
 
     def restore_in_both(model, variables, images):
         half = model.clone(dtype=jnp.bfloat16)
-        return [network.apply(variables, images, sigma=noise_level(model)) for network in (model, half)]
+        return [
+            network.apply(variables, images, sigma=noise_level(model)) for network in (model, half)
+        ]
 
     chex.clear_trace_counter()  # it counts by name, so the presets before this one are in it
     apply = jit(chex.assert_max_traces(restore_in_both, n=1), static_argnums=0)
     variables = random_variables(create_model(name, **config))
     images = np.random.default_rng(5).random((1, 16, 16, 3), np.float32)
-    full, half = (np.asarray(restored) for restored in apply(create_model(name, **config), variables, images))
+    full, half = (
+        np.asarray(restored) for restored in apply(create_model(name, **config), variables, images)
+    )
     assert half.dtype == full.dtype == np.float32
     assert 0 < np.abs(half - full).max() < 0.02 * np.ptp(full)
     # Other values, and a model made again from the same fields: a second trace would raise.
@@ -125,17 +145,20 @@ def test_rematerialisation_is_in_the_gradient(small):
 
     def gradient(model):
         def loss(variables, images):
-            return model.apply(variables, images, sigma=noise_level(model), mutable=["batch_stats"], train=True)[
-                0
-            ].sum()
+            return model.apply(
+                variables, images, sigma=noise_level(model), mutable=["batch_stats"], train=True
+            )[0].sum()
 
-        return str(jax.make_jaxpr(jax.grad(loss))(variable_shapes(model), jnp.zeros((1, 16, 16, 3))))
+        return str(
+            jax.make_jaxpr(jax.grad(loss))(variable_shapes(model), jnp.zeros((1, 16, 16, 3)))
+        )
 
     assert "remat" in gradient(model) and "remat" not in gradient(plain)
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [("dncnn", {"depth": 4, "features": 6}), ("drunet", {"features": (4, 6), "blocks": 1})]
+    ("name", "config"),
+    [("dncnn", {"depth": 4, "features": 6}), ("drunet", {"features": (4, 6), "blocks": 1})],
 )
 def test_rematerialisation_changes_no_number(name, config, random_variables, jit):
     images = np.random.default_rng(8).random((1, 16, 16, 3), np.float32)
@@ -144,11 +167,17 @@ def test_rematerialisation_changes_no_number(name, config, random_variables, jit
 
     def loss(params, model):
         restored, _ = model.apply(
-            {**variables, "params": params}, images, sigma=noise_level(model), train=True, mutable=["batch_stats"]
+            {**variables, "params": params},
+            images,
+            sigma=noise_level(model),
+            train=True,
+            mutable=["batch_stats"],
         )
         return jnp.sum((restored - 0.5) ** 2)
 
     gradient = jit(jax.grad(loss), static_argnums=1)
-    plain, again = (gradient(variables["params"], model.clone(remat=remat)) for remat in (False, True))
+    plain, again = (
+        gradient(variables["params"], model.clone(remat=remat)) for remat in (False, True)
+    )
     for left, right in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5 * np.abs(left).max())

@@ -24,7 +24,9 @@ def load(shared, model):
     name, config = MODELS[model]
     with np.load(shared / "pretrained" / f"state_{model}.npz") as file:
         state_dict = {key.removeprefix("state/"): array for key, array in file.items()}
-    return jax.jit(create_model(name, **config).apply), from_torch_state_dict(name, state_dict, **config)
+    return jax.jit(create_model(name, **config).apply), from_torch_state_dict(
+        name, state_dict, **config
+    )
 
 
 @functools.cache

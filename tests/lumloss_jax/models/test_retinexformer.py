@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lumloss_jax.models import create_model, from_torch_state_dict, to_torch_state_dict, variable_shapes
+from lumloss_jax.models import (
+    create_model,
+    from_torch_state_dict,
+    to_torch_state_dict,
+    variable_shapes,
+)
 from lumloss_jax.models._layers import Settings
 from lumloss_jax.models._retinexformer import Attention, _pad_by_reflection
 
@@ -21,7 +26,9 @@ def initialise(model):
     random = np.random.default_rng(1)
 
     def draw(leaf):
-        return random.uniform(-1, 1, leaf.shape).astype(np.float32) / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
+        return random.uniform(-1, 1, leaf.shape).astype(np.float32) / np.sqrt(
+            max(1, np.prod(leaf.shape[:-1]))
+        )
 
     return jax.tree.map(draw, variable_shapes(model))
 
@@ -57,15 +64,23 @@ def test_parameter_counts_by_part():
     ("config", "restorer"),
     [
         ({"stages": 2}, {"bottleneck_block_0", "bottleneck_block_1"}),
-        ({"levels": 1, "num_blocks": (1, 3)}, {"bottleneck_block_0", "bottleneck_block_1", "bottleneck_block_2"}),
-        ({"levels": 3, "num_blocks": (0, 0, 0, 1)}, {"bottleneck_block_0", "halve_2", "double_2", "fuse_2"}),
+        (
+            {"levels": 1, "num_blocks": (1, 3)},
+            {"bottleneck_block_0", "bottleneck_block_1", "bottleneck_block_2"},
+        ),
+        (
+            {"levels": 3, "num_blocks": (0, 0, 0, 1)},
+            {"bottleneck_block_0", "halve_2", "double_2", "fuse_2"},
+        ),
         ({"levels": 0, "num_blocks": (1,)}, {"embed", "bottleneck_block_0", "output"}),
     ],
 )
 def test_fields_set_what_is_built(config, restorer):
     model = create_model("retinexformer", features=4, **config)
     params = variable_shapes(model)["params"]
-    assert set(params) == {f"{part}_{i}" for part in ("estimator", "restorer") for i in range(model.stages)}
+    assert set(params) == {
+        f"{part}_{i}" for part in ("estimator", "restorer") for i in range(model.stages)
+    }
     for i in range(model.stages):
         layers = params[f"restorer_{i}"]
         assert restorer <= set(layers) and f"halve_{model.levels}" not in layers
@@ -73,7 +88,9 @@ def test_fields_set_what_is_built(config, restorer):
 
 
 def test_heads_double_with_each_level():
-    params = variable_shapes(create_model("retinexformer", features=8, heads=2))["params"]["restorer_0"]
+    params = variable_shapes(create_model("retinexformer", features=8, heads=2))["params"][
+        "restorer_0"
+    ]
     for name, heads in (("down_0", 2), ("down_1", 4), ("bottleneck", 8), ("up_1", 4), ("up_0", 2)):
         assert params[f"{name}_block_0"]["attention"]["rescale"].shape == (heads, 1, 1)
 
@@ -120,7 +137,9 @@ def test_padding_reflects_without_the_edge(jit):
     # Too small to reflect once: there and back until it is long enough; one pixel is repeated.
     for size, rows in ((2, [0, 1, 0, 1]), (1, [0, 0, 0, 0])):
         images = IMAGES[:, :size]
-        np.testing.assert_array_equal(jit(lambda x: _pad_by_reflection(x, -3, 4))(images), images[:, rows])
+        np.testing.assert_array_equal(
+            jit(lambda x: _pad_by_reflection(x, -3, 4))(images), images[:, rows]
+        )
 
 
 def test_one_export_serves_every_size_and_odd_ones_are_padded(jit):
@@ -150,7 +169,9 @@ def test_gradients_are_finite_on_black_and_white(jit):
 
     @jit
     def gradients(variables, images):
-        return jax.grad(lambda *args: jnp.sum(model.apply(*args) ** 2), argnums=(0, 1))(variables, images)
+        return jax.grad(lambda *args: jnp.sum(model.apply(*args) ** 2), argnums=(0, 1))(
+            variables, images
+        )
 
     for value in (0.0, 1e-30, 1e-12, 1.0):
         found = gradients(variables, np.full(IMAGES.shape, value, np.float32))
@@ -168,12 +189,16 @@ def attention(heads, width, x, guide):
 
 def test_maps_by_hand():
     """Two pixels, one head of two channels; rows are keys, softmax runs along the queries."""
-    queries = jnp.array([[3.0, 0.0], [4.0, 2.0]]).reshape(1, 2, 1, 2)  # columns (3, 4) and (0, 2): norms 5 and 2
-    keys = jnp.array([[0.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 1, 2)  # columns (0, 1) and (1, 0): norms 1
+    # Columns (3, 4) and (0, 2): norms 5 and 2
+    queries = jnp.array([[3.0, 0.0], [4.0, 2.0]]).reshape(1, 2, 1, 2)
+    # Columns (0, 1) and (1, 0): norms 1
+    keys = jnp.array([[0.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 1, 2)
     module, _ = attention(1, 2, jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 2)))
     maps = module.channel_maps(*module.channel_sums(queries, keys), jnp.full((1, 1, 1), 2.0))
     cosines = np.array([[0.8, 1.0], [0.6, 0.0]])
-    np.testing.assert_allclose(maps[0], np.exp(2 * cosines) / np.exp(2 * cosines).sum(1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(
+        maps[0], np.exp(2 * cosines) / np.exp(2 * cosines).sum(1, keepdims=True), rtol=1e-6
+    )
     # A channel that is 0 everywhere has cosine 0 with all.
     maps = module.channel_maps(*module.channel_sums(queries, 0 * keys), jnp.full((1, 1, 1), 2.0))
     np.testing.assert_allclose(maps, 0.5)
@@ -185,9 +210,15 @@ def test_a_head_of_one_channel_passes_its_lit_values_on(jit):
     params = variables["params"]
     values = x @ params["values"]["kernel"]
     mixed = (values * guide) @ params["project"]["kernel"] + params["project"]["bias"]
-    unlit = {name: np.zeros_like(leaf["kernel"]) for name, leaf in params.items() if name.startswith("position")}
+    unlit = {
+        name: np.zeros_like(leaf["kernel"])
+        for name, leaf in params.items()
+        if name.startswith("position")
+    }
     params = {**params, **{name: {"kernel": kernel} for name, kernel in unlit.items()}}
-    np.testing.assert_allclose(jit(module.apply)({"params": params}, x, guide), mixed, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        jit(module.apply)({"params": params}, x, guide), mixed, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_sums_of_tiles_can_stand_in_for_those_of_the_image(jit):
@@ -204,7 +235,9 @@ def test_sums_of_tiles_can_stand_in_for_those_of_the_image(jit):
             if context.method_name == "channel_sums":
                 path = "/".join(context.module.path)
                 sums[path] = found
-                of_tiles[path] = [call(*(x[:, rows] for x in args)) for rows in (slice(None, 1), slice(1, None))]
+                of_tiles[path] = [
+                    call(*(x[:, rows] for x in args)) for rows in (slice(None, 1), slice(1, None))
+                ]
             return found
 
         with nn.intercept_methods(record):
@@ -226,7 +259,8 @@ def test_sums_of_tiles_can_stand_in_for_those_of_the_image(jit):
         for whole, *parts in zip(found, *of_tiles[path], strict=True):
             np.testing.assert_allclose(np.sum(parts, 0), whole, rtol=1e-5)
     np.testing.assert_allclose(replaced(IMAGES, sums), restored, atol=1e-6)
-    other = {path: (products[::-1], *squares) for path, (products, *squares) in sums.items()}  # of the other image
+    # Of the other image
+    other = {path: (products[::-1], *squares) for path, (products, *squares) in sums.items()}
     assert np.abs(replaced(IMAGES, other) - restored).max() > 1e-3
 
 
@@ -238,7 +272,9 @@ def test_a_second_stage_reads_what_the_first_restored(jit):
     for i in range(2):
         stage = {f"{name}_0": params[f"{name}_{i}"] for name in ("estimator", "restorer")}
         steps.append(restore(stage, steps[-1]))
-    restored, seen = jit(lambda *args: double.apply(*args, mutable=["intermediates"]))({"params": params}, IMAGES)
+    restored, seen = jit(lambda *args: double.apply(*args, mutable=["intermediates"]))(
+        {"params": params}, IMAGES
+    )
     np.testing.assert_allclose(restored, steps[-1], atol=1e-6)
     assert [lit.shape for lit in seen["intermediates"]["lit_images"]] == [IMAGES.shape] * 2
 
@@ -246,11 +282,14 @@ def test_a_second_stage_reads_what_the_first_restored(jit):
 def test_takes_any_rank_and_training_is_evaluation(jit):
     model = create_model("retinexformer", **TINY)
     variables = initialise(model)
-    restored, first, nested = jit(lambda x: [model.apply(variables, y) for y in (x, x[0], x[None])])(IMAGES)
+    restored, first, nested = jit(
+        lambda x: [model.apply(variables, y) for y in (x, x[0], x[None])]
+    )(IMAGES)
     np.testing.assert_allclose(first, restored[0], atol=1e-6)
     np.testing.assert_allclose(nested, restored[None], atol=1e-6)
     evaluated, trained = (
-        str(jax.make_jaxpr(functools.partial(model.apply, train=train))(variables, IMAGES)) for train in (False, True)
+        str(jax.make_jaxpr(functools.partial(model.apply, train=train))(variables, IMAGES))
+        for train in (False, True)
     )
     assert evaluated == trained
 
@@ -273,7 +312,8 @@ def test_takes_any_rank_and_training_is_evaluation(jit):
 def test_refuses(images, config, arguments, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(
-            lambda key: create_model("retinexformer", **config).init(key, images, **arguments), jax.random.key(0)
+            lambda key: create_model("retinexformer", **config).init(key, images, **arguments),
+            jax.random.key(0),
         )
 
 
@@ -281,6 +321,8 @@ def test_imports_a_training_checkpoint_and_gives_it_back():
     """Below ``params``, named as by DataParallel."""
     model = create_model("retinexformer", **TINY)
     state = to_torch_state_dict("retinexformer", initialise(model), **TINY)
-    again = from_torch_state_dict("retinexformer", {"params": {f"module.{k}": v for k, v in state.items()}}, **TINY)
+    again = from_torch_state_dict(
+        "retinexformer", {"params": {f"module.{k}": v for k, v in state.items()}}, **TINY
+    )
     for key, array in to_torch_state_dict("retinexformer", again, **TINY).items():
         np.testing.assert_array_equal(array, state[key])

@@ -8,7 +8,8 @@ import pytest
 from lumloss_jax.models import create_model, from_torch_state_dict, to_torch_state_dict
 from tests.shared_data import needs_shared, of_files
 
-# Each file's fields. The first is kept in the repository too, without intermediates and the larger gradients.
+# Each file's fields. The first is kept in the repository too, without intermediates and the larger
+# gradients.
 FILES = {
     "retinexformer_nf8_s1_b122": {"features": 8},
     "retinexformer_nf8_black": {"features": 8, "num_blocks": (1, 1, 1)},
@@ -30,7 +31,9 @@ def nhwc(array):
 
 
 def part(file, prefix):
-    return {key.removeprefix(prefix): array for key, array in file.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): array for key, array in file.items() if key.startswith(prefix)
+    }
 
 
 def check_parity(file, config, jit):
@@ -40,7 +43,9 @@ def check_parity(file, config, jit):
     images = nhwc(file["input"])
 
     def restore(params):
-        restored, seen = model.apply({"params": params}, images, mutable=["intermediates"], capture_intermediates=True)
+        restored, seen = model.apply(
+            {"params": params}, images, mutable=["intermediates"], capture_intermediates=True
+        )
         return restored, seen["intermediates"]
 
     if "loss/target" not in file:
@@ -59,7 +64,9 @@ def check_parity(file, config, jit):
     expected = part(file, "grad/")
     assert expected
     for key, gradient in expected.items():
-        np.testing.assert_allclose(gradients[key], gradient, rtol=0, atol=1e-4 * np.abs(gradient).max(), err_msg=key)
+        np.testing.assert_allclose(
+            gradients[key], gradient, rtol=0, atol=1e-4 * np.abs(gradient).max(), err_msg=key
+        )
     return value, seen
 
 
@@ -107,5 +114,12 @@ def test_matches_the_self_ensemble(reference, jit):
     restored = np.asarray(restore(variables, upright))
     np.testing.assert_allclose(restored[0], nhwc(file["output_f64"])[0], rtol=0, atol=3e-5)
     turned = np.rot90(np.asarray(restore(variables, np.rot90(upright, 1, (1, 2)))), -1, (1, 2))
-    mean = np.mean([np.flip(x, axes) for batch in (restored, turned) for x, axes in zip(batch, flips, strict=True)], 0)
+    mean = np.mean(
+        [
+            np.flip(x, axes)
+            for batch in (restored, turned)
+            for x, axes in zip(batch, flips, strict=True)
+        ],
+        0,
+    )
     np.testing.assert_allclose(mean, nhwc(file["self_ensemble_output"])[0], rtol=0, atol=3e-5)

@@ -28,9 +28,15 @@ def unet_path(depth):
 
     def rename(path):
         path = re.sub(r"^(\w+)/Conv_0/kernel", r"\1/conv_last/kernel", path)
-        path = re.sub(r"ConvBNMultiBlock_(\d)/ConvBNBlock_", lambda found: f"{stages[int(found[1])]}/block_", path)
+        path = re.sub(
+            r"ConvBNMultiBlock_(\d)/ConvBNBlock_",
+            lambda found: f"{stages[int(found[1])]}/block_",
+            path,
+        )
         path = re.sub(r"ConvBNPoolBlock_(\d)", lambda found: f"down_{int(found[1]) + 2}", path)
-        path = re.sub(r"ConvBNUpsampleBlock_(\d)", lambda found: f"up_{depth - int(found[1])}", path)
+        path = re.sub(
+            r"ConvBNUpsampleBlock_(\d)", lambda found: f"up_{depth - int(found[1])}", path
+        )
         return path.replace("Conv_0", "conv").replace("BatchNorm_0", "norm")
 
     return rename
@@ -55,13 +61,19 @@ def test_restores_and_trains_as_scico_does(file, name, config, rename, reference
 
     flat = tree("params/", "params/") | tree("batch_stats/", "batch_stats/")
     shapes = traverse_util.flatten_dict(variable_shapes(model), sep="/")
-    assert {key: array.shape for key, array in flat.items()} == {key: leaf.shape for key, leaf in shapes.items()}
+    assert {key: array.shape for key, array in flat.items()} == {
+        key: leaf.shape for key, leaf in shapes.items()
+    }
     variables = traverse_util.unflatten_dict(flat, sep="/")
 
     restored = jit(model.apply)(variables, arrays["input"])
     np.testing.assert_allclose(restored, arrays["output"], rtol=0, atol=3e-5)
 
-    apply = jit(lambda variables: model.apply(variables, arrays["input"], train=True, mutable=["batch_stats"]))
+    apply = jit(
+        lambda variables: model.apply(
+            variables, arrays["input"], train=True, mutable=["batch_stats"]
+        )
+    )
     restored, new = apply(variables)
     np.testing.assert_allclose(restored, arrays["train/output"], rtol=0, atol=3e-5)
     expected = tree("train/new_batch_stats/", "batch_stats/")

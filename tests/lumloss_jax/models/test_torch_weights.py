@@ -5,7 +5,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lumloss_jax.models import create_model, fold_batch_norm, from_torch_state_dict, to_torch_state_dict
+from lumloss_jax.models import (
+    create_model,
+    fold_batch_norm,
+    from_torch_state_dict,
+    to_torch_state_dict,
+)
 
 FIELDS = {"depth": 3, "features": 4, "channels": 1}
 
@@ -27,11 +32,20 @@ def test_every_preset_goes_to_pytorch_and_back(small, random_variables):
 
 def test_names_of_the_code_bases(random_variables):
     keys = {
-        name: [key for key in state_dict_of(name, random_variables, **FIELDS) if key.endswith(".weight")]
+        name: [
+            key
+            for key in state_dict_of(name, random_variables, **FIELDS)
+            if key.endswith(".weight")
+        ]
         for name in ("dncnn", "dncnn_kair", "dncnn_kair_merged")
     }
     assert keys == {
-        "dncnn": ["dncnn.dncnn.0.weight", "dncnn.dncnn.2.weight", "dncnn.dncnn.3.weight", "dncnn.dncnn.5.weight"],
+        "dncnn": [
+            "dncnn.dncnn.0.weight",
+            "dncnn.dncnn.2.weight",
+            "dncnn.dncnn.3.weight",
+            "dncnn.dncnn.5.weight",
+        ],
         "dncnn_kair": ["model.0.weight", "model.2.weight", "model.3.weight", "model.5.weight"],
         "dncnn_kair_merged": ["model.0.weight", "model.2.weight", "model.4.weight"],
     }
@@ -39,16 +53,23 @@ def test_names_of_the_code_bases(random_variables):
     assert list(first_only)[:3] == ["dncnn.0.weight", "dncnn.0.bias", "dncnn.2.weight"]
 
 
-@pytest.mark.parametrize("beginning", ["dncnn.", "model.", "module.dncnn.dncnn.", "module.module.dncnn."])
+@pytest.mark.parametrize(
+    "beginning", ["dncnn.", "model.", "module.dncnn.dncnn.", "module.module.dncnn."]
+)
 def test_renamings_and_wrappers_are_understood(beginning, random_variables):
     state_dict = state_dict_of("dncnn", random_variables, **FIELDS)
     expected = from_torch_state_dict("dncnn", state_dict, **FIELDS)
     renamed = {key.replace("dncnn.dncnn.", beginning): array for key, array in state_dict.items()}
     assert_equal_trees(from_torch_state_dict("dncnn", renamed, **FIELDS), expected)
-    # SaoYan's files are older than the counters; Retinexformer's and many others wrap the dictionary.
-    older = {key: array for key, array in renamed.items() if not key.endswith("num_batches_tracked")}
+    # SaoYan's files are older than the counters; Retinexformer's and many others wrap the
+    # dictionary.
+    older = {
+        key: array for key, array in renamed.items() if not key.endswith("num_batches_tracked")
+    }
     assert_equal_trees(from_torch_state_dict("dncnn", {"params": older}, **FIELDS), expected)
-    assert_equal_trees(from_torch_state_dict("dncnn", {"epoch": 3, "state_dict": older}, **FIELDS), expected)
+    assert_equal_trees(
+        from_torch_state_dict("dncnn", {"epoch": 3, "state_dict": older}, **FIELDS), expected
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
@@ -176,4 +197,6 @@ def test_numbers_that_float32_cannot_hold_become_infinite(random_variables):
     state_dict = state_dict_of("dncnn", random_variables, **FIELDS)
     key = "dncnn.dncnn.0.weight"
     state_dict[key] = np.full(state_dict[key].shape, 1e300)
-    assert np.isinf(from_torch_state_dict("dncnn", state_dict, **FIELDS)["params"]["conv_first"]["kernel"]).all()
+    assert np.isinf(
+        from_torch_state_dict("dncnn", state_dict, **FIELDS)["params"]["conv_first"]["kernel"]
+    ).all()

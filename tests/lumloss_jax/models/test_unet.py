@@ -59,7 +59,9 @@ def test_odd_sizes_are_padded_by_repeating_the_edge(random_variables, jit):
     images = IMAGES[:, :7, :11]
     padded = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
     apply = jit(model.apply)
-    np.testing.assert_allclose(apply(variables, images), apply(variables, padded)[:, :7, :11], atol=1e-5)
+    np.testing.assert_allclose(
+        apply(variables, images), apply(variables, padded)[:, :7, :11], atol=1e-5
+    )
 
 
 def test_drunet_takes_one_level_one_per_image_or_a_map(random_variables, jit):
@@ -68,12 +70,18 @@ def test_drunet_takes_one_level_one_per_image_or_a_map(random_variables, jit):
     levels = np.float32([0.1, 0.2])
     per_image = apply(variables, IMAGES, sigma=levels)
     for i, level in enumerate(levels):
-        np.testing.assert_allclose(per_image[i], apply(variables, IMAGES, sigma=level)[i], atol=1e-6)
+        np.testing.assert_allclose(
+            per_image[i], apply(variables, IMAGES, sigma=level)[i], atol=1e-6
+        )
     for shape in ((2, 1, 1), (2, 1, 1, 1)):
-        np.testing.assert_allclose(apply(variables, IMAGES, sigma=levels.reshape(shape)), per_image, atol=1e-6)
+        np.testing.assert_allclose(
+            apply(variables, IMAGES, sigma=levels.reshape(shape)), per_image, atol=1e-6
+        )
     full = np.broadcast_to(levels.reshape(2, 1, 1), (2, 8, 12)).copy()
     np.testing.assert_allclose(apply(variables, IMAGES, sigma=full), per_image, atol=1e-6)
-    np.testing.assert_allclose(apply(variables, IMAGES, sigma=full[..., None]), per_image, atol=1e-6)
+    np.testing.assert_allclose(
+        apply(variables, IMAGES, sigma=full[..., None]), per_image, atol=1e-6
+    )
     full[0, 0, 0] += 0.3
     changed = np.asarray(apply(variables, IMAGES, sigma=full)) != per_image
     assert changed[0].any() and not changed[1].any()

@@ -13,7 +13,9 @@ def write_pairs(folder: Path, names: list[str], *, first: int = 0) -> None:
     for side in ("low", "high"):
         (folder / side).mkdir(parents=True, exist_ok=True)
         for i, name in enumerate(names, first):
-            pixels = np.random.default_rng([i, side == "low"]).integers(0, 256, (20, 16, 3), dtype=np.uint8)
+            pixels = np.random.default_rng([i, side == "low"]).integers(
+                0, 256, (20, 16, 3), dtype=np.uint8
+            )
             write_image(folder / side / name, pixels)
 
 

@@ -41,7 +41,11 @@ def exif_block(orientation: int = 6) -> PIL.Image.Exif:
 def full(kind: str, array: np.ndarray) -> bytes:
     """A file with EXIF, XMP, a profile and a resolution, as far as the format holds them."""
     file = io.BytesIO()
-    options: dict[str, object] = {"exif": exif_block().tobytes(), "icc_profile": profile(), "dpi": (300, 300)}
+    options: dict[str, object] = {
+        "exif": exif_block().tobytes(),
+        "icc_profile": profile(),
+        "dpi": (300, 300),
+    }
     if kind == "PNG":
         text = PIL.PngImagePlugin.PngInfo()
         text.add_text("Creation Time", "today")
@@ -111,21 +115,38 @@ def mutated_photograph(rng: random.Random, data: bytes, others: Sequence[bytes])
         elif way == 1:
             chunks.insert(rng.randrange(len(chunks)), chunks.pop(at))
         elif way == 2:
-            chunks[at] = (rng.choice((b"acTL", b"eXIf", b"iTXt", b"zTXt", b"iCCP", b"sBIT", b"bKGD")), content)
+            chunks[at] = (
+                rng.choice((b"acTL", b"eXIf", b"iTXt", b"zTXt", b"iCCP", b"sBIT", b"bKGD")),
+                content,
+            )
         else:
             chunks[at] = (name, mutated(rng, content, [content]) if content else rng.randbytes(9))
     return png_of(chunks)
 
 
-def tiff_of(entries: Sequence[tuple[int, int, int, int]], following: int = 0, behind: bytes = b"") -> bytes:
+def tiff_of(
+    entries: Sequence[tuple[int, int, int, int]], following: int = 0, behind: bytes = b""
+) -> bytes:
     """A classic TIFF of one directory: tag, type, number of values and the four bytes of each entry."""
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    directory = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHII", *entry) for entry in sorted(entries)
+    )
     return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<I", following) + behind
 
 
 def plain_tiff(width: int = 4, height: int = 4, **changed: int) -> list[tuple[int, int, int, int]]:
     """The entries of an uncompressed grey TIFF; ``t277=5`` changes or adds a tag."""
-    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: height, 279: width * height % 2**32}
+    tags = {
+        256: width,
+        257: height,
+        258: 8,
+        259: 1,
+        262: 1,
+        273: 200,
+        277: 1,
+        278: height,
+        279: width * height % 2**32,
+    }
     tags |= {int(name[1:]): value for name, value in changed.items()}
     return [(tag, 4, 1, value) for tag, value in tags.items()]
 
@@ -157,15 +178,25 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
         "BMP of 4e18 pixels": (bytes(bmp), "megapixels"),
         "TIFF of 1.8e19 pixels": (tiff_of(plain_tiff(2**32 - 1, 2**32 - 1)), "megapixels"),
         "profile that inflates": (png((b"iCCP", b"a\0\0" + bomb)), "more than 64 MB of metadata"),
-        "texts that inflate": (png(*[(b"zTXt", b"a\0\0" + small)] * 100), "more than 64 MB of metadata"),
+        "texts that inflate": (
+            png(*[(b"zTXt", b"a\0\0" + small)] * 100),
+            "more than 64 MB of metadata",
+        ),
         "international texts that inflate": (
             png(*[(b"iTXt", b"a\0\1\0\0\0" + small)] * 100),
             "more than 64 MB of metadata",
         ),
         "chunks without end": (png(*[(b"teSt", b"")] * 300_001), "more than 300000 chunks"),
-        "EXIF whose tags overlap": (png((b"eXIf", overlapping + bytes(30_000))), "EXIF whose tags overlap"),
+        "EXIF whose tags overlap": (
+            png((b"eXIf", overlapping + bytes(30_000))),
+            "EXIF whose tags overlap",
+        ),
         "EXIF of 70 MB": (
-            b"RIFF" + struct.pack("<I", len(webp) + 70_000_000) + webp[8:] + large + bytes(70_000_000),
+            b"RIFF"
+            + struct.pack("<I", len(webp) + 70_000_000)
+            + webp[8:]
+            + large
+            + bytes(70_000_000),
             "more than 64 MB of metadata",
         ),
         "JPEG that fills up its markers": (b"\xff\xd8" + b"\xff" * 5_000_000 + jpeg[2:], ""),
@@ -198,7 +229,11 @@ _overlapping = [(40000 + i, 7, 60_000, 300) for i in range(1500) if 40000 + i !=
 
 def _with_exif(entries: Sequence[tuple[int, int, int, int]]) -> bytes:
     """A TIFF whose directory of EXIF holds these entries."""
-    inner = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    inner = (
+        struct.pack("<H", len(entries))
+        + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        + bytes(4)
+    )
     place = 8 + 2 + 12 * (len(plain_tiff()) + 1) + 4
     return tiff_of([*plain_tiff(), (34665, 4, 1, place)], behind=inner + bytes(70_000))
 
@@ -218,7 +253,9 @@ def _pages(count: int) -> bytes:
     """A TIFF of many directories, all of the same pixels."""
     entries = sorted(plain_tiff())
     length = 2 + 12 * len(entries) + 4
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    directory = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHII", *entry) for entry in entries
+    )
     content = b"II*\0" + struct.pack("<I", 8)
     for i in range(count):
         content += directory + struct.pack("<I", 8 + length * (i + 1) if i + 1 < count else 0)

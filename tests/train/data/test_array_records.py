@@ -35,7 +35,9 @@ def test_a_record_that_fills_the_memory_is_refused_before_it_is_read(tmp_path: P
     path = write(tmp_path / "a", [b"small", bytes(70_000_000), b"small"])
     assert path.stat().st_size < 200_000
     tracemalloc.start()
-    with pytest.raises(InputError, match=r"a cannot be read: a record at byte \d+ unpacks from \d+ bytes to 70 MB"):
+    with pytest.raises(
+        InputError, match=r"a cannot be read: a record at byte \d+ unpacks from \d+ bytes to 70 MB"
+    ):
         check_files([(path, 3)])
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
@@ -43,14 +45,24 @@ def test_a_record_that_fills_the_memory_is_refused_before_it_is_read(tmp_path: P
 
 def test_files_that_do_not_hold_what_is_said_of_them_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a", [b"one", b"two"])
-    for count, message in ((3, "holds 2 records, where"), (1, "holds 2 records, where"), (10**18, "cannot hold")):
+    for count, message in (
+        (3, "holds 2 records, where"),
+        (1, "holds 2 records, where"),
+        (10**18, "cannot hold"),
+    ):
         with pytest.raises(InputError, match=message):
             check_files([(path, count)])
     os.mkfifo(tmp_path / "pipe")
     for name in ("nowhere", "pipe", ""):
         with pytest.raises(InputError, match="is missing or is not a file"):
             check_files([(tmp_path / name, 0)])
-    for content in (b"", b"x" * 10, b"x" * 65_536, path.read_bytes()[:-1], path.read_bytes()[:65_536]):
+    for content in (
+        b"",
+        b"x" * 10,
+        b"x" * 65_536,
+        path.read_bytes()[:-1],
+        path.read_bytes()[:65_536],
+    ):
         (tmp_path / "b").write_bytes(content)
         with pytest.raises(InputError, match="b cannot"):
             check_files([(tmp_path / "b", 2)])

@@ -36,7 +36,9 @@ def read_data_set(path: Path) -> None:
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)
 @pytest.mark.parametrize("name", FILES)
-def test_damaged_data_sets_are_read_or_refused(name: str, cases: int, lol: Path, tmp_path: Path) -> None:
+def test_damaged_data_sets_are_read_or_refused(
+    name: str, cases: int, lol: Path, tmp_path: Path
+) -> None:
     copied = tmp_path / "1.0.0"
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
     seeds = {name: (copied / name).read_bytes()}

@@ -16,7 +16,9 @@ from train.errors import InputError
 pytest.importorskip("tensorflow_datasets")
 
 
-def test_a_data_set_is_read_by_folder_by_name_and_in_slices(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_is_read_by_folder_by_name_and_in_slices(
+    lol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(lol / "tfds"))
     whole = open_source("tfds:lol:train", "train")
     assert whole.names == ("10", "2", "5")
@@ -33,7 +35,11 @@ def test_a_data_set_is_read_by_folder_by_name_and_in_slices(lol: Path, monkeypat
 @pytest.mark.parametrize(
     ("held", "read"),
     [
-        (("lr", "hr"), {"target": "hr"}),  # div2k: its halves differ in size, so it serves as clean photographs
+        # Div2k: its halves differ in size, so it serves as clean photographs
+        (
+            ("lr", "hr"),
+            {"target": "hr"},
+        ),
         (("image", "label"), {"target": "image"}),
         (("input", "target", "name"), {"input": "input", "target": "target"}),
         (("noisy", "clean"), {"input": "noisy", "target": "clean"}),
@@ -42,8 +48,12 @@ def test_a_data_set_is_read_by_folder_by_name_and_in_slices(lol: Path, monkeypat
 def test_usual_names_of_features_are_known(held: tuple[str, ...], read: dict[str, str]) -> None:
     builder = SimpleNamespace(info=SimpleNamespace(features=dict.fromkeys(held)))
     assert datasets.pick_features(builder, None, "x:train") == read
-    with pytest.raises(InputError, match=r"which of a, b are the photographs\? Say it by \?target=FEATURE"):
-        datasets.pick_features(SimpleNamespace(info=SimpleNamespace(features={"a": 0, "b": 0})), None, "x:train")
+    with pytest.raises(
+        InputError, match=r"which of a, b are the photographs\? Say it by \?target=FEATURE"
+    ):
+        datasets.pick_features(
+            SimpleNamespace(info=SimpleNamespace(features={"a": 0, "b": 0})), None, "x:train"
+        )
 
 
 def test_tensorflow_is_never_imported(lol: Path) -> None:
@@ -70,11 +80,14 @@ def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(
         open_source("tfds:lol:train", "train")
 
 
-def test_an_unprepared_data_set_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unprepared_data_set_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
     for name in ("lol", "div2k/bicubic_x2"):
         with pytest.raises(
-            InputError, match=f"'{name}' is not prepared .* python -m train data tfds:{name}:train --pr"
+            InputError,
+            match=f"'{name}' is not prepared .* python -m train data tfds:{name}:train --pr",
         ):
             open_source(f"tfds:{name}:train", "train")
 
@@ -86,9 +99,15 @@ def test_an_unprepared_data_set_names_the_command(tmp_path: Path, monkeypatch: p
         ("{}:train[9:]", "holds no photographs|Splits: train, test"),
         ("{}:train?target=hihg", 'takes "target=FEATURE" .* of .*high'),
         ("{}", "there is no data set|takes"),
-        ("nothing_like_it:train", "there is no data set 'nothing_like_it'. Our own are bsds500, lol"),
+        (
+            "nothing_like_it:train",
+            "there is no data set 'nothing_like_it'. Our own are bsds500, lol",
+        ),
         ("lol/none:train", "'lol/none' cannot be opened"),
-        ("restoration_folder:train", "is made from a folder: python -m train data folder:PATH --prepare"),
+        (
+            "restoration_folder:train",
+            "is made from a folder: python -m train data folder:PATH --prepare",
+        ),
     ],
 )
 def test_a_wrong_spec_says_what_there_is(rest: str, message: str, lol: Path) -> None:
@@ -101,7 +120,9 @@ def test_a_broken_file_of_records_is_an_error_by_name(lol: Path, tmp_path: Path)
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
     (records,) = copied.glob("lol-train*")
     records.write_bytes(records.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"lol-train.array_record-00000-of-00001 cannot be read: .*64KB"):
+    with pytest.raises(
+        InputError, match=r"lol-train.array_record-00000-of-00001 cannot be read: .*64KB"
+    ):
         open_source(f"tfds:{copied}:train", "train")
 
 
@@ -128,7 +149,9 @@ def test_without_the_extra_the_error_names_it(lol: Path, monkeypatch: pytest.Mon
         open_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")
 
 
-def test_an_error_without_a_message_is_named_by_its_kind(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_without_a_message_is_named_by_its_kind(
+    lol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Broken:
         """Records whose bindings say nothing."""
 

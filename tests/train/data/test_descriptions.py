@@ -51,29 +51,48 @@ def silent(folder: Path) -> bool:
 
 
 def features_of(inner: dict[str, Any]) -> dict[str, Any]:
-    return {"pythonClassName": f"{CLASSES}.features_dict.FeaturesDict", "featuresDict": {"features": inner}}
+    return {
+        "pythonClassName": f"{CLASSES}.features_dict.FeaturesDict",
+        "featuresDict": {"features": inner},
+    }
 
 
 HOSTILE_FEATURES = {
     "the whole": EVIL,
     "one of them": features_of({"high": EVIL}),
-    "with an underscore": features_of({"high": {"python_class_name": "canary.evil.Feature", "text": {}}}),
+    "with an underscore": features_of(
+        {"high": {"python_class_name": "canary.evil.Feature", "text": {}}}
+    ),
     "deeper": features_of({"a": features_of({"high": EVIL})}),
     "in a sequence": features_of(
-        {"a": {"pythonClassName": f"{CLASSES}.sequence_feature.Sequence", "sequence": {"feature": EVIL}}}
+        {
+            "a": {
+                "pythonClassName": f"{CLASSES}.sequence_feature.Sequence",
+                "sequence": {"feature": EVIL},
+            }
+        }
     ),
     "of an old TFDS": {"type": "canary.evil.Feature", "content": {}},
     "in JSON of its own": {
         "pythonClassName": f"{CLASSES}.features_dict.FeaturesDict",
-        "jsonFeature": {"json": json.dumps({"high": {"type": "canary.evil.Feature", "content": {}}})},
+        "jsonFeature": {
+            "json": json.dumps({"high": {"type": "canary.evil.Feature", "content": {}}})
+        },
     },
-    "a builder of TFDS": features_of({"high": {"pythonClassName": "tensorflow_datasets.video.x.Y", "text": {}}}),
-    "reads any file": {"type": f"{CLASSES}.class_label_feature.ClassLabel", "content": {"names_file": "/etc/hosts"}},
+    "a builder of TFDS": features_of(
+        {"high": {"pythonClassName": "tensorflow_datasets.video.x.Y", "text": {}}}
+    ),
+    "reads any file": {
+        "type": f"{CLASSES}.class_label_feature.ClassLabel",
+        "content": {"names_file": "/etc/hosts"},
+    },
 }
 
 
 @pytest.mark.parametrize("where", HOSTILE_FEATURES)
-def test_no_module_that_a_data_set_names_is_imported(where: str, prepared: Path, tmp_path: Path) -> None:
+def test_no_module_that_a_data_set_names_is_imported(
+    where: str, prepared: Path, tmp_path: Path
+) -> None:
     (prepared / "features.json").write_text(json.dumps(HOSTILE_FEATURES[where]))
     for spec in (f"tfds:{prepared}:train", "tfds:pictures:train", "tfds:pictures:1.0.0:train"):
         with pytest.raises(InputError, match=r"features\.json cannot be used: it "):
@@ -82,9 +101,14 @@ def test_no_module_that_a_data_set_names_is_imported(where: str, prepared: Path,
 
 
 def test_nor_one_that_its_other_file_names(prepared: Path, tmp_path: Path) -> None:
-    edit(prepared / "dataset_info.json", lambda content: content.update(features=features_of({"high": EVIL})))
+    edit(
+        prepared / "dataset_info.json",
+        lambda content: content.update(features=features_of({"high": EVIL})),
+    )
     for spec in (f"tfds:{prepared}:train", "tfds:pictures:train"):
-        with pytest.raises(InputError, match=r"dataset_info\.json cannot be used: it names the class 'canary"):
+        with pytest.raises(
+            InputError, match=r"dataset_info\.json cannot be used: it names the class 'canary"
+        ):
             open_source(spec, "train")
     (prepared / "features.json").unlink()
     with pytest.raises(InputError, match="names the class"):
@@ -104,7 +128,9 @@ def test_nor_one_that_its_other_file_names(prepared: Path, tmp_path: Path) -> No
         "canary/a=b",
     ],
 )
-def test_a_name_imports_nothing_from_the_working_directory(name: str, prepared: Path, tmp_path: Path) -> None:
+def test_a_name_imports_nothing_from_the_working_directory(
+    name: str, prepared: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="there is no data set"):
         make_builder(name)
     assert main(["data", f"tfds:{name}:train", "--prepare", f"--data-dir={tmp_path}/new"]) == 2
@@ -114,13 +140,21 @@ def test_a_name_imports_nothing_from_the_working_directory(name: str, prepared: 
 def test_the_usual_configuration_is_a_plain_name(prepared: Path, tmp_path: Path) -> None:
     common = prepared.parent / ".config" / "metadata.json"
     common.parent.mkdir()
-    for content in ('{"default_config_name": "../../x"}', '{"default_config_name": [1]}', "{", '"' * 3):
+    for content in (
+        '{"default_config_name": "../../x"}',
+        '{"default_config_name": [1]}',
+        "{",
+        '"' * 3,
+    ):
         common.write_text(content)
         with pytest.raises(InputError, match=r"metadata\.json cannot be used"):
             open_source("tfds:pictures:train", "train")
     (prepared.parent / "small").mkdir()
     prepared.rename(prepared.parent / "small" / "1.0.0")
-    edit(prepared.parent / "small" / "1.0.0" / "dataset_info.json", lambda content: content.update(configName="small"))
+    edit(
+        prepared.parent / "small" / "1.0.0" / "dataset_info.json",
+        lambda content: content.update(configName="small"),
+    )
     common.write_text('{"default_config_name": "small"}')
     assert len(open_source("tfds:pictures:train", "train").names) == 3
     assert len(open_source("tfds:pictures/small:1.0.0:train", "train").names) == 3
@@ -162,7 +196,9 @@ def test_a_description_without_an_end_is_not_read(file: str, prepared: Path) -> 
     if file == "dataset_info.json":  # without it the folder is no data set, which is said otherwise
         return
     os.mkfifo(path)
-    with pytest.raises(InputError, match=rf"{file} cannot be used: it is missing, or is not a file"):
+    with pytest.raises(
+        InputError, match=rf"{file} cannot be used: it is missing, or is not a file"
+    ):
         open_source(f"tfds:{prepared}:train", "train")
 
 
@@ -173,7 +209,10 @@ def first_split(**changes: Any) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (first_split(shardLengths=["9000000000000000000"]), "9000000000000000000 records, more than any disk holds"),
+        (
+            first_split(shardLengths=["9000000000000000000"]),
+            "9000000000000000000 records, more than any disk holds",
+        ),
         (first_split(shardLengths=["900000000"]), r"cannot hold the 900000000 records"),
         (first_split(shardLengths=["4"]), r"holds 3 records, where dataset_info\.json says 4"),
         (first_split(shardLengths=["2"]), r"holds 3 records, where dataset_info\.json says 2"),
@@ -181,8 +220,14 @@ def first_split(**changes: Any) -> Callable[[Any], None]:
         (first_split(shardLengths=["-3", "6"]), "hold -3, which is below 0"),
         (first_split(shardLengths=["three"]), "is not a data set's description"),
         (first_split(shardLengths=[3.5]), "is not a data set's description"),
-        (first_split(shardLengths=["1"] * 1000), "1000 shards for train, where its folder holds 4 files"),
-        (first_split(shardLengths=["2", "1"]), "00000-of-00002, a file of the data set, is missing"),
+        (
+            first_split(shardLengths=["1"] * 1000),
+            "1000 shards for train, where its folder holds 4 files",
+        ),
+        (
+            first_split(shardLengths=["2", "1"]),
+            "00000-of-00002, a file of the data set, is missing",
+        ),
         (first_split(shardLengths=[]), "holds no photographs"),
         (first_split(filepathTemplate="{DATASET:>99999999999}"), "files of train are called"),
         (first_split(filepathTemplate="{DATASET.__class__}"), "files of train are called"),
@@ -196,7 +241,10 @@ def first_split(**changes: Any) -> Callable[[Any], None]:
         (lambda content: content.update(fileFormat="pickle"), "'pickle' is not a valid FileFormat"),
         (lambda content: content.pop("fileFormat"), "is prepared as tfrecord"),
         (lambda content: content.pop("splits"), "is not prepared in"),
-        (lambda content: content["splits"].extend({"name": f"s{i}"} for i in range(1000)), "has 1002 splits"),
+        (
+            lambda content: content["splits"].extend({"name": f"s{i}"} for i in range(1000)),
+            "has 1002 splits",
+        ),
     ],
 )
 def test_numbers_and_names_of_a_description_are_not_believed(
@@ -214,12 +262,17 @@ def test_numbers_and_names_of_a_description_are_not_believed(
         ({"pythonClassName": f"{CLASSES}.image_feature.Image"}, "in JSON of its own or not at all"),
         ({"pythonClassName": f"{CLASSES}.image_feature.Image", "text": {}}, "cannot be opened"),
         (
-            {"pythonClassName": f"{CLASSES}.tensor_feature.Tensor", "tensor": {"dtype": "canary.evil"}},
+            {
+                "pythonClassName": f"{CLASSES}.tensor_feature.Tensor",
+                "tensor": {"dtype": "canary.evil"},
+            },
             "values of the type 'canary.evil'",
         ),
     ],
 )
-def test_features_that_make_no_sense_are_refused(feature: dict[str, Any], message: str, prepared: Path) -> None:
+def test_features_that_make_no_sense_are_refused(
+    feature: dict[str, Any], message: str, prepared: Path
+) -> None:
     (prepared / "features.json").write_text(json.dumps(features_of({"high": feature})))
     with pytest.raises(InputError, match=message):
         open_source(f"tfds:{prepared}:train", "train")
@@ -233,7 +286,9 @@ def test_features_in_each_other_without_end_are_refused(prepared: Path) -> None:
     for _ in range(300):
         deep = features_of({"a": deep})
     (prepared / "features.json").write_text(json.dumps(deep))
-    with pytest.raises(InputError, match=r"features\.json cannot be used: it does not describe features"):
+    with pytest.raises(
+        InputError, match=r"features\.json cannot be used: it does not describe features"
+    ):
         open_source(f"tfds:{prepared}:train", "train")
 
 
@@ -253,4 +308,8 @@ def test_a_builder_of_ours_does_not_believe_a_description_either(
 
 def test_a_name_without_end_is_not_used(lol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "_LONGEST_NAME", 1)
-    assert list_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train").names == ("train-000000", "2", "5")
+    assert list_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train").names == (
+        "train-000000",
+        "2",
+        "5",
+    )

@@ -13,7 +13,10 @@ def seen(*splits: tuple[Split, Sequence[tuple[str, int]]]) -> Findings:
     sources, looks = [], []
     for split, photographs in splits:
         names = tuple(f"{i}.png" for i in range(len(photographs)))
-        entries = tuple(Entry(name, 9, 9, 8, digest) for name, (digest, _) in zip(names, photographs, strict=True))
+        entries = tuple(
+            Entry(name, 9, 9, 8, digest)
+            for name, (digest, _) in zip(names, photographs, strict=True)
+        )
         sources.append((split, Source(names, (), None, "", entries)))
         looks.append([Look(np.ones(10), 0.0, hashed, "") for _, hashed in photographs])
     compare(findings, sources, looks)
@@ -22,13 +25,17 @@ def seen(*splits: tuple[Split, Sequence[tuple[str, int]]]) -> Findings:
 
 def test_a_scene_of_a_thousand_frames_is_one_sentence() -> None:
     findings = seen(("train", [(str(i), i % 7) for i in range(1000)]))
-    assert findings.notes == ["1,000 photographs look alike: train 0.png, 1.png, 2.png and 997 more"]
+    assert findings.notes == [
+        "1,000 photographs look alike: train 0.png, 1.png, 2.png and 997 more"
+    ]
     assert not findings.wrong and not findings.framed
 
 
 def test_copies_are_one_sentence_and_do_not_count_as_alike() -> None:
     findings = seen(("train", [("a", 0)] * 1000 + [("b", 2**64 - 1)]))
-    assert findings.notes == ["1,000 photographs are equal pixel for pixel: train 0.png, 1.png, 2.png and 997 more"]
+    assert findings.notes == [
+        "1,000 photographs are equal pixel for pixel: train 0.png, 1.png, 2.png and 997 more"
+    ]
     findings = seen(("train", [("a", 0)] * 3 + [("b", 1)]))
     assert findings.notes == [
         "3 photographs are equal pixel for pixel: train 0.png, 1.png, 2.png",
@@ -37,7 +44,10 @@ def test_copies_are_one_sentence_and_do_not_count_as_alike() -> None:
 
 
 def test_what_is_in_two_splits_is_wrong_and_framed() -> None:
-    findings = seen(("train", [("a", 0), ("b", 1), ("c", 2**64 - 1)]), ("test", [("a", 0), ("d", 3), ("e", 2**40 - 1)]))
+    findings = seen(
+        ("train", [("a", 0), ("b", 1), ("c", 2**64 - 1)]),
+        ("test", [("a", 0), ("d", 3), ("e", 2**40 - 1)]),
+    )
     assert findings.wrong == [
         "train 0.png and test 0.png are the same photograph",
         "4 photographs look alike: train 0.png, 1.png; test 0.png, 1.png",
@@ -46,7 +56,12 @@ def test_what_is_in_two_splits_is_wrong_and_framed() -> None:
         "train 0.png and train 1.png look alike",
         "test 0.png and test 1.png look alike",
     ]
-    assert findings.framed == {("train", "0.png"), ("train", "1.png"), ("test", "0.png"), ("test", "1.png")}
+    assert findings.framed == {
+        ("train", "0.png"),
+        ("train", "1.png"),
+        ("test", "0.png"),
+        ("test", "1.png"),
+    }
 
 
 def test_four_names_are_shorter_than_three_and_one_more() -> None:

@@ -10,7 +10,8 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from train.data import photograph_file
-from train.data.images import decode_image, last_line, read_image, to_float, to_uint8, write_image
+from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
+from train.data.libvips import last_line
 from train.errors import InputError
 
 
@@ -50,12 +51,17 @@ def test_sixteen_bit_grey_keeps_its_values(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", 4, 6, 16, 0, 0, 0, 0)
     path = tmp_path / "grey.png"
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
     )
     read = read_image(path)
     assert read.dtype == np.uint16
@@ -64,7 +70,9 @@ def test_sixteen_bit_grey_keeps_its_values(tmp_path: Path) -> None:
 
 def test_grey_is_repeated_and_alpha_is_dropped(pixels: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(pixels[..., :1], 3, axis=2))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "grey.png"), np.repeat(pixels[..., :1], 3, axis=2)
+    )
     alpha = np.full((7, 5, 1), 40, np.uint8)
     Image.fromarray(np.concatenate([pixels, alpha], axis=2)).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), pixels)
@@ -82,10 +90,14 @@ def test_a_palette_is_looked_up(pixels: np.ndarray, tmp_path: Path) -> None:
     few = Image.fromarray(pixels).quantize(8)
     for suffix in (".png", ".bmp", ".tif"):
         few.save(tmp_path / f"palette{suffix}")
-        np.testing.assert_array_equal(read_image(tmp_path / f"palette{suffix}"), np.asarray(few.convert("RGB")))
+        np.testing.assert_array_equal(
+            read_image(tmp_path / f"palette{suffix}"), np.asarray(few.convert("RGB"))
+        )
 
 
-def test_lossless_webp_and_one_pixel_come_back_as_written(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_lossless_webp_and_one_pixel_come_back_as_written(
+    pixels: np.ndarray, tmp_path: Path
+) -> None:
     Image.fromarray(pixels).save(tmp_path / "photo.webp", lossless=True)
     np.testing.assert_array_equal(read_image(tmp_path / "photo.webp"), pixels)
     Image.fromarray(pixels[:1, :1]).save(tmp_path / "one.png")
@@ -111,7 +123,9 @@ def test_a_name_may_be_any_that_the_disk_takes(pixels: np.ndarray, tmp_path: Pat
         np.testing.assert_array_equal(read_image(path), pixels)
 
 
-def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(
+    pixels: np.ndarray, tmp_path: Path
+) -> None:
     image = Image.fromarray(pixels)
     image.convert("CMYK").save(tmp_path / "print.tif")
     Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
@@ -135,7 +149,9 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(pixels: np.ndarray, t
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
-def test_a_gigantic_photograph_is_refused_before_it_is_decoded(suffix: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_gigantic_photograph_is_refused_before_it_is_decoded(
+    suffix: str, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(photograph_file, "MAX_MEGAPIXELS", 0.0001)
     Image.new("RGB", (11, 10)).save(tmp_path / f"large{suffix}")
     with pytest.raises(InputError, match=rf"large\{suffix} has 11x10 pixels, .* are the most"):
@@ -144,7 +160,9 @@ def test_a_gigantic_photograph_is_refused_before_it_is_decoded(suffix: str, tmp_
     assert read_image(tmp_path / f"just{suffix}").shape == (10, 10, 3)
 
 
-def test_a_bitmap_is_as_large_as_any_other_photograph(pixels: np.ndarray, tmp_path: Path, monkeypatch) -> None:
+def test_a_bitmap_is_as_large_as_any_other_photograph(
+    pixels: np.ndarray, tmp_path: Path, monkeypatch
+) -> None:
     """Pillow has limits of its own, of which it warns, and which it refuses to go beyond."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
     Image.fromarray(pixels).save(tmp_path / "large.bmp")
@@ -169,14 +187,18 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
 )
 def test_what_is_no_photograph_is_named(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(InputError, match=rf"broken\.png cannot be read as a photograph: .*{reason}"):
+    with pytest.raises(
+        InputError, match=rf"broken\.png cannot be read as a photograph: .*{reason}"
+    ):
         read_image(tmp_path / "broken.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_a_truncated_photograph_is_not_read_in_part(suffix: str, tmp_path: Path) -> None:
     whole = tmp_path / f"whole{suffix}"
-    Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(whole)
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        whole
+    )
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(InputError, match="cannot be read"):
@@ -189,7 +211,9 @@ def test_a_jpeg_damaged_among_its_pixels_is_refused(damage: str, progressive: bo
     whole = _jpeg(progressive)
     middle = len(whole) // 2
     instead = np.random.default_rng(5).bytes(500) if damage == "random" else b""
-    with pytest.raises(InputError, match=r"cat\.jpg cannot be read as a photograph: (VipsJpeg|jpegload_buffer): "):
+    with pytest.raises(
+        InputError, match=r"cat\.jpg cannot be read as a photograph: (VipsJpeg|jpegload_buffer): "
+    ):
         decode_image(whole[:middle] + instead + whole[middle + 500 :], "cat.jpg")
 
 
@@ -219,7 +243,9 @@ def test_floats_and_bytes_correspond() -> None:
         to_float(np.zeros(3))
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(pixels: np.ndarray, tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(
+    pixels: np.ndarray, tmp_path: Path, monkeypatch
+) -> None:
     path = tmp_path / "photo.png"
     write_image(path, pixels)
     before = path.read_bytes()
@@ -240,10 +266,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(pixels: np.ndarray, tmp
         ("tiff2vips: read error\nunable to fetch from region\n", "tiff2vips: read error"),
         ("unable to fetch from region\n", "it is damaged"),
         ("unable to call pngload\n", "its header is broken"),
-        (f"Read error at scanline {2**32 - 1}; got 3 bytes, expected 9\n", "Read error; got 3 bytes, expected 9"),
+        (
+            f"Read error at scanline {2**32 - 1}; got 3 bytes, expected 9\n",
+            "Read error; got 3 bytes, expected 9",
+        ),
         ("vipspng: libpng read error.\n", "vipspng: libpng read error"),
         ("", "ValueError"),
     ],
 )
-def test_an_error_of_libvips_comes_down_to_its_last_line_that_says_something(said: str, expected: str) -> None:
+def test_an_error_of_libvips_comes_down_to_its_last_line_that_says_something(
+    said: str, expected: str
+) -> None:
     assert last_line(ValueError(said)) == expected

@@ -12,7 +12,9 @@ from train.errors import InputError
 
 def _encoded(kind: str) -> bytes:
     rows, columns = np.mgrid[0:24, 0:20]
-    image = Image.fromarray(np.stack([rows * 9, columns * 11, (rows ^ columns) * 7], axis=2).astype(np.uint8))
+    image = Image.fromarray(
+        np.stack([rows * 9, columns * 11, (rows ^ columns) * 7], axis=2).astype(np.uint8)
+    )
     options = {"TIFF": {"compression": "tiff_lzw"}, "JPEG": {"quality": 90}}.get(kind, {})
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -29,7 +31,8 @@ WHOLE = {kind: decode_image(content, kind) for kind, content in KINDS.items()}
 def test_a_truncated_photograph_is_refused_or_whole(kind: str, data: st.DataObject) -> None:
     content = KINDS[kind][: data.draw(st.integers(0, len(KINDS[kind]) - 1))]
     try:
-        np.testing.assert_array_equal(decode_image(content, "cut"), WHOLE[kind])  # what was cut off held no pixels
+        # What was cut off held no pixels
+        np.testing.assert_array_equal(decode_image(content, "cut"), WHOLE[kind])
     except InputError as error:
         assert str(error).startswith("cut ")
 
@@ -41,7 +44,9 @@ def test_flipped_bits_give_pixels_or_a_sentence(kind: str, data: st.DataObject) 
     content = bytearray(KINDS[kind])
     # Headers are short and decide most: half of the flips fall into the first hundred bytes.
     places = st.one_of(st.integers(0, min(100, len(content)) - 1), st.integers(0, len(content) - 1))
-    for place, bit in data.draw(st.lists(st.tuples(places, st.integers(0, 7)), min_size=1, max_size=4)):
+    for place, bit in data.draw(
+        st.lists(st.tuples(places, st.integers(0, 7)), min_size=1, max_size=4)
+    ):
         content[place] ^= 1 << bit
     try:
         pixels = decode_image(bytes(content), "flipped")

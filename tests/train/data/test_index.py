@@ -26,7 +26,9 @@ def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_told", set())
     decode = sources._seen
     _decoded.clear()
-    monkeypatch.setattr(sources, "_seen", lambda images, i: _decoded.append("") or decode(images, i))
+    monkeypatch.setattr(
+        sources, "_seen", lambda images, i: _decoded.append("") or decode(images, i)
+    )
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def folder(tmp_path: Path) -> Path:
     for side in ("low", "high"):
         (tmp_path / side).mkdir()
         for i in range(3):
-            pixels = np.random.default_rng([i, side == "low"]).integers(0, 65536, (8 + i, 9, 3), dtype=np.uint16)
+            pixels = np.random.default_rng([i, side == "low"]).integers(
+                0, 65536, (8 + i, 9, 3), dtype=np.uint16
+            )
             write_image(tmp_path / side / f"{i}.png", pixels)
     return tmp_path
 
@@ -75,7 +79,11 @@ def test_a_changed_file_is_decoded_again_though_size_and_time_are_the_same(tmp_p
     path.write_bytes((folder / "2.tif").read_bytes())
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
     now = path.stat()
-    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (about.st_size, about.st_mtime_ns, about.st_ino)
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (
+        about.st_size,
+        about.st_mtime_ns,
+        about.st_ino,
+    )
     after, decoded = _open(f"folder:{folder}")
     assert decoded == 1
     assert after.entries[1].digest == before.entries[2].digest != before.entries[1].digest
@@ -85,7 +93,9 @@ def test_a_changed_file_is_decoded_again_though_size_and_time_are_the_same(tmp_p
 def test_a_file_that_became_unreadable_is_named(folder: Path) -> None:
     _open(f"folder:{folder}/low")
     (folder / "low" / "1.png").write_bytes(b"no photograph")
-    with pytest.raises(InputError, match=r"1 of 3 photographs .* cannot be used.*\n.*1\.png cannot be read"):
+    with pytest.raises(
+        InputError, match=r"1 of 3 photographs .* cannot be used.*\n.*1\.png cannot be read"
+    ):
         _open(f"folder:{folder}/low")
 
 
@@ -132,9 +142,15 @@ def test_an_index_that_is_no_database_is_kept_aside_and_told_of_once(
 
 
 @pytest.mark.parametrize(
-    "table", ["photographs (place TEXT, a, b)", "photographs (place, state, checksum, height, width, bits, digest, x)"]
+    "table",
+    [
+        "photographs (place TEXT, a, b)",
+        "photographs (place, state, checksum, height, width, bits, digest, x)",
+    ],
 )
-def test_a_table_of_another_program_is_left_alone(table: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_another_program_is_left_alone(
+    table: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     index.PATH.parent.mkdir()
     with contextlib.closing(sqlite3.connect(index.PATH)) as connection, connection:
         connection.execute(f"CREATE TABLE {table}")
@@ -160,7 +176,9 @@ def test_a_locked_index_is_waited_for_and_then_done_without(
     assert _open(f"folder:{folder}/low")[1] == 0
 
 
-def test_without_room_for_an_index_everything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_for_an_index_everything_is_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(index, "PATH", folder / "low" / "0.png" / "index.sqlite")
     assert _open(f"folder:{folder}/low")[1] == 3
 

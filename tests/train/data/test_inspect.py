@@ -49,16 +49,26 @@ def _said(arguments: list[str], capsys: pytest.CaptureFixture[str], *, status: i
 def test_a_sound_data_set_is_described_and_drawn(
     photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = _write(tmp_path / "data", {f"{name}.png": photographs[name] for name in ("cat", "cup", "woman")})
+    data = _write(
+        tmp_path / "data", {f"{name}.png": photographs[name] for name in ("cat", "cup", "woman")}
+    )
     write_image(data / "deep.tif", (photographs["cup"][:100, ::-1].astype(np.uint16) * 257))
     (data / "phone.HEIC").touch()
     test = _write(tmp_path / "test", {"rocket.png": photographs["rocket"]})
     sheet = tmp_path / "new" / "sheet.png"
-    flags = [f"folder:{data}", "--validation-data=none", f"--test-data=folder:{test}", f"--sheet={sheet}"]
+    flags = [
+        f"folder:{data}",
+        "--validation-data=none",
+        f"--test-data=folder:{test}",
+        f"--sheet={sheet}",
+    ]
     said = _said(flags, capsys, status=0)
     assert "nothing is wrong" in said and "wrong:" not in said
     assert f"folder:{data}: 1 .heic file was passed over" in said
-    train, tested = (next(line for line in said.splitlines() if f"│ {split} " in line) for split in ("train", "test"))
+    train, tested = (
+        next(line for line in said.splitlines() if f"│ {split} " in line)
+        for split in ("train", "test")
+    )
     for words in ("4", "200x100 and 200x160", "0.12", "8 and 16"):
         assert words in train
     for words in ("1", "200x160", "0.03"):
@@ -77,13 +87,19 @@ def test_everything_that_is_wrong_is_said_at_once(
     (data / "cut.png").write_bytes((data / "cat.png").read_bytes()[:900])
     smaller = cat[::2, ::2]
     test = _write(tmp_path / "test", {"cup again.bmp.png": cup, "smaller.png": smaller})
-    flags = [f"folder:{data}", "--validation-data=none", f"--test-data=folder:{test}", f"--sheet={tmp_path}/s.png"]
+    flags = [
+        f"folder:{data}",
+        "--validation-data=none",
+        f"--test-data=folder:{test}",
+        f"--sheet={tmp_path}/s.png",
+    ]
     said = _said(flags, capsys, status=1)
     for sentence in (
         "empty.jpg is empty",
         "cut.png cannot be read as a photograph",
         "train b/copy.tif and train cup.png are the same photograph",
-        "3 photographs are equal pixel for pixel: train b/copy.tif, cup.png; test cup again.bmp.png",
+        "3 photographs are equal pixel for pixel: train b/copy.tif, cup.png; test cup "
+        "again.bmp.png",
         "train cat.png and test smaller.png look alike",
     ):
         assert sentence in said
@@ -104,7 +120,10 @@ def test_pairs_that_do_not_fit_are_named(
         "woman": photographs["rocket"],
         "rocket": photographs["rocket"][:, 1:],
     }
-    _write(tmp_path / "low", {f"{name}.png": pixels for name, pixels in (*low.items(), ("alone", moved))})
+    _write(
+        tmp_path / "low",
+        {f"{name}.png": pixels for name, pixels in (*low.items(), ("alone", moved))},
+    )
     said = _said([f"pairs:{tmp_path}/low,{high}", f"--sheet={tmp_path}/s.png"], capsys, status=1)
     for sentence in (
         "low/alone.png: no partner alone",
@@ -117,9 +136,12 @@ def test_pairs_that_do_not_fit_are_named(
 
 
 @pytest.mark.parametrize("sigma", [0, 15, 50])
-def test_the_noise_of_the_input_is_estimated(sigma: int, photographs: dict[str, np.ndarray]) -> None:
+def test_the_noise_of_the_input_is_estimated(
+    sigma: int, photographs: dict[str, np.ndarray]
+) -> None:
     rng = np.random.default_rng(0)
-    clean = photographs["cat"] // 2 + 64  # far from black and white, so that clipping takes no noise away
+    # Far from black and white, so that clipping takes no noise away
+    clean = photographs["cat"] // 2 + 64
     noisy = np.clip(clean + rng.normal(0, sigma, clean.shape), 0, 255).astype(np.uint8)
     seen = _look(clean, noisy)
     assert seen.noise == pytest.approx(sigma, abs=1.5, rel=0.1)
@@ -128,7 +150,8 @@ def test_the_noise_of_the_input_is_estimated(sigma: int, photographs: dict[str, 
 
 def test_the_histogram_is_of_luma(photographs: dict[str, np.ndarray]) -> None:
     seen = _look(np.repeat(np.uint8([[[255, 0, 0]], [[255, 255, 255]]]), 4, axis=1))
-    np.testing.assert_array_equal(seen.histogram, [0, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.5])  # red is 0.299
+    # Red is 0.299
+    np.testing.assert_array_equal(seen.histogram, [0, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.5])
 
 
 def test_photographs_too_small_or_too_plain_to_judge_are_no_complaint() -> None:
@@ -138,7 +161,9 @@ def test_photographs_too_small_or_too_plain_to_judge_are_no_complaint() -> None:
         assert np.isnan(seen.noise) or seen.noise == 0
 
 
-def test_likeness_survives_recompression_and_tells_scenes_apart(photographs: dict[str, np.ndarray]) -> None:
+def test_likeness_survives_recompression_and_tells_scenes_apart(
+    photographs: dict[str, np.ndarray],
+) -> None:
     scenes = list(photographs.values())
     small = []
     for image in scenes:
@@ -155,7 +180,12 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
 ) -> None:
     pytest.importorskip("tensorflow_datasets")
     data = _write(tmp_path / "cats", {"cat.png": photographs["cat"]})
-    flags = [f"folder:{data}", "--prepare", f"--data-dir={tmp_path}/tfds", f"--sheet={tmp_path}/s.png"]
+    flags = [
+        f"folder:{data}",
+        "--prepare",
+        f"--data-dir={tmp_path}/tfds",
+        f"--sheet={tmp_path}/s.png",
+    ]
     flags += [f"--test-data=folder:{_write(tmp_path / 'test', {'cup.png': photographs['cup']})}"]
     flags += ["--validation-data=none"]
     said = _said(flags, capsys, status=0)
@@ -166,7 +196,14 @@ def test_what_fit_would_refuse_is_wrong(
     photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = {f"{side}/cat.png": photographs["cat"][:30, :40] for side in ("low", "high")}
-    _write(tmp_path, {**pair, "test/tiny.png": photographs["woman"][:10, :11], "test/cup.png": photographs["cup"]})
+    _write(
+        tmp_path,
+        {
+            **pair,
+            "test/tiny.png": photographs["woman"][:10, :11],
+            "test/cup.png": photographs["cup"],
+        },
+    )
     data, sheet = f"pairs:{tmp_path}/low,{tmp_path}/high", f"--sheet={tmp_path}/s.png"
     said = _said([data, sheet, "--patch-size=30"], capsys, status=1)
     assert "cannot be split for fit: " in said and "left none of 1 photographs for test" in said
@@ -180,7 +217,9 @@ def test_what_fit_would_refuse_is_wrong(
     assert "nothing is wrong" in _said([*flags, "--patch-size=30"], capsys, status=0)
 
 
-def test_where_nothing_can_be_used_that_is_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nothing_can_be_used_that_is_what_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.png").write_bytes(b"no photograph")
     said = _said([f"folder:{tmp_path}", f"--sheet={tmp_path}/s.png"], capsys, status=1)
     assert f"folder:{tmp_path} holds no photograph that can be used." in said
@@ -213,14 +252,21 @@ def test_a_picture_of_others_is_replaced_only_when_told_to(
     theirs = sheet.read_bytes()
     command = ["data", "photos", f"--sheet={sheet}"]
     assert main(command) == 2
-    assert f"--sheet: {sheet} is there already and was not written by this command" in capsys.readouterr().err
+    assert (
+        f"--sheet: {sheet} is there already and was not written by this command"
+        in capsys.readouterr().err
+    )
     assert sheet.read_bytes() == theirs
-    if suffix == ".png":  # the other endings differ in how the sheet is known again, which needs no second look
+    # The other endings differ in how the sheet is known again, which needs no second look
+    if suffix == ".png":
         assert main([*command, "--overwrite"]) == main(command) == 0
     else:
         write_image(sheet, np.zeros((8, 8, 3), np.uint8), made_by=inspect._PROGRAM)
         inspect.check_replaceable(
-            sheet, lambda path: is_made_by(path, inspect._PROGRAM), option="--sheet", overwrite=False
+            sheet,
+            lambda path: is_made_by(path, inspect._PROGRAM),
+            option="--sheet",
+            overwrite=False,
         )
 
 
@@ -232,7 +278,9 @@ def test_a_sheet_on_a_full_disk_is_one_sentence(
 
     monkeypatch.setattr(inspect, "write_image", fill_up)
     assert main(["data", "photos", f"--sheet={tmp_path / 's.png'}"]) == 2
-    assert capsys.readouterr().err.endswith("s.png could not be written: No space left on device.\n")
+    assert capsys.readouterr().err.endswith(
+        "s.png could not be written: No space left on device.\n"
+    )
 
 
 def test_what_is_not_there_is_an_error_and_leaves_nothing(

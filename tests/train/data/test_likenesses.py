@@ -20,7 +20,9 @@ def by_hand(hashes: list[int]) -> set[frozenset[int]]:
 def found(hashes: list[int]) -> set[frozenset[int]]:
     numbers = likenesses(hashes)
     assert len(numbers) == len(hashes)
-    return {frozenset(np.flatnonzero(numbers == number).tolist()) for number in set(numbers.tolist())}
+    return {
+        frozenset(np.flatnonzero(numbers == number).tolist()) for number in set(numbers.tolist())
+    }
 
 
 @pytest.mark.parametrize("table", [1, 8, 512])
@@ -54,7 +56,9 @@ def test_nothing_one_and_very_many_of_one_hash() -> None:
 
 def test_many_hashes_of_one_scene_and_of_many() -> None:
     random = np.random.default_rng(0)
-    flipped = [sum({1 << bit for bit in bits}) for bits in random.integers(0, 64, (20_000, 2)).tolist()]
+    flipped = [
+        sum({1 << bit for bit in bits}) for bits in random.integers(0, 64, (20_000, 2)).tolist()
+    ]
     assert set(likenesses(flipped).tolist()) == {0}
     # Spread over all bits by a multiplication: any two are far apart.
     scenes = [i * 0x9E3779B97F4A7C15 % 2**64 for i in range(50_000)]

@@ -22,7 +22,14 @@ FORMATS = {
     "TIFF": {},
     "WEBP": {"lossless": True, "method": 0},
 }
-SIZES = [(512, 40), (513, 40), (700, 37), (1100, 1), (40, 1100)]  # rows and columns as they are stored
+# Rows and columns as they are stored
+SIZES = [
+    (512, 40),
+    (513, 40),
+    (700, 37),
+    (1100, 1),
+    (40, 1100),
+]
 
 
 def _smooth(height: int, width: int) -> np.ndarray:
@@ -51,7 +58,9 @@ def test_every_orientation_is_turned_as_pillow_turns_it(kind: str, size: tuple[i
         read = decode_image(content, f"orientation {orientation}")
         assert read.shape == expected.shape and read.flags.c_contiguous
         # Two builds of one JPEG decoder may round apart.
-        assert np.abs(read.astype(int) - expected).max() <= (1 if kind == "JPEG" else 0), orientation
+        assert np.abs(read.astype(int) - expected).max() <= (1 if kind == "JPEG" else 0), (
+            orientation
+        )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -92,7 +101,14 @@ def test_fit_evaluate_and_restore_take_portraits(portraits: Path, tmp_path: Path
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "6.png").write_bytes((portraits / "6.png").read_bytes())
     one = f"folder:{tmp_path / 'one'}"
-    flags = [*TINY, "--steps=1", "--log-every=1", "--warmup-steps=0", "--no-tensorboard", "--validation-data=none"]
+    flags = [
+        *TINY,
+        "--steps=1",
+        "--log-every=1",
+        "--warmup-steps=0",
+        "--no-tensorboard",
+        "--validation-data=none",
+    ]
     source = [f"--data=folder:{portraits}", f"--test-data={one}"]
     assert main(["fit", "smoke", *flags, *source, f"--out={run}"]) == 0
     scores = f"--output={tmp_path / 'scores'}"
@@ -107,7 +123,9 @@ def test_fit_evaluate_and_restore_take_portraits(portraits: Path, tmp_path: Path
 def test_what_fit_compare_tune_and_evaluate_open_is_upright(portraits: Path) -> None:
     """The first three open their photographs by ``open_photographs``, and ``evaluate`` by ``open_source``."""
     source = f"folder:{portraits}"
-    splits = open_photographs(FitConfig(data=DataConfig(source=source, test_source=source, validation_source=source)))
+    splits = open_photographs(
+        FitConfig(data=DataConfig(source=source, test_source=source, validation_source=source))
+    )
     for split in (splits.train, splits.validation, splits.test, open_source(source, "test")):
         assert split is not None
         for i, image in enumerate(split.images, 1):

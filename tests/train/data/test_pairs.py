@@ -29,7 +29,9 @@ def test_any_number_of_devices_gets_the_same_pairs() -> None:
 
 def test_pairs_are_evaluated_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     clean, degraded = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
-    (evaluation,) = evaluate(lambda noisy: noisy, Source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0)
+    (evaluation,) = evaluate(
+        lambda noisy: noisy, Source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0
+    )
     np.testing.assert_array_equal(evaluation.noisy, to_float(degraded))
     np.testing.assert_array_equal(evaluation.clean, to_float(clean))
     assert all(np.isnan(row.sigma) for row in evaluation.rows)

@@ -30,7 +30,9 @@ def encoded(kind: str, array: np.ndarray, **options: object) -> bytes:
     return file.getvalue()
 
 
-def png_with(*chunks: tuple[bytes, bytes], behind: bool = False, array: np.ndarray | None = None) -> bytes:
+def png_with(
+    *chunks: tuple[bytes, bytes], behind: bool = False, array: np.ndarray | None = None
+) -> bytes:
     """A PNG with these chunks before its pixels, or behind them."""
     content = encoded("PNG", pixels((12, 8, 3)) if array is None else array)
     place = content.index(b"IEND" if behind else b"IDAT") - 4
@@ -54,7 +56,10 @@ def test_a_gain_map_leaves_the_picture_that_pillow_reads() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ycbcr-raw.tif", "holds Y'CbCr pixels without JPEG compression, which decoders take for RGB"),
+        (
+            "ycbcr-raw.tif",
+            "holds Y'CbCr pixels without JPEG compression, which decoders take for RGB",
+        ),
         ("animation.png", "is an animation of 3 pictures"),
     ],
 )
@@ -74,7 +79,9 @@ def test_the_orientation_of_a_png_counts_wherever_it_stands(written: str, behind
         "by ImageMagick": (
             b"zTXt",
             b"Raw profile type exif\0\0"
-            + zlib.compress(b"\nexif\n%8d\n" % (len(block) + 6) + (b"Exif\0\0" + block).hex().encode()),
+            + zlib.compress(
+                b"\nexif\n%8d\n" % (len(block) + 6) + (b"Exif\0\0" + block).hex().encode()
+            ),
         ),
         "XMP": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<rdf tiff:Orientation='6'/>"),
     }[written]
@@ -93,7 +100,9 @@ def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path:
     stored = open_stored(path)
     assert stored.photograph.kind.upper() == kind
     np.testing.assert_array_equal(read_image(path), stored.rows()(0, 9))
-    own = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "TIFF": (".tif", ".tiff")}.get(kind, (f".{kind.lower()}",))
+    own = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "TIFF": (".tif", ".tiff")}.get(
+        kind, (f".{kind.lower()}",)
+    )
     assert bool(stored.notes) == (suffix not in own)
 
 
@@ -109,7 +118,8 @@ def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path:
 )
 def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str) -> None:
     with pytest.raises(
-        InputError, match=f"a.jpg is {called}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert it"
+        InputError,
+        match=f"a.jpg is {called}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert it",
     ):
         examine(io.BytesIO(start.ljust(40, b"\0")), "a.jpg")
 
@@ -118,7 +128,9 @@ def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str
 def test_tags_that_a_decoder_warns_of_do_no_harm_to_a_tiff(compression: str) -> None:
     """Tifffile writes a description twice; some cameras write tags out of order."""
     array = pixels((30, 20, 3))
-    content = bytearray(encoded("TIFF", array, compression=compression, tiffinfo={270: "abc", 271: "abc"}))
+    content = bytearray(
+        encoded("TIFF", array, compression=compression, tiffinfo={270: "abc", 271: "abc"})
+    )
     place = int.from_bytes(content[4:8], "little")
     (count,) = struct.unpack_from("<H", content, place)
     entries = [content[place + 2 + 12 * i : place + 14 + 12 * i] for i in range(count)]

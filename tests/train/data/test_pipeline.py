@@ -55,22 +55,31 @@ def test_a_batch_depends_on_seed_and_index_alone() -> None:
 def test_every_patch_is_a_flip_or_rotation_of_a_place_in_a_photograph() -> None:
     source = _source((12, 9), (7, 7))
     windows = [
-        np.lib.stride_tricks.sliding_window_view(image[..., 0].astype(int), (4, 4)).reshape(-1, 4, 4)
+        np.lib.stride_tricks.sliding_window_view(image[..., 0].astype(int), (4, 4)).reshape(
+            -1, 4, 4
+        )
         for image in source.images
     ]
     places = {window.tobytes() for window in np.concatenate(windows)}
     seen = set()
     batches = _batches(source, batch_size=64)
     for patch in itertools.chain.from_iterable(_values(batch_of(batches, i)) for i in range(4)):
-        turned = {(k, flip): np.rot90(patch[:, ::-1] if flip else patch, k) for k in range(4) for flip in (False, True)}
-        found = [name for name, view in turned.items() if np.ascontiguousarray(view).tobytes() in places]
+        turned = {
+            (k, flip): np.rot90(patch[:, ::-1] if flip else patch, k)
+            for k in range(4)
+            for flip in (False, True)
+        }
+        found = [
+            name for name, view in turned.items() if np.ascontiguousarray(view).tobytes() in places
+        ]
         assert len(found) == 1
         seen.update(found)
     assert len(seen) == 8
 
 
 def test_every_position_is_as_likely() -> None:
-    # 5x5 has 4 positions for a 4x4 patch, 4x4 has one: of 5000 patches 1000 are the second photograph, SD 28.
+    # 5x5 has 4 positions for a 4x4 patch, 4x4 has one: of 5000 patches 1000 are the second
+    # photograph, SD 28.
     batches = _batches(_source((5, 5), (4, 4)), batch_size=5000)
     from_second = int(np.sum(_values(batch_of(batches, 0)).min(axis=(1, 2)) >= 25))
     assert abs(from_second - 1000) < 5 * 28.3
@@ -80,7 +89,11 @@ def test_every_position_is_as_likely() -> None:
 def test_the_hosts_share_one_global_batch_in_contiguous_rows(processes: int) -> None:
     batches = _batches(_source((12, 9)))
     shares = [
-        list(stream(batches, start=2, stop=5, rows=slice(p * 6 // processes, (p + 1) * 6 // processes)))
+        list(
+            stream(
+                batches, start=2, stop=5, rows=slice(p * 6 // processes, (p + 1) * 6 // processes)
+            )
+        )
         for p in range(processes)
     ]
     for step in range(3):
@@ -101,13 +114,16 @@ def test_a_patch_as_large_as_the_photograph_is_allowed() -> None:
 
 
 def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
-    with pytest.raises(InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\); take .* 6"):
+    with pytest.raises(
+        InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\); take .* 6"
+    ):
         _batches(_source((12, 9), (6, 9)), patch_size=8)
 
 
 def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
     clean = _source((12, 9), (7, 7))
-    degraded = tuple(image + np.uint16(1000) for image in clean.images)  # each pixel tells which one it belongs to
+    # Each pixel tells which one it belongs to
+    degraded = tuple(image + np.uint16(1000) for image in clean.images)
     batch = batch_of(_batches(Source(clean.names, clean.images, degraded)), 5)
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.clean, batch_of(_batches(clean), 5))
@@ -115,7 +131,8 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
 
 
 def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
-    # The whole photograph is the patch, so that the draws of a batch show in it, told apart by NumPy's own turning.
+    # The whole photograph is the patch, so that the draws of a batch show in it, told apart by
+    # NumPy's own turning.
     source = _source((4, 4))
     whole = source.images[0]
     for index in range(3):
@@ -144,7 +161,10 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
     for side in ("low", "high"):
         (tmp_path / side).mkdir()
         for i in range(5):
-            write_image(tmp_path / side / f"{i}.png", rng.integers(0, 65536, (9 + i, 11, 3), dtype=np.uint16))
+            write_image(
+                tmp_path / side / f"{i}.png",
+                rng.integers(0, 65536, (9 + i, 11, 3), dtype=np.uint16),
+            )
     spec = f"pairs:{tmp_path}/low,{tmp_path}/high"
     expected: list[Pair] = []
     for megabytes, threads, processes in ((1, 1, 1), (0, 3, 1), (0.003, 5, 3)):
@@ -152,12 +172,19 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
         shares = [
             list(
                 stream(
-                    batches, start=1, stop=9, rows=slice(p * 6 // processes, (p + 1) * 6 // processes), threads=threads
+                    batches,
+                    start=1,
+                    stop=9,
+                    rows=slice(p * 6 // processes, (p + 1) * 6 // processes),
+                    threads=threads,
                 )
             )
             for p in range(processes)
         ]
-        found = [Pair(*map(np.concatenate, zip(*rows, strict=True))) for rows in zip(*shares, strict=True)]
+        found = [
+            Pair(*map(np.concatenate, zip(*rows, strict=True)))
+            for rows in zip(*shares, strict=True)
+        ]
         expected = expected or found
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a, b)

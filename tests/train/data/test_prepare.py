@@ -23,7 +23,9 @@ def photographs(folder: Path, *, count: int = 2) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["a b[1]é", "...", "-x", ".hidden", "x" * 250, "²", "50%:x", "[a]", "{DATASET}"])
+@pytest.mark.parametrize(
+    "name", ["a b[1]é", "...", "-x", ".hidden", "x" * 250, "²", "50%:x", "[a]", "{DATASET}"]
+)
 def test_a_folder_of_any_name_is_written_and_read_again(name: str, tmp_path: Path) -> None:
     folder = photographs(tmp_path / name)
     spec = prepare(f"folder:{folder}", data_dir=tmp_path / "tfds")
@@ -55,11 +57,15 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))  # as a full disk, for each file
+        # As a full disk, for each file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         with pytest.raises(InputError, match="p cannot be prepared: .*File too large"):
             prepare(f"folder:{folder}", data_dir=tmp_path / "tfds")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert not [path for path in (tmp_path / "tfds").rglob("*.array_record*")]
-    assert len(open_source(prepare(f"folder:{folder}", data_dir=tmp_path / "tfds"), "train").names) == 30
+    assert (
+        len(open_source(prepare(f"folder:{folder}", data_dir=tmp_path / "tfds"), "train").names)
+        == 30
+    )

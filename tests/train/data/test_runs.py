@@ -28,7 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough small photographs that each split has some."""
     folder = tmp_path_factory.mktemp("photographs")
     for i in range(16):
-        write_image(folder / f"{i}.png", np.random.default_rng(i).integers(0, 256, (20, 16, 3), dtype=np.uint8))
+        write_image(
+            folder / f"{i}.png",
+            np.random.default_rng(i).integers(0, 256, (20, 16, 3), dtype=np.uint8),
+        )
     return folder
 
 
@@ -42,11 +45,18 @@ def _specs(kind: str, folder: Path, request: pytest.FixtureRequest) -> list[str]
         test = f"--test-data=pairs:{lol}?input=eval15/low/*.png&target=eval15/high/*.png"
         return [f"--data=pairs:{lol}/our485/low,{lol}/our485/high", test, "--validation-data=none"]
     tfds = f"tfds:{lol}/tfds/lol/1.0.0"
-    return [f"--data={tfds}:train?target=high", f"--test-data={tfds}:test?target=high", "--validation-data=none"]
+    return [
+        f"--data={tfds}:train?target=high",
+        f"--test-data={tfds}:test?target=high",
+        "--validation-data=none",
+    ]
 
 
 def _losses(run: Path) -> dict[int, float]:
-    return {line["step"]: line["loss"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+    return {
+        line["step"]: line["loss"]
+        for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    }
 
 
 @pytest.mark.parametrize("kind", ["photos", "folder", "pairs", "tfds"])
@@ -61,7 +71,11 @@ def test_a_run_trains_evaluates_and_resumes_at_the_right_batch(
 ) -> None:
     asked = []
     cut = PatchBatches.global_batches
-    monkeypatch.setattr(PatchBatches, "global_batches", lambda self, i, **how: asked.extend(i) or cut(self, i, **how))
+    monkeypatch.setattr(
+        PatchBatches,
+        "global_batches",
+        lambda self, i, **how: asked.extend(i) or cut(self, i, **how),
+    )
     specs = _specs(kind, folder, request)
     common = [*tiny_flags, *specs, "--steps=4", "--checkpoint-every=2", "--log-every=1"]
     assert main(["fit", *common, f"--out={tmp_path / 'run'}"]) == 0
@@ -82,7 +96,9 @@ def test_a_run_trains_evaluates_and_resumes_at_the_right_batch(
     assert main(["fit", "--resume", str(stopped)]) == 0
     assert sorted(asked) == [2, 3]
     assert _losses(stopped) == _losses(tmp_path / "run")  # to the last bit
-    assert (stopped / "evaluation.csv").read_text() == (tmp_path / "run" / "evaluation.csv").read_text()
+    assert (stopped / "evaluation.csv").read_text() == (
+        tmp_path / "run" / "evaluation.csv"
+    ).read_text()
 
 
 def test_a_run_whose_photographs_changed_is_not_resumed(
@@ -90,10 +106,16 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(folder, data)
-    flags = [*tiny_flags, f"--data=folder:{data}", "--validation-data=none", f"--test-data=folder:{folder}"]
+    flags = [
+        *tiny_flags,
+        f"--data=folder:{data}",
+        "--validation-data=none",
+        f"--test-data=folder:{folder}",
+    ]
     assert main(["fit", *flags, "--steps=2", f"--out={run}"]) == 0
     assert "trained on too, so their scores mean little: 0.png (test)" in capsys.readouterr().out
-    write_image(data / "3.png", np.zeros((4, 4, 3), np.uint8))  # smaller than a patch, which is not the point
+    # Smaller than a patch, which is not the point
+    write_image(data / "3.png", np.zeros((4, 4, 3), np.uint8))
     (data / "4.png").rename(data / "four.png")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert main(["fit", "--resume", str(run)]) == 2
@@ -102,10 +124,14 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
     write_image(data / "3.png", np.zeros((20, 16, 3), np.uint8))
-    save_splits(open_splits(f"folder:{data}", "none", f"folder:{folder}"), run)  # the record, but not the checkpoint
+    # The record, but not the checkpoint
+    save_splits(open_splits(f"folder:{data}", "none", f"folder:{folder}"), run)
     assert main(["fit", "--resume", str(run)]) == 2
     said = capsys.readouterr().err
-    assert f"the checkpoint in {run} was trained with other photographs, or in another order (train)" in said
+    assert (
+        f"the checkpoint in {run} was trained with other photographs, or in another order (train)"
+        in said
+    )
 
 
 def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_back(
@@ -118,7 +144,12 @@ def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_
     """Decoded as they are drawn, photographs may go while a run needs them: the checkpoints from before stay whole."""
     data, away, run = tmp_path / "data", tmp_path / "away", tmp_path / "run"
     shutil.copytree(folder, data)
-    flags = [*tiny_flags, f"--data=folder:{data}", "--validation-data=none", f"--test-data=folder:{folder}"]
+    flags = [
+        *tiny_flags,
+        f"--data=folder:{data}",
+        "--validation-data=none",
+        f"--test-data=folder:{folder}",
+    ]
     flags += ["--steps=6", "--checkpoint-every=2", "--log-every=1", "--memory-mb=0"]
     cut = PatchBatches.global_batches
 
@@ -130,7 +161,9 @@ def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_
     with monkeypatch.context() as patched:
         patched.setattr(PatchBatches, "global_batches", vanish)
         assert main(["fit", *flags, f"--out={run}"]) == 2
-    assert re.search(r"error: .*data/\d+\.png cannot be read: No such file", capsys.readouterr().err)
+    assert re.search(
+        r"error: .*data/\d+\.png cannot be read: No such file", capsys.readouterr().err
+    )
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["2"]
     away.rename(data)
     assert main(["fit", "--resume", str(run)]) == 0

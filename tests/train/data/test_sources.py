@@ -21,7 +21,9 @@ def _write(path: Path, seed: int = 0) -> np.ndarray:
 
 
 def test_the_packaged_splits_share_no_photograph() -> None:
-    train, validation, test = (open_source("photos", split) for split in ("train", "validation", "test"))
+    train, validation, test = (
+        open_source("photos", split) for split in ("train", "validation", "test")
+    )
     assert train.names == ("astronaut", "rocket", "motorcycle_left", "motorcycle_right")
     assert validation.names == ("camera", "coins")
     assert test.names == ("chelsea", "coffee")
@@ -56,12 +58,20 @@ def test_copies_in_hidden_folders_are_no_photographs_of_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("spec", ["photo", "photos:x", "folder:", "folder", "pairs:", "tfds:"])
 def test_an_unknown_spec_names_the_flag_and_all_specs(spec: str) -> None:
-    for split, flag in (("train", "--data"), ("validation", "--validation-data"), ("test", "--test-data")):
-        with pytest.raises(InputError, match=f'{flag} takes "photos", "folder:PATH", .* "tfds:.*; got {spec!r}'):
+    for split, flag in (
+        ("train", "--data"),
+        ("validation", "--validation-data"),
+        ("test", "--test-data"),
+    ):
+        with pytest.raises(
+            InputError, match=f'{flag} takes "photos", "folder:PATH", .* "tfds:.*; got {spec!r}'
+        ):
             open_source(spec, split)
 
 
-def test_a_tilde_stands_for_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_stands_for_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("low/a.png", "high/a.png"):
         _write(tmp_path / name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -74,13 +84,16 @@ def test_a_link_to_nothing_is_named_and_other_files_are_counted(tmp_path: Path) 
     for name in ("a.heic", "b.HEIC", ".hidden", "notes"):
         (tmp_path / name).touch()
     with pytest.raises(
-        InputError, match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were passed over\."
+        InputError,
+        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were passed over\.",
     ):
         open_source(f"folder:{tmp_path}", "train")
     _write(tmp_path / "good.png")
     assert list_source(f"folder:{tmp_path}", "train").others == {".heic": 2, "": 1}
     (tmp_path / "away.jpg").symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(InputError, match=r"1 of 2 photographs .*\n.*away\.jpg cannot be read: No such file"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 photographs .*\n.*away\.jpg cannot be read: No such file"
+    ):
         open_source(f"folder:{tmp_path}", "train")
 
 
@@ -123,12 +136,18 @@ def test_a_name_that_is_no_utf_8_can_be_printed_and_hashed(tmp_path: Path) -> No
 def test_pairs_are_matched_by_path_below_their_folders_whatever_the_ending(tmp_path: Path) -> None:
     for name, seed in (("b/two.png", 1), ("one.bmp", 2)):
         _write(tmp_path / "low, dark" / name, seed)
-    targets = [_write(tmp_path / "high" / "b" / "two.bmp", 11), _write(tmp_path / "high" / "one.bmp", 12)]
-    source = open_source(f"pairs:{tmp_path}/low, dark,{tmp_path}/high", "train")  # a comma may be part of a name
+    targets = [
+        _write(tmp_path / "high" / "b" / "two.bmp", 11),
+        _write(tmp_path / "high" / "one.bmp", 12),
+    ]
+    # A comma may be part of a name
+    source = open_source(f"pairs:{tmp_path}/low, dark,{tmp_path}/high", "train")
     assert source.names == ("b/two", "one")
     np.testing.assert_array_equal(list(source.images), targets)
     np.testing.assert_array_equal(source.inputs[0], _pixels(1))
-    assert all(entry.input_digest and entry.input_digest != entry.digest for entry in source.entries)
+    assert all(
+        entry.input_digest and entry.input_digest != entry.digest for entry in source.entries
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,12 +170,24 @@ def test_pairs_in_one_folder_are_matched_by_what_the_wildcards_stand_for(
 
 
 def test_every_photograph_without_a_partner_is_listed(tmp_path: Path) -> None:
-    for name in ("low/a.png", "high/a.png", "low/b.png", "high/c.png", "low/d.png", "low/d.bmp", "high/d.png"):
+    for name in (
+        "low/a.png",
+        "high/a.png",
+        "low/b.png",
+        "high/c.png",
+        "low/d.png",
+        "low/d.bmp",
+        "high/d.png",
+    ):
         _write(tmp_path / name)
     with pytest.raises(InputError) as caught:
         open_source(f"pairs:{tmp_path}/low,{tmp_path}/high", "train")
     said = str(caught.value)
-    for sentence in ("low/b.png: no partner b", "high/c.png: no partner c", "d: d.bmp and d.png have one name"):
+    for sentence in (
+        "low/b.png: no partner b",
+        "high/c.png: no partner c",
+        "d: d.bmp and d.png have one name",
+    ):
         assert sentence in said
     assert "a.png" not in said
 
@@ -166,7 +197,9 @@ def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> 
     write_image(tmp_path / "low" / "b.png", np.zeros((8, 7, 3), np.uint8))
     for name in ("a", "b"):
         _write(tmp_path / "high" / f"{name}.png")
-    with pytest.raises(InputError, match=r"1 of 2 .*\n  b: the input has 7x8 pixels, the target 9x8"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 .*\n  b: the input has 7x8 pixels, the target 9x8"
+    ):
         open_source(f"pairs:{tmp_path}/low,{tmp_path}/high", "train")
 
 
@@ -177,7 +210,10 @@ def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> 
         ("{}?input=*.png", 'each with a "\\*"'),
         ("{}?input=*.png&target=b.png", 'each with a "\\*"'),
         ("{}?input=*_low.*&target=*.png", r"none of 1 photographs in .* is input=\*_low"),
-        ("{}?input=*&target=*.png", "'b.png' in the one and for 'b' in the other; .* end both globs with"),
+        (
+            "{}?input=*&target=*.png",
+            "'b.png' in the one and for 'b' in the other; .* end both globs with",
+        ),
         ("{}/none,{}", "There is no folder .*none"),
     ],
 )
@@ -207,12 +243,16 @@ def test_a_photograph_that_vanishes_is_named_when_it_is_asked_for(tmp_path: Path
 
 
 @pytest.mark.parametrize("count", [10, 11])
-def test_many_unusable_photographs_are_listed_by_another_command(tmp_path: Path, count: int) -> None:
+def test_many_unusable_photographs_are_listed_by_another_command(
+    tmp_path: Path, count: int
+) -> None:
     folder = tmp_path / "my photos"
     folder.mkdir()
     for number in range(count):
         (folder / f"{number}.png").write_bytes(b"no photograph")
-    with pytest.raises(InputError, match=f"{count} of {count} photographs .* cannot be used") as error:
+    with pytest.raises(
+        InputError, match=f"{count} of {count} photographs .* cannot be used"
+    ) as error:
         open_source(f"folder:{folder}", "train")
     listed = f"The others are listed by: python -m train data 'folder:{folder}' --all"
     assert (listed in str(error.value)) == (count > 10)

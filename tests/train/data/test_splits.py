@@ -25,7 +25,9 @@ def _write(folder: Path, names: list[str], *, first: int = 0) -> str:
     """Photographs of one random pixel row each, the n-th always with the same pixels."""
     for i, name in enumerate(names, first):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_image(folder / name, np.random.default_rng(i).integers(0, 256, (1, 8, 3), dtype=np.uint8))
+        write_image(
+            folder / name, np.random.default_rng(i).integers(0, 256, (1, 8, 3), dtype=np.uint8)
+        )
     return f"folder:{folder}"
 
 
@@ -66,7 +68,9 @@ def test_copies_in_sixteen_bits_stay_with_those_in_eight(tmp_path: Path) -> None
     _write(tmp_path, _names(20))
     for name in _names(20):
         write_image(tmp_path / f"deep {name}", read_image(tmp_path / name).astype(np.uint16) * 257)
-    write_image(tmp_path / "another.png", read_image(tmp_path / "000.png").astype(np.uint16) * 257 + 1)
+    write_image(
+        tmp_path / "another.png", read_image(tmp_path / "000.png").astype(np.uint16) * 257 + 1
+    )
     source = open_source(f"folder:{tmp_path}", "train")
     assert {entry.bits for entry in source.entries} == {8, 16}
     digests = {entry.name: entry.digest for entry in source.entries}
@@ -79,12 +83,17 @@ def test_folders_stay_whole_where_asked_for(tmp_path: Path) -> None:
     by_folder = _members(open_splits(spec, group_by="folder"))
     folders = [{name.split("/")[0] for name in names} for names in by_folder.values()]
     assert sum(map(len, folders)) == len(set.union(*folders)) == 40
-    by_pixels = [{name.split("/")[0] for name in names} for names in _members(open_splits(spec)).values()]
+    by_pixels = [
+        {name.split("/")[0] for name in names} for names in _members(open_splits(spec)).values()
+    ]
     assert sum(map(len, by_pixels)) > 40  # or the flag would do nothing
 
 
 def test_what_a_flag_names_is_taken_whole(tmp_path: Path) -> None:
-    data, other = _write(tmp_path / "data", _names(60)), _write(tmp_path / "other", ["a.png", "b.png"], first=60)
+    data, other = (
+        _write(tmp_path / "data", _names(60)),
+        _write(tmp_path / "other", ["a.png", "b.png"], first=60),
+    )
     all_three = _members(open_splits(data))
     splits = open_splits(data, test=other)
     assert splits.test.names == ("a.png", "b.png")
@@ -104,11 +113,15 @@ def test_packaged_photographs_come_with_all_three() -> None:
 
 
 def test_too_few_photographs_to_set_any_aside_is_an_error_with_the_mend(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="left none of 1 photographs for .*name others by --test-data"):
+    with pytest.raises(
+        InputError, match="left none of 1 photographs for .*name others by --test-data"
+    ):
         open_splits(_write(tmp_path, _names(1)))
 
 
-def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(tmp_path: Path) -> None:
+def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(
+    tmp_path: Path,
+) -> None:
     data = _write(tmp_path / "data", _names(30))
     test = _write(tmp_path / "test", ["same.tif"], first=4)
     splits = open_splits(data, "none", test)
@@ -124,7 +137,10 @@ def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None
 
 
 def test_memory_goes_to_what_is_trained_on_before_a_large_test_set(tmp_path: Path) -> None:
-    data, test = _write(tmp_path / "data", _names(10)), _write(tmp_path / "test", _names(30), first=10)
+    data, test = (
+        _write(tmp_path / "data", _names(10)),
+        _write(tmp_path / "test", _names(30), first=10),
+    )
     splits = open_splits(data, "none", test, memory=Memory(15 * 8 * 3 / 1e6))
     assert list(cautions(splits)) == []
     assert (splits.train.images.kept, splits.test.images.kept) == (10, 5)
@@ -134,7 +150,9 @@ def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> Non
     data = _write(tmp_path, _names(30))
     for name in ("a.txt", "b.heic", "c.heic"):
         (tmp_path / name).touch()
-    assert list(cautions(open_splits(data))) == [f"{data}: 2 .heic files and 1 .txt file were passed over"]
+    assert list(cautions(open_splits(data))) == [
+        f"{data}: 2 .heic files and 1 .txt file were passed over"
+    ]
 
 
 def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:
@@ -144,7 +162,10 @@ def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Pa
     record = json.loads((tmp_path / "split.json").read_text())
     assert {split: set(part["photographs"]) for split, part in record.items()} == _members(splits)
     assert record["train"]["spec"] == spec
-    assert record["test"]["photographs"][splits.test.names[0]] == f"8x1 8 bit {splits.test.entries[0].digest}"
+    assert (
+        record["test"]["photographs"][splits.test.names[0]]
+        == f"8x1 8 bit {splits.test.entries[0].digest}"
+    )
     again = open_splits(spec, memory=Memory(0))
     check_unchanged(again, tmp_path)
     assert fingerprint(again) == fingerprint(splits)
@@ -161,17 +182,22 @@ def test_a_resume_with_other_photographs_says_which(tmp_path: Path) -> None:
     assert fingerprint(changed)["test"] == fingerprint(splits)["test"]
     with pytest.raises(InputError) as caught:
         check_unchanged(changed, tmp_path)
-    assert "train: 1 added (new.png); train: 1 removed (003.png); train: 1 changed (004.png)." in str(caught.value)
+    assert (
+        "train: 1 added (new.png); train: 1 removed (003.png); train: 1 changed (004.png)."
+        in str(caught.value)
+    )
 
 
 def test_a_photograph_too_small_to_be_scored_is_refused_before_training(tmp_path: Path) -> None:
     data, test = _write(tmp_path / "data", _names(3)), tmp_path / "test"
     test.mkdir()
     write_image(test / "enough.png", np.zeros((11, 11, 3), np.uint8))
-    check_scorable(open_splits(data, "none", f"folder:{test}"))  # what is only trained on may be small
+    # What is only trained on may be small
+    check_scorable(open_splits(data, "none", f"folder:{test}"))
     write_image(test / "tiny.png", np.zeros((11, 10, 3), np.uint8))
     with pytest.raises(
-        InputError, match=r"1 of 2 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)"
+        InputError,
+        match=r"1 of 2 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)",
     ):
         check_scorable(open_splits(data, "none", f"folder:{test}"))
 

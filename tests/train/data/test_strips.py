@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def pixels(height: int, width: int, bits: int = 8) -> np.ndarray:
-    small = np.random.default_rng(height).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    small = np.random.default_rng(height).integers(
+        0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8
+    )
     image = np.asarray(PIL.Image.fromarray(small).resize((width, height)))
     return image if bits == 8 else image.astype(np.uint16) * 200 + 3
 
@@ -35,7 +37,9 @@ def encoded(image: np.ndarray, suffix: str, orientation: int = 1) -> bytes:
     return bytes(held.write_to_buffer(suffix))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".png[interlace]", ".jpg", ".tif", ".tif[tile]", ".webp[lossless]"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".png[interlace]", ".jpg", ".tif", ".tif[tile]", ".webp[lossless]"]
+)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_strips_are_the_rows_of_the_whole(suffix: str, orientation: int) -> None:
     for bits in (8, 16) if "png" in suffix or "tif" in suffix else (8,):
@@ -56,7 +60,9 @@ def test_bmp_and_wide_photographs_come_in_strips_too(tmp_path: Path) -> None:
 
 
 def test_damage_below_is_an_error_when_it_is_reached(tmp_path: Path) -> None:
-    content = encoded(np.random.default_rng(0).integers(0, 256, (900, 90, 3), dtype=np.uint8), ".png")
+    content = encoded(
+        np.random.default_rng(0).integers(0, 256, (900, 90, 3), dtype=np.uint8), ".png"
+    )
     rows = decode_rows(content[: len(content) // 2], "cut.png", pixels=90 * 8)
     assert next(rows.strips).shape == (8, 90, 3)
     with pytest.raises(InputError, match=r"cut\.png cannot be read as a photograph"):
@@ -67,10 +73,16 @@ def test_damage_below_is_an_error_when_it_is_reached(tmp_path: Path) -> None:
     assert isinstance(found, InputError)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (128, 128), (129, 64), (517, 1031), (1300, 333)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 3000), (3000, 1), (128, 128), (129, 64), (517, 1031), (1300, 333)]
+)
 def test_what_is_seen_in_strips_is_what_the_whole_shows(size: tuple[int, int]) -> None:
     height, width = size
-    for image in (pixels(height, width), pixels(height, width, 16), pixels(height, width).astype(np.uint16) * 257):
+    for image in (
+        pixels(height, width),
+        pixels(height, width, 16),
+        pixels(height, width).astype(np.uint16) * 257,
+    ):
         glance = Glance(height, width, image.dtype.itemsize * 8)
         for top in range(0, height, 7):
             glance.add(image[top : top + 7])
@@ -78,7 +90,9 @@ def test_what_is_seen_in_strips_is_what_the_whole_shows(size: tuple[int, int]) -
         picture.thumbnail((128, 128))
         np.testing.assert_array_equal(np.asarray(glance.picture()), np.asarray(picture))
         top, left = (max(side - 512, 0) // 2 for side in size)
-        np.testing.assert_array_equal(glance.middle, to_float(image)[top : top + 512, left : left + 512])
+        np.testing.assert_array_equal(
+            glance.middle, to_float(image)[top : top + 512, left : left + 512]
+        )
         assert glance.histogram.sum() == pytest.approx(1)
 
 
@@ -128,7 +142,9 @@ def test_threads_hold_no_more_together_than_the_budget() -> None:
                 with lock:
                     held[0] -= size
 
-    threads = [threading.Thread(target=work, args=(size,)) for size in (10, 30, 60, 90, 500, 100, 1)]
+    threads = [
+        threading.Thread(target=work, args=(size,)) for size in (10, 30, 60, 90, 500, 100, 1)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -145,18 +161,22 @@ def test_a_photograph_of_200_megapixels_is_looked_at_in_little_memory(tmp_path: 
     pattern = ((gradient[0] * 3 + gradient[1] * 5) % 65_536).cast("ushort")
     pattern.copy(interpretation="grey16").write_to_file(str(folder / "a.png"), compression=1)
     program = (
-        "import resource, sys; from train.__main__ import main; "
-        f"status = main(['data', 'folder:{folder}', '--test-data=photos', '--validation-data=none', "
-        f"'--sheet={tmp_path}/sheet.png']); "
-        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import resource, sys; from train.__main__ import main; status = main(['data', "
+        f"'folder:{folder}', '--test-data=photos', '--validation-data=none', "
+        f"'--sheet={tmp_path}/sheet.png']); print(status, "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     status, kilobytes = done.stdout.split()[-2:]
     assert status == "0" and int(kilobytes) < 1_500_000
 
 
 def test_a_bmp_of_no_rows_is_refused(tmp_path: Path) -> None:
-    header = struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 4, 0, 1, 24, *[0] * 6)
+    header = struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54) + struct.pack(
+        "<IiiHHIIiiII", 40, 4, 0, 1, 24, *[0] * 6
+    )
     with pytest.raises(InputError, match="cannot be read as a photograph"):
         decode_image(header, "empty.bmp")
 
@@ -175,7 +195,9 @@ def test_a_turned_photograph_is_in_memory_once(orientation: int) -> None:
 def test_a_large_bmp_of_one_bit_is_read_strip_by_strip() -> None:
     side = 4000
     start = struct.pack("<2sIHHI", b"BM", 62 + side * side // 8, 0, 0, 62)
-    start += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 1, 0, 0, 0, 0, 2, 0) + bytes((0, 0, 0, 0, 255, 255, 255, 0))
+    start += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 1, 0, 0, 0, 0, 2, 0) + bytes(
+        (0, 0, 0, 0, 255, 255, 255, 0)
+    )
     content = start + bytes([0xAA]) * (side * side // 8)
     tracemalloc.start()
     strips = decode_rows(content, "bits.bmp").strips

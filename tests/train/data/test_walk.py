@@ -21,14 +21,29 @@ def names(folder: Path, **options: Path) -> list[str]:
 
 
 def test_the_order_is_that_of_paths_part_by_part(tmp_path: Path) -> None:
-    touch(tmp_path, "b/a.png", "b-c/a.png", "b.png", "B.PNG", "a/z/y.tif", "a/b.webp", "ü.jpg", "a b/c.bmp")
+    touch(
+        tmp_path,
+        "b/a.png",
+        "b-c/a.png",
+        "b.png",
+        "B.PNG",
+        "a/z/y.tif",
+        "a/b.webp",
+        "ü.jpg",
+        "a b/c.bmp",
+    )
     assert names(tmp_path) == [
-        path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*")) if path.is_file()
+        path.relative_to(tmp_path).as_posix()
+        for path in sorted(tmp_path.rglob("*"))
+        if path.is_file()
     ]
 
 
 def test_every_ending_of_a_photograph_is_accepted(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"a.{ending}" for ending in ("jpg", "jpeg", "jpe", "jfif", "JFIF", "tif", "png")))
+    touch(
+        tmp_path,
+        *(f"a.{ending}" for ending in ("jpg", "jpeg", "jpe", "jfif", "JFIF", "tif", "png")),
+    )
     found = walk(tmp_path)
     assert len(found.photographs) == 7 and not found.other_files
 
@@ -71,9 +86,14 @@ def test_hidden_photographs_are_counted_and_what_a_system_hides_is_not(tmp_path:
     assert [path.name for path in found.photographs] == ["a.png"]
     assert found.notes == ["1 photograph whose name begins with a dot was passed over"]
     touch(tmp_path, ".png")
-    assert list_folder(tmp_path).passed_over == "2 photographs whose names begin with a dot were passed over"
+    assert (
+        list_folder(tmp_path).passed_over
+        == "2 photographs whose names begin with a dot were passed over"
+    )
     (tmp_path / "a.png").unlink()
-    with pytest.raises(InputError, match="holds no photographs: .*; 2 photographs whose names begin with a dot"):
+    with pytest.raises(
+        InputError, match="holds no photographs: .*; 2 photographs whose names begin with a dot"
+    ):
         list_folder(tmp_path)
 
 
@@ -84,7 +104,13 @@ def test_second_names_and_links_to_nothing_are_said(tmp_path: Path) -> None:
     (tmp_path / "e.png").symlink_to("gone.png")
     (tmp_path / "train").symlink_to("/mnt/not mounted")
     found = walk(tmp_path)
-    assert [path.name for path in found.photographs] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert [path.name for path in found.photographs] == [
+        "a.png",
+        "b.png",
+        "c.png",
+        "d.png",
+        "e.png",
+    ]
     assert found.notes == [
         f"{tmp_path / 'train'} is a link to /mnt/not mounted, which is not there",
         f"{tmp_path / 'a.png'} is a second name of {tmp_path / 'b.png'}",
@@ -93,7 +119,9 @@ def test_second_names_and_links_to_nothing_are_said(tmp_path: Path) -> None:
     assert set(list_folder(tmp_path).notes) == set(found.notes)
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "a.png", "closed/b.png")
     scandir = os.scandir
 
@@ -105,7 +133,9 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(walking.os, "scandir", refuse)
     assert walk(tmp_path).unreadable == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
     assert "closed cannot be read: Permission denied" in list_folder(tmp_path).passed_over
-    with pytest.raises(InputError, match="holds no photographs: .*closed cannot be read: Permission denied"):
+    with pytest.raises(
+        InputError, match="holds no photographs: .*closed cannot be read: Permission denied"
+    ):
         list_folder(tmp_path / "closed")
 
 
@@ -115,7 +145,9 @@ def test_a_pipe_that_is_named_like_a_photograph_is_not_waited_for(tmp_path: Path
     os.mkfifo(tmp_path / "b.png")
     os.mkfifo(tmp_path / "pipe")
     assert names(tmp_path) == ["a.png"]
-    assert walk(tmp_path).notes == [f"{tmp_path / 'b.png'} is not an ordinary file, and was passed over"]
+    assert walk(tmp_path).notes == [
+        f"{tmp_path / 'b.png'} is not an ordinary file, and was passed over"
+    ]
 
 
 def test_a_folder_may_be_left_out(tmp_path: Path) -> None:
@@ -126,7 +158,16 @@ def test_a_folder_may_be_left_out(tmp_path: Path) -> None:
 
 
 def test_names_may_hold_what_a_file_system_allows(tmp_path: Path) -> None:
-    odd = ["two\nlines.png", "tab\t.png", "-rf.png", " .png", "[a].png", "*.png", "a" * 251 + ".png", "\udcff.png"]
+    odd = [
+        "two\nlines.png",
+        "tab\t.png",
+        "-rf.png",
+        " .png",
+        "[a].png",
+        "*.png",
+        "a" * 251 + ".png",
+        "\udcff.png",
+    ]
     touch(tmp_path, *odd)
     assert sorted(names(tmp_path)) == sorted(odd)
 
@@ -138,7 +179,10 @@ def test_other_files_are_counted_in_words() -> None:
     )
     assert passed_over(Counter({"": 1})) == "1 file without an ending was passed over"
     assert passed_over(Counter()) == ""
-    assert in_one_line([str(i) for i in range(12)]) == "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 2 more of the kind"
+    assert (
+        in_one_line([str(i) for i in range(12)])
+        == "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 2 more of the kind"
+    )
 
 
 def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
@@ -149,7 +193,11 @@ def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
     (tmp_path / "low2" / "set").mkdir(parents=True)
     for name in ("1.png", "2.png"):
         (tmp_path / "low2" / "set" / name).symlink_to(tmp_path / "low" / name)
-    (tmp_path / "disk" / "high" / "2.png").symlink_to("1.png")  # one clean photograph of two noisy ones
+    # One clean photograph of two noisy ones
+    (tmp_path / "disk" / "high" / "2.png").symlink_to("1.png")
     listing = list_pairs(f"{tmp_path}/low2,{tmp_path}/high")
     assert listing.names == ("set/1", "set/2") and not listing.mismatches
-    assert listing.passed_over == f"{tmp_path}/high/set/2.png is a second name of {tmp_path}/high/set/1.png"
+    assert (
+        listing.passed_over
+        == f"{tmp_path}/high/set/2.png is a second name of {tmp_path}/high/set/1.png"
+    )

@@ -30,7 +30,9 @@ from train.errors import InputError
         ("(*)+", "(1)+", "1"),
     ],
 )
-def test_what_the_asterisks_of_a_glob_stand_for(glob: str, name: str, stands_for: str | None) -> None:
+def test_what_the_asterisks_of_a_glob_stand_for(
+    glob: str, name: str, stands_for: str | None
+) -> None:
     assert Glob(glob).stands_for(name) == stands_for
 
 
@@ -71,7 +73,9 @@ def test_so_are_those_of_data_sets(query: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["folder:{}", "pairs:{}", "pairs:{},{}", "pairs:{}?input=*a&target=*b", "tfds:{}:train"]
 )
-@pytest.mark.parametrize("path", ["a\0b", "a" * 300, "a/" * 2100, "a," * 2000, "\ud800", "x" * 20_000])
+@pytest.mark.parametrize(
+    "path", ["a\0b", "a" * 300, "a/" * 2100, "a," * 2000, "\ud800", "x" * 20_000]
+)
 def test_paths_that_no_system_has_are_one_sentence(kind: str, path: str) -> None:
     with pytest.raises(InputError):
         list_source(kind.format(path, path), "train")

@@ -47,7 +47,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / side).mkdir()
         for i in range(5):
             kind = np.uint8 if highest == 256 else np.uint16
-            write_image(folder / side / f"{i}.png", rng.integers(0, highest, (9 + i, 11, 3), dtype=kind))
+            write_image(
+                folder / side / f"{i}.png", rng.integers(0, highest, (9 + i, 11, 3), dtype=kind)
+            )
     return folder
 
 
@@ -68,7 +70,9 @@ def test_windows_hold_every_batch_once_in_order_and_grow(most: int) -> None:
         windows = Windows(5, 5 + count, most)
         ranges = [windows[i] for i in range(len(windows))]
         assert [index for window in ranges for index in window] == list(range(5, 5 + count))
-        assert all(0 < len(window) <= min(most, 2 ** (i + 1) - 1) for i, window in enumerate(ranges))
+        assert all(
+            0 < len(window) <= min(most, 2 ** (i + 1) - 1) for i, window in enumerate(ranges)
+        )
 
 
 def test_each_photograph_is_decoded_once_for_all_batches_of_a_window(
@@ -79,12 +83,16 @@ def test_each_photograph_is_decoded_once_for_all_batches_of_a_window(
     images = batches.cutter.sides[1]
     for i, photograph in enumerate(images._photographs):
         decode = photograph.decode
-        monkeypatch.setattr(photograph, "decode", lambda i=i, decode=decode: decoded.append(i) or decode())
+        monkeypatch.setattr(
+            photograph, "decode", lambda i=i, decode=decode: decoded.append(i) or decode()
+        )
     batches.global_batches(range(20))
     assert sorted(decoded) == [0, 1, 2, 3, 4]
 
 
-def test_threads_decode_and_one_of_them_cuts_what_is_decoded(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_decode_and_one_of_them_cuts_what_is_decoded(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batches = _open(pairs, megabytes=10)
     for images in batches.cutter.sides:
         for photograph in images._photographs[:3]:  # opening decoded them all
@@ -93,7 +101,12 @@ def test_threads_decode_and_one_of_them_cuts_what_is_decoded(pairs: Path, monkey
     seen: list[tuple[bool, bool]] = []  # whether it was decoded, and whether the caller cuts
 
     def watched(side: int, photograph: int, corners: Any, out: Any) -> None:
-        seen.append((batches.cutter.at_hand(side, photograph), threading.current_thread() is threading.main_thread()))
+        seen.append(
+            (
+                batches.cutter.at_hand(side, photograph),
+                threading.current_thread() is threading.main_thread(),
+            )
+        )
         cut(side, photograph, corners, out)
 
     monkeypatch.setattr(batches.cutter, "cut", watched)
@@ -137,11 +150,16 @@ def test_a_photograph_that_changes_under_the_stream_stops_it_by_name(tmp_path: P
     for shape, kind in (((8, 9, 3), np.uint8), ((8, 8, 3), np.uint16)):
         write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
         batches = PatchBatches(
-            open_source(f"folder:{tmp_path}", "train", Memory(0)), patch_size=4, batch_size=2, seed=0
+            open_source(f"folder:{tmp_path}", "train", Memory(0)),
+            patch_size=4,
+            batch_size=2,
+            seed=0,
         )
         batch_of(batches, 0)
         write_image(tmp_path / "only.png", np.zeros(shape, kind))
-        with pytest.raises(InputError, match=r"only\.png is not the photograph any more that it was"):
+        with pytest.raises(
+            InputError, match=r"only\.png is not the photograph any more that it was"
+        ):
             batch_of(batches, 1)
 
 

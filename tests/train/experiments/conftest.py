@@ -96,4 +96,6 @@ def small_fit(small_run) -> Callable[..., FitConfig]:
 @pytest.fixture(scope="session")
 def splits(photographs) -> Splits:
     """Those photographs, opened."""
-    return open_splits(*(f"folder:{photographs / split}" for split in ("train", "validation", "test")))
+    return open_splits(
+        *(f"folder:{photographs / split}" for split in ("train", "validation", "test"))
+    )

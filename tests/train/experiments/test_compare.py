@@ -45,7 +45,9 @@ def finished(flags, tmp_path_factory):
 def test_every_photograph_is_scored_under_every_loss_and_seed(finished):
     scores = read_scores(finished / "scores.csv")
     assert len(scores) == 2 * 2 * 10
-    assert {(row.loss, row.seed) for row in scores} == {(loss, seed) for loss in LOSSES for seed in (0, 1)}
+    assert {(row.loss, row.seed) for row in scores} == {
+        (loss, seed) for loss in LOSSES for seed in (0, 1)
+    }
 
 
 def test_settings_are_picked_for_each_loss_on_validation_photographs(finished):
@@ -54,8 +56,14 @@ def test_settings_are_picked_for_each_loss_on_validation_photographs(finished):
     tested = {path.parent.name for path in finished.glob("members/*/test.csv")}
     assert len(tried) == 4 and len(tested) == 4 and tried | tested == names
     for loss in LOSSES:
-        of_loss = [path for path in finished.glob("members/*/validation.csv") if read_scores(path)[0].loss == loss]
-        means = {path.parent.name: np.mean([row.psnr for row in read_scores(path)]) for path in of_loss}
+        of_loss = [
+            path
+            for path in finished.glob("members/*/validation.csv")
+            if read_scores(path)[0].loss == loss
+        ]
+        means = {
+            path.parent.name: np.mean([row.psnr for row in read_scores(path)]) for path in of_loss
+        }
         assert [name for name in means if name in tested] == [max(means, key=means.get)]
 
 
@@ -65,11 +73,16 @@ def test_the_report_and_the_conclusions_are_there(finished):
     primary = json.loads((finished / "conclusions.json").read_text())[0]
     assert primary["sentence"].startswith("luminance_l1 against balanced(uncertainty): PSNR")
     assert "6 networks were trained one after the other (loop): " in page
-    assert "<strong>Note:</strong> settings were picked with seed 0, which is also one of those compared" in page
+    assert (
+        "<strong>Note:</strong> settings were picked with seed 0, which is also one of those "
+        "compared" in page
+    )
     assert primary["sentence"] in page.replace("&#39;", "'")
 
 
-def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(finished, flags, monkeypatch):
+def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(
+    finished, flags, monkeypatch
+):
     before = (finished / "scores.csv").read_bytes()
     stopped = sorted((finished / "members").glob("*seed1"))[0]
     for name in ("done", "test.csv"):
@@ -78,7 +91,9 @@ def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(fin
     trained = []
     fit = loop.fit
     monkeypatch.setattr(
-        loop, "fit", lambda config, **options: trained.append(config.run.resume) or fit(config, **options)
+        loop,
+        "fit",
+        lambda config, **options: trained.append(config.run.resume) or fit(config, **options),
     )
     (finished / "scores.csv").unlink()
     assert main(["compare", "smoke", *flags, "--out", str(finished)]) == 0
@@ -91,12 +106,16 @@ def test_another_comparisons_folder_is_refused(finished, flags, capsys):
     assert "holds an experiment with other settings" in capsys.readouterr().err
 
 
-def test_one_test_photograph_is_refused_before_anything_is_trained(photographs, flags, tmp_path, capsys):
+def test_one_test_photograph_is_refused_before_anything_is_trained(
+    photographs, flags, tmp_path, capsys
+):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "0.png").write_bytes((photographs / "test" / "0.png").read_bytes())
     arguments = [*flags, f"--test-data=folder:{tmp_path / 'one'}", "--out", str(tmp_path / "run")]
     assert main(["compare", "smoke", *arguments]) == 2
-    assert "compare takes 2 test photographs or more, and 10 for a verdict" in capsys.readouterr().err
+    assert (
+        "compare takes 2 test photographs or more, and 10 for a verdict" in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -105,7 +124,9 @@ def test_more_seeds_train_what_is_missing_only(finished, flags, tmp_path, monkey
     folder = shutil.copytree(finished, tmp_path / "run")
     trained = []
     fit = loop.fit
-    monkeypatch.setattr(loop, "fit", lambda config, **options: trained.append(config.seed) or fit(config, **options))
+    monkeypatch.setattr(
+        loop, "fit", lambda config, **options: trained.append(config.seed) or fit(config, **options)
+    )
     assert main(["compare", "smoke", *flags, "--seeds=3", "--crops=0", "--out", str(folder)]) == 0
     assert trained == [2, 2]
     before, after = (read_scores(path / "scores.csv") for path in (finished, folder))
@@ -126,7 +147,10 @@ def test_what_diverges_is_passed_over_and_named(small_run, population, tmp_path,
     assert main(command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("diverged: ") == 2
-    assert "note: l1: learning rate 0.002 was picked at the edge of the grid: a wider --learning-rates" in said
+    assert (
+        "note: l1: learning rate 0.002 was picked at the edge of the grid: a wider --learning-rates"
+        in said
+    )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.count("<td>diverged</td>") == 2
     assert main(command) == 0
@@ -157,12 +181,19 @@ def together(flags, tmp_path_factory):
 
 def assert_same_scores(one, other):
     key = ("loss", "seed", "sigma", "photograph")
-    for a, b in zip(read_scores(one / "scores.csv"), read_scores(other / "scores.csv"), strict=True):
+    for a, b in zip(
+        read_scores(one / "scores.csv"), read_scores(other / "scores.csv"), strict=True
+    ):
         assert [getattr(a, name) for name in key] == [getattr(b, name) for name in key]
-        assert (b.psnr, b.ciede2000) == (pytest.approx(a.psnr, abs=1e-3), pytest.approx(a.ciede2000, abs=1e-3))
+        assert (b.psnr, b.ciede2000) == (
+            pytest.approx(a.psnr, abs=1e-3),
+            pytest.approx(a.ciede2000, abs=1e-3),
+        )
 
 
-def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other(finished, together):
+def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other(
+    finished, together
+):
     folder, stopped = together
     assert_same_scores(finished, folder)
     assert len(stopped) == 4  # both rates of both losses, all saved when they were stopped
@@ -172,9 +203,15 @@ def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other
 def test_so_do_networks_that_are_divided_over_devices(finished, flags, tmp_path, capsys):
     """Four networks on three devices, then two on two: what a device holds may differ."""
     folder = tmp_path / "run"
-    assert main(["compare", "smoke", *flags, "--population=mesh", "--devices=3", "--out", str(folder)]) == 0
+    assert (
+        main(["compare", "smoke", *flags, "--population=mesh", "--devices=3", "--out", str(folder)])
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "4 networks at once on 3 cpu devices" in said and "2 networks at once on 2 cpu devices" in said
+    assert (
+        "4 networks at once on 3 cpu devices" in said
+        and "2 networks at once on 2 cpu devices" in said
+    )
     assert "6 networks were trained at once, divided over devices (mesh): " in said
     assert_same_scores(finished, folder)
 
@@ -186,13 +223,18 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
         alone, member = finished / "members" / name, together[0] / "members" / name
         files = {path.name for path in alone.iterdir()}
         assert {path.name for path in member.iterdir()} == files
-        logged = [[json.loads(line) for line in (p / "metrics.jsonl").open()] for p in (alone, member)]
+        logged = [
+            [json.loads(line) for line in (p / "metrics.jsonl").open()] for p in (alone, member)
+        ]
         assert [list(line) for line in logged[0]] == [list(line) for line in logged[1]]
         for a, b in zip(*logged, strict=True):
             assert (b["step"], b["learning_rate"]) == (a["step"], pytest.approx(a["learning_rate"]))
             assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
             assert b["validation/psnr"] == pytest.approx(a["validation/psnr"], abs=1e-3)
-        assert load_config(member / "config.json").optimizer == load_config(alone / "config.json").optimizer
+        assert (
+            load_config(member / "config.json").optimizer
+            == load_config(alone / "config.json").optimizer
+        )
     page = (together[0] / "report.html").read_text(encoding="utf-8")
     assert "6 networks were trained at once on one device (vmap): " in page
 
@@ -201,13 +243,22 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
     ("arguments", "message"),
     [
         (["--population", "vmap", "--devices", "2"], "vmap trains on one device: take mesh"),
-        (["--population", "mesh", "--profile", "1", "2"], "--profile traces one network's training"),
+        (
+            ["--population", "mesh", "--profile", "1", "2"],
+            "--profile traces one network's training",
+        ),
         (["smok"], "Did you mean 'smoke'?"),
         (["--losses", "l1"], "two or more different losses"),
         (["--losses", "l1", "1*l1"], "two or more different losses"),
         (["--losses", "l1", "l3"], "--losses: "),
-        (["--losses", "balanced(dwa)", "balanced(dwa, luminance_l1)"], "two or more different losses"),
-        (["--losses", "l1", "balanced(dw)"], "--losses: balanced takes uncertainty, gradnorm, dwa; got 'dw'"),
+        (
+            ["--losses", "balanced(dwa)", "balanced(dwa, luminance_l1)"],
+            "two or more different losses",
+        ),
+        (
+            ["--losses", "l1", "balanced(dw)"],
+            "--losses: balanced takes uncertainty, gradnorm, dwa; got 'dw'",
+        ),
         (["--losses", "mse", "balanced(dwa, l1)"], "dwa weighs two terms or more"),
         (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),
         (["--loss", "l1"], "name them by --losses"),
@@ -216,7 +267,10 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--learning-rates", "0"], "--learning-rates must be more than 0"),
         (["--validation-data", "none"], "give --validation-data"),
-        (["--primary-sigmas", "15"], "--primary-sigmas takes different ones of --sigmas, 25; got 15"),
+        (
+            ["--primary-sigmas", "15"],
+            "--primary-sigmas takes different ones of --sigmas, 25; got 15",
+        ),
         (["--margin", "0"], "--margin must be more than 0"),
     ],
 )
@@ -236,7 +290,10 @@ def test_members_of_a_seed_differ_in_nothing_but_the_loss_and_its_settings(tmp_p
     assert one["seed"] == other["seed"] == 3
     for config, loss, rate, clip in ((one, "l1", 1e-3, None), (other, "mse", 2e-3, 1.0)):
         assert config["model"].pop("loss") == loss
-        assert config["optimizer"].pop("learning_rate") == rate and config["optimizer"].pop("clip_norm") == clip
+        assert (
+            config["optimizer"].pop("learning_rate") == rate
+            and config["optimizer"].pop("clip_norm") == clip
+        )
     assert one == other
 
 
@@ -256,14 +313,23 @@ def test_folders_of_members_are_told_apart():
     losses = ["l1", "balanced(dwa)", "balanced(gradnorm)", "0.5*l1 + 0.5*mse"]
     losses += ["luminance_l1(window_size=7)", "luminance_l1(window_size=9)"]
     names = [Member(loss, 0, 1e-3, clip).name for loss in losses for clip in (None, 1.0)]
-    assert len(set(names)) == len(names) and all("/" not in name and " " not in name for name in names)
+    assert len(set(names)) == len(names) and all(
+        "/" not in name and " " not in name for name in names
+    )
 
 
 def test_presets_say_what_they_are():
-    assert set(COMPARE_PRESETS) == {"small", "smoke", "paper-dncnn", "paper-buifd", "paper-retinexformer"}
+    assert set(COMPARE_PRESETS) == {
+        "small",
+        "smoke",
+        "paper-dncnn",
+        "paper-buifd",
+        "paper-retinexformer",
+    }
     smoke, alone = COMPARE_PRESETS["smoke"].config.fit, PRESETS["smoke"].config
     assert dataclasses.replace(smoke, run=alone.run) == alone
-    for preset in COMPARE_PRESETS.values():  # so that it is known whether networks were still learning
+    # So that it is known whether networks were still learning
+    for preset in COMPARE_PRESETS.values():
         assert preset.config.fit.run.validate_every <= 0.75 * preset.config.fit.optimizer.steps
     with pytest.raises(InputError, match="two or more"):
         CompareConfig(losses=())

@@ -24,7 +24,11 @@ def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LO
                     psnr = 32 - sigma / 10 + difficulty[image] + GAINS[loss] + luck + draw(0, 0.01)
                     # Twice the gain in brightness, and for the candidate a price in colour.
                     color = 2 + (0.5 if loss == "luminance_l1" else 0) + draw(0, 0.01)
-                    rows.append(Score(loss, seed, sigma, f"{image:02}", psnr, psnr, 0.9, 40 - psnr, 5.0, color))
+                    rows.append(
+                        Score(
+                            loss, seed, sigma, f"{image:02}", psnr, psnr, 0.9, 40 - psnr, 5.0, color
+                        )
+                    )
     return rows
 
 
@@ -48,7 +52,10 @@ def test_a_clear_gain_is_said_and_a_small_one_is_not():
     against_mse, against_l1 = find(comparisons, "mse"), find(comparisons, "l1")
     assert against_mse.outcome == "better"
     assert against_mse.difference.mean == pytest.approx(1.0, abs=0.1)
-    assert "luminance_l1 against mse: PSNR +" in against_mse.sentence and "all 3 seeds agree" in against_mse.sentence
+    assert (
+        "luminance_l1 against mse: PSNR +" in against_mse.sentence
+        and "all 3 seeds agree" in against_mse.sentence
+    )
     assert against_l1.outcome == "cannot tell" and "Cannot tell" in against_l1.sentence
 
 
@@ -90,7 +97,9 @@ def test_the_margin_is_answered_whichever_way_it_came_out():
 def test_a_metric_without_decibels_takes_its_margin_from_the_user():
     untested = find(conclude(make_scores(), LOSSES, primary="ciede2000"), "l1", "ciede2000")
     assert untested.margin is None and untested.equal_p is None and "worse" not in untested.sentence
-    tested = find(conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000")
+    tested = find(
+        conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000"
+    )
     assert "Equal to within 0.5 (p = " in tested.sentence
 
 
@@ -100,12 +109,15 @@ def test_verdicts_are_on_the_metric_and_the_levels_that_were_named():
     assert named == [("chroma_error", (50.0,))] * 2
     assert len(comparisons) == 2 * len(METRICS) * 3 and comparisons[0].outcome == "worse"
     both = conclude(make_scores(sigmas=(15.0, 25.0, 50.0)), LOSSES, primary_sigmas=(50.0, 15.0))
-    assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(METRICS) * 5  # these, all, and each
+    # These, all, and each
+    assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(METRICS) * 5
 
 
 def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_compared():
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
-    alone, corrected = (dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2))
+    alone, corrected = (
+        dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2)
+    )
     assert 3 < alone < corrected == unclear.seeds_needed
     assert f"About {corrected} seeds would tell" in unclear.sentence
     # A p-value that the correction has taken to 1 is corrected for no fewer comparisons.
@@ -115,9 +127,17 @@ def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_
 def test_p_values_before_and_after_correction_are_told_apart():
     pair = find(conclude(make_scores(), LOSSES), "l1")
     alone = pair.difference.p_value
-    assert f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} alone)" in pair.sentence
-    (single,) = [c for c in conclude(make_scores(), ("luminance_l1", "l1")) if c.adjusted_p is not None]
-    assert f"(p = {single.difference.p_value:.2g})" in single.sentence and "Holm" not in single.sentence
+    assert (
+        f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} alone)"
+        in pair.sentence
+    )
+    (single,) = [
+        c for c in conclude(make_scores(), ("luminance_l1", "l1")) if c.adjusted_p is not None
+    ]
+    assert (
+        f"(p = {single.difference.p_value:.2g})" in single.sentence
+        and "Holm" not in single.sentence
+    )
 
 
 def test_what_else_differs_is_said_beside_it_and_not_claimed():
@@ -151,5 +171,9 @@ def test_networks_that_were_still_learning_are_not_judged_as_if_they_had_learned
     late = Curve("mse", 1, [100], [30.0])
     assert (gain_of_last_quarter(rising), gain_of_last_quarter(flat)) == (0.0625, 0.03125)
     assert headline(comparisons, [flat]) == verdict
-    assert headline(comparisons, [flat, rising, late]).startswith("Early training only: the networks were still")
-    assert headline(comparisons, [flat, late]).startswith("Early training, as far as is known: nobody validated")
+    assert headline(comparisons, [flat, rising, late]).startswith(
+        "Early training only: the networks were still"
+    )
+    assert headline(comparisons, [flat, late]).startswith(
+        "Early training, as far as is known: nobody validated"
+    )

@@ -27,5 +27,8 @@ def test_crops_are_where_networks_differ_most():
     (crop,) = find_crops(networks, rows, source, sigma=10.0, noise_seed=1, count=1)
     assert crop.title.startswith("b, sigma 10: mean PSNR of all seeds differs by")
     assert crop.clean.shape == (160, 160, 3)
-    # The square that lies over the whole spoiled corner, 100 x 100: the crop ends where the photograph does.
-    assert (crop.restored["mse"][-100:, -100:] == 0).all() and (crop.restored["mse"] == 0).all(-1).sum() == 100 * 100
+    # The square that lies over the whole spoiled corner, 100 x 100: the crop ends where the
+    # photograph does.
+    assert (crop.restored["mse"][-100:, -100:] == 0).all() and (crop.restored["mse"] == 0).all(
+        -1
+    ).sum() == 100 * 100

@@ -21,10 +21,14 @@ def held():
 
 def configured(out, **fields):
     fit = CompareConfig().fit
-    return CompareConfig(**fields, fit=dataclasses.replace(fit, run=dataclasses.replace(fit.run, out=str(out))))
+    return CompareConfig(
+        **fields, fit=dataclasses.replace(fit, run=dataclasses.replace(fit.run, out=str(out)))
+    )
 
 
-def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(splits, held, tmp_path):
+def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(
+    splits, held, tmp_path
+):
     config = configured(tmp_path / "run")
     folder = open_folder(config, splits, "compare", held)
     saved = json.loads((folder / "settings.json").read_text())
@@ -64,7 +68,9 @@ def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_wri
     assert not (tmp_path / "run").exists()
 
 
-def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, held, tmp_path, monkeypatch):
+def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(
+    splits, held, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     folder = open_folder(CompareConfig(), splits, "compare", held)
     assert open_folder(configured(folder), splits, "compare", held) == folder
@@ -73,7 +79,9 @@ def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(splits, he
 def test_other_photographs_than_those_it_was_started_with_are_refused(splits, held, tmp_path):
     folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     fewer = splits._replace(test=splits.test.take(range(9)))
-    with pytest.raises(InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."):
+    with pytest.raises(
+        InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."
+    ):
         open_folder(configured(folder), fewer, "compare", held)
 
 
@@ -81,10 +89,13 @@ def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, mon
     config = configured(tmp_path / "run", population="vmap")
     with contextlib.ExitStack() as held:
         open_folder(config, splits, "compare", held)
-        assert open_folder(config, splits, "compare", held)  # by the same process, as often as it likes
+        # By the same process, as often as it likes
+        assert open_folder(config, splits, "compare", held)
         with monkeypatch.context() as patched:
             patched.setattr(locks, "_held", {})  # as another process finds it
-            with pytest.raises(InputError, match=rf"another process is at work there \(process {os.getpid()} on "):
+            with pytest.raises(
+                InputError, match=rf"another process is at work there \(process {os.getpid()} on "
+            ):
                 open_folder(configured(tmp_path / "run"), splits, "compare", held)
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["population"] == "vmap"
     assert not locks.is_marked(tmp_path / "run")
@@ -92,13 +103,23 @@ def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, mon
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", "3", '{"fit": 3}', '{"fit": []}', "\\xff", "[" * 100_000, '{"losses": 3, "fit": {"data": 3}}'],
+    [
+        "{",
+        "[]",
+        "3",
+        '{"fit": 3}',
+        '{"fit": []}',
+        "\\xff",
+        "[" * 100_000,
+        '{"losses": 3, "fit": {"data": 3}}',
+    ],
 )
 def test_settings_that_cannot_be_read_are_one_sentence(content, splits, held, tmp_path):
     folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     (folder / "settings.json").write_text(content)
     with pytest.raises(
-        InputError, match=r"settings.json (cannot be read|does not hold)|holds an experiment with other"
+        InputError,
+        match=r"settings.json (cannot be read|does not hold)|holds an experiment with other",
     ):
         open_folder(configured(folder), splits, "compare", held)
     assert (folder / "settings.json").read_text() == content

@@ -25,10 +25,14 @@ def test_a_comparison_says_which_photographs_were_trained_on_too(
     assert main(["compare", "smoke", *leaking, *few]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"warning: {LEAK}" in said and f"note: {LEAK}" in said
-    assert f"<strong>Note:</strong> {LEAK}" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"<strong>Note:</strong> {LEAK}" in (tmp_path / "run" / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
-def test_so_does_a_search(leaking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_so_does_a_search(
+    leaking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     few = ["--trials=1", "--seeds=1", "--window-sizes=3", "--penalties=l1", "--brightness=luma"]
     assert main(["tune", *leaking, *few]) == 0
     assert f"warning: {LEAK}" in " ".join(capsys.readouterr().out.split())
@@ -44,5 +48,7 @@ def test_looks_are_counted_over_all_times_and_the_same_again_is_none(tmp_path: P
 def test_of_one_look_nothing_is_said() -> None:
     assert told_of_looks(["3 seeds"]) == []
     (sentence,) = told_of_looks(["3 seeds", "8 seeds"], " (so often)")
-    assert sentence.startswith("looked at with 3 seeds, then 8 seeds: each look after the first is another chance")
+    assert sentence.startswith(
+        "looked at with 3 seeds, then 8 seeds: each look after the first is another chance"
+    )
     assert sentence.endswith("more frequent than 5 % (so often).")

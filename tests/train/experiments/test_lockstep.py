@@ -25,19 +25,27 @@ def configured(small_fit, tmp_path):
     """Two runs of ``fit``, from flags; each in a folder named after its learning rate."""
 
     def configs(*flags, rates=(1e-3, 2e-3)):
-        return [Member("l1", 0, rate, None).config(small_fit(*flags), tmp_path / f"{rate:g}") for rate in rates]
+        return [
+            Member("l1", 0, rate, None).config(small_fit(*flags), tmp_path / f"{rate:g}")
+            for rate in rates
+        ]
 
     return configs
 
 
 def resumed(configs):
-    return [dataclasses.replace(c, run=dataclasses.replace(c.run, out=None, resume=c.run.out)) for c in configs]
+    return [
+        dataclasses.replace(c, run=dataclasses.replace(c.run, out=None, resume=c.run.out))
+        for c in configs
+    ]
 
 
 def train(configs):
     """Why each diverged, and what was printed."""
     printed = io.StringIO()
-    return fit_together(configs, jax.devices()[:1], Console(file=printed, width=500)), printed.getvalue()
+    return fit_together(
+        configs, jax.devices()[:1], Console(file=printed, width=500)
+    ), printed.getvalue()
 
 
 def steps_of(config):
@@ -71,7 +79,11 @@ def test_what_all_have_on_disk_already_takes_no_more_room(configured, monkeypatc
     used = shutil.disk_usage(configs[0].run.out)
     for free, taken in ((4 * size - 1, False), (4 * size, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: used._replace(free=free))
-        with contextlib.nullcontext() if taken else pytest.raises(InputError, match="MB free, and 4 checkpoints of"):
+        with (
+            contextlib.nullcontext()
+            if taken
+            else pytest.raises(InputError, match="MB free, and 4 checkpoints of")
+        ):
             train(resumed(configs))
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
 

@@ -80,7 +80,9 @@ def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder
 def test_a_table_that_lost_rows_is_not_taken_for_the_scores(members, folder, splits):
     table = (folder / "test.csv").read_text()
     (folder / "test.csv").write_text("".join(table.splitlines(keepends=True)[:-1]))
-    with pytest.raises(InputError, match="test.csv has 9 rows, which are not the 10 of these photographs"):
+    with pytest.raises(
+        InputError, match="test.csv has 9 rows, which are not the 10 of these photographs"
+    ):
         scores_of(members, splits)
     (folder / "test.csv").rename(folder / "moved.csv")
     scores_of(members, splits)
@@ -96,7 +98,11 @@ def test_damaged_checkpoints_outlive_a_training_that_begins_anew(members, folder
 
 
 def test_a_validation_that_is_not_finite_is_no_point_of_the_curve(members, folder):
-    lines = [{"step": 1, "validation/psnr": 20.0}, {"step": 2}, {"step": 3, "validation/psnr": None}]
+    lines = [
+        {"step": 1, "validation/psnr": 20.0},
+        {"step": 2},
+        {"step": 3, "validation/psnr": None},
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     curve = members.curve(MEMBER)
     assert (curve.steps, curve.psnr) == ([1], [20.0])

@@ -13,7 +13,8 @@ from train.assembly import assemble
 from train.optimizer import make_schedule
 from train.presets import COMPARE_PRESETS, PRESETS
 
-# From the repositories majedelhelou/BUIFD and caiyuanhao1998/Retinexformer: what each was trained with.
+# From the repositories majedelhelou/BUIFD and caiyuanhao1998/Retinexformer: what each was trained
+# with.
 PUBLISHED = {
     "paper-dncnn": {
         "patch": 50,
@@ -21,7 +22,13 @@ PUBLISHED = {
         "steps": 191_700,
         "blind": 55,
         "parameters": 669_312,
-        "rates": {0: 1e-3, 115_019: 1e-3, 115_020: 1e-4, 191_699: 1e-4},  # a tenth from epoch 30 of 50 on
+        # A tenth from epoch 30 of 50 on
+        "rates": {
+            0: 1e-3,
+            115_019: 1e-3,
+            115_020: 1e-4,
+            191_699: 1e-4,
+        },
     },
     "paper-buifd": {
         "patch": 50,
@@ -37,7 +44,13 @@ PUBLISHED = {
         "steps": 150_000,
         "blind": None,
         "parameters": 1_605_701,
-        "rates": {0: 2e-4, 46_000: 3e-4, 46_001: 2e-4, 150_000: 1e-6},  # a first cycle that rises, then one that falls
+        # A first cycle that rises, then one that falls
+        "rates": {
+            0: 2e-4,
+            46_000: 3e-4,
+            46_001: 2e-4,
+            150_000: 1e-6,
+        },
     },
 }
 
@@ -45,7 +58,10 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_has_the_published_numbers(name):
     expected, config = PUBLISHED[name], PRESETS[name].config
-    assert (config.data.patch_size, config.data.batch_size) == (expected["patch"], expected["batch"])
+    assert (config.data.patch_size, config.data.batch_size) == (
+        expected["patch"],
+        expected["batch"],
+    )
     assert (config.optimizer.steps, config.optimizer.optimizer) == (expected["steps"], "adam")
     assert config.data.blind == (expected["blind"] is not None)
     if config.data.blind:
@@ -54,13 +70,17 @@ def test_a_preset_has_the_published_numbers(name):
     for step, rate in expected["rates"].items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-4), step
     parameters = jax.eval_shape(assemble(config).fresh_state).params
-    assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameters)) == expected["parameters"]
+    assert (
+        sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameters))
+        == expected["parameters"]
+    )
 
 
 def test_published_losses_are_those_of_the_codes():
     models = {name: PRESETS[name].config.model for name in PUBLISHED}
     assert [models[name].loss for name in PUBLISHED] == ["mse", "mse", "l1"]
-    # BUIFD's noise level weighs as much as its image, and a level of 1 is the highest noise of the training.
+    # BUIFD's noise level weighs as much as its image, and a level of 1 is the highest noise of the
+    # training.
     assert (models["paper-buifd"].level_weight, models["paper-buifd"].level_sigma) == (1, 75)
     assert PRESETS["paper-retinexformer"].config.optimizer.clip_norm == 0.01
 
@@ -68,10 +88,14 @@ def test_published_losses_are_those_of_the_codes():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_comparison_changes_nothing_of_it_but_what_is_picked_for_each_loss(name):
     preset, published = COMPARE_PRESETS[name].config, PRESETS[name].config
-    unclipped = dataclasses.replace(published.optimizer, clip_norm=None)  # tried for each loss, as rates are
+    # Tried for each loss, as rates are
+    unclipped = dataclasses.replace(published.optimizer, clip_norm=None)
     assert preset.fit == dataclasses.replace(published, optimizer=unclipped)
     assert preset.seeds == len(preset.losses) == 3
-    assert preset.learning_rates[1] == published.optimizer.learning_rate and len(preset.learning_rates) == 3
+    assert (
+        preset.learning_rates[1] == published.optimizer.learning_rate
+        and len(preset.learning_rates) == 3
+    )
     if name == "paper-retinexformer":
         assert preset.clip_norms == (published.optimizer.clip_norm,)
 
@@ -85,7 +109,9 @@ def test_photographs_that_are_not_there_are_named(name, tmp_path, monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu")
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu"
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_its_step_compiles_for_four_chips(name):

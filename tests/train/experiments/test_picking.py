@@ -37,18 +37,26 @@ def test_only_where_every_setting_diverges_the_comparison_ends():
             return [] if member in self.bad else [member.name]
 
     scored = score_seeds(config, Pretended(), tried, None)
-    assert {(m.loss, m.learning_rate, m.clip_norm) for m in scored} == {("l1", *good), ("mse", *good)}
+    assert {(m.loss, m.learning_rate, m.clip_norm) for m in scored} == {
+        ("l1", *good),
+        ("mse", *good),
+    }
     assert [row["taken"] for row in rows_of("l1", tried["l1"], "psnr")] == ["yes", "", ""]
     assert "diverged" in rows_of("l1", tried["l1"], "psnr")[1].values()
     Pretended.bad = {Member("mse", 0, *good)}
-    with pytest.raises(InputError, match="mse diverged at every learning rate that was tried, 0.001: write to a new"):
+    with pytest.raises(
+        InputError,
+        match="mse diverged at every learning rate that was tried, 0.001: write to a new",
+    ):
         score_seeds(config, Pretended(), tried, None)
 
 
 def test_settings_are_picked_by_the_primary_metric_at_its_levels():
     """CIEDE2000, of which less is better, at sigma 50: at sigma 15 and in PSNR the other rate would be."""
     sigmas = {"sigmas": (15.0, 50.0), "primary_sigmas": (50.0,), "primary": "ciede2000"}
-    config = CompareConfig(losses=("l1", "mse"), learning_rates=(1e-3, 2e-3), clip_norms=(), **sigmas)
+    config = CompareConfig(
+        losses=("l1", "mse"), learning_rates=(1e-3, 2e-3), clip_norms=(), **sigmas
+    )
     error = {(1e-3, 15.0): 5.0, (1e-3, 50.0): 8.0, (2e-3, 15.0): 9.0, (2e-3, 50.0): 7.0}
 
     class Pretended:
@@ -61,20 +69,30 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
             """One photograph at both levels."""
             rate, values = member.learning_rate, dict.fromkeys(METRICS, 30.0)
             return [
-                Score(member.loss, 0, sigma, "a", **{**values, "ciede2000": error[rate, sigma], "psnr": 1 / rate})
+                Score(
+                    member.loss,
+                    0,
+                    sigma,
+                    "a",
+                    **{**values, "ciede2000": error[rate, sigma], "psnr": 1 / rate},
+                )
                 for sigma in (15.0, 50.0)
             ]
 
     tried = try_settings(config, Pretended(), Source((), ()))
     assert tried["l1"] == {(1e-3, None): -8.0, (2e-3, None): -7.0}
-    assert rows_of("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"] == "7.0000"
+    assert (
+        rows_of("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"]
+        == "7.0000"
+    )
 
 
 def test_a_reader_is_told_that_the_first_seed_was_picked_with():
     config = CompareConfig(fit=FitConfig(seed=7))
     (note,) = told_of_seed(config)
     assert note.startswith("settings were picked with seed 7, which is also one of those compared")
-    assert not told_of_seed(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))  # nothing to pick
+    # Nothing to pick
+    assert not told_of_seed(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))
 
 
 def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp_path, monkeypatch):
@@ -94,7 +112,9 @@ def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp
     network = types.SimpleNamespace(model=None, params=None, batch_stats=None)
     monkeypatch.setattr(members, "load_network", lambda folder: network)
     monkeypatch.setattr(members, "Predictor", Told)
-    restore = members.Members(tmp_path, FitConfig(), Console()).restorer(Member("l1", 0, 1e-3, None))
+    restore = members.Members(tmp_path, FitConfig(), Console()).restorer(
+        Member("l1", 0, 1e-3, None)
+    )
     for sigma in (5.0, 50.0, None):
         restore(np.zeros((2, 2, 3)), sigma)
     assert told == pytest.approx([5, 50, 25])  # None: degraded in reality, and told as in training
@@ -104,9 +124,19 @@ def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp
     ("sigmas", "blind", "words"),
     [
         ((25.0,), False, None),
-        ((5.0, 25.0), False, "trained at sigma 25 are judged at 5, noise that they never met: take --blind --sigma 25"),
+        (
+            (5.0, 25.0),
+            False,
+            "trained at sigma 25 are judged at 5, noise that they never met: take --blind "
+            "--sigma 25",
+        ),
         ((5.0, 25.0), True, None),
-        ((5.0, 50.0), True, "trained up to sigma 25 are judged at 50, noise that they never met: take --blind --sig"),
+        (
+            (5.0, 50.0),
+            True,
+            "trained up to sigma 25 are judged at 50, noise that they never met: take --blind "
+            "--sig",
+        ),
     ],
 )
 def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits):
@@ -120,12 +150,18 @@ def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits
     [
         ({}, ""),
         ({"sigmas": (25.0,)}, ""),  # as without the flag
-        ({"sigmas": (15.0, 25.0), "primary_sigmas": (25.0,), "draws": 2}, "--sigmas, --primary-sigmas, --draws"),
+        (
+            {"sigmas": (15.0, 25.0), "primary_sigmas": (25.0,), "draws": 2},
+            "--sigmas, --primary-sigmas, --draws",
+        ),
         ({"draws": 2}, "--draws"),
     ],
 )
 def test_flags_of_noise_are_named_where_photographs_are_degraded_already(options, flags, splits):
-    found = told_wrong(CompareConfig(**options), dataclasses.replace(splits.test, inputs=splits.test.images))
+    found = told_wrong(
+        CompareConfig(**options), dataclasses.replace(splits.test, inputs=splits.test.images)
+    )
     assert found == [
-        f"of no effect on the test photographs: {flags}; these are degraded already, and are scored once, as they are."
+        f"of no effect on the test photographs: {flags}; these are degraded already, and are "
+        "scored once, as they are."
     ] * bool(flags)

@@ -95,7 +95,9 @@ def test_what_one_seed_cannot_tell_is_null_in_json(report):
 
 def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):
     noise = np.random.default_rng(0).uniform(size=(250, 250, 3))
-    crops = [Crop(f"photograph {i}", noise, noise, dict.fromkeys(report.losses, noise)) for i in range(3)]
+    crops = [
+        Crop(f"photograph {i}", noise, noise, dict.fromkeys(report.losses, noise)) for i in range(3)
+    ]
     write_report(dataclasses.replace(report, crops=crops), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(text) < 10e6 and text.count('<section class="crop"') == 2

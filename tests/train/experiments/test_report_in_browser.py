@@ -11,7 +11,9 @@ import pytest
 
 from train.data.images import read_image
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 # Runs before the page's own scripts, so that their errors are heard.
@@ -75,7 +77,13 @@ addEventListener("load", () => {
 </script>"""
 
 
-SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 SWITCHES += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=10000"]
 DARK = ["--blink-settings=preferredColorScheme=0"]
 A4 = "--window-size=703,1500"  # what its margins leave, in CSS pixels
@@ -98,7 +106,13 @@ def browse(page, folder, *switches):
     """Shows a page; gives what Chromium says."""
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
-    command = [CHROMIUM, *SWITCHES, f"--user-data-dir={folder / 'profile'}", *switches, path.as_uri()]
+    command = [
+        CHROMIUM,
+        *SWITCHES,
+        f"--user-data-dir={folder / 'profile'}",
+        *switches,
+        path.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
@@ -137,9 +151,12 @@ def test_nothing_goes_wrong(seen):
 
 def test_every_plot_is_drawn_and_nothing_sticks_out(seen, view):
     assert len(seen["plots"]) == 3 and all(seen["plots"])
-    # On a screen a wide table scrolls in its box; on paper nothing can, so that nothing may be wider than its box.
+    # On a screen a wide table scrolls in its box; on paper nothing can, so that nothing may be
+    # wider than its box.
     assert [
-        box for box in seen["cut"] if view.startswith("print") or not box.startswith(('<div class="scroll', "<pre"))
+        box
+        for box in seen["cut"]
+        if view.startswith("print") or not box.startswith(('<div class="scroll', "<pre"))
     ] == []
     assert bool(seen["scrolls"]) != view.startswith("print")
     assert seen["unfolded"]  # before printing
@@ -149,8 +166,15 @@ def contrast(pair):
     """Of two colours, as WCAG has it: 1 to 21."""
     luminances = []
     for colour in pair:
-        parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)] if colour[0] == "#" else re.findall(r"\d+", colour)[:3]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (int(p) / 255 for p in parts)]
+        parts = (
+            [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+            if colour[0] == "#"
+            else re.findall(r"\d+", colour)[:3]
+        )
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+            for c in (int(p) / 255 for p in parts)
+        ]
         luminances.append(np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05)
     return max(luminances) / min(luminances)
 
@@ -167,7 +191,9 @@ def test_text_and_series_stand_out_from_what_is_behind_them(seen, view):
 def test_a_screenshot_is_dark_or_white_all_over(view, text, tmp_path):
     """Four fifths of it are the page's own colour, whatever plots and pictures bring with them."""
     picture = tmp_path / "page.png"
-    browse(printed(text) if view != "dark" else text, tmp_path, *VIEWS[view], f"--screenshot={picture}")
+    browse(
+        printed(text) if view != "dark" else text, tmp_path, *VIEWS[view], f"--screenshot={picture}"
+    )
     pixels = read_image(picture)
     paper = (22, 24, 26) if view == "dark" else (255, 255, 255)
     assert np.mean((pixels == paper).all(axis=-1)) > 0.8

@@ -43,11 +43,13 @@ def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
     clean = photographs.images[0] / np.float32(255)
     np.testing.assert_array_equal(seen[1], add_fixed_noise(clean, "a", sigma=15, seed=8))
     expected = [
-        skimage.metrics.peak_signal_noise_ratio(clean, np.clip(noisy, 0, 1), data_range=1) for noisy in seen[:2]
+        skimage.metrics.peak_signal_noise_ratio(clean, np.clip(noisy, 0, 1), data_range=1)
+        for noisy in seen[:2]
     ]
     assert rows[0].psnr == pytest.approx(np.mean(expected), abs=1e-4)
     assert rows[0].psnr > rows[1].psnr
-    assert told == [15, 15, 50, 50] * 2  # networks that take the level get that of the photograph, in each draw
+    # Networks that take the level get that of the photograph, in each draw
+    assert told == [15, 15, 50, 50] * 2
 
 
 def test_pairs_are_scored_once_as_they_are(photographs):
@@ -114,7 +116,9 @@ def test_a_table_is_photographs_by_seeds_averaged_over_levels():
         for seed in (0, 1)
         for sigma in (15.0, 25.0)
     ]
-    np.testing.assert_array_equal(table_of(rows[::-1], "ssim", "l1", (15.0, 25.0)), [[20, 21], [30, 31]])
+    np.testing.assert_array_equal(
+        table_of(rows[::-1], "ssim", "l1", (15.0, 25.0)), [[20, 21], [30, 31]]
+    )
     np.testing.assert_array_equal(table_of(rows, "psnr", "l1", (25.0,)), [[25, 26], [35, 36]])
     with pytest.raises(InputError, match="not complete"):
         table_of(rows[1:], "psnr", "l1", (15.0, 25.0))
@@ -128,7 +132,9 @@ def test_directions_are_those_of_the_library():
         assert ("higher is better" in documented) == metric.higher_is_better
 
 
-@pytest.mark.parametrize("name", ["=1+1.png", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''-a", "'a", "é=1", 'a,"b\nc'])
+@pytest.mark.parametrize(
+    "name", ["=1+1.png", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''-a", "'a", "é=1", 'a,"b\nc']
+)
 def test_no_cell_is_a_formula_and_names_come_back_as_they_were(name, tmp_path):
     rows = [row(photograph=name, loss=name, value=-1.5)]
     write_rows(rows, tmp_path / "scores.csv")

@@ -74,7 +74,10 @@ def judged(monkeypatch):
 def test_kills_change_no_trial(config, judged, tmp_path, monkeypatch):
     """A kill after every fifth line of the record: before it is written, after that, or in the middle of it."""
     undisturbed = run_search(tmp_path / "undisturbed", config)
-    assert config.pareto or {trial.state.name for trial in undisturbed.trials} == {"COMPLETE", "PRUNED"}
+    assert config.pareto or {trial.state.name for trial in undisturbed.trials} == {
+        "COMPLETE",
+        "PRUNED",
+    }
     append, left, kills = JournalFileBackend.append_logs, 0, 0
 
     def killed(self, logs):
@@ -117,7 +120,15 @@ def test_draws_differ_between_seeds_trials_and_settings(judged, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no JSON\n", b"[1]\n", b"\xff\n", b'{"op_code": 99}\n', b'{"a": 1}\n', b"[" * 100_000 + b"\n"]
+    "content",
+    [
+        b"no JSON\n",
+        b"[1]\n",
+        b"\xff\n",
+        b'{"op_code": 99}\n',
+        b'{"a": 1}\n',
+        b"[" * 100_000 + b"\n",
+    ],
 )
 def test_a_damaged_record_is_named_and_left_alone(content, tmp_path):
     path = tmp_path / "trials.log"
@@ -131,7 +142,9 @@ def test_a_record_without_end_is_not_read(tmp_path):
     path = tmp_path / "trials.log"
     path.touch()
     os.truncate(path, 3_000_000_000)
-    with pytest.raises(InputError, match="trials.log cannot be read: it has more than 64,000,000 bytes"):
+    with pytest.raises(
+        InputError, match="trials.log cannot be read: it has more than 64,000,000 bytes"
+    ):
         search.open_study(TuneConfig(), tmp_path)
     path.unlink()
     os.mkfifo(path)
@@ -196,10 +209,13 @@ def trained(monkeypatch):
 def test_a_kill_in_the_middle_of_a_training_changes_no_trial(batch, trained, tmp_path):
     """Before and after each of a validation, its line, its checkpoint and the search's hearing of it."""
     fit = FitConfig(optimizer=OptimizerConfig(steps=4))
-    config = TuneConfig(trials=12, batch=batch, fit=fit, luminance_weights=(0.0, 0.1), window_sizes=(1, 3))
+    config = TuneConfig(
+        trials=12, batch=batch, fit=fit, luminance_weights=(0.0, 0.1), window_sizes=(1, 3)
+    )
     undisturbed = run_search(tmp_path / "undisturbed", config)
     assert {trial.state.name for trial in undisturbed.trials} == {"COMPLETE", "PRUNED"}
-    assert len({str(trial.params) for trial in undisturbed.trials}) < 12  # some settings are tried twice
+    # Some settings are tried twice
+    assert len({str(trial.params) for trial in undisturbed.trials}) < 12
     for kills in range(1, 200):
         trained(2 + kills % 5)
         try:
@@ -220,20 +236,35 @@ def found_in(folder):
 @pytest.mark.slow
 def test_a_search_that_is_killed_again_and_again_finds_the_same(small_run, tmp_path):
     """In processes of its own, which the kernel ends."""
-    more = ("--trials=5", "--window-sizes=1", "3", "--penalties=l1", "--brightness=luma", "--seeds=1")
+    more = (
+        "--trials=5",
+        "--window-sizes=1",
+        "3",
+        "--penalties=l1",
+        "--brightness=luma",
+        "--seeds=1",
+    )
     command = [sys.executable, "-m", "train", "tune", *small_run, *more, "--out"]
-    subprocess.run([*command, str(tmp_path / "undisturbed")], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [*command, str(tmp_path / "undisturbed")], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
+    )
     kills, record, log = 0, tmp_path / "killed" / "trials.log", tmp_path / "output"
     while True:
         size = record.stat().st_size if kills else 0
         with (
             log.open("w") as output,
             subprocess.Popen(
-                [*command, str(tmp_path / "killed")], cwd=ROOT, stdout=output, start_new_session=True
+                [*command, str(tmp_path / "killed")],
+                cwd=ROOT,
+                stdout=output,
+                start_new_session=True,
             ) as program,
         ):
-            # However slow the machine: half a trial or so after the record has grown, or a training has begun.
-            while program.poll() is None and not (record.exists() and record.stat().st_size > size + 900 * kills):
+            # However slow the machine: half a trial or so after the record has grown, or a training
+            # has begun.
+            while program.poll() is None and not (
+                record.exists() and record.stat().st_size > size + 900 * kills
+            ):
                 time.sleep(0.02)
             while program.poll() is None and kills % 2 and "training" not in log.read_text():
                 time.sleep(0.02)

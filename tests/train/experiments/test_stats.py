@@ -31,9 +31,9 @@ def test_by_hand():
     # Mean squares: images 2 * (1 + 1) / 1 = 4, seeds 2 * (0.25 + 0.25) / 1 = 1, residual 0.
     assert difference.standard_error == pytest.approx(math.sqrt((4 + 1) / 4))
     assert difference.degrees_of_freedom == pytest.approx((4 + 1) ** 2 / (4**2 / 1 + 1**2 / 1))
-    assert difference.image_sd == pytest.approx(math.sqrt(4 / 2)) and difference.seed_sd == pytest.approx(
-        math.sqrt(1 / 2)
-    )
+    assert difference.image_sd == pytest.approx(
+        math.sqrt(4 / 2)
+    ) and difference.seed_sd == pytest.approx(math.sqrt(1 / 2))
     assert difference.residual_sd == 0
     half = scipy.stats.t.ppf(0.975, 25 / 17) * math.sqrt(5 / 4)
     assert (difference.low, difference.high) == (pytest.approx(2 - half), pytest.approx(2 + half))
@@ -57,29 +57,46 @@ def test_one_seed_is_the_paired_t_test_over_images():
     expected = scipy.stats.ttest_1samp(table[:, 0], 0)
     assert difference.p_value == pytest.approx(expected.pvalue)
     interval = expected.confidence_interval(0.95)
-    assert (difference.low, difference.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert math.isnan(difference.seed_sd) and stats.outcome(difference, difference.p_value) == "no verdict"
+    assert (difference.low, difference.high) == (
+        pytest.approx(interval.low),
+        pytest.approx(interval.high),
+    )
+    assert (
+        math.isnan(difference.seed_sd)
+        and stats.outcome(difference, difference.p_value) == "no verdict"
+    )
 
 
 @pytest.mark.parametrize("seed_sd", [0.0, 0.01, 0.02, 0.05])
-@pytest.mark.parametrize(("image_sd", "residual_sd"), [(0.1, 0.1), (0.2, 0.05), (0.2, 0.1), (0.2, 0.2), (0.4, 0.1)])
+@pytest.mark.parametrize(
+    ("image_sd", "residual_sd"), [(0.1, 0.1), (0.2, 0.05), (0.2, 0.1), (0.2, 0.2), (0.4, 0.1)]
+)
 def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd, residual_sd):
     """68 photographs, 3 seeds: 95 % intervals hold the truth in 93 to 97 % of 4000 simulated comparisons."""
     spread = {"image_sd": image_sd, "seed_sd": seed_sd, "residual_sd": residual_sd}
     tables = crossed(68, 3, **spread, mean=0.2, repeats=4000, seed=7)
-    held = [difference.low <= 0.2 <= difference.high for difference in map(stats.paired_difference, tables)]
+    held = [
+        difference.low <= 0.2 <= difference.high
+        for difference in map(stats.paired_difference, tables)
+    ]
     assert 0.93 <= np.mean(held) <= 0.97
 
 
 def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_variance():
     """Nothing but seeds in it: the interval is that of the t test over seeds' means, with two degrees of freedom."""
-    table = np.tile([0.3, -0.1, 0.2], (30, 1)) + crossed(30, 3, image_sd=0, seed_sd=0, residual_sd=1e-9)
+    table = np.tile([0.3, -0.1, 0.2], (30, 1)) + crossed(
+        30, 3, image_sd=0, seed_sd=0, residual_sd=1e-9
+    )
     difference = stats.paired_difference(table)
     expected = scipy.stats.ttest_1samp(table.mean(axis=0), 0)
     interval = expected.confidence_interval(0.95)
-    assert (difference.low, difference.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (difference.low, difference.high) == (
+        pytest.approx(interval.low),
+        pytest.approx(interval.high),
+    )
     assert difference.p_value == pytest.approx(expected.pvalue)
-    # Satterthwaite's interval, which counts photographs' freedom in, would be narrower than the seeds' own here.
+    # Satterthwaite's interval, which counts photographs' freedom in, would be narrower than the
+    # seeds' own here.
     spread = crossed(30, 3, image_sd=0.3, seed_sd=0, residual_sd=0.01) + [[0.3, -0.1, 0.2]]
     wider = stats.paired_difference(spread)
     half = (wider.high - wider.low) / 2
@@ -92,7 +109,9 @@ def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_v
 
 def test_leaving_seeds_out_would_cover_too_rarely():
     """What the two-way model is for: with seeds ignored the same intervals hold the truth in 4 of 5 cases."""
-    tables = crossed(68, 3, image_sd=0.2, seed_sd=0.05, residual_sd=0.1, mean=0.2, repeats=2000, seed=7)
+    tables = crossed(
+        68, 3, image_sd=0.2, seed_sd=0.05, residual_sd=0.1, mean=0.2, repeats=2000, seed=7
+    )
     naive = [stats.paired_difference(table.mean(axis=1, keepdims=True)) for table in tables]
     assert np.mean([d.low <= 0.2 <= d.high for d in naive]) < 0.9
 
@@ -133,17 +152,22 @@ def test_verdicts():
     assert stats.outcome(better, better.p_value) == "better"
     assert stats.outcome(stats.paired_difference(-clear), better.p_value) == "worse"
     assert stats.outcome(better, 0.2) == "cannot tell"  # another p-value after correction
-    assert stats.outcome(stats.paired_difference(clear[:9]), 0.0) == "no verdict"  # fewer than ten photographs
+    # Fewer than ten photographs
+    assert stats.outcome(stats.paired_difference(clear[:9]), 0.0) == "no verdict"
 
 
 def contradicting(seeds):
     """All seeds at +0.2 dB but for one, at -0.01, on 20 photographs."""
     gains = np.r_[np.full(seeds - 1, 0.2), -0.01]
-    return stats.paired_difference(gains + crossed(20, seeds, image_sd=0.01, seed_sd=0, residual_sd=0.01))
+    return stats.paired_difference(
+        gains + crossed(20, seeds, image_sd=0.01, seed_sd=0, residual_sd=0.01)
+    )
 
 
 def test_few_seeds_that_contradict_each_other_are_no_verdict_whatever_p_says():
-    assert not contradicting(5).seeds_agree and stats.outcome(contradicting(5), 0.0) == "cannot tell"
+    assert (
+        not contradicting(5).seeds_agree and stats.outcome(contradicting(5), 0.0) == "cannot tell"
+    )
 
 
 def test_of_many_seeds_one_may_contradict_the_others():
@@ -171,7 +195,15 @@ def test_so_many_seeds_do_tell(gains):
     seeds = stats.seeds_that_would_tell(now)
     photographs = table.mean(axis=1) - now.mean
     photographs *= now.image_sd / photographs.std(ddof=1)
-    new = crossed(30, seeds, image_sd=0, seed_sd=now.seed_sd, residual_sd=now.residual_sd, mean=now.mean, repeats=300)
+    new = crossed(
+        30,
+        seeds,
+        image_sd=0,
+        seed_sd=now.seed_sd,
+        residual_sd=now.residual_sd,
+        mean=now.mean,
+        repeats=300,
+    )
     later = [stats.paired_difference(photographs[:, None] + one) for one in new]
     told = np.mean([stats.outcome(one, one.p_value) == "better" for one in later])
     assert stats.POWER - 0.05 <= told <= stats.POWER + 0.1
@@ -182,8 +214,8 @@ def test_more_seeds_tell_what_few_do_not_unless_photographs_hide_it():
     needed = stats.seeds_that_would_tell(hidden_by_seeds)
     assert hidden_by_seeds.low < 0 < hidden_by_seeds.high
     assert needed is not None and needed > 3
-    # With nothing but seeds in it the rule is the one-sample t test's: the first n whose half width, and the luck of
-    # four in five, leave of the mean something.
+    # With nothing but seeds in it the rule is the one-sample t test's: the first n whose half
+    # width, and the luck of four in five, leave of the mean something.
     sd = np.std([0.2, 0.02, 0.1], ddof=1)
     reach = [
         (scipy.stats.t.ppf(0.975, n - 1) + scipy.stats.norm.ppf(0.8)) * sd / math.sqrt(n) < 0.32 / 3

@@ -77,7 +77,9 @@ def test_trials_see_validation_photographs_and_only_what_is_compared_sees_those_
     result = json.loads((found / "found.json").read_text())
     tested = [read_scores(path)[0] for path in found.glob("members/*/test.csv")]
     assert {row.loss for row in tested} == {result["chosen"], "luminance_l1"}
-    assert result["chosen"] == result["best"][0], "the default must not be the best here: take another seed"
+    assert result["chosen"] == result["best"][0], (
+        "the default must not be the best here: take another seed"
+    )
     assert result["against_default"].startswith(f"{result['chosen']} against luminance_l1: PSNR")
     # The search's seed is 1: the setting was chosen for doing well with it.
     assert {row.seed for row in tested} == {2}
@@ -86,8 +88,14 @@ def test_trials_see_validation_photographs_and_only_what_is_compared_sees_those_
 def test_each_setting_is_shown_against_the_score_and_answered(found):
     page = (found / "sensitivity.html").read_text(encoding="utf-8")
     plots = ("luminance-weight", "window-size", "penalty", "brightness")
-    assert all(f'id="{name}" role="img" aria-label="psnr: Whether it matters cannot be said' in page for name in plots)
-    assert f"<title>What {TRIALS} settings of the luminance loss came to</title>" in page and 'lang="en"' in page
+    assert all(
+        f'id="{name}" role="img" aria-label="psnr: Whether it matters cannot be said' in page
+        for name in plots
+    )
+    assert (
+        f"<title>What {TRIALS} settings of the luminance loss came to</title>" in page
+        and 'lang="en"' in page
+    )
     assert json.loads((found / "found.json").read_text())["against_default"] in html.unescape(page)
 
 
@@ -104,7 +112,8 @@ def test_the_setting_that_matters_is_named():
     assert max(shares, key=shares.get) == "window_size" and sum(shares.values()) == pytest.approx(1)
     window, penalty = (answer(name, study.trials, shares, 0) for name in ("window_size", "penalty"))
     assert (
-        window.startswith("It matters here (Kruskal-Wallis p = ") and "means of levels lie 30 apart (1: 1 of " in window
+        window.startswith("It matters here (Kruskal-Wallis p = ")
+        and "means of levels lie 30 apart (1: 1 of " in window
     )
     assert penalty.startswith("That it matters here does not show")
     weight = answer("luminance_weight", study.trials, shares, 0)
@@ -129,8 +138,12 @@ def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
     trials = trials_of(folder)
     assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
     assert 1 <= len(result["best"]) <= 2
-    assert "luminance_l1: error of lightness |ΔL*| " in result["against_default"]  # with its interval, as the other's
-    assert "Exploratory: PSNR " in result["against_default"] and "error of chroma |ΔC*| " in result["against_default"]
+    # With its interval, as the other's
+    assert "luminance_l1: error of lightness |ΔL*| " in result["against_default"]
+    assert (
+        "Exploratory: PSNR " in result["against_default"]
+        and "error of chroma |ΔC*| " in result["against_default"]
+    )
     assert 'id="front"' in (folder / "sensitivity.html").read_text(encoding="utf-8")
 
 
@@ -138,7 +151,12 @@ def finished_study(config, values):
     """A search with these values of these weights, or pairs of both, all else being the default's."""
     study = optuna.create_study(directions=["minimize"] * 2 if config.pareto else ["maximize"])
     for weight, value in getattr(values, "items", lambda: values)():
-        params = {"luminance_weight": weight, "window_size": 1, "penalty": "l1", "brightness": "luma"}
+        params = {
+            "luminance_weight": weight,
+            "window_size": 1,
+            "penalty": "l1",
+            "brightness": "luma",
+        }
         study.enqueue_trial(params)
         trial = study.ask()
         tune.suggest(trial, config)
@@ -147,18 +165,26 @@ def finished_study(config, values):
 
 
 def test_where_the_default_came_first_the_next_is_compared_with_it():
-    spec, why = tune.choose(finished_study(TuneConfig(), {0.5: 30.0, 0.2: 28.0, 0.7: 29.0}), TuneConfig())
+    spec, why = tune.choose(
+        finished_study(TuneConfig(), {0.5: 30.0, 0.2: 28.0, 0.7: 29.0}), TuneConfig()
+    )
     assert "luminance_weight=0.7" in spec and why.startswith("The default setting came first")
-    assert tune.choose(finished_study(TuneConfig(), {0.5: 30.0}), TuneConfig())[1].startswith("Nothing to compare")
+    assert tune.choose(finished_study(TuneConfig(), {0.5: 30.0}), TuneConfig())[1].startswith(
+        "Nothing to compare"
+    )
     assert tune.choose(finished_study(TuneConfig(), {0.2: 30.0, 0.5: 29.0}), TuneConfig())[1] == ""
 
 
 def test_of_a_front_the_point_nearest_to_both_is_compared_with_the_default():
     """Errors (0, 10), (3, 2) and (10, 0), ranges of ten each: the second, and never one off the front."""
     config = TuneConfig(pareto=True)
-    study = finished_study(config, {0.9: [0.0, 10.0], 0.7: [3.0, 2.0], 0.1: [10.0, 0.0], 0.3: [4.0, 4.0]})
+    study = finished_study(
+        config, {0.9: [0.0, 10.0], 0.7: [3.0, 2.0], 0.1: [10.0, 0.0], 0.3: [4.0, 4.0]}
+    )
     spec, why = tune.choose(study, config)
-    assert "luminance_weight=0.7" in spec and why.startswith("Of the front's 3 points the one nearest")
+    assert "luminance_weight=0.7" in spec and why.startswith(
+        "Of the front's 3 points the one nearest"
+    )
 
 
 def test_a_setting_that_was_tried_again_is_no_further_evidence():
@@ -170,9 +196,13 @@ def test_a_setting_that_was_tried_again_is_no_further_evidence():
     assert len(again) == len(once) + 20
     said = answer("luminance_weight", once, {}, 0)
     assert answer("luminance_weight", again, {}, 0) == said
-    assert re.search(r"Kruskal-Wallis p = [\d.]+, descriptive, since the search chose what to try\)", said)
+    assert re.search(
+        r"Kruskal-Wallis p = [\d.]+, descriptive, since the search chose what to try\)", said
+    )
     few = finished_study(config, 8 * [(0.2, 30.0)] + [(0.7, 29.0)]).trials
-    assert "cannot be said: 2 settings to the end, 8 are the least" in answer("luminance_weight", few, {}, 0)
+    assert "cannot be said: 2 settings to the end, 8 are the least" in answer(
+        "luminance_weight", few, {}, 0
+    )
 
 
 @pytest.mark.parametrize("pareto", [False, True])
@@ -181,18 +211,31 @@ def test_a_setting_that_was_tried_twice_is_found_once(pareto):
     first, other = ([3.0, 2.0], [0.0, 10.0]) if pareto else (30.0, 29.0)
     study = finished_study(config, [(0.7, first), (0.9, other), (0.7, first)])
     assert len(study.best_trials) == 2 + pareto
-    weights = [dict(losses.parse_loss(spec).terms[0].options)["luminance_weight"] for spec in tune.best_settings(study)]
+    weights = [
+        dict(losses.parse_loss(spec).terms[0].options)["luminance_weight"]
+        for spec in tune.best_settings(study)
+    ]
     assert weights == ([0.7, 0.9] if pareto else [0.7])
     assert not pareto or "the front's 2 points" in tune.choose(study, config)[1]
 
 
-def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(flags, tmp_path, monkeypatch, capsys):
+def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(
+    flags, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(tune, "_run", lambda trial, *_: [float(trial.number)])
     monkeypatch.setattr(tune, "_against_default", lambda *_: "it is better.")
     folder = tmp_path / "run"
     chosen = []
-    for trials, seeds, often in ((2, 1, "once"), (2, 1, "once"), (2, 3, "2 times by now"), (4, 3, "3 times by now")):
-        assert main(["tune", *flags, f"--trials={trials}", f"--seeds={seeds}", "--out", str(folder)]) == 0
+    for trials, seeds, often in (
+        (2, 1, "once"),
+        (2, 1, "once"),
+        (2, 3, "2 times by now"),
+        (4, 3, "3 times by now"),
+    ):
+        assert (
+            main(["tune", *flags, f"--trials={trials}", f"--seeds={seeds}", "--out", str(folder)])
+            == 0
+        )
         said = " ".join(capsys.readouterr().out.split())
         page = html.unescape((folder / "sensitivity.html").read_text(encoding="utf-8"))
         found = json.loads((folder / "found.json").read_text())
@@ -202,14 +245,27 @@ def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(
         chosen.append(found["chosen"])
     looks = f"{chosen[0]} and 1 seed, then {chosen[2]} and 3 seeds, then {chosen[3]} and 3 seeds"
     for text in (said, page):
-        assert f"looked at with {looks}: each look after the first is another chance for a false alarm" in text
+        assert (
+            f"looked at with {looks}: each look after the first is another chance for a false alarm"
+            in text
+        )
 
 
 def test_a_setting_that_diverges_counts_and_is_passed_over(flags, tmp_path, capsys):
-    command = ["tune", *flags, "--trials=2", "--learning-rate=1e25", "--max-skips=1", "--out", str(tmp_path / "run")]
+    command = [
+        "tune",
+        *flags,
+        "--trials=2",
+        "--learning-rate=1e25",
+        "--max-skips=1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(command) == 2
     seen = capsys.readouterr()
-    assert "none of 2 settings was trained to its end: all diverged at learning rate 1e+25" in seen.err
+    assert (
+        "none of 2 settings was trained to its end: all diverged at learning rate 1e+25" in seen.err
+    )
     assert [trial.state.name for trial in trials_of(tmp_path / "run")] == ["PRUNED"] * 2
     assert main(command) == 2
     assert "training" not in capsys.readouterr().out  # found out once
@@ -244,7 +300,10 @@ def test_settings_of_a_batch_are_asked_for_before_any_is_judged(flags, tmp_path,
 @pytest.mark.slow
 def test_settings_of_a_batch_train_at_once(flags, tmp_path):
     folder = tmp_path / "run"
-    assert main(["tune", *flags, "--trials=2", "--batch=2", "--population=vmap", "--out", str(folder)]) == 0
+    assert (
+        main(["tune", *flags, "--trials=2", "--batch=2", "--population=vmap", "--out", str(folder)])
+        == 0
+    )
     assert [trial.state.name for trial in trials_of(folder)] == ["COMPLETE"] * 2
 
 
@@ -259,7 +318,10 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--loss", "l1"], "tune takes no --loss"),
         (["--resume", "there"], "give --out"),
         (["--model", "dncn"], "did you mean 'dncnn'"),
-        (["--balance", "uncertainty"], "--balance uncertainty learns the weights that tune searches"),
+        (
+            ["--balance", "uncertainty"],
+            "--balance uncertainty learns the weights that tune searches",
+        ),
     ],
 )
 def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):

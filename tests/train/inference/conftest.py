@@ -22,11 +22,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
             model = build_model(spec)
             rng = np.random.default_rng(0)
             variables = jax.tree.map(
-                lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), variable_shapes(model)
+                lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32),
+                variable_shapes(model),
             )
-            variables["batch_stats"] = jax.tree.map(lambda x: abs(x) + 0.1, variables.get("batch_stats", {}))
+            variables["batch_stats"] = jax.tree.map(
+                lambda x: abs(x) + 0.1, variables.get("batch_stats", {})
+            )
             made[spec] = tmp_path_factory.mktemp("checkpoints") / str(len(made))
-            save_network(made[spec], Network(model, spec, variables["params"], variables["batch_stats"]), {})
+            save_network(
+                made[spec], Network(model, spec, variables["params"], variables["batch_stats"]), {}
+            )
         return made[spec]
 
     return make

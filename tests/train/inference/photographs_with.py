@@ -51,7 +51,9 @@ def jpeg(*segments: tuple[int, bytes], behind: bytes = b"", array: np.ndarray = 
     """A JPEG with segments after its first one, and bytes behind the picture."""
     content = encoded("JPEG", array)
     at = 4 + int.from_bytes(content[4:6], "big")
-    added = b"".join(struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data for marker, data in segments)
+    added = b"".join(
+        struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data for marker, data in segments
+    )
     return content[:at] + added + content[at:] + behind
 
 
@@ -73,23 +75,34 @@ def tiff(**tags: object) -> bytes:
     return encoded("TIFF", RGB, tiffinfo=found)
 
 
-def bmp(*, alpha: bool = False, colour: bytes = b"BGRs", embedded: bytes = b"", resolution: int = 0) -> bytes:
+def bmp(
+    *, alpha: bool = False, colour: bytes = b"BGRs", embedded: bytes = b"", resolution: int = 0
+) -> bytes:
     """A BMP with the longest header."""
     array = pixels((9, 12, 4 if alpha else 3))
-    bits, masks = (32, struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)) if alpha else (24, bytes(16))
+    bits, masks = (
+        (32, struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)) if alpha else (24, bytes(16))
+    )
     rows = b"".join(array[y][:, [2, 1, 0, 3][: bits // 8]].tobytes() for y in range(8, -1, -1))
     header = struct.pack("<IiiHHII", 124, 12, 9, 1, bits, 3 if alpha else 0, len(rows))
     header += struct.pack("<iiII", resolution, resolution, 0, 0) + masks
     space = (b"DEBM" if embedded else colour).ljust(52, b"\x21" if colour == bytes(4) else b"\0")
     header += space + struct.pack("<4I", 4, 124 + len(rows) if embedded else 0, len(embedded), 0)
-    return struct.pack("<2sIHHI", b"BM", 138 + len(rows) + len(embedded), 0, 0, 138) + header + rows + embedded
+    return (
+        struct.pack("<2sIHHI", b"BM", 138 + len(rows) + len(embedded), 0, 0, 138)
+        + header
+        + rows
+        + embedded
+    )
 
 
 def deep(name: str) -> bytes:
     """16 bits for each channel: by libvips, since Pillow writes none in colour."""
     import pyvips
 
-    content = pyvips.Image.new_from_array(pixels((9, 12, 3), np.uint16)).write_to_buffer(SUFFIXES[name])
+    content = pyvips.Image.new_from_array(pixels((9, 12, 3), np.uint16)).write_to_buffer(
+        SUFFIXES[name]
+    )
     return bytes(content)
 
 
@@ -184,7 +197,9 @@ def _y_cb_cr() -> bytes:
 
 
 _XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
-_LONGER_XMP = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + struct.pack(">II", 4, 0) + b"more"
+_LONGER_XMP = (
+    b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + struct.pack(">II", 4, 0) + b"more"
+)
 _IPTC = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x05\0\x03abc"
 _CHROMATICITIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
 _COLOUR = (
@@ -194,7 +209,11 @@ _COLOUR = (
 _WHITE = (0.3127, 0.329)
 _UNICODE = b"Description\0\0\0\0\0" + "\u00fc\u732b".encode()
 _TEXTS = (
-    *((b"tEXt", b"Creation Time\0today"), (b"tEXt", "Author\0Andr\u00e9".encode("latin-1")), (b"iTXt", _UNICODE)),
+    *(
+        (b"tEXt", b"Creation Time\0today"),
+        (b"tEXt", "Author\0Andr\u00e9".encode("latin-1")),
+        (b"iTXt", _UNICODE),
+    ),
     *((b"zTXt", b"Comment\0\0" + zlib.compress(b"deflated")), (b"tIME", bytes(7))),
 )
 
@@ -209,7 +228,9 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("colour under full transparency", "BMP"): lambda: bmp(alpha=True),
     ("a fourth channel of unstated meaning", "TIFF"): _four_channels,
     ("a fourth channel of unstated meaning", "BMP"): _fourth_byte,
-    ("orientation stated by XMP alone", "PNG"): lambda: png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)),
+    ("orientation stated by XMP alone", "PNG"): lambda: png(
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+    ),
     ("orientation stated by XMP alone", "JPEG"): lambda: jpeg((0xE1, _XMP_SEGMENT + XMP)),
     ("orientation stated by XMP alone", "TIFF"): lambda: tiff(t700=XMP),
     ("orientation stated by XMP alone", "WebP"): lambda: encoded("WebP", RGB, xmp=XMP),
@@ -221,8 +242,12 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("IPTC", "TIFF"): lambda: tiff(t33723=b"\x1c\x02\x05\0\3abc", t34377=_IPTC[14:]),
     ("comments and text", "PNG"): lambda: png(*_TEXTS),
     ("comments and text", "JPEG"): lambda: jpeg((0xFE, b"caf\xe9"), (0xFE, b"two")),
-    ("comments and text", "TIFF"): lambda: tiff(t270="harbour", t305="a program", t315="N. N.", t33432="nobody"),
-    ("metadata behind the pixels", "PNG"): lambda: png((b"eXIf", exif_block().tobytes()[6:]), *_TEXTS, behind=True),
+    ("comments and text", "TIFF"): lambda: tiff(
+        t270="harbour", t305="a program", t315="N. N.", t33432="nobody"
+    ),
+    ("metadata behind the pixels", "PNG"): lambda: png(
+        (b"eXIf", exif_block().tobytes()[6:]), *_TEXTS, behind=True
+    ),
     ("metadata behind the pixels", "TIFF"): lambda: tiff(t270="harbour"),
     ("metadata behind the pixels", "WebP"): lambda: webp((b"teSt", b"abc")),
     ("resolution", "PNG"): lambda: png((b"pHYs", struct.pack(">IIB", 11811, 3000, 1))),
@@ -235,14 +260,18 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("what only one program knows", "WebP"): lambda: webp((b"teSt", b"abc")),
     ("what holds for the old pixels alone", "PNG"): lambda: png((b"caBX", b"credentials")),
     ("what holds for the old pixels alone", "JPEG"): lambda: jpeg((0xEB, b"JP credentials")),
-    ("what holds for the old pixels alone", "TIFF"): lambda: tiff(t52545=b"credentials", t37724=b"layers"),
+    ("what holds for the old pixels alone", "TIFF"): lambda: tiff(
+        t52545=b"credentials", t37724=b"layers"
+    ),
     ("what holds for the old pixels alone", "WebP"): lambda: webp((b"C2PA", b"credentials")),
     ("bytes behind the picture", "PNG"): lambda: png() + b"more",
     ("bytes behind the picture", "JPEG"): lambda: jpeg(behind=b"more"),
     ("bytes behind the picture", "BMP"): lambda: bmp() + b"more",
     ("bytes behind the picture", "WebP"): lambda: webp() + b"more",
     ("several pictures that belong together", "JPEG"): _several,
-    ("a gain map for bright screens", "JPEG"): lambda: jpeg((0xE2, b"urn:iso:std:iso:ts:21496:-1\0abcd")),
+    ("a gain map for bright screens", "JPEG"): lambda: jpeg(
+        (0xE2, b"urn:iso:std:iso:ts:21496:-1\0abcd")
+    ),
     ("smaller copies on other pages", "TIFF"): lambda: tiff_of_pages(0, 1),
     ("an animation, or several pages", "PNG"): lambda: _animation("PNG"),
     ("an animation, or several pages", "TIFF"): lambda: _animation("TIFF"),
@@ -250,7 +279,9 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("CMYK", "JPEG"): lambda: _cmyk("JPEG"),
     ("CMYK", "TIFF"): lambda: _cmyk("TIFF"),
     ("Y'CbCr without JPEG compression", "TIFF"): _y_cb_cr,
-    ("a compression that few programs read", "TIFF"): lambda: encoded("TIFF", RGB, compression="zstd"),
+    ("a compression that few programs read", "TIFF"): lambda: encoded(
+        "TIFF", RGB, compression="zstd"
+    ),
     ("floating-point pixels", "TIFF"): lambda: encoded("TIFF", RGB[..., 0].astype(np.float32)),
 }
 for _name in FORMATS:
@@ -268,7 +299,9 @@ for _name in FORMATS:
         MAKERS["ICC profile", _name] = lambda name=_name: encoded(name, RGB, icc_profile=profile())
     if _name not in ("BMP", "JPEG"):
         _beside_alpha: dict[str, object] = {"xmp": XMP} if _name == "WebP" else {}
-        MAKERS["alpha", _name] = lambda name=_name, more=_beside_alpha: encoded(name, pixels((9, 12, 4)), **more)
+        MAKERS["alpha", _name] = lambda name=_name, more=_beside_alpha: encoded(
+            name, pixels((9, 12, 4)), **more
+        )
         MAKERS["colour under full transparency", _name] = lambda name=_name: _transparent(name)
 
 SAID = {

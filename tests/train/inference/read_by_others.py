@@ -28,7 +28,9 @@ def _mode(content: bytes, name: str) -> object:
 
 
 def _info(*keys: str) -> Read:
-    return lambda content, name: {key: value for key, value in _opened(content).info.items() if key in keys}
+    return lambda content, name: {
+        key: value for key, value in _opened(content).info.items() if key in keys
+    }
 
 
 def _profile(content: bytes, name: str) -> object:
@@ -53,7 +55,9 @@ def _exif(content: bytes, name: str) -> object:
 def _beside(content: bytes, name: str) -> object:
     """All that is not pixels, without regard to our own readers."""
     if name == "PNG":
-        return [chunk for chunk in png_chunks(content) if chunk[0] not in (b"IHDR", b"IDAT", b"IEND")]
+        return [
+            chunk for chunk in png_chunks(content) if chunk[0] not in (b"IHDR", b"IDAT", b"IEND")
+        ]
     if name == "JPEG":
         return _opened(content).applist + [_opened(content).info.get("comment")]
     if name == "TIFF":

@@ -18,13 +18,21 @@ Make = Callable[[str], Path]
 
 
 def pixels(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
-    return np.random.default_rng(len(shape)).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    return np.random.default_rng(len(shape)).integers(
+        0, np.iinfo(dtype).max, shape, dtype, endpoint=True
+    )
 
 
-def save(path: Path, array: np.ndarray, *, fields: dict[str, object] | None = None, **options: object) -> Path:
+def save(
+    path: Path, array: np.ndarray, *, fields: dict[str, object] | None = None, **options: object
+) -> Path:
     image = pyvips.Image.new_from_array(array)
     for name, value in (fields or {}).items():
-        kind = {int: pyvips.GValue.gint_type, bytes: pyvips.GValue.blob_type, str: pyvips.GValue.gstr_type}[type(value)]
+        kind = {
+            int: pyvips.GValue.gint_type,
+            bytes: pyvips.GValue.blob_type,
+            str: pyvips.GValue.gstr_type,
+        }[type(value)]
         image.set_type(kind, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.write_to_file(str(path), **options)
@@ -40,5 +48,7 @@ def stored(path: Path) -> np.ndarray:
 def restored(folder: Path, image: np.ndarray, **options: float) -> np.ndarray:
     """By the prediction path itself, of an image in memory, rounded to its own depth."""
     network = load_network(folder)
-    predicted = Predictor(network.model, network.params, network.batch_stats).restore(to_float(image), **options)
+    predicted = Predictor(network.model, network.params, network.batch_stats).restore(
+        to_float(image), **options
+    )
     return np.rint(predicted * np.iinfo(image.dtype).max).astype(image.dtype)

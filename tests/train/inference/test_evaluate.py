@@ -1,5 +1,4 @@
 import csv
-import io
 import json
 import math
 import os
@@ -11,17 +10,12 @@ import jax
 import numpy as np
 import pytest
 import pyvips
-import skimage.color
-import skimage.metrics
-from rich.console import Console
 
 from train.__main__ import main
 from train.checkpoint import load_network, save_network
 from train.data.images import read_image, to_float, write_image
-from train.inference.error_maps import error_sheet, heat, lab_errors
 from train.inference.predict import Predictor
 from train.inference.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
-from train.inference.scores import COLUMNS, Score, make_summary, means, score
 
 SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
@@ -47,54 +41,39 @@ def test_noise_is_the_same_everywhere() -> None:
     """Seen here once; another machine, device or version of jax that draws otherwise makes other tables."""
     with jax.default_prng_impl("rbg"):  # as JAX_DEFAULT_PRNG_IMPL may say elsewhere
         noisy = add_fixed_noise(np.full((2, 2, 1), 0.5, np.float32), "3096.jpg", sigma=25, seed=0)
-    np.testing.assert_allclose(noisy.ravel(), [0.45505643, 0.37442908, 0.44941998, 0.40887019], atol=1e-6)
+    np.testing.assert_allclose(
+        noisy.ravel(), [0.45505643, 0.37442908, 0.44941998, 0.40887019], atol=1e-6
+    )
 
 
 def test_protocols_differ_in_what_is_clipped_and_rounded() -> None:
     clean = np.zeros((8, 8, 3), np.float32)
-    given = {name: degraded(PROTOCOLS[name], clean, "a", sigma=25) for name in ("clipped", "unclipped", "float")}
+    given = {
+        name: degraded(PROTOCOLS[name], clean, "a", sigma=25)
+        for name in ("clipped", "unclipped", "float")
+    }
     assert given["clipped"].min() == 0 > given["unclipped"].min()
     np.testing.assert_array_equal(given["unclipped"], given["float"])
     restored = np.array([-0.1, 0.5001, 1.1], np.float32)
     for name in ("clipped", "float"):
-        np.testing.assert_array_equal(finished(PROTOCOLS[name], restored), np.float32([0, 0.5001, 1]))
+        np.testing.assert_array_equal(
+            finished(PROTOCOLS[name], restored), np.float32([0, 0.5001, 1])
+        )
     for name in ("unclipped", "pairs"):
-        np.testing.assert_array_equal(finished(PROTOCOLS[name], restored), np.float32([0, 128 / 255, 1]))
-
-
-def test_every_column_holds_its_metric() -> None:
-    rng = np.random.default_rng(1)
-    clean, image = rng.uniform(0, 1, (2, *SHAPE, 3)).astype(np.float32)
-    image = 0.3 * image + 0.7 * clean
-    found = dict(zip([name for name, _, _ in COLUMNS], score(image, clean), strict=True))
-    labs = [skimage.color.rgb2lab(one) for one in (image, clean)]
-    chromas = [np.hypot(lab[..., 1], lab[..., 2]) for lab in labs]
-    luma = (image - clean) @ [65.481 / 255, 128.553 / 255, 24.966 / 255]
-    expected = {
-        "psnr": -10 * math.log10(np.mean((image - clean) ** 2)),
-        "psnr_y": -10 * math.log10(np.mean(luma**2)),
-        "ssim": skimage.metrics.structural_similarity(
-            clean, image, channel_axis=-1, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        ),
-        "ciede2000": skimage.color.deltaE_ciede2000(*labs).mean(),
-        "brightness_error": np.abs(labs[0] - labs[1])[..., 0].mean(),
-        "chroma_error": np.abs(chromas[0] - chromas[1]).mean(),
-    }
-    assert math.isnan(found.pop("ms_ssim"))  # five scales do not fit
-    assert found == pytest.approx(expected, rel=2e-3)
-
-
-def test_means_are_over_photographs_and_skip_what_is_not_there() -> None:
-    values = [(20.0, math.nan), (30.0, 0.5)]
-    scores = [Score("x", 25, 0, "restored", psnr, 0, 0, ms, 0, 0, 0) for psnr, ms in values]
-    (only,) = means(scores).values()
-    assert (only["psnr"], only["ms_ssim"]) == (25, 0.5)  # decibels are averaged, not errors
+        np.testing.assert_array_equal(
+            finished(PROTOCOLS[name], restored), np.float32([0, 128 / 255, 1])
+        )
 
 
 def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_that_says_how(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:
-    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=clipped"]
+    command = [
+        "evaluate",
+        str(checkpoint(SPEC)),
+        f"--data=folder:{photographs}",
+        "--protocol=clipped",
+    ]
     assert main([*command, f"--output={tmp_path}", "--figures"]) == 0
     rows = rows_of(tmp_path)
     assert [(row["sigma"], row["photograph"], row["method"]) for row in rows] == [
@@ -107,15 +86,25 @@ def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_th
     clean = to_float(read_image(photographs / "b.png"))
     noisy = np.clip(add_fixed_noise(clean, "b.png", sigma=25, seed=0), 0, 1)
     restored = Predictor(network.model, network.params, {}).restore(noisy)
-    (row,) = (row for row in rows if (row["sigma"], row["photograph"], row["method"]) == ("25.0", "b.png", "restored"))
-    assert float(row["psnr"]) == pytest.approx(-10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3)
+    (row,) = (
+        row
+        for row in rows
+        if (row["sigma"], row["photograph"], row["method"]) == ("25.0", "b.png", "restored")
+    )
+    assert float(row["psnr"]) == pytest.approx(
+        -10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3
+    )
     assert row["ms_ssim"] == "nan"
 
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["model"] == SPEC and summary["data"]["photographs"] == 3
     assert summary["protocol"]["clipped"] and summary["protocol"]["gt_mean"] is None
-    (held,) = (mean for mean in summary["means"] if (mean["sigma"], mean["method"]) == (25, "restored"))
-    of_level = [float(row["psnr"]) for row in rows if (row["sigma"], row["method"]) == ("25.0", "restored")]
+    (held,) = (
+        mean for mean in summary["means"] if (mean["sigma"], mean["method"]) == (25, "restored")
+    )
+    of_level = [
+        float(row["psnr"]) for row in rows if (row["sigma"], row["method"]) == ("25.0", "restored")
+    ]
     assert held["psnr"] == pytest.approx(np.mean(of_level)) and held["ms_ssim"] is None
 
     printed = capsys.readouterr().out
@@ -129,7 +118,12 @@ def test_noise_levels_can_be_named(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:
     """Each has its rows, its means and its figure; networks that are told the level are told that."""
-    command = ["evaluate", f"--data=folder:{photographs}", "--protocol=unclipped", f"--output={tmp_path / 'out'}"]
+    command = [
+        "evaluate",
+        f"--data=folder:{photographs}",
+        "--protocol=unclipped",
+        f"--output={tmp_path / 'out'}",
+    ]
     told = "drunet(features=(2,), blocks=1)"
     assert main([*command, str(checkpoint(told)), "--sigmas", "50", "7.5", "0", "--figures"]) == 0
     rows = rows_of(tmp_path / "out")
@@ -139,8 +133,14 @@ def test_noise_levels_can_be_named(
     noisy = add_fixed_noise(clean, "b.png", sigma=7.5, seed=0)
     restored = Predictor(network.model, network.params, {}).restore(noisy, sigma=7.5 / 255)
     restored = np.round(np.clip(restored, 0, 1) * 255) / 255
-    (row,) = (row for row in rows if (row["sigma"], row["photograph"], row["method"]) == ("7.5", "b.png", "restored"))
-    assert float(row["psnr"]) == pytest.approx(-10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3)
+    (row,) = (
+        row
+        for row in rows
+        if (row["sigma"], row["photograph"], row["method"]) == ("7.5", "b.png", "restored")
+    )
+    assert float(row["psnr"]) == pytest.approx(
+        -10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3
+    )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["protocol"]["sigmas"] == [50, 7.5, 0] and summary["protocol"]["rounded"]
     assert [mean["sigma"] for mean in summary["means"]] == [50, 50, 7.5, 7.5, 0, 0]
@@ -162,9 +162,14 @@ def test_a_published_network_has_its_published_scores(shared: Path, tmp_path: Pa
     command = ["import", weights, "--model=dncnn_blind", "--channel-order=bgr", f"--out={network}"]
     assert main(command) == 0
     data = f"--data=folder:{shared / 'data' / 'CBSD68'}"
-    assert main(["evaluate", network, data, "--protocol=clipped", f"--output={tmp_path / 'scores'}"]) == 0
+    assert (
+        main(["evaluate", network, data, "--protocol=clipped", f"--output={tmp_path / 'scores'}"])
+        == 0
+    )
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
-    found = {mean["sigma"]: mean["psnr"] for mean in summary["means"] if mean["method"] == "restored"}
+    found = {
+        mean["sigma"]: mean["psnr"] for mean in summary["means"] if mean["method"] == "restored"
+    }
     assert found == pytest.approx({15: 33.57, 25: 30.66, 50: 26.48}, rel=0, abs=0.05)
 
 
@@ -185,15 +190,24 @@ def test_what_is_scored_is_what_restore_writes(
     pairs = f"--data=pairs:{tmp_path},{photographs}"
     (tmp_path / "scores").mkdir()
     os.rename(tmp_path / "out", tmp_path.parent / f"{tmp_path.name}-out")
-    assert main(["evaluate", folder, pairs, "--protocol=pairs", f"--output={tmp_path / 'scores'}"]) == 0
+    assert (
+        main(["evaluate", folder, pairs, "--protocol=pairs", f"--output={tmp_path / 'scores'}"])
+        == 0
+    )
     for row in rows_of(tmp_path / "scores"):
         if row["method"] == "restored":
-            written = to_float(read_image(tmp_path.parent / f"{tmp_path.name}-out" / f"{row['photograph']}.png"))
+            written = to_float(
+                read_image(tmp_path.parent / f"{tmp_path.name}-out" / f"{row['photograph']}.png")
+            )
             clean = to_float(read_image(photographs / f"{row['photograph']}.png"))
-            assert float(row["psnr"]) == pytest.approx(-10 * math.log10(np.mean((written - clean) ** 2)), abs=1e-4)
+            assert float(row["psnr"]) == pytest.approx(
+                -10 * math.log10(np.mean((written - clean) ** 2)), abs=1e-4
+            )
 
 
-def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_grey_network_is_scored_on_grey_photographs(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
     grey = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     pyvips.Image.new_from_array(grey).write_to_file(str(tmp_path / "a.png"))
     command = ["evaluate", str(checkpoint(GREY)), f"--data=folder:{tmp_path}", "--protocol=float"]
@@ -204,11 +218,31 @@ def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str]
 @pytest.mark.parametrize(
     ("spec", "arguments", "message"),
     [
-        (SPEC, ["--data=folder:{photographs}", "--protocol=best"], "Protocols: clipped, unclipped, float, pairs"),
-        (SPEC, ["--data=folder:{photographs}", "--protocol=pairs"], "has only clean ones. Use --protocol clipped"),
-        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float"], "has pairs. Use --protocol pairs"),
-        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=pairs", "--sigmas=5"], "Leave --sigmas out"),
-        (SPEC, ["--data=pairs:{photographs},{photographs}", "--protocol=float", "--sigmas=5"], "has pairs. Use"),
+        (
+            SPEC,
+            ["--data=folder:{photographs}", "--protocol=best"],
+            "Protocols: clipped, unclipped, float, pairs",
+        ),
+        (
+            SPEC,
+            ["--data=folder:{photographs}", "--protocol=pairs"],
+            "has only clean ones. Use --protocol clipped",
+        ),
+        (
+            SPEC,
+            ["--data=pairs:{photographs},{photographs}", "--protocol=float"],
+            "has pairs. Use --protocol pairs",
+        ),
+        (
+            SPEC,
+            ["--data=pairs:{photographs},{photographs}", "--protocol=pairs", "--sigmas=5"],
+            "Leave --sigmas out",
+        ),
+        (
+            SPEC,
+            ["--data=pairs:{photographs},{photographs}", "--protocol=float", "--sigmas=5"],
+            "has pairs. Use",
+        ),
         *(
             (
                 SPEC,
@@ -229,13 +263,21 @@ def test_a_grey_network_is_scored_on_grey_photographs(checkpoint: Callable[[str]
             ["--data=folder:{tiny}", "--protocol=float"],
             "too small to be scored, which takes 11 pixels a side: a.png (12x5)",
         ),
-        (SPEC, ["--data=folder:{photographs}", "--protocol=float", "--output={file}"], "cannot be written to: File ex"),
+        (
+            SPEC,
+            ["--data=folder:{photographs}", "--protocol=float", "--output={file}"],
+            "cannot be written to: File ex",
+        ),
         (
             GREY,
             ["--data=folder:{photographs}", "--protocol=float"],
             "3 are in colour, a.png first: convert them to grey",
         ),
-        (GREY, ["--data=pairs:{photographs},{grey}", "--protocol=pairs"], "3 are in colour, a first"),
+        (
+            GREY,
+            ["--data=pairs:{photographs},{grey}", "--protocol=pairs"],
+            "3 are in colour, a first",
+        ),
         (
             "drunet(features=(2,), blocks=1)",
             ["--data=pairs:{photographs},{photographs}", "--protocol=pairs"],
@@ -258,7 +300,9 @@ def test_what_does_not_go_together_is_refused(
         write_image(tmp_path / "grey" / name, np.full((*SHAPE, 3), 100, np.uint8))
     write_image(tmp_path / "tiny" / "a.png", np.zeros((5, 12, 3), np.uint8))
     (tmp_path / "file").write_text("")
-    places = {name: str(tmp_path / name) for name in ("grey", "tiny", "file")} | {"photographs": str(photographs)}
+    places = {name: str(tmp_path / name) for name in ("grey", "tiny", "file")} | {
+        "photographs": str(photographs)
+    }
     arguments = [f"--output={tmp_path / 'out'}", *(text.format(**places) for text in arguments)]
     assert main(["evaluate", str(checkpoint(spec)), *arguments]) == 2
     assert message in capsys.readouterr().err
@@ -269,68 +313,16 @@ def test_a_network_that_gives_no_numbers_gets_no_score(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:
     network = load_network(checkpoint(SPEC))
-    save_network(tmp_path / "broken", network._replace(params=jax.tree.map(lambda x: x * np.nan, network.params)), {})
-    command = ["evaluate", str(tmp_path / "broken"), f"--data=folder:{photographs}", "--protocol=float"]
+    save_network(
+        tmp_path / "broken",
+        network._replace(params=jax.tree.map(lambda x: x * np.nan, network.params)),
+        {},
+    )
+    command = [
+        "evaluate",
+        str(tmp_path / "broken"),
+        f"--data=folder:{photographs}",
+        "--protocol=float",
+    ]
     assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
     assert "a.png: the network gives values that are not finite" in capsys.readouterr().err
-
-
-def test_a_terminal_of_80_columns_shows_the_whole_summary() -> None:
-    scores = [
-        Score("a", sigma, 0, method, 33.57, 35.04, 0.9312, 0.9876, 12.34, 10.56, 11.78)
-        for sigma in (15, 12.5, math.nan)
-        for method in ("input", "restored")
-    ]
-    console = Console(width=80, file=io.StringIO())
-    console.print(make_summary(scores, "title", "caption"))
-    lines = console.file.getvalue().splitlines()
-    assert lines[1].split() == ["sigma", "method", *(heading for _, heading, _ in COLUMNS)]
-    shown = ["33.57", "35.04", "0.9312", "0.9876", "12.34", "10.56", "11.78"]
-    assert [line.split()[-8:] for line in lines if "33.57" in line] == [["input", *shown], ["restored", *shown]] * 3
-
-
-def test_equal_images_fit_into_80_columns_too() -> None:
-    """At sigma 0 the input is the clean photograph."""
-    scores = [Score("a", 0, 0, method, 100, 100, 1, math.nan, 0, 0, 0) for method in ("input", "restored")]
-    console = Console(width=80, file=io.StringIO())
-    console.print(make_summary(scores, "title", "caption"))
-    lines = console.file.getvalue().splitlines()
-    assert lines[1].split() == ["sigma", "method", *(heading for _, heading, _ in COLUMNS)]
-    assert lines[3].split()[1:] == ["input", "100.0", "100.0", "1.0000", "-", "0.00", "0.00", "0.00"]
-
-
-def test_error_maps_show_where_and_what_kind() -> None:
-    clean = np.full((5, 4, 3), 0.5, np.float32)
-    restored = clean.copy()
-    restored[1, 2] += 0.1  # grey stays grey: an error in brightness alone
-    restored[3, 0] += np.float32([0.1, -0.03, 0])
-    brightness, colour = lab_errors(restored, clean)
-    assert np.argwhere(brightness > 2).tolist()[0] == [1, 2]
-    assert np.argwhere(colour > 2).tolist() == [[3, 0]]
-    shades = heat(np.array([0.0, 2.5, 5, 7.5, 10, 99]))
-    assert (np.diff(shades @ [0.299, 0.587, 0.114])[:4] > 0.05).all()  # brighter is worse
-    np.testing.assert_array_equal(shades[4], shades[5])
-
-
-def test_headings_of_small_photographs_do_not_overlap() -> None:
-    """Details are six pixels wide here, and each heading has a place of its own: nothing is drawn over its margin."""
-    clean = np.full((12, 18, 3), 0.5, np.float32)
-    sheet = error_sheet([("", (clean, clean, clean))])
-    headings = (sheet[34:68] != 255).any(axis=(0, 2))
-    widths = np.diff(np.flatnonzero(np.diff(np.pad(headings, 1).astype(int))))[1::2]
-    assert (widths >= 10).sum() == 5  # the gaps between six headings
-
-
-def test_a_row_of_the_sheet_holds_the_photograph_its_detail_and_two_maps() -> None:
-    clean = np.full((90, 900, 1), 0.5, np.float32)
-    clean[40:60:2, 500:520] = 0  # the strongest edges
-    restored = clean.copy()
-    restored[50, 510] = 1
-    sheet = error_sheet([("worst: a\n\udcff, 20.00 dB", (clean, clean, restored))])  # names may hold anything
-    assert sheet.shape[1] == 1350 + 5 * 600 + 7 * 12  # the whole in the height of the detail, five details, margins
-    framed = np.argwhere((sheet == (255, 210, 0)).all(axis=-1))
-    assert framed[:, 1].max() < 12 + 1350
-    inside = framed.min(axis=0)[1] - 12, framed.max(axis=0)[1] - 12
-    assert inside[0] < 1.5 * 500 and 1.5 * 519 < inside[1]
-    brightness = sheet[:, -1200:-600]
-    assert ((brightness == (252, 255, 164)).all(axis=-1)).sum() == 9  # the one wrong pixel, three times as large

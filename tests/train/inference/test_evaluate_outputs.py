@@ -30,8 +30,14 @@ def test_a_full_disk_leaves_no_half_table(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     """A limit on the size of files stands in for the disk."""
-    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=float"]
-    assert main([*command, f"--output={tmp_path / 'before'}"]) == 0  # compiles, which writes to a cache
+    command = [
+        "evaluate",
+        str(checkpoint(SPEC)),
+        f"--data=folder:{photographs}",
+        "--protocol=float",
+    ]
+    # Compiles, which writes to a cache
+    assert main([*command, f"--output={tmp_path / 'before'}"]) == 0
     capsys.readouterr()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
@@ -54,19 +60,30 @@ def test_files_of_others_are_replaced_only_when_told_to(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys, name: str
 ) -> None:
     out = tmp_path / "out"
-    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}", "--protocol=float", "--figures"]
+    command = [
+        "evaluate",
+        str(checkpoint(SPEC)),
+        f"--data=folder:{photographs}",
+        "--protocol=float",
+        "--figures",
+    ]
     command += ["--sigmas=15", f"--output={out}"]
     out.mkdir()
     (out / name).write_text("photograph,taken\n")
     assert main(command) == 2
-    assert f"{out / name} is there already and was not written by this command" in capsys.readouterr().err
+    assert (
+        f"{out / name} is there already and was not written by this command"
+        in capsys.readouterr().err
+    )
     assert os.listdir(out) == [name] and (out / name).read_text() == "photograph,taken\n"
     assert main([*command, "--overwrite"]) == 0
     assert main(command) == 0  # what stands there now is ours
 
 
 @pytest.mark.parametrize("name", ["model.stablehlo", "model.safetensors", "model.onnx"])
-def test_to_know_an_export_as_ours_a_file_of_gigabytes_is_not_read(name: str, tmp_path: Path) -> None:
+def test_to_know_an_export_as_ours_a_file_of_gigabytes_is_not_read(
+    name: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     path.write_bytes(b"\xff" * 7 + b"\x00")  # of safetensors: a header of 2^56 bytes
     os.truncate(path, 3_000_000_000)

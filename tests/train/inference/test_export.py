@@ -41,7 +41,9 @@ def images(batch: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 1, (batch, height, width, 3)).astype(np.float32)
 
 
-def test_an_artefact_restores_the_same_pixels_elsewhere(checkpoint: Make, tmp_path: Path, capsys) -> None:
+def test_an_artefact_restores_the_same_pixels_elsewhere(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
     file = tmp_path / "model.stablehlo"
     assert main(["export", str(checkpoint(NORMED)), "--format=stablehlo", f"--output={file}"]) == 0
     assert export._is_ours(file)
@@ -50,7 +52,9 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(checkpoint: Make, tmp_pa
     batch = images(2, 9, 13)
     np.save(tmp_path / "in.npy", batch)
     arguments = [str(file), str(tmp_path / "in.npy"), str(tmp_path / "out.npy")]
-    run = subprocess.run([sys.executable, "-c", LOADER, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", LOADER, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     network = load_network(checkpoint(NORMED))
     predictor = Predictor(network.model, network.params, network.batch_stats)
@@ -72,7 +76,9 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(checkpoint: Make, tmp_pa
         "retinexformer(features=4, levels=1, num_blocks=(0, 1), stages=2)",
     ],
 )
-def test_every_kind_of_network_restores_the_same_pixels_reloaded(checkpoint: Make, spec: str) -> None:
+def test_every_kind_of_network_restores_the_same_pixels_reloaded(
+    checkpoint: Make, spec: str
+) -> None:
     network = load_network(checkpoint(spec))
     program = jax.export.deserialize(bytearray(export.to_stablehlo(network)))
     predictor = Predictor(network.model, network.params, network.batch_stats)
@@ -95,7 +101,9 @@ def test_sizes_and_noise_levels_stay_open(checkpoint: Make, tmp_path: Path) -> N
     sigma = np.float32([0.05, 0.3])
     for batch in (images(2, 8, 8), images(2, 7, 11)):  # no multiple of the stride
         for found, image, level in zip(restore(batch, sigma), batch, sigma, strict=True):
-            np.testing.assert_allclose(found, predictor.restore(image, sigma=level), rtol=0, atol=1e-5)
+            np.testing.assert_allclose(
+                found, predictor.restore(image, sigma=level), rtol=0, atol=1e-5
+            )
 
 
 def test_a_state_dict_comes_back_as_the_same_network(checkpoint: Make, tmp_path: Path) -> None:
@@ -106,7 +114,9 @@ def test_a_state_dict_comes_back_as_the_same_network(checkpoint: Make, tmp_path:
     again = from_torch_state_dict("dncnn", arrays, depth=3, features=4)
     network = load_network(checkpoint(NORMED))
     jax.tree.map(np.testing.assert_array_equal, again["params"], jax.device_get(network.params))
-    jax.tree.map(np.testing.assert_array_equal, again["batch_stats"], jax.device_get(network.batch_stats))
+    jax.tree.map(
+        np.testing.assert_array_equal, again["batch_stats"], jax.device_get(network.batch_stats)
+    )
 
 
 def test_what_is_wrong_with_a_run_is_said_as_other_verbs_do(
@@ -117,39 +127,68 @@ def test_what_is_wrong_with_a_run_is_said_as_other_verbs_do(
         return load_network(path)
 
     monkeypatch.setattr(export, "load_network", load)
-    command = ["export", str(checkpoint(NORMED)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
+    command = [
+        "export",
+        str(checkpoint(NORMED)),
+        "--format=torch",
+        f"--output={tmp_path / 'a.safetensors'}",
+    ]
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("warning: 2 is damaged; taking 1\n")
 
 
-def test_names_are_said_to_be_of_pytorch_where_they_are(checkpoint: Make, tmp_path: Path, capsys) -> None:
+def test_names_are_said_to_be_of_pytorch_where_they_are(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
     for spec, by in {
         "dncnn_scico(depth=3, features=4)": "the names of the network's PyTorch code",
         "unet_scico(depth=2, features=2, block_depth=1)": "their Flax paths, joined with dots: it has no PyTorch code",
     }.items():
-        command = ["export", str(checkpoint(spec)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
+        command = [
+            "export",
+            str(checkpoint(spec)),
+            "--format=torch",
+            f"--output={tmp_path / 'a.safetensors'}",
+        ]
         assert main(command) == 0
         assert capsys.readouterr().out.splitlines()[-1].endswith(f" arrays by {by}")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "model.stablehlo"])
-@pytest.mark.parametrize("content", [b"", b"of others", (64).to_bytes(8, "little") + b'{"__metadata__": {}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"of others", (64).to_bytes(8, "little") + b'{"__metadata__": {}}']
+)
 def test_a_file_of_others_is_replaced_only_when_told_to(
     checkpoint: Make, tmp_path: Path, capsys, name: str, content: bytes
 ) -> None:
     formats = {"model.safetensors": "torch", "model.onnx": "onnx", "model.stablehlo": "stablehlo"}
     (tmp_path / name).write_bytes(content)
-    command = ["export", str(checkpoint(NORMED)), f"--format={formats[name]}", f"--output={tmp_path / name}"]
+    command = [
+        "export",
+        str(checkpoint(NORMED)),
+        f"--format={formats[name]}",
+        f"--output={tmp_path / name}",
+    ]
     assert main(command) == 2
-    assert f"--output: {tmp_path / name} is there already and was not written by" in capsys.readouterr().err
+    assert (
+        f"--output: {tmp_path / name} is there already and was not written by"
+        in capsys.readouterr().err
+    )
     assert (tmp_path / name).read_bytes() == content
     if name == "model.safetensors":
         for options in (["--overwrite"], []):
             assert main([*command, *options]) == 0
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(checkpoint: Make, tmp_path: Path, capsys) -> None:
-    command = ["export", str(checkpoint(NORMED)), "--format=torch", f"--output={tmp_path / 'a.safetensors'}"]
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
+    command = [
+        "export",
+        str(checkpoint(NORMED)),
+        "--format=torch",
+        f"--output={tmp_path / 'a.safetensors'}",
+    ]
     assert main(command) == 0
     before = (tmp_path / "a.safetensors").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -163,14 +202,21 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(checkpoint: Make,
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
-def test_what_cannot_be_exported_or_written_is_said(checkpoint: Make, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_what_cannot_be_exported_or_written_is_said(
+    checkpoint: Make, tmp_path: Path, capsys, monkeypatch
+) -> None:
     command = ["export", str(checkpoint(NORMED))]
     assert main([*command, "--format=torch", f"--output={tmp_path / 'model.pth'}"]) == 2
     assert "--format torch writes .safetensors files" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    assert main([*command, "--format=torch", f"--output={tmp_path / 'file' / 'model.safetensors'}"]) == 2
+    assert (
+        main([*command, "--format=torch", f"--output={tmp_path / 'file' / 'model.safetensors'}"])
+        == 2
+    )
     assert "could not be written" in capsys.readouterr().err
     network = load_network(checkpoint(NORMED))
     monkeypatch.setattr(export, "_LARGEST", 1000)
-    with pytest.raises(InputError, match="MB of parameters, and a program holds 0 at most: take --format torch"):
+    with pytest.raises(
+        InputError, match="MB of parameters, and a program holds 0 at most: take --format torch"
+    ):
         export.to_stablehlo(Network(*network))

@@ -8,7 +8,9 @@ from train.inference.fit_scores import Evaluation, Row
 
 def _evaluation(image: np.ndarray) -> Evaluation:
     clean = to_float(image)
-    rows = tuple(Row("photo", 25.0, method, 20.0, 0.5, 5.0) for method in ("noisy", "blur", "restored"))
+    rows = tuple(
+        Row("photo", 25.0, method, 20.0, 0.5, 5.0) for method in ("noisy", "blur", "restored")
+    )
     return Evaluation("photo", clean, clean * 0.2, clean * 0.6, rows)
 
 
@@ -24,5 +26,7 @@ def test_the_three_versions_stand_side_by_side_pixel_for_pixel() -> None:
 
 def test_photographs_of_any_size_go_on_one_sheet() -> None:
     rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((8, 30), (40, 9), (3, 3))]
+    images = [
+        rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((8, 30), (40, 9), (3, 3))
+    ]
     assert comparison([_evaluation(image) for image in images]).dtype == np.uint8

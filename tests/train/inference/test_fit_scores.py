@@ -20,14 +20,18 @@ from train.inference.scores import write_rows
 
 @pytest.fixture(scope="module")
 def small() -> Source:
-    return Source(("eye", "cup"), (skimage.data.chelsea()[100:140, 100:150], skimage.data.coffee()[80:128, 200:240]))
+    return Source(
+        ("eye", "cup"),
+        (skimage.data.chelsea()[100:140, 100:150], skimage.data.coffee()[80:128, 200:240]),
+    )
 
 
 def test_noise_is_fixed_by_name_sigma_and_seed() -> None:
     clean = np.full((40, 50, 3), 0.5, np.float32)
     noisy = add_fixed_noise(clean, "chelsea", sigma=25, seed=0)
     np.testing.assert_array_equal(add_fixed_noise(clean, "chelsea", sigma=25, seed=0), noisy)
-    # 6000 draws: the sample deviation is within 5 / sqrt(2 * 6000) = 4.6 % of sigma but once in a million.
+    # 6000 draws: the sample deviation is within 5 / sqrt(2 * 6000) = 4.6 % of sigma but once in a
+    # million.
     assert noisy.std() == pytest.approx(25 / 255, rel=0.046)
     others = [("coffee", 25.0, 0), ("chelsea", 24.0, 0), ("chelsea", 25.0, 1)]
     for name, sigma, seed in others:
@@ -60,22 +64,29 @@ def test_the_rows_hold_what_scikit_image_measures(small: Source) -> None:
         )
         assert rows["restored"].ssim == pytest.approx(expected, abs=1e-4)
         lab = [skimage.color.rgb2lab(image) for image in (clean, evaluation.restored)]
-        assert rows["restored"].ciede2000 == pytest.approx(skimage.color.deltaE_ciede2000(*lab).mean(), abs=1e-2)
+        assert rows["restored"].ciede2000 == pytest.approx(
+            skimage.color.deltaE_ciede2000(*lab).mean(), abs=1e-2
+        )
 
 
 def test_the_blur_is_the_best_of_all_gaussian_blurs() -> None:
     chelsea = Source(("chelsea",), (skimage.data.chelsea(),))
     (evaluation,) = evaluate(lambda noisy: noisy, chelsea, sigma=25, seed=0)
     blur = next(row for row in evaluation.rows if row.method == "blur")
-    assert blur.psnr == pytest.approx(29.6, abs=0.1)  # an independent search over sigma found 29.6 dB
+    # An independent search over sigma found 29.6 dB
+    assert blur.psnr == pytest.approx(29.6, abs=0.1)
 
 
-def test_csv_has_one_line_per_photograph_and_method_unrounded(small: Source, tmp_path: Path) -> None:
+def test_csv_has_one_line_per_photograph_and_method_unrounded(
+    small: Source, tmp_path: Path
+) -> None:
     rows = [row for e in evaluate(lambda noisy: noisy, small, sigma=25, seed=0) for row in e.rows]
     write_rows(rows, tmp_path / "evaluation.csv")
     with (tmp_path / "evaluation.csv").open() as file:
         read = list(csv.DictReader(file))
-    assert [(r["photograph"], r["method"]) for r in read] == [(r.photograph, r.method) for r in rows]
+    assert [(r["photograph"], r["method"]) for r in read] == [
+        (r.photograph, r.method) for r in rows
+    ]
     assert [float(r["psnr"]) for r in read] == [r.psnr for r in rows]
 
 
@@ -85,7 +96,18 @@ def test_the_table_fits_eighty_columns_and_names_its_protocol(small: Source) -> 
     Console(file=output, width=80).print(make_table(rows, "sigma 25"))
     text = output.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    for word in ("eye", "cup", "noisy", "blur", "restored", "PSNR dB", "SSIM", "CIEDE2000", "unclipped", "sigma 25"):
+    for word in (
+        "eye",
+        "cup",
+        "noisy",
+        "blur",
+        "restored",
+        "PSNR dB",
+        "SSIM",
+        "CIEDE2000",
+        "unclipped",
+        "sigma 25",
+    ):
         assert word in text
 
 

@@ -33,7 +33,8 @@ def test_results_may_go_above_the_folder_of_the_photographs(
 
 
 @pytest.mark.parametrize(
-    ("given", "output"), [("photos", "photos"), (".", "."), ("photos/*.png", "photos"), ("photos", "photos/below/..")]
+    ("given", "output"),
+    [("photos", "photos"), (".", "."), ("photos/*.png", "photos"), ("photos", "photos/below/..")],
 )
 def test_results_do_not_replace_the_photographs(
     checkpoint: Make, photos: Path, capsys, given: str, output: str
@@ -54,7 +55,10 @@ def test_results_do_not_replace_the_photographs(
         ("photos [2019]/IMG*[1].jpe", ["IMG_2[1].jpe"]),
         ("*/[ab].png", ["photos [2019]/a.png"]),
         ("**/*.png", ["photos [2019]/a.png", "photos [2019]/below [x]/b.png"]),
-        ("**", ["photos [2019]/IMG_2[1].jpe", "photos [2019]/a.png", "photos [2019]/below [x]/b.png"]),
+        (
+            "**",
+            ["photos [2019]/IMG_2[1].jpe", "photos [2019]/a.png", "photos [2019]/below [x]/b.png"],
+        ),
     ],
 )
 def test_a_pattern_finds_folders_with_brackets_in_their_names(
@@ -71,7 +75,9 @@ def test_a_pattern_finds_folders_with_brackets_in_their_names(
     assert sorted(job.target.relative_to(output).as_posix() for job in jobs) == made
 
 
-def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(tmp_path: Path) -> None:
+def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(
+    tmp_path: Path,
+) -> None:
     photos, away = tmp_path / "photos", tmp_path / "away"
     for folder, name in ((photos, "b.png"), (away, "c.png")):
         folder.mkdir()
@@ -84,12 +90,17 @@ def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(t
     for name in ("d.heic", "e.heic", "f.json"):
         (photos / name).touch()
     found = find_inputs([str(photos), str(photos / "b.png")], tmp_path / "out")
-    assert [job.target.relative_to(tmp_path / "out").as_posix() for job in found.jobs] == ["b.png", "linked/c.png"]
+    assert [job.target.relative_to(tmp_path / "out").as_posix() for job in found.jobs] == [
+        "b.png",
+        "linked/c.png",
+    ]
     assert found.others == {".heic": 2, ".json": 1}
     assert found.notes == [
         f"{photos / 'lost'} is a link to {tmp_path / 'nowhere'}, which is not there",
-        f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, and is restored under that alone",
-        f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, and is restored under that alone",
+        f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, and is restored under that "
+        "alone",
+        f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, and is restored under that "
+        "alone",
     ]
     assert found.failures == [
         f"{photos / 'gone.png'} is a link to {tmp_path / 'nowhere.png'}, which cannot be reached."
@@ -129,15 +140,21 @@ def test_a_file_that_is_named_is_judged_by_its_content_and_the_others_are_restor
     assert main(["restore", str(checkpoint(SPEC)), *given, "--output=out"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "photos/a.png -> out/a.png: restored" in lines
-    assert "photos/c -> out/c: restored; it is a PNG by its content, and stays one under its name" in lines
+    assert (
+        "photos/c -> out/c: restored; it is a PNG by its content, and stays one under its name"
+        in lines
+    )
     assert lines[-2:] == [
         "2 of 2 photographs are in out",
-        "not restored: photos/a.png.json is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out.",
+        "not restored: photos/a.png.json is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or "
+        "leave it out.",
     ]
     assert not (photos.parent / "out" / "a.png.json").exists()
 
 
-def test_a_command_that_names_no_photograph_is_an_error(checkpoint: Make, photos: Path, capsys) -> None:
+def test_a_command_that_names_no_photograph_is_an_error(
+    checkpoint: Make, photos: Path, capsys
+) -> None:
     assert main(["restore", str(checkpoint(SPEC)), "--output=out"]) == 2
     assert "Nothing is to be restored" in capsys.readouterr().err
 
@@ -151,18 +168,25 @@ def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path,
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("3 of 3 photographs are in")
     assert lines[-2] == "2 .heic files and 1 .txt file were passed over"
-    assert lines[-1] == "not restored: photos/gone.png is a link to nowhere.png, which cannot be reached."
+    assert (
+        lines[-1]
+        == "not restored: photos/gone.png is a link to nowhere.png, which cannot be reached."
+    )
 
 
 def test_names_that_differ_in_case_are_refused_where_the_output_cannot_hold_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = [Job(tmp_path / name, tmp_path / "out" / name) for name in ("b/a.png", "b/A.PNG", "c/a.png")]
+    jobs = [
+        Job(tmp_path / name, tmp_path / "out" / name) for name in ("b/a.png", "b/A.PNG", "c/a.png")
+    ]
     (tmp_path / "out").mkdir()
     check_case(jobs, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
     monkeypatch.setattr(inputs, "ignores_case", lambda folder: True)
-    with pytest.raises(InputError, match=r"b/a\.png and .*b/A\.PNG would be written under one name"):
+    with pytest.raises(
+        InputError, match=r"b/a\.png and .*b/A\.PNG would be written under one name"
+    ):
         check_case(jobs, tmp_path / "out")
     check_case(jobs[1:], tmp_path / "out")
 

@@ -28,10 +28,13 @@ SPECS = (
 Make = Callable[[str], Path]
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> list[Sequence[jax.ShapeDtypeStruct]]:
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, error: float = 0.0
+) -> list[Sequence[jax.ShapeDtypeStruct]]:
     """Puts a converter and a runtime in place that keep to the two packages' interface, and compute with jax.export.
 
-    Gives the list to which the inputs of each conversion are added. ``error`` is what the runtime computes too much.
+    Gives the list to which the inputs of each conversion are added. ``error`` is what the runtime
+    computes too much.
     """
     made: dict[bytes, jax.export.Exported] = {}
     asked: list[Sequence[jax.ShapeDtypeStruct]] = []
@@ -41,12 +44,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> list[Sequen
             self._program = made[content]
 
         def get_inputs(self) -> list[types.SimpleNamespace]:
-            return [types.SimpleNamespace(name=name) for name in ("images", "sigma")[: len(self._program.in_avals)]]
+            return [
+                types.SimpleNamespace(name=name)
+                for name in ("images", "sigma")[: len(self._program.in_avals)]
+            ]
 
         def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
             return [np.asarray(self._program.call(*inputs.values())) + np.float32(error)]
 
-    def convert(function: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], **names: object) -> object:
+    def convert(
+        function: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], **names: object
+    ) -> object:
         asked.append(inputs)
         content = f"model {len(made)}".encode()
         made[content] = jax.export.export(jax.jit(function))(*inputs)
@@ -58,7 +66,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, error: float = 0.0) -> list[Sequen
     return asked
 
 
-def test_sizes_stay_open_in_multiples_of_the_stride(checkpoint: Make, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_sizes_stay_open_in_multiples_of_the_stride(
+    checkpoint: Make, tmp_path: Path, monkeypatch, capsys
+) -> None:
     asked = stand_in(monkeypatch)
     for spec in (POOLED, TOLD):
         file = tmp_path / f"{len(asked)}.onnx"
@@ -71,16 +81,29 @@ def test_sizes_stay_open_in_multiples_of_the_stride(checkpoint: Make, tmp_path: 
 
 def test_a_fixed_size_may_be_any(checkpoint: Make, tmp_path: Path, monkeypatch, capsys) -> None:
     asked = stand_in(monkeypatch)
-    command = ["export", str(checkpoint(POOLED)), "--format=onnx", f"--output={tmp_path / 'model.onnx'}"]
-    assert main([*command, "--size=7x11"]) == 0  # neither a multiple of two; that it differs would be an error
+    command = [
+        "export",
+        str(checkpoint(POOLED)),
+        "--format=onnx",
+        f"--output={tmp_path / 'model.onnx'}",
+    ]
+    # Neither a multiple of two; that it differs would be an error
+    assert main([*command, "--size=7x11"]) == 0
     assert asked[0][0].shape[1:] == (7, 11, 3)
     assert "[b, 7, 11, 3]" in capsys.readouterr().out
 
 
-def test_a_model_that_differs_is_not_written(checkpoint: Make, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_model_that_differs_is_not_written(
+    checkpoint: Make, tmp_path: Path, monkeypatch, capsys
+) -> None:
     stand_in(monkeypatch, error=1.5e-4)
     file = tmp_path / "model.onnx"
-    assert main(["export", str(checkpoint(POOLED)), "--format=onnx", f"--output={file}", "--size=7x11"]) == 2
+    assert (
+        main(
+            ["export", str(checkpoint(POOLED)), "--format=onnx", f"--output={file}", "--size=7x11"]
+        )
+        == 2
+    )
     assert "differs from the network by 0.00015" in capsys.readouterr().err
     assert not file.exists()
 
@@ -94,13 +117,20 @@ def test_what_the_converter_cannot_do_is_said_of_the_network(
         raise RuntimeError("no such operation\nand more")
 
     monkeypatch.setattr(sys.modules["jax2onnx"], "to_onnx", fail)
-    command = ["export", str(checkpoint(POOLED)), "--format=onnx", f"--output={tmp_path / 'model.onnx'}"]
+    command = [
+        "export",
+        str(checkpoint(POOLED)),
+        "--format=onnx",
+        f"--output={tmp_path / 'model.onnx'}",
+    ]
     assert main(command) == 2
     said = capsys.readouterr().err
     assert f"cannot convert {POOLED} (RuntimeError: no such operation). With --size" in said
 
 
-def test_without_the_converter_the_way_to_it_is_told(checkpoint: Make, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_without_the_converter_the_way_to_it_is_told(
+    checkpoint: Make, tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     command = ["export", str(checkpoint(POOLED)), f"--output={tmp_path / 'model.onnx'}"]
     assert main([*command, "--format=onnx"]) == 2
@@ -116,7 +146,9 @@ def test_without_the_converter_the_way_to_it_is_told(checkpoint: Make, tmp_path:
 @pytest.mark.filterwarnings("ignore")  # of the converter's, which are not ours to mend
 @pytest.mark.parametrize("spec", SPECS)
 def test_every_network_runs_in_onnxruntime(checkpoint: Make, tmp_path: Path, spec: str) -> None:
-    pytest.importorskip("jax2onnx", reason="needs the packages of --format onnx", exc_type=ImportError)
+    pytest.importorskip(
+        "jax2onnx", reason="needs the packages of --format onnx", exc_type=ImportError
+    )
     import onnxruntime
 
     network = load_network(checkpoint(spec))
@@ -124,7 +156,10 @@ def test_every_network_runs_in_onnxruntime(checkpoint: Make, tmp_path: Path, spe
     images = np.random.default_rng(1).uniform(0, 1, (2, 52, 44, 3)).astype(np.float32)
     for options, cut in (((), images), (("--size=7x11",), images[:, :7, :11])):
         file = tmp_path / "model.onnx"
-        assert main(["export", str(checkpoint(spec)), "--format=onnx", f"--output={file}", *options]) == 0
+        assert (
+            main(["export", str(checkpoint(spec)), "--format=onnx", f"--output={file}", *options])
+            == 0
+        )
         inputs = {"images": cut} | ({"sigma": np.float32([0.1, 0.1])} if spec == TOLD else {})
         (found,) = onnxruntime.InferenceSession(str(file)).run(["restored"], inputs)
         for one, image in zip(found, cut, strict=True):

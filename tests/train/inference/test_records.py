@@ -24,7 +24,9 @@ def command(checkpoint: Make, tmp_path: Path) -> list[str]:
     return command
 
 
-def test_a_photograph_is_on_disk_before_its_record(command: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_photograph_is_on_disk_before_its_record(
+    command: list[str], tmp_path: Path, monkeypatch, capsys
+) -> None:
     fsync = os.fsync
 
     def fail(file: int) -> None:
@@ -64,11 +66,15 @@ def test_a_run_goes_on_after_one_that_ended_between_record_and_photograph(
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
-def test_what_was_replaced_is_nobodys_once_it_is(command: list[str], tmp_path: Path, capsys) -> None:
+def test_what_was_replaced_is_nobodys_once_it_is(
+    command: list[str], tmp_path: Path, capsys
+) -> None:
     target = tmp_path / "out" / "a.png"
     before = target.read_bytes()
     assert main([*command, "--self-ensemble"]) == 0
-    assert "replaces_sha256" not in json.loads((tmp_path / "out" / "a.png.lumloss.json").read_text())
+    assert "replaces_sha256" not in json.loads(
+        (tmp_path / "out" / "a.png.lumloss.json").read_text()
+    )
     target.write_bytes(before)
     capsys.readouterr()
     assert main(command) == 1
@@ -84,13 +90,19 @@ def test_other_weights_of_the_same_network_restore_anew(
     network = load_network(folder)
     moved = jax.tree.map(lambda array: array + np.float32(1e-3), getattr(network, part))
     save_network(tmp_path / "on", network._replace(**{part: moved}), {})
-    for weights, said in ((folder, "restored"), (folder, "there already"), (tmp_path / "on", "restored")):
+    for weights, said in (
+        (folder, "restored"),
+        (folder, "there already"),
+        (tmp_path / "on", "restored"),
+    ):
         capsys.readouterr()
         assert main(["restore", str(weights), str(source), "--output", str(tmp_path / "out")]) == 0
         assert f"a.png: {said}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ['{"title": "a.png", "photoTakenTime": {}}', "[" * 100_000, "no JSON"])
+@pytest.mark.parametrize(
+    "content", ['{"title": "a.png", "photoTakenTime": {}}', "[" * 100_000, "no JSON"]
+)
 def test_a_file_of_others_beside_a_photograph_is_left_alone(
     checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
@@ -99,7 +111,11 @@ def test_a_file_of_others_beside_a_photograph_is_left_alone(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png.json").write_text(content)
     command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]
-    for options, said in (([], "restored"), ([], "there already"), (["--self-ensemble"], "restored")):
+    for options, said in (
+        ([], "restored"),
+        ([], "there already"),
+        (["--self-ensemble"], "restored"),
+    ):
         assert main([*command, *options]) == 0
         assert f"a.png: {said}" in capsys.readouterr().out
         assert (tmp_path / "out" / "a.png.json").read_text() == content

@@ -20,7 +20,13 @@ ROOT = Path(__file__).resolve().parents[3]
 def command(checkpoint: Make, tmp_path: Path) -> list[str]:
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "in" / name, pixels((8, 8, 3)))
-    return ["restore", str(checkpoint(SPEC)), str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    return [
+        "restore",
+        str(checkpoint(SPEC)),
+        str(tmp_path / "in"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
 
 
 def fail_for(name: str, code: int):
@@ -36,7 +42,9 @@ def fail_for(name: str, code: int):
 
 
 @pytest.mark.parametrize(
-    "code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES], ids=os.strerror
+    "code",
+    [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES],
+    ids=os.strerror,
 )
 def test_what_the_next_file_would_meet_too_ends_the_run(
     command: list[str], tmp_path: Path, monkeypatch, capsys, code: int
@@ -44,7 +52,10 @@ def test_what_the_next_file_would_meet_too_ends_the_run(
     monkeypatch.setattr(image_files, "_encode", fail_for("b.png", code))
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert f"b.png could not be written: {os.strerror(code)}. The photographs before it are whole" in said
+    assert (
+        f"b.png could not be written: {os.strerror(code)}. The photographs before it are whole"
+        in said
+    )
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
@@ -56,14 +67,23 @@ def test_a_file_that_cannot_be_written_is_reported_and_the_rest_are_done(
     assert main(command) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("2 of 3 photographs are in")
-    assert lines[-1].startswith("not restored:") and lines[-1].endswith(f"not be written: {os.strerror(code)}.")
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json", "c.png", "c.png.lumloss.json"]
+    assert lines[-1].startswith("not restored:") and lines[-1].endswith(
+        f"not be written: {os.strerror(code)}."
+    )
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "a.png",
+        "a.png.lumloss.json",
+        "c.png",
+        "c.png.lumloss.json",
+    ]
 
 
 def test_a_name_of_255_bytes_is_restored(command: list[str], tmp_path: Path, capsys) -> None:
     """Two of them, that differ in their ends alone."""
     for end in ("1", "2"):
-        save(tmp_path / "in" / "d.png", pixels((8, 8, 3))).rename(tmp_path / "in" / f"{'ü' * 125}{end}.png")
+        save(tmp_path / "in" / "d.png", pixels((8, 8, 3))).rename(
+            tmp_path / "in" / f"{'ü' * 125}{end}.png"
+        )
     for said in ("restored", "there already"):
         assert main(command) == 0
         assert capsys.readouterr().out.count(f".png: {said}\n") == 5
@@ -73,9 +93,15 @@ def test_a_name_of_255_bytes_is_restored(command: list[str], tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (TypeError("no\nnumber"), "b.png met a defect of this program, TypeError: no. Please report it"),
+        (
+            TypeError("no\nnumber"),
+            "b.png met a defect of this program, TypeError: no. Please report it",
+        ),
         (MemoryError(), "b.png needs more memory than there is"),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "b.png needs more memory than there is"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+            "b.png needs more memory than there is",
+        ),
     ],
 )
 def test_whatever_is_wrong_with_one_photograph_the_next_one_is_tried(
@@ -103,19 +129,29 @@ def test_whatever_is_wrong_with_one_photograph_the_next_one_is_tried(
 def test_a_photograph_that_is_another_format_than_its_name_says_ends_nothing(
     command: list[str], tmp_path: Path, capsys
 ) -> None:
-    save(tmp_path / "in" / "deep.png", pixels((8, 8, 3), np.uint16)).rename(tmp_path / "in" / "aa.bmp")
+    save(tmp_path / "in" / "deep.png", pixels((8, 8, 3), np.uint16)).rename(
+        tmp_path / "in" / "aa.bmp"
+    )
     assert main(command) in (0, 1)
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "b.png", "c.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "a.png",
+        "b.png",
+        "c.png",
+    ]
 
 
-def test_another_process_that_writes_to_the_folder_is_not_disturbed(command: list[str], tmp_path: Path, capsys) -> None:
+def test_another_process_that_writes_to_the_folder_is_not_disturbed(
+    command: list[str], tmp_path: Path, capsys
+) -> None:
     (tmp_path / "out").mkdir()
     code = (
         "import sys; from pathlib import Path; from train.locks import hold\n"
         "with hold(Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
     )
     other = [sys.executable, "-c", code, str(tmp_path / "out")]
-    with subprocess.Popen(other, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        other, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         assert main(command) == 2
@@ -158,11 +194,16 @@ def test_a_file_that_goes_before_it_is_read_is_reported(
 
     monkeypatch.setattr(restore, "open_stored", gone)
     assert main(command) == 1
-    assert capsys.readouterr().out.splitlines()[-1].endswith("b.png cannot be read: No such file or directory.")
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith("b.png cannot be read: No such file or directory.")
+    )
 
 
 @pytest.mark.parametrize(
-    ("said", "status"), [("unix error: No space left on device", 2), ("TIFFAppendToStrip: broken", 1)]
+    ("said", "status"),
+    [("unix error: No space left on device", 2), ("TIFFAppendToStrip: broken", 1)],
 )
 def test_what_libvips_says_of_the_system_is_heard(
     command: list[str], monkeypatch, capsys, said: str, status: int

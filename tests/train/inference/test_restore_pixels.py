@@ -8,7 +8,16 @@ import PIL.Image
 import pytest
 import pyvips
 
-from tests.train.inference.stored_images import GREY, SPEC, TOLD, Make, pixels, restored, save, stored
+from tests.train.inference.stored_images import (
+    GREY,
+    SPEC,
+    TOLD,
+    Make,
+    pixels,
+    restored,
+    save,
+    stored,
+)
 from train.__main__ import main
 from train.checkpoint import load_network, save_network
 from train.data.images import to_float
@@ -30,12 +39,29 @@ from train.inference.predict import Predictor
 def test_a_file_comes_back_in_its_format_and_depth_with_the_predicted_pixels(
     checkpoint: Make, tmp_path: Path, name: str, shape: tuple[int, ...], dtype: type
 ) -> None:
-    source = save(tmp_path / "in" / name, pixels(shape, dtype), **({"lossless": True} if "webp" in name else {}))
-    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out"), "--tile=12"]) == 0
+    source = save(
+        tmp_path / "in" / name,
+        pixels(shape, dtype),
+        **({"lossless": True} if "webp" in name else {}),
+    )
+    assert (
+        main(
+            [
+                "restore",
+                str(checkpoint(SPEC)),
+                str(source),
+                "--output",
+                str(tmp_path / "out"),
+                "--tile=12",
+            ]
+        )
+        == 0
+    )
     written, given = stored(tmp_path / "out" / name), stored(source)
     assert written.dtype == dtype and written.shape == shape
     expected = restored(checkpoint(SPEC), np.ascontiguousarray(given[..., :3]))
-    assert np.abs(written[..., :3].astype(int) - expected).max() <= 1  # tiles may round the last digit otherwise
+    # Tiles may round the last digit otherwise
+    assert np.abs(written[..., :3].astype(int) - expected).max() <= 1
     assert (written[..., :3] != given[..., :3]).mean() > 0.5
     np.testing.assert_array_equal(written[..., 3:], given[..., 3:])
     assert sorted(os.listdir(tmp_path / "out")) == [name, f"{name}.lumloss.json"]
@@ -43,18 +69,28 @@ def test_a_file_comes_back_in_its_format_and_depth_with_the_predicted_pixels(
 
 def test_grey_stays_grey_through_a_colour_network(checkpoint: Make, tmp_path: Path, capsys) -> None:
     source = save(tmp_path / "grey.png", pixels((20, 31)))
-    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")])
+        == 0
+    )
     written, given = stored(tmp_path / "out" / "grey.png"), stored(source)
     assert written.shape == given.shape == (20, 31, 1)
     network = load_network(checkpoint(SPEC))
-    colour = Predictor(network.model, network.params, {}).restore(to_float(np.repeat(given, 3, axis=-1)))
+    colour = Predictor(network.model, network.params, {}).restore(
+        to_float(np.repeat(given, 3, axis=-1))
+    )
     np.testing.assert_allclose(written / 255, colour.mean(axis=-1, keepdims=True), atol=0.51 / 255)
     assert "grey, repeated over three channels" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("name", "dtype", "spec"),
-    [("a.png", np.uint8, SPEC), ("a.png", np.uint16, SPEC), ("a.webp", np.uint8, SPEC), ("a.bmp", np.uint8, GREY)],
+    [
+        ("a.png", np.uint8, SPEC),
+        ("a.png", np.uint16, SPEC),
+        ("a.webp", np.uint8, SPEC),
+        ("a.bmp", np.uint8, GREY),
+    ],
 )
 def test_grey_in_three_channels_is_grey(
     checkpoint: Make, tmp_path: Path, capsys, name: str, dtype: type, spec: str
@@ -64,7 +100,18 @@ def test_grey_in_three_channels_is_grey(
         PIL.Image.fromarray(grey).save(tmp_path / name)
     else:
         save(tmp_path / name, grey)
-    assert main(["restore", str(checkpoint(spec)), str(tmp_path / name), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            [
+                "restore",
+                str(checkpoint(spec)),
+                str(tmp_path / name),
+                "--output",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
     with PIL.Image.open(tmp_path / "out" / name) if name == "a.bmp" else nullcontext() as image:
         written = stored(tmp_path / "out" / name) if image is None else np.asarray(image)
     assert written.shape == grey.shape and written.dtype == dtype
@@ -76,7 +123,10 @@ def test_one_pixel_of_colour_is_colour(checkpoint: Make, tmp_path: Path) -> None
     image = np.repeat(pixels((200, 31, 1)), 3, axis=-1)
     image[-1, -1] = (255, 0, 0)
     source = save(tmp_path / "a.png", image)
-    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")])
+        == 0
+    )
     assert np.ptp(stored(tmp_path / "out" / "a.png"), axis=-1).max() > 5
 
 
@@ -89,19 +139,29 @@ def test_metadata_is_neither_lost_nor_made_up(checkpoint: Make, tmp_path: Path, 
         image.save(tmp_path / name)
     pattern = str(tmp_path / "*.*")
     assert main(["restore", str(checkpoint(SPEC)), pattern, "--output", str(tmp_path / "out")]) == 0
-    said = dict(line.split(" -> ")[1].split(": ", 1) for line in capsys.readouterr().out.splitlines()[:-1])
+    said = dict(
+        line.split(" -> ")[1].split(": ", 1) for line in capsys.readouterr().out.splitlines()[:-1]
+    )
     assert set(said.values()) == {"restored"} and len(said) == 6
     for name in ("a.tif", "big.tif"):
         with PIL.Image.open(tmp_path / "out" / name) as written:
             assert {tag: written.tag_v2[tag] for tag in tags} == tags
     for path in tmp_path.glob("a.*"):
         with PIL.Image.open(path) as given, PIL.Image.open(tmp_path / "out" / path.name) as written:
-            assert dict(written.getexif()).keys() - {273, 279} <= dict(given.getexif()).keys() | {284, 317, 339}
+            assert dict(written.getexif()).keys() - {273, 279} <= dict(given.getexif()).keys() | {
+                284,
+                317,
+                339,
+            }
             assert written.info.get("dpi") == given.info.get("dpi")
 
 
 def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path, capsys) -> None:
-    profile = pyvips.Image.new_from_array(pixels((8, 8, 3))).copy(interpretation="srgb").icc_transform("p3")
+    profile = (
+        pyvips.Image.new_from_array(pixels((8, 8, 3)))
+        .copy(interpretation="srgb")
+        .icc_transform("p3")
+    )
     p3 = profile.get("icc-profile-data")
     fields = {
         "orientation": 6,
@@ -109,7 +169,10 @@ def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path,
         "icc-profile-data": p3,
     }
     source = save(tmp_path / "turned.jpg", pixels((16, 24, 3)), fields=fields, subsample_mode="on")
-    assert main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")])
+        == 0
+    )
     written = pyvips.Image.new_from_file(str(tmp_path / "out" / "turned.jpg"))
     assert (written.width, written.height, written.get("orientation")) == (24, 16, 6)
     assert written.get("exif-ifd0-Artist").startswith("N. N.")
@@ -118,14 +181,17 @@ def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path,
     expected = restored(checkpoint(SPEC), stored(source))
     expected = stored(save(tmp_path / "expected.jpg", expected, Q=95, subsample_mode="off"))
     assert np.abs(written.numpy().astype(int) - expected).max() <= 2
-    assert 'its colour profile is "sP3C"' in capsys.readouterr().out  # as libvips calls its Display P3
+    # As libvips calls its Display P3
+    assert 'its colour profile is "sP3C"' in capsys.readouterr().out
 
 
 def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
     smooth = np.linspace(50, 200, 128 * 128 * 3).reshape(128, 128, 3)
-    noisy = np.clip(np.rint(smooth + np.random.default_rng(0).normal(0, 12, smooth.shape)), 0, 255).astype(np.uint8)
+    noisy = np.clip(
+        np.rint(smooth + np.random.default_rng(0).normal(0, 12, smooth.shape)), 0, 255
+    ).astype(np.uint8)
     source = save(tmp_path / "noisy.png", noisy)
     command = ["restore", str(checkpoint(TOLD)), str(source), "--output"]
     assert main([*command, str(tmp_path / "given"), "--sigma=30"]) == 0
@@ -136,7 +202,9 @@ def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
     for folder, sigma in (("given", 30), ("estimated", estimate)):
         expected = restored(checkpoint(TOLD), noisy, sigma=sigma / 255)
         assert np.abs(stored(tmp_path / folder / "noisy.png").astype(int) - expected).max() <= 1
-    assert (stored(tmp_path / "given" / "noisy.png") != stored(tmp_path / "estimated" / "noisy.png")).any()
+    assert (
+        stored(tmp_path / "given" / "noisy.png") != stored(tmp_path / "estimated" / "noisy.png")
+    ).any()
 
 
 @pytest.mark.parametrize(("flat", "known"), [((2,), 12), ((0, 1, 2), 0)])
@@ -144,11 +212,18 @@ def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
 def test_flat_channels_say_nothing_of_the_noise(
     checkpoint: Make, tmp_path: Path, capsys, flat: tuple[int, ...], known: float, level: int
 ) -> None:
-    noisy = np.clip(np.rint(np.random.default_rng(0).normal(100, 12, (128, 128, 3))), 0, 255).astype(np.uint8)
+    noisy = np.clip(
+        np.rint(np.random.default_rng(0).normal(100, 12, (128, 128, 3))), 0, 255
+    ).astype(np.uint8)
     noisy[..., flat] = [abs(level - i) for i in flat]  # not grey
     source = save(tmp_path / "night.png", noisy)
-    assert main(["restore", str(checkpoint(TOLD)), str(source), "--output", str(tmp_path / "out")]) == 0
-    assert float(capsys.readouterr().out.partition("sigma ")[2].split(",")[0]) == pytest.approx(known, rel=0.05)
+    assert (
+        main(["restore", str(checkpoint(TOLD)), str(source), "--output", str(tmp_path / "out")])
+        == 0
+    )
+    assert float(capsys.readouterr().out.partition("sigma ")[2].split(",")[0]) == pytest.approx(
+        known, rel=0.05
+    )
     expected = restored(checkpoint(TOLD), noisy, sigma=known / 255)
     assert np.abs(stored(tmp_path / "out" / "night.png").astype(int) - expected).max() <= 2
 
@@ -162,16 +237,37 @@ def test_a_network_that_gives_no_numbers_writes_no_photograph(
     broken["conv_last"]["bias"] = broken["conv_last"]["bias"] + np.float32(value)
     save_network(tmp_path / "broken", network._replace(params=broken), {})
     source = save(tmp_path / "a.png", pixels((8, 8, 3)))
-    assert main(["restore", str(tmp_path / "broken"), str(source), "--output", str(tmp_path / "out")]) == 1
-    assert f"not restored: {source}: the network gives values that are not finite" in capsys.readouterr().out
+    assert (
+        main(["restore", str(tmp_path / "broken"), str(source), "--output", str(tmp_path / "out")])
+        == 1
+    )
+    assert (
+        f"not restored: {source}: the network gives values that are not finite"
+        in capsys.readouterr().out
+    )
     assert os.listdir(tmp_path / "out") == []
 
 
-def test_colour_does_not_go_through_a_grey_network(checkpoint: Make, tmp_path: Path, capsys) -> None:
+def test_colour_does_not_go_through_a_grey_network(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
     save(tmp_path / "in" / "colour.png", pixels((8, 8, 3)))
     save(tmp_path / "in" / "grey.png", pixels((8, 8)))
-    assert main(["restore", str(checkpoint(GREY)), str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
-    assert "is in colour, and this network restores grey" in capsys.readouterr().out.replace("\n", " ")
+    assert (
+        main(
+            [
+                "restore",
+                str(checkpoint(GREY)),
+                str(tmp_path / "in"),
+                "--output",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 1
+    )
+    assert "is in colour, and this network restores grey" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
     assert stored(tmp_path / "out" / "grey.png").shape == (8, 8, 1)
 
 
@@ -187,7 +283,18 @@ def test_rows_are_decoded_once_and_may_be_asked_for_again(tmp_path: Path) -> Non
 def test_a_bitmap_is_read_and_written_too(checkpoint: Make, tmp_path: Path) -> None:
     array = pixels((8, 9, 3))
     PIL.Image.fromarray(array).save(tmp_path / "a.bmp")
-    assert main(["restore", str(checkpoint(SPEC)), str(tmp_path / "a.bmp"), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            [
+                "restore",
+                str(checkpoint(SPEC)),
+                str(tmp_path / "a.bmp"),
+                "--output",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
     with PIL.Image.open(tmp_path / "out" / "a.bmp") as image:
         assert image.format == "BMP"
         np.testing.assert_array_equal(np.asarray(image), restored(checkpoint(SPEC), array))

@@ -24,12 +24,16 @@ def predictor(**options: Any) -> Predictor:
     count = options.pop("stages")
     model = create_model("retinexformer", features=4, levels=2, num_blocks=(0, 0, 1), stages=count)
     rng = np.random.default_rng(6)
-    variables = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model))
+    variables = jax.tree.map(
+        lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model)
+    )
     return Predictor(model, variables["params"], {}, **options)
 
 
 @pytest.mark.parametrize("shape", [(61, 90, 3), (69, 130, 3), (90, 61, 3)])
-def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     """The photograph is reduced by two or three, and its last rows are padding."""
     image = pixels(shape)
     fast = predictor(stages=2, tile=64, fast=True)
@@ -60,5 +64,8 @@ def test_a_full_folder_for_temporary_files_is_named(monkeypatch) -> None:
 
     monkeypatch.setattr(stages.tempfile, "TemporaryFile", Full)
     said = "the folder for temporary files, cannot be written to: No space left on device. Free some space"
-    with pytest.raises(InputError, match=said), stages.on_disk([np.zeros((2, 3, 3), np.float32)], 2, 3):
+    with (
+        pytest.raises(InputError, match=said),
+        stages.on_disk([np.zeros((2, 3, 3), np.float32)], 2, 3),
+    ):
         pass

@@ -20,7 +20,8 @@ from train.inference.tiles import Photograph, Rows, photograph_of
 from train.inference.tiling import Reach, check_tile, cut, default_tile, reach_of
 from train.network import init_variables
 
-# As shallow as a network can be with all that makes it what it is: levels to come back from, edges, batch norm.
+# As shallow as a network can be with all that makes it what it is: levels to come back from, edges,
+# batch norm.
 NETWORKS = {
     "dncnn": {"depth": 3, "features": 4},
     "dncnn_scico": {"depth": 3, "features": 4},
@@ -28,23 +29,39 @@ NETWORKS = {
     "unet_scico": {"depth": 2, "features": 2, "block_depth": 1},
     "unet_dpir": {"features": (2, 4, 4), "blocks": 1},
     "drunet": {"features": (2, 4), "blocks": 1},
-    "buifd": {"depth": 3, "features": 4, "level_depth": 2, "level_features": 4, "fusion_features": 4},
+    "buifd": {
+        "depth": 3,
+        "features": 4,
+        "level_depth": 2,
+        "level_features": 4,
+        "fusion_features": 4,
+    },
     "retinexformer": {"features": 4, "levels": 1, "num_blocks": (1, 1)},
 }
-# One more of everything that is counted, each count another number: two of them changed about are another radius.
+# One more of everything that is counted, each count another number: two of them changed about are
+# another radius.
 DEEPER = {
     "dncnn": {"depth": 6, "features": 2},
     "unet": {"features": (2, 2, 4, 4), "batch_norm": False},
     "unet_scico": {"depth": 3, "features": 2, "block_depth": 2},
     "unet_dpir": {"features": (2, 2, 4, 4), "blocks": 2},
     "drunet": {"features": (2, 2, 4), "blocks": 2},
-    "buifd": {"depth": 3, "features": 4, "level_depth": 4, "level_features": 2, "fusion_features": 4},
+    "buifd": {
+        "depth": 3,
+        "features": 4,
+        "level_depth": 4,
+        "level_features": 2,
+        "fusion_features": 4,
+    },
     "retinexformer": {"features": 4, "levels": 2, "num_blocks": (1, 1, 2)},
 }
 CONFIGURATIONS = NETWORKS | {f"deeper {name}": fields for name, fields in DEEPER.items()}
 each_network = pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ()) for name in CONFIGURATIONS],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ())
+        for name in CONFIGURATIONS
+    ],
 )
 
 
@@ -53,7 +70,8 @@ def network(name: str) -> tuple[nn.Module, Any]:
     """A small network whose every weight counts: none is zero, no statistic is what it starts as."""
     model = create_model(name.removeprefix("deeper "), **CONFIGURATIONS[name])
     shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
-    rng = np.random.default_rng(0 if name in NETWORKS else 4)  # of these the outputs are not clipped away
+    # Of these the outputs are not clipped away
+    rng = np.random.default_rng(0 if name in NETWORKS else 4)
 
     def draw(path: Any, leaf: Any) -> np.ndarray:
         if path[-1].key in ("bias", "mean"):
@@ -82,7 +100,8 @@ def whole(name: str, image: np.ndarray) -> np.ndarray:
 def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
     """With weights of one sign nothing cancels out: an infinite pixel changes all that depends on it.
 
-    It is put at every place of a stride, since what a pooled pixel covers lies to one side or the other.
+    It is put at every place of a stride, since what a pooled pixel covers lies to one side or the
+    other.
     """
     model, variables = network(name)
     reach = reach_of(model)
@@ -95,8 +114,13 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
     if "retinexformer" in name:  # what is felt through attention is for the tiles' sums to carry
         counts = [*model.num_blocks, *model.num_blocks[-2::-1]]
         levels = [*range(model.levels + 1), *reversed(range(model.levels))]
-        heads = [2**level for level, count in zip(levels, counts, strict=True) for _ in range(count)]
-        sums = [tuple(np.ones((of_block, *(4,) * n), np.float32) for n in (2, 1, 1)) for of_block in heads]
+        heads = [
+            2**level for level, count in zip(levels, counts, strict=True) for _ in range(count)
+        ]
+        sums = [
+            tuple(np.ones((of_block, *(4,) * n), np.float32) for n in (2, 1, 1))
+            for of_block in heads
+        ]
         restored = jax.jit(lambda v, x: apply_with_sums(model, v, x, sums))(variables, images)
     else:
         sigma = np.float32(0.1) if model.takes_sigma else None
@@ -113,20 +137,26 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
 def test_tiles_are_the_whole_image(name: str) -> None:
     """No multiple of a stride, several tiles each way, a last one that is shifted."""
     reach = reach_of(network(name)[0])
-    more = (4, 0) if name in NETWORKS else (24, 2 * reach.margin)  # deeper ones take fewer and larger tiles
+    # Deeper ones take fewer and larger tiles
+    more = (4, 0) if name in NETWORKS else (24, 2 * reach.margin)
     height, width = (side + more[1] for side in (61, 78))
     image = np.random.default_rng(1).uniform(0, 1, (height, width, 3)).astype(np.float32)
     tiled = predictor(name, tile=2 * reach.margin + more[0]).restore(image, sigma=0.1)
     expected = whole(name, image)
-    assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2  # neither flat nor clipped away
-    np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4 if "retinexformer" in name else 1e-6)
+    # Neither flat nor clipped away
+    assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2
+    np.testing.assert_allclose(
+        tiled, expected, rtol=0, atol=1e-4 if "retinexformer" in name else 1e-6
+    )
 
 
 def test_stages_follow_each_other_over_the_whole_image() -> None:
     image = np.random.default_rng(5).uniform(0, 1, (37, 50, 3)).astype(np.float32)
     model = create_model("retinexformer", features=4, levels=1, num_blocks=(0, 1), stages=2)
     rng = np.random.default_rng(6)
-    variables = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model))
+    variables = jax.tree.map(
+        lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model)
+    )
     expected = np.clip(jax.jit(lambda v, x: model.apply(v, x))(variables, image[None])[0], 0, 1)
     shares: list[float] = []
     tiled = Predictor(model, variables["params"], {}, tile=32)
@@ -174,7 +204,9 @@ def test_a_wrapping_network_has_a_row_of_tiles_in_memory_and_not_the_photograph(
     restored = list(predictor("dncnn_scico", tile=40).strips(Photograph(2000, 9, open_rows)))
     assert max(asked) <= 256 and len(restored) > 40
     np.testing.assert_allclose(
-        np.concatenate(restored)[:60], predictor("dncnn_scico", tile=4000).restore(image)[:60], atol=1e-6
+        np.concatenate(restored)[:60],
+        predictor("dncnn_scico", tile=4000).restore(image)[:60],
+        atol=1e-6,
     )
 
 
@@ -182,7 +214,11 @@ def test_a_narrow_image_is_cut_one_way_only() -> None:
     image = np.random.default_rng(1).uniform(0, 1, (5, 30, 3)).astype(np.float32)
     for name in ("dncnn", "dncnn_scico"):
         np.testing.assert_allclose(
-            predictor(name, tile=12).restore(image), whole(name, image), rtol=0, atol=1e-6, err_msg=name
+            predictor(name, tile=12).restore(image),
+            whole(name, image),
+            rtol=0,
+            atol=1e-6,
+            err_msg=name,
         )
 
 
@@ -211,11 +247,17 @@ def test_fast_attention_is_that_of_the_reduced_photograph() -> None:
     fast = predictor("retinexformer", tile=40, fast=True)
     (sums,) = fast.sums_of(photograph_of(image))
     # Flax's own way to see what a method gave.
-    seen = functools.partial(model.apply, capture_intermediates=lambda module, method: method == "channel_sums")
+    seen = functools.partial(
+        model.apply, capture_intermediates=lambda module, method: method == "channel_sums"
+    )
     _, captured = jax.jit(functools.partial(seen, mutable=["intermediates"]))(variables, reduced)
     blocks = captured["intermediates"]["restorer_0"]
-    for name, found in zip(("down_0_block_0", "bottleneck_block_0", "up_0_block_0"), sums, strict=True):
-        for one, (expected,) in zip(found, blocks[name]["attention"]["channel_sums"][0], strict=True):
+    for name, found in zip(
+        ("down_0_block_0", "bottleneck_block_0", "up_0_block_0"), sums, strict=True
+    ):
+        for one, (expected,) in zip(
+            found, blocks[name]["attention"]["channel_sums"][0], strict=True
+        ):
             np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-3)
     exact = predictor("retinexformer", tile=40).restore(image)
     assert 1e-3 < np.abs(fast.restore(image) - exact).max() < 0.7
@@ -253,7 +295,9 @@ def test_cores_cover_the_axis_once_and_lie_a_radius_inside(
 def test_products_are_of_full_precision_where_that_is_not_the_default(name: str) -> None:
     made = predictor(name)
     sigma = np.float32(0.1) if made.model.takes_sigma else None
-    lowered = predict._restorer(made.model).lower(made._variables, np.zeros((1, 16, 16, 3), np.float32), sigma, ())
+    lowered = predict._restorer(made.model).lower(
+        made._variables, np.zeros((1, 16, 16, 3), np.float32), sigma, ()
+    )
     products = re.findall(r"stablehlo\.(?:convolution|dot_general).*", lowered.as_text())
     assert len(products) > 3
     for product in products:
@@ -270,7 +314,9 @@ def test_padding_is_as_in_the_network() -> None:
 def test_a_tile_that_the_network_looks_beyond_is_refused_with_the_least_size() -> None:
     reach = reach_of(create_model("dncnn", depth=20))
     assert check_tile(41, reach) == 41
-    with pytest.raises(InputError, match=r"--tile 40 .* reaches 20 pixels to either side, so take 41 or more"):
+    with pytest.raises(
+        InputError, match=r"--tile 40 .* reaches 20 pixels to either side, so take 41 or more"
+    ):
         check_tile(40, reach)
 
 

@@ -11,7 +11,16 @@ import pytest
 import pyvips
 
 from tests.train.data.hostile_images import png_chunks, png_of, profile
-from tests.train.inference.photographs_with import FORMATS, MAKERS, RGB, SAID, SUFFIXES, jpeg, png, tiff_of_pages
+from tests.train.inference.photographs_with import (
+    FORMATS,
+    MAKERS,
+    RGB,
+    SAID,
+    SUFFIXES,
+    jpeg,
+    png,
+    tiff_of_pages,
+)
 from tests.train.inference.read_by_others import READERS
 from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
@@ -26,7 +35,11 @@ NOTHING = "\u2013"
 def cells() -> Iterator[tuple[str, str, str]]:
     """What, format and answer of each cell."""
     lines = (ROOT / "docs" / "photographs.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ]
     head, _, *body = rows
     assert head[1:] == list(FORMATS)
     for what, *answers in body:
@@ -50,7 +63,9 @@ def _large(cell: tuple[str, str, str]) -> tuple[pytest.MarkDecorator, ...]:
     return (pytest.mark.slow,) if "64 MB" in cell[0] else ()
 
 
-@pytest.mark.parametrize(("what", "name", "answer"), [pytest.param(*cell, marks=_large(cell)) for cell in TRUE])
+@pytest.mark.parametrize(
+    ("what", "name", "answer"), [pytest.param(*cell, marks=_large(cell)) for cell in TRUE]
+)
 def test_a_cell_is_true(what: str, name: str, answer: str, tmp_path: Path) -> None:
     content = MAKERS[what, name]()
     path, out = tmp_path / f"in{SUFFIXES[name]}", tmp_path / f"out{SUFFIXES[name]}"
@@ -86,7 +101,9 @@ def test_alpha_that_was_multiplied_in_is_ordinary_alpha_afterwards(tmp_path: Pat
     image = pyvips.Image.new_from_array(array).copy(interpretation="srgb")
     image.tiffsave(str(tmp_path / "in.tif"), premultiply=True)
     stored = restored(tmp_path / "in.tif", tmp_path / "out.tif")
-    np.testing.assert_array_equal(open_stored(tmp_path / "out.tif").rows()(0, 9), stored.rows()(0, 9))
+    np.testing.assert_array_equal(
+        open_stored(tmp_path / "out.tif").rows()(0, 9), stored.rows()(0, 9)
+    )
     with PIL.Image.open(tmp_path / "out.tif") as written:
         assert written.tag_v2[338] == (2,)
 
@@ -94,7 +111,14 @@ def test_alpha_that_was_multiplied_in_is_ordinary_alpha_afterwards(tmp_path: Pat
 @pytest.mark.parametrize("big", [False, True])
 def test_metadata_in_either_order_of_bytes_is_copied(tmp_path: Path, big: bool) -> None:
     tags = [
-        *((256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 0)),
+        *(
+            (256, 4, 1, 4),
+            (257, 4, 1, 4),
+            (258, 3, 1, 8),
+            (259, 3, 1, 1),
+            (262, 3, 1, 1),
+            (273, 4, 1, 0),
+        ),
         *((277, 3, 1, 1), (278, 4, 1, 4), (279, 4, 1, 16), (282, 5, 1, (300, 7)), (296, 3, 1, 3)),
         *((270, 2, 8, b"harbour\0"), (65000, 3, 3, (1, 2, 3)), (65001, 12, 1, 1.5)),
     ]
@@ -124,7 +148,15 @@ def _tiff_of_motorola(tags: list[tuple[int, int, int, object]], big: bool) -> by
             at, behind = place + len(behind), behind + content
             content = struct.pack(f">{word}", at)
         entries += struct.pack(f">HH{word}", tag, kind, number) + content.ljust(inside, b"\0")
-    return b"MM" + start + count + entries + bytes(inside) + behind.ljust(100, b"\0") + bytes(range(0, 160, 10))
+    return (
+        b"MM"
+        + start
+        + count
+        + entries
+        + bytes(inside)
+        + behind.ljust(100, b"\0")
+        + bytes(range(0, 160, 10))
+    )
 
 
 def test_significant_bits_count_the_channel_that_transparency_becomes(tmp_path: Path) -> None:
@@ -133,7 +165,9 @@ def test_significant_bits_count_the_channel_that_transparency_becomes(tmp_path: 
     stored = restored(tmp_path / "in.png", tmp_path / "out.png")
     assert stored.alpha and not stored.notes
     chunks = png_chunks((tmp_path / "out.png").read_bytes())
-    assert [chunk for chunk in chunks if chunk[0] not in (b"IDAT", b"IEND")][1:] == [(b"sBIT", b"\5\6\5\x08")]
+    assert [chunk for chunk in chunks if chunk[0] not in (b"IDAT", b"IEND")][1:] == [
+        (b"sBIT", b"\5\6\5\x08")
+    ]
 
 
 def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: Path) -> None:
@@ -146,7 +180,9 @@ def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: 
     assert b"bKGD" not in (tmp_path / "out.png").read_bytes()
 
 
-@pytest.mark.parametrize(("alpha_mask", "notes"), [(0x8000, ("the alpha of its pixels of 16 bits",)), (0, ())])
+@pytest.mark.parametrize(
+    ("alpha_mask", "notes"), [(0x8000, ("the alpha of its pixels of 16 bits",)), (0, ())]
+)
 def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
     alpha_mask: int, notes: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -154,7 +190,11 @@ def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
     header = struct.pack("<IiiHHIIiiII", 108, 2, 2, 1, 16, 3, colours.nbytes, 0, 0, 0, 0)
     header += struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, alpha_mask) + b"BGRs" + bytes(48)
     start = 14 + len(header)
-    file = struct.pack("<2sIHHI", b"BM", start + colours.nbytes, 0, 0, start) + header + colours.tobytes()
+    file = (
+        struct.pack("<2sIHHI", b"BM", start + colours.nbytes, 0, 0, start)
+        + header
+        + colours.tobytes()
+    )
     (tmp_path / "in.bmp").write_bytes(file)
     stored = restored(tmp_path / "in.bmp", tmp_path / "out.bmp")
     assert stored.notes == tuple(f"warning: not kept: {each}" for each in notes)
@@ -169,12 +209,18 @@ def test_a_chunk_whose_checksum_is_wrong_is_said_to_be_lost(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".bmp", ".tif"])
-@pytest.mark.parametrize("array", [pixels((9, 12, 4)), pixels((9, 12, 3), np.uint16)], ids=["alpha", "16 bits"])
+@pytest.mark.parametrize(
+    "array", [pixels((9, 12, 4)), pixels((9, 12, 3), np.uint16)], ids=["alpha", "16 bits"]
+)
 def test_nothing_is_lost_to_a_wrong_ending(tmp_path: Path, array: np.ndarray, ending: str) -> None:
-    content = pyvips.Image.new_from_array(array).copy(interpretation="srgb" if array.dtype == np.uint8 else "rgb16")
+    content = pyvips.Image.new_from_array(array).copy(
+        interpretation="srgb" if array.dtype == np.uint8 else "rgb16"
+    )
     path, out = tmp_path / f"in{ending}", tmp_path / f"out{ending}"
     path.write_bytes(bytes(content.write_to_buffer(".png")))
-    assert restored(path, out).notes == ("it is a PNG by its content, and stays one under its name",)
+    assert restored(path, out).notes == (
+        "it is a PNG by its content, and stays one under its name",
+    )
     for file in (path, out):
         found = pyvips.Image.pngload(str(file)).numpy()
         assert found.dtype == array.dtype
@@ -203,7 +249,9 @@ def test_only_smaller_copies_of_the_first_page_may_follow_it(
 
 
 @pytest.mark.parametrize(("tag", "value"), [(274, 0), (274, 77), (296, 0), (263, 9)])
-def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(tmp_path: Path, tag: int, value: int) -> None:
+def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(
+    tmp_path: Path, tag: int, value: int
+) -> None:
     file = io.BytesIO()
     PIL.Image.fromarray(RGB).save(file, "TIFF", tiffinfo={tag: value})
     (tmp_path / "in.tif").write_bytes(file.getvalue())
@@ -215,9 +263,15 @@ def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(tmp_path: P
 
 @pytest.mark.parametrize(
     ("order", "note"),
-    [((1, 2), []), ((2, 1), []), ((1,), ["warning: its colour profile cannot be read; networks are"])],
+    [
+        ((1, 2), []),
+        ((2, 1), []),
+        ((1,), ["warning: its colour profile cannot be read; networks are"]),
+    ],
 )
-def test_parts_of_a_profile_are_read_by_their_numbers(tmp_path: Path, order: tuple[int, ...], note: list[str]) -> None:
+def test_parts_of_a_profile_are_read_by_their_numbers(
+    tmp_path: Path, order: tuple[int, ...], note: list[str]
+) -> None:
     whole = profile()
     parts = {1: whole[:200], 2: whole[200:]}
     segments = [(0xE2, b"ICC_PROFILE\0" + bytes([number, 2]) + parts[number]) for number in order]

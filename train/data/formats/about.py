@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
-# Metadata beyond this is refused. The largest honest profiles and previews stay below a tenth of it.
+# Metadata beyond this is refused. The largest honest profiles and previews stay below a tenth of
+# it.
 MOST_METADATA = 64_000_000
 
 _BLOCK = 1 << 20
@@ -23,10 +24,14 @@ class About:
     orientation: int = 1  # of EXIF and TIFF, 1 to 8
     profile: bytes | None = None  # of ICC
     colour: str | None = None  # how it differs from sRGB, if the file says so without a profile
-    not_kept: tuple[str, ...] = ()  # what cannot be written again, or would be wrong beside other pixels
-    checked: bool = False  # whether what harms the pixels is an error to the decoder, and never a mere warning
+    # What cannot be written again, or would be wrong beside other pixels
+    not_kept: tuple[str, ...] = ()
+    checked: bool = (
+        False  # whether what harms the pixels is an error to the decoder, and never a mere warning
+    )
     previews: int = 0  # further pages, each with a smaller copy of the photograph on the first
-    repairs: tuple[tuple[int, bytes], ...] = ()  # what the decoder must read in place of some bytes, and where
+    # What the decoder must read in place of some bytes, and where
+    repairs: tuple[tuple[int, bytes], ...] = ()
     said: tuple[str, ...] = ()  # what else a person should know
 
 
@@ -45,7 +50,8 @@ def check_metadata(length: int) -> None:
     """Refuses more metadata than any photograph has, before it is read."""
     if length > MOST_METADATA:
         raise Refused(
-            f"has more than {MOST_METADATA // 1_000_000} MB of metadata: remove the metadata, or leave the file out."
+            f"has more than {MOST_METADATA // 1_000_000} MB of metadata: remove the metadata, or "
+            "leave the file out."
         )
 
 

@@ -5,13 +5,21 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from train.data.formats.about import MOST_METADATA, About, Refused, bytes_of, check_metadata, rest_of
+from train.data.formats.about import (
+    MOST_METADATA,
+    About,
+    Refused,
+    bytes_of,
+    check_metadata,
+    rest_of,
+)
 
 _FILE_HEADER = 14
 _SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 _UNCOMPRESSED, _MASKS, _ALPHA_MASKS = 0, 3, 6
 _CALIBRATED, _SRGB, _WINDOWS, _EMBEDDED, _LINKED = 0, b"BGRs", b" niW", b"DEBM", b"KNIL"
-_MASKED = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # blue, green, red and alpha, byte by byte
+# Blue, green, red and alpha, byte by byte
+_MASKED = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
 class _Header(NamedTuple):
@@ -32,7 +40,9 @@ def read(file: BinaryIO) -> About:
         return About()
     profile = _profile(file, header)
     rows = header.start + -(-header.width * header.bits // 32) * 4 * header.height
-    behind = bytes_of(file) - rows if header.compression in (_UNCOMPRESSED, _MASKS, _ALPHA_MASKS) else 0
+    behind = (
+        bytes_of(file) - rows if header.compression in (_UNCOMPRESSED, _MASKS, _ALPHA_MASKS) else 0
+    )
     if len(header.fixed) == 124 and profile:
         behind = 0
     space = header.fixed[56:60]
@@ -53,8 +63,8 @@ def read(file: BinaryIO) -> About:
 def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
     """Writes pixels ``[H, W, C]`` of 8 bits: 1 channel is grey, 3 are colour, 4 colour and alpha.
 
-    Resolution, colour and rendering intent are those of ``source``. Pixels may be mapped from a file: they are
-    written row by row.
+    Resolution, colour and rendering intent are those of ``source``. Pixels may be mapped from a
+    file: they are written row by row.
     """
     given = _parse(source)
     assert given is not None
@@ -62,7 +72,9 @@ def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
     profile = _profile(source, given)
     old = given.fixed
     wide = len(old) in (108, 124) or channels == 4
-    header = bytearray((old if len(old) in (108, 124) else old[:40]).ljust(124 if len(old) == 124 else 108, b"\0"))
+    header = bytearray(
+        (old if len(old) in (108, 124) else old[:40]).ljust(124 if len(old) == 124 else 108, b"\0")
+    )
     if len(old) < 40:  # OS/2's first: it holds no more than a size
         header = bytearray(108)
     if len(old) not in (108, 124):  # no colour is stated
@@ -70,7 +82,9 @@ def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
         header[56:60] = _SRGB
     if not wide:
         header = header[:40]
-    palette = b"".join(bytes((level, level, level, 0)) for level in range(256)) if channels == 1 else b""
+    palette = (
+        b"".join(bytes((level, level, level, 0)) for level in range(256)) if channels == 1 else b""
+    )
     row = -(-width * channels // 4) * 4
     start = _FILE_HEADER + len(header) + len(palette)
     length = row * height
@@ -90,7 +104,9 @@ def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
     target.write(bytes(header) + palette)
     order = [2, 1, 0, 3][:channels] if channels > 1 else [0]
     for y in range(height - 1, -1, -1):
-        target.write(np.ascontiguousarray(pixels[y][:, order], np.uint8).tobytes().ljust(row, b"\0"))
+        target.write(
+            np.ascontiguousarray(pixels[y][:, order], np.uint8).tobytes().ljust(row, b"\0")
+        )
     target.write(profile or b"")
 
 
@@ -156,6 +172,8 @@ def _colour(header: _Header) -> str | None:
     if header.fixed[56:60] in (_SRGB, _WINDOWS, _EMBEDDED, _LINKED):
         return None
     gammas = [value / 65536 for value in struct.unpack("<3I", header.fixed[96:108])]
-    if not any(gammas) or all(abs(gamma - 2.2) < 0.05 or abs(1 / gamma - 2.2) < 0.05 for gamma in gammas if gamma):
+    if not any(gammas) or all(
+        abs(gamma - 2.2) < 0.05 or abs(1 / gamma - 2.2) < 0.05 for gamma in gammas if gamma
+    ):
         return None
     return f"its gamma is {gammas[0]:g} in red, {gammas[1]:g} in green and {gammas[2]:g} in blue"

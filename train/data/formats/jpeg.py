@@ -5,7 +5,14 @@ import re
 import struct
 from typing import BinaryIO, NamedTuple
 
-from train.data.formats.about import About, bytes_of, check_metadata, copy_bytes, orientation_in_xmp, rest_of
+from train.data.formats.about import (
+    About,
+    bytes_of,
+    check_metadata,
+    copy_bytes,
+    orientation_in_xmp,
+    rest_of,
+)
 from train.data.formats.tags import Malformed, TagFile, check_exif, colour_of, orientation_of
 
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
@@ -58,7 +65,10 @@ def read(file: BinaryIO) -> About:
     gain_map = gain_map or b"hdr-gain-map/1.0/" in xmp
     said: tuple[str, ...] = ()
     if gain_map:
-        said = ("it has a gain map for bright screens, which is left out: the picture for ordinary screens is kept",)
+        said = (
+            "it has a gain map for bright screens, which is left out: the picture for ordinary "
+            "screens is kept",
+        )
     elif pictures > 1:
         said = (f"one picture of {pictures} is kept",)
     return About(

@@ -20,13 +20,41 @@ from train.data.formats.tags import check_exif, orientation_of
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _MOST_CHUNKS = 300_000
-# Chunks that say how the pixels are coded: the written file has its own. iDOT is Apple's index into the coded pixels.
+# Chunks that say how the pixels are coded: the written file has its own. iDOT is Apple's index into
+# the coded pixels.
 _CODING = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iDOT")
-# Registered chunks that hold for other pixels as well. PNG's own rule decides on chunks that are not listed: the fourth
-# letter of a name is small if an editor that does not know the chunk may copy it.
+# Registered chunks that hold for other pixels as well. PNG's own rule decides on chunks that are
+# not listed: the fourth letter of a name is small if an editor that does not know the chunk may
+# copy it.
 _KEPT = (
-    *(b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT", b"pHYs", b"bKGD"),
-    *(b"sPLT", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME", b"oFFs", b"pCAL", b"sCAL", b"gIFg", b"gIFx", b"sTER"),
+    *(
+        b"gAMA",
+        b"cHRM",
+        b"sRGB",
+        b"iCCP",
+        b"cICP",
+        b"mDCV",
+        b"cLLI",
+        b"mDCv",
+        b"cLLi",
+        b"sBIT",
+        b"pHYs",
+        b"bKGD",
+    ),
+    *(
+        b"sPLT",
+        b"eXIf",
+        b"tEXt",
+        b"zTXt",
+        b"iTXt",
+        b"tIME",
+        b"oFFs",
+        b"pCAL",
+        b"sCAL",
+        b"gIFg",
+        b"gIFx",
+        b"sTER",
+    ),
 )
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is written as RGB
 _SRGB_GAMMA = range(45000, 46001)
@@ -63,7 +91,9 @@ def read(file: BinaryIO) -> About:
     profile, exif, xmp = _text(file, beside, held)
     check_exif(exif)
     described = [chunk for chunk in beside if chunk.name not in _CODING]
-    lost = [chunk.name.decode("latin-1") for chunk in described if not _is_kept(file, chunk, header)]
+    lost = [
+        chunk.name.decode("latin-1") for chunk in described if not _is_kept(file, chunk, header)
+    ]
     return About(
         width=width,
         height=height,
@@ -123,7 +153,9 @@ def _data(file: BinaryIO, chunk: _Chunk | None) -> bytes:
 
 
 def _write(target: BinaryIO, name: bytes, data: bytes) -> None:
-    target.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))
+    target.write(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    )
 
 
 def _is_kept(file: BinaryIO, chunk: _Chunk, header: bytes) -> bool:
@@ -146,7 +178,9 @@ def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
     return data
 
 
-def _text(file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]) -> tuple[bytes | None, bytes, bytes]:
+def _text(
+    file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]
+) -> tuple[bytes | None, bytes, bytes]:
     """The profile, EXIF and XMP; counts what compressed chunks inflate to, which a few bytes of them decide."""
     exif, xmp, left = _data(file, held.get(b"eXIf")), b"", MOST_METADATA
     profile: bytes | None = None
@@ -155,7 +189,10 @@ def _text(file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]) -
             continue
         keyword, _, rest = _data(file, chunk).partition(b"\0")
         if chunk.name == b"iTXt":
-            compressed, content = rest[:1] == b"\1", rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+            compressed, content = (
+                rest[:1] == b"\1",
+                rest[2:].partition(b"\0")[2].partition(b"\0")[2],
+            )
         else:
             compressed = chunk.name != b"tEXt"
             content = rest[1:] if compressed else rest
@@ -168,7 +205,8 @@ def _text(file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]) -
             profile = content
         elif keyword == b"XML:com.adobe.xmp":
             xmp = content
-        elif keyword == b"Raw profile type exif" and not exif:  # ImageMagick's way, from before there was eXIf
+        # ImageMagick's way, from before there was eXIf
+        elif keyword == b"Raw profile type exif" and not exif:
             exif = _from_hexadecimal(content)
     return profile, exif, xmp
 

@@ -10,7 +10,24 @@ ORIENTATION = 274
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 _RULE = 1  # in the directory of interoperability
 
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MOST_DIRECTORIES = 16  # that one block is followed through
 
@@ -73,7 +90,9 @@ class TagFile:
         inside = struct.calcsize(word)  # bytes that fit into the entry itself
         entries: dict[int, Entry] = {}
         for i in range(count):
-            tag, kind, number, value = struct.unpack_from(f"{self.order}HH{word}{word}", content, i * each)
+            tag, kind, number, value = struct.unpack_from(
+                f"{self.order}HH{word}{word}", content, i * each
+            )
             length = SIZES.get(kind, 0) * number
             start = value if length > inside else first + i * each + 4 + inside
             entries.setdefault(tag, Entry(kind, number, start, length))
@@ -156,7 +175,11 @@ def check_exif(exif: bytes) -> None:
                 continue
             seen.add(place)
             entries, following = tags.directory(place)
-            claimed += sum(entry.length for entry in entries.values() if entry.start + entry.length <= tags.length)
+            claimed += sum(
+                entry.length
+                for entry in entries.values()
+                if entry.start + entry.length <= tags.length
+            )
             places.append(following)
             places += [tags.integer(entries, tag, 0) for tag in (EXIF, GPS, INTEROPERABILITY)]
     except Malformed:

@@ -7,7 +7,14 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL.TiffTags import lookup
 
-from train.data.formats.about import About, Refused, bytes_of, check_metadata, copy_bytes, orientation_in_xmp
+from train.data.formats.about import (
+    About,
+    Refused,
+    bytes_of,
+    check_metadata,
+    copy_bytes,
+    orientation_in_xmp,
+)
 from train.data.formats.tags import (
     EXIF,
     GPS,
@@ -26,9 +33,46 @@ _SUBDIRECTORIES, _LAYERS = 330, 37724
 _PURPOSE, _STRIPS, _TILES, _WHOLE_JPEG = 254, 273, 324, 513
 
 # Tags that say how the pixels are coded: the written file has its own.
-_CODING = (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 339)
+_CODING = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    339,
+)
 # Tags that hold for the old coding or the old pixels alone, and that nobody misses.
-_STALE = (263, 264, 265, 280, 281, 288, 289, 292, 293, 340, 341, 347, *range(512, 522), *range(529, 533), 34925)
+_STALE = (
+    263,
+    264,
+    265,
+    280,
+    281,
+    288,
+    289,
+    292,
+    293,
+    340,
+    341,
+    347,
+    *range(512, 522),
+    *range(529, 533),
+    34925,
+)
 _POINTERS = (EXIF, GPS, INTEROPERABILITY)
 
 # Tags that change no pixel, whose values libtiff refuses if they are others: those that it accepts.
@@ -94,14 +138,20 @@ def read(file: BinaryIO) -> About:
     values, lost = _values(tags, first, _Budget())
     profile, xmp = (_content(values, tag) for tag in (_PROFILE, _XMP))
     stated = tags.integer(first.entries, ORIENTATION, 0)
-    copies = ("a smaller copy of it on another page", f"{previews} smaller copies of it on other pages")
+    copies = (
+        "a smaller copy of it on another page",
+        f"{previews} smaller copies of it on other pages",
+    )
     return About(
         width=width,
         height=height,
         checked=tags.integer(first.entries, _COMPRESSION, 1) in _CHECKED,
         orientation=stated if 1 <= stated <= 8 else orientation_in_xmp(xmp),
         profile=profile or None,
-        not_kept=(*dict.fromkeys(lookup(tag).name for tag in lost), *([copies[previews > 1]] if previews else [])),
+        not_kept=(
+            *dict.fromkeys(lookup(tag).name for tag in lost),
+            *([copies[previews > 1]] if previews else []),
+        ),
         previews=previews,
         repairs=_repairs(tags, first.entries),
     )
@@ -116,7 +166,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
         if tag in (*_CODING, _EXTRA):
             values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
     if _EXTRA in new.entries and given.integer(old.entries, _EXTRA, 2) == _UNSTATED:
-        # The decoder has divided the colour by an alpha that was multiplied in: then it is ordinary alpha now.
+        # The decoder has divided the colour by an alpha that was multiplied in: then it is ordinary
+        # alpha now.
         values[_EXTRA] = _Value(3, 1, struct.pack(written.order + "H", _UNSTATED))
     copy_bytes(encoded, target, 0, bytes_of(encoded))
     place = _write(target, values, written, given.order != written.order)
@@ -142,18 +193,30 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
         many = len(seen) if len(seen) <= _MOST_PAGES else f"more than {_MOST_PAGES}"
         raise Refused(f"holds {many} pages: keep one photograph in a file.")
     if (rare := _RARE.get(compression := tags.integer(entries, _COMPRESSION, 1))) is not None:
-        raise Refused(f"is compressed by {rare}, which few programs read in TIFF: save it with LZW or Deflate.")
+        raise Refused(
+            f"is compressed by {rare}, which few programs read in TIFF: save it with LZW or "
+            "Deflate."
+        )
     photometric = tags.integer(entries, _PHOTOMETRIC, 1)
     if photometric == _Y_CB_CR and compression != _JPEG:
-        raise Refused("holds Y'CbCr pixels without JPEG compression, which decoders take for RGB: convert it to RGB.")
+        raise Refused(
+            "holds Y'CbCr pixels without JPEG compression, which decoders take for RGB: convert "
+            "it to RGB."
+        )
     if photometric not in _COLOURS and photometric not in _LAB:
-        raise Refused(f"holds pixels of photometric interpretation {photometric}: convert it to grey or RGB.")
+        raise Refused(
+            f"holds pixels of photometric interpretation {photometric}: convert it to grey or RGB."
+        )
     samples = tags.integer(entries, _SAMPLES, 1)
     if samples > _MOST_SAMPLES:
-        raise Refused(f"holds {samples} channels: convert it to grey or RGB, with or without alpha.")
+        raise Refused(
+            f"holds {samples} channels: convert it to grey or RGB, with or without alpha."
+        )
     tile = tags.integer(entries, _TILE_WIDTH, 0) * tags.integer(entries, _TILE_HEIGHT, 0)
     if tile > max(_LARGEST_TILE, 4 * width * height):
-        raise Refused(f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again.")
+        raise Refused(
+            f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again."
+        )
     return previews
 
 
@@ -198,8 +261,13 @@ def _values(
                 inner, missed = _values(tags, tags.directory(place), budget, depth + 1)
                 values[tag] = _Value(4, 1, inner)
                 lost += missed
-            elif tag in (_SUBDIRECTORIES, _LAYERS, *_POINTERS) or entry.kind not in SIZES or entry.kind in (13, 18):
-                lost.append(tag)  # previews and layers, which show the old pixels, and what nobody can read
+            elif (
+                tag in (_SUBDIRECTORIES, _LAYERS, *_POINTERS)
+                or entry.kind not in SIZES
+                or entry.kind in (13, 18)
+            ):
+                # Previews and layers, which show the old pixels, and what nobody can read
+                lost.append(tag)
             else:
                 budget.take(min(entry.length, tags.length))
                 values[tag] = _Value(entry.kind, entry.number, tags.value(entry))

@@ -62,7 +62,11 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     others = [chunk for chunk in given if chunk.name != b"ICCP"]
     parts = [(source, chunk) for chunk in profile] + [(encoded, chunk) for chunk in pixels]
     parts += [(source, chunk) for chunk in others]
-    head = struct.pack("<4sIB3x", b"VP8X", 10, flags) + _three(width - 1) + _three(height - 1) if given else b""
+    head = (
+        struct.pack("<4sIB3x", b"VP8X", 10, flags) + _three(width - 1) + _three(height - 1)
+        if given
+        else b""
+    )
     length = 4 + len(head) + sum(8 + chunk.length + chunk.length % 2 for _, chunk in parts)
     if length > _MOST_BYTES:
         raise Refused("is too long for WebP once it is restored.")

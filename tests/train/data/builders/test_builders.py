@@ -14,7 +14,9 @@ pytest.importorskip("tensorflow_datasets")
 
 
 def _digests(spec: str) -> dict[str, tuple[str, str | None]]:
-    return {Path(e.name).stem: (e.digest, e.input_digest) for e in open_source(spec, "train").entries}
+    return {
+        Path(e.name).stem: (e.digest, e.input_digest) for e in open_source(spec, "train").entries
+    }
 
 
 def _smooth(seed: int) -> Image.Image:
@@ -50,7 +52,9 @@ def test_bsds500_never_trains_on_cbsd68(bsds: Path, tmp_path: Path) -> None:
 
 def test_bsds500_without_its_test_photographs_is_refused(bsds: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"lacks 68 of the 68 photographs of CBSD68: 3096"):
-        prepare("tfds:bsds500:train", manual_dir=bsds / "data" / "images" / "train", data_dir=tmp_path)
+        prepare(
+            "tfds:bsds500:train", manual_dir=bsds / "data" / "images" / "train", data_dir=tmp_path
+        )
     assert not list(tmp_path.rglob("*.array_record*"))  # nothing half-written
 
 
@@ -131,7 +135,9 @@ def test_what_is_no_data_set_to_write_is_refused(tmp_path: Path) -> None:
         prepare("photos", data_dir=tmp_path)
 
 
-def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but its download, on photographs named like its own."""
     from train.data.datasets import make_builder
 
@@ -143,10 +149,13 @@ def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(tmp_path: Path, m
     builder = type(make_builder("div2k/bicubic_x2"))
     halves = tmp_path / "lr", tmp_path / "hr"
     monkeypatch.setattr(
-        builder, "_split_generators", lambda self, _: {"train": self._generate_examples(*map(str, halves))}
+        builder,
+        "_split_generators",
+        lambda self, _: {"train": self._generate_examples(*map(str, halves))},
     )
     spec = prepare("tfds:div2k/bicubic_x2:train", data_dir=tmp_path / "tfds")
     source = open_source(spec, "train")
     clean = {entry.digest for entry in open_source(f"folder:{tmp_path}/hr", "train").entries}
-    assert {entry.digest for entry in source.entries} == clean  # lr is half as large, so no partner of a pair
+    # Lr is half as large, so no partner of a pair
+    assert {entry.digest for entry in source.entries} == clean
     assert source.inputs is None and "tensorflow" not in sys.modules

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 
 from train.errors import InputError
 
-# The 68 on which denoising is compared: chosen from BSDS300's test photographs by Roth and Black, "Fields of Experts",
-# CVPR 2005, and part of BSDS500's validation photographs.
+# The 68 on which denoising is compared: chosen from BSDS300's test photographs by Roth and Black,
+# "Fields of Experts", CVPR 2005, and part of BSDS500's validation photographs.
 CBSD68 = frozenset(
     """
     3096 12084 14037 16077 19021 21077 24077 33039 101085 101087 102061 103070 105025 106024 108005 108070 108082
@@ -42,8 +42,8 @@ class Bsds500(tfds.core.GeneratorBasedBuilder):
             description="Photographs of BSDS500: CBSD68 to test on, the other 432 to train on.",
             homepage="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
             citation=(
-                "Arbelaez, Maire, Fowlkes, Malik: Contour Detection and Hierarchical Image Segmentation, "
-                "IEEE TPAMI 33(5), 2011."
+                "Arbelaez, Maire, Fowlkes, Malik: Contour Detection and Hierarchical Image "
+                "Segmentation, IEEE TPAMI 33(5), 2011."
             ),
             disable_shuffling=True,
         )
@@ -51,16 +51,21 @@ class Bsds500(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         folder = Path(dl_manager.manual_dir)
         # Its photographs are numbered; whatever else the folder holds is none of them.
-        photographs = {path.stem: path for path in sorted(folder.rglob("*.jpg")) if path.stem.isdigit()}
+        photographs = {
+            path.stem: path for path in sorted(folder.rglob("*.jpg")) if path.stem.isdigit()
+        }
         missing = sorted(CBSD68 - photographs.keys(), key=int)
         if missing:
             raise InputError(
-                f"{folder} lacks {len(missing)} of the 68 photographs of CBSD68: {', '.join(missing[:10])}."
+                f"{folder} lacks {len(missing)} of the 68 photographs of CBSD68: "
+                f"{', '.join(missing[:10])}."
             )
         test = {name: path for name, path in photographs.items() if name in CBSD68}
         train = {name: path for name, path in photographs.items() if name not in CBSD68}
         return {"train": self._generate_examples(train), "test": self._generate_examples(test)}
 
-    def _generate_examples(self, photographs: dict[str, Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, photographs: dict[str, Path]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, path in photographs.items():
             yield name, {"image": path, "name": name}

@@ -40,16 +40,23 @@ class Lol(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         folder = Path(dl_manager.manual_dir)
-        found = {split: folder / name for split, name in _SPLITS.items() if (folder / name).is_dir()}
+        found = {
+            split: folder / name for split, name in _SPLITS.items() if (folder / name).is_dir()
+        }
         if not found and (folder / "low").is_dir():
             found = {"train": folder}
         if not found:
-            raise InputError(f"{folder} holds neither our485/ and eval15/ nor low/ and high/, the folders of LOL.")
+            raise InputError(
+                f"{folder} holds neither our485/ and eval15/ nor low/ and high/, the folders of "
+                "LOL."
+            )
         return {split: self._generate_examples(path) for split, path in found.items()}
 
     def _generate_examples(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         listing = list_pairs(f"{folder / 'low'},{folder / 'high'}")
         if listing.mismatches:
-            raise InputError(f"{folder} holds what has no partner: {some(listing.mismatches, '; ')}")
+            raise InputError(
+                f"{folder} holds what has no partner: {some(listing.mismatches, '; ')}"
+            )
         for name, high, low in zip(listing.names, listing.files, listing.input_files, strict=True):
             yield name, {"low": low, "high": high, "name": name}

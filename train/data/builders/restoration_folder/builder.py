@@ -1,7 +1,8 @@
 """Any folder of photographs, or of pairs, written once into array_record files.
 
-Files are stored byte for byte, so 16 bits, orientation and every format stay what they are; whoever reads them decodes
-them. There is one split, ``train``: what is set aside for tests is decided where the data set is used.
+Files are stored byte for byte, so 16 bits, orientation and every format stay what they are; whoever
+reads them decodes them. There is one split, ``train``: what is set aside for tests is decided where
+the data set is used.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ class RestorationFolder(tfds.core.GeneratorBasedBuilder):
         sides = ("target",) if self._listing.inputs is None else ("input", "target")
         return tfds.core.DatasetInfo(
             builder=self,
-            features=tfds.features.FeaturesDict({side: encoded for side in sides} | {"name": tfds.features.Text()}),
+            features=tfds.features.FeaturesDict(
+                {side: encoded for side in sides} | {"name": tfds.features.Text()}
+            ),
             description="Photographs from a folder, as encoded files.",
             disable_shuffling=True,
         )
@@ -40,7 +43,10 @@ class RestorationFolder(tfds.core.GeneratorBasedBuilder):
     def _listing(self) -> Listing:
         config = self.builder_config
         if not isinstance(config, FolderConfig) or config.listing is None:
-            raise ValueError("restoration_folder is made from a folder: python -m train data folder:PATH --prepare")
+            raise ValueError(
+                "restoration_folder is made from a folder: python -m train data folder:PATH "
+                "--prepare"
+            )
         return config.listing
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
