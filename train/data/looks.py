@@ -23,7 +23,9 @@ BINS = 10  # of brightness, over 0 to 1
 
 THUMBNAIL = 128  # longest side, in pixels
 _GAP = 2.0  # a thumbnail is made of means over squares of pixels, at least this much larger than it
-_WINDOW = 512  # side of the middle part that noise and alignment are estimated on: enough for both
+_WINDOW = 512  # side of the middle part on which alignment is estimated
+_NOISE_WINDOW = 256  # side of the part of it on which noise is: more takes most of the time
+_EVERY_PIXEL = 2**16  # pixels from which on brightness is taken from every second row and column
 _SMALLEST = 16  # below this side neither can be told
 _FURTHEST = 64  # pixels: a larger shift is another scene rather than a camera that moved
 _GAIN = 0.02  # by which a shift must raise the correlation of a pair, to be believed
@@ -47,6 +49,8 @@ class Glance:
         self.height, self.width, self.bits = height, width, bits
         self._digest = PixelDigest(height, width, bits)
         self._counts = np.zeros(BINS, np.int64)
+        # For ten bars a quarter of a larger photograph's pixels shows as much as all of them.
+        self._step = 1 if height * width < _EVERY_PIXEL else 2
         self._small = Thumbnail(height, width)
         self._top, self._left = (max(side - _WINDOW, 0) // 2 for side in (height, width))
         self._middle: list[np.ndarray] = []
@@ -56,7 +60,10 @@ class Glance:
         """Looks at the next rows, ``[n, W, 3]``, uint8 or uint16."""
         self._digest.add(rows)
         self._small.add(rows)
-        self._counts += np.histogram(_luma(to_float(rows)), bins=BINS, range=(0, 1))[0]
+        shown = rows[:: self._step, :: self._step]
+        bins = (_luma(to_float(shown)) * BINS).astype(np.intp).ravel()
+        # White itself belongs to the last bin.
+        self._counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
         first, last = (max(end - self._seen, 0) for end in (self._top, self._top + _WINDOW))
         self._middle.append(np.array(rows[first:last, self._left : self._left + _WINDOW]))
         self._seen += len(rows)
@@ -69,7 +76,7 @@ class Glance:
     @property
     def histogram(self) -> np.ndarray:
         """The share of the pixels in each bin of luma."""
-        return self._counts / (self.height * self.width)
+        return self._counts / self._counts.sum()
 
     @property
     def middle(self) -> np.ndarray:
@@ -165,10 +172,13 @@ def _luma(image: np.ndarray) -> np.ndarray:
 def _noise(glance: Glance) -> float:
     if min(glance.height, glance.width) < _SMALLEST:
         return np.nan
-    # Flat photographs have no noise to estimate: the median of nothing
+    middle = glance.middle
+    top, left = (max(side - _NOISE_WINDOW, 0) // 2 for side in middle.shape[:2])
+    middle = middle[top : top + _NOISE_WINDOW, left : left + _NOISE_WINDOW]
+    # Flat photographs have no noise to estimate: that would be the median of nothing.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return 255 * noise_level(glance.middle)
+        return 255 * noise_level(middle)
 
 
 def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
