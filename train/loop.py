@@ -27,10 +27,10 @@ from train.console import make_console
 from train.data.images import write_image
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import (
-    cautions,
     check_fingerprint,
     check_scorable,
     check_unchanged,
+    data_warnings,
     fingerprint,
     save_splits,
 )
@@ -136,8 +136,8 @@ def _fit(
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} "
         f"device{'s' * (mesh.size > 1)}{distributed.said()}"
     )
-    for caution in cautions(splits, run.workers):
-        say(f"warning: {caution}")
+    for warning in data_warnings(splits, run.workers):
+        say(f"warning: {warning}")
     step = sharding.compile_step(update, mesh, layout)
 
     about = about_of(saved_config, splits)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from train.errors import InputError
-from train.experiments.interim_looks import take_down
+from train.experiments.interim_looks import record_look
 from train.experiments.members import _read_cost
 from train.json_files import UnreadableError, is_number, read_json
 
@@ -62,5 +62,5 @@ def test_looks_that_cannot_be_read_are_not_counted_as_none(
 ) -> None:
     (tmp_path / "looks.json").write_text(content)
     with pytest.raises(InputError, match=words):
-        take_down(tmp_path, 3)
+        record_look(tmp_path, 3)
     assert (tmp_path / "looks.json").read_text() == content

@@ -108,15 +108,15 @@ def leaked(splits: Splits) -> list[str]:
     ]
 
 
-def told_of_leaks(splits: Splits) -> list[str]:
-    """A sentence where photographs are trained on and scored; none where there is nothing to say."""
+def leak_warnings(splits: Splits) -> list[str]:
+    """One sentence if photographs that are scored are also trained on; else none."""
     seen = leaked(splits)
     return [f"trained on too, so their scores mean little: {some(seen)}"] if seen else []
 
 
-def cautions(splits: Splits, workers: int = 0) -> Iterator[str]:
-    """What a run with so many worker processes should be told of before it starts, in sentences."""
-    yield from told_of_leaks(splits)
+def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
+    """Sentences that a run with so many worker processes should read before it starts."""
+    yield from leak_warnings(splits)
     yield from dict.fromkeys(
         f"{each.spec}: {each.passed_over}" for _, each in named(splits) if each.passed_over
     )

@@ -16,22 +16,30 @@ from pathlib import Path
 from train.assembly import assemble
 from train.console import make_console
 from train.data.sources import Source
-from train.data.splits import told_of_leaks
+from train.data.splits import leak_warnings
 from train.experiments.compare_config import CompareConfig
 from train.experiments.conclusions import alongside, conclude, headline
 from train.experiments.crops import find_crops
 from train.experiments.folders import open_folder, open_with_validation
-from train.experiments.interim_looks import take_down, told_of_looks
+from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.members import NOISE_SEED, Member, Members
 from train.experiments.page import versions
-from train.experiments.picking import Tried, edges, rows_of, score_seeds, told_of_seed, try_settings
+from train.experiments.picking import (
+    Tried,
+    edge_warnings,
+    rows_of,
+    score_seeds,
+    seed_warnings,
+    try_settings,
+)
 from train.experiments.report import Report, as_record, write_report
 from train.experiments.scores import Score
 from train.inference.scores import write_rows
 from train.outputs import write_json
 
-# No difference, 68 photographs, 3 seeds, then as many as were named: 0.4 to 3 % more.
-_TWO_LOOKS = " (6 to 10 % of two looks, simulated)"
+# Simulated with no true difference, 68 photographs and 3 seeds first, then as many seeds as the
+# first look named: the second look adds 0.4 to 3 percentage points of false alarms.
+_FALSE_ALARMS_OF_TWO_LOOKS = " (6 to 10 % of two looks, simulated)"
 
 
 def compare(config: CompareConfig, command: str) -> Path:
@@ -53,7 +61,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     folder = open_folder(config, splits, "compare", held)
     again = f"the same flags and --out {shlex.quote(str(folder))}"
     console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
-    notes = told_of_leaks(splits) + told_wrong(config, splits.test)
+    notes = leak_warnings(splits) + noise_warnings(config, splits.test)
     for note in notes:
         console.print(f"warning: {note}", soft_wrap=True)
     members = Members(folder / "members", config.fit, console, config.population)
@@ -65,9 +73,13 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     write_rows(scores, folder / "scores.csv")
 
     # --- what may be said of it
-    looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in take_down(folder, config.seeds)]
-    notes += edges(config, tried) + told_of_seed(config) + told_of_looks(looks, _TWO_LOOKS)
-    report = _report(config, members, tried, scored, splits.test, notes, _anew(command))
+    looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in record_look(folder, config.seeds)]
+    notes += (
+        edge_warnings(config, tried)
+        + seed_warnings(config)
+        + look_warnings(looks, simulated=_FALSE_ALARMS_OF_TWO_LOOKS)
+    )
+    report = _report(config, members, tried, scored, splits.test, notes, _without_out(command))
     write_json(
         [as_record(comparison) for comparison in report.comparisons], folder / "conclusions.json"
     )
@@ -137,8 +149,8 @@ def _report(
     )
 
 
-def told_wrong(config: CompareConfig, test: Source) -> list[str]:
-    """A sentence where networks are judged under noise that they never met, or flags of noise count for nothing."""
+def noise_warnings(config: CompareConfig, test: Source) -> list[str]:
+    """One sentence if test noise differs from training noise, or flags of noise have no effect."""
     trained, blind = config.fit.data.sigma, config.fit.data.blind
     if test.inputs is not None:
         given = {
@@ -162,8 +174,8 @@ def told_wrong(config: CompareConfig, test: Source) -> list[str]:
     ]
 
 
-def _anew(command: str) -> str:
-    """The command without --out, whose folder is there by now: with it the comparison would not be made again."""
+def _without_out(command: str) -> str:
+    """The command without --out: its folder exists by now, and would only be continued."""
     kept, words = [], iter(shlex.split(command))
     for word in words:
         if word == "--out":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from train.errors import InputError
 from train.experiments import stats
-from train.experiments.convergence import Curve, caution
+from train.experiments.convergence import Curve, convergence_warning
 from train.experiments.scores import METRICS, Score, table_of
 from train.experiments.stats import Difference, Outcome
 
@@ -190,7 +190,7 @@ def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
         others = [comparison.other for comparison in primary if comparison.outcome == outcome]
         if others:
             parts.append(f"{text} {', '.join(others)}")
-    return f"{caution(curves)}{primary[0].candidate}: {'; '.join(parts)}."
+    return f"{convergence_warning(curves)}{primary[0].candidate}: {'; '.join(parts)}."
 
 
 def _corrected(others: Sequence[str], p_values: Sequence[float]) -> dict[str, float]:

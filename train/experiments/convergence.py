@@ -1,4 +1,7 @@
-"""Whether networks had learned when their training ended, by their validation: who had not is not judged as if so."""
+"""Decides from validation curves whether networks had converged when their training ended.
+
+The report of a comparison says so first if they had not.
+"""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +21,10 @@ class Curve:
 
 
 def gain_of_last_quarter(curve: Curve) -> float:
-    """How much validation PSNR rose after three quarters of the training; NaN where it was not looked at by then."""
+    """The rise of validation PSNR after three quarters of the training.
+
+    NaN if there was no validation before that.
+    """
     before = [
         psnr
         for step, psnr in zip(curve.steps, curve.psnr, strict=True)
@@ -27,8 +33,8 @@ def gain_of_last_quarter(curve: Curve) -> float:
     return curve.psnr[-1] - before[-1] if before else math.nan
 
 
-def caution(curves: Sequence[Curve]) -> str:
-    """What has to be said first of networks that were, or may have been, still learning; nothing of others."""
+def convergence_warning(curves: Sequence[Curve]) -> str:
+    """A sentence about networks that were, or may have been, still learning; "" for others."""
     gains = list(map(gain_of_last_quarter, curves))
     if any(gain >= STILL_LEARNING_DB for gain in gains):  # of NaN that is False
         return "Early training only: the networks were still learning. "

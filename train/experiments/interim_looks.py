@@ -11,13 +11,19 @@ from train.outputs import write_json
 _FILE_NAME = "looks.json"
 
 
-def take_down(folder: Path, look: Any) -> list[Any]:
-    """All looks at an experiment's results so far, by what they were made with.
+def record_look(folder: Path, look: Any) -> list[Any]:
+    """Records a look at an experiment's results, and returns all looks so far.
 
     Args:
-      folder: the experiment's.
-      look: what they are looked at with now, as JSON holds it; the same as the last time is no new
-        look.
+      folder: the experiment's folder.
+      look: the settings of this look, as JSON holds them. The same settings as the last time are
+        not a new look.
+
+    Returns:
+      The settings of each look, the first one first.
+
+    Raises:
+      InputError: if the record cannot be read.
     """
     path = folder / _FILE_NAME
     before = _read(path)
@@ -27,8 +33,8 @@ def take_down(folder: Path, look: Any) -> list[Any]:
     return before
 
 
-def told_of_looks(looks: Sequence[str], simulated: str = "") -> list[str]:
-    """A sentence where there were several looks, each given in words; ``simulated``: how often they mislead."""
+def look_warnings(looks: Sequence[str], *, simulated: str = "") -> list[str]:
+    """One sentence if there were several looks, which are given in words; else none."""
     if len(looks) < 2:
         return []
     return [

@@ -99,8 +99,8 @@ def rows_of(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
     ]
 
 
-def edges(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
-    """A sentence for each loss whose learning rate was picked at an end of the grid: beyond it may be a better one."""
+def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
+    """One sentence for each loss whose best learning rate lies at an end of the grid."""
     ends = (min(config.learning_rates), max(config.learning_rates))
     return [
         f"{loss}: learning rate {rate:g} was picked at the edge of the grid: a wider "
@@ -110,8 +110,8 @@ def edges(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
     ]
 
 
-def told_of_seed(config: CompareConfig) -> list[str]:
-    """A sentence where settings were picked with a seed that is also compared; none where nothing was picked."""
+def seed_warnings(config: CompareConfig) -> list[str]:
+    """One sentence if settings were picked with a seed that is also compared; else none."""
     if len(config.learning_rates) + len(config.clip_norms) < 2:
         return []
     return [

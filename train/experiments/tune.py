@@ -27,11 +27,11 @@ from lumloss_jax import losses as library
 from train.assembly import assemble
 from train.console import make_console
 from train.data.sources import Source
-from train.data.splits import Splits, told_of_leaks
+from train.data.splits import Splits, leak_warnings
 from train.errors import InputError
 from train.experiments.conclusions import alongside, conclude
 from train.experiments.folders import open_folder, open_with_validation
-from train.experiments.interim_looks import take_down, told_of_looks
+from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.members import Member, Members
 from train.experiments.page import versions, write_page
 from train.experiments.search import finished, is_behind, next_batch, open_study
@@ -61,7 +61,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     folder = open_folder(config, splits, "tune", held)
     again = f"the same flags and --out {shlex.quote(str(folder))}"
     console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
-    notes = told_of_leaks(splits)
+    notes = leak_warnings(splits)
     for note in notes:
         console.print(f"warning: {note}", soft_wrap=True)
 
@@ -88,10 +88,10 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     against = (
         f"{why} {_against_default(spec, config, members, splits, folder) if spec else ''}".strip()
     )
-    looks = take_down(folder, {"chosen": spec, "seeds": config.seeds}) if spec else []
+    looks = record_look(folder, {"chosen": spec, "seeds": config.seeds}) if spec else []
     often = f"{len(looks)} times by now" if len(looks) > 1 else "once"
     console.print(f"on test photographs, {often}: {against}", soft_wrap=True)
-    told = told_of_looks(
+    told = look_warnings(
         [f"{look['chosen']} and {look['seeds']} seed{'s' * (look['seeds'] > 1)}" for look in looks]
     )
     for note in told:

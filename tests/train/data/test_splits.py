@@ -9,9 +9,9 @@ from train.data.photographs import Memory
 from train.data.sources import open_source
 from train.data.splits import (
     Splits,
-    cautions,
     check_scorable,
     check_unchanged,
+    data_warnings,
     describe,
     fingerprint,
     leaked,
@@ -130,8 +130,8 @@ def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(
 
 def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None:
     data = _write(tmp_path, _names(30))
-    assert list(cautions(open_splits(data))) == []
-    leak, memory = cautions(open_splits(data, "none", data, memory=Memory(10 * 8 * 3 / 1e6)))
+    assert list(data_warnings(open_splits(data))) == []
+    leak, memory = data_warnings(open_splits(data, "none", data, memory=Memory(10 * 8 * 3 / 1e6)))
     assert "trained on too" in leak and "000.png (test)" in leak
     assert "20 of 30 photographs do not fit --memory-mb" in memory
 
@@ -142,7 +142,7 @@ def test_memory_goes_to_what_is_trained_on_before_a_large_test_set(tmp_path: Pat
         _write(tmp_path / "test", _names(30), first=10),
     )
     splits = open_splits(data, "none", test, memory=Memory(15 * 8 * 3 / 1e6))
-    assert list(cautions(splits)) == []
+    assert list(data_warnings(splits)) == []
     assert (splits.train.images.kept, splits.test.images.kept) == (10, 5)
 
 
@@ -150,7 +150,7 @@ def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> Non
     data = _write(tmp_path, _names(30))
     for name in ("a.txt", "b.heic", "c.heic"):
         (tmp_path / name).touch()
-    assert list(cautions(open_splits(data))) == [
+    assert list(data_warnings(open_splits(data))) == [
         f"{data}: 2 .heic files and 1 .txt file were passed over"
     ]
 

@@ -19,7 +19,7 @@ from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.sources import open_source
-from train.data.splits import Splits, cautions
+from train.data.splits import Splits, data_warnings
 from train.data.windows import Windows
 from train.errors import InputError
 
@@ -170,7 +170,7 @@ def test_workers_are_not_taken_where_all_is_in_memory_and_it_is_said(pairs: Path
     ):
         source = open_source(f"folder:{pairs}/high", "train", Memory(megabytes))
         other = open_source(f"folder:{pairs}/low", "test")
-        (sentence,) = cautions(Splits(source, None, other), 2)
+        (sentence,) = data_warnings(Splits(source, None, other), 2)
         assert sentence.startswith(said)
 
 

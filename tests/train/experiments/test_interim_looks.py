@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from train.__main__ import main
-from train.experiments.interim_looks import take_down, told_of_looks
+from train.experiments.interim_looks import look_warnings, record_look
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def test_so_does_a_search(
 
 
 def test_looks_are_counted_over_all_times_and_the_same_again_is_none(tmp_path: Path) -> None:
-    assert [len(take_down(tmp_path, look)) for look in (3, 3, 8, 8, 3)] == [1, 1, 2, 2, 3]
-    assert take_down(tmp_path, {"chosen": "l1"}) == [3, 8, 3, {"chosen": "l1"}]
+    assert [len(record_look(tmp_path, look)) for look in (3, 3, 8, 8, 3)] == [1, 1, 2, 2, 3]
+    assert record_look(tmp_path, {"chosen": "l1"}) == [3, 8, 3, {"chosen": "l1"}]
 
 
 def test_of_one_look_nothing_is_said() -> None:
-    assert told_of_looks(["3 seeds"]) == []
-    (sentence,) = told_of_looks(["3 seeds", "8 seeds"], " (so often)")
+    assert look_warnings(["3 seeds"]) == []
+    (sentence,) = look_warnings(["3 seeds", "8 seeds"], simulated=" (so often)")
     assert sentence.startswith(
         "looked at with 3 seeds, then 8 seeds: each look after the first is another chance"
     )

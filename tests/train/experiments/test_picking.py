@@ -11,10 +11,10 @@ from train.config import DataConfig, FitConfig
 from train.data.sources import Source
 from train.errors import InputError
 from train.experiments import members
-from train.experiments.compare import told_wrong
+from train.experiments.compare import noise_warnings
 from train.experiments.compare_config import CompareConfig
 from train.experiments.members import Member
-from train.experiments.picking import rows_of, score_seeds, told_of_seed, try_settings
+from train.experiments.picking import rows_of, score_seeds, seed_warnings, try_settings
 from train.experiments.scores import METRICS, Score
 
 
@@ -89,10 +89,10 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
 
 def test_a_reader_is_told_that_the_first_seed_was_picked_with():
     config = CompareConfig(fit=FitConfig(seed=7))
-    (note,) = told_of_seed(config)
+    (note,) = seed_warnings(config)
     assert note.startswith("settings were picked with seed 7, which is also one of those compared")
     # Nothing to pick
-    assert not told_of_seed(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))
+    assert not seed_warnings(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))
 
 
 def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp
 )
 def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits):
     config = CompareConfig(sigmas=sigmas, fit=FitConfig(data=DataConfig(blind=blind)))
-    found = told_wrong(config, splits.test)
+    found = noise_warnings(config, splits.test)
     assert (words in found[0]) if words else not found
 
 
@@ -158,7 +158,7 @@ def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits
     ],
 )
 def test_flags_of_noise_are_named_where_photographs_are_degraded_already(options, flags, splits):
-    found = told_wrong(
+    found = noise_warnings(
         CompareConfig(**options), dataclasses.replace(splits.test, inputs=splits.test.images)
     )
     assert found == [
