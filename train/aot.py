@@ -24,7 +24,7 @@ from train.console import make_console
 from train.data.batch import Pair
 from train.errors import InputError
 from train.hlo import read_collectives, read_slice_transfers
-from train.topology import room_of, topology_mesh
+from train.topology import memory_per_device, topology_mesh
 
 _REFINEMENTS = (
     2  # sizes tried between the largest batch that was seen to fit and the smallest that was not
@@ -200,7 +200,7 @@ def report(compiling: CompileConfig) -> None:
             "compile takes no --distributed: one process compiles for all hosts of --topology."
         )
     mesh = topology_mesh(compiling.topology, compiling.slices, compiling.gpu)
-    kind, room = mesh.devices.flat[0].device_kind, room_of(mesh, compiling.gpu)
+    kind, room = mesh.devices.flat[0].device_kind, memory_per_device(mesh, compiling.gpu)
     if compiling.largest_batch and room is None:
         raise InputError(
             f"--largest-batch: nothing says what memory a {kind} has; take a --gpu FILE that does."

@@ -31,11 +31,11 @@ from train.checkpoint_files import (
     drop_unreadable_metrics,
     ignore_late_answers,
     move_aside,
+    package_versions,
     read_items,
     remove_unfinished,
     sealed,
     steps_in,
-    versions,
 )
 from train.errors import InputError, first_line
 from train.network import build_model, init_variables
@@ -45,7 +45,7 @@ FOLDER_NAME = "checkpoints"
 Warn = Callable[[str], None]
 
 
-def restore_newest(
+def load_newest(
     folder: Path, like: TrainState, layout: TrainState | NamedSharding, warn: Warn
 ) -> tuple[TrainState, dict[str, Any]]:
     """The newest state that is whole, in the shapes of ``like``, and what is said of it; it lies as ``layout`` says.
@@ -101,7 +101,7 @@ def restore_newest(
     )
 
 
-def check_room(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
+def check_disk_space(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
     """Refuses, before training, a disk that cannot hold what will be kept, and what is being written meanwhile.
 
     Args:
@@ -143,7 +143,7 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
     """
     check_path(folder)
     arrays = {"weights": {"params": network.params, "batch_stats": network.batch_stats}}
-    about = {**about, "model": network.spec, "versions": versions()}
+    about = {**about, "model": network.spec, "versions": package_versions()}
     items = {
         "weights": ocp.args.StandardSave(arrays["weights"]),
         "about": ocp.args.JsonSave(sealed(about, arrays)),
@@ -216,12 +216,12 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def weights_of(state: TrainState) -> dict[str, Any]:
+def weights_item(state: TrainState) -> dict[str, Any]:
     """What the network is run with."""
     return {"params": state.released, "batch_stats": state.released_stats}
 
 
-def training_of(state: TrainState) -> dict[str, Any]:
+def training_item(state: TrainState) -> dict[str, Any]:
     """All else; among it what the averages are of, parameters and batch statistics, if ``weights`` holds averages."""
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     del rest["batch_stats"], rest["average"], rest["average_stats"]
@@ -231,10 +231,10 @@ def training_of(state: TrainState) -> dict[str, Any]:
 
 def _targets_for(about: Mapping[str, Any], like: TrainState) -> dict[str, Any]:
     """What to read from a checkpoint: before averages of batch statistics were kept it had one set of them."""
-    training = training_of(like)
+    training = training_item(like)
     if not any("batch_stats" in path for path in about["digests"].get("training", ())):
         training.pop("batch_stats", None)
-    return {"weights": weights_of(like), "training": training}
+    return {"weights": weights_item(like), "training": training}
 
 
 def _state(items: Mapping[str, Any]) -> TrainState:

@@ -32,7 +32,7 @@ def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
       folder: the checkpoint's.
       targets: arrays, or their shapes, that are to be read from each of its items.
     """
-    sizes = {name: _bytes_of(tree) for name, tree in targets.items()}
+    sizes = {name: _byte_size(tree) for name, tree in targets.items()}
     on_disk = dict.fromkeys(targets, 0)
     count = 0
     for above, folders, files in os.walk(folder):
@@ -64,7 +64,7 @@ def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _bytes_of(tree: Any) -> int:
+def _byte_size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from train import distributed
 from train.checkpoint_bounds import complaint
-from train.digests import differing, digest_of_json, digests_of
+from train.digests import differing, digest_arrays, digest_json
 from train.errors import InputError, first_line
 from train.json_files import UnreadableError, is_number, read_json
 
@@ -108,7 +108,7 @@ def _read_items(
                 items[name] = reader.restore(folder.absolute(), args=asked)[name]
             except Exception as error:
                 raise _failed(folder, name, error) from error
-            if wrong := differing(about["digests"][name], digests_of(items[name])):
+            if wrong := differing(about["digests"][name], digest_arrays(items[name])):
                 raise Damaged(
                     f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first"
                 )
@@ -147,7 +147,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise Damaged("about: it is not a JSON object")
     seal = about.pop("digest", None)
-    if seal != digest_of_json(about):
+    if seal != digest_json(about):
         raise Damaged("about: its digest is not that of its content")
     # Whoever makes the content up can make up the digest.
     for key, kind in {"model": str, "versions": dict, "digests": dict}.items():
@@ -231,9 +231,9 @@ def check_path(folder: Path) -> None:
 
 def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
     """``about`` with a digest of every array, and one of itself."""
-    about = {**about, "digests": {name: digests_of(tree) for name, tree in arrays.items()}}
+    about = {**about, "digests": {name: digest_arrays(tree) for name, tree in arrays.items()}}
     about = json.loads(json.dumps(about))  # tuples become lists now, not on the way back
-    return {**about, "digest": digest_of_json(about)}
+    return {**about, "digest": digest_json(about)}
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -294,14 +294,14 @@ def move_aside(folder: Path) -> Path:
     return aside
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of all that has a part in the bits of a run."""
     return {name: metadata.version(name) for name in _VERSIONED}
 
 
-def changed_versions(about: Mapping[str, Any]) -> list[str]:
+def list_changed_versions(about: Mapping[str, Any]) -> list[str]:
     """Packages that are not at the version which wrote a checkpoint: the same bits are promised with these only."""
-    now = versions()
+    now = package_versions()
     return [
         f"{name} {old} -> {now.get(name)}"
         for name, old in about["versions"].items()

@@ -10,8 +10,15 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from train.checkpoint import FOLDER_NAME, on_host, training_of, weights_of
-from train.checkpoint_files import Damaged, check_path, read_items, sealed, steps_in, versions
+from train.checkpoint import FOLDER_NAME, on_host, training_item, weights_item
+from train.checkpoint_files import (
+    Damaged,
+    check_path,
+    package_versions,
+    read_items,
+    sealed,
+    steps_in,
+)
 from train.errors import InputError, first_line
 from train.outputs import LASTING
 from train.state import TrainState
@@ -52,9 +59,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             best_fn=self._merit, cleanup_tmp_directories=True, create=True
         )
-        with _said_clearly(f"{folder} cannot be written to"):
+        with _clear_os_errors(f"{folder} cannot be written to"):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self._about = {**about, "versions": versions()}
+        self._about = {**about, "versions": package_versions()}
         self._keep_last, self._keep_best, self._best_metric = keep_last, keep_best, best_metric
         self._unread: tuple[int, dict[str, Any]] | None = None
         self._told = told
@@ -77,11 +84,11 @@ class Checkpoints:
         self.wait()
         if step == self._manager.latest_step():
             return
-        arrays = {"weights": weights_of(state), "training": training_of(state)}
+        arrays = {"weights": weights_item(state), "training": training_item(state)}
         about = {**self._about, "step": step, "next_batch": step, "metrics": dict(metrics)}
         items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
         self._unread = step, jax.tree.map(on_host, arrays)
-        with self._or_says_what_is_left(f"the checkpoint of step {step}"):
+        with self._advising_resume(f"the checkpoint of step {step}"):
             written = self._manager.save(
                 step,
                 args=ocp.args.Composite(**items, about=ocp.args.JsonSave(sealed(about, arrays))),
@@ -109,7 +116,7 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns when what is being written is on disk and was read back."""
         try:
-            with self._or_says_what_is_left("the last checkpoint"):
+            with self._advising_resume("the last checkpoint"):
                 self._manager.wait_until_finished()
         except InputError:
             self._unread = None  # there is nothing to read back
@@ -121,7 +128,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            with self._or_says_what_is_left("the last checkpoint"):
+            with self._advising_resume("the last checkpoint"):
                 self._manager.close()
 
     def _read_back(self) -> None:
@@ -134,11 +141,11 @@ class Checkpoints:
         except Damaged as error:
             raise InputError(
                 f"the checkpoint of step {step} was written, but cannot be read back: {error}; "
-                f"{what_is_left(self.folder, step)}"
+                f"{resume_advice(self.folder, step)}"
             ) from None
         self._told()
         steps = set(self._manager.all_steps())
-        with self._or_says_what_is_left("an old checkpoint", did="deleted"):
+        with self._advising_resume("an old checkpoint", did="deleted"):
             for old in sorted(steps - self._kept(steps)):
                 self._manager.delete(old)
 
@@ -152,18 +159,18 @@ class Checkpoints:
         return {*sorted(steps)[-self._keep_last :], *ranked[: self._keep_best]}
 
     @contextlib.contextmanager
-    def _or_says_what_is_left(self, what: str, did: str = "written") -> Iterator[None]:
+    def _advising_resume(self, what: str, did: str = "written") -> Iterator[None]:
         """An old checkpoint is deleted only after the new one is whole, so the one before is still there."""
         try:
             yield
         except Exception as error:  # what tensorstore raises has no one type
             raise InputError(
-                f"{what} could not be {did}: {first_line(error)}; {what_is_left(self.folder)}"
+                f"{what} could not be {did}: {first_line(error)}; {resume_advice(self.folder)}"
             ) from error
 
 
 @contextlib.contextmanager
-def naming_what_is_left(run: Path) -> Iterator[None]:
+def advising_resume(run: Path) -> Iterator[None]:
     """A disk that is full or fails ends a run with one sentence, which names its newest whole checkpoint."""
     try:
         yield
@@ -172,11 +179,11 @@ def naming_what_is_left(run: Path) -> Iterator[None]:
             raise
         raise InputError(
             f"{error.filename or run} could not be written: {error.strerror}; "
-            f"{what_is_left(run / FOLDER_NAME)}"
+            f"{resume_advice(run / FOLDER_NAME)}"
         ) from error
 
 
-def what_is_left(folder: Path, unless: int | None = None) -> str:
+def resume_advice(folder: Path, unless: int | None = None) -> str:
     """The newest checkpoint of a run that can be resumed from, and how.
 
     Args:
@@ -210,7 +217,7 @@ def open_checkpoints(
 
 
 @contextlib.contextmanager
-def _said_clearly(what: str) -> Iterator[None]:
+def _clear_os_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

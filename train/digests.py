@@ -11,7 +11,7 @@ import numpy as np
 from train.sharding import whole
 
 
-def digests_of(tree: Any) -> dict[str, str]:
+def digest_arrays(tree: Any) -> dict[str, str]:
     """SHA-256 of dtype, shape and bytes of every array, by its path in the tree."""
     return {
         jax.tree_util.keystr(path): _digest(leaf)
@@ -19,12 +19,12 @@ def digests_of(tree: Any) -> dict[str, str]:
     }
 
 
-def digest_of_weights(params: Any, batch_stats: Any) -> str:
+def digest_weights(params: Any, batch_stats: Any) -> str:
     """One digest of all that a network's output depends on beside its input."""
-    return digest_of_json(digests_of({"params": params, "batch_stats": batch_stats}))
+    return digest_json(digest_arrays({"params": params, "batch_stats": batch_stats}))
 
 
-def digest_of_json(content: Mapping[str, Any]) -> str:
+def digest_json(content: Mapping[str, Any]) -> str:
     """SHA-256 of what JSON can say."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -27,7 +27,7 @@ from jax.experimental import multihost_utils
 
 from train.config import FitConfig, RunConfig
 from train.console import complain, printable
-from train.digests import digest_of_json
+from train.digests import digest_json
 from train.errors import InputError
 from train.signals import stop_on_signal
 
@@ -132,7 +132,7 @@ def together() -> Iterator[None]:
 
 def check_same(config: FitConfig, photographs: Mapping[str, str]) -> None:
     """Refuses processes that were started with other flags, or find other photographs, than the first."""
-    flags = digest_of_json(
+    flags = digest_json(
         dataclasses.asdict(dataclasses.replace(config, run=without_hosts(config.run)))
     )
     facts = {"flags": flags} | {

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from train import distributed, locks, sharding
 from train.assembly import assemble, open_photographs
-from train.checkpoint import FOLDER_NAME, check_room, load_weights, restore_newest
-from train.checkpoint_files import changed_versions, check_path
-from train.checkpoint_writer import Checkpoints, naming_what_is_left, open_checkpoints
+from train.checkpoint import FOLDER_NAME, check_disk_space, load_newest, load_weights
+from train.checkpoint_files import check_path, list_changed_versions
+from train.checkpoint_writer import Checkpoints, advising_resume, open_checkpoints
 from train.config import FitConfig, save_config
 from train.console import make_console
 from train.data.images import write_image
@@ -46,7 +46,7 @@ from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.resumed_config import check_sealed
-from train.run_folder import BOARD_NAME, CONFIG_NAME, PROFILE_NAME, about_of, new_folder
+from train.run_folder import BOARD_NAME, CONFIG_NAME, PROFILE_NAME, describe_run, new_folder
 from train.state import TrainState
 from train.step import Metrics, Step, culprits_of
 from train.tensorboard import Board
@@ -113,15 +113,15 @@ def _fit(
             held.enter_context(locks.hold(folder))
         elif first:
             folder = new_folder(config.run.out, preset, held, config)
-            with naming_what_is_left(folder):
+            with advising_resume(folder):
                 save_splits(splits, folder)
     folder = Path(distributed.of_first(str(folder)))
-    held.enter_context(naming_what_is_left(folder))
+    held.enter_context(advising_resume(folder))
     last_words = distributed.go_on_with if config.run.resume else distributed.start_again
     leave_word(last_words(folder))
     run = dataclasses.replace(config.run, out=str(folder), resume=None)
     saved_config = dataclasses.replace(config, run=distributed.without_hosts(run))
-    with distributed.together(), naming_what_is_left(folder):
+    with distributed.together(), advising_resume(folder):
         if first:
             save_config(saved_config, folder / CONFIG_NAME)
         distributed.check_shared(folder / CONFIG_NAME)
@@ -140,13 +140,13 @@ def _fit(
         say(f"warning: {warning}")
     step = sharding.compile_step(update, mesh, layout)
 
-    about = about_of(saved_config, splits)
+    about = describe_run(saved_config, splits)
     if config.run.resume:
-        state, saved = restore_newest(folder / FOLDER_NAME, abstract, layout, say)
+        state, saved = load_newest(folder / FOLDER_NAME, abstract, layout, say)
         check_fingerprint(splits, saved, folder)
         check_sealed(config, saved.get("config"), folder)
         say(f"going on from step {int(state.step)} of {folder}")
-        if changed := changed_versions(saved):
+        if changed := list_changed_versions(saved):
             say(f"versions changed, so the last bits may differ: {', '.join(changed)}")
     elif initial is not None:
         state = jax.jit(state_from, out_shardings=layout)(jax.device_get(initial))
@@ -164,7 +164,7 @@ def _fit(
     kept["told"] = has_checkpoint
     with distributed.together():
         if first:
-            check_room({folder / FOLDER_NAME: abstract}, run.keep_last + run.keep_best)
+            check_disk_space({folder / FOLDER_NAME: abstract}, run.keep_last + run.keep_best)
     with (
         open_checkpoints(folder / FOLDER_NAME, about, **kept) as checkpoints,
         distributed.stopping() as stop,

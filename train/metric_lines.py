@@ -23,7 +23,7 @@ class Line(NamedTuple):
     row: dict[str, Any] | None  # None if it is no object with a step
 
 
-def lines_of(path: Path) -> Iterator[Line]:
+def read_lines(path: Path) -> Iterator[Line]:
     """The lines of a file, except the last one if a kill cut it short; none if there is no file."""
     if not os.path.lexists(path):
         return
@@ -55,11 +55,11 @@ def cut_back(path: Path, start: int) -> str:
     if not os.path.lexists(path):
         return ""
     aside = path.with_name(path.name + _ASIDE)
-    unreadable = sum(line.row is None for line in lines_of(path))
+    unreadable = sum(line.row is None for line in read_lines(path))
     if unreadable:
         _keep_aside(path, aside)
     with whole_or_none(path) as temporary, temporary.open("wb") as file:
-        for content, row in lines_of(path):
+        for content, row in read_lines(path):
             if row is not None and row["step"] <= start:
                 file.write(content)
     if not unreadable:
@@ -72,7 +72,7 @@ def _keep_aside(path: Path, aside: Path) -> None:
     if os.path.lexists(aside) and not stat.S_ISREG(os.lstat(aside).st_mode):
         raise InputError(f"{aside} is not a regular file: move it away.")
     with aside.open("ab") as file:
-        for line in lines_of(path):
+        for line in read_lines(path):
             if line.row is None:
                 file.write(line.content)
         file.flush()

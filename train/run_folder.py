@@ -80,7 +80,7 @@ def can_resume(folder: Path) -> bool:
     return os.path.isfile(folder / CONFIG_NAME) and bool(steps_in(folder / FOLDER_NAME))
 
 
-def about_of(config: FitConfig, splits: Splits) -> dict[str, Any]:
+def describe_run(config: FitConfig, splits: Splits) -> dict[str, Any]:
     """What every checkpoint of a run says of it, so that it is whole by itself."""
     return {
         "model": config.model.model,
@@ -94,14 +94,14 @@ def clear(folder: Path) -> None:
     if not folder.is_dir():
         return
     with locks.hold(folder):
-        for path in _left_in(folder):
+        for path in _in_the_way(folder):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
 
 
-def _left_in(folder: Path) -> list[Path]:
+def _in_the_way(folder: Path) -> list[Path]:
     """What is in the way of a new run: all but its lock, and damaged checkpoints, which are never deleted."""
     if not folder.is_dir():
         return []
@@ -123,7 +123,7 @@ def _empty_folder(folder: Path, held: contextlib.ExitStack, config: FitConfig | 
 
 def _check_empty(folder: Path, config: FitConfig | None) -> None:
     if not os.path.lexists(folder) or (
-        folder.is_dir() and (not _left_in(folder) or _only_begun(folder, config))
+        folder.is_dir() and (not _in_the_way(folder) or _only_begun(folder, config))
     ):
         return
     found = "is not empty, and holds no run that can go on: move it away"
@@ -137,7 +137,7 @@ def _only_begun(folder: Path, config: FitConfig | None) -> bool:
     if config is None:
         return False
     clear_leftovers(folder)
-    names = {path.name for path in _left_in(folder)}
+    names = {path.name for path in _in_the_way(folder)}
     if not names <= _BEFORE_CHECKPOINTS or not _holds_no_checkpoint(folder / FOLDER_NAME):
         return False
     if CONFIG_NAME not in names:

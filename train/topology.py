@@ -59,7 +59,7 @@ def topology_mesh(topology: str, slices: int = 1, gpu: str | None = None) -> Mes
     return Mesh(np.asarray(devices), (sharding.BATCH_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def room_of(mesh: Mesh, gpu: str | None = None) -> int | None:
+def memory_per_device(mesh: Mesh, gpu: str | None = None) -> int | None:
     """Bytes that a program may take of a device's memory; None where nothing says."""
     device = mesh.devices.flat[0]
     if device.platform == "tpu":

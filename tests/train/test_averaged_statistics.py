@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from train import checkpoint_writer, sharding
-from train.checkpoint import load_network, restore_newest, training_of
+from train.checkpoint import load_network, load_newest, training_item
 from train.checkpoint_writer import open_checkpoints
 from train.network import build_model, init_variables
 from train.state import TrainState, create_state
@@ -37,7 +37,7 @@ def saved(state: TrainState, folder: Path) -> Path:
 
 def restored(folder: Path, like: TrainState) -> TrainState:
     layout = sharding.replicated(sharding.make_mesh(1))
-    return restore_newest(folder, jax.eval_shape(lambda: like), layout, pytest.fail)[0]
+    return load_newest(folder, jax.eval_shape(lambda: like), layout, pytest.fail)[0]
 
 
 def test_both_sets_come_back_and_the_averages_are_released(
@@ -59,11 +59,13 @@ def test_a_checkpoint_of_an_earlier_version_is_read(
         return {"params": state.released, "batch_stats": state.batch_stats}
 
     def training_before(state: TrainState) -> dict:
-        return {name: value for name, value in training_of(state).items() if name != "batch_stats"}
+        return {
+            name: value for name, value in training_item(state).items() if name != "batch_stats"
+        }
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_writer, "weights_of", weights_before)
-        patch.setattr(checkpoint_writer, "training_of", training_before)
+        patch.setattr(checkpoint_writer, "weights_item", weights_before)
+        patch.setattr(checkpoint_writer, "training_item", training_before)
         folder = saved(state, tmp_path / "checkpoints")
     about = json.loads((folder / "3" / "about" / "metadata").read_text())
     assert not any("batch_stats" in path for path in about["digests"]["training"])
@@ -81,5 +83,5 @@ def test_a_checkpoint_of_an_earlier_version_is_read(
 def test_a_run_without_an_average_is_written_as_before(state: TrainState, tmp_path: Path) -> None:
     plain = state.replace(average={}, average_stats={})
     folder = saved(plain, tmp_path / "checkpoints")
-    assert "batch_stats" not in training_of(plain)
+    assert "batch_stats" not in training_item(plain)
     chex.assert_trees_all_equal(jax.device_get(restored(folder, plain)), jax.device_get(plain))

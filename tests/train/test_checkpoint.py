@@ -18,8 +18,8 @@ import optax
 import pytest
 
 from train import checkpoint, sharding
-from train.checkpoint import check_room, load_network, load_weights, restore_newest
-from train.checkpoint_files import changed_versions, versions
+from train.checkpoint import check_disk_space, load_network, load_newest, load_weights
+from train.checkpoint_files import list_changed_versions, package_versions
 from train.checkpoint_writer import Checkpoints, open_checkpoints
 from train.config import RunConfig
 from train.errors import InputError
@@ -77,7 +77,7 @@ def _restore(
     said: list[str] = []
     abstract = jax.eval_shape(lambda: like)
     layout = sharding.replicated(sharding.make_mesh(devices))
-    restored, about = restore_newest(folder, abstract, layout, said.append)
+    restored, about = load_newest(folder, abstract, layout, said.append)
     return restored, about, said
 
 
@@ -93,9 +93,9 @@ def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(
         {"psnr": 21.0},
         {"train": "0f3a"},
     )
-    assert changed_versions(about) == []
-    assert changed_versions({"versions": {**versions(), "jax": "0.1"}}) == [
-        f"jax 0.1 -> {versions()['jax']}"
+    assert list_changed_versions(about) == []
+    assert list_changed_versions({"versions": {**package_versions(), "jax": "0.1"}}) == [
+        f"jax 0.1 -> {package_versions()['jax']}"
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(
     for name, before, after in (("there", divided, whole), ("back", whole, divided)):
         with open_checkpoints(tmp_path / name, ABOUT) as checkpoints:
             checkpoints.save(jax.device_put(state, before))
-        restored, _ = restore_newest(
+        restored, _ = load_newest(
             tmp_path / name, jax.eval_shape(lambda: state), after, pytest.fail
         )
         chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state))
@@ -217,7 +217,7 @@ def test_no_flipped_bit_comes_through(state: TrainState, copied: Path) -> None:
 
 
 def _targets(state: TrainState) -> dict[str, Any]:
-    training = checkpoint.training_of(state)
+    training = checkpoint.training_item(state)
     return {"training": checkpoint._targets(training, sharding.replicated(sharding.make_mesh(1)))}
 
 
@@ -268,13 +268,13 @@ def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Pat
 def test_a_disk_without_room_is_refused_before_training(
     state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_room({tmp_path / "checkpoints": state}, 3)
+    check_disk_space({tmp_path / "checkpoints": state}, 3)
     used = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=1000))
     with pytest.raises(
         InputError, match="0 MB free, and 4 checkpoints of 0.0 MB are to be written there"
     ):
-        check_room({tmp_path / "checkpoints": state}, 3)
+        check_disk_space({tmp_path / "checkpoints": state}, 3)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from train import checkpoint_writer, sharding
-from train.checkpoint import Network, load_network, restore_newest, save_network
+from train.checkpoint import Network, load_network, load_newest, save_network
 from train.checkpoint_files import check_path, steps_in
 from train.checkpoint_writer import open_checkpoints
 from train.errors import InputError
@@ -43,7 +43,7 @@ def _at(state: TrainState, step: int) -> TrainState:
 def _restore(folder: Path, state: TrainState) -> tuple[int, list[str]]:
     said: list[str] = []
     layout = sharding.replicated(sharding.make_mesh(1))
-    restored, _ = restore_newest(folder, jax.eval_shape(lambda: state), layout, said.append)
+    restored, _ = load_newest(folder, jax.eval_shape(lambda: state), layout, said.append)
     return int(restored.step), said
 
 

@@ -43,7 +43,7 @@ def read_events(path: Path) -> None:
 def read_split(path: Path) -> None:
     """As a resume does before it compares the photographs."""
     try:
-        splits._photographs_of(read_json(path))
+        splits._parse_record(read_json(path))
     except UnreadableError as error:
         raise InputError(str(error)) from None
 

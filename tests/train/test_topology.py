@@ -116,16 +116,19 @@ def test_a_devices_memory_is_what_the_compiler_gives_a_program(chips):
     )
     with pytest.raises(
         jax.errors.JaxRuntimeError,
-        match=rf"available HBM \({topology.room_of(mesh) / 2**30:.2f}G\)",
+        match=rf"available HBM \({topology.memory_per_device(mesh) / 2**30:.2f}G\)",
     ):
         jax.jit(lambda x: x + 1).lower(image).compile()
 
 
 def test_a_gpus_memory_is_what_its_description_says(tmp_path):
     (tmp_path / "gpu.txtpb").write_text(H100)
-    assert topology.room_of(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb")) == 84942979072
+    assert (
+        topology.memory_per_device(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb"))
+        == 84942979072
+    )
     (tmp_path / "gpu.txtpb").write_text("")
-    assert topology.room_of(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb")) is None
+    assert topology.memory_per_device(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb")) is None
 
 
 @pytest.mark.skipif(

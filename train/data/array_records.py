@@ -20,7 +20,7 @@ _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40  # bytes, of Riegeli's form
 _USABLE = _BLOCK - _BLOCK_HEADER
 
 
-class _Chunk(NamedTuple):
+class _RiegeliChunk(NamedTuple):
     start: int  # offset in the file
     packed: int  # bytes
     unpacked: int
@@ -61,7 +61,7 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
             )
 
 
-def _chunks(path: Path) -> Iterator[_Chunk]:
+def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
     """The chunks of a file by their headers, as far as these make sense; the reader tells whether they do."""
     size = path.stat().st_size
     start = 0
@@ -75,7 +75,7 @@ def _chunks(path: Path) -> Iterator[_Chunk]:
                 int.from_bytes(header[begin:end], "little")
                 for begin, end in ((8, 16), (25, 32), (32, 40))
             )
-            yield _Chunk(start, packed, unpacked)
+            yield _RiegeliChunk(start, packed, unpacked)
             after = _skip(start, _CHUNK_HEADER + packed)
             start = max(after, _boundary(start + records))
 

@@ -41,12 +41,12 @@ class Cutter:
         """The photographs that are cut."""
         return tuple(images for images, _ in self._sides)
 
-    def at_hand(self, side: int, photograph: int) -> bool:
+    def is_decoded(self, side: int, photograph: int) -> bool:
         """Whether a photograph is decoded already."""
         images, _ = self._sides[side]
-        return not isinstance(images, Photographs) or images.at_hand(photograph)
+        return not isinstance(images, Photographs) or images.is_decoded(photograph)
 
-    def room(self, side: int, count: int) -> np.ndarray:
+    def empty_patches(self, side: int, count: int) -> np.ndarray:
         """An empty array for ``count`` patches, of 16 bits where any photograph of that side has 16."""
         return np.empty(
             (count, self._size, self._size, 3), np.uint8 if self._sides[side][1] == 8 else np.uint16
@@ -55,7 +55,7 @@ class Cutter:
     def cut(
         self, side: int, photograph: int, corners: Iterable[Corner], out: Iterable[np.ndarray]
     ) -> None:
-        """Writes one photograph's patches into arrays of :meth:`room`."""
+        """Writes one photograph's patches into arrays of :meth:`empty_patches`."""
         images, bits = self._sides[side]
         image = images[photograph]
         if image.shape != self._shapes[photograph] or image.dtype.itemsize * 8 > bits:
@@ -70,7 +70,7 @@ class Cutter:
             _turn(crop, orientation, patch)
 
 
-class Crew(Protocol):
+class PatchFiller(Protocol):
     """Whoever cuts all that is wanted."""
 
     def fill(
@@ -93,7 +93,7 @@ class Threads:
     def fill(
         self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
     ) -> None:
-        """As :class:`Crew` says."""
+        """As :class:`PatchFiller` says."""
 
         def cut(photograph: int) -> None:
             numbers = wanted[photograph]
@@ -104,7 +104,7 @@ class Threads:
         decoded = {
             photograph
             for photograph in wanted
-            if self._pool is None or self._cutter.at_hand(side, photograph)
+            if self._pool is None or self._cutter.is_decoded(side, photograph)
         }
         waiting = wanted.keys() - decoded
         done = self._pool.map(cut, waiting) if self._pool is not None else ()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from train.data import array_records, descriptions
-from train.data.folders import Listing, folder_of, settings_of
+from train.data.folders import Listing, expand_folder, parse_settings
 from train.data.stored import StoredPhotograph
 from train.errors import InputError, first_line
 
@@ -230,8 +230,8 @@ def open_folder(folder: Path) -> Any:
 
 def open_builder(name: str) -> Any:
     """The builder of a prepared data set, or an error with the command that prepares it."""
-    if os.path.isfile(folder_of(name) / descriptions.INFO):
-        builder = open_folder(folder_of(name))
+    if os.path.isfile(expand_folder(name) / descriptions.INFO):
+        builder = open_folder(expand_folder(name))
         how = (
             f"write it as {FORMAT}: its builder's download_and_prepare with file_format={FORMAT!r}"
         )
@@ -255,7 +255,7 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
     """Which feature is the target, and which the input, where there is one."""
     held = builder.info.features
     if query is not None:
-        asked = settings_of(query, ("input", "target"))
+        asked = parse_settings(query, ("input", "target"))
         if asked is not None and "target" in asked and set(asked.values()) <= set(held):
             return asked
         raise InputError(

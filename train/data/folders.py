@@ -42,7 +42,7 @@ class Listing:
         return in_one_line([*filter(None, [passed_over(self.others)]), *self.notes])
 
 
-def folder_of(text: str) -> Path:
+def expand_folder(text: str) -> Path:
     """The folder that a spec names; no shell has looked for a "~" behind its colon."""
     path = os.path.expanduser(text)
     try:
@@ -56,7 +56,7 @@ def folder_of(text: str) -> Path:
     return Path(path)
 
 
-def settings_of(query: str, names: Collection[str]) -> dict[str, str] | None:
+def parse_settings(query: str, names: Collection[str]) -> dict[str, str] | None:
     """The values of "name=value&name=value"; None if a name is another one, is there twice or has no value."""
     settings: dict[str, str] = {}
     for part in query.split("&"):
@@ -81,7 +81,7 @@ def list_pairs(text: str) -> Listing:
     """Pairs of "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"."""
     where, asked, query = text.partition("?")
     if asked:
-        folder = folder_of(where)
+        folder = expand_folder(where)
         globs = _globs(query, text)
         found = _photographs(folder)
         paths = found.photographs
@@ -133,7 +133,7 @@ def _two_folders(text: str) -> tuple[Path, Path]:
     first = None
     for i, letter in enumerate(text):
         if letter == "," and 0 < i < len(text) - 1:
-            halves = folder_of(text[:i]), folder_of(text[i + 1 :])
+            halves = expand_folder(text[:i]), expand_folder(text[i + 1 :])
             if os.path.isdir(halves[0]) and os.path.isdir(halves[1]):
                 return halves
             first = first or halves
@@ -145,7 +145,7 @@ def _two_folders(text: str) -> tuple[Path, Path]:
 
 
 def _globs(query: str, text: str) -> dict[str, str]:
-    globs = settings_of(query, ("input", "target"))
+    globs = parse_settings(query, ("input", "target"))
     if (
         globs is None
         or len(globs) < 2

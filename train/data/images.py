@@ -154,7 +154,7 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
     )
 
 
-def strips_of(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
+def cut_strips(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
     """Views of a decoded photograph's rows, from top to bottom, of about so many pixels each."""
     height = max(pixels // max(image.shape[1], 1), 1)
     return [image[top : top + height] for top in range(0, len(image), height)]
@@ -162,7 +162,7 @@ def strips_of(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
 
 def _whole(source: bytes | Path, name: str, pixels: int) -> Iterator[np.ndarray]:
     content = source if isinstance(source, bytes) else read_file(source)
-    yield from strips_of(decode_image(content, name), pixels)
+    yield from cut_strips(decode_image(content, name), pixels)
 
 
 def _strips(image: Any, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:

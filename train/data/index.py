@@ -49,7 +49,7 @@ class Stamp(NamedTuple):
     state: str
 
 
-class Known(NamedTuple):
+class PixelFacts(NamedTuple):
     """What decoding gave."""
 
     height: int
@@ -58,7 +58,7 @@ class Known(NamedTuple):
     digest: str
 
 
-def stamps_of(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]:
+def stamp_files(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]:
     """Stamps of the clean photographs and of the degraded ones, in a listing's order; None where there is none."""
     count = len(listing.names)
     nothing: list[Stamp | None] = [None] * count
@@ -74,15 +74,15 @@ def stamps_of(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]
     ]
 
 
-def look_up(stamps: Sequence[Stamp | None]) -> list[Known | None]:
+def look_up(stamps: Sequence[Stamp | None]) -> list[PixelFacts | None]:
     """What is known under each stamp."""
-    nothing: list[Known | None] = [None] * len(stamps)
+    nothing: list[PixelFacts | None] = [None] * len(stamps)
     return _use(
         lambda index: [None if stamp is None else _row(index, stamp) for stamp in stamps], nothing
     )
 
 
-def remember(found: Iterable[tuple[Stamp | None, Known]]) -> None:
+def remember(found: Iterable[tuple[Stamp | None, PixelFacts]]) -> None:
     """Takes down what decoding gave; what was known of the same place is forgotten."""
     rows = [
         (stamp.place, *_key(stamp, known), *known) for stamp, known in found if stamp is not None
@@ -96,16 +96,16 @@ def remember(found: Iterable[tuple[Stamp | None, Known]]) -> None:
         )
 
 
-def _row(index: sqlite3.Connection, stamp: Stamp) -> Known | None:
+def _row(index: sqlite3.Connection, stamp: Stamp) -> PixelFacts | None:
     found = index.execute("SELECT * FROM photographs WHERE place = ?", (stamp.place,)).fetchone()
     if found is None:
         return None
     _, state, checksum, *values = found
-    known = Known(*values)
+    known = PixelFacts(*values)
     return known if (state, checksum) == _key(stamp, known) else None
 
 
-def _key(stamp: Stamp, known: Known) -> tuple[str, str]:
+def _key(stamp: Stamp, known: PixelFacts) -> tuple[str, str]:
     """The state that a row holds for, and a hash by which a damaged row is told."""
     state = f"{_DECODERS} {stamp.state}"
     return state, hashlib.sha256(f"{stamp.place} {state} {known}".encode()).hexdigest()

@@ -19,9 +19,9 @@ from train.data.images import is_made_by, write_image
 from train.data.looks import Look
 from train.data.photographs import Memory
 from train.data.prepare import prepare
-from train.data.sources import Entry, Source, Split, list_source, photographs_of
+from train.data.sources import Entry, Source, Split, list_source, make_photographs
 from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
-from train.data.survey import survey, thumbnail_of
+from train.data.survey import draw_thumbnail, survey
 from train.errors import InputError
 from train.outputs import check_replaceable
 
@@ -125,7 +125,7 @@ def _open(
         findings.wrong.extend(listing.mismatches)
         if listing.passed_over:
             findings.notes.append(f"{spec}: {listing.passed_over}")
-        images, inputs = photographs_of(listing, memory)
+        images, inputs = make_photographs(listing, memory)
         surveyed = survey(listing.names, images, inputs)
         findings.wrong.extend(str(found) for found in surveyed if isinstance(found, InputError))
         good = [i for i, found in enumerate(surveyed) if not isinstance(found, InputError)]
@@ -170,7 +170,8 @@ def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: F
             continue
         framed = [(split, name) in findings.framed for name in source.names]
         drawn = [
-            (printable(source.names[i]), thumbnail_of(source, i), framed[i]) for i in sample(framed)
+            (printable(source.names[i]), draw_thumbnail(source, i), framed[i])
+            for i in sample(framed)
         ]
         bands.append((f"{split}: {len(source.names)}", drawn))
     try:

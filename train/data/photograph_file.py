@@ -93,7 +93,7 @@ class PhotographFile:
         return self.about.orientation
 
 
-def kind_of(start: bytes) -> str | None:
+def detect_kind(start: bytes) -> str | None:
     """Which of ``KINDS`` a file is, by its first bytes; None for all else."""
     return _found(start, _STARTS)
 
@@ -108,7 +108,7 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     start = file.read(LONGEST_START)
     if not start:
         raise InputError(f"{name} is empty.")
-    kind = kind_of(start)
+    kind = detect_kind(start)
     if kind is None:
         other = _found(start, _OTHERS)
         if other is None:

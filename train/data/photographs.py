@@ -69,7 +69,7 @@ class Photographs(Sequence[np.ndarray]):
             photograph.admit(rows.height * rows.width * 3 * rows.bits // 8)
             yield rows._replace(strips=photograph.keeping(rows)) if photograph.stays else rows
 
-    def at_hand(self, index: int) -> bool:
+    def is_decoded(self, index: int) -> bool:
         """Whether a photograph is decoded now."""
         return self._photographs[index].decoded
 

@@ -17,7 +17,7 @@ import grain
 import numpy as np
 
 from train.data.batch import Batch, Pair
-from train.data.cutting import Crew, Cutter, Threads
+from train.data.cutting import Cutter, PatchFiller, Threads
 from train.data.photographs import Photographs
 from train.data.sources import Source, smaller_than, some
 from train.data.windows import Windows
@@ -62,7 +62,10 @@ class PatchBatches:
         self._starts = self._ends - rows * self._columns
 
     def global_batches(
-        self, indices: range, rows: slice | np.ndarray = slice(None), crew: Crew | None = None
+        self,
+        indices: range,
+        rows: slice | np.ndarray = slice(None),
+        filler: PatchFiller | None = None,
     ) -> Batch:
         """Several batches in one array ``[N, B, P, P, 3]``; a photograph is decoded once for all of them.
 
@@ -77,8 +80,8 @@ class PatchBatches:
             wanted.setdefault(photograph, []).append(number)
         sides = []
         for side in range(len(self.cutter.sides)):
-            patches = self.cutter.room(side, len(corners))
-            (crew or Threads(1, self.cutter)).fill(side, wanted, corners, patches)
+            patches = self.cutter.empty_patches(side, len(corners))
+            (filler or Threads(1, self.cutter)).fill(side, wanted, corners, patches)
             sides.append(patches.reshape(len(indices), -1, *patches.shape[1:]))
         return sides[0] if len(sides) == 1 else Pair(*sides)
 
@@ -94,7 +97,7 @@ class PatchBatches:
     def window(self) -> int:
         """Batches to cut at once: what a window's bytes hold, and no more than a few where all stay in memory."""
         size = sum(
-            self.cutter.room(side, self._batch_size).nbytes
+            self.cutter.empty_patches(side, self._batch_size).nbytes
             for side in range(len(self.cutter.sides))
         )
         if self.in_memory:
@@ -138,17 +141,17 @@ def stream(
     # All take photographs of one window. While it is cut no more than one other is in memory: the
     # one in use.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    crew = (
+    filler = (
         Workers(workers, batches.cutter)
         if workers and not batches.in_memory
         else Threads(threads, batches.cutter)
     )
-    cut = functools.partial(batches.global_batches, rows=rows, crew=crew)
+    cut = functools.partial(batches.global_batches, rows=rows, filler=filler)
     try:
         for window in windows.map(cut).to_iter_dataset(options):
             yield from _each(window)
     finally:
-        crew.close()
+        filler.close()
 
 
 def _each(window: Batch) -> list[Batch]:

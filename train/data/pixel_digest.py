@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.images import strips_of
+from train.data.images import cut_strips
 
 
 class PixelDigest:
@@ -41,10 +41,10 @@ class PixelDigest:
         return (self._plain or self._deep).hexdigest()
 
 
-def digest_of(image: np.ndarray) -> str:
+def digest_pixels(image: np.ndarray) -> str:
     """The digest of a decoded photograph, without a copy of it."""
     height, width = image.shape[:2]
     digest = PixelDigest(height, width, image.dtype.itemsize * 8)
-    for rows in strips_of(image):
+    for rows in cut_strips(image):
         digest.add(rows)
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from train.data.datasets import FORMAT, import_tfds, make_builder, open_folder
-from train.data.folders import folder_of
+from train.data.folders import expand_folder
 from train.data.photographs import Memory
 from train.data.sources import list_source, open_source
 from train.errors import InputError
@@ -96,7 +96,7 @@ def _alone(builder: Any) -> Iterator[None]:
 
 def _folder_name(rest: str) -> str:
     """A TFDS configuration's name for a folder: its own, in letters that a path may have."""
-    folder = folder_of(rest.partition("?")[0].partition(",")[0]).resolve()
+    folder = expand_folder(rest.partition("?")[0].partition(",")[0]).resolve()
     name = re.sub(r"[^\w.\-]", "_", folder.name)[:_LONGEST_NAME] or "root"
     return name if re.match(r"\w", name) else f"_{name}"
 

@@ -22,7 +22,7 @@ import numpy as np
 import skimage.data
 
 from train.data import index
-from train.data.folders import Listing, folder_of, list_folder, list_pairs
+from train.data.folders import Listing, expand_folder, list_folder, list_pairs
 from train.data.images import Rows
 from train.data.photographs import Memory, Photographs
 from train.data.pixel_digest import PixelDigest
@@ -78,7 +78,9 @@ class Source:
     def __post_init__(self) -> None:
         if not self.entries:
             object.__setattr__(
-                self, "entries", _usable(examine(self.names, self.images, self.inputs), self.spec)
+                self,
+                "entries",
+                _usable(decode_entries(self.names, self.images, self.inputs), self.spec),
             )
 
     def take(self, indices: Iterable[int]) -> "Source":
@@ -108,10 +110,10 @@ def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source
             f"{spec} holds what has no partner:{below(listing.mismatches)}\nPair it or remove it; "
             f"python -m train data {spec!r} --all lists everything."
         )
-    images, inputs = photographs_of(listing, memory or Memory(1000))
-    stamps, input_stamps = index.stamps_of(listing)
+    images, inputs = make_photographs(listing, memory or Memory(1000))
+    stamps, input_stamps = index.stamp_files(listing)
     known = _known(listing, index.look_up(stamps), index.look_up(input_stamps))
-    entries = _usable(examine(listing.names, images, inputs, known), spec)
+    entries = _usable(decode_entries(listing.names, images, inputs, known), spec)
     index.remember(
         pair
         for i, entry in enumerate(entries)
@@ -136,7 +138,7 @@ def list_source(spec: str, split: Split) -> Listing:
         names = _PACKAGED[split]
         return Listing(names, [functools.partial(_packaged, name) for name in names])
     if kind == "folder" and rest:
-        return list_folder(folder_of(rest))
+        return list_folder(expand_folder(rest))
     if kind == "pairs" and rest:
         return list_pairs(rest)
     if kind == "tfds" and rest:
@@ -146,13 +148,13 @@ def list_source(spec: str, split: Split) -> Listing:
     raise InputError(f"{FLAGS[split]} takes {SPECS}; got {spec!r}.")
 
 
-def photographs_of(listing: Listing, memory: Memory) -> tuple[Photographs, Photographs | None]:
+def make_photographs(listing: Listing, memory: Memory) -> tuple[Photographs, Photographs | None]:
     """The clean photographs of a listing, and the degraded ones where it has them."""
     inputs = None if listing.inputs is None else Photographs(listing.inputs, memory)
     return Photographs(listing.images, memory), inputs
 
 
-def examine(
+def decode_entries(
     names: Sequence[str],
     images: Sequence[np.ndarray],
     inputs: Sequence[np.ndarray] | None,
@@ -167,7 +169,7 @@ def examine(
         if known and (found := known[i]) is not None:
             return found
         try:
-            return entry_of(
+            return make_entry(
                 names[i], _seen(images, i), None if inputs is None else _seen(inputs, i)
             )
         except InputError as error:
@@ -177,7 +179,7 @@ def examine(
         return list(pool.map(entry, range(len(names))))
 
 
-class Seen(Protocol):
+class DecodedPhotograph(Protocol):
     """What decoding a photograph tells."""
 
     @property
@@ -197,7 +199,7 @@ class Seen(Protocol):
         """The hash of its pixels."""
 
 
-def entry_of(name: str, target: Seen, given: Seen | None) -> Entry:
+def make_entry(name: str, target: DecodedPhotograph, given: DecodedPhotograph | None) -> Entry:
     """What is known of a photograph or of a pair; an InputError if its halves differ in size."""
     if given is None:
         return Entry(name, target.height, target.width, target.bits, target.digest)
@@ -211,22 +213,24 @@ def entry_of(name: str, target: Seen, given: Seen | None) -> Entry:
     )
 
 
-def _seen(images: Sequence[np.ndarray], i: int) -> index.Known:
+def _seen(images: Sequence[np.ndarray], i: int) -> index.PixelFacts:
     """Size and digest of a photograph, which is decoded in strips."""
-    with opened_of(images, i) as rows:
+    with open_photograph(images, i) as rows:
         digest = PixelDigest(rows.height, rows.width, rows.bits)
         for strip in rows.strips:
             digest.add(strip)
-        return index.Known(rows.height, rows.width, rows.bits, digest.hexdigest())
+        return index.PixelFacts(rows.height, rows.width, rows.bits, digest.hexdigest())
 
 
-def opened_of(images: Sequence[np.ndarray], i: int) -> AbstractContextManager[Rows]:
+def open_photograph(images: Sequence[np.ndarray], i: int) -> AbstractContextManager[Rows]:
     """A photograph's size and strips, whether it is stored or an array already."""
     return images.opened(i) if isinstance(images, Photographs) else opened(lambda: images[i])
 
 
 def _known(
-    listing: Listing, clean: Sequence[index.Known | None], degraded: Sequence[index.Known | None]
+    listing: Listing,
+    clean: Sequence[index.PixelFacts | None],
+    degraded: Sequence[index.PixelFacts | None],
 ) -> list[Entry | None]:
     """Entries of photographs that need not be decoded again; of a pair both have to be known, and fit."""
     entries: list[Entry | None] = []
@@ -240,11 +244,11 @@ def _known(
     return entries
 
 
-def _findings(entry: Entry) -> Iterator[index.Known]:
+def _findings(entry: Entry) -> Iterator[index.PixelFacts]:
     """What an entry says of the clean photograph, and of the degraded one."""
-    yield index.Known(entry.height, entry.width, entry.bits, entry.digest)
+    yield index.PixelFacts(entry.height, entry.width, entry.bits, entry.digest)
     if entry.input_digest is not None and entry.input_bits is not None:
-        yield index.Known(entry.height, entry.width, entry.input_bits, entry.input_digest)
+        yield index.PixelFacts(entry.height, entry.width, entry.input_bits, entry.input_digest)
 
 
 def _usable(examined: Iterable[Entry | InputError], spec: str) -> tuple[Entry, ...]:

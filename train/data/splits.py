@@ -131,7 +131,10 @@ def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
 def describe(splits: Splits) -> dict[str, Any]:
     """The record of a split: specs, names, sizes and hashes of pixels, ready for JSON."""
     return {
-        split: {"spec": source.spec, "photographs": {e.name: _print_of(e) for e in source.entries}}
+        split: {
+            "spec": source.spec,
+            "photographs": {e.name: _describe_entry(e) for e in source.entries},
+        }
         for split, source in named(splits)
     }
 
@@ -155,7 +158,7 @@ def check_unchanged(
     """Refuses to go on with a run whose photographs are not those that it was started with, and says which differ."""
     path = folder / FILE_NAME
     try:
-        before = _photographs_of(read_json(path, longest=_LONGEST_FILE))
+        before = _parse_record(read_json(path, longest=_LONGEST_FILE))
     except FileNotFoundError:
         raise InputError(
             f"{folder} cannot be resumed: {FILE_NAME}, the record of its photographs, is missing."
@@ -177,7 +180,7 @@ def check_unchanged(
         )
 
 
-def _photographs_of(record: Any) -> dict[str, dict[str, str]]:
+def _parse_record(record: Any) -> dict[str, dict[str, str]]:
     """Names and descriptions by split, from what a record's file holds."""
     if not isinstance(record, dict) or not record:
         raise UnreadableError("it lists no photographs")
@@ -229,7 +232,7 @@ def named(splits: Splits) -> Iterator[tuple[Split, Source]]:
     yield "test", splits.test
 
 
-def _print_of(entry: Entry) -> str:
+def _describe_entry(entry: Entry) -> str:
     degraded = f" from {entry.input_digest}" if entry.input_digest else ""
     return f"{entry.width}x{entry.height} {entry.bits} bit {entry.digest}{degraded}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.images import Rows, decode_image, decode_rows, read_file, strips_of
+from train.data.images import Rows, cut_strips, decode_image, decode_rows, read_file
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ def opened(decode: Callable[[], np.ndarray]) -> Iterator[Rows]:
         return
     image = decode()
     height, width = image.shape[:2]
-    yield Rows(height, width, image.dtype.itemsize * 8, iter(strips_of(image)))
+    yield Rows(height, width, image.dtype.itemsize * 8, iter(cut_strips(image)))

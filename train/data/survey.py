@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from train.data.looks import Glance, Look, look, thumbnail
-from train.data.sources import Entry, Source, entry_of, opened_of
+from train.data.sources import Entry, Source, make_entry, open_photograph
 from train.errors import InputError
 
 
@@ -20,7 +20,7 @@ def survey(
         try:
             target = _glance(images, i)
             given = None if inputs is None else _glance(inputs, i)
-            entry = entry_of(names[i], target, given)
+            entry = make_entry(names[i], target, given)
         except InputError as error:
             return error
         return entry, look(target, given)
@@ -29,18 +29,18 @@ def survey(
         return list(pool.map(one, range(len(names))))
 
 
-def thumbnail_of(source: Source, i: int) -> np.ndarray:
+def draw_thumbnail(source: Source, i: int) -> np.ndarray:
     """A small uint8 picture of a photograph, decoded again; of a pair the input beside the target."""
     sides = [source.images] if source.inputs is None else [source.inputs, source.images]
     pictures = []
     for images in sides:
-        with opened_of(images, i) as rows:
+        with open_photograph(images, i) as rows:
             pictures.append(thumbnail(rows))
     return np.concatenate(pictures, axis=1)
 
 
 def _glance(images: Sequence[np.ndarray], i: int) -> Glance:
-    with opened_of(images, i) as rows:
+    with open_photograph(images, i) as rows:
         glance = Glance(rows.height, rows.width, rows.bits)
         for strip in rows.strips:
             glance.add(strip)

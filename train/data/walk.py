@@ -76,7 +76,7 @@ def walk(folder: Path, *, without: Path | None = None) -> Walk:
       without: a folder below it that is not entered.
     """
     found = Walk()
-    root, left_out = identity_of(folder), None if without is None else identity_of(without)
+    root, left_out = file_identity(folder), None if without is None else file_identity(without)
     walker = _Walker(found, left_out if left_out != root else None)
     # Links are followed once all folders that have a path of their own were entered: these keep
     # their paths.
@@ -89,7 +89,7 @@ def walk(folder: Path, *, without: Path | None = None) -> Walk:
     return found
 
 
-def identity_of(path: Path) -> Identity | None:
+def file_identity(path: Path) -> Identity | None:
     """Device and inode of what a path leads to; None where that is nothing, or cannot be looked at."""
     try:
         about = path.stat()
@@ -176,7 +176,7 @@ class _Walker:
             self._found.other_files.append(path)
             return
         self._found.photographs.append(path)
-        identity = identity_of(path)
+        identity = file_identity(path)
         if identity is not None:
             self._found.identities[path] = identity
 
@@ -187,7 +187,7 @@ class _Walker:
             self._found.links.append(f"{path} is a link to {os.readlink(path)}, which is not there")
 
     def _is_new(self, folder: Path) -> bool:
-        identity = identity_of(folder)
+        identity = file_identity(folder)
         if identity is None or identity == self._left_out:
             return False
         known = self._entered.setdefault(identity, folder)

@@ -29,7 +29,7 @@ class Workers:
     def fill(
         self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
     ) -> None:
-        """As :class:`train.data.cutting.Crew` says."""
+        """As :class:`train.data.cutting.PatchFiller` says."""
         places = [[corners[i] for i in numbers] for numbers in wanted.values()]
         together = max(1, min(_TOGETHER, len(wanted) // (4 * self._number)))
         try:
@@ -68,6 +68,6 @@ def _end_with_parent() -> None:
 
 
 def _cut(side: int, photograph: int, corners: list[Corner]) -> np.ndarray:
-    patches = _cutter.room(side, len(corners))
+    patches = _cutter.empty_patches(side, len(corners))
     _cutter.cut(side, photograph, corners, patches)
     return patches

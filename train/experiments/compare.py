@@ -23,11 +23,11 @@ from train.experiments.crops import find_crops
 from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.members import NOISE_SEED, Member, Members
-from train.experiments.page import versions
+from train.experiments.page import describe_environment
 from train.experiments.picking import (
     Tried,
+    choice_rows,
     edge_warnings,
-    rows_of,
     score_seeds,
     seed_warnings,
     try_settings,
@@ -140,10 +140,12 @@ def _report(
             first, scores, test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops
         ),
         choices=[
-            row for loss, values in tried.items() for row in rows_of(loss, values, config.primary)
+            row
+            for loss, values in tried.items()
+            for row in choice_rows(loss, values, config.primary)
         ],
         settings=config.settings(),
-        versions=versions(),
+        versions=describe_environment(),
         command=command,
         cost=_cost(config, members, list(dict.fromkeys([*trials, *scored]))),
     )

@@ -8,13 +8,13 @@ from train.bounds import MOST_SEEDS, between, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
 
-Population = Literal["loop", "vmap", "mesh"]
+PopulationMode = Literal["loop", "vmap", "mesh"]
 Primary = Literal["psnr", "psnr_y", "ssim", "ciede2000", "brightness_error", "chroma_error"]
 
 _DEFAULT = ModelConfig().loss
 
 
-def spell(loss: str) -> str:
+def canonical_loss(loss: str) -> str:
     """One spelling of a loss, whatever the user's spaces; ``balanced(METHOD)`` is of the default loss."""
     try:
         model = ModelConfig(loss=loss)
@@ -25,7 +25,7 @@ def spell(loss: str) -> str:
     return f"balanced({model.balance}{'' if model.loss == _DEFAULT else f', {model.loss}'})"
 
 
-def check_alone(verb: str, fit: FitConfig) -> None:
+def check_not_distributed(verb: str, fit: FitConfig) -> None:
     """Refuses to share an experiment with other hosts."""
     if fit.run.distributed:
         raise InputError(
@@ -33,7 +33,7 @@ def check_alone(verb: str, fit: FitConfig) -> None:
         )
 
 
-def check_population(population: Population, fit: FitConfig) -> None:
+def check_population(population: PopulationMode, fit: FitConfig) -> None:
     """Refuses what networks that train at once cannot do."""
     if population == "loop":
         return
@@ -75,7 +75,7 @@ class CompareConfig:
     clip_norms: tuple[float, ...] = (1.0,)
     """Gradient norms to try clipping at, beside not clipping, at the learning rate that was
     picked."""
-    population: Population = "loop"
+    population: PopulationMode = "loop"
     """Networks train one after the other, all at once on one device, or at once divided over
     --devices."""
     draws: int = 1
@@ -87,7 +87,7 @@ class CompareConfig:
     gone on with."""
 
     def __post_init__(self) -> None:
-        spelled = tuple(map(spell, self.losses))
+        spelled = tuple(map(canonical_loss, self.losses))
         if len(spelled) < 2 or len(set(spelled)) < len(spelled):
             raise InputError(
                 "--losses takes two or more different losses; got "
@@ -114,7 +114,7 @@ class CompareConfig:
             more_than("--learning-rates", rate, 0)
         for norm in self.clip_norms:
             more_than("--clip-norms", norm, 0)
-        check_alone("compare", self.fit)
+        check_not_distributed("compare", self.fit)
         check_population(self.population, self.fit)
 
     @property

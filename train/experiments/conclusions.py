@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from train.errors import InputError
 from train.experiments import stats
 from train.experiments.convergence import Curve, convergence_warning
-from train.experiments.scores import METRICS, Score, table_of
+from train.experiments.scores import METRICS, Score, score_table
 from train.experiments.stats import Difference, Outcome
 
 # Differences in PSNR below this are taken to be of no use to anybody: the margin of "not worse", if
@@ -201,7 +201,7 @@ def _difference(
     scores: Sequence[Score], candidate: str, other: str, metric: str, sigmas: tuple[float, ...]
 ) -> tuple[Difference, float]:
     sign = 1 if METRICS[metric].higher_is_better else -1
-    first, second = (table_of(scores, metric, loss, sigmas) for loss in (candidate, other))
+    first, second = (score_table(scores, metric, loss, sigmas) for loss in (candidate, other))
     if first.shape != second.shape:
         raise InputError(
             f"{candidate!r} has scores of {first.shape[0]} photographs and {first.shape[1]} "

@@ -8,7 +8,7 @@ import scipy.ndimage
 from train.data.images import to_float
 from train.data.sources import Source
 from train.experiments.report import Crop
-from train.experiments.scores import Restore, Score, table_of
+from train.experiments.scores import Restore, Score, score_table
 from train.inference.protocols import add_fixed_noise
 
 SIDE = 160  # of a crop, in pixels
@@ -31,7 +31,7 @@ def find_crops(
     """
     level = sigma if source.inputs is None else 0.0
     at_level = [row for row in scores if row.sigma == level]
-    tables = [table_of(at_level, "psnr", loss, (level,)).mean(axis=1) for loss in networks]
+    tables = [score_table(at_level, "psnr", loss, (level,)).mean(axis=1) for loss in networks]
     photographs = sorted({row.photograph for row in at_level})
     spread = np.max(tables, axis=0) - np.min(tables, axis=0)
     crops = []

@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 from train.experiments.conclusions import Comparison
 from train.experiments.convergence import Curve
 from train.experiments.page import COLOURS, DASHES, SYMBOLS, Figure, as_json
-from train.experiments.scores import METRICS, Score, table_of
+from train.experiments.scores import METRICS, Score, score_table
 
 _DODGE = 0.012  # of the axis, between intervals that would lie over each other
 
 
-def figures_of(
+def comparison_figures(
     losses: Sequence[str],
     comparisons: Sequence[Comparison],
     scores: Sequence[Score],
@@ -111,7 +111,7 @@ def _trade_off(losses: Sequence[str], scores: Sequence[Score], sigmas: tuple[flo
     figure = go.Figure()
     for which, loss in enumerate(losses):
         x, y = (
-            table_of(scores, m, loss, sigmas).mean(axis=0)
+            score_table(scores, m, loss, sigmas).mean(axis=0)
             for m in ("brightness_error", "chroma_error")
         )
         marker = _style(which)["marker"]

@@ -12,7 +12,7 @@ import jax
 from train import locks, sharding
 from train.assembly import open_photographs
 from train.checkpoint_files import check_path
-from train.checkpoint_writer import naming_what_is_left
+from train.checkpoint_writer import advising_resume
 from train.config import FitConfig
 from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
@@ -58,7 +58,7 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
     if out is not None and os.path.exists(saved := Path(out) / _SETTINGS):
         folder = Path(out)
         held.enter_context(locks.hold(folder))
-        held.enter_context(naming_what_is_left(folder))
+        held.enter_context(advising_resume(folder))
         before = _read_settings(saved, config)
         other = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
         if other:
@@ -73,7 +73,7 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
         write_json(settings, saved)
     else:
         folder = new_folder(out, verb, held)
-        held.enter_context(naming_what_is_left(folder))
+        held.enter_context(advising_resume(folder))
         write_json(settings, folder / _SETTINGS)
         save_splits(splits, folder)
     return folder

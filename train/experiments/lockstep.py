@@ -21,7 +21,7 @@ from rich.console import Console
 
 from train import locks, loop
 from train.assembly import assemble, open_photographs
-from train.checkpoint import FOLDER_NAME, check_room, load_weights, restore_newest
+from train.checkpoint import FOLDER_NAME, check_disk_space, load_newest, load_weights
 from train.checkpoint_writer import Checkpoints, open_checkpoints
 from train.config import FitConfig, save_config
 from train.console import make_console
@@ -51,7 +51,7 @@ from train.population import (
     seeds_of,
 )
 from train.resumed_config import check_sealed
-from train.run_folder import BOARD_NAME, CONFIG_NAME, about_of, new_folder
+from train.run_folder import BOARD_NAME, CONFIG_NAME, describe_run, new_folder
 from train.sharding import compiler_options
 from train.signals import stop_on_signal
 from train.state import TrainState
@@ -158,7 +158,7 @@ def _open(
             folder = Path(config.run.resume)
             held.enter_context(locks.hold(folder))
             abstract = jax.eval_shape(assembly.fresh_state)
-            state, saved = restore_newest(folder / FOLDER_NAME, abstract, where, say)
+            state, saved = load_newest(folder / FOLDER_NAME, abstract, where, say)
             check_fingerprint(splits, saved, folder)
             check_sealed(config, saved.get("config"), folder)
         else:
@@ -183,7 +183,7 @@ def _train(
     shared, start = runs[0].config, runs[0].start
     run, steps = shared.run, shared.optimizer.steps
     model = assemble(shared).model
-    check_room(
+    check_disk_space(
         {each.folder / FOLDER_NAME: each.state for each in runs}, run.keep_last + run.keep_best
     )
     crews = deal(runs, devices)
@@ -323,7 +323,7 @@ def _checkpoints(run: Run, splits: Splits) -> contextlib.AbstractContextManager[
         "keep_best": kept.keep_best,
         "best_metric": kept.best_metric,
     }
-    return open_checkpoints(folder, about_of(config, splits), **limits)
+    return open_checkpoints(folder, describe_run(config, splits), **limits)
 
 
 def _writer(run: Run, start: int, steps: int) -> MetricWriter:

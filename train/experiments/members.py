@@ -19,7 +19,7 @@ from train.checkpoint_files import steps_in
 from train.config import FitConfig
 from train.data.sources import Source
 from train.errors import DivergedError, InputError
-from train.experiments.compare_config import Population
+from train.experiments.compare_config import PopulationMode
 from train.experiments.convergence import Curve
 from train.experiments.lockstep import fit_together
 from train.experiments.scores import Restore, Score, check_complete, read_scores, score
@@ -27,7 +27,7 @@ from train.inference.predict import Predictor
 from train.inference.scores import write_rows
 from train.json_files import UnreadableError, is_number, read_json
 from train.metric_lines import FILE_NAME as METRICS_NAME
-from train.metric_lines import lines_of
+from train.metric_lines import read_lines
 from train.outputs import write_json, write_text
 from train.run_folder import check_link, clear
 
@@ -71,7 +71,7 @@ class Members:
     """Trains and scores members under one folder; what is there already is taken as it is."""
 
     def __init__(
-        self, folder: Path, fit: FitConfig, console: Console, population: Population = "loop"
+        self, folder: Path, fit: FitConfig, console: Console, population: PopulationMode = "loop"
     ) -> None:
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
@@ -241,7 +241,7 @@ class Members:
         newest = max(steps_in(folder / FOLDER_NAME), default=0)
         name = f"validation/{metric}"
         found = {}
-        for _, row in lines_of(folder / METRICS_NAME):
+        for _, row in read_lines(folder / METRICS_NAME):
             if row is not None and row["step"] <= newest and is_number(row.get(name)):
                 found[row["step"]] = row[name]
         return found
@@ -250,7 +250,7 @@ class Members:
         """The member's validation PSNR while it was trained, where it was finite."""
         steps: list[int] = []
         scores: list[float] = []
-        for _, row in lines_of(self._folder / member.name / METRICS_NAME):
+        for _, row in read_lines(self._folder / member.name / METRICS_NAME):
             if row is not None and is_number(row.get("validation/psnr")):
                 steps.append(row["step"])
                 scores.append(row["validation/psnr"])

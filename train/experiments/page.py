@@ -80,7 +80,7 @@ def as_json(figure: go.Figure, **layout: Any) -> str:
     return str(figure.to_json())
 
 
-def versions() -> dict[str, str]:
+def describe_environment() -> dict[str, str]:
     """What a result may hang on, by name."""
     devices = jax.devices()
     machine = (

@@ -81,7 +81,7 @@ def pick(loss: str, tried: Tried) -> Setting:
     return _best(tried)
 
 
-def rows_of(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
+def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
     """What was tried, for the report."""
     about = METRICS[metric]
     sign, unit = (1 if about.higher_is_better else -1), f" {about.unit}" if about.unit else ""

@@ -19,9 +19,9 @@ from train.data.images import to_uint8
 from train.data.libvips import pyvips
 from train.experiments.conclusions import Comparison, alongside
 from train.experiments.convergence import Curve
-from train.experiments.figures import figures_of
+from train.experiments.figures import comparison_figures
 from train.experiments.page import script, write_page
-from train.experiments.scores import METRICS, Score, table_of
+from train.experiments.scores import METRICS, Score, score_table
 from train.experiments.stats import MUST_AGREE
 
 # Bytes: of the page, and kept free for what is neither Plotly's script nor pictures.
@@ -72,7 +72,7 @@ def write_report(report: Report, path: Path) -> None:
         exploratory=[c for c in report.comparisons if c.adjusted_p is None],
         metrics=METRICS,
         means=[_means(report.scores, loss, sigmas) for loss in report.losses],
-        figures=figures_of(
+        figures=comparison_figures(
             report.losses, report.comparisons, report.scores, report.curves, primary[0].metric
         ),
         crops=crops,
@@ -85,7 +85,7 @@ def write_report(report: Report, path: Path) -> None:
 
 def _means(scores: Sequence[Score], loss: str, sigmas: tuple[float, ...]) -> dict[str, Any]:
     """A row of the table: each metric's mean over photographs and seeds, and the means of the seeds."""
-    tables = {metric: table_of(scores, metric, loss, sigmas) for metric in METRICS}
+    tables = {metric: score_table(scores, metric, loss, sigmas) for metric in METRICS}
     return {
         "loss": loss,
         "mean": {metric: float(table.mean()) for metric, table in tables.items()},

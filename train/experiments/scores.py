@@ -109,7 +109,7 @@ def read_scores(path: Path) -> list[Score]:
         rows = []
         for row in reader:
             line = reader.line_num
-            rows.append(_score_of(row, fields))
+            rows.append(_parse_row(row, fields))
         return rows
     except (OSError, UnreadableError, ValueError, csv.Error) as error:
         raise InputError(
@@ -137,7 +137,7 @@ def check_complete(
         )
 
 
-def _score_of(row: dict[str, str], fields: Mapping[str, type]) -> Score:
+def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> Score:
     # As csv has what is more or less than there are columns
     if None in row or None in row.values():
         raise ValueError(f"it does not have {len(fields)} cells")
@@ -148,7 +148,7 @@ def _score_of(row: dict[str, str], fields: Mapping[str, type]) -> Score:
     return Score(**values)
 
 
-def table_of(
+def score_table(
     scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]
 ) -> np.ndarray:
     """One metric of one loss, ``[photographs, seeds]``, averaged over ``sigmas``; both axes sorted."""

@@ -17,7 +17,7 @@ _THIRDS = ("low third", "middle third", "high third")
 _ALPHA = 0.05
 
 
-def figures_of(
+def setting_figures(
     study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], chosen: str
 ) -> list[Figure]:
     """A figure for each setting, in rows for objectives; for two objectives their front first."""
@@ -28,7 +28,7 @@ def figures_of(
     return figures + [_setting(name, trials, importances, objectives) for name in trials[0].params]
 
 
-def answer(
+def describe_effect(
     name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int
 ) -> str:
     """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not.
@@ -103,7 +103,7 @@ def _setting(
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_xaxes(title_text=name, row=len(objectives), col=1)
     words = " ".join(
-        f"{objective}: {answer(name, trials, importances, i)}"
+        f"{objective}: {describe_effect(name, trials, importances, i)}"
         for i, objective in enumerate(objectives)
     )
     return Figure(

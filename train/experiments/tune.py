@@ -33,9 +33,9 @@ from train.experiments.conclusions import alongside, conclude
 from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.members import Member, Members
-from train.experiments.page import versions, write_page
+from train.experiments.page import describe_environment, write_page
 from train.experiments.search import finished, is_behind, next_batch, open_study
-from train.experiments.sensitivity import figures_of
+from train.experiments.sensitivity import setting_figures
 from train.experiments.tune_config import TuneConfig
 from train.inference.scores import write_rows
 from train.outputs import write_json
@@ -96,7 +96,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     )
     for note in told:
         console.print(f"note: {note}", soft_wrap=True)
-    figures = figures_of(study, shares, _names(config), spec)
+    figures = setting_figures(study, shares, _names(config), spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
     about = {"against": against, "often": often, "notes": notes + told, "trials": finished(study)}
@@ -105,7 +105,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         folder / "sensitivity.html",
         figures=figures,
         best=list(best),
-        versions=versions(),
+        versions=describe_environment(),
         **about,
     )
     found = {"best": list(best), "importances": shares, "settings": config.settings()}
@@ -143,7 +143,7 @@ def search(
 
 def best_settings(study: optuna.Study) -> dict[str, Sequence[float]]:
     """The best trials' settings with their values, each once: the search may try a setting several times."""
-    return {_spec_of(trial): trial.values for trial in study.best_trials}
+    return {_loss_spec(trial): trial.values for trial in study.best_trials}
 
 
 def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
@@ -161,7 +161,7 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
         ranked = sorted(
             complete, key=lambda t: t.value, reverse=study.direction is StudyDirection.MAXIMIZE
         )
-        specs, why = list(dict.fromkeys(map(_spec_of, ranked))), ""
+        specs, why = list(dict.fromkeys(map(_loss_spec, ranked))), ""
     default = str(library.parse_loss(DEFAULT))
     if specs == [default]:
         return "", "Nothing to compare: no other setting than the default one did as well."
@@ -178,10 +178,10 @@ def suggest(trial: optuna.Trial, config: TuneConfig) -> str:
     trial.suggest_categorical("window_size", config.window_sizes)
     trial.suggest_categorical("penalty", config.penalties)
     trial.suggest_categorical("brightness", config.brightness)
-    return _spec_of(trial)
+    return _loss_spec(trial)
 
 
-def _spec_of(trial: optuna.Trial | FrozenTrial) -> str:
+def _loss_spec(trial: optuna.Trial | FrozenTrial) -> str:
     """A trial's setting as a loss spec, ready for --loss."""
     options = dict(trial.params)
     weight = round(options.pop("luminance_weight"), 4)

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from train.bounds import MOST_SEEDS, MOST_SIDE, between
 from train.config import FitConfig
 from train.errors import InputError
-from train.experiments.compare_config import Population, check_alone, check_population
+from train.experiments.compare_config import PopulationMode, check_not_distributed, check_population
 
-Objective = Literal["psnr", "ssim", "ciede2000"]
+TuneMetric = Literal["psnr", "ssim", "ciede2000"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class TuneConfig:
     batch: int = 1
     """Settings to ask for at once, before any of them is judged: with --population vmap or mesh
     they train together."""
-    population: Population = "loop"
+    population: PopulationMode = "loop"
     """Networks of a batch train one after the other, all at once on one device, or at once divided
     over --devices."""
-    objective: Objective = "psnr"
+    objective: TuneMetric = "psnr"
     """What is made best on validation photographs; trials that fall behind the median are stopped
     early, in a loop."""
     pareto: bool = False
@@ -50,7 +50,7 @@ class TuneConfig:
         between("--trials", self.trials, 1)
         between("--batch", self.batch, 1, MOST_SEEDS)
         between("--seeds", self.seeds, 1, MOST_SEEDS)
-        check_alone("tune", self.fit)
+        check_not_distributed("tune", self.fit)
         check_population(self.population, self.fit)
         if (balance := self.fit.model.balance) != "none":
             raise InputError(

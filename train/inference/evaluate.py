@@ -16,14 +16,14 @@ import tyro
 
 from train.bounds import MOST_SIDE, between, check_name, noise_levels
 from train.checkpoint import Network, load_network
-from train.checkpoint_files import versions
+from train.checkpoint_files import package_versions
 from train.console import make_console, track
 from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than, some
 from train.data.splits import SMALLEST_SCORED
-from train.digests import digest_of_json, digest_of_weights
+from train.digests import digest_json, digest_weights
 from train.errors import InputError
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
@@ -285,12 +285,12 @@ def _summary(
 ) -> dict[str, Any]:
     """All that the scores depend on, and their means."""
     return {
-        "checkpoint": digest_of_weights(network.params, network.batch_stats),
+        "checkpoint": digest_weights(network.params, network.batch_stats),
         "model": network.spec,
         "data": {
             "spec": config.data,
             "photographs": len(source.names),
-            "digest": digest_of_json(
+            "digest": digest_json(
                 {entry.name: [entry.digest, entry.input_digest] for entry in source.entries}
             ),
         },
@@ -301,7 +301,7 @@ def _summary(
             "gt_mean": None,
         },
         "self_ensemble": config.self_ensemble,
-        "versions": versions(),
+        "versions": package_versions(),
         "means": [
             {"sigma": None if sigma < 0 else sigma, "method": method}
             | {k: None if math.isnan(v) else v for k, v in values.items()}

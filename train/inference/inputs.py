@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from train.data.photograph_file import LONGEST_START, SUFFIXES, kind_of
-from train.data.walk import Identity, count_endings, identity_of, in_one_line, passed_over, walk
+from train.data.photograph_file import LONGEST_START, SUFFIXES, detect_kind
+from train.data.walk import Identity, count_endings, file_identity, in_one_line, passed_over, walk
 from train.errors import InputError
 from train.outputs import ignores_case
 
@@ -56,7 +56,7 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     jobs: dict[Identity, Job] = {}
     for text in inputs:
         for source, below in _found(text, output, found):
-            identity = identity_of(source)
+            identity = file_identity(source)
             if identity is None:
                 found.failures.append(_unreachable(source))
                 continue
@@ -116,7 +116,7 @@ def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) ->
             "folders, or give the "
             "folder that they are in:\n  " + "\n  ".join(several)
         )
-    own = [job.source for job in jobs if identity_of(job.target) in sources]
+    own = [job.source for job in jobs if file_identity(job.target) in sources]
     if own:
         raise InputError(
             f"The results would replace the inputs: --output {output} would overwrite {own[0]}, "
@@ -154,7 +154,7 @@ def _may_be_photograph(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return kind_of(file.read(LONGEST_START)) is not None
+            return detect_kind(file.read(LONGEST_START)) is not None
     except OSError:
         return True
 

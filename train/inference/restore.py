@@ -21,7 +21,7 @@ from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name
 from train.checkpoint import Network, load_network
 from train.console import complain, make_bar, make_console
 from train.data.walk import passed_over
-from train.digests import digest_of_weights
+from train.digests import digest_weights
 from train.errors import InputError, first_line
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
@@ -96,7 +96,7 @@ def restore(config: RestoreConfig) -> int:
     fast = config.fast and predictor.attends
     made_by = {
         "model": network.spec,
-        "checkpoint": digest_of_weights(network.params, network.batch_stats),
+        "checkpoint": digest_weights(network.params, network.batch_stats),
         "sigma": config.sigma,
         "self_ensemble": config.self_ensemble,
         "fast": fast,

@@ -10,7 +10,7 @@ import pytest
 from tests import fuzzing
 from tests.mutations import mutated, mutated_json
 from train.data.photographs import Memory
-from train.data.sources import examine, list_source, photographs_of
+from train.data.sources import decode_entries, list_source, make_photographs
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -31,7 +31,7 @@ FILES = {
 def read_data_set(path: Path) -> None:
     """Opens the data set that a file belongs to, and decodes its photographs."""
     listing = list_source(f"tfds:{path.parent}:train", "train")
-    examine(listing.names, *photographs_of(listing, Memory(1)))
+    decode_entries(listing.names, *make_photographs(listing, Memory(1)))
 
 
 @pytest.mark.parametrize("cases", fuzzing.CASES)

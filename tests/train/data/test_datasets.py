@@ -10,7 +10,7 @@ import pytest
 from train.data import datasets
 from train.data.images import read_image
 from train.data.photographs import Memory
-from train.data.sources import examine, list_source, open_source, photographs_of
+from train.data.sources import decode_entries, list_source, make_photographs, open_source
 from train.errors import InputError
 
 pytest.importorskip("tensorflow_datasets")
@@ -139,7 +139,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_being_looked_at(
     monkeypatch.setattr(datasets, "_record", broken)
     listing = list_source(f"tfds:{lol}/tfds/lol/1.0.0:train", "train")
     assert listing.names == ("10", "train-000001", "5")
-    found = examine(listing.names, *photographs_of(listing, Memory(0)))
+    found = decode_entries(listing.names, *make_photographs(listing, Memory(0)))
     assert [isinstance(each, InputError) for each in found] == [False, True, False]
 
 

@@ -120,9 +120,9 @@ def test_a_photograph_that_fits_stays_decoded_and_others_do_not(tmp_path: Path) 
     images = Photographs(files, Memory(0.04))  # of one photograph
     for i in range(2):
         with images.opened(i) as rows:
-            assert not images.at_hand(i)
+            assert not images.is_decoded(i)
             strips = np.concatenate(list(rows.strips))
-        assert images.at_hand(i) == (i == 0)
+        assert images.is_decoded(i) == (i == 0)
         np.testing.assert_array_equal(images[i], strips)
     with images.opened(0) as rows:  # from memory
         np.testing.assert_array_equal(np.concatenate(list(rows.strips)), images[0])

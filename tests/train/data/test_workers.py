@@ -103,16 +103,16 @@ def test_threads_decode_and_one_of_them_cuts_what_is_decoded(
     def watched(side: int, photograph: int, corners: Any, out: Any) -> None:
         seen.append(
             (
-                batches.cutter.at_hand(side, photograph),
+                batches.cutter.is_decoded(side, photograph),
                 threading.current_thread() is threading.main_thread(),
             )
         )
         cut(side, photograph, corners, out)
 
     monkeypatch.setattr(batches.cutter, "cut", watched)
-    crew = Threads(2, batches.cutter)
-    first, second = (batches.global_batches(range(20), crew=crew) for _ in range(2))
-    crew.close()
+    filler = Threads(2, batches.cutter)
+    first, second = (batches.global_batches(range(20), filler=filler) for _ in range(2))
+    filler.close()
     assert sorted(seen) == [(False, False)] * 6 + [(True, True)] * 14
     np.testing.assert_array_equal(first.degraded, second.degraded)
     np.testing.assert_array_equal(first.clean, second.clean)

@@ -14,7 +14,7 @@ from train.experiments import members
 from train.experiments.compare import noise_warnings
 from train.experiments.compare_config import CompareConfig
 from train.experiments.members import Member
-from train.experiments.picking import rows_of, score_seeds, seed_warnings, try_settings
+from train.experiments.picking import choice_rows, score_seeds, seed_warnings, try_settings
 from train.experiments.scores import METRICS, Score
 
 
@@ -41,8 +41,8 @@ def test_only_where_every_setting_diverges_the_comparison_ends():
         ("l1", *good),
         ("mse", *good),
     }
-    assert [row["taken"] for row in rows_of("l1", tried["l1"], "psnr")] == ["yes", "", ""]
-    assert "diverged" in rows_of("l1", tried["l1"], "psnr")[1].values()
+    assert [row["taken"] for row in choice_rows("l1", tried["l1"], "psnr")] == ["yes", "", ""]
+    assert "diverged" in choice_rows("l1", tried["l1"], "psnr")[1].values()
     Pretended.bad = {Member("mse", 0, *good)}
     with pytest.raises(
         InputError,
@@ -82,7 +82,7 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
     tried = try_settings(config, Pretended(), Source((), ()))
     assert tried["l1"] == {(1e-3, None): -8.0, (2e-3, None): -7.0}
     assert (
-        rows_of("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"]
+        choice_rows("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"]
         == "7.0000"
     )
 

@@ -9,7 +9,7 @@ import skimage.metrics
 from lumloss_jax import metrics
 from train.data.sources import Source
 from train.errors import InputError
-from train.experiments.scores import METRICS, Score, check_complete, read_scores, score, table_of
+from train.experiments.scores import METRICS, Score, check_complete, read_scores, score, score_table
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import write_rows
 
@@ -117,13 +117,13 @@ def test_a_table_is_photographs_by_seeds_averaged_over_levels():
         for sigma in (15.0, 25.0)
     ]
     np.testing.assert_array_equal(
-        table_of(rows[::-1], "ssim", "l1", (15.0, 25.0)), [[20, 21], [30, 31]]
+        score_table(rows[::-1], "ssim", "l1", (15.0, 25.0)), [[20, 21], [30, 31]]
     )
-    np.testing.assert_array_equal(table_of(rows, "psnr", "l1", (25.0,)), [[25, 26], [35, 36]])
+    np.testing.assert_array_equal(score_table(rows, "psnr", "l1", (25.0,)), [[25, 26], [35, 36]])
     with pytest.raises(InputError, match="not complete"):
-        table_of(rows[1:], "psnr", "l1", (15.0, 25.0))
+        score_table(rows[1:], "psnr", "l1", (15.0, 25.0))
     with pytest.raises(InputError, match="not complete"):
-        table_of(rows, "psnr", "mse", (15.0,))
+        score_table(rows, "psnr", "mse", (15.0,))
 
 
 def test_directions_are_those_of_the_library():

@@ -11,7 +11,7 @@ from train import loop
 from train.__main__ import main
 from train.experiments import tune
 from train.experiments.scores import read_scores
-from train.experiments.sensitivity import answer
+from train.experiments.sensitivity import describe_effect
 from train.experiments.tune_config import TuneConfig
 
 TRIALS = 5
@@ -110,13 +110,15 @@ def test_the_setting_that_matters_is_named():
         study.tell(trial, float(trial.params["window_size"]))
     shares = tune.importances(study, config)
     assert max(shares, key=shares.get) == "window_size" and sum(shares.values()) == pytest.approx(1)
-    window, penalty = (answer(name, study.trials, shares, 0) for name in ("window_size", "penalty"))
+    window, penalty = (
+        describe_effect(name, study.trials, shares, 0) for name in ("window_size", "penalty")
+    )
     assert (
         window.startswith("It matters here (Kruskal-Wallis p = ")
         and "means of levels lie 30 apart (1: 1 of " in window
     )
     assert penalty.startswith("That it matters here does not show")
-    weight = answer("luminance_weight", study.trials, shares, 0)
+    weight = describe_effect("luminance_weight", study.trials, shares, 0)
     assert re.search("low third: .* middle third: .* high third: ", weight)
     assert re.search("1: .* 3: .* 7: .* 15: .* 31: ", window)  # by size, not as words
 
@@ -194,13 +196,13 @@ def test_a_setting_that_was_tried_again_is_no_further_evidence():
     once = finished_study(config, values).trials
     again = finished_study(config, [*values.items(), *20 * [(0.45, values[0.45])]]).trials
     assert len(again) == len(once) + 20
-    said = answer("luminance_weight", once, {}, 0)
-    assert answer("luminance_weight", again, {}, 0) == said
+    said = describe_effect("luminance_weight", once, {}, 0)
+    assert describe_effect("luminance_weight", again, {}, 0) == said
     assert re.search(
         r"Kruskal-Wallis p = [\d.]+, descriptive, since the search chose what to try\)", said
     )
     few = finished_study(config, 8 * [(0.2, 30.0)] + [(0.7, 29.0)]).trials
-    assert "cannot be said: 2 settings to the end, 8 are the least" in answer(
+    assert "cannot be said: 2 settings to the end, 8 are the least" in describe_effect(
         "luminance_weight", few, {}, 0
     )
 

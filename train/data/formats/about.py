@@ -41,7 +41,7 @@ def orientation_in_xmp(xmp: bytes) -> int:
     return int(found[1]) if found else 1
 
 
-def bytes_of(file: BinaryIO) -> int:
+def file_length(file: BinaryIO) -> int:
     """The length of a file."""
     return file.seek(0, 2)
 
@@ -66,6 +66,6 @@ def copy_bytes(source: BinaryIO, target: BinaryIO, start: int, length: int) -> N
         length -= len(block)
 
 
-def rest_of(length: int) -> tuple[str, ...]:
+def name_rest(length: int) -> tuple[str, ...]:
     """How to name what follows a picture in its file."""
     return (f"{length} bytes that follow the picture",) if length > 0 else ()

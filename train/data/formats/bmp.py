@@ -9,9 +9,9 @@ from train.data.formats.about import (
     MOST_METADATA,
     About,
     Refused,
-    bytes_of,
     check_metadata,
-    rest_of,
+    file_length,
+    name_rest,
 )
 
 _FILE_HEADER = 14
@@ -41,7 +41,9 @@ def read(file: BinaryIO) -> About:
     profile = _profile(file, header)
     rows = header.start + -(-header.width * header.bits // 32) * 4 * header.height
     behind = (
-        bytes_of(file) - rows if header.compression in (_UNCOMPRESSED, _MASKS, _ALPHA_MASKS) else 0
+        file_length(file) - rows
+        if header.compression in (_UNCOMPRESSED, _MASKS, _ALPHA_MASKS)
+        else 0
     )
     if len(header.fixed) == 124 and profile:
         behind = 0
@@ -56,7 +58,7 @@ def read(file: BinaryIO) -> About:
         height=header.height,
         profile=profile,
         colour=_colour(header) if len(header.fixed) >= 108 else None,
-        not_kept=(*lost, *rest_of(behind if behind > 3 else 0)),
+        not_kept=(*lost, *name_rest(behind if behind > 3 else 0)),
     )
 
 

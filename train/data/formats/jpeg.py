@@ -7,13 +7,13 @@ from typing import BinaryIO, NamedTuple
 
 from train.data.formats.about import (
     About,
-    bytes_of,
     check_metadata,
     copy_bytes,
+    file_length,
+    name_rest,
     orientation_in_xmp,
-    rest_of,
 )
-from train.data.formats.tags import Malformed, TagFile, check_exif, colour_of, orientation_of
+from train.data.formats.tags import Malformed, TagFile, check_exif, read_colour, read_orientation
 
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PICTURES, _GAIN_MAP = b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
@@ -74,9 +74,9 @@ def read(file: BinaryIO) -> About:
     return About(
         width=width,
         height=height,
-        orientation=orientation_of(exif) or orientation_in_xmp(xmp),
+        orientation=read_orientation(exif) or orientation_in_xmp(xmp),
         profile=profile,
-        colour=None if profile else colour_of(exif),
+        colour=None if profile else read_colour(exif),
         not_kept=tuple(dict.fromkeys(lost)),
         said=said,
     )
@@ -88,7 +88,7 @@ def what_follows(file: BinaryIO) -> tuple[str, ...]:
     for _ in range(_MOST_MARKERS):
         found, place = _next_marker(file, place)
         if found == _END:
-            return rest_of(bytes_of(file) - place)
+            return name_rest(file_length(file) - place)
         if not found:
             break
         file.seek(place)
@@ -107,7 +107,7 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     for marker, start, length, _ in written.segments:
         if marker not in _APP and marker != _COMMENT:
             copy_bytes(encoded, target, start, length)
-    copy_bytes(encoded, target, written.scan, bytes_of(encoded) - written.scan)
+    copy_bytes(encoded, target, written.scan, file_length(encoded) - written.scan)
 
 
 def _parse(file: BinaryIO) -> _Jpeg:

@@ -9,13 +9,13 @@ from train.data.formats.about import (
     MOST_METADATA,
     About,
     Refused,
-    bytes_of,
     check_metadata,
     copy_bytes,
+    file_length,
+    name_rest,
     orientation_in_xmp,
-    rest_of,
 )
-from train.data.formats.tags import check_exif, orientation_of
+from train.data.formats.tags import check_exif, read_orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -62,21 +62,21 @@ _SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 _SRGB_CODE_POINTS = (1, 13)  # primaries and transfer function of H.273
 
 
-class _Chunk(NamedTuple):
+class _PngChunk(NamedTuple):
     name: bytes
     start: int  # of its length field
     length: int  # of its data
 
 
 class _Png(NamedTuple):
-    chunks: list[_Chunk]
+    chunks: list[_PngChunk]
     end: int  # behind the last chunk that is whole
     coded: int  # index of the first IDAT
 
 
 def read(file: BinaryIO) -> About:
     """The facts in a PNG's chunks, those behind the pixels among them."""
-    length = bytes_of(file)
+    length = file_length(file)
     png = _parse(file)
     beside = [chunk for chunk in png.chunks if chunk.name != b"IDAT"]
     check_metadata(sum(chunk.length for chunk in beside))
@@ -97,10 +97,10 @@ def read(file: BinaryIO) -> About:
     return About(
         width=width,
         height=height,
-        orientation=orientation_of(exif) or orientation_in_xmp(xmp),
+        orientation=read_orientation(exif) or orientation_in_xmp(xmp),
         profile=profile,
         colour=None if profile is not None else _colour(file, held),
-        not_kept=(*dict.fromkeys(lost), *(rest_of(length - png.end) if b"IEND" in held else ())),
+        not_kept=(*dict.fromkeys(lost), *(name_rest(length - png.end) if b"IEND" in held else ())),
     )
 
 
@@ -123,8 +123,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 def _parse(file: BinaryIO) -> _Png:
     """All chunks that are whole. What is wrong with the others the decoder says."""
-    length = bytes_of(file)
-    chunks: list[_Chunk] = []
+    length = file_length(file)
+    chunks: list[_PngChunk] = []
     place, coded = len(SIGNATURE), -1
     while True:
         file.seek(place)
@@ -136,7 +136,7 @@ def _parse(file: BinaryIO) -> _Png:
             break
         if name == b"IDAT" and coded < 0:
             coded = len(chunks)
-        chunks.append(_Chunk(name, place, size))
+        chunks.append(_PngChunk(name, place, size))
         place += 12 + size
         if name == b"IEND":
             break
@@ -145,7 +145,7 @@ def _parse(file: BinaryIO) -> _Png:
     return _Png(chunks, place, coded if coded >= 0 else len(chunks))
 
 
-def _data(file: BinaryIO, chunk: _Chunk | None) -> bytes:
+def _data(file: BinaryIO, chunk: _PngChunk | None) -> bytes:
     if chunk is None:
         return b""
     file.seek(chunk.start + 8)
@@ -158,7 +158,7 @@ def _write(target: BinaryIO, name: bytes, data: bytes) -> None:
     )
 
 
-def _is_kept(file: BinaryIO, chunk: _Chunk, header: bytes) -> bool:
+def _is_kept(file: BinaryIO, chunk: _PngChunk, header: bytes) -> bool:
     """Whether a chunk that describes the picture is written again."""
     name = chunk.name
     file.seek(chunk.start + 4)
@@ -179,7 +179,7 @@ def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
 
 
 def _text(
-    file: BinaryIO, beside: Sequence[_Chunk], held: dict[bytes, _Chunk]
+    file: BinaryIO, beside: Sequence[_PngChunk], held: dict[bytes, _PngChunk]
 ) -> tuple[bytes | None, bytes, bytes]:
     """The profile, EXIF and XMP; counts what compressed chunks inflate to, which a few bytes of them decide."""
     exif, xmp, left = _data(file, held.get(b"eXIf")), b"", MOST_METADATA
@@ -226,7 +226,7 @@ def _from_hexadecimal(content: bytes) -> bytes:
         return b""
 
 
-def _colour(file: BinaryIO, held: dict[bytes, _Chunk]) -> str | None:
+def _colour(file: BinaryIO, held: dict[bytes, _PngChunk]) -> str | None:
     """How the colour differs from sRGB, by the first chunk that counts for decoders: cICP, sRGB, gAMA and cHRM."""
     points = _data(file, held.get(b"cICP"))
     if len(points) == 4:

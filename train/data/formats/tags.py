@@ -4,7 +4,7 @@ import io
 import struct
 from typing import BinaryIO, NamedTuple
 
-from train.data.formats.about import MOST_METADATA, Refused, bytes_of
+from train.data.formats.about import MOST_METADATA, Refused, file_length
 
 ORIENTATION = 274
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
@@ -36,7 +36,7 @@ class Malformed(ValueError):
     """The block ends too early, or points outside of itself."""
 
 
-class Entry(NamedTuple):
+class TagEntry(NamedTuple):
     """One tag: where its value lies, and in what type."""
 
     kind: int
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 class Directory(NamedTuple):
     """Tags by number, and the place of the next directory, or 0."""
 
-    entries: dict[int, Entry]
+    entries: dict[int, TagEntry]
     following: int
 
 
@@ -57,7 +57,7 @@ class TagFile:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.length = bytes_of(file)
+        self.length = file_length(file)
         start = self.read(0, min(16, self.length))
         if start[:2] not in (b"II", b"MM") or len(start) < 8:
             raise Malformed("no byte order")
@@ -88,14 +88,14 @@ class TagFile:
         first = place + struct.calcsize(head)
         content = self.read(first, count * each)
         inside = struct.calcsize(word)  # bytes that fit into the entry itself
-        entries: dict[int, Entry] = {}
+        entries: dict[int, TagEntry] = {}
         for i in range(count):
             tag, kind, number, value = struct.unpack_from(
                 f"{self.order}HH{word}{word}", content, i * each
             )
             length = SIZES.get(kind, 0) * number
             start = value if length > inside else first + i * each + 4 + inside
-            entries.setdefault(tag, Entry(kind, number, start, length))
+            entries.setdefault(tag, TagEntry(kind, number, start, length))
         end = first + count * each
         try:
             (following,) = struct.unpack(self.order + word, self.read(end, inside))
@@ -111,11 +111,11 @@ class TagFile:
         (following,) = struct.unpack(self.order + word, self.read(end, struct.calcsize(word)))
         return following
 
-    def value(self, entry: Entry) -> bytes:
+    def value(self, entry: TagEntry) -> bytes:
         """The bytes of a tag's value, in the file's own order."""
         return self.read(entry.start, entry.length)
 
-    def integers(self, entry: Entry, most: int = 16) -> tuple[int, ...]:
+    def integers(self, entry: TagEntry, most: int = 16) -> tuple[int, ...]:
         """The first numbers of a tag that holds whole ones."""
         if entry.kind not in _INTEGERS:
             return ()
@@ -123,11 +123,11 @@ class TagFile:
         content = self.read(entry.start, count * SIZES[entry.kind])
         return struct.unpack(f"{self.order}{count}{_INTEGERS[entry.kind]}", content)
 
-    def coded(self, entry: Entry, number: int) -> bytes:
+    def coded(self, entry: TagEntry, number: int) -> bytes:
         """A number as the first of a tag that holds whole ones would have it."""
         return struct.pack(self.order + _INTEGERS[entry.kind], number)
 
-    def integer(self, entries: dict[int, Entry], tag: int, otherwise: int) -> int:
+    def integer(self, entries: dict[int, TagEntry], tag: int, otherwise: int) -> int:
         """The first number of a tag, or ``otherwise`` if the tag is missing or holds none."""
         numbers = self.integers(entries[tag], 1) if tag in entries else ()
         return numbers[0] if numbers else otherwise
@@ -140,7 +140,7 @@ def without_prefix(exif: bytes) -> bytes:
     return exif
 
 
-def orientation_of(exif: bytes) -> int:
+def read_orientation(exif: bytes) -> int:
     """The orientation that an EXIF block states, 1 to 8; 0 if it states none."""
     try:
         tags = TagFile(io.BytesIO(without_prefix(exif)))
@@ -150,7 +150,7 @@ def orientation_of(exif: bytes) -> int:
     return number if 1 <= number <= 8 else 0
 
 
-def colour_of(exif: bytes) -> str | None:
+def read_colour(exif: bytes) -> str | None:
     """How the colour differs from sRGB by EXIF: cameras that make Adobe RGB without a profile say so there."""
     try:
         tags = TagFile(io.BytesIO(without_prefix(exif)))

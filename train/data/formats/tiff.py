@@ -10,9 +10,9 @@ from PIL.TiffTags import lookup
 from train.data.formats.about import (
     About,
     Refused,
-    bytes_of,
     check_metadata,
     copy_bytes,
+    file_length,
     orientation_in_xmp,
 )
 from train.data.formats.tags import (
@@ -22,8 +22,8 @@ from train.data.formats.tags import (
     ORIENTATION,
     SIZES,
     Directory,
-    Entry,
     Malformed,
+    TagEntry,
     TagFile,
 )
 
@@ -169,7 +169,7 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
         # The decoder has divided the colour by an alpha that was multiplied in: then it is ordinary
         # alpha now.
         values[_EXTRA] = _Value(3, 1, struct.pack(written.order + "H", _UNSTATED))
-    copy_bytes(encoded, target, 0, bytes_of(encoded))
+    copy_bytes(encoded, target, 0, file_length(encoded))
     place = _write(target, values, written, given.order != written.order)
     target.seek(8 if written.big else 4)
     target.write(struct.pack(written.order + ("Q" if written.big else "I"), place))
@@ -220,7 +220,7 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
     return previews
 
 
-def _repairs(tags: TagFile, entries: dict[int, Entry]) -> tuple[tuple[int, bytes], ...]:
+def _repairs(tags: TagFile, entries: dict[int, TagEntry]) -> tuple[tuple[int, bytes], ...]:
     """Values without a meaning that programs leave in tags, as 0 for the orientation, and those for the decoder."""
     found = []
     for tag, accepted in _LIMITED.items():
@@ -229,7 +229,7 @@ def _repairs(tags: TagFile, entries: dict[int, Entry]) -> tuple[tuple[int, bytes
     return tuple(found)
 
 
-def _are_previews(tags: TagFile, first: dict[int, Entry], further: set[int]) -> bool:
+def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) -> bool:
     """Whether the first page is the photograph, and every other one a smaller copy of it."""
     if len(further) > _MOST_PREVIEWS or tags.integer(first, _PURPOSE, 0) & _IS_PREVIEW:
         return False

@@ -6,13 +6,13 @@ from typing import BinaryIO, NamedTuple
 from train.data.formats.about import (
     About,
     Refused,
-    bytes_of,
     check_metadata,
     copy_bytes,
+    file_length,
+    name_rest,
     orientation_in_xmp,
-    rest_of,
 )
-from train.data.formats.tags import check_exif, orientation_of
+from train.data.formats.tags import check_exif, read_orientation
 
 _CODING = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
 _CREDENTIALS = b"C2PA"  # they vouch for other pixels
@@ -22,7 +22,7 @@ _MOST_CHUNKS = 10_000
 _MOST_BYTES = 2**32 - 2
 
 
-class _Chunk(NamedTuple):
+class _WebpChunk(NamedTuple):
     name: bytes
     start: int
     length: int
@@ -43,9 +43,9 @@ def read(file: BinaryIO) -> About:
     return About(
         width=width,
         height=height,
-        orientation=orientation_of(exif) or orientation_in_xmp(xmp),
+        orientation=read_orientation(exif) or orientation_in_xmp(xmp),
         profile=_data(file, held[b"ICCP"]) if b"ICCP" in held else None,
-        not_kept=(*(["C2PA"] if _CREDENTIALS in held else []), *rest_of(bytes_of(file) - end)),
+        not_kept=(*(["C2PA"] if _CREDENTIALS in held else []), *name_rest(file_length(file) - end)),
     )
 
 
@@ -76,33 +76,33 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
         target.write(bytes(chunk.length % 2))
 
 
-def _parse(file: BinaryIO) -> tuple[list[_Chunk], int]:
+def _parse(file: BinaryIO) -> tuple[list[_WebpChunk], int]:
     """All chunks that are whole, and where they end. What is wrong with the others the decoder says."""
-    whole = bytes_of(file)
+    whole = file_length(file)
     file.seek(4)
     end = min(whole, 8 + int.from_bytes(file.read(4), "little"))
-    chunks: list[_Chunk] = []
+    chunks: list[_WebpChunk] = []
     place = 12
     while place + 8 <= end:
         file.seek(place)
         name, length = struct.unpack("<4sI", file.read(8))
         if place + 8 + length > end:
             break
-        chunks.append(_Chunk(name, place, length))
+        chunks.append(_WebpChunk(name, place, length))
         place += 8 + length + length % 2
         if len(chunks) > _MOST_CHUNKS:
             raise Refused(f"has more than {_MOST_CHUNKS} chunks: save it again by another program.")
     return chunks, max(end, min(place, whole))
 
 
-def _data(file: BinaryIO, chunk: _Chunk | None, most: int = 1 << 32) -> bytes:
+def _data(file: BinaryIO, chunk: _WebpChunk | None, most: int = 1 << 32) -> bytes:
     if chunk is None:
         return b""
     file.seek(chunk.start + 8)
     return file.read(min(chunk.length, most))
 
 
-def _size(file: BinaryIO, held: dict[bytes, _Chunk]) -> tuple[int, int]:
+def _size(file: BinaryIO, held: dict[bytes, _WebpChunk]) -> tuple[int, int]:
     """Width and height, by whichever chunk holds them; (0, 0) if none is whole."""
     if len(start := _data(file, held.get(b"VP8X"), 10)) == 10:
         return 1 + int.from_bytes(start[4:7], "little"), 1 + int.from_bytes(start[7:10], "little")
