@@ -35,7 +35,6 @@ from rounds import machine, own_peak_megabytes
 from lumloss_jax.models import create_model, to_torch_state_dict
 from train.inference.predict import Predictor, without_batch_norm
 from train.inference.tiles import cut_photograph, photograph_of
-from train.inference.tiling import reach_of
 
 Restore = Callable[[np.ndarray], np.ndarray]
 NETWORKS = ("dncnn", "retinexformer")
@@ -108,7 +107,7 @@ def theirs(name: str, example: np.ndarray) -> Restore:
 def in_tiles(restore: Restore, predictor: Predictor, image: np.ndarray) -> np.ndarray:
     """PyTorch's network over the tiles that ours are cut into."""
     photograph = photograph_of(image)
-    grid = cut_photograph(photograph, predictor.tile, reach_of(predictor.model))
+    grid = cut_photograph(photograph, predictor.tile, predictor.model.receptive_field)
     restored = np.empty_like(image)
     for (tile,), batch in grid.batches(photograph, 1):
         (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)

@@ -1,4 +1,4 @@
-"""Networks that were trained on blue, green, red become networks for red, green, blue: same pixels, other order."""
+"""Turns a network trained on blue, green, red into one that restores red, green, blue."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,37 +7,31 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from lumloss_jax.models import BUIFD, DnCNN
+from lumloss_jax.models import PRESETS
 from train.errors import InputError
-
-# Kernels (h, w, in, out) whose input channels, and whose output channels, are those of an image,
-# once or several times.
-_READ: dict[type[nn.Module], tuple[str, ...]] = {
-    DnCNN: ("conv_first",),
-    BUIFD: ("prior/conv_first", "level/conv_first", "fusion_0"),
-}
-_WRITTEN: dict[type[nn.Module], tuple[str, ...]] = {
-    DnCNN: ("conv_last",),
-    BUIFD: ("prior/conv_last", "level/conv_last", "fusion_2"),
-}
 
 
 def reverse_channels(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables with which the network makes of a reversed image the reverse of what it made of the image."""
-    if type(model) not in _READ:
-        known = ", ".join(kind.__name__ for kind in _READ)
-        raise InputError(f"--channel-order bgr is known for {known}; got {type(model).__name__}.")
+    """Variables with which the network does to reversed images what these did to the images."""
+    layers = getattr(model, "image_layers", None)
+    if layers is None:
+        networks = dict.fromkeys(preset.network for preset in PRESETS.values())
+        known = [network.__name__ for network in networks if hasattr(network, "image_layers")]
+        raise InputError(
+            f"--channel-order bgr is known for {', '.join(known)}; got {type(model).__name__}."
+        )
     channels = model.channels
 
-    def turned(path: Any, leaf: Any) -> Any:
-        *layer, name = [key.key for key in path[1:]]
-        where = "/".join(layer)
+    def reversed_leaf(path: Any, leaf: Any) -> Any:
+        *parents, name = [key.key for key in path[1:]]
+        layer = "/".join(parents)
         array = np.asarray(leaf)
-        if name == "kernel" and where in _READ[type(model)]:
+        if name == "kernel" and layer in layers.reading:
+            # (h, w, in, out): an image may stand among the input channels several times.
             groups = array.reshape(*array.shape[:2], -1, channels, array.shape[3])
             array = groups[:, :, :, ::-1].reshape(array.shape)
-        if where in _WRITTEN[type(model)]:  # its bias too
+        if layer in layers.writing:  # the bias too
             array = array[..., ::-1]
         return np.ascontiguousarray(array)
 
-    return jax.tree_util.tree_map_with_path(turned, dict(variables))
+    return jax.tree_util.tree_map_with_path(reversed_leaf, dict(variables))

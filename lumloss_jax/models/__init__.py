@@ -4,6 +4,9 @@
 images: channels last, float32, same shape as the images, not clipped. ``sigma`` is the noise's
 standard deviation in image units, for the networks that take it (drunet); the blind ones refuse it.
 With ``train=True`` batch norm uses the batch's statistics: apply with ``mutable=["batch_stats"]``.
+
+A network also tells its ``channels``, whether it ``takes_sigma``, and its ``receptive_field``. Those
+that are published for images of blue, green, red name their ``image_layers``.
 """
 
 import importlib.util
@@ -17,6 +20,7 @@ from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
 from lumloss_jax.models._fold_batch_norm import fold_batch_norm
 from lumloss_jax.models._presets import PRESETS, Preset
+from lumloss_jax.models._receptive_field import ReceptiveField
 from lumloss_jax.models._retinexformer import Retinexformer
 from lumloss_jax.models._torch_weights import from_torch_state_dict, to_torch_state_dict
 from lumloss_jax.models._unet import UNet
@@ -30,6 +34,7 @@ __all__ = [
     "DnCNN",
     "PRESETS",
     "Preset",
+    "ReceptiveField",
     "Retinexformer",
     "ScicoUNet",
     "UNet",

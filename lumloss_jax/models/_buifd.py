@@ -37,7 +37,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._inputs import check_images, refuse_sigma
-from lumloss_jax.models._layers import Settings
+from lumloss_jax.models._layers import ImageLayers, Settings
+from lumloss_jax.models._receptive_field import ReceptiveField
 
 
 class BUIFD(nn.Module):
@@ -99,6 +100,16 @@ class BUIFD(nn.Module):
     axis_name: str | None = None
 
     takes_sigma: ClassVar[bool] = False
+    image_layers: ClassVar[ImageLayers] = ImageLayers(
+        reading=("prior/conv_first", "level/conv_first", "fusion_0"),
+        writing=("prior/conv_last", "level/conv_last", "fusion_2"),
+    )
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks; see :class:`ReceptiveField`."""
+        # 3x3 convolutions in the prior, 5x5 in the level branch, and three of 3x3 in the fusion.
+        return ReceptiveField(1, max(self.depth, 2 * self.level_depth) + 3)
 
     @nn.compact
     def __call__(

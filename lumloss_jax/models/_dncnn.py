@@ -40,7 +40,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lumloss_jax import _reduction
 from lumloss_jax.models._inputs import check_images, refuse_sigma
-from lumloss_jax.models._layers import ConvBlock, Settings
+from lumloss_jax.models._layers import ConvBlock, ImageLayers, Settings
+from lumloss_jax.models._receptive_field import ReceptiveField
 
 BIASES = ("none", "first", "all")
 
@@ -108,6 +109,12 @@ class DnCNN(nn.Module):
     axis_name: str | None = None
 
     takes_sigma: ClassVar[bool] = False
+    image_layers: ClassVar[ImageLayers] = ImageLayers(("conv_first",), ("conv_last",))
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks; see :class:`ReceptiveField`."""
+        return ReceptiveField(1, self.depth, wraps=self.padding == "circular")
 
     @property
     def biases(self) -> str:

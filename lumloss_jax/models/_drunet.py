@@ -37,6 +37,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lumloss_jax.models._inputs import check_features, check_images, check_sigma, pad_to_multiple
 from lumloss_jax.models._layers import Settings
+from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_field
 
 
 class ResidualBlock(nn.Module):
@@ -127,6 +128,14 @@ class DRUNet(nn.Module):
     remat: bool = False
 
     takes_sigma: ClassVar[bool] = True
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks; see :class:`ReceptiveField`."""
+        convolutions = 2 * self.blocks  # of one stage
+        radii = [2 * convolutions] * (len(self.features) - 1) + [convolutions]
+        radii[0] += 2  # head and tail
+        return unet_receptive_field(radii)
 
     @nn.compact
     def __call__(

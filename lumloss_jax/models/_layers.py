@@ -1,6 +1,7 @@
 """Layers that the networks share, and the settings that go through all layers of one network."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,21 @@ from lumloss_jax import _reduction
 from lumloss_jax.models._initializers import initializers
 
 PADDINGS = ("zeros", "circular")
+
+
+class ImageLayers(NamedTuple):
+    """The layers of a network that read images or write them, as paths such as ``prior/conv_first``.
+
+    With the order of their channels reversed, a network trained on blue, green, red restores red,
+    green, blue.
+
+    Attributes:
+      reading: convolutions whose input channels are those of an image, once or several times.
+      writing: convolutions whose output channels are those of an image.
+    """
+
+    reading: tuple[str, ...]
+    writing: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)

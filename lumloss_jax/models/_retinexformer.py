@@ -28,7 +28,8 @@ Transformer for low-light image enhancement", ICCV 2023.
 """
 
 import functools
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -36,21 +37,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 
-from lumloss_jax import _reduction
-from lumloss_jax.models._initializers import torch_kernel, uniform_of_fan_in
+from lumloss_jax.models._guided_attention import Block, grouped_conv
 from lumloss_jax.models._inputs import check_images, refuse_sigma
 from lumloss_jax.models._layers import Settings
+from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_field
 
-GROUPS = 4  # of the estimator's wide convolution
-
-# Saves the gradient of black images, whose queries and keys are 0. Its square is still a normal
-# float32.
-NORM_FLOOR = 1e-12
-
-# The tanh form is up to 9e-4 off in the output
-_gelu = functools.partial(jax.nn.gelu, approximate=False)
-# The rest starts as in PyTorch
-_linear = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
+GROUPS = 4  # in the estimator's wide convolution
 
 
 class Retinexformer(nn.Module):
@@ -108,6 +100,44 @@ class Retinexformer(nn.Module):
 
     channels: ClassVar[int] = 3
     takes_sigma: ClassVar[bool] = False
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks apart from its attention; see :class:`ReceptiveField`."""
+        *outer, bottleneck = self.num_blocks
+        radii = []
+        for count in outer:
+            # Three pixels for each block, down and up; the 4x4 convolution that halves looks one
+            # pixel further.
+            radii.append(2 * 3 * count + 1)
+        radii.append(3 * bottleneck)
+        radii[0] += 4  # estimator, embedding and output
+        one_stage = unet_receptive_field(radii, reflects=True)
+        return one_stage._replace(radius=self.stages * one_stage.radius)
+
+    @property
+    def attention_blocks(self) -> int:
+        """How many attention blocks an image goes through."""
+        *outer, bottleneck = self.num_blocks
+        return self.stages * (2 * sum(outer) + bottleneck)
+
+    def separate_stages(
+        self, params: Mapping[str, Any]
+    ) -> list[tuple["Retinexformer", dict[str, Any]]]:
+        """Each stage as a network of one stage, with its parameters.
+
+        Args:
+          params: parameters of the whole network.
+
+        Returns:
+          Networks and their parameters, in the order in which an image goes through them.
+        """
+        parts = ("estimator", "restorer")
+        one_stage = self.clone(stages=1)
+        return [
+            (one_stage, {f"{part}_0": params[f"{part}_{i}"] for part in parts})
+            for i in range(self.stages)
+        ]
 
     @nn.compact
     def __call__(
@@ -175,7 +205,7 @@ class Estimator(nn.Module):
         # [..., H, W, 4]
         x = jnp.concatenate([images, jnp.mean(images, axis=-1, keepdims=True)], axis=-1)
         x = conv(x, self.features, name="expand")  # [..., H, W, F]
-        guide = _grouped_conv(self.settings, x, 5, GROUPS, bias=True, name="spread")
+        guide = grouped_conv(self.settings, x, 5, GROUPS, bias=True, name="spread")
         light = conv(guide, 3, name="light")  # [..., H, W, 3]
         chex.assert_equal_shape([images, light])
         return images * light.astype(images.dtype) + images, guide
@@ -222,100 +252,6 @@ class Restorer(nn.Module):
         for i in range(count):
             x = block(self.settings, self.heads * 2**level, name=f"{name}_block_{i}")(x, guide)
         return x
-
-
-class Block(nn.Module):
-    """Attention, then layer norm and the feed-forward."""
-
-    settings: Settings
-    heads: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, guide: jax.Array) -> jax.Array:
-        """Features and guide, both ``[..., H, W, C]``, to features."""
-        conv = functools.partial(self.settings.conv, kernel_size=1, bias=False)
-        width = x.shape[-1]
-        x = x + Attention(self.settings, self.heads, name="attention")(x, guide)
-        norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")
-        y = norm(x.astype(_reduction.accumulation_dtype(x)))  # in float32 whatever the dtype
-        y = _gelu(conv(y, 4 * width, name="expand"))  # [..., H, W, 4C]
-        y = _gelu(_grouped_conv(self.settings, y, 3, 4 * width, name="depthwise"))
-        return x + conv(y, width, name="contract")  # [..., H, W, C]
-
-
-class Attention(nn.Module):
-    """Attention between the channels of each head; what moves is the values, lit by the guide.
-
-    All it knows of the whole image is in :meth:`channel_sums`; those of tiles add up to those of
-    the image. They and :meth:`channel_maps` are methods, so that ``nn.intercept_methods`` can
-    collect them and put others in place.
-    """
-
-    settings: Settings
-    heads: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, guide: jax.Array) -> jax.Array:
-        """Features and guide, both ``[..., H, W, C]``, to what is added to the features."""
-        chex.assert_equal_shape([x, guide])
-        width = x.shape[-1]
-        per_head = (*x.shape[:-1], self.heads, width // self.heads)
-        linear = functools.partial(_linear, width, dtype=self.settings.dtype)
-        queries, keys, values = (
-            linear(use_bias=False, name=name)(x) for name in ("queries", "keys", "values")
-        )
-        rescale = self.param("rescale", nn.initializers.ones, (self.heads, 1, 1))
-        # Of [..., H, W, heads, D]
-        sums = self.channel_sums(queries.reshape(per_head), keys.reshape(per_head))
-        maps = self.channel_maps(*sums, rescale).astype(values.dtype)  # [..., heads, D, D]
-        mixed = jnp.einsum("...nde,...hwne->...hwnd", maps, (values * guide).reshape(per_head))
-        mixed = linear(name="project")(mixed.reshape(x.shape))  # [..., H, W, C]
-        # Of the unlit values
-        position = _gelu(_grouped_conv(self.settings, values, 3, width, name="position_0"))
-        position = _grouped_conv(self.settings, position, 3, width, name="position_1")
-        chex.assert_equal_shape([x, mixed, position])
-        return mixed + position
-
-    def channel_sums(
-        self, queries: jax.Array, keys: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Float32 sums over pixels: keys times queries ``[..., heads, D, D]``, squared queries, squared keys."""
-        dtype = _reduction.accumulation_dtype(queries)
-        products = jnp.einsum(
-            "...hwnd,...hwne->...nde", keys, queries, preferred_element_type=dtype
-        )
-        query_squares, key_squares = (
-            jnp.sum(jnp.square(x.astype(dtype)), axis=(-4, -3)) for x in (queries, keys)
-        )
-        return products, query_squares, key_squares
-
-    def channel_maps(
-        self,
-        products: jax.Array,
-        query_squares: jax.Array,
-        key_squares: jax.Array,
-        rescale: jax.Array,
-    ) -> jax.Array:
-        """Softmax of the rescaled cosines over the query channels, ``[..., heads, D (keys), D (queries)]``."""
-        query_norms, key_norms = (
-            jnp.sqrt(jnp.maximum(x, NORM_FLOOR**2)) for x in (query_squares, key_squares)
-        )
-        # Divided twice: the gradient squares what divides, and the square of a product of two
-        # floors would be 0.
-        cosines = products / key_norms[..., :, None] / query_norms[..., None, :]
-        rescale = rescale.reshape((1,) * (cosines.ndim - 3) + rescale.shape).astype(cosines.dtype)
-        return jax.nn.softmax(cosines * rescale, axis=-1)
-
-
-def _grouped_conv(
-    settings: Settings, x: jax.Array, size: int, groups: int, name: str, bias: bool = False
-) -> jax.Array:
-    """A convolution within groups of channels, whose number stays; PyTorch's initialisers."""
-    bias_init = uniform_of_fan_in(size * size * x.shape[-1] // groups)
-    conv = functools.partial(
-        nn.Conv, x.shape[-1], (size, size), kernel_init=torch_kernel, bias_init=bias_init
-    )
-    return conv(feature_group_count=groups, use_bias=bias, dtype=settings.dtype, name=name)(x)
 
 
 def _pad_by_reflection(images: jax.Array, axis: int, multiple: int) -> jax.Array:

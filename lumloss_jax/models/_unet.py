@@ -32,6 +32,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lumloss_jax.models._inputs import check_features, check_images, pad_to_multiple, refuse_sigma
 from lumloss_jax.models._layers import ConvBlock, Settings, double_nearest
+from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_field
 
 
 class ConvStage(nn.Module):
@@ -113,6 +114,13 @@ class UNet(nn.Module):
     axis_name: str | None = None
 
     takes_sigma: ClassVar[bool] = False
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks; see :class:`ReceptiveField`."""
+        # Two convolutions on the way down, one after the doubling, and two on the way up.
+        outer = [5] * (len(self.features) - 1)
+        return unet_receptive_field([*outer, 2], wraps=self.padding == "circular")
 
     @nn.compact
     def __call__(

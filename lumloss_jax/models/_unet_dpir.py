@@ -25,6 +25,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lumloss_jax.models._inputs import check_features, check_images, pad_to_multiple, refuse_sigma
 from lumloss_jax.models._layers import ConvBlock, Settings
+from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_field
 
 
 class ResizingStage(nn.Module):
@@ -113,6 +114,13 @@ class DPIRUNet(nn.Module):
     axis_name: str | None = None
 
     takes_sigma: ClassVar[bool] = False
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks; see :class:`ReceptiveField`."""
+        radii = [2 * self.blocks] * (len(self.features) - 1) + [self.blocks + 1]
+        radii[0] += 2  # head and tail
+        return unet_receptive_field(radii)
 
     @nn.compact
     def __call__(

@@ -30,6 +30,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lumloss_jax.models._inputs import check_images, pad_to_multiple, refuse_sigma
 from lumloss_jax.models._layers import ConvBlock, Settings, double_nearest
+from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_field
 from lumloss_jax.models._unet import ConvStage
 
 
@@ -88,6 +89,18 @@ class ScicoUNet(nn.Module):
     axis_name: str | None = None
 
     takes_sigma: ClassVar[bool] = False
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """How far the network looks; see :class:`ReceptiveField`."""
+        deeper = self.depth - 1
+        radii = []
+        for level in range(deeper):
+            # The units on both sides, the one that widens before the next pool, and, except at
+            # full resolution, the one that narrows before a doubling.
+            radii.append(2 * self.block_depth + 1 + (level > 0))
+        radii.append(self.block_depth + (deeper > 0))
+        return unet_receptive_field(radii, wraps=self.padding == "circular")
 
     @nn.compact
     def __call__(

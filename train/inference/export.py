@@ -21,7 +21,6 @@ from train.console import make_console
 from train.errors import InputError
 from train.inference.onnx_export import PRODUCER, parse_size, to_onnx
 from train.inference.predict import without_batch_norm
-from train.inference.tiling import reach_of
 from train.network import parse_model
 from train.outputs import check_replaceable, write_bytes
 
@@ -79,17 +78,17 @@ def export(config: ExportConfig) -> None:
         content = to_stablehlo(network)
     elif config.format == "onnx":
         model, variables = without_batch_norm(network.model, network.params, network.batch_stats)
-        reach = reach_of(model)
+        field = model.receptive_field
         content = to_onnx(
             _whole(model, variables),
             network.spec,
-            reach,
+            field,
             channels=model.channels,
             told=model.takes_sigma,
             size=size,
         )
-        if size is None and reach.stride > 1:
-            said += f"; h and w multiples of {reach.stride}"
+        if size is None and field.stride > 1:
+            said += f"; h and w multiples of {field.stride}"
     else:
         name, fields = parse_model(network.spec)
         variables = {"params": network.params, "batch_stats": network.batch_stats}

@@ -17,9 +17,10 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
+from lumloss_jax.models import ReceptiveField
 from train.bounds import MOST_SIDE, between
 from train.errors import InputError
-from train.inference.tiling import Reach, cut
+from train.inference.tiling import cut, round_up
 
 Size = tuple[int, int]  # height and width
 
@@ -34,7 +35,7 @@ _INSTALL = (
 def to_onnx(
     restore: Callable[..., jax.Array],
     what: str,
-    reach: Reach,
+    field: ReceptiveField,
     *,
     channels: int,
     told: bool,
@@ -45,7 +46,7 @@ def to_onnx(
     Args:
       restore: traceable with open sizes; gives restored images of the same shape.
       what: the network's spec, for messages.
-      reach: the network's stride, and how it pads to a multiple of it.
+      field: the network's stride, and how it pads to a multiple of it.
       channels: C.
       told: whether it takes noise levels.
       size: height and width to fix; None: they stay open, as multiples of the stride.
@@ -64,10 +65,10 @@ def to_onnx(
         import onnxruntime
     except ImportError as error:
         raise InputError(f"{_INSTALL}; {error.name or error} is missing.") from None
-    fixed = _padded(restore, size, reach) if size is not None else restore
+    fixed = _padded(restore, size, field) if size is not None else restore
     try:
         operations = _operations(
-            fixed, _inputs(size or _open(reach.stride), channels, told), reach.stride
+            fixed, _inputs(size or _open(field.stride), channels, told), field.stride
         )
         names = ["images", "sigma"][: 1 + told]
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in operations.in_avals]
@@ -82,7 +83,7 @@ def to_onnx(
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        difference = max(_differences(restore, session, reach, channels, told, size))
+        difference = max(_differences(restore, session, field, channels, told, size))
     except Exception as error:  # of many types, and all say the same: not this network
         reason = (str(error).splitlines() or [""])[0][:200]
         mend = "" if size is not None else " With --size, HEIGHTxWIDTH, it may be able to."
@@ -122,12 +123,12 @@ def _inputs(size: Any, channels: int, told: bool) -> list[jax.ShapeDtypeStruct]:
 
 
 def _padded(
-    restore: Callable[..., jax.Array], size: Size, reach: Reach
+    restore: Callable[..., jax.Array], size: Size, field: ReceptiveField
 ) -> Callable[..., jax.Array]:
     """Pads to multiples of the stride as the network would, by gathering, which is converted; and crops."""
     (height, width), (rows, columns) = (
         size,
-        (cut(side, side + reach.stride, reach).pixels for side in size),
+        (cut(side, side + field.stride, field).pixels for side in size),
     )
 
     def padded(images: jax.Array, *sigma: jax.Array) -> jax.Array:
@@ -142,14 +143,14 @@ def _padded(
 def _differences(
     restore: Callable[..., jax.Array],
     session: Any,
-    reach: Reach,
+    field: ReceptiveField,
     channels: int,
     told: bool,
     size: Size | None,
 ) -> Iterator[float]:
     """The largest difference for each of some batches of noise."""
     rng = np.random.default_rng(0)
-    sides = [_multiple(40, reach), _multiple(56, reach)]
+    sides = [round_up(40, field.stride), round_up(56, field.stride)]
     for batch, (height, width) in (
         [(2, size)] if size is not None else [(1, sides), (2, sides[::-1])]
     ):
@@ -159,10 +160,6 @@ def _differences(
         (found,) = session.run(None, dict(zip(names, inputs, strict=True)))
         expected = np.asarray(jax.jit(restore)(*inputs))
         yield float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-
-
-def _multiple(side: int, reach: Reach) -> int:
-    return -(-side // reach.stride) * reach.stride
 
 
 def _operations(

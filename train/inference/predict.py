@@ -19,15 +19,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lumloss_jax.models import Retinexformer, fold_batch_norm
 from train.inference.attention import (
+    ATTENDING_SIDE,
     Sums,
     apply_with_sums,
-    blocks_of,
     reduce_photograph,
     sums_of_photograph,
     sums_of_reduced,
 )
 from train.inference.depthwise import quick_depthwise
-from train.inference.stages import on_disk, stages_of, with_padding
+from train.inference.stages import on_disk, with_padding
 from train.inference.tiles import (
     IDENTITY,
     TRANSFORMS,
@@ -41,7 +41,7 @@ from train.inference.tiles import (
     photograph_of,
     undo_transform,
 )
-from train.inference.tiling import check_tile, default_tile, reach_of
+from train.inference.tiling import DEFAULT_SIDE, check_tile, default_tile
 from train.sharding import BATCH_AXIS, compiler_options
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -92,19 +92,20 @@ class Predictor:
             to a tile's size.
         """
         model, variables = without_batch_norm(model, params, batch_stats)
-        self.model = model
+        self.model: Any = model
         self.fast = fast
         self.attends = isinstance(model, Retinexformer)
-        stages = stages_of(model, variables["params"]) if isinstance(model, Retinexformer) else []
-        self._reach = reach_of(stages[0][0] if stages else model)
-        self.tile = default_tile(self._reach) if tile is None else check_tile(tile, self._reach)
+        stages = model.separate_stages(variables["params"]) if self.attends else []
+        self._field = (stages[0][0] if stages else model).receptive_field
+        side = default_tile(self._field, side=ATTENDING_SIDE if self.attends else DEFAULT_SIDE)
+        self.tile = side if tile is None else check_tile(tile, self._field)
         self._transforms = TRANSFORMS if self_ensemble else (IDENTITY,)
         self._variables = variables
         self._placed: dict[int, Any] = {}  # on one device, or on all
         self._running: Any = None
-        several = stages if len(stages) > 1 else []
         self._stages = [
-            Predictor(one, params, {}, tile=self.tile, fast=fast) for one, params in several
+            Predictor(one, params, {}, tile=self.tile, fast=fast)
+            for one, params in (stages if len(stages) > 1 else [])
         ]
 
     def restore(self, image: np.ndarray, *, sigma: float | None = None) -> np.ndarray:
@@ -120,7 +121,7 @@ class Predictor:
         ``sigma`` is that of them all.
         """
         height, width = images[0].shape[:2]
-        grid = cut_photograph(photograph_of(images[0]), self.tile, self._reach)
+        grid = cut_photograph(photograph_of(images[0]), self.tile, self._field)
         if not grid.whole or len(images) == 1:
             return [self.restore(image, sigma=sigma) for image in images]
         devices = len(jax.local_devices())
@@ -159,7 +160,7 @@ class Predictor:
           sigma: standard deviation of its noise in image units; told to networks that take it.
           seen: called as the work goes on, with the share of it that was done since the last call.
         """
-        grid = cut_photograph(photograph, self.tile, self._reach)
+        grid = cut_photograph(photograph, self.tile, self._field)
         if self._stages and not grid.whole:
             yield from self._staged(photograph, grid, seen)
         else:
@@ -176,7 +177,7 @@ class Predictor:
         def restored(transform: Transform, kept: ExitStack) -> Photograph:
             made, last = padded, kept.enter_context(ExitStack())
             for stage in self._stages:
-                between = cut_photograph(made, self.tile, self._reach)
+                between = cut_photograph(made, self.tile, self._field)
                 strips = stage._strips(
                     made, between, (transform,), None, lambda share: seen(share / runs)
                 )
@@ -207,7 +208,7 @@ class Predictor:
         # Of one batch under one transform
         share = 1 / (grid.count(self._at_once(grid)) * len(sums))
         if self.attends and not grid.whole:
-            share /= 1 if self.fast else 1 + blocks_of(self.model)
+            share /= 1 if self.fast else 1 + self.model.attention_blocks
             sums = self.sums_of(photograph, transforms, functools.partial(seen, share))
         strip = np.empty((0, 0, 0), np.float32)
         batches = grid.batches(photograph, self._at_once(grid))
@@ -262,7 +263,7 @@ class Predictor:
                 sums_of_reduced(self.model, self._run, reduced, transform)
                 for transform in transforms
             ]
-        grid = cut_photograph(photograph, self.tile, self._reach)
+        grid = cut_photograph(photograph, self.tile, self._field)
         return [
             sums_of_photograph(
                 self.model, self._run, photograph, grid, transform, self._at_once(grid), seen
@@ -276,7 +277,7 @@ class Predictor:
         The photograph, reduced to a tile's size, is restored under attention from all its pixels,
         and under attention from as much less of it as its own are of the photograph.
         """
-        if cut_photograph(photograph, self.tile, self._reach).whole:
+        if cut_photograph(photograph, self.tile, self._field).whole:
             return None
         reduced, factor = reduce_photograph(photograph, self.tile)
         _, height, width, _ = reduced.shape

@@ -8,26 +8,13 @@ would have to reach beyond its core by as many receptive fields as there are sta
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
-from lumloss_jax.models import Retinexformer
 from train.errors import InputError
 from train.inference.tiles import Grid, Photograph, Rows, in_float
-
-
-def stages_of(
-    model: Retinexformer, params: Mapping[str, Any]
-) -> list[tuple[Retinexformer, dict[str, Any]]]:
-    """Each stage as a network of its own."""
-    parts = ("estimator", "restorer")
-    return [
-        (model.clone(stages=1), {f"{part}_0": params[f"{part}_{i}"] for part in parts})
-        for i in range(model.stages)
-    ]
 
 
 def with_padding(photograph: Photograph, grid: Grid) -> Photograph:

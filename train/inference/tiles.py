@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lumloss_jax.models import ReceptiveField
 from train.data.images import to_float
-from train.inference.tiling import Axis, Reach, Span, cut
+from train.inference.tiling import Axis, Span, cut
 
 # rows(start, stop) -> [stop - start, W, C], uint8, uint16 or float32 in [0, 1]. Neither bound ever
 # decreases.
@@ -112,9 +113,9 @@ def rows_of(photograph: Photograph, start: int, stop: int) -> np.ndarray:
     return rows(start, stop)
 
 
-def cut_photograph(photograph: Photograph, tile: int, reach: Reach) -> Grid:
+def cut_photograph(photograph: Photograph, tile: int, field: ReceptiveField) -> Grid:
     """The photograph in tiles of that side."""
-    return Grid(cut(photograph.height, tile, reach), cut(photograph.width, tile, reach))
+    return Grid(cut(photograph.height, tile, field), cut(photograph.width, tile, field))
 
 
 def apply_transform(batch: np.ndarray, transform: Transform) -> np.ndarray:

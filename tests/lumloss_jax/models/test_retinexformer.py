@@ -14,8 +14,9 @@ from lumloss_jax.models import (
     to_torch_state_dict,
     variable_shapes,
 )
+from lumloss_jax.models._guided_attention import Attention
 from lumloss_jax.models._layers import Settings
-from lumloss_jax.models._retinexformer import Attention, _pad_by_reflection
+from lumloss_jax.models._retinexformer import _pad_by_reflection
 
 TINY = {"features": 4, "num_blocks": (0, 0, 1)}
 IMAGES = np.random.default_rng(0).random((2, 8, 12, 3), np.float32)
@@ -326,3 +327,19 @@ def test_imports_a_training_checkpoint_and_gives_it_back():
     )
     for key, array in to_torch_state_dict("retinexformer", again, **TINY).items():
         np.testing.assert_array_equal(array, state[key])
+
+
+def test_stages_apart_are_the_whole_network() -> None:
+    model = create_model("retinexformer", **TINY, stages=2)
+    variables = initialise(model)
+    lit = jnp.asarray(IMAGES)
+    for stage, params in model.separate_stages(variables["params"]):
+        assert stage.attention_blocks == 1
+        lit = jax.jit(stage.apply)({"params": params}, lit)
+    assert model.attention_blocks == 2
+    np.testing.assert_allclose(lit, jax.jit(model.apply)(variables, IMAGES), rtol=0, atol=1e-6)
+
+
+def test_blocks_are_counted_down_and_up() -> None:
+    model = create_model("retinexformer", num_blocks=(1, 2, 4), stages=3)
+    assert model.attention_blocks == 3 * (1 + 2 + 4 + 2 + 1)

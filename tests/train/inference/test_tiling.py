@@ -4,144 +4,58 @@ import functools
 import re
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumloss_jax.models import PRESETS, create_model, variable_shapes
+from lumloss_jax.models import (
+    PRESETS,
+    ReceptiveField,
+    Retinexformer,
+    create_model,
+    variable_shapes,
+)
+from tests.small_networks import SMALL_NETWORKS, network_for_tiles
 from train.errors import InputError
 from train.inference import predict
-from train.inference.attention import apply_with_sums, reduce_photograph
+from train.inference.attention import ATTENDING_SIDE, reduce_photograph
 from train.inference.predict import Predictor
 from train.inference.tiles import Photograph, Rows, photograph_of
-from train.inference.tiling import Reach, check_tile, cut, default_tile, reach_of
-from train.network import init_variables
+from train.inference.tiling import DEFAULT_SIDE, check_tile, cut, default_tile
 
-# As shallow as a network can be with all that makes it what it is: levels to come back from, edges,
-# batch norm.
-NETWORKS = {
-    "dncnn": {"depth": 3, "features": 4},
-    "dncnn_scico": {"depth": 3, "features": 4},
-    "unet": {"features": (2, 4), "batch_norm": False},
-    "unet_scico": {"depth": 2, "features": 2, "block_depth": 1},
-    "unet_dpir": {"features": (2, 4, 4), "blocks": 1},
-    "drunet": {"features": (2, 4), "blocks": 1},
-    "buifd": {
-        "depth": 3,
-        "features": 4,
-        "level_depth": 2,
-        "level_features": 4,
-        "fusion_features": 4,
-    },
-    "retinexformer": {"features": 4, "levels": 1, "num_blocks": (1, 1)},
-}
-# One more of everything that is counted, each count another number: two of them changed about are
-# another radius.
-DEEPER = {
-    "dncnn": {"depth": 6, "features": 2},
-    "unet": {"features": (2, 2, 4, 4), "batch_norm": False},
-    "unet_scico": {"depth": 3, "features": 2, "block_depth": 2},
-    "unet_dpir": {"features": (2, 2, 4, 4), "blocks": 2},
-    "drunet": {"features": (2, 2, 4), "blocks": 2},
-    "buifd": {
-        "depth": 3,
-        "features": 4,
-        "level_depth": 4,
-        "level_features": 2,
-        "fusion_features": 4,
-    },
-    "retinexformer": {"features": 4, "levels": 2, "num_blocks": (1, 1, 2)},
-}
-CONFIGURATIONS = NETWORKS | {f"deeper {name}": fields for name, fields in DEEPER.items()}
 each_network = pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ())
-        for name in CONFIGURATIONS
+        for name in SMALL_NETWORKS
     ],
 )
 
 
-@functools.cache
-def network(name: str) -> tuple[nn.Module, Any]:
-    """A small network whose every weight counts: none is zero, no statistic is what it starts as."""
-    model = create_model(name.removeprefix("deeper "), **CONFIGURATIONS[name])
-    shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
-    # Of these the outputs are not clipped away
-    rng = np.random.default_rng(0 if name in NETWORKS else 4)
-
-    def draw(path: Any, leaf: Any) -> np.ndarray:
-        if path[-1].key in ("bias", "mean"):
-            return rng.uniform(-0.1, 0.1, leaf.shape).astype(np.float32)
-        if path[-1].key in ("scale", "var", "rescale"):
-            return rng.uniform(0.7, 1.3, leaf.shape).astype(np.float32)
-        return (rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(np.float32)
-
-    return model, jax.tree_util.tree_map_with_path(draw, shapes)
-
-
 def predictor(name: str, **options: Any) -> Predictor:
-    model, variables = network(name)
+    model, variables = network_for_tiles(name)
     return Predictor(model, variables["params"], variables["batch_stats"], **options)
 
 
 def whole(name: str, image: np.ndarray) -> np.ndarray:
     """The network as it was trained, batch norm and all, on the whole image; clipped."""
-    model, variables = network(name)
+    model, variables = network_for_tiles(name)
     sigma = np.float32(0.1) if model.takes_sigma else None
     restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, image[None])
     return np.clip(np.asarray(restored[0]), 0, 1)
 
 
 @each_network
-def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
-    """With weights of one sign nothing cancels out: an infinite pixel changes all that depends on it.
-
-    It is put at every place of a stride, since what a pooled pixel covers lies to one side or the
-    other.
-    """
-    model, variables = network(name)
-    reach = reach_of(model)
-    size = 2 * (reach.radius + 2 * reach.stride)
-    places = [size // 2 // reach.stride * reach.stride + i for i in range(reach.stride)]
-    images = np.full((len(places) + 1, size, size, 3), 0.01, np.float32)
-    for image, place in zip(images, places, strict=False):
-        image[place, place] = np.inf
-    variables = jax.tree.map(np.abs, variables)
-    if "retinexformer" in name:  # what is felt through attention is for the tiles' sums to carry
-        counts = [*model.num_blocks, *model.num_blocks[-2::-1]]
-        levels = [*range(model.levels + 1), *reversed(range(model.levels))]
-        heads = [
-            2**level for level, count in zip(levels, counts, strict=True) for _ in range(count)
-        ]
-        sums = [
-            tuple(np.ones((of_block, *(4,) * n), np.float32) for n in (2, 1, 1))
-            for of_block in heads
-        ]
-        restored = jax.jit(lambda v, x: apply_with_sums(model, v, x, sums))(variables, images)
-    else:
-        sigma = np.float32(0.1) if model.takes_sigma else None
-        restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, images)
-    *restored, untouched = np.asarray(restored)
-    farthest = 0
-    for image, place in zip(restored, places, strict=True):
-        rows, columns = np.nonzero((image != untouched).any(axis=-1))
-        farthest = max(farthest, np.abs(rows - place).max(), np.abs(columns - place).max())
-    assert farthest == reach.radius
-
-
-@each_network
 def test_tiles_are_the_whole_image(name: str) -> None:
     """No multiple of a stride, several tiles each way, a last one that is shifted."""
-    reach = reach_of(network(name)[0])
+    field = network_for_tiles(name)[0].receptive_field
     # Deeper ones take fewer and larger tiles
-    more = (4, 0) if name in NETWORKS else (24, 2 * reach.margin)
+    more = (4, 0) if not name.startswith("deeper ") else (24, 2 * field.margin)
     height, width = (side + more[1] for side in (61, 78))
     image = np.random.default_rng(1).uniform(0, 1, (height, width, 3)).astype(np.float32)
-    tiled = predictor(name, tile=2 * reach.margin + more[0]).restore(image, sigma=0.1)
+    tiled = predictor(name, tile=2 * field.margin + more[0]).restore(image, sigma=0.1)
     expected = whole(name, image)
     # Neither flat nor clipped away
     assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2
@@ -225,7 +139,7 @@ def test_a_narrow_image_is_cut_one_way_only() -> None:
 @pytest.mark.parametrize("name", ["dncnn", "retinexformer"])
 def test_the_ensemble_is_the_mean_over_flips_and_turns(name: str) -> None:
     image = np.random.default_rng(2).uniform(0.2, 0.5, (50, 50, 3)).astype(np.float32)
-    model, variables = network(name)
+    model, variables = network_for_tiles(name)
     apply = jax.jit(lambda v, x: model.apply(v, x))
     total = np.zeros_like(image)
     for turns in range(4):
@@ -239,7 +153,7 @@ def test_the_ensemble_is_the_mean_over_flips_and_turns(name: str) -> None:
 
 def test_fast_attention_is_that_of_the_reduced_photograph() -> None:
     image = np.random.default_rng(3).uniform(0, 1, (50, 91, 3)).astype(np.float32)
-    model, variables = network("retinexformer")
+    model, variables = network_for_tiles("retinexformer")
     reduced, factor = reduce_photograph(photograph_of(image), 40)
     assert factor == 3
     np.testing.assert_allclose(reduced[0, 4, 7], image[12:15, 21:24].mean(axis=(0, 1)), rtol=1e-6)
@@ -273,9 +187,9 @@ def test_fast_attention_is_that_of_the_reduced_photograph() -> None:
 def test_cores_cover_the_axis_once_and_lie_a_radius_inside(
     size: int, stride: int, radius: int, more: int, wraps: bool
 ) -> None:
-    reach = Reach(stride, radius, wraps=wraps)
-    tile = check_tile(2 * reach.margin + stride + more, reach)
-    axis = cut(size, tile, reach)
+    field = ReceptiveField(stride, radius, wraps=wraps)
+    tile = check_tile(2 * field.margin + stride + more, field)
+    axis = cut(size, tile, field)
     covered = np.zeros(size, int)
     for span in axis.spans:
         inside, outside = axis.kept(span)
@@ -305,23 +219,46 @@ def test_products_are_of_full_precision_where_that_is_not_the_default(name: str)
 
 
 def test_padding_is_as_in_the_network() -> None:
-    assert cut(5, 64, Reach(4, 3)).pixels.tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
-    assert cut(5, 64, Reach(4, 3, reflects=True)).pixels.tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
-    assert cut(1, 64, Reach(4, 3, reflects=True)).pixels.tolist() == [0, 0, 0, 0]
-    assert cut(9, 6, Reach(1, 1, wraps=True)).pixels.tolist() == [8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
+    assert cut(5, 64, ReceptiveField(4, 3)).pixels.tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert cut(5, 64, ReceptiveField(4, 3, reflects=True)).pixels.tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        3,
+        2,
+        1,
+    ]
+    assert cut(1, 64, ReceptiveField(4, 3, reflects=True)).pixels.tolist() == [0, 0, 0, 0]
+    assert cut(9, 6, ReceptiveField(1, 1, wraps=True)).pixels.tolist() == [
+        8,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        0,
+    ]
 
 
 def test_a_tile_that_the_network_looks_beyond_is_refused_with_the_least_size() -> None:
-    reach = reach_of(create_model("dncnn", depth=20))
-    assert check_tile(41, reach) == 41
+    field = create_model("dncnn", depth=20).receptive_field
+    assert check_tile(41, field) == 41
     with pytest.raises(
         InputError, match=r"--tile 40 .* reaches 20 pixels to either side, so take 41 or more"
     ):
-        check_tile(40, reach)
+        check_tile(40, field)
 
 
 def test_published_networks_get_tiles_of_which_nearly_half_a_side_is_kept() -> None:
     for name in PRESETS:
-        reach = reach_of(create_model(name))
-        tile = default_tile(reach)
-        assert tile % reach.stride == 0 and (tile - 2 * reach.margin) / tile >= 0.42, name
+        model = create_model(name)
+        side = ATTENDING_SIDE if isinstance(model, Retinexformer) else DEFAULT_SIDE
+        field = model.receptive_field
+        tile = default_tile(field, side=side)
+        assert tile % field.stride == 0 and (tile - 2 * field.margin) / tile >= 0.42, name

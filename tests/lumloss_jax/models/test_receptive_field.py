@@ -1,0 +1,75 @@
+"""Every network looks exactly as far as it says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lumloss_jax.models import PRESETS, ReceptiveField, create_model
+from tests.small_networks import SMALL_NETWORKS, network_for_tiles
+
+each_network = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ())
+        for name in SMALL_NETWORKS
+    ],
+)
+
+
+def no_attention(
+    method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
+    """Replaces what attention sums up over the whole image: it is not part of the receptive field."""
+    if context.method_name != "channel_sums":
+        return method(*args, **kwargs)
+    *batch, _, _, heads, width = args[0].shape
+    ones = jnp.ones((*batch, heads, width))
+    return jnp.ones((*batch, heads, width, width)), ones, ones
+
+
+@each_network
+def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
+    """With weights of one sign nothing cancels out: an infinite pixel changes all that depends on it.
+
+    It is put at every place of a stride, since what a pooled pixel covers lies to one side or the
+    other.
+    """
+    model, variables = network_for_tiles(name)
+    field = model.receptive_field
+    size = 2 * (field.radius + 2 * field.stride)
+    places = [size // 2 // field.stride * field.stride + i for i in range(field.stride)]
+    images = np.full((len(places) + 1, size, size, 3), 0.01, np.float32)
+    for image, place in zip(images, places, strict=False):
+        image[place, place] = np.inf
+    variables = jax.tree.map(np.abs, variables)
+    sigma = np.float32(0.1) if model.takes_sigma else None
+    with nn.intercept_methods(no_attention):
+        restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, images)
+    *restored, untouched = np.asarray(restored)
+    farthest = 0
+    for image, place in zip(restored, places, strict=True):
+        rows, columns = np.nonzero((image != untouched).any(axis=-1))
+        farthest = max(farthest, np.abs(rows - place).max(), np.abs(columns - place).max())
+    assert farthest == field.radius
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_named_network_has_one(name: str) -> None:
+    field = create_model(name).receptive_field
+    assert field.radius >= 17 and field.margin % field.stride == 0
+    assert 0 <= field.margin - field.radius < field.stride
+
+
+def test_stages_look_one_after_the_other() -> None:
+    one, two = (create_model("retinexformer", stages=stages).receptive_field for stages in (1, 2))
+    assert two == one._replace(radius=2 * one.radius)
+
+
+def test_the_margin_is_a_multiple_of_the_stride() -> None:
+    assert ReceptiveField(4, 9).margin == 12
+    assert ReceptiveField(4, 8).margin == 8
