@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from train.config import FitConfig, ModelConfig
+from train.dark_photographs import darken_splits
 from train.data.photographs import Memory
 from train.data.splits import Splits, open_splits
-from train.degradation import INIT_STREAM, darkened
 from train.errors import InputError
 from train.network import build_model, init_variables, sows
 from train.objective import LEVEL, Objective, make_objective
 from train.optimizer import make_optimizer, make_schedule
+from train.randomness import INIT_STREAM
 from train.state import TrainState, create_state
 from train.step import Step, make_step
 
@@ -101,7 +102,7 @@ def open_photographs(config: FitConfig) -> Splits:
         group_by=data.group_by,
         memory=Memory(config.run.memory_mb),
     )
-    return darkened(splits, data.low_light)
+    return darken_splits(splits, data.low_light)
 
 
 def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:

@@ -24,6 +24,7 @@ from train.checkpoint_files import check_path, list_changed_versions
 from train.checkpoint_writer import Checkpoints, advising_resume, open_checkpoints
 from train.config import FitConfig, save_config
 from train.console import make_console
+from train.dark_photographs import describe_degradation
 from train.data.images import write_image
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import (
@@ -34,7 +35,6 @@ from train.data.splits import (
     fingerprint,
     save_splits,
 )
-from train.degradation import said_of
 from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError
 from train.inference.figures import comparison
@@ -130,9 +130,12 @@ def _fit(
     abstract = jax.eval_shape(fresh_state)
     layout = sharding.state_sharding(abstract, mesh)
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
-    degraded = said_of(splits.train, config.data)
+    data = config.data
+    describe = functools.partial(
+        describe_degradation, sigma=data.sigma, blind=data.blind, low_light=data.low_light
+    )
     say(
-        f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
+        f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {describe(splits.train)}; "
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} "
         f"device{'s' * (mesh.size > 1)}{distributed.said()}"
     )
@@ -198,7 +201,7 @@ def _fit(
         ]
         write_rows(rows, folder / "evaluation.csv")
         write_image(folder / "comparison.png", comparison(shown))
-        console.print(make_table(rows, said_of(splits.test, config.data)))
+        console.print(make_table(rows, describe(splits.test)))
         seconds = (
             f"{trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate"
         )

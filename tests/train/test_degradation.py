@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,13 @@ import pytest
 
 from lumloss_jax import degradations
 from train.__main__ import main
-from train.config import DataConfig
+from train.dark_photographs import darken_splits, describe_degradation
 from train.data.batch import Pair
 from train.data.images import write_image
 from train.data.sources import Source
 from train.data.splits import Splits
-from train.degradation import EXPOSURE_STREAM, NOISE_STREAM, darkened, degrade, said_of
+from train.degradation import degrade
+from train.randomness import EXPOSURE_STREAM, NOISE_STREAM
 
 KEY = jax.random.key(3)
 CLEAN = jax.random.uniform(jax.random.key(0), (6, 8, 8, 3))
@@ -85,8 +87,8 @@ def source() -> Source:
 
 def test_photographs_are_tested_dark_and_always_alike(source: Source) -> None:
     splits = Splits(source, source.take([2]), source)
-    found = darkened(splits, LIGHT)
-    assert darkened(splits, None) is splits
+    found = darken_splits(splits, LIGHT)
+    assert darken_splits(splits, None) is splits
     assert found.train is source  # the step darkens it
     assert (
         found.test.inputs is not None
@@ -101,12 +103,12 @@ def test_photographs_are_tested_dark_and_always_alike(source: Source) -> None:
         assert given.mean() / 65535 < 0.6 * clean.mean() / 255
         np.testing.assert_array_equal(found.test.inputs[i], given)
     assert found.test.entries[0].input_bits == 16
-    assert darkened(found, (0.5, 0.5)).test is found.test  # pairs already
+    assert darken_splits(found, (0.5, 0.5)).test is found.test  # pairs already
 
 
 def test_one_share_of_light_is_that_exposure() -> None:
     flat = Source(("flat",), [np.full((32, 32, 3), 128, np.uint8)])
-    found = darkened(Splits(flat, None, flat), (0.25, 0.25)).test.inputs
+    found = darken_splits(Splits(flat, None, flat), (0.25, 0.25)).test.inputs
     assert found is not None
     expected = degradations.low_light(KEY, jnp.full((32, 32, 3), 128 / 255), exposure=0.25)
     assert abs(found[0].mean() / 65535 - float(expected.mean())) < 2e-3
@@ -145,16 +147,23 @@ def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
     assert (run / "evaluation.csv").read_text() == whole
 
 
-def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
-    assert said_of(source, DataConfig()) == "sigma 25"
-    assert (
-        said_of(source, DataConfig(sigma=55.0, blind=True))
-        == "sigma 55 (blind: trained on all from 0 to 55)"
+def described(source: Source, **options: Any) -> str:
+    return describe_degradation(
+        source, **({"sigma": 25.0, "blind": False, "low_light": None} | options)
     )
-    dark, light = darkened(Splits(source, None, source), LIGHT).test, DataConfig(low_light=LIGHT)
-    assert said_of(source, light) == said_of(dark, light) == "low light, 0.02 to 0.1 of it left"
+
+
+def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
+    assert described(source) == "sigma 25"
+    assert described(source, sigma=55, blind=True) == (
+        "sigma 55 (blind: trained on all from 0 to 55)"
+    )
+    dark = darken_splits(Splits(source, None, source), LIGHT).test
+    for photographs in (source, dark):
+        words = described(photographs, low_light=LIGHT)
+        assert words == "low light, 0.02 to 0.1 of it left"
     pairs = dataclasses.replace(source, inputs=source.images)
-    assert said_of(pairs, DataConfig(blind=True)) == "degraded in reality"
+    assert described(pairs, blind=True) == "degraded in reality"
 
 
 @pytest.mark.parametrize(

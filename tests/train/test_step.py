@@ -14,9 +14,9 @@ from lumloss_jax import luminance_l1_terms
 from lumloss_jax.degradations import blind_sigma, gaussian_noise
 from train import sharding
 from train.data.batch import Pair
-from train.degradation import LEVEL_STREAM, NOISE_STREAM
 from train.network import build_model, init_variables
 from train.objective import make_objective
+from train.randomness import LEVEL_STREAM, NOISE_STREAM
 from train.state import TrainState, create_state
 from train.step import Step, culprits_of, make_step
 

@@ -34,7 +34,6 @@ from train.data.splits import (
     check_unchanged,
     save_splits,
 )
-from train.degradation import INIT_STREAM
 from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError, InputError
 from train.meters import Meter
@@ -50,6 +49,7 @@ from train.population import (
     member_of,
     seeds_of,
 )
+from train.randomness import INIT_STREAM
 from train.resumed_config import check_sealed
 from train.run_folder import BOARD_NAME, CONFIG_NAME, describe_run, new_folder
 from train.sharding import compiler_options

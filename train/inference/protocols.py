@@ -14,7 +14,7 @@ import numpy as np
 from lumloss_jax import degradations
 from train.data.images import to_float, to_uint8
 from train.errors import InputError
-from train.fixed_draws import key_of, on_cpu
+from train.randomness import key_of, on_cpu
 
 
 @dataclass(frozen=True)

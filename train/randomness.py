@@ -1,4 +1,7 @@
-"""What is drawn at random for a photograph by its name: the same on every machine, whatever the environment says."""
+"""Where random numbers come from: the streams of a run's seed, and draws fixed by a photograph's name.
+
+The latter are the same on every machine, whatever the environment says.
+"""
 
 import contextlib
 import zlib
@@ -7,6 +10,9 @@ from typing import Any
 import jax
 
 from train.errors import InputError
+
+# One stream of random numbers for each purpose of a run's seed.
+INIT_STREAM, NOISE_STREAM, LEVEL_STREAM, EXPOSURE_STREAM = 0, 1, 2, 3
 
 
 def key_of(seed: int, name: str) -> jax.Array:

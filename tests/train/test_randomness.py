@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from train.errors import InputError
-from train.fixed_draws import key_of, on_cpu
+from train.randomness import key_of, on_cpu
 
 
 def test_a_platform_without_the_cpu_is_told_how_to_have_it(monkeypatch):
