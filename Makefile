@@ -15,7 +15,7 @@ LOWEST := .cache/lowest
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
 
-compare: $(VENV)/.study
+compare: $(VENV)/.compare
 	$(BIN)/python -m train compare
 
 docs: $(VENV)/.docs
@@ -66,8 +66,8 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train]"
 	touch $@
 
-$(VENV)/.study: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[study]"
+$(VENV)/.compare: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[compare]"
 	touch $@ $(VENV)/.train
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
@@ -76,7 +76,7 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $@ $(VENV)/.train $(VENV)/.study $(VENV)/.docs
+	touch $@ $(VENV)/.train $(VENV)/.compare $(VENV)/.docs
 
 # Python 3.11 where it is: for newer ones the lowest versions have no wheels.
 $(LOWEST)/.installed: pyproject.toml tests/lowest-versions.txt

@@ -36,7 +36,7 @@ if REPOSITORY and not os.path.isdir("lumloss_jax"):
 sys.path[:0] = ["lumloss_jax/colab", "colab"]
 import begin  # not found? No checkout is here: set REPOSITORY, above
 
-begin.install("study")
+begin.install("compare")
 
 # %% [markdown]
 # ## Compare

@@ -17,7 +17,7 @@ def test_jax_its_plugins_libtpu_and_numpy_are_held():
     assert install.held(dict(line.split("==") for line in installed)) == [*COLAB, *plugins]
 
 
-@pytest.mark.parametrize("extra", ["notebooks", "train", "study"])
+@pytest.mark.parametrize("extra", ["notebooks", "train", "compare"])
 def test_colabs_versions_meet_what_is_asked_for(extra):
     install.check_held(install.requirements(extra), COLAB)
 
@@ -27,11 +27,11 @@ def test_a_runtime_that_is_too_old_is_told_so():
         install.CannotInstall,
         match=r"needs jax>=0\.7\.2, and this runtime has jax 0\.6\.0\. .*newer",
     ):
-        install.check_held(install.requirements("study"), ["jax==0.6.0", *COLAB[1:]])
+        install.check_held(install.requirements("compare"), ["jax==0.6.0", *COLAB[1:]])
 
 
 def test_extras_of_extras_are_followed():
-    names = {one.name for one in install.requirements("study")}
+    names = {one.name for one in install.requirements("compare")}
     assert {"jax", "flax", "orbax-checkpoint", "plotly"} <= names
     assert "lumloss-jax" not in names
 

@@ -71,7 +71,7 @@ def test_all_begin_alike_and_install_an_extra_at_the_tag_of_this_version():
     extras = [
         re.search(r'^begin.install\("(\w+)"\)$', text, re.MULTILINE)[1] for text in beginnings
     ]
-    assert extras == ["notebooks", "train", "study", "train"]
+    assert extras == ["notebooks", "train", "compare", "train"]
     assert set(extras) <= set(PROJECT["optional-dependencies"])
     assert (
         len({text.replace(extra, "") for text, extra in zip(beginnings, extras, strict=True)}) == 1

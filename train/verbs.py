@@ -52,7 +52,7 @@ def compare(arguments: list[str]) -> None:
     """Train a network under several losses, and say which restores photographs best and how sure that is."""
     said = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
-    with _study("compare"):
+    with _needs_extra("compare"):
         from train.experiments import compare as comparison
 
     comparison.compare(config, shlex.join(said))
@@ -77,7 +77,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
 def tune(arguments: list[str]) -> None:
     """Search the luminance loss's weight, window, penalty and brightness on validation photographs."""
     config = read_tune(arguments)
-    with _study("tune"):
+    with _needs_extra("tune"):
         from train.experiments import tune as search
 
     search.tune(config)
@@ -138,7 +138,7 @@ def data(arguments: list[str]) -> int:
     return 0 if inspect.inspect(config) else 1
 
 
-_STUDY = ("jinja2", "optuna", "plotly", "statsmodels")  # what the extra of that name brings
+_EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
 _RESUME_EXPERIMENT = "give --out, the folder of what was stopped, and the same flags again"
 _PICKED_BY_COMPARE = {
     "--loss": "name them by --losses",
@@ -211,14 +211,14 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 
 
 @contextlib.contextmanager
-def _study(verb: str) -> Iterator[None]:
+def _needs_extra(verb: str) -> Iterator[None]:
     """Names the extra where one of its packages is missing; a module of ours that is missing is a defect."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _STUDY:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        raise InputError(f'{verb} needs {error.name}: pip install -e ".[study]".') from None
+        raise InputError(f'{verb} needs {error.name}: pip install -e ".[compare]".') from None
 
 
 def _load_resumed(folder: Path) -> FitConfig:

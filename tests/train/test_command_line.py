@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> None:
     """In a process of its own, where nothing of it is imported yet."""
     program = (
-        f"import sys; sys.modules.update(dict.fromkeys({verbs._STUDY}))\n"
+        f"import sys; sys.modules.update(dict.fromkeys({verbs._EXTRA}))\n"
         "from train.__main__ import main\n"
         "sys.exit(main(['compare']) + main(['tune']))"
     )
@@ -26,22 +26,22 @@ def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> 
     assert done.returncode == 4
     compare, tune = done.stderr.splitlines()
     assert re.fullmatch(
-        r'error: compare needs (jinja2|plotly|statsmodels)[^:]*: pip install -e "\.\[study\]"\.',
+        r'error: compare needs (jinja2|plotly|statsmodels)[^:]*: pip install -e "\.\[compare\]"\.',
         compare,
     )
-    assert tune == 'error: tune needs optuna: pip install -e ".[study]".'
+    assert tune == 'error: tune needs optuna: pip install -e ".[compare]".'
 
 
 def test_all_packages_of_the_extra_are_known() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    named = {re.split("[>=[]", requirement)[0] for requirement in extras["study"]}
-    assert named - {"lumloss-jax"} == set(verbs._STUDY)
+    named = {re.split("[>=[]", requirement)[0] for requirement in extras["compare"]}
+    assert named - {"lumloss-jax"} == set(verbs._EXTRA)
 
 
 def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() -> None:
-    with pytest.raises(ModuleNotFoundError, match="nowhere"), verbs._study("tune"):
+    with pytest.raises(ModuleNotFoundError, match="nowhere"), verbs._needs_extra("tune"):
         importlib.import_module("train.nowhere")
 
 
