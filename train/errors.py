@@ -1,8 +1,13 @@
-"""The one exception that is the user's to mend, and what it repeats of others."""
+"""The exception for what the user must change, and how messages quote errors and lists."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+LISTED = 10  # of a list in one message; of the others only the number is given
 
 
 class InputError(Exception):
-    """What the user gave cannot be used; the message says what was got, what is taken, and the mend.
+    """The input cannot be used; the message says what was given, what is accepted, what to do.
 
     ``python -m train`` prints it without a traceback and exits with status 2. Anything else that is
     raised is a defect of the program and keeps its traceback.
@@ -10,10 +15,27 @@ class InputError(Exception):
 
 
 class DivergedError(InputError):
-    """A training stands still over numbers that are not finite: whoever trains many goes on with the others."""
+    """Training stopped on NaN or infinity. If several networks are trained, the others continue."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first: those of tensorstore and of XLA go on for pages."""
+    """The first line of an error's text: errors of tensorstore and of XLA go on for pages."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line.partition(" See full TensorStore details")[0].rstrip(".")[:300]
+
+
+def did_you_mean(given: str, accepted: Iterable[str]) -> str:
+    """A question that suggests the accepted name closest to the given one; "" if none is close."""
+    near = difflib.get_close_matches(given, accepted, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def list_some(names: Sequence[str], *, between: str = ", ") -> str:
+    """The first names of a list, and how many more there are."""
+    more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
+    return between.join([*names[:LISTED], *more])
+
+
+def list_below(sentences: Sequence[str]) -> str:
+    """The first sentences of a list, each on a line of its own, and how many more there are."""
+    return "\n  " + list_some(sentences, between="\n  ")

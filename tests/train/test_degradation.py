@@ -16,7 +16,7 @@ from train.__main__ import main
 from train.dark_photographs import darken_splits, describe_degradation
 from train.data.batch import Pair
 from train.data.images import write_image
-from train.data.sources import Source
+from train.data.sources import Source, make_source
 from train.data.splits import Splits
 from train.degradation import degrade
 from train.randomness import EXPOSURE_STREAM, NOISE_STREAM
@@ -82,7 +82,7 @@ def source() -> Source:
     images = [
         np.random.default_rng(i).integers(0, 256, (12, 10 + i, 3), dtype=np.uint8) for i in range(3)
     ]
-    return Source(("one", "two", "sub/dr\udcffei"), images)
+    return make_source(("one", "two", "sub/dr\udcffei"), images)
 
 
 def test_photographs_are_tested_dark_and_always_alike(source: Source) -> None:
@@ -107,7 +107,7 @@ def test_photographs_are_tested_dark_and_always_alike(source: Source) -> None:
 
 
 def test_one_share_of_light_is_that_exposure() -> None:
-    flat = Source(("flat",), [np.full((32, 32, 3), 128, np.uint8)])
+    flat = make_source(("flat",), [np.full((32, 32, 3), 128, np.uint8)])
     found = darken_splits(Splits(flat, None, flat), (0.25, 0.25)).test.inputs
     assert found is not None
     expected = degradations.low_light(KEY, jnp.full((32, 32, 3), 128 / 255), exposure=0.25)

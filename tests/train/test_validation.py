@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax import metrics
-from train.data.sources import Source
+from train.data.sources import make_source
 from train.inference.protocols import add_fixed_noise
 from train.network import init_variables
 from train.panels import ERROR_SCALE, panels
@@ -32,7 +32,7 @@ def _middle(image: np.ndarray) -> np.ndarray:
 def test_scores_are_means_over_the_middles_under_noise_that_does_not_change(
     tiny_model: nn.Module, variables: dict[str, Any]
 ) -> None:
-    validate = Validator(tiny_model, Source(NAMES, IMAGES), sigma=25)
+    validate = Validator(tiny_model, make_source(NAMES, IMAGES), sigma=25)
     found = validate(variables["params"], variables["batch_stats"])
     clean = np.stack([_middle(image) for image in IMAGES])
     noisy = np.stack(
@@ -50,7 +50,7 @@ def test_scores_are_means_over_the_middles_under_noise_that_does_not_change(
 
 def test_pairs_are_restored_as_they_are(tiny_model: nn.Module, variables: dict[str, Any]) -> None:
     degraded = tuple(image // 2 for image in IMAGES)
-    found = Validator(tiny_model, Source(NAMES, IMAGES, degraded), sigma=25)(**variables)
+    found = Validator(tiny_model, make_source(NAMES, IMAGES, degraded), sigma=25)(**variables)
     np.testing.assert_array_equal(found.noisy, _middle(degraded[0]))
 
 

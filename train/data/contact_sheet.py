@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 # (name, uint8 thumbnail, whether to frame it)
-Thumbnail = tuple[str, np.ndarray, bool]
+SheetItem = tuple[str, np.ndarray, bool]
 
 _COLUMNS = 8
 _MOST = 48  # of one split; more are sampled evenly, but what is framed is always there
@@ -14,8 +14,8 @@ _GAP, _CAPTION, _HEADING = 8, 16, 30
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (220, 30, 30)
 
 
-def contact_sheet(bands: Sequence[tuple[str, Sequence[Thumbnail]]]) -> np.ndarray:
-    """(heading, thumbnails) one below the other, as one uint8 picture."""
+def contact_sheet(bands: Sequence[tuple[str, Sequence[SheetItem]]]) -> np.ndarray:
+    """Bands of thumbnails under their headings, one below the other, as one uint8 picture."""
     parts = [_band(heading, thumbnails) for heading, thumbnails in bands]
     sheet = Image.new(
         "RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER
@@ -30,12 +30,14 @@ def contact_sheet(bands: Sequence[tuple[str, Sequence[Thumbnail]]]) -> np.ndarra
 def sample(framed: Sequence[bool]) -> list[int]:
     """Which of a split's photographs are drawn, by whether each is framed."""
     first = [i for i, frame in enumerate(framed) if frame][:_MOST]
-    others = [i for i, frame in enumerate(framed) if not frame]
-    places = np.linspace(0, len(others), max(_MOST - len(first), 0), endpoint=False).astype(int)
-    return sorted({*first, *(others[place] for place in places if others)})
+    others = np.flatnonzero(np.logical_not(framed))
+    if not len(others):
+        return first
+    places = np.linspace(0, len(others), _MOST - len(first), endpoint=False).astype(int)
+    return sorted({*first, *others[places].tolist()})
 
 
-def _band(heading: str, thumbnails: Sequence[Thumbnail]) -> Image.Image:
+def _band(heading: str, thumbnails: Sequence[SheetItem]) -> Image.Image:
     width = max(pixels.shape[1] for _, pixels, _ in thumbnails) + _GAP
     height = max(pixels.shape[0] for _, pixels, _ in thumbnails) + _CAPTION + _GAP
     rows = -(-len(thumbnails) // _COLUMNS)

@@ -1,4 +1,4 @@
-"""Patches out of photographs: one after the other, by threads, or (:mod:`train.data.workers`) by processes."""
+"""Cuts patches out of photographs: one by one, by threads, or by processes (:mod:`.workers`)."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -21,20 +21,22 @@ _WHOLE_ROWS = (0, 6)  # orientations in which a row of pixels stays a row
 
 
 class Cutter:
-    """Cuts patches of one size. Another process may be sent it: photographs are decoded where they are cut."""
+    """Cuts patches of one size.
+
+    It can be sent to another process: photographs are decoded where they are cut.
+    """
 
     def __init__(self, source: Source, patch_size: int) -> None:
-        """Of pairs both sides are cut, the degraded one first."""
+        """Both sides of pairs are cut, the degraded one first."""
         self._names = source.names
         self._shapes = [(entry.height, entry.width, 3) for entry in source.entries]
-        clean = (source.images, max(entry.bits for entry in source.entries))
-        degraded = (
-            ()
-            if source.inputs is None
-            else ((source.inputs, max(e.input_bits or 0 for e in source.entries)),)
-        )
-        self._sides: tuple[tuple[Sequence[np.ndarray], int], ...] = (*degraded, clean)
         self._size = patch_size
+        # Each side with the most bits that a photograph of it has
+        self._sides: list[tuple[Sequence[np.ndarray], int]] = []
+        if source.inputs is not None:
+            bits = max(entry.input_bits or 0 for entry in source.entries)
+            self._sides.append((source.inputs, bits))
+        self._sides.append((source.images, max(entry.bits for entry in source.entries)))
 
     @property
     def sides(self) -> tuple[Sequence[np.ndarray], ...]:
@@ -47,15 +49,24 @@ class Cutter:
         return not isinstance(images, Photographs) or images.is_decoded(photograph)
 
     def empty_patches(self, side: int, count: int) -> np.ndarray:
-        """An empty array for ``count`` patches, of 16 bits where any photograph of that side has 16."""
-        return np.empty(
-            (count, self._size, self._size, 3), np.uint8 if self._sides[side][1] == 8 else np.uint16
-        )
+        """An empty array for ``count`` patches, of 16 bits if a photograph of that side has 16."""
+        dtype = np.uint8 if self._sides[side][1] == 8 else np.uint16
+        return np.empty((count, self._size, self._size, 3), dtype)
 
     def cut(
         self, side: int, photograph: int, corners: Iterable[Corner], out: Iterable[np.ndarray]
     ) -> None:
-        """Writes one photograph's patches into arrays of :meth:`empty_patches`."""
+        """Writes patches of one photograph into arrays of :meth:`empty_patches`.
+
+        Args:
+          side: which of :attr:`sides`.
+          photograph: its number.
+          corners: where the patches are.
+          out: an array for each patch.
+
+        Raises:
+          InputError: if the photograph is not what it was when the source was opened.
+        """
         images, bits = self._sides[side]
         image = images[photograph]
         if image.shape != self._shapes[photograph] or image.dtype.itemsize * 8 > bits:
@@ -71,19 +82,26 @@ class Cutter:
 
 
 class PatchFiller(Protocol):
-    """Whoever cuts all that is wanted."""
+    """Cuts all patches that are wanted."""
 
     def fill(
         self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
     ) -> None:
-        """Writes patch after patch; each of ``corners`` and ``patches`` belongs to one number in ``wanted``."""
+        """Writes all patches.
+
+        Args:
+          side: which side of pairs is cut.
+          wanted: numbers of the patches to cut, by photograph.
+          corners: where each patch is, by its number.
+          patches: takes the pixels of each patch, by its number.
+        """
 
 
 class Threads:
-    """Threads with one cutter, for which they decode a photograph at a time each; a single one is the caller's own.
+    """Threads that decode photographs for one cutter; one thread means the caller's own.
 
-    What is decoded already the caller cuts: cutting holds Python's lock for most of its time, and
-    threads that wait for that are slower together than one alone.
+    The caller cuts what is decoded already: cutting holds Python's lock for most of its time, and
+    threads that wait for it are slower together than one alone.
     """
 
     def __init__(self, number: int, cutter: Cutter) -> None:
@@ -118,7 +136,10 @@ class Threads:
 
 
 def _turn(crop: np.ndarray, orientation: int, out: np.ndarray) -> None:
-    """One of the eight flips and rotations: ``orientation % 4`` quarter turns, from 4 on mirrored as well."""
+    """Writes one of the eight flips and rotations of a crop.
+
+    These are ``orientation % 4`` quarter turns, mirrored as well from 4 on.
+    """
     if orientation not in _WHOLE_ROWS:
         # Turned in the processor's cache: rows of photographs lie far apart
         crop = np.ascontiguousarray(crop)

@@ -1,15 +1,16 @@
-"""What ``data`` has to say, in sentences: what is wrong with a data set, and what is worth knowing.
+"""What ``data`` prints, in sentences: what is wrong with a data set, and what is worth knowing.
 
-Photographs that are the same, or look alike, are told by group: a thousand frames of one scene are
-one sentence, where their pairs would be half a million.
+Photographs that are the same, or look alike, are reported by group: a thousand frames of one scene
+make one sentence, while their pairs would make half a million.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from train.data.likenesses import likenesses
-from train.data.looks import Look
+from train.data.pixel_inspection import Appearance
+from train.data.similarity import group_similar
 from train.data.sources import Source, Split
 
 LISTED = 20  # sentences of each kind
@@ -25,7 +26,7 @@ class Findings:
     framed: set[tuple[str, str]] = field(default_factory=set)  # (split, name)
 
     def shown(self, *, everything: bool) -> Iterator[str]:
-        """What is printed, line by line, at most a page of it unless everything is asked for."""
+        """The lines to print; without ``everything`` at most a page of them."""
         for title, sentences in (("worth knowing", self.notes), ("wrong", self.wrong)):
             if not sentences:
                 continue
@@ -37,78 +38,94 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class _Member:
+class _Photograph:
     """One photograph of one split."""
 
     split: Split
     name: str
     digest: str
-    look: Look
+    appearance: Appearance
 
 
-def compare(
-    findings: Findings, splits: Sequence[tuple[Split, Source]], looks: Sequence[Sequence[Look]]
+def note_duplicates(
+    findings: Findings,
+    splits: Sequence[tuple[Split, Source]],
+    appearances: Sequence[Sequence[Appearance]],
 ) -> None:
-    """Notes photographs that are there several times: in one split worth knowing, in two of them wrong."""
-    members = [
-        _Member(split, entry.name, entry.digest, look)
-        for (split, source), seen in zip(splits, looks, strict=True)
-        for entry, look in zip(source.entries, seen, strict=True)
-    ]
-    same = _grouped(members, [member.digest for member in members])
-    for group in same:
-        _tell(findings, group, "are the same photograph", "are equal pixel for pixel")
+    """Notes photographs that occur several times.
 
-    # One of each that are the same stands for all of them, in each split that they are in.
-    different = list(
-        {(member.split, member.digest): member for member in reversed(members)}.values()
-    )[::-1]
-    for group in _grouped(
-        different, likenesses([member.look.alike for member in different]).tolist()
-    ):
-        if len({member.digest for member in group}) > 1:
-            _tell(findings, group, "look alike", "look alike")
+    Within one split that is worth knowing; in two splits it is wrong.
+
+    Args:
+      findings: where the sentences go.
+      splits: the photographs.
+      appearances: what they look like, in the same order.
+    """
+    photographs = []
+    for (split, source), of_split in zip(splits, appearances, strict=True):
+        for entry, appearance in zip(source.entries, of_split, strict=True):
+            photographs.append(_Photograph(split, entry.name, entry.digest, appearance))
+
+    # --- equal pixels
+    for group in _group_by(photographs, [photograph.digest for photograph in photographs]):
+        _note_group(
+            findings, group, of_two="are the same photograph", of_more="are equal pixel for pixel"
+        )
+
+    # --- similar pictures; in each split the first of equal photographs stands for all of them
+    first: dict[tuple[Split, str], _Photograph] = {}
+    for photograph in photographs:
+        first.setdefault((photograph.split, photograph.digest), photograph)
+    different = list(first.values())
+    hashes = [photograph.appearance.perceptual_hash for photograph in different]
+    for group in _group_by(different, group_similar(hashes).tolist()):
+        if len({photograph.digest for photograph in group}) > 1:
+            _note_group(findings, group, of_two="look alike", of_more="look alike")
 
 
-def _grouped(members: Sequence[_Member], keys: Iterable[object]) -> list[list[_Member]]:
-    """Those of equal keys, in order, where there is more than one."""
+def _group_by(
+    photographs: Sequence[_Photograph], keys: Iterable[object]
+) -> list[list[_Photograph]]:
+    """Photographs of equal keys, in order, if there is more than one of the key."""
     groups = defaultdict(list)
-    for member, key in zip(members, keys, strict=True):
-        groups[key].append(member)
+    for photograph, key in zip(photographs, keys, strict=True):
+        groups[key].append(photograph)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _tell(findings: Findings, group: Sequence[_Member], two: str, several: str) -> None:
-    """A sentence about a group: about each split's part of it, and about the whole if it is in several.
+def _note_group(
+    findings: Findings, group: Sequence[_Photograph], *, of_two: str, of_more: str
+) -> None:
+    """Notes the part of a group in each split, and the whole group if it is in several.
 
     Args:
-      findings: where it goes.
+      findings: where the sentences go.
       group: the photographs.
-      two: what is said of two.
-      several: what is said of more.
+      of_two: the predicate for two photographs.
+      of_more: the predicate for more.
     """
     by_split = defaultdict(list)
-    for member in group:
-        by_split[member.split].append(member)
+    for photograph in group:
+        by_split[photograph.split].append(photograph)
     for part in by_split.values():
         if len(part) > 1:
-            findings.notes.append(_sentence([part], two, several))
+            findings.notes.append(_sentence([part], of_two, of_more))
     if len(by_split) > 1:
-        findings.wrong.append(_sentence(list(by_split.values()), two, several))
-        findings.framed |= {(member.split, member.name) for member in group}
+        findings.wrong.append(_sentence(list(by_split.values()), of_two, of_more))
+        findings.framed |= {(photograph.split, photograph.name) for photograph in group}
 
 
-def _sentence(parts: Sequence[Sequence[_Member]], two: str, several: str) -> str:
-    count = sum(map(len, parts))
-    if count == 2:
-        one, other = (member for part in parts for member in part)
-        return f"{one.split} {one.name} and {other.split} {other.name} {two}"
-    listed = "; ".join(f"{part[0].split} {_some(part)}" for part in parts)
-    return f"{count:,} photographs {several}: {listed}"
+def _sentence(parts: Sequence[Sequence[_Photograph]], of_two: str, of_more: str) -> str:
+    group = list(itertools.chain(*parts))
+    if len(group) == 2:
+        one, other = group
+        return f"{one.split} {one.name} and {other.split} {other.name} {of_two}"
+    listed = "; ".join(f"{part[0].split} {_list_names(part)}" for part in parts)
+    return f"{len(group):,} photographs {of_more}: {listed}"
 
 
-def _some(part: Sequence[_Member]) -> str:
-    names = [member.name for member in part[:_NAMED]]
+def _list_names(part: Sequence[_Photograph]) -> str:
+    names = [photograph.name for photograph in part[:_NAMED]]
     if len(part) == _NAMED + 1:
         names.append(part[_NAMED].name)
     more = len(part) - len(names)

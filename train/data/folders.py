@@ -9,7 +9,7 @@ from pathlib import Path
 from train.data.photograph_file import SUFFIXES
 from train.data.photographs import Decode
 from train.data.stored import StoredFile
-from train.data.walk import Walk, in_one_line, passed_over, walk
+from train.data.walk import Walk, describe_skipped, in_one_line, walk
 from train.data.wildcards import Glob
 from train.errors import InputError
 
@@ -37,9 +37,9 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     @property
-    def passed_over(self) -> str:
+    def skipped(self) -> str:
         """What else there is, in words; "" where there is nothing."""
-        return in_one_line([*filter(None, [passed_over(self.others)]), *self.notes])
+        return in_one_line([*filter(None, [describe_skipped(self.others)]), *self.notes])
 
 
 def expand_folder(text: str) -> Path:
@@ -118,7 +118,7 @@ def _photographs(folder: Path) -> Walk:
     found = walk(folder)
     if not found.photographs:
         looked = f"looked, in it and below, for {', '.join(SUFFIXES)}"
-        notes = [looked, *filter(None, [passed_over(found.others)]), *found.notes]
+        notes = [looked, *filter(None, [describe_skipped(found.others)]), *found.notes]
         raise InputError(f"{folder} holds no photographs: {in_one_line(notes)}.")
     return found
 

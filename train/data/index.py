@@ -19,14 +19,15 @@ from typing import NamedTuple, TypeVar
 import PIL
 
 from train.console import complain
+from train.data.entries import Entry, PixelFacts
 from train.data.folders import Listing
 from train.data.libvips import pyvips
 
 PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
 
-_SETTLED = 2_000_000_000  # nanoseconds after its last change
+_YOUNGEST = 2_000_000_000  # age of a file's last change, in nanoseconds
 _LIBVIPS = ".".join(str(pyvips.version(i)) for i in range(3))
-_DECODERS = f"4 {_LIBVIPS} {PIL.__version__}"  # the first number counts changes of this module
+_DECODERS = f"5 {_LIBVIPS} {PIL.__version__}"  # the first number counts changes of this module
 
 # A change of the columns needs a change of PATH: an older checkout may have made the file.
 _TABLE = """
@@ -37,7 +38,7 @@ _TABLE = """
 
 _COLUMNS = ("place", "state", "checksum", "height", "width", "bits", "digest")
 _PATIENCE = 5  # seconds to wait for another process to finish with it
-_told: set[str] = set()
+_warned: set[str] = set()
 
 T = TypeVar("T")
 
@@ -49,17 +50,61 @@ class Stamp(NamedTuple):
     state: str
 
 
-class PixelFacts(NamedTuple):
-    """What decoding gave."""
+class KnownEntries(NamedTuple):
+    """What the index knows of a listing; each list is in the listing's order."""
 
-    height: int
-    width: int
-    bits: int
-    digest: str
+    entries: list[Entry | None]  # None: the photograph must be decoded
+    stamps: list[Stamp | None]  # of the clean photographs; None if nothing may be recorded
+    input_stamps: list[Stamp | None]  # of the degraded ones
 
 
-def stamp_files(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]:
-    """Stamps of the clean photographs and of the degraded ones, in a listing's order; None where there is none."""
+def look_up(listing: Listing) -> KnownEntries:
+    """The entries of photographs that need not be decoded again.
+
+    The entry of a pair is known if both halves are, and if they are of one size.
+    """
+    stamps, input_stamps = _stamp_listing(listing)
+    clean, degraded = _read_facts(stamps), _read_facts(input_stamps)
+    entries: list[Entry | None] = []
+    for name, target, given in zip(listing.names, clean, degraded, strict=True):
+        if target is None:
+            entries.append(None)
+        elif listing.inputs is None:
+            entries.append(Entry(name, *target))
+        elif given is None or (given.height, given.width) != (target.height, target.width):
+            entries.append(None)
+        else:
+            entries.append(Entry(name, *target, given.digest, given.bits))
+    return KnownEntries(entries, stamps, input_stamps)
+
+
+def remember(known: KnownEntries, entries: Sequence[Entry]) -> None:
+    """Records what decoding gave; what was known under the same stamps is replaced.
+
+    Args:
+      known: what :func:`look_up` gave before photographs were decoded.
+      entries: of all photographs of the listing.
+    """
+    found: list[tuple[Stamp | None, PixelFacts]] = []
+    for i, entry in enumerate(entries):
+        if known.entries[i] is not None:
+            continue
+        size = (entry.height, entry.width)
+        found.append((known.stamps[i], PixelFacts(*size, entry.bits, entry.digest)))
+        if entry.input_digest is not None and entry.input_bits is not None:
+            facts = PixelFacts(*size, entry.input_bits, entry.input_digest)
+            found.append((known.input_stamps[i], facts))
+    rows = []
+    for stamp, facts in found:
+        if stamp is not None:
+            rows.append((stamp.place, *_key(stamp, facts), *facts))
+    if rows:
+        insert = "INSERT OR REPLACE INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)"
+        _use(lambda index: index.executemany(insert, rows), None)
+
+
+def _stamp_listing(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]:
+    """Stamps of the clean photographs and of the degraded ones; None if there is no stamp."""
     count = len(listing.names)
     nothing: list[Stamp | None] = [None] * count
     if listing.files:
@@ -69,57 +114,46 @@ def stamp_files(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None
     if whole is None:
         return nothing, nothing
     place, state = whole
-    return [Stamp(f"{place} target {i}", state) for i in range(count)], [
-        Stamp(f"{place} input {i}", state) for i in range(count)
-    ]
+    targets: list[Stamp | None] = [Stamp(f"{place} target {i}", state) for i in range(count)]
+    inputs: list[Stamp | None] = [Stamp(f"{place} input {i}", state) for i in range(count)]
+    return targets, inputs
 
 
-def look_up(stamps: Sequence[Stamp | None]) -> list[PixelFacts | None]:
+def _read_facts(stamps: Sequence[Stamp | None]) -> list[PixelFacts | None]:
     """What is known under each stamp."""
+
+    def read(index: sqlite3.Connection) -> list[PixelFacts | None]:
+        return [None if stamp is None else _row(index, stamp) for stamp in stamps]
+
     nothing: list[PixelFacts | None] = [None] * len(stamps)
-    return _use(
-        lambda index: [None if stamp is None else _row(index, stamp) for stamp in stamps], nothing
-    )
-
-
-def remember(found: Iterable[tuple[Stamp | None, PixelFacts]]) -> None:
-    """Takes down what decoding gave; what was known of the same place is forgotten."""
-    rows = [
-        (stamp.place, *_key(stamp, known), *known) for stamp, known in found if stamp is not None
-    ]
-    if rows:
-        _use(
-            lambda index: index.executemany(
-                "INSERT OR REPLACE INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)", rows
-            ),
-            None,
-        )
+    return _use(read, nothing)
 
 
 def _row(index: sqlite3.Connection, stamp: Stamp) -> PixelFacts | None:
+    """What is known under a stamp; None if the row is of another state, or damaged."""
     found = index.execute("SELECT * FROM photographs WHERE place = ?", (stamp.place,)).fetchone()
     if found is None:
         return None
     _, state, checksum, *values = found
-    known = PixelFacts(*values)
-    return known if (state, checksum) == _key(stamp, known) else None
+    facts = PixelFacts(*values)
+    return facts if (state, checksum) == _key(stamp, facts) else None
 
 
-def _key(stamp: Stamp, known: PixelFacts) -> tuple[str, str]:
-    """The state that a row holds for, and a hash by which a damaged row is told."""
+def _key(stamp: Stamp, facts: PixelFacts) -> tuple[str, str]:
+    """The state that a row holds for, and a hash that shows whether the row is damaged."""
     state = f"{_DECODERS} {stamp.state}"
-    return state, hashlib.sha256(f"{stamp.place} {state} {known}".encode()).hexdigest()
+    return state, hashlib.sha256(f"{stamp.place} {state} {tuple(facts)}".encode()).hexdigest()
 
 
 def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
-    """None where a file is not there, or too fresh to be told from what it may yet become."""
+    """The stamp of files; None if one is missing, or changed too recently to show another change."""
     states = hashlib.sha256()
     for path in files:
         try:
             about = path.stat()
         except OSError:
             return None
-        if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) < _SETTLED:
+        if time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) < _YOUNGEST:
             return None
         times = f"{about.st_mtime_ns} {about.st_ctime_ns}"
         states.update(
@@ -133,36 +167,36 @@ def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
 
 
 def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-    """What ``action`` gives; ``otherwise`` if there can be no index, which costs time and nothing else."""
+    """What ``action`` gives; ``otherwise`` if there can be no index, which only costs time."""
     try:
         PATH.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(PATH, timeout=_PATIENCE)) as index, index:
             index.execute(_TABLE)
             columns = tuple(row[1] for row in index.execute("PRAGMA table_info(photographs)"))
             if columns != _COLUMNS:
-                _tell(
+                _warn_once(
                     f"its table has the columns {', '.join(columns)[:200]}, so another program or "
                     "version made it"
                 )
                 return otherwise
             return action(index)
     except (OSError, sqlite3.OperationalError) as error:  # no room, read-only, locked for long
-        _tell(str(error))
+        _warn_once(str(error))
     except sqlite3.DatabaseError as error:  # damaged, or no database
         aside = PATH.with_name(f"{PATH.name}.unreadable")
         try:
             os.replace(PATH, aside)
         except OSError:
-            _tell(str(error))
+            _warn_once(str(error))
         else:
-            _tell(f"{error}. It is kept as {aside.name}, and a new one is made")
+            _warn_once(f"{error}. It is kept as {aside.name}, and a new one is made")
     return otherwise
 
 
-def _tell(why: str) -> None:
-    """One warning for each reason."""
-    if why not in _told:
-        _told.add(why)
+def _warn_once(why: str) -> None:
+    """Warns once of each reason."""
+    if why not in _warned:
+        _warned.add(why)
         complain(
             f"warning: {PATH}, which remembers what photographs were decoded to, cannot be used: "
             f"{why}. They are decoded again, which takes time and changes nothing."

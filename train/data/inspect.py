@@ -1,7 +1,6 @@
-"""``python -m train data SPEC``: what is in a data set, what is wrong with it, and a sheet of its photographs."""
+"""``python -m train data SPEC``: what a data set holds, what is wrong with it, and a sheet of it."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from rich.table import Table
 from train.bounds import between, check_name
 from train.console import can_show, make_console, printable
 from train.data.contact_sheet import contact_sheet, sample
-from train.data.findings import Findings, compare
+from train.data.entries import Entry
+from train.data.findings import Findings, note_duplicates
 from train.data.images import is_made_by, write_image
-from train.data.looks import Look
 from train.data.photographs import Memory
+from train.data.pixel_inspection import Appearance
 from train.data.prepare import prepare
-from train.data.sources import Entry, Source, Split, list_source, make_photographs
+from train.data.sources import Source, Split, list_source, make_photographs
 from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.data.survey import draw_thumbnail, survey
 from train.errors import InputError
@@ -33,7 +33,7 @@ _SHEETS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """Say what a data set holds and what is wrong with it; exit status 1 where something is."""
+    """Say what a data set holds and what is wrong with it. Exit status 1 if anything is."""
 
     source: Annotated[str, tyro.conf.Positional]
     """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
@@ -44,11 +44,11 @@ class InspectConfig:
     test_data: str | None = None
     """Photographs to evaluate on, as for fit. None: those of "photos", or a tenth of SPEC."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together where a tenth is set aside."""
+    """What stays together if a tenth is set aside."""
     patch_size: int = 40
     """Side of the patches, as for fit: what is trained on may not be smaller."""
     sheet: Path = Path("contact_sheet.png")
-    """Picture of the photographs to write; those that something is wrong with are framed."""
+    """Picture of the photographs to write. Photographs with something wrong are framed."""
     prepare: bool = False
     """Write the data set as TFDS's array_record first, and look at that."""
     manual_dir: Path | None = None
@@ -69,8 +69,10 @@ class InspectConfig:
 
 
 def inspect(config: InspectConfig) -> bool:
-    """Prints all there is to say, writes the sheet; whether nothing is wrong."""
+    """Prints what there is to say and writes the sheet. Returns whether nothing is wrong."""
     console = make_console()
+
+    # --- the sheet can be written
     _check_sheet(config.sheet)
     check_replaceable(
         config.sheet,
@@ -78,29 +80,32 @@ def inspect(config: InspectConfig) -> bool:
         option="--sheet",
         overwrite=config.overwrite,
     )
+
+    # --- the data set is written first, if that is asked for
     spec = config.source
     if config.prepare:
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
         console.print(f"written; read it as {spec}", soft_wrap=True)
 
-    # ---- Every photograph is looked at once, as it is opened.
+    # --- every photograph is decoded once, as it is opened
     findings = Findings()
-    seen: dict[Entry, Look] = {}
-    splits = _open(config, spec, findings, seen)
-    looks = [[seen[entry] for entry in source.entries] for _, source in splits]
+    found: dict[Entry, Appearance] = {}
+    splits = _open(config, spec, findings, found)
+    appearances = []
+    for _, source in splits:
+        appearances.append([found[entry] for entry in source.entries])
 
-    # ---- What is wrong with each, and with several.
-    for (split, source), of_split in zip(splits, looks, strict=True):
-        for entry, look in zip(source.entries, of_split, strict=True):
-            for complaint in filter(
-                None, (look.complaint, _too_small(entry, split, config.patch_size))
-            ):
+    # --- what is wrong with single photographs, and with several together
+    for (split, source), of_split in zip(splits, appearances, strict=True):
+        for entry, appearance in zip(source.entries, of_split, strict=True):
+            complaints = (appearance.complaint, _too_small(entry, split, config.patch_size))
+            for complaint in filter(None, complaints):
                 findings.wrong.append(f"{split}: {entry.name}: {complaint}")
                 findings.framed.add((split, entry.name))
-    compare(findings, splits, looks)
+    note_duplicates(findings, splits, appearances)
 
-    # ---- What there is to say, and to see.
-    console.print(_table(splits, looks))
+    # --- the table, the findings, the sheet
+    console.print(_table(splits, appearances))
     for line in findings.shown(everything=config.all):
         console.print(line, soft_wrap=True, highlight=False)
     if any(source.names for _, source in splits):
@@ -112,31 +117,41 @@ def inspect(config: InspectConfig) -> bool:
 
 
 def _open(
-    config: InspectConfig, spec: str, findings: Findings, seen: dict[Entry, Look]
+    config: InspectConfig, spec: str, findings: Findings, appearances: dict[Entry, Appearance]
 ) -> list[tuple[Split, Source]]:
-    """The splits, of all that is usable; what is not is noted once. Into ``seen`` goes what each looks like."""
+    """The splits, with the photographs that can be used.
+
+    Args:
+      config: which splits.
+      spec: the photographs to train on.
+      findings: notes each photograph that cannot be used, once.
+      appearances: takes what each of the others looks like.
+    """
     opened: dict[str, Source] = {}
 
-    def usable(spec: str, split: Split, memory: Memory) -> Source:
+    def open_usable(spec: str, split: Split, memory: Memory) -> Source:
         key = f"{split} {spec}" if spec == "photos" else spec
         if key in opened:
             return opened[key]
         listing = list_source(spec, split)
         findings.wrong.extend(listing.mismatches)
-        if listing.passed_over:
-            findings.notes.append(f"{spec}: {listing.passed_over}")
+        if listing.skipped:
+            findings.notes.append(f"{spec}: {listing.skipped}")
         images, inputs = make_photographs(listing, memory)
         surveyed = survey(listing.names, images, inputs)
-        findings.wrong.extend(str(found) for found in surveyed if isinstance(found, InputError))
-        good = [i for i, found in enumerate(surveyed) if not isinstance(found, InputError)]
-        found = [found for found in surveyed if not isinstance(found, InputError)]
-        seen.update(found)
+        usable: dict[int, Entry] = {}
+        for i, found in enumerate(surveyed):
+            if isinstance(found, InputError):
+                findings.wrong.append(str(found))
+            else:
+                usable[i], appearance = found
+                appearances[usable[i]] = appearance
         opened[key] = Source(
-            tuple(listing.names[i] for i in good),
-            images.take(good),
-            None if inputs is None else inputs.take(good),
+            tuple(listing.names[i] for i in usable),
+            images.take(usable),
+            tuple(usable.values()),
+            None if inputs is None else inputs.take(usable),
             spec,
-            tuple(entry for entry, _ in found),
         )
         return opened[key]
 
@@ -147,12 +162,12 @@ def _open(
             config.test_data,
             group_by=config.group_by,
             memory=Memory(0),  # each is decoded once, and the few that are drawn again
-            opening=usable,
+            opening=open_usable,
         )
     except InputError as error:
         if spec not in opened:
             raise
-        # What is there can be looked at all the same
+        # The photographs can be shown nevertheless.
         findings.wrong.append(f"cannot be split for fit: {error}")
         return [("train", opened[spec])]
     if splits.validation is None and config.validation_data != NONE:
@@ -163,16 +178,15 @@ def _open(
 
 
 def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: Findings) -> None:
-    """Draws a sample of each split, those first that something is wrong with."""
+    """Draws a sample of each split, which includes the photographs with something wrong."""
     bands = []
     for split, source in splits:
         if not source.names:
             continue
         framed = [(split, name) in findings.framed for name in source.names]
-        drawn = [
-            (printable(source.names[i]), draw_thumbnail(source, i), framed[i])
-            for i in sample(framed)
-        ]
+        drawn = []
+        for i in sample(framed):
+            drawn.append((printable(source.names[i]), draw_thumbnail(source, i), framed[i]))
         bands.append((f"{split}: {len(source.names)}", drawn))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +198,7 @@ def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: F
 
 
 def _check_sheet(sheet: Path) -> None:
-    """Refuses, before anything is decoded, a picture that cannot be written."""
+    """Refuses a picture that cannot be written, before anything is decoded."""
     if sheet.suffix.lower() not in _SHEETS:
         raise InputError(f"--sheet takes a name that ends in {', '.join(_SHEETS)}; got {sheet}.")
     above = next(folder for folder in sheet.absolute().parents if os.path.exists(folder))
@@ -198,40 +212,53 @@ def _too_small(entry: Entry, split: Split, patch_size: int) -> str:
     """What fit would refuse a photograph for, in words."""
     side, size = min(entry.height, entry.width), f"{entry.width}x{entry.height} pixels"
     if split == "train" and side < patch_size:
-        return f"its {size} hold no patch of {patch_size} a side; leave it out, or take a smaller --patch-size"
+        return (
+            f"its {size} hold no patch of {patch_size} a side; leave it out, or take a smaller "
+            "--patch-size"
+        )
     if split != "train" and side < SMALLEST_SCORED:
-        return f"its {size} are too few to be scored, which takes {SMALLEST_SCORED} a side; leave it out"
+        return (
+            f"its {size} are too few to be scored, which takes {SMALLEST_SCORED} a side; leave it "
+            "out"
+        )
     return ""
 
 
-def _table(splits: Sequence[tuple[Split, Source]], looks: Sequence[Sequence[Look]]) -> Table:
-    table = Table(
-        caption="MP: megapixels; brightness: luma from black to white; noise: of the inputs, 0 to 255, median",
-        caption_justify="left",
+def _table(
+    splits: Sequence[tuple[Split, Source]], appearances: Sequence[Sequence[Appearance]]
+) -> Table:
+    caption = (
+        "MP: megapixels; brightness: luma from black to white; noise: of the inputs, 0 to 255, "
+        "median"
     )
+    table = Table(caption=caption, caption_justify="left")
     for column in ("split", "count", "pixels", "MP", "bits", "brightness", "noise"):
         left = column in ("split", "pixels", "brightness")
         table.add_column(
             column, justify="left" if left else "right", no_wrap=column == "brightness"
         )
-    for (split, source), of_split in zip(splits, looks, strict=True):
+    for (split, source), of_split in zip(splits, appearances, strict=True):
         table.add_row(split, *_summary(source, of_split))
     return table
 
 
-def _summary(source: Source, looks: Sequence[Look]) -> Iterator[str]:
+def _summary(source: Source, appearances: Sequence[Appearance]) -> Iterator[str]:
+    """The cells of a split's row, after its name."""
     entries = source.entries
-    yield f"{len(entries)}{'' if source.inputs is None else ' pair' if len(entries) == 1 else ' pairs'}"
+    if source.inputs is None:
+        yield str(len(entries))
+    else:
+        yield f"{len(entries)} pair{'s' * (len(entries) != 1)}"
     if not entries:
         return
-    sizes = Counter((entry.width, entry.height) for entry in entries)
+    sizes = dict.fromkeys((entry.width, entry.height) for entry in entries)
     areas = sorted(sizes, key=lambda size: size[0] * size[1])
     ends = [f"{width}x{height}" for width, height in dict.fromkeys((areas[0], areas[-1]))]
     yield (" to " if len(areas) > 2 else " and ").join(ends)
     yield f"{sum(entry.width * entry.height for entry in entries) / 1e6:.2f}"
     yield " and ".join(str(bits) for bits in sorted({entry.bits for entry in entries}))
-    histogram = np.mean([seen.histogram for seen in looks], axis=0)
+    histogram = np.mean([each.histogram for each in appearances], axis=0)
     bars = _BARS if can_show(_BARS) else _PLAIN_BARS
     yield "".join(bars[round(share / histogram.max() * (len(bars) - 1))] for share in histogram)
-    noise = [seen.noise for seen in looks if not np.isnan(seen.noise)]
+    noise = [each.noise for each in appearances if not np.isnan(each.noise)]
     yield f"{np.median(noise):.1f}" if noise else "unknown"

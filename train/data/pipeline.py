@@ -1,12 +1,12 @@
-"""The stream of training batches: a pure function of (seed, global batch index), sliced per host last.
+"""The stream of training batches: a pure function of (seed, global batch index).
 
 No state is carried from one batch to the next, so a run resumes anywhere, and any number of hosts,
 threads and worker processes sees the same global batches: batch ``i`` of a seed is the same array
 wherever and whenever it is cut.
 
-Several batches are cut at once, which Grain hands over for the price of one. Where photographs do
-not all stay decoded in memory they are many: what they draw is known, so each photograph is decoded
-once for all its patches in them, and let go.
+Several batches are cut at once, in a window, which costs Grain as much as one batch. If photographs
+do not all stay decoded in memory the window is large: each photograph is decoded once for all its
+patches in the window.
 """
 
 import functools
@@ -19,10 +19,10 @@ import numpy as np
 from train.data.batch import Batch, Pair
 from train.data.cutting import Cutter, PatchFiller, Threads
 from train.data.photographs import Photographs
-from train.data.sources import Source, smaller_than, some
+from train.data.sources import Source, smaller_than
 from train.data.windows import Windows
 from train.data.workers import Workers
-from train.errors import InputError
+from train.errors import InputError, list_some
 
 # Patches that are cut at once from photographs on disk, and from those in memory. As many again
 # wait to be taken.
@@ -42,48 +42,75 @@ class _Places(NamedTuple):
 
 
 class PatchBatches:
-    """Cuts batches of random patches out of photographs, in one of the eight flips and rotations each."""
+    """Cuts batches of random patches, each in one of the eight flips and rotations."""
 
     def __init__(self, source: Source, *, patch_size: int, batch_size: int, seed: int) -> None:
-        """Every position of every photograph is as likely as any other, so a large photograph gives more patches."""
+        """Every position of every photograph is equally likely: large ones give more patches.
+
+        Args:
+          source: the photographs.
+          patch_size: side of a patch, in pixels.
+          batch_size: patches in a batch.
+          seed: of the places that are drawn.
+
+        Raises:
+          InputError: if a photograph is smaller than a patch.
+        """
         if small := smaller_than(source, patch_size):
             smallest = min(min(entry.height, entry.width) for entry in source.entries)
             raise InputError(
                 f"--patch-size {patch_size} is larger than {len(small)} of {len(source.names)} "
-                f"photographs: {some(small)}; take --patch-size {smallest} or less, or leave "
+                f"photographs: {list_some(small)}; take --patch-size {smallest} or less, or leave "
                 "these out."
             )
         self.cutter = Cutter(source, patch_size)
         self._batch_size = batch_size
         self._seed = seed
-        sides = np.array([(entry.height, entry.width) for entry in source.entries])
-        rows, self._columns = (sides - patch_size + 1).T
+        sizes = np.array([(entry.height, entry.width) for entry in source.entries])
+        # How many places there are for a patch in each photograph, from top to bottom and across
+        rows, self._columns = (sizes - patch_size + 1).T
         self._ends = np.cumsum(rows * self._columns)
         self._starts = self._ends - rows * self._columns
 
     def global_batches(
         self,
         indices: range,
+        *,
         rows: slice | np.ndarray = slice(None),
         filler: PatchFiller | None = None,
     ) -> Batch:
-        """Several batches in one array ``[N, B, P, P, 3]``; a photograph is decoded once for all of them.
+        """Cuts several batches at once, and decodes each photograph once for all of them.
 
-        They are uint8, or uint16 where any photograph has 16 bits. From pairs there are two of
-        these arrays, cut at the same places and turned alike.
+        Args:
+          indices: numbers of the batches.
+          rows: which patches of each batch.
+          filler: who cuts them; this thread if it is not given.
+
+        Returns:
+          ``[N, B, P, P, 3]``, uint8, or uint16 if any photograph has 16 bits. From pairs there are
+          two of these arrays, cut at the same places and turned in the same way.
         """
-        drawn = [self._draw(index, rows) for index in indices]
-        which, *where = (np.concatenate(parts).tolist() for parts in zip(*drawn, strict=True))
-        corners = list(zip(*where, strict=True))
+        places = [self._draw(index, rows) for index in indices]
+        which = np.concatenate([place.which for place in places]).tolist()
+        corners = list(
+            zip(
+                np.concatenate([place.row for place in places]).tolist(),
+                np.concatenate([place.column for place in places]).tolist(),
+                np.concatenate([place.orientation for place in places]).tolist(),
+                strict=True,
+            )
+        )
         wanted: dict[int, list[int]] = {}
         for number, photograph in enumerate(which):
             wanted.setdefault(photograph, []).append(number)
-        sides = []
+
+        filler = filler or Threads(1, self.cutter)
+        cut = []  # degraded and clean, or clean alone
         for side in range(len(self.cutter.sides)):
             patches = self.cutter.empty_patches(side, len(corners))
-            (filler or Threads(1, self.cutter)).fill(side, wanted, corners, patches)
-            sides.append(patches.reshape(len(indices), -1, *patches.shape[1:]))
-        return sides[0] if len(sides) == 1 else Pair(*sides)
+            filler.fill(side, wanted, corners, patches)
+            cut.append(patches.reshape(len(indices), -1, *patches.shape[1:]))
+        return cut[0] if len(cut) == 1 else Pair(*cut)
 
     @property
     def in_memory(self) -> bool:
@@ -95,7 +122,7 @@ class PatchBatches:
         )
 
     def window(self) -> int:
-        """Batches to cut at once: what a window's bytes hold, and no more than a few where all stay in memory."""
+        """How many batches are cut at once."""
         size = sum(
             self.cutter.empty_patches(side, self._batch_size).nbytes
             for side in range(len(self.cutter.sides))
@@ -123,7 +150,7 @@ def stream(
     threads: int = 2,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """This process's rows of batches ``start`` to ``stop``, in order, cut ahead of time.
+    """Yields this process's rows of batches ``start`` to ``stop``, in order, cut ahead of time.
 
     One Grain element is one window of whole batches: per-patch elements are an order of magnitude
     slower.
@@ -134,12 +161,14 @@ def stream(
       stop: number after the last one.
       rows: which of each batch this process takes.
       threads: threads that decode, in this process; what is decoded one thread cuts.
-      workers: processes that decode and cut in their stead where photographs do not all stay in
-        memory; 0 for none.
+      workers: processes that decode and cut instead, if photographs do not all stay in memory; 0
+        for none.
+
+    Returns:
+      The batches, one by one.
     """
     windows = grain.MapDataset.source(Windows(start, stop, batches.window()))
-    # All take photographs of one window. While it is cut no more than one other is in memory: the
-    # one in use.
+    # One thread reads windows: while a window is cut, only the one in use is in memory beside it.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     filler = (
         Workers(workers, batches.cutter)
@@ -156,8 +185,6 @@ def stream(
 
 def _each(window: Batch) -> list[Batch]:
     """The batches of a window."""
-    return (
-        [Pair(*both) for both in zip(*window, strict=True)]
-        if isinstance(window, Pair)
-        else list(window)
-    )
+    if isinstance(window, Pair):
+        return [Pair(*both) for both in zip(*window, strict=True)]
+    return list(window)

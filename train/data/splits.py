@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from train.data.entries import Entry
 from train.data.photographs import Memory, Photographs
-from train.data.sources import FLAGS, Entry, Source, Split, open_source, smaller_than, some
-from train.errors import InputError
+from train.data.sources import FLAGS, Source, Split, open_source, smaller_than
+from train.errors import InputError, list_some
 from train.json_files import UnreadableError, read_json
 from train.outputs import write_json
 
@@ -91,7 +92,7 @@ def check_scorable(splits: Splits) -> None:
         if split != "train" and (small := smaller_than(source, SMALLEST_SCORED)):
             raise InputError(
                 f"{len(small)} of {len(source.names)} photographs of {split} are too small to be "
-                f"scored, which takes {SMALLEST_SCORED} pixels a side: {some(small)}; leave them "
+                f"scored, which takes {SMALLEST_SCORED} pixels a side: {list_some(small)}; leave them "
                 "out."
             )
 
@@ -111,14 +112,14 @@ def leaked(splits: Splits) -> list[str]:
 def leak_warnings(splits: Splits) -> list[str]:
     """One sentence if photographs that are scored are also trained on; else none."""
     seen = leaked(splits)
-    return [f"trained on too, so their scores mean little: {some(seen)}"] if seen else []
+    return [f"trained on too, so their scores mean little: {list_some(seen)}"] if seen else []
 
 
 def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
     """Sentences that a run with so many worker processes should read before it starts."""
     yield from leak_warnings(splits)
     yield from dict.fromkeys(
-        f"{each.spec}: {each.passed_over}" for _, each in named(splits) if each.passed_over
+        f"{each.spec}: {each.skipped}" for _, each in named(splits) if each.skipped
     )
     images = splits.train.images
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
@@ -221,7 +222,7 @@ def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> I
     }
     for what, names in differences.items():
         if names:
-            yield f"{split}: {len(names)} {what} ({some(names)})"
+            yield f"{split}: {len(names)} {what} ({list_some(names)})"
 
 
 def named(splits: Splits) -> Iterator[tuple[Split, Source]]:

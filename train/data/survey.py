@@ -1,4 +1,4 @@
-"""Every photograph of a data set looked at once: what is known of it without its pixels, and what it looks like."""
+"""Decodes every photograph of a data set once: its entry, and what it looks like."""
 
 import os
 from collections.abc import Sequence
@@ -6,42 +6,53 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from train.data.looks import Glance, Look, look, thumbnail
-from train.data.sources import Entry, Source, make_entry, open_photograph
+from train.data.entries import Entry, make_entry, open_photograph
+from train.data.pixel_inspection import Appearance, PixelScan, inspect_pixels
+from train.data.sources import Source
+from train.data.thumbnails import make_thumbnail
 from train.errors import InputError
 
 
 def survey(
     names: Sequence[str], images: Sequence[np.ndarray], inputs: Sequence[np.ndarray] | None
-) -> list[tuple[Entry, Look] | InputError]:
-    """What each photograph is and looks like, or what is wrong with it; each is decoded once, on all cores."""
+) -> list[tuple[Entry, Appearance] | InputError]:
+    """Decodes each photograph once, on all cores.
 
-    def one(i: int) -> tuple[Entry, Look] | InputError:
+    Args:
+      names: what errors call the photographs.
+      images: the clean photographs.
+      inputs: their degraded versions, if there are any.
+
+    Returns:
+      For each photograph its entry and its appearance, or what is wrong with it.
+    """
+
+    def survey_one(i: int) -> tuple[Entry, Appearance] | InputError:
         try:
-            target = _glance(images, i)
-            given = None if inputs is None else _glance(inputs, i)
-            entry = make_entry(names[i], target, given)
+            target = _scan(images, i)
+            degraded = None if inputs is None else _scan(inputs, i)
+            entry = make_entry(names[i], target, degraded)
         except InputError as error:
             return error
-        return entry, look(target, given)
+        return entry, inspect_pixels(target, degraded)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, range(len(names))))
+        return list(pool.map(survey_one, range(len(names))))
 
 
 def draw_thumbnail(source: Source, i: int) -> np.ndarray:
-    """A small uint8 picture of a photograph, decoded again; of a pair the input beside the target."""
+    """A small uint8 picture of a photograph, decoded again; a pair is drawn side by side."""
     sides = [source.images] if source.inputs is None else [source.inputs, source.images]
     pictures = []
     for images in sides:
         with open_photograph(images, i) as rows:
-            pictures.append(thumbnail(rows))
+            pictures.append(make_thumbnail(rows))
     return np.concatenate(pictures, axis=1)
 
 
-def _glance(images: Sequence[np.ndarray], i: int) -> Glance:
+def _scan(images: Sequence[np.ndarray], i: int) -> PixelScan:
     with open_photograph(images, i) as rows:
-        glance = Glance(rows.height, rows.width, rows.bits)
+        scan = PixelScan(rows.height, rows.width, rows.bits)
         for strip in rows.strips:
-            glance.add(strip)
-        return glance
+            scan.add(strip)
+        return scan

@@ -103,7 +103,7 @@ def count_endings(files: Sequence[Path]) -> Counter[str]:
     return Counter(path.suffix.lower() for path in files)
 
 
-def passed_over(others: Mapping[str, int]) -> str:
+def describe_skipped(others: Mapping[str, int]) -> str:
     """Other files in words, the most frequent first: "12 .heic files and 1 .txt file were passed over"."""
     words = []
     for ending, count in sorted(others.items(), key=lambda each: (-each[1], each[0])):

@@ -1,11 +1,14 @@
-"""Stretches of a run's batches that are cut at once."""
+"""Ranges of a run's batches that are cut at once."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 class Windows(Sequence[range]):
-    """``start`` to ``stop`` in ranges of 1, 2, 4 and so on, then ``most`` batches: the first are there soon."""
+    """``start`` to ``stop`` in ranges of 1, 2, 4 and so on up to ``most`` batches.
+
+    The first ranges are short, so that training starts soon.
+    """
 
     def __init__(self, start: int, stop: int, most: int) -> None:
         self._start, self._stop, self._most = start, stop, most

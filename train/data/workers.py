@@ -1,4 +1,4 @@
-"""Processes that decode photographs and cut patches out of them, for photographs that are decoded over and over."""
+"""Processes that decode photographs and cut patches, if photographs do not fit into memory."""
 
 import multiprocessing
 import os
@@ -47,20 +47,19 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
 
-_cutter: Cutter  # a worker's own
+_cutter: Cutter  # one in each worker
 
 
 def _begin(cutter: Cutter) -> None:
     global _cutter
     _cutter = cutter
-    # Ctrl-C reaches every process of a terminal; what becomes of the run then is for the first one
-    # to say.
+    # Ctrl-C reaches every process of a terminal, and the first process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Of a parent that was killed a worker would wait for work for ever."""
+    """Ends this worker when its parent is killed; it would wait for work for ever otherwise."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -21,10 +21,10 @@ from train.console import make_console, track
 from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
-from train.data.sources import Source, open_source, smaller_than, some
+from train.data.sources import Source, open_source, smaller_than
 from train.data.splits import SMALLEST_SCORED
 from train.digests import digest_json, digest_weights
-from train.errors import InputError
+from train.errors import InputError, list_some
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
@@ -200,7 +200,7 @@ def _check_fits(protocol: Protocol, name: str, source: Source, network: Network)
     if small := smaller_than(source, SMALLEST_SCORED):
         raise InputError(
             f"{len(small)} of {len(source.names)} photographs of {source.spec} are too small to "
-            f"be scored, which takes {SMALLEST_SCORED} pixels a side: {some(small)}; leave them "
+            f"be scored, which takes {SMALLEST_SCORED} pixels a side: {list_some(small)}; leave them "
             "out."
         )
     model: Any = network.model

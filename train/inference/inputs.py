@@ -12,7 +12,14 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from train.data.photograph_file import LONGEST_START, SUFFIXES, detect_kind
-from train.data.walk import Identity, count_endings, file_identity, in_one_line, passed_over, walk
+from train.data.walk import (
+    Identity,
+    count_endings,
+    describe_skipped,
+    file_identity,
+    in_one_line,
+    walk,
+)
 from train.errors import InputError
 from train.outputs import ignores_case
 
@@ -167,7 +174,7 @@ def _in_folder(
     found.notes += here.not_followed
     found.others += here.others
     if not here.photographs:
-        raise _nothing(text, [passed_over(here.others), *here.notes])
+        raise _nothing(text, [describe_skipped(here.others), *here.notes])
     # First the names that are kept where a file has several.
     second = {path for path, _ in here.second_names()}
     for path in sorted(here.photographs, key=second.__contains__):
@@ -192,7 +199,7 @@ def _by_pattern(
     others = count_endings([path for path in matching if path.suffix.lower() not in SUFFIXES])
     found.others += others
     if not photographs:
-        raise _nothing(text, [passed_over(others)])
+        raise _nothing(text, [describe_skipped(others)])
     for path in photographs:
         yield path, path.relative_to(root)
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name
 from train.checkpoint import Network, load_network
 from train.console import complain, make_bar, make_console
-from train.data.walk import passed_over
+from train.data.walk import describe_skipped
 from train.digests import digest_weights
 from train.errors import InputError, first_line
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
@@ -121,7 +121,7 @@ def restore(config: RestoreConfig) -> int:
             bar.finish(job, f"{job.source} -> {job.target}: {said}")
             done += said != "failed"
     console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
-    for note in filter(None, [passed_over(inputs.others), *inputs.notes]):
+    for note in filter(None, [describe_skipped(inputs.others), *inputs.notes]):
         console.print(note)
     for failure in failures:
         console.print(f"not restored: {failure}")

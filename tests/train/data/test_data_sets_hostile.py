@@ -9,8 +9,9 @@ import pytest
 
 from tests import fuzzing
 from tests.mutations import mutated, mutated_json
+from train.data.entries import decode_entries
 from train.data.photographs import Memory
-from train.data.sources import decode_entries, list_source, make_photographs
+from train.data.sources import list_source, make_photographs
 
 pytest.importorskip("tensorflow_datasets")
 

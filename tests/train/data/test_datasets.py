@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from train.data import datasets
+from train.data.entries import decode_entries
 from train.data.images import read_image
 from train.data.photographs import Memory
-from train.data.sources import decode_entries, list_source, make_photographs, open_source
+from train.data.sources import list_source, make_photographs, open_source
 from train.errors import InputError
 
 pytest.importorskip("tensorflow_datasets")

@@ -2,24 +2,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from train.data.findings import Findings, compare
-from train.data.looks import Look
-from train.data.sources import Entry, Source, Split
+from train.data.entries import Entry
+from train.data.findings import Findings, note_duplicates
+from train.data.pixel_inspection import Appearance
+from train.data.sources import Source, Split
 
 
 def seen(*splits: tuple[Split, Sequence[tuple[str, int]]]) -> Findings:
     """What is found of photographs given by their digests and perceptual hashes, named by their places."""
     findings = Findings()
-    sources, looks = [], []
+    sources, appearances = [], []
     for split, photographs in splits:
         names = tuple(f"{i}.png" for i in range(len(photographs)))
         entries = tuple(
             Entry(name, 9, 9, 8, digest)
             for name, (digest, _) in zip(names, photographs, strict=True)
         )
-        sources.append((split, Source(names, (), None, "", entries)))
-        looks.append([Look(np.ones(10), 0.0, hashed, "") for _, hashed in photographs])
-    compare(findings, sources, looks)
+        sources.append((split, Source(names, (), entries)))
+        appearances.append([Appearance(np.ones(10), 0.0, hashed, "") for _, hashed in photographs])
+    note_duplicates(findings, sources, appearances)
     return findings
 
 

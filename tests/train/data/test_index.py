@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data import index, sources
+from train.data import entries, index
 from train.data.images import write_image
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source
@@ -22,12 +22,12 @@ _decoded: list[str] = []
 def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of the test's own, that takes fresh files down too; and a list of what is decoded."""
     monkeypatch.setattr(index, "PATH", tmp_path / "cache" / "index.sqlite")
-    monkeypatch.setattr(index, "_SETTLED", -(10**9))
-    monkeypatch.setattr(index, "_told", set())
-    decode = sources._seen
+    monkeypatch.setattr(index, "_YOUNGEST", -(10**9))
+    monkeypatch.setattr(index, "_warned", set())
+    decode = entries._decode_facts
     _decoded.clear()
     monkeypatch.setattr(
-        sources, "_seen", lambda images, i: _decoded.append("") or decode(images, i)
+        entries, "_decode_facts", lambda images, i: _decoded.append("") or decode(images, i)
     )
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_became_unreadable_is_named(folder: Path) -> None:
 
 
 def test_fresh_files_are_not_taken_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_SETTLED", 60 * 10**9)
+    monkeypatch.setattr(index, "_YOUNGEST", 60 * 10**9)
     assert _open(f"folder:{folder}/low")[1] == 3
     assert _open(f"folder:{folder}/low")[1] == 3
 

@@ -12,8 +12,8 @@ import skimage.data
 from train.__main__ import main
 from train.data import inspect
 from train.data.images import decode_image, is_made_by, read_image, write_image
-from train.data.likenesses import likenesses
-from train.data.looks import Look
+from train.data.pixel_inspection import Appearance
+from train.data.similarity import group_similar
 from train.data.survey import survey
 
 
@@ -35,7 +35,7 @@ def _write(folder: Path, photographs: dict[str, np.ndarray]) -> Path:
     return folder
 
 
-def _look(image: np.ndarray, degraded: np.ndarray | None = None) -> Look:
+def _look(image: np.ndarray, degraded: np.ndarray | None = None) -> Appearance:
     """What one photograph looks like, or a pair."""
     ((_, seen),) = survey(["one"], [image], None if degraded is None else [degraded])
     return seen
@@ -170,7 +170,7 @@ def test_likeness_survives_recompression_and_tells_scenes_apart(
         file = io.BytesIO()
         PIL.Image.fromarray(image).reduce(2).save(file, "JPEG", quality=50)
         small.append(decode_image(file.getvalue(), "small"))
-    groups = likenesses([_look(image).alike for image in [*scenes, *small]])
+    groups = group_similar([_look(image).perceptual_hash for image in [*scenes, *small]])
     np.testing.assert_array_equal(groups[: len(scenes)], groups[len(scenes) :])
     assert len(set(groups)) == len(scenes)
 

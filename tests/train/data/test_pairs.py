@@ -7,7 +7,7 @@ from train import sharding
 from train.console import make_console
 from train.data.batch import Pair
 from train.data.images import to_float
-from train.data.sources import Source
+from train.data.sources import make_source
 from train.inference.fit_scores import evaluate, make_table
 
 
@@ -30,7 +30,7 @@ def test_any_number_of_devices_gets_the_same_pairs() -> None:
 def test_pairs_are_evaluated_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     clean, degraded = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
     (evaluation,) = evaluate(
-        lambda noisy: noisy, Source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0
+        lambda noisy: noisy, make_source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0
     )
     np.testing.assert_array_equal(evaluation.noisy, to_float(degraded))
     np.testing.assert_array_equal(evaluation.clean, to_float(clean))

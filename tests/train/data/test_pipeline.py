@@ -10,7 +10,7 @@ from train.data.batch import Pair
 from train.data.images import to_float, write_image
 from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
-from train.data.sources import Source, open_source
+from train.data.sources import Source, make_source, open_source
 from train.errors import InputError
 
 
@@ -22,7 +22,7 @@ def _source(*shapes: tuple[int, int]) -> Source:
         values = np.arange(first, first + count, dtype=np.uint16).reshape(height, width, 1)
         images.append(np.repeat(values, 3, axis=2))
         first += count
-    return Source(tuple(f"photo{i}" for i in range(len(shapes))), tuple(images))
+    return make_source(tuple(f"photo{i}" for i in range(len(shapes))), tuple(images))
 
 
 def _batches(source: Source, **options: int) -> PatchBatches:
@@ -124,7 +124,7 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
     clean = _source((12, 9), (7, 7))
     # Each pixel tells which one it belongs to
     degraded = tuple(image + np.uint16(1000) for image in clean.images)
-    batch = batch_of(_batches(Source(clean.names, clean.images, degraded)), 5)
+    batch = batch_of(_batches(make_source(clean.names, clean.images, degraded)), 5)
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.clean, batch_of(_batches(clean), 5))
     np.testing.assert_array_equal(_values(batch.degraded), _values(batch.clean) + 1000)
@@ -147,7 +147,7 @@ def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
 def test_photographs_of_8_and_of_16_bits_share_a_batch_at_the_same_brightness() -> None:
     deep = _source((5, 5)).images[0]
     shallow = np.full((5, 5, 3), 51, np.uint8)
-    source = Source(("a", "b"), (deep, shallow), (shallow, shallow))
+    source = make_source(("a", "b"), (deep, shallow), (shallow, shallow))
     batch = batch_of(_batches(source, batch_size=40), 0)
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.degraded, np.full((40, 4, 4, 3), 51, np.uint8))

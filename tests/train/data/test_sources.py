@@ -6,8 +6,8 @@ from PIL import Image
 
 from train.data.images import write_image
 from train.data.photographs import Memory
-from train.data.sources import below, list_source, open_source, some
-from train.errors import InputError
+from train.data.sources import list_source, open_source
+from train.errors import InputError, list_below, list_some
 
 
 def _pixels(seed: int) -> np.ndarray:
@@ -120,9 +120,9 @@ def test_every_unreadable_file_is_named_at_once(tmp_path: Path) -> None:
 
 def test_of_many_the_first_are_named_and_the_others_counted() -> None:
     names = [str(i) for i in range(12)]
-    assert some(names) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more"
-    assert some(names[:10]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
-    assert below(names).endswith("\n  9\n  and 2 more")
+    assert list_some(names) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more"
+    assert list_some(names[:10]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert list_below(names).endswith("\n  9\n  and 2 more")
 
 
 def test_a_name_that_is_no_utf_8_can_be_printed_and_hashed(tmp_path: Path) -> None:

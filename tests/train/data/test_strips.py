@@ -13,9 +13,9 @@ import pytest
 import pyvips
 
 from train.data.images import decode_image, decode_rows, to_float, to_uint8, upright
-from train.data.looks import Glance
 from train.data.photographs import Memory, Photographs
 from train.data.pixel_digest import PixelDigest
+from train.data.pixel_inspection import PixelScan
 from train.data.stored import Budget, StoredFile
 from train.data.survey import survey
 from train.errors import InputError
@@ -83,7 +83,7 @@ def test_what_is_seen_in_strips_is_what_the_whole_shows(size: tuple[int, int]) -
         pixels(height, width, 16),
         pixels(height, width).astype(np.uint16) * 257,
     ):
-        glance = Glance(height, width, image.dtype.itemsize * 8)
+        glance = PixelScan(height, width, image.dtype.itemsize * 8)
         for top in range(0, height, 7):
             glance.add(image[top : top + 7])
         picture = PIL.Image.fromarray(to_uint8(to_float(image)))

@@ -6,7 +6,7 @@ import pytest
 
 from train.data import walk as walking
 from train.data.folders import list_folder, list_pairs
-from train.data.walk import in_one_line, passed_over, walk
+from train.data.walk import describe_skipped, in_one_line, walk
 from train.errors import InputError
 
 
@@ -87,7 +87,7 @@ def test_hidden_photographs_are_counted_and_what_a_system_hides_is_not(tmp_path:
     assert found.notes == ["1 photograph whose name begins with a dot was passed over"]
     touch(tmp_path, ".png")
     assert (
-        list_folder(tmp_path).passed_over
+        list_folder(tmp_path).skipped
         == "2 photographs whose names begin with a dot were passed over"
     )
     (tmp_path / "a.png").unlink()
@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_read_is_named(
 
     monkeypatch.setattr(walking.os, "scandir", refuse)
     assert walk(tmp_path).unreadable == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
-    assert "closed cannot be read: Permission denied" in list_folder(tmp_path).passed_over
+    assert "closed cannot be read: Permission denied" in list_folder(tmp_path).skipped
     with pytest.raises(
         InputError, match="holds no photographs: .*closed cannot be read: Permission denied"
     ):
@@ -173,12 +173,12 @@ def test_names_may_hold_what_a_file_system_allows(tmp_path: Path) -> None:
 
 
 def test_other_files_are_counted_in_words() -> None:
-    assert passed_over(Counter({".heic": 12})) == "12 .heic files were passed over"
-    assert passed_over(Counter({".heic": 12, ".txt": 1, "": 2, ".dng": 2})) == (
+    assert describe_skipped(Counter({".heic": 12})) == "12 .heic files were passed over"
+    assert describe_skipped(Counter({".heic": 12, ".txt": 1, "": 2, ".dng": 2})) == (
         "12 .heic files, 2 files without an ending, 2 .dng files and 1 .txt file were passed over"
     )
-    assert passed_over(Counter({"": 1})) == "1 file without an ending was passed over"
-    assert passed_over(Counter()) == ""
+    assert describe_skipped(Counter({"": 1})) == "1 file without an ending was passed over"
+    assert describe_skipped(Counter()) == ""
     assert (
         in_one_line([str(i) for i in range(12)])
         == "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 2 more of the kind"
@@ -198,6 +198,6 @@ def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
     listing = list_pairs(f"{tmp_path}/low2,{tmp_path}/high")
     assert listing.names == ("set/1", "set/2") and not listing.mismatches
     assert (
-        listing.passed_over
+        listing.skipped
         == f"{tmp_path}/high/set/2.png is a second name of {tmp_path}/high/set/1.png"
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lumloss_jax.models import create_model
 from train.data.images import to_float
-from train.data.sources import Source
+from train.data.sources import Source, make_source
 from train.inference.fit_scores import evaluate, make_table
 from train.inference.predict import make_predictor
 from train.inference.protocols import add_fixed_noise
@@ -20,7 +20,7 @@ from train.inference.scores import write_rows
 
 @pytest.fixture(scope="module")
 def small() -> Source:
-    return Source(
+    return make_source(
         ("eye", "cup"),
         (skimage.data.chelsea()[100:140, 100:150], skimage.data.coffee()[80:128, 200:240]),
     )
@@ -70,7 +70,7 @@ def test_the_rows_hold_what_scikit_image_measures(small: Source) -> None:
 
 
 def test_the_blur_is_the_best_of_all_gaussian_blurs() -> None:
-    chelsea = Source(("chelsea",), (skimage.data.chelsea(),))
+    chelsea = make_source(("chelsea",), (skimage.data.chelsea(),))
     (evaluation,) = evaluate(lambda noisy: noisy, chelsea, sigma=25, seed=0)
     blur = next(row for row in evaluation.rows if row.method == "blur")
     # An independent search over sigma found 29.6 dB

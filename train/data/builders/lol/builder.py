@@ -7,8 +7,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from train.data.folders import list_pairs
-from train.data.sources import some
-from train.errors import InputError
+from train.errors import InputError, list_some
 
 _SPLITS = {"train": "our485", "test": "eval15"}
 
@@ -56,7 +55,7 @@ class Lol(tfds.core.GeneratorBasedBuilder):
         listing = list_pairs(f"{folder / 'low'},{folder / 'high'}")
         if listing.mismatches:
             raise InputError(
-                f"{folder} holds what has no partner: {some(listing.mismatches, '; ')}"
+                f"{folder} holds what has no partner: {list_some(listing.mismatches, between='; ')}"
             )
         for name, high, low in zip(listing.names, listing.files, listing.input_files, strict=True):
             yield name, {"low": low, "high": high, "name": name}

@@ -17,10 +17,10 @@ _PARTS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))  # first bit, number 
 _TABLE = 512  # hashes of one bucket whose distances are all computed at once
 
 
-def likenesses(hashes: Sequence[int]) -> np.ndarray:
+def group_similar(hashes: Sequence[int]) -> np.ndarray:
     """The number of the group that each photograph belongs to, from 0, in the order of ``hashes``.
 
-    A group is what a chain of likenesses joins: each hash in it differs from another one in at most
+    A group is what a chain of group_similar joins: each hash in it differs from another one in at most
     ``ALIKE`` bits.
     """
     if not len(hashes):
@@ -34,7 +34,7 @@ def likenesses(hashes: Sequence[int]) -> np.ndarray:
         ends = np.flatnonzero(np.diff(parts[order])) + 1
         for bucket in np.split(order, ends):
             if len(bucket) > 1:
-                joined.append(_joined(unique, bucket))
+                joined.append(_join_bucket(unique, bucket))
     pairs = np.concatenate([np.empty((0, 2), int), *joined])
     graph = coo_array(
         (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2
@@ -43,7 +43,7 @@ def likenesses(hashes: Sequence[int]) -> np.ndarray:
     return np.asarray(groups)[which.reshape(-1)]
 
 
-def _joined(unique: np.ndarray, bucket: np.ndarray) -> np.ndarray:
+def _join_bucket(unique: np.ndarray, bucket: np.ndarray) -> np.ndarray:
     """Pairs of one bucket that join what is alike in it; fewer pairs than hashes where it is large."""
     if len(bucket) <= _TABLE:
         hashes = unique[bucket]

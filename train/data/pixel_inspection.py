@@ -1,12 +1,10 @@
-"""What can be said of one photograph, or of one pair, by looking at its pixels.
+"""What can be told of one photograph, or of one pair, from its pixels.
 
-A photograph is looked at in strips of rows, from top to bottom, and decoded once for all that is
-asked of it: besides the strip no more is held than a thumbnail and the middle part.
+A photograph is decoded once for everything that is asked of it, in strips of rows from top to
+bottom. Beside the strip only a thumbnail and the middle part are held in memory.
 """
 
-import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import imagehash
@@ -15,14 +13,12 @@ import PIL.Image
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 
-from train.data.images import Rows, to_float, to_uint8
+from train.data.images import to_float
 from train.data.noise_level import noise_level
 from train.data.pixel_digest import PixelDigest
+from train.data.thumbnails import ThumbnailBuilder
 
 BINS = 10  # of brightness, over 0 to 1
-
-THUMBNAIL = 128  # longest side, in pixels
-_GAP = 2.0  # a thumbnail is made of means over squares of pixels, at least this much larger than it
 _WINDOW = 512  # side of the middle part on which alignment is estimated
 _NOISE_WINDOW = 256  # side of the part of it on which noise is: more takes most of the time
 _EVERY_PIXEL = 2**16  # pixels from which on brightness is taken from every second row and column
@@ -33,16 +29,17 @@ _SAME_SCENE = 0.3  # correlation below which the halves of a pair show different
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What one photograph looks like."""
 
     histogram: np.ndarray  # (BINS,), share of the pixels by luma
-    noise: float  # estimated standard deviation of the input's noise, 0 to 255; nan where it cannot be told
-    alike: int  # 64-bit perceptual hash
-    complaint: str  # about the two halves of a pair; "" where there is none
+    # Estimated standard deviation of the input's noise (0 to 255); NaN if it cannot be told
+    noise: float
+    perceptual_hash: int  # of 64 bits
+    complaint: str  # about the two halves of a pair, or ""
 
 
-class Glance:
+class PixelScan:
     """Takes the rows of one photograph from top to bottom, in strips of any height."""
 
     def __init__(self, height: int, width: int, bits: int) -> None:
@@ -51,7 +48,7 @@ class Glance:
         self._counts = np.zeros(BINS, np.int64)
         # For ten bars a quarter of a larger photograph's pixels shows as much as all of them.
         self._step = 1 if height * width < _EVERY_PIXEL else 2
-        self._small = Thumbnail(height, width)
+        self._small = ThumbnailBuilder(height, width)
         self._top, self._left = (max(side - _WINDOW, 0) // 2 for side in (height, width))
         self._middle: list[np.ndarray] = []
         self._seen = 0  # rows
@@ -88,91 +85,33 @@ class Glance:
         return self._small.picture()
 
 
-class Thumbnail:
-    """A small picture of a photograph whose rows come in strips: pixel for pixel what Pillow's ``thumbnail`` makes."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self._given = (width, height)
-        self._size = _small_size(width, height)
-        self._factor = tuple(
-            int(side / small / _GAP) or 1
-            for side, small in zip(self._given, self._size, strict=True)
-        )
-        self._waiting: list[np.ndarray] = []  # rows that do not fill a square yet
-        self._parts: list[np.ndarray] = []
-
-    def add(self, rows: np.ndarray) -> None:
-        """Takes the next rows, ``[n, W, 3]``, uint8 or uint16."""
-        self._waiting.append(np.array(rows) if rows.dtype == np.uint8 else to_uint8(to_float(rows)))
-        if sum(map(len, self._waiting)) >= self._factor[1]:
-            whole = np.concatenate(self._waiting)
-            full = len(whole) - len(whole) % self._factor[1]
-            self._reduce(whole[:full])
-            self._waiting = [whole[full:]]
-
-    def picture(self) -> PIL.Image.Image:
-        """The thumbnail, once all rows are there."""
-        if sum(map(len, self._waiting)):
-            self._reduce(np.concatenate(self._waiting))
-            self._waiting = []
-        reduced = PIL.Image.fromarray(np.concatenate(self._parts))
-        if self._size == self._given:
-            return reduced
-        box = (0, 0, self._given[0] / self._factor[0], self._given[1] / self._factor[1])
-        return reduced.resize(self._size, PIL.Image.Resampling.BICUBIC, box)
-
-    def _reduce(self, rows: np.ndarray) -> None:
-        self._parts.append(np.asarray(PIL.Image.fromarray(rows).reduce(self._factor)))
-
-
-def look(target: Glance, given: Glance | None) -> Look:
+def inspect_pixels(target: PixelScan, degraded: PixelScan | None) -> Appearance:
     """What a photograph looks like, or a pair.
 
     Args:
       target: the clean photograph.
-      given: its degraded version, of the same size, if there is one.
+      degraded: its degraded version, of the same size, if there is one.
     """
-    noisy = target if given is None else given
-    return Look(
+    noisy = target if degraded is None else degraded
+    complaint = ""
+    if degraded is not None:
+        complaint = _misalignment(_luma(degraded.middle), _luma(target.middle))
+    return Appearance(
         histogram=target.histogram,
         noise=_noise(noisy),
-        alike=int(str(imagehash.phash(target.picture())), 16),
-        complaint="" if given is None else _misalignment(_luma(given.middle), _luma(target.middle)),
+        perceptual_hash=int(str(imagehash.phash(target.picture())), 16),
+        complaint=complaint,
     )
-
-
-def thumbnail(rows: Rows) -> np.ndarray:
-    """A small uint8 picture of a photograph."""
-    small = Thumbnail(rows.height, rows.width)
-    for strip in rows.strips:
-        small.add(strip)
-    return np.asarray(small.picture())
-
-
-def _small_size(width: int, height: int) -> tuple[int, int]:
-    """Sides of the thumbnail; the shorter one is rounded so that the photograph keeps its shape best."""
-    if max(width, height) <= THUMBNAIL:
-        return width, height
-    aspect = width / height
-    if aspect <= 1:
-        side = _rounded(THUMBNAIL * aspect, lambda side: abs(aspect - side / THUMBNAIL))
-        return side, THUMBNAIL
-    side = _rounded(THUMBNAIL / aspect, lambda side: abs(aspect - THUMBNAIL / side) if side else 0)
-    return THUMBNAIL, side
-
-
-def _rounded(exact: float, misfit: Callable[[int], float]) -> int:
-    return max(min(math.floor(exact), math.ceil(exact), key=misfit), 1)
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
     return image @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _noise(glance: Glance) -> float:
-    if min(glance.height, glance.width) < _SMALLEST:
+def _noise(scan: PixelScan) -> float:
+    if min(scan.height, scan.width) < _SMALLEST:
         return np.nan
-    middle = glance.middle
+    middle = scan.middle
     top, left = (max(side - _NOISE_WINDOW, 0) // 2 for side in middle.shape[:2])
     middle = middle[top : top + _NOISE_WINDOW, left : left + _NOISE_WINDOW]
     # Flat photographs have no noise to estimate: that would be the median of nothing.
@@ -182,11 +121,11 @@ def _noise(glance: Glance) -> float:
 
 
 def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
-    """What is wrong with how a pair lies on itself, in words."""
+    """What is wrong with the alignment of a pair, in words, or ""."""
     if min(target.shape) < _SMALLEST:
         return ""
-    # Smoothed, so that noise does not hide the scene; less a wider blur, edges are left, which tell
-    # a shift.
+    # Smoothing keeps noise from hiding the scene. Subtracting a wider blur leaves the edges, which
+    # show a shift.
     given, target = (ndimage.gaussian_filter(luma, 1.5) for luma in (given, target))
     given_edges, target_edges = (
         luma - ndimage.gaussian_filter(luma, 4.5) for luma in (given, target)
@@ -205,7 +144,7 @@ def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
 
 
 def _correlation(given: np.ndarray, target: np.ndarray, down: int, right: int) -> float:
-    """Pearson's, over what overlaps once ``given`` is moved."""
+    """Pearson's correlation, over what overlaps once ``given`` is moved."""
     height, width = target.shape
     if height - abs(down) < 2 or width - abs(right) < 2:
         return -1.0

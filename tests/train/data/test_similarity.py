@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from train.data import likenesses as module
-from train.data.likenesses import likenesses
+from train.data import similarity as module
+from train.data.similarity import group_similar
 
 
 def by_hand(hashes: list[int]) -> set[frozenset[int]]:
@@ -18,7 +18,7 @@ def by_hand(hashes: list[int]) -> set[frozenset[int]]:
 
 
 def found(hashes: list[int]) -> set[frozenset[int]]:
-    numbers = likenesses(hashes)
+    numbers = group_similar(hashes)
     assert len(numbers) == len(hashes)
     return {
         frozenset(np.flatnonzero(numbers == number).tolist()) for number in set(numbers.tolist())
@@ -49,9 +49,9 @@ def test_four_bits_anywhere_are_alike_and_five_are_not() -> None:
 
 
 def test_nothing_one_and_very_many_of_one_hash() -> None:
-    assert likenesses([]).tolist() == []
-    assert likenesses([7]).tolist() == [0]
-    assert set(likenesses([5] * 200_000).tolist()) == {0}
+    assert group_similar([]).tolist() == []
+    assert group_similar([7]).tolist() == [0]
+    assert set(group_similar([5] * 200_000).tolist()) == {0}
 
 
 def test_many_hashes_of_one_scene_and_of_many() -> None:
@@ -59,7 +59,7 @@ def test_many_hashes_of_one_scene_and_of_many() -> None:
     flipped = [
         sum({1 << bit for bit in bits}) for bits in random.integers(0, 64, (20_000, 2)).tolist()
     ]
-    assert set(likenesses(flipped).tolist()) == {0}
+    assert set(group_similar(flipped).tolist()) == {0}
     # Spread over all bits by a multiplication: any two are far apart.
     scenes = [i * 0x9E3779B97F4A7C15 % 2**64 for i in range(50_000)]
-    assert len(set(likenesses(scenes).tolist())) > 49_000
+    assert len(set(group_similar(scenes).tolist())) > 49_000
