@@ -7,8 +7,8 @@ import scipy.ndimage
 
 from train.data.images import to_float
 from train.data.sources import Source
+from train.experiments.comparison_table import ComparisonRow, Restore, score_table
 from train.experiments.report import Crop
-from train.experiments.scores import Restore, Score, score_table
 from train.inference.protocols import add_fixed_noise
 
 SIDE = 160  # of a crop, in pixels
@@ -16,7 +16,7 @@ SIDE = 160  # of a crop, in pixels
 
 def find_crops(
     networks: Mapping[str, Restore],
-    scores: Sequence[Score],
+    scores: Sequence[ComparisonRow],
     source: Source,
     *,
     sigma: float,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from train.experiments.comparison_table import METRICS, ComparisonRow, score_table
 from train.experiments.conclusions import Comparison
 from train.experiments.convergence import Curve
 from train.experiments.page import COLOURS, DASHES, SYMBOLS, Figure, as_json
-from train.experiments.scores import METRICS, Score, score_table
 
 _DODGE = 0.012  # of the axis, between intervals that would lie over each other
 
@@ -16,7 +16,7 @@ _DODGE = 0.012  # of the axis, between intervals that would lie over each other
 def comparison_figures(
     losses: Sequence[str],
     comparisons: Sequence[Comparison],
-    scores: Sequence[Score],
+    scores: Sequence[ComparisonRow],
     curves: Sequence[Curve],
     metric: str,
 ) -> list[Figure]:
@@ -107,7 +107,9 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
     )
 
 
-def _trade_off(losses: Sequence[str], scores: Sequence[Score], sigmas: tuple[float, ...]) -> Figure:
+def _trade_off(
+    losses: Sequence[str], scores: Sequence[ComparisonRow], sigmas: tuple[float, ...]
+) -> Figure:
     figure = go.Figure()
     for which, loss in enumerate(losses):
         x, y = (

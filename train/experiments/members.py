@@ -20,9 +20,15 @@ from train.config import FitConfig
 from train.data.sources import Source
 from train.errors import DivergedError, InputError
 from train.experiments.compare_config import PopulationMode
+from train.experiments.comparison_table import (
+    ComparisonRow,
+    Restore,
+    check_complete,
+    read_scores,
+    score_network,
+)
 from train.experiments.convergence import Curve
 from train.experiments.lockstep import fit_together
-from train.experiments.scores import Restore, Score, check_complete, read_scores, score
 from train.inference.predict import Predictor
 from train.inference.scores import write_rows
 from train.json_files import UnreadableError, is_number, read_json
@@ -169,7 +175,7 @@ class Members:
 
     def score(
         self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int
-    ) -> list[Score]:
+    ) -> list[ComparisonRow]:
         """The member's scores on ``source``, from the file named after ``split`` where they are there.
 
         None at all where it diverged, also where that shows in what it restores only.
@@ -179,7 +185,7 @@ class Members:
         if self.diverged(member):
             return []
         if not path.exists():
-            found = score(
+            found = score_network(
                 self.restorer(member),
                 source,
                 loss=member.loss,

@@ -1,4 +1,7 @@
-"""Learning rate and clipping for each loss, picked on validation photographs; what diverges is passed over."""
+"""Picks learning rate and clipping for each loss on validation photographs.
+
+Settings with which a network diverged are left out.
+"""
 
 import itertools
 import math
@@ -8,70 +11,101 @@ from typing import Any
 from train.data.sources import Source
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
+from train.experiments.comparison_table import METRICS, ComparisonRow
 from train.experiments.members import Member, Members
-from train.experiments.scores import METRICS, Score
 
 Setting = tuple[float, float | None]  # learning rate, norm to clip at
-# Score on validation photographs, higher being better; of what diverged -inf
+# Score on validation photographs, higher is better; -inf for a network that diverged
 Tried = dict[Setting, float]
 
 
 def try_settings(config: CompareConfig, members: Members, validation: Source) -> dict[str, Tried]:
-    """Learning rates for every loss, then clipping at the best of them: the primary metric's mean under each."""
-    tried: dict[str, Tried] = {loss: {} for loss in config.losses}
+    """Tries learning rates for every loss, then clipping at the best of them.
+
+    Args:
+      config: the rates and norms to try, and the metric to judge by.
+      members: trains and scores networks.
+      validation: the photographs to judge on.
+
+    Returns:
+      What was tried, by loss.
+    """
+    rates: dict[str, list[Setting]] = {}
+    for loss in config.losses:
+        rates[loss] = [(rate, None) for rate in config.learning_rates]
+    tried = _try(config, members, validation, rates)
+
+    clipped: dict[str, list[Setting]] = {}
+    for loss, values in tried.items():
+        # If every rate diverged, clipping may be what is missing: it is tried at the lowest one.
+        rate, _ = min(values) if _all_diverged(values) else _best(values)
+        clipped[loss] = [(rate, norm) for norm in config.clip_norms]
+    with_clipping = _try(config, members, validation, clipped)
+    return {loss: tried[loss] | with_clipping[loss] for loss in config.losses}
+
+
+def _try(
+    config: CompareConfig,
+    members: Members,
+    validation: Source,
+    settings: Mapping[str, Sequence[Setting]],
+) -> dict[str, Tried]:
+    """Trains one network with each setting; gives the primary metric's mean for each."""
     levels = config.primary_sigmas if validation.inputs is None else ()
     sign = 1 if METRICS[config.primary].higher_is_better else -1
-
-    def add(settings: Mapping[str, Sequence[Setting]]) -> None:
-        trials = [
-            Member(loss, config.fit.seed, *setting)
-            for loss, held in settings.items()
-            for setting in held
-        ]
-        members.train_all(trials)
-        for member in trials:
-            scored = members.score(member, validation, "validation", config.levels, config.draws)
-            rows = [row for row in scored if not levels or row.sigma in levels]
-            values = [getattr(row, config.primary) for row in rows]
-            value = sign * math.fsum(values) / len(values) if values else -math.inf
-            tried[member.loss][member.learning_rate, member.clip_norm] = value
-
-    add({loss: [(rate, None) for rate in config.learning_rates] for loss in config.losses})
-    # Where no rate does without it, clipping may be what is missing: at the lowest.
-    rates = {
-        loss: min(values)[0] if _all_diverged(values) else _best(values)[0]
-        for loss, values in tried.items()
-    }
-    add({loss: [(rates[loss], clip) for clip in config.clip_norms] for loss in config.losses})
+    trials = []
+    for loss, of_loss in settings.items():
+        trials += [Member(loss, config.fit.seed, *setting) for setting in of_loss]
+    members.train_all(trials)
+    tried: dict[str, Tried] = {loss: {} for loss in settings}
+    for member in trials:
+        scored = members.score(member, validation, "validation", config.levels, config.draws)
+        rows = [row for row in scored if not levels or row.sigma in levels]
+        values = [getattr(row, config.primary) for row in rows]
+        value = sign * math.fsum(values) / len(values) if values else -math.inf
+        tried[member.loss][member.learning_rate, member.clip_norm] = value
     return tried
 
 
 def score_seeds(
     config: CompareConfig, members: Members, tried: Mapping[str, Tried], test: Source
-) -> dict[Member, list[Score]]:
-    """Every seed of every loss at the best that was tried, with its scores on the test photographs.
+) -> tuple[dict[Member, list[ComparisonRow]], dict[str, Tried]]:
+    """Trains and scores every seed of every loss at the best setting that was tried.
 
-    Where another seed diverges at that setting, all seeds of the loss take the next best, and
-    ``tried`` says so.
+    If another seed diverges at that setting, all seeds of the loss take the next best.
+
+    Args:
+      config: the losses and seeds.
+      members: trains and scores networks.
+      tried: what :func:`try_settings` gave.
+      test: the photographs to score.
+
+    Returns:
+      Scores of each network, and ``tried`` with what diverged since.
+
+    Raises:
+      InputError: if every setting of a loss diverged.
     """
+    tried = {loss: dict(values) for loss, values in tried.items()}
     while True:
         picked = {loss: pick(loss, values) for loss, values in tried.items()}
         seeds = range(config.fit.seed, config.fit.seed + config.seeds)
-        plan = [
-            Member(loss, seed, *setting)
-            for seed, (loss, setting) in itertools.product(seeds, picked.items())
-        ]
+        plan = []
+        for seed, (loss, setting) in itertools.product(seeds, picked.items()):
+            plan.append(Member(loss, seed, *setting))
         members.train_all(plan)
-        scored = {m: members.score(m, test, "test", config.levels, config.draws) for m in plan}
+        scored = {}
+        for member in plan:
+            scored[member] = members.score(member, test, "test", config.levels, config.draws)
         diverged = [member for member, rows in scored.items() if not rows]
         if not diverged:
-            return scored
+            return scored, tried
         for member in diverged:
             tried[member.loss][member.learning_rate, member.clip_norm] = -math.inf
 
 
 def pick(loss: str, tried: Tried) -> Setting:
-    """The best of what was tried."""
+    """The best of what was tried; an InputError if everything diverged."""
     if _all_diverged(tried):
         rates = ", ".join(f"{rate:g}" for rate in sorted({rate for rate, _ in tried}))
         raise InputError(
@@ -82,32 +116,49 @@ def pick(loss: str, tried: Tried) -> Setting:
 
 
 def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
-    """What was tried, for the report."""
+    """Rows of the report's table of what was tried.
+
+    Args:
+      loss: the loss.
+      tried: its settings with their scores.
+      metric: what the scores are of.
+
+    Returns:
+      Cells by the headings of their columns.
+    """
     about = METRICS[metric]
     sign, unit = (1 if about.higher_is_better else -1), f" {about.unit}" if about.unit else ""
-    return [
-        {
-            "loss": loss,
-            "learning rate": f"{rate:g}",
-            "clip norm": "none" if clip is None else f"{clip:g}",
-            f"{about.label} on validation photographs": "diverged"
-            if value == -math.inf
-            else f"{sign * value:.{about.digits + 1}f}{unit}",
-            "taken": "yes" if (rate, clip) == _best(tried) else "",
-        }
-        for (rate, clip), value in tried.items()
-    ]
+    rows = []
+    for (rate, clip), value in tried.items():
+        score = f"{sign * value:.{about.digits + 1}f}{unit}"
+        rows.append(
+            {
+                "loss": loss,
+                "learning rate": f"{rate:g}",
+                "clip norm": "none" if clip is None else f"{clip:g}",
+                f"{about.label} on validation photographs": "diverged"
+                if value == -math.inf
+                else score,
+                "taken": "yes" if (rate, clip) == _best(tried) else "",
+            }
+        )
+    return rows
 
 
 def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
     """One sentence for each loss whose best learning rate lies at an end of the grid."""
-    ends = (min(config.learning_rates), max(config.learning_rates))
-    return [
-        f"{loss}: learning rate {rate:g} was picked at the edge of the grid: a wider "
-        "--learning-rates may find better."
-        for loss, values in tried.items()
-        if (rate := pick(loss, values)[0]) in ends and ends[0] < ends[1]
-    ]
+    lowest, highest = min(config.learning_rates), max(config.learning_rates)
+    if lowest == highest:
+        return []
+    warnings = []
+    for loss, values in tried.items():
+        rate, _ = pick(loss, values)
+        if rate in (lowest, highest):
+            warnings.append(
+                f"{loss}: learning rate {rate:g} was picked at the edge of the grid: a wider "
+                "--learning-rates may find better."
+            )
+    return warnings
 
 
 def seed_warnings(config: CompareConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""The comparison as one page that opens from disk: sentences first, then tables, curves, and crops to look at.
+"""The comparison as one page that opens from disk: sentences, tables, curves, and crops.
 
 Everything is in the file: Plotly's script comes from its package, pictures are lossless WebP.
 Nothing is fetched.
@@ -17,12 +17,17 @@ import numpy as np
 
 from train.data.images import to_uint8
 from train.data.libvips import pyvips
-from train.experiments.conclusions import Comparison, alongside
+from train.experiments.comparison_table import METRICS, ComparisonRow, score_table
+from train.experiments.conclusions import Comparison
 from train.experiments.convergence import Curve
 from train.experiments.figures import comparison_figures
 from train.experiments.page import script, write_page
-from train.experiments.scores import METRICS, Score, score_table
 from train.experiments.stats import MUST_AGREE
+from train.experiments.wording import (
+    describe_comparison,
+    describe_measurement,
+    describe_other_metrics,
+)
 
 # Bytes: of the page, and kept free for what is neither Plotly's script nor pictures.
 _LARGEST, _REST = 10e6, 1e6
@@ -30,7 +35,10 @@ _LARGEST, _REST = 10e6, 1e6
 
 @dataclass(frozen=True)
 class Crop:
-    """One place of one photograph, as each loss's network restored it: float arrays ``[h, w, 3]`` of one size."""
+    """One place of one photograph, as each loss's network restored it.
+
+    All pictures are float arrays ``[h, w, 3]`` of one size.
+    """
 
     title: str
     clean: np.ndarray
@@ -47,7 +55,7 @@ class Report:
     notes: Sequence[str]  # what a reader should know of before believing it
     losses: Sequence[str]
     comparisons: Sequence[Comparison]
-    scores: Sequence[Score]
+    scores: Sequence[ComparisonRow]
     curves: Sequence[Curve]
     crops: Sequence[Crop]
     # What was tried for each loss on validation images, and what was taken
@@ -61,19 +69,26 @@ class Report:
 def write_report(report: Report, path: Path) -> None:
     """Writes the page; the file appears whole or not at all."""
     sigmas = tuple(sorted({row.sigma for row in report.scores}))
-    primary = [c for c in report.comparisons if c.adjusted_p is not None]
-    crops = _that_fit(map(_crop_pictures, report.crops), _LARGEST - _REST - len(script()))
+    primary, exploratory = [], []
+    for comparison in report.comparisons:
+        if comparison.adjusted_p is None:
+            exploratory.append((comparison, describe_measurement(comparison)))
+        else:
+            others = describe_other_metrics(comparison, report.comparisons)
+            primary.append((comparison, describe_comparison(comparison), others))
+    first, *_ = primary[0]
+    crops = _within(map(_crop_pictures, report.crops), _LARGEST - _REST - len(script()))
     write_page(
         "report.html.jinja",
         path,
         report=report,
-        primary=[(c, alongside(c, report.comparisons)) for c in primary],
-        first=primary[0],
-        exploratory=[c for c in report.comparisons if c.adjusted_p is None],
+        primary=primary,
+        first=first,
+        exploratory=exploratory,
         metrics=METRICS,
         means=[_means(report.scores, loss, sigmas) for loss in report.losses],
         figures=comparison_figures(
-            report.losses, report.comparisons, report.scores, report.curves, primary[0].metric
+            report.losses, report.comparisons, report.scores, report.curves, first.metric
         ),
         crops=crops,
         left_out=len(report.crops) - len(crops),
@@ -83,16 +98,15 @@ def write_report(report: Report, path: Path) -> None:
     )
 
 
-def _means(scores: Sequence[Score], loss: str, sigmas: tuple[float, ...]) -> dict[str, Any]:
-    """A row of the table: each metric's mean over photographs and seeds, and the means of the seeds."""
-    tables = {metric: score_table(scores, metric, loss, sigmas) for metric in METRICS}
-    return {
-        "loss": loss,
-        "mean": {metric: float(table.mean()) for metric, table in tables.items()},
-        "by_seed": {
-            metric: [float(v) for v in table.mean(axis=0)] for metric, table in tables.items()
-        },
-    }
+def _means(scores: Sequence[ComparisonRow], loss: str, sigmas: tuple[float, ...]) -> dict[str, Any]:
+    """A row of the page's table: each metric's mean over photographs and seeds, and by seed."""
+    mean: dict[str, float] = {}
+    by_seed: dict[str, list[float]] = {}
+    for metric in METRICS:
+        table = score_table(scores, metric, loss, sigmas)
+        mean[metric] = float(table.mean())
+        by_seed[metric] = table.mean(axis=0).tolist()
+    return {"loss": loss, "mean": mean, "by_seed": by_seed}
 
 
 def _crop_pictures(crop: Crop) -> dict[str, Any]:
@@ -105,14 +119,14 @@ def _crop_pictures(crop: Crop) -> dict[str, Any]:
     }
 
 
-def _that_fit(crops: Iterable[dict[str, Any]], room: float) -> list[dict[str, Any]]:
+def _within(crops: Iterable[dict[str, Any]], limit: float) -> list[dict[str, Any]]:
     """The first crops, as many as fit into so many bytes."""
     kept = []
     for crop in crops:
         candidate, *others = map(len, crop["restored"].values())
-        # Once beside each
-        room -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)
-        if room < 0:
+        # The candidate's picture stands once beside each of the others.
+        limit -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)
+        if limit < 0:
             break
         kept.append(crop)
     return kept
@@ -125,11 +139,11 @@ def _address(image: np.ndarray) -> str:
 
 
 def as_record(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON holds it, for whoever reads results by program."""
+    """A comparison as JSON holds it, for other programs."""
     record = dataclasses.asdict(comparison)
-    record["sentence"] = comparison.sentence
+    record["sentence"] = describe_comparison(comparison)
     record["seeds_that_would_tell"] = comparison.seeds_needed
-    # JSON has no NaN, which is the spread over seeds where there is one.
+    # JSON has no NaN, which the spread over seeds is if there is only one.
     for name, value in record["difference"].items():
         if isinstance(value, float) and not math.isfinite(value):
             record["difference"][name] = None

@@ -29,7 +29,7 @@ from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import Splits, leak_warnings
 from train.errors import InputError
-from train.experiments.conclusions import alongside, conclude
+from train.experiments.conclusions import conclude
 from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.members import Member, Members
@@ -37,6 +37,7 @@ from train.experiments.page import describe_environment, write_page
 from train.experiments.search import finished, is_behind, next_batch, open_study
 from train.experiments.sensitivity import setting_figures
 from train.experiments.tune_config import TuneConfig
+from train.experiments.wording import describe_comparison, describe_other_metrics
 from train.inference.scores import write_rows
 from train.outputs import write_json
 
@@ -251,7 +252,8 @@ def _against_default(
     scores = list(itertools.chain(*scored.values()))
     write_rows(scores, folder / "scores.csv")
     comparisons = conclude(scores, (spec, default), primary=_names(config)[0])
-    return f"{comparisons[0].sentence} {alongside(comparisons[0], comparisons)}"
+    others = describe_other_metrics(comparisons[0], comparisons)
+    return f"{describe_comparison(comparisons[0])} {others}"
 
 
 def importances(study: optuna.Study, config: TuneConfig) -> dict[str, float]:

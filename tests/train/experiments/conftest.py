@@ -9,10 +9,10 @@ import tyro
 from train.config import FitConfig
 from train.data.images import write_image
 from train.data.splits import Splits, open_splits
+from train.experiments.comparison_table import METRICS, ComparisonRow
 from train.experiments.conclusions import conclude
 from train.experiments.convergence import Curve
 from train.experiments.report import Crop, Report, write_report
-from train.experiments.scores import METRICS, Score
 from train.presets import find_preset
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -23,7 +23,7 @@ LOSSES = ("luminance_l1", "mse", f"l1 {HOSTILE}")
 def report() -> Report:
     draw = np.random.default_rng(0)
     rows = [
-        Score(loss, seed, sigma, f"{image}", *draw.normal(30, 1, len(METRICS)))
+        ComparisonRow(loss, seed, sigma, f"{image}", *draw.normal(30, 1, len(METRICS)))
         for loss in LOSSES
         for seed in range(3)
         for sigma in (15.0, 50.0)

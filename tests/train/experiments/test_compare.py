@@ -14,8 +14,8 @@ from train.config import FitConfig, OptimizerConfig, load_config
 from train.errors import InputError
 from train.experiments import lockstep
 from train.experiments.compare_config import CompareConfig, Primary
+from train.experiments.comparison_table import METRICS, read_scores
 from train.experiments.members import Member
-from train.experiments.scores import METRICS, read_scores
 from train.presets import COMPARE_PRESETS, PRESETS
 
 LOSSES = ("luminance_l1", "balanced(uncertainty)")

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from train.errors import InputError
-from train.experiments.conclusions import alongside, conclude, headline
+from train.experiments.comparison_table import METRICS, ComparisonRow
+from train.experiments.conclusions import conclude
 from train.experiments.convergence import Curve, gain_of_last_quarter
-from train.experiments.scores import METRICS, Score
+from train.experiments.wording import (
+    describe_comparison,
+    describe_difference,
+    describe_other_metrics,
+    headline,
+)
 
 LOSSES = ("luminance_l1", "mse", "l1")
 GAINS = {"luminance_l1": 0.0, "mse": -1.0, "l1": -0.01}  # dB against the candidate
@@ -25,7 +31,7 @@ def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LO
                     # Twice the gain in brightness, and for the candidate a price in colour.
                     color = 2 + (0.5 if loss == "luminance_l1" else 0) + draw(0, 0.01)
                     rows.append(
-                        Score(
+                        ComparisonRow(
                             loss, seed, sigma, f"{image:02}", psnr, psnr, 0.9, 40 - psnr, 5.0, color
                         )
                     )
@@ -43,7 +49,9 @@ def test_the_primary_comparisons_come_first_and_only_they_are_claimed():
         ("luminance_l1", "l1", "psnr"),
     ]
     assert len(comparisons) == 2 * len(METRICS) * 3  # both levels together, and each
-    assert all((c.adjusted_p is None) == ("Exploratory" in c.sentence) for c in comparisons)
+    assert all(
+        (c.adjusted_p is None) == ("Exploratory" in describe_comparison(c)) for c in comparisons
+    )
     assert all(c.outcome in ("cannot tell", "no verdict") for c in comparisons[2:])
 
 
@@ -52,19 +60,20 @@ def test_a_clear_gain_is_said_and_a_small_one_is_not():
     against_mse, against_l1 = find(comparisons, "mse"), find(comparisons, "l1")
     assert against_mse.outcome == "better"
     assert against_mse.difference.mean == pytest.approx(1.0, abs=0.1)
-    assert (
-        "luminance_l1 against mse: PSNR +" in against_mse.sentence
-        and "all 3 seeds agree" in against_mse.sentence
-    )
-    assert against_l1.outcome == "cannot tell" and "Cannot tell" in against_l1.sentence
+    assert "luminance_l1 against mse: PSNR +" in describe_comparison(
+        against_mse
+    ) and "all 3 seeds agree" in describe_comparison(against_mse)
+    assert against_l1.outcome == "cannot tell" and "Cannot tell" in describe_comparison(against_l1)
 
 
 def test_the_price_in_colour_is_shown_in_its_own_direction():
     """Chroma error grows by 0.5: a plus in the sentence, as the metric counts, and a loss in the difference."""
     chroma = find(conclude(make_scores(), LOSSES), "l1", "chroma_error")
     assert chroma.difference.mean == pytest.approx(-0.5, abs=0.01)
-    assert f"error of chroma |ΔC*| {-chroma.difference.mean:+.3f} [" in chroma.sentence
-    low, high = (float(part) for part in chroma.sentence.split("[")[1].split("]")[0].split(","))
+    assert f"error of chroma |ΔC*| {-chroma.difference.mean:+.3f} [" in describe_comparison(chroma)
+    low, high = (
+        float(part) for part in describe_comparison(chroma).split("[")[1].split("]")[0].split(",")
+    )
     assert 0.4 < low < -chroma.difference.mean < high < 0.6
 
 
@@ -79,28 +88,40 @@ def test_not_worse_is_a_test_with_a_margin():
     close = find(conclude(make_scores(seed_sd=0.001), LOSSES), "l1")
     assert close.not_worse_p < 0.05
     blurred = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
-    assert blurred.not_worse_p > 0.05 and "Not worse" not in blurred.sentence
+    assert blurred.not_worse_p > 0.05 and "Not worse" not in describe_comparison(blurred)
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
-    assert unclear.outcome == "cannot tell" and "Equal to within 0.1 dB (p = " in unclear.sentence
+    assert (
+        unclear.outcome == "cannot tell"
+        and "Equal to within 0.1 dB (p = " in describe_comparison(unclear)
+    )
     assert unclear.equal_p >= unclear.not_worse_p
-    one_sided = dataclasses.replace(unclear, equal_p=0.2).sentence
+    one_sided = describe_comparison(dataclasses.replace(unclear, equal_p=0.2))
     assert "Not worse by 0.1 dB or more (p = " in one_sided and "Equal" not in one_sided
 
 
 def test_the_margin_is_answered_whichever_way_it_came_out():
     better = find(conclude(make_scores(), LOSSES), "mse")
-    assert better.outcome == "better" and "Not worse by 0.1 dB or more (p = " in better.sentence
+    assert (
+        better.outcome == "better"
+        and "Not worse by 0.1 dB or more (p = " in describe_comparison(better)
+    )
     unknown = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
-    assert "That it is not worse by 0.1 dB or more is not shown (p = " in unknown.sentence
+    assert "That it is not worse by 0.1 dB or more is not shown (p = " in describe_comparison(
+        unknown
+    )
 
 
 def test_a_metric_without_decibels_takes_its_margin_from_the_user():
     untested = find(conclude(make_scores(), LOSSES, primary="ciede2000"), "l1", "ciede2000")
-    assert untested.margin is None and untested.equal_p is None and "worse" not in untested.sentence
+    assert (
+        untested.margin is None
+        and untested.equal_p is None
+        and "worse" not in describe_comparison(untested)
+    )
     tested = find(
         conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000"
     )
-    assert "Equal to within 0.5 (p = " in tested.sentence
+    assert "Equal to within 0.5 (p = " in describe_comparison(tested)
 
 
 def test_verdicts_are_on_the_metric_and_the_levels_that_were_named():
@@ -119,7 +140,7 @@ def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_
         dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2)
     )
     assert 3 < alone < corrected == unclear.seeds_needed
-    assert f"About {corrected} seeds would tell" in unclear.sentence
+    assert f"About {corrected} seeds would tell" in describe_comparison(unclear)
     # A p-value that the correction has taken to 1 is corrected for no fewer comparisons.
     assert dataclasses.replace(unclear, adjusted_p=1.0).seeds_needed == corrected
 
@@ -129,31 +150,30 @@ def test_p_values_before_and_after_correction_are_told_apart():
     alone = pair.difference.p_value
     assert (
         f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} alone)"
-        in pair.sentence
+        in describe_comparison(pair)
     )
     (single,) = [
         c for c in conclude(make_scores(), ("luminance_l1", "l1")) if c.adjusted_p is not None
     ]
-    assert (
-        f"(p = {single.difference.p_value:.2g})" in single.sentence
-        and "Holm" not in single.sentence
-    )
+    assert f"(p = {single.difference.p_value:.2g})" in describe_comparison(
+        single
+    ) and "Holm" not in describe_comparison(single)
 
 
 def test_what_else_differs_is_said_beside_it_and_not_claimed():
     comparisons = conclude(make_scores(), LOSSES)
-    words = alongside(find(comparisons, "l1"), comparisons)
+    words = describe_other_metrics(find(comparisons, "l1"), comparisons)
     assert words.startswith("Exploratory: PSNR of luma") and " dB [" in words
     assert "CIEDE2000 " in words and "error of chroma |ΔC*| +0." in words
     others = [find(comparisons, "l1", metric) for metric in METRICS if metric != "psnr"]
-    assert words == f"Exploratory: {', '.join(c.numbers for c in others)}."
+    assert words == f"Exploratory: {', '.join(describe_difference(c) for c in others)}."
 
 
 def test_few_photographs_and_one_seed_give_no_verdict():
     few = find(conclude(make_scores(images=4), LOSSES), "mse")
-    assert few.outcome == "no verdict" and "4 photographs are too few" in few.sentence
+    assert few.outcome == "no verdict" and "4 photographs are too few" in describe_comparison(few)
     alone = find(conclude(make_scores(seeds=1), LOSSES), "mse")
-    assert alone.outcome == "no verdict" and "one seed says nothing" in alone.sentence
+    assert alone.outcome == "no verdict" and "one seed says nothing" in describe_comparison(alone)
 
 
 def test_scores_that_do_not_pair_are_refused():

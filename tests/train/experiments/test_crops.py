@@ -1,15 +1,15 @@
 import numpy as np
 
-from train.data.sources import Source
+from train.data.sources import make_source
+from train.experiments.comparison_table import score_network
 from train.experiments.crops import find_crops
-from train.experiments.scores import score
 from train.inference.protocols import add_fixed_noise
 
 
 def test_crops_are_where_networks_differ_most():
     """One network spoils a corner of the second photograph: that is the photograph, and the place, to show."""
     clean = np.full((300, 200, 3), 128, np.uint8)
-    source = Source(("a", "b"), (clean, clean))
+    source = make_source(("a", "b"), (clean, clean))
 
     def spoiled(noisy, sigma):
         image = np.full_like(noisy, 0.5)
@@ -22,7 +22,9 @@ def test_crops_are_where_networks_differ_most():
     rows = [
         row
         for loss, restore in networks.items()
-        for row in score(restore, source, loss=loss, seed=0, sigmas=(10.0,), noise_seed=1, draws=1)
+        for row in score_network(
+            restore, source, loss=loss, seed=0, sigmas=(10.0,), noise_seed=1, draws=1
+        )
     ]
     (crop,) = find_crops(networks, rows, source, sigma=10.0, noise_seed=1, count=1)
     assert crop.title.startswith("b, sigma 10: mean PSNR of all seeds differs by")

@@ -8,18 +8,18 @@ import pytest
 from rich.console import Console
 
 from train.config import DataConfig, FitConfig
-from train.data.sources import Source
+from train.data.sources import make_source
 from train.errors import InputError
 from train.experiments import members
 from train.experiments.compare import noise_warnings
 from train.experiments.compare_config import CompareConfig
+from train.experiments.comparison_table import METRICS, ComparisonRow
 from train.experiments.members import Member
 from train.experiments.picking import choice_rows, score_seeds, seed_warnings, try_settings
-from train.experiments.scores import METRICS, Score
 
 
 def test_only_where_every_setting_diverges_the_comparison_ends():
-    """Another seed than the one that settings are picked with may diverge too: then the next best is taken for all."""
+    """If a seed diverges that settings were not picked with, all seeds take the next best."""
     config = CompareConfig(losses=("l1", "mse"), seeds=2)
     good, better, clipped = (1e-3, None), (2e-3, None), (2e-3, 1.0)
     tried = {"l1": {good: 30.0, better: 31.0, clipped: 29.0}, "mse": {good: 30.0}}
@@ -36,13 +36,14 @@ def test_only_where_every_setting_diverges_the_comparison_ends():
             """Something, or nothing where it diverged."""
             return [] if member in self.bad else [member.name]
 
-    scored = score_seeds(config, Pretended(), tried, None)
+    scored, found = score_seeds(config, Pretended(), tried, None)
+    assert tried["l1"][better] == 31.0  # what was given stays as it was
     assert {(m.loss, m.learning_rate, m.clip_norm) for m in scored} == {
         ("l1", *good),
         ("mse", *good),
     }
-    assert [row["taken"] for row in choice_rows("l1", tried["l1"], "psnr")] == ["yes", "", ""]
-    assert "diverged" in choice_rows("l1", tried["l1"], "psnr")[1].values()
+    assert [row["taken"] for row in choice_rows("l1", found["l1"], "psnr")] == ["yes", "", ""]
+    assert "diverged" in choice_rows("l1", found["l1"], "psnr")[1].values()
     Pretended.bad = {Member("mse", 0, *good)}
     with pytest.raises(
         InputError,
@@ -69,7 +70,7 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
             """One photograph at both levels."""
             rate, values = member.learning_rate, dict.fromkeys(METRICS, 30.0)
             return [
-                Score(
+                ComparisonRow(
                     member.loss,
                     0,
                     sigma,
@@ -79,7 +80,7 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
                 for sigma in (15.0, 50.0)
             ]
 
-    tried = try_settings(config, Pretended(), Source((), ()))
+    tried = try_settings(config, Pretended(), make_source((), ()))
     assert tried["l1"] == {(1e-3, None): -8.0, (2e-3, None): -7.0}
     assert (
         choice_rows("l1", tried["l1"], "ciede2000")[1]["CIEDE2000 on validation photographs"]

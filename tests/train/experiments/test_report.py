@@ -7,6 +7,7 @@ import numpy as np
 
 from train.experiments.conclusions import conclude
 from train.experiments.report import Crop, as_record, write_report
+from train.experiments.wording import describe_comparison, describe_measurement
 
 HOSTILE = "</script><script>alert(1)</script>"  # as the fixture has it
 
@@ -51,7 +52,11 @@ def test_it_says_what_was_concluded(text, report):
     words = html.unescape(text)
     for comparison in report.comparisons:
         is_primary = comparison.adjusted_p is not None
-        assert (comparison.sentence if is_primary else f"<td>{comparison.measured}</td>") in words
+        assert (
+            describe_comparison(comparison)
+            if is_primary
+            else f"<td>{describe_measurement(comparison)}</td>"
+        ) in words
     assert report.cost in words and "python -m train compare" in words and "jax 1.2.3" in words
 
 
@@ -82,7 +87,7 @@ def test_a_file_is_replaced_whole(report, tmp_path):
 
 def test_conclusions_go_into_json_as_they_are(report):
     record = json.loads(json.dumps(as_record(report.comparisons[0])))
-    assert record["sentence"] == report.comparisons[0].sentence
+    assert record["sentence"] == describe_comparison(report.comparisons[0])
     assert record["difference"]["images"] == 12 and len(record["difference"]["by_seed"]) == 3
 
 

@@ -10,7 +10,7 @@ from lumloss_jax import losses
 from train import loop
 from train.__main__ import main
 from train.experiments import tune
-from train.experiments.scores import read_scores
+from train.experiments.comparison_table import read_scores
 from train.experiments.sensitivity import describe_effect
 from train.experiments.tune_config import TuneConfig
 

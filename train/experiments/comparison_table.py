@@ -28,7 +28,7 @@ Restore = Callable[[np.ndarray, float | None], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Score:
+class ComparisonRow:
     """How well one trained network restored one photograph."""
 
     loss: str
@@ -62,7 +62,7 @@ METRICS = {
 }
 
 
-def score(
+def score_network(
     restore: Restore,
     source: Source,
     *,
@@ -71,7 +71,7 @@ def score(
     sigmas: Sequence[float],
     noise_seed: int,
     draws: int,
-) -> Iterator[Score]:
+) -> Iterator[ComparisonRow]:
     """Scores a network on every photograph at every noise level.
 
     The noise depends on ``noise_seed``, the photograph's name, the level and the draw only, so
@@ -94,12 +94,14 @@ def score(
                 [measure(restore(image, told), clean, names=tuple(METRICS)) for image in noisy],
                 axis=0,
             )
-            yield Score(loss, seed, sigma, name, *map(float, values))
+            yield ComparisonRow(loss, seed, sigma, name, *map(float, values))
 
 
-def read_scores(path: Path) -> list[Score]:
+def read_scores(path: Path) -> list[ComparisonRow]:
     """Reads back what :func:`~train.inference.scores.write_rows` wrote."""
-    fields = get_type_hints(Score)  # str, int or float, each of which reads what was written of it
+    fields = get_type_hints(
+        ComparisonRow
+    )  # str, int or float, each of which reads what was written of it
     line = 1
     try:
         content = read_bounded(path, longest=_LONGEST).decode("utf-8")
@@ -119,7 +121,7 @@ def read_scores(path: Path) -> list[Score]:
 
 
 def check_complete(
-    path: Path, scores: Sequence[Score], expected: Sequence[tuple[str, int, float, str]]
+    path: Path, scores: Sequence[ComparisonRow], expected: Sequence[tuple[str, int, float, str]]
 ) -> None:
     """Refuses a table that lost rows, or is of other photographs: means over it would be of something else.
 
@@ -137,7 +139,7 @@ def check_complete(
         )
 
 
-def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> Score:
+def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow:
     # As csv has what is more or less than there are columns
     if None in row or None in row.values():
         raise ValueError(f"it does not have {len(fields)} cells")
@@ -145,11 +147,11 @@ def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> Score:
         name: read_cell(row[name]) if kind is str else kind(row[name])
         for name, kind in fields.items()
     }
-    return Score(**values)
+    return ComparisonRow(**values)
 
 
 def score_table(
-    scores: Iterable[Score], metric: str, loss: str, sigmas: Sequence[float]
+    scores: Iterable[ComparisonRow], metric: str, loss: str, sigmas: Sequence[float]
 ) -> np.ndarray:
     """One metric of one loss, ``[photographs, seeds]``, averaged over ``sigmas``; both axes sorted."""
     chosen = [row for row in scores if row.loss == loss and row.sigma in sigmas]

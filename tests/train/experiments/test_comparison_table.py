@@ -7,26 +7,33 @@ import pytest
 import skimage.metrics
 
 from lumloss_jax import metrics
-from train.data.sources import Source
+from train.data.sources import make_source
 from train.errors import InputError
-from train.experiments.scores import METRICS, Score, check_complete, read_scores, score, score_table
+from train.experiments.comparison_table import (
+    METRICS,
+    ComparisonRow,
+    check_complete,
+    read_scores,
+    score_network,
+    score_table,
+)
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import write_rows
 
 
 def row(loss="l1", seed=0, sigma=25.0, photograph="a", value=1.0):
-    return Score(loss, seed, sigma, photograph, *[value] * len(METRICS))
+    return ComparisonRow(loss, seed, sigma, photograph, *[value] * len(METRICS))
 
 
 @pytest.fixture
 def photographs():
     generator = np.random.default_rng(0)
     images = tuple(generator.integers(0, 256, (16, 18, 3), np.uint8) for _ in range(2))
-    return Source(("a", "b"), images)
+    return make_source(("a", "b"), images)
 
 
 def test_every_column_but_the_four_first_is_a_metric():
-    assert [field.name for field in dataclasses.fields(Score)][4:] == list(METRICS)
+    assert [field.name for field in dataclasses.fields(ComparisonRow)][4:] == list(METRICS)
 
 
 def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
@@ -37,7 +44,9 @@ def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
         told.append(sigma)
         return np.clip(noisy, 0, 1)
 
-    rows = list(score(keep, photographs, loss="l1", seed=3, sigmas=(15, 50), noise_seed=7, draws=2))
+    rows = list(
+        score_network(keep, photographs, loss="l1", seed=3, sigmas=(15, 50), noise_seed=7, draws=2)
+    )
     assert [(r.photograph, r.sigma) for r in rows] == [("a", 15), ("a", 50), ("b", 15), ("b", 50)]
     assert all((r.loss, r.seed) == ("l1", 3) for r in rows)
     clean = photographs.images[0] / np.float32(255)
@@ -56,7 +65,7 @@ def test_pairs_are_scored_once_as_they_are(photographs):
     told = []
     pairs = dataclasses.replace(photographs, inputs=photographs.images[::-1])
     rows = list(
-        score(
+        score_network(
             lambda noisy, sigma: told.append(sigma) or noisy,
             pairs,
             loss="l1",
