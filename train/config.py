@@ -68,8 +68,6 @@ class DataConfig:
         between("--batch-size", self.batch_size, 1)
         check_batch(self.batch_size, self.patch_size)
         between("--sigma", self.sigma, 0, MOST_NOISE)
-        if self.low_light is not None:
-            object.__setattr__(self, "low_light", tuple(self.low_light))  # JSON gives a list
         if self.low_light and (self.blind or not 0 < self.low_light[0] <= self.low_light[1] <= 1):
             light = " ".join(map(str, self.low_light))
             raise InputError(
@@ -78,7 +76,8 @@ class DataConfig:
             )
 
 
-# "balanced(METHOD)", which is of luminance_l1, or "balanced(METHOD, LOSS)".
+# "balanced(METHOD)", whose loss is luminance_l1, or "balanced(METHOD, LOSS)". The library parses
+# LOSS, and its errors point at the mistake.
 _BALANCED = re.compile(r"\s*balanced\(\s*(?P<method>\w+)\s*(?:,\s*(?P<loss>.+?)\s*)?\)\s*")
 
 
@@ -112,25 +111,15 @@ class ModelConfig:
     either way."""
 
     def __post_init__(self) -> None:
-        if balanced := _BALANCED.fullmatch(self.loss):
-            # --loss and --balance in one, saved as the two.
-            method, loss = balanced["method"], balanced["loss"] or "luminance_l1"
-            accepted = typing.get_args(typing.get_type_hints(ModelConfig)["balance"])[1:]
-            if method not in accepted:
-                raise InputError(f"--loss: balanced takes {', '.join(accepted)}; got {method!r}.")
-            if self.balance not in ("none", method):
-                raise InputError(
-                    f"--loss {self.loss!r} and --balance {self.balance} contradict each other: "
-                    "give one."
-                )
-            object.__setattr__(self, "loss", loss)
-            object.__setattr__(self, "balance", method)
+        loss, balance = self._split_balanced()
         try:
-            # One spelling of a loss, whatever the user's spaces: what is saved and compared on
-            # resume.
-            object.__setattr__(self, "loss", str(losses.parse_loss(self.loss)))
+            loss = str(losses.parse_loss(loss))
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
+        # One spelling of a loss is saved, and compared on resume, whatever the user's spaces. No
+        # other field depends on these two, so dataclasses.replace and flags may change any of them.
+        object.__setattr__(self, "loss", loss)
+        object.__setattr__(self, "balance", balance)
         parse_model(self.model)
         check_name("--init-from", self.init_from)
         more_than("--balance-rate", self.balance_rate, 0)
@@ -138,6 +127,22 @@ class ModelConfig:
         at_least("--level-weight", self.level_weight, 0)
         more_than("--level-sigma", self.level_sigma, 0)
         between("--level-sigma", self.level_sigma, 0, MOST_NOISE)
+
+    def _split_balanced(self) -> tuple[str, str]:
+        """--loss and --balance, which "balanced(METHOD, LOSS)" gives in one."""
+        balanced = _BALANCED.fullmatch(self.loss)
+        if balanced is None:
+            return self.loss, self.balance
+        method, loss = balanced["method"], balanced["loss"] or "luminance_l1"
+        accepted = typing.get_args(typing.get_type_hints(ModelConfig)["balance"])[1:]
+        if method not in accepted:
+            raise InputError(f"--loss: balanced takes {', '.join(accepted)}; got {method!r}.")
+        if self.balance not in ("none", method):
+            raise InputError(
+                f"--loss {self.loss!r} and --balance {self.balance} contradict each other: "
+                "give one."
+            )
+        return loss, method
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,6 @@ class OptimizerConfig:
         between("--warmup-steps", self.warmup_steps, 0)
         if self.clip_norm is not None:
             more_than("--clip-norm", self.clip_norm, 0)
-        object.__setattr__(self, "decay_steps", tuple(self.decay_steps))  # JSON gives a list
         if (self.schedule == "step") != bool(self.decay_steps):
             raise InputError("--schedule step and --decay-steps go together: give both or neither.")
         for step in self.decay_steps:
@@ -278,7 +282,6 @@ class RunConfig:
         between("--log-every", self.log_every, 1)
         between("--validate-every", self.validate_every, 1)
         if self.profile is not None:
-            object.__setattr__(self, "profile", tuple(self.profile))  # JSON gives a list
             between("--profile", self.profile[0], 1)
             between("--profile's last step", self.profile[1], self.profile[0])
         between("--memory-mb", self.memory_mb, 0)

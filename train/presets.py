@@ -1,12 +1,11 @@
 """Named runs. Each says what it is for, on what, and, where it was run, how long it took and what came out."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
-from train.errors import InputError
+from train.errors import InputError, did_you_mean
 from train.experiments.compare_config import CompareConfig
 
 
@@ -169,7 +168,6 @@ def find_compare_preset(name: str) -> CompareConfig:
 def _known(name: str, presets: Iterable[str]) -> str:
     presets = list(presets)
     if name not in presets:
-        near = difflib.get_close_matches(name, presets, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, presets)
         raise InputError(f"There is no preset {name!r}.{hint} Presets: {', '.join(presets)}.")
     return name

@@ -5,13 +5,12 @@ any.
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Callable
 from typing import Any, Literal
 
-from train.errors import InputError
+from train.errors import InputError, did_you_mean
 
 _LONGEST_SHOWN = 60  # characters of a wrong value
 
@@ -51,10 +50,9 @@ def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
     for name, value in tree.items():
         path = f"{key}.{name}" if key else name
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(name, fields)
             raise InputError(
-                f"{where}: unknown key {_shown(name)}{hint} Known here: {', '.join(fields)}."
+                f"{where}: unknown key {_shown(name)}.{hint} Known here: {', '.join(fields)}."
             )
         if dataclasses.is_dataclass(fields[name]):
             values[name] = from_tree(fields[name], value, where, path)

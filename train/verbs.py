@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import tyro
 
 from train.config import FitConfig
 from train.console import make_console
-from train.errors import InputError
+from train.errors import InputError, did_you_mean
 from train.experiments.compare_config import CompareConfig
 from train.experiments.tune_config import TuneConfig
 from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
@@ -192,8 +191,7 @@ def run(arguments: list[str]) -> int:
             console.print(f"  {name:10} {verb.__doc__}", highlight=False, soft_wrap=True)
         return 0 if arguments else 2
     if arguments[0] not in VERBS:
-        near = difflib.get_close_matches(arguments[0], VERBS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(arguments[0], VERBS)
         raise InputError(f"There is no verb {arguments[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
     return VERBS[arguments[0]](arguments[1:]) or 0
 

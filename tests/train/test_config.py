@@ -71,7 +71,7 @@ def test_an_unknown_key_is_an_error_with_the_nearest_name(tmp_path: Path) -> Non
     tree["data"]["patch_sise"] = 8
     path = tmp_path / "config.json"
     path.write_text(json.dumps(tree))
-    with pytest.raises(InputError, match="unknown key 'patch_sise'; did you mean 'patch_size'"):
+    with pytest.raises(InputError, match="unknown key 'patch_sise'. Did you mean 'patch_size'"):
         load_config(path)
 
 

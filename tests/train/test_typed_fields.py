@@ -61,7 +61,7 @@ def _written(folder: Path, key: str, value: Any) -> Path:
         ("seed", "0" * 1000, "seed must be a whole number; got '000"),
         ("optimizer", [], "optimizer must hold the fields of OptimizerConfig; got []"),
         ("optimizer.steps", 0, "--steps must be at least 1; got 0"),
-        ("optimizer.stepz", 5, "unknown key 'stepz'; did you mean 'steps'?"),
+        ("optimizer.stepz", 5, "unknown key 'stepz'. Did you mean 'steps'?"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_the_key_and_what_is_accepted(
