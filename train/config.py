@@ -1,4 +1,4 @@
-"""What a run is: one tree of frozen dataclasses, written to the run's folder as JSON and read back from it."""
+"""What a run is: a tree of frozen dataclasses, kept as JSON in the run's folder."""
 
 import dataclasses
 import re
@@ -49,7 +49,7 @@ class DataConfig:
     """Photographs to evaluate on, never trained on. None: those of "photos", or a tenth of
     --data."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together where a tenth is set aside: copies of one photograph, or all of a folder
+    """What stays together if a tenth is set aside: copies of one photograph, or all of a folder
     (bursts)."""
     patch_size: int = 40
     """Side of a training patch, in pixels."""
@@ -76,8 +76,7 @@ class DataConfig:
             )
 
 
-# "balanced(METHOD)", whose loss is luminance_l1, or "balanced(METHOD, LOSS)". The library parses
-# LOSS, and its errors point at the mistake.
+# "balanced(METHOD)" or "balanced(METHOD, LOSS)"; the library parses LOSS, and shows its mistakes.
 _BALANCED = re.compile(r"\s*balanced\(\s*(?P<method>\w+)\s*(?:,\s*(?P<loss>.+?)\s*)?\)\s*")
 
 
@@ -116,8 +115,7 @@ class ModelConfig:
             loss = str(losses.parse_loss(loss))
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
-        # One spelling of a loss is saved, and compared on resume, whatever the user's spaces. No
-        # other field depends on these two, so dataclasses.replace and flags may change any of them.
+        # One spelling of a loss is saved, and compared on resume, whatever the user's spaces.
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "balance", balance)
         parse_model(self.model)
@@ -213,12 +211,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where a run stands, what it writes, and the devices it takes. None of it changes what is learned."""
+    """Where a run stands, what it writes, and its devices. None of it changes what is learned."""
 
     out: str | None = None
     """Folder of the run. None: a new numbered folder under runs/."""
     resume: str | None = None
-    """Folder of a run to go on with, from its last checkpoint and with its configuration."""
+    """Folder of a run to resume, from its last checkpoint and with its configuration."""
     devices: int | None = None
     """Devices that share a batch. None: all there are."""
     parallel: Literal["data", "fsdp"] = "data"
@@ -231,11 +229,11 @@ class RunConfig:
     """Share the run with other hosts, each of which runs this command: found by itself on TPU pods,
     SLURM and GKE."""
     coordinator: str | None = None
-    """Address of process 0, HOST:PORT, where processes do not find one another by themselves."""
+    """Address of process 0, HOST:PORT, if processes do not find one another by themselves."""
     processes: int | None = None
-    """How many there are, where that is not found."""
+    """Number of processes, if it cannot be detected."""
     process: int | None = None
-    """Which of them this is, from 0, where that is not found."""
+    """Number of this process, from 0, if it cannot be detected."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always has one."""
     keep_last: int = 2
@@ -298,11 +296,11 @@ class RunConfig:
             raise InputError(
                 f"{given[0]} is for a run of several processes: give --distributed too."
             )
-        if self.coordinator is not None and not re.fullmatch(r".+:\d{1,9}", self.coordinator):
-            raise InputError(
-                f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}."
-            )
         if self.coordinator is not None:
+            if not re.fullmatch(r".+:\d{1,9}", self.coordinator):
+                raise InputError(
+                    f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}."
+                )
             between("--coordinator's port", int(self.coordinator.rpartition(":")[2]), 1, 65_535)
         if self.processes is not None:
             between("--processes", self.processes, 1)
@@ -333,8 +331,7 @@ class FitConfig:
 
 
 def save_config(config: FitConfig, path: Path) -> None:
-    """Writes ``config`` as JSON."""
-    # Whole or not at all: a resume that writes it may be killed
+    """Writes ``config`` as JSON, whole or not at all: a process that resumes may be killed."""
     write_json(dataclasses.asdict(config), path)
 
 
