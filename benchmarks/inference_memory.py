@@ -30,7 +30,7 @@ from rounds import own_peak_megabytes
 
 from train.__main__ import main as train
 from train.checkpoint import Network, save_network
-from train.inference import predict
+from train.inference import attending, predict
 from train.inference.tiles import Grid, Photograph, Tile
 from train.network import build_model
 
@@ -102,9 +102,11 @@ def _let_pass_after(count: int) -> None:
         self: predict.Predictor, function: Any, *images: np.ndarray, arguments: tuple[Any, ...] = ()
     ) -> Any:
         if number > count:
-            return (
-                np.array(images[0]) if function is predict._restorer(self.model) else last[function]
+            restorers = (
+                predict._restorer(self.model),
+                attending._restorer_with_sums(self.model),
             )
+            return np.array(images[0]) if function in restorers else last[function]
         last[function] = run(self, function, *images, arguments=arguments)
         return last[function]
 

@@ -33,7 +33,9 @@ from random_weights import random_variables
 from rounds import machine, own_peak_megabytes
 
 from lumloss_jax.models import create_model, to_torch_state_dict
-from train.inference.predict import Predictor, without_batch_norm
+from train.inference.attending import AttendingPredictor
+from train.inference.predict import Predictor, for_inference
+from train.inference.predictors import predictor_for
 from train.inference.tiles import cut_photograph, photograph_of
 
 Restore = Callable[[np.ndarray], np.ndarray]
@@ -66,7 +68,7 @@ def network_of(name: str) -> tuple[Any, dict[str, Any]]:
 def ours(name: str, *, tile: int | None = None, fast: bool = False) -> Predictor:
     """Our side."""
     model, variables = network_of(name)
-    return Predictor(model, variables["params"], variables["batch_stats"], tile=tile, fast=fast)
+    return predictor_for(model, variables["params"], variables["batch_stats"], tile=tile, fast=fast)
 
 
 def theirs(name: str, example: np.ndarray) -> Restore:
@@ -76,7 +78,7 @@ def theirs(name: str, example: np.ndarray) -> Restore:
 
     torch.set_num_threads(os.cpu_count() or 1)
     model, variables = network_of(name)
-    model, variables = without_batch_norm(model, variables["params"], variables["batch_stats"])
+    model, variables = for_inference(model, variables["params"], variables["batch_stats"])
     fields = {"batch_norm": False, "bias": "all"} if name == "dncnn" else {}
     arrays = to_torch_state_dict(name, variables, **fields)
 
@@ -117,7 +119,7 @@ def in_tiles(restore: Restore, predictor: Predictor, image: np.ndarray) -> np.nd
 
 def sides_of(name: str) -> tuple[str, ...]:
     """What is timed of our side."""
-    return ("jax, exact", "jax, fast") if ours(name).attends else ("jax",)
+    return ("jax, exact", "jax, fast") if isinstance(ours(name), AttendingPredictor) else ("jax",)
 
 
 def check_agreement(name: str, image: np.ndarray) -> None:

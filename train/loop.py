@@ -39,7 +39,7 @@ from train.due import STEPS_AHEAD, due
 from train.errors import DivergedError
 from train.inference.figures import comparison
 from train.inference.fit_scores import evaluate, make_table
-from train.inference.predict import make_predictor
+from train.inference.predictors import predictor_for
 from train.inference.scores import write_rows
 from train.meters import Meter
 from train.metric_lines import FILE_NAME as METRICS_NAME
@@ -193,7 +193,8 @@ def _fit(
     # --- evaluate on photographs that were never trained on, and report
     weights = sharding.whole((state.released, state.released_stats))
     if first:
-        predict = make_predictor(model, *weights, sigma=config.data.sigma / 255)
+        predictor = predictor_for(model, *weights)
+        predict = functools.partial(predictor.restore, sigma=config.data.sigma / 255)
         evaluations = evaluate(predict, splits.test, sigma=config.data.sigma, seed=config.seed)
         shown = list(itertools.islice(evaluations, 4))  # of the others the pixels are let go
         rows = [

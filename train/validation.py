@@ -8,7 +8,7 @@ import numpy as np
 from train.data.images import to_float
 from train.data.sources import Source
 from train.inference.fit_scores import METRICS
-from train.inference.predict import make_predictor
+from train.inference.predictors import predictor_for
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import score
 
@@ -55,8 +55,8 @@ class Validator:
 
     def __call__(self, params: Any, batch_stats: Any) -> Validation:
         """Scores of a network with these parameters and running statistics."""
-        predict = make_predictor(self._model, params, batch_stats, sigma=self._sigma)
-        restored = [predict(noisy) for noisy in self._noisy]
+        predictor = predictor_for(self._model, params, batch_stats)
+        restored = [predictor.restore(noisy, sigma=self._sigma) for noisy in self._noisy]
         scores = [
             score(image, clean, names=METRICS)
             for image, clean in zip(restored, self._clean, strict=True)

@@ -8,6 +8,7 @@ import pytest
 
 from lumloss_jax.models import create_model, variable_shapes
 from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 from train.inference.tiles import Grid
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -31,7 +32,7 @@ def test_each_pass_of_equal_stages_sees_its_own_batches(monkeypatch: pytest.Monk
     inference_memory._let_pass_after(2)
     model = create_model("retinexformer", features=4, levels=2, num_blocks=(0, 0, 1), stages=3)
     variables = jax.tree.map(lambda x: np.full(x.shape, 0.1, np.float32), variable_shapes(model))
-    Predictor(model, variables["params"], {}, tile=64).restore(
+    predictor_for(model, variables["params"], {}, tile=64).restore(
         np.full((150, 61, 3), 0.5, np.float32)
     )
     # In each of three stages a pass for the one block's sums, and the last

@@ -29,7 +29,7 @@ from train.experiments.comparison_table import (
 )
 from train.experiments.convergence import Curve
 from train.experiments.lockstep import fit_together
-from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 from train.inference.scores import write_rows
 from train.json_files import UnreadableError, is_number, read_json
 from train.metric_lines import FILE_NAME as METRICS_NAME
@@ -213,7 +213,7 @@ class Members:
     def restorer(self, member: Member) -> Restore:
         """The trained member, ready to restore; told of each image's noise, if it takes that."""
         network = self._network(member)
-        predictor = Predictor(network.model, network.params, network.batch_stats)
+        predictor = predictor_for(network.model, network.params, network.batch_stats)
         trained = self._fit.data.sigma
 
         def restore(image: np.ndarray, sigma: float | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Retinexformer in tiles: its attention is of the whole photograph, whatever that is cut into.
+"""Retinexformer in tiles: it attends to the whole photograph, whatever that is cut into.
 
 A head's attention map follows from three sums over all pixels (keys times queries, squared queries,
 squared keys), and those of the tiles' cores add up to those of the photograph. What a block sees
@@ -20,32 +20,52 @@ from train.inference.depthwise import quick_depthwise
 from train.inference.tiles import Grid, Photograph, Transform, apply_transform, in_float
 from train.sharding import compiler_options
 
-# Side of a tile in pixels. Retinexformer's feed-forwards hold 5 kB for each pixel, DnCNN 0.7 kB.
-ATTENDING_SIDE = 320
-
-# Of each block, in the order in which they run: float32 [heads, D, D], [heads, D], [heads, D].
+# For each block, in the order in which they run: float32 [heads, D, D], [heads, D], [heads, D].
 Sums = tuple[tuple[Any, Any, Any], ...]
-# run(function, *images, arguments=()): function(variables, *images, *arguments), images divided
-# over the devices.
-Run = Callable[..., Any]
+# run(function, *images, arguments=()) gives function(variables, *images, *arguments), with the
+# images divided over the devices.
+RunOnDevices = Callable[..., Any]
 
 
 def apply_with_sums(model: nn.Module, variables: Any, images: jax.Array, sums: Sums) -> jax.Array:
-    """The network's output for images ``[B, H, W, 3]`` under attention that was summed up elsewhere."""
+    """The network's output under attention that was summed up elsewhere.
+
+    Args:
+      model: the network.
+      variables: its variables.
+      images: ``[B, H, W, 3]``.
+      sums: of every block.
+
+    Returns:
+      The restored images, of the same shape.
+    """
     restored, _ = _apply(model, variables, images, sums)
     return restored
 
 
 def sums_of_photograph(
     model: Retinexformer,
-    run: Run,
+    run: RunOnDevices,
     photograph: Photograph,
     grid: Grid,
     transform: Transform,
     at_once: int,
-    seen: Callable[[], None],
+    on_progress: Callable[[], None],
 ) -> Sums:
-    """The sums of every block over the whole photograph; ``seen`` is called after each batch of tiles."""
+    """The sums of every block over the whole photograph.
+
+    Args:
+      model: the network.
+      run: runs a function of the network's variables and of images.
+      photograph: what to attend to.
+      grid: its tiles.
+      transform: how each tile is flipped and turned first.
+      at_once: tiles in a batch.
+      on_progress: called after each batch of tiles.
+
+    Returns:
+      The sums in float32, on the host.
+    """
     sums: Sums = ()
     for _ in range(model.attention_blocks):
         # In float64: over thousands of tiles float32 would lose digits.
@@ -58,26 +78,44 @@ def sums_of_photograph(
                 total + np.asarray(one, np.float64).sum(axis=0)
                 for total, one in zip(totals, of_batch, strict=True)
             ]
-            seen()
+            on_progress()
         products, queries, keys = (total.astype(np.float32) for total in totals)
         sums = (*sums, (products, queries, keys))
     return sums
 
 
-def sums_of_reduced(model: nn.Module, run: Run, reduced: np.ndarray, transform: Transform) -> Sums:
-    """The sums of every block over a photograph ``[1, h, w, 3]`` that goes through at once.
+def sums_of_reduced(
+    model: nn.Module, run: RunOnDevices, reduced: np.ndarray, transform: Transform
+) -> Sums:
+    """The sums of every block over a photograph that goes through the network at once.
 
-    They need no scaling to stand for a larger photograph: an attention map takes their quotients
-    only.
+    They need no scaling to stand for a larger photograph: an attention map depends on their
+    quotients only.
+
+    Args:
+      model: the network.
+      run: runs a function of the network's variables and of images.
+      reduced: the photograph, ``[1, h, w, 3]``.
+      transform: how it is flipped and turned first.
+
+    Returns:
+      The sums in float32, on the host.
     """
     found = run(_all_summed(model), apply_transform(reduced, transform))
     return tuple(tuple(np.asarray(one)[0] for one in of_block) for of_block in found)
 
 
 def reduce_photograph(photograph: Photograph, side: int) -> tuple[np.ndarray, int]:
-    """A photograph reduced by the least whole factor that makes it fit a square of that side, and the factor.
+    """Reduces a photograph by the least whole factor that makes it fit a square.
 
-    Each pixel is the mean of a square; rows and columns that fill none are left out.
+    Each pixel is the mean of a square; rows and columns that fill no square are left out.
+
+    Args:
+      photograph: what to reduce.
+      side: of the square, in pixels.
+
+    Returns:
+      The reduced photograph, ``[1, h, w, C]``, and the factor.
     """
     factor = -(-max(photograph.height, photograph.width) // side)
     height, width = max(photograph.height // factor, 1), max(photograph.width // factor, 1)
@@ -93,7 +131,10 @@ def reduce_photograph(photograph: Photograph, side: int) -> tuple[np.ndarray, in
 
 @functools.cache
 def _summed(model: nn.Module, block: int) -> Callable[..., Any]:
-    """Sums of one block over the cores of tiles, under the sums of the blocks before it; later ones are not run."""
+    """Sums of one block over the cores of tiles, given those of the blocks before it.
+
+    The blocks after it are not run: nothing reads what they give.
+    """
 
     def summed(variables: Any, tiles: jax.Array, core: jax.Array, sums: Sums) -> Any:
         return _apply(model, variables, tiles, sums, core)[1][block]
@@ -113,7 +154,7 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 def _apply(
     model: nn.Module, variables: Any, images: jax.Array, sums: Sums, core: jax.Array | None = None
 ) -> tuple[jax.Array, list[Any]]:
-    """The output, and the sums that each block used: those given, then its own, over the core where there is one."""
+    """The output, and the sums that each block used: those given, then its own, over the core."""
     used: list[Any] = []
 
     def intercept(

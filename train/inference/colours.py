@@ -5,14 +5,14 @@ is grey again when it is restored. WebP rounds its channels apart: there they ma
 apart.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from train.data.noise_level import noise_level
 from train.errors import InputError
 from train.inference.image_files import Stored
-from train.inference.predict import NOT_FINITE, Predictor
+from train.inference.predict import NOT_FINITE, OnProgress, Predictor
 from train.inference.tiles import Photograph, Rows, in_float, rows_of
 
 _ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
@@ -63,13 +63,13 @@ def restored_strips(
     stored: Stored,
     colours: int,
     sigma: float | None,
-    seen: Callable[[float], None],
+    on_progress: OnProgress,
 ) -> Iterator[np.ndarray]:
     """The restored pixels as they are stored, grey where they were, alpha as it was; ``sigma`` is in image units."""
     alpha = stored.rows(slice(stored.bands, None)) if stored.alpha else None
     top = 0
     white = np.iinfo(stored.dtype).max
-    for strip in predictor.strips(photograph, sigma=sigma, seen=seen):
+    for strip in predictor.strips(photograph, sigma=sigma, on_progress=on_progress):
         if np.isnan(strip).any():  # as integers they would be black
             raise InputError(f"{stored.path}: {NOT_FINITE}")
         strip = grey_again(strip, colours)

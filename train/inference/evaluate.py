@@ -28,6 +28,7 @@ from train.errors import InputError, list_some
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
 from train.inference.predict import NOT_FINITE, Predictor
+from train.inference.predictors import predictor_for
 from train.inference.protocols import (
     NOISE_SEED,
     PROTOCOLS,
@@ -99,7 +100,7 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     say = functools.partial(console.print, soft_wrap=True)
     network = load_network(config.checkpoint, lambda line: say(f"warning: {line}"))
     options: dict[str, Any] = {"tile": config.tile, "self_ensemble": config.self_ensemble}
-    predictor = Predictor(network.model, network.params, network.batch_stats, **options)
+    predictor = predictor_for(network.model, network.params, network.batch_stats, **options)
     source = open_source(config.data, "test", Memory(config.memory_mb))
     _check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
@@ -109,9 +110,8 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     found: dict[_Case, list[Score]] = {}
     groups = _of_one_size(cases, source, tile=predictor.tile)
     for group in track(groups, "evaluating", console=console):
-        for case, (clean, given, restored) in zip(
-            group, _restored(predictor, protocol, source, group), strict=True
-        ):
+        images = _restored(predictor, protocol, source, group)
+        for case, (clean, given, restored) in zip(group, images, strict=True):
             found[case] = [
                 Score(case.name, case.sigma, NOISE_SEED, method, *score(image, clean))
                 for method, image in (("input", given), ("restored", restored))

@@ -20,7 +20,7 @@ from train.checkpoint import Network, load_network
 from train.console import make_console
 from train.errors import InputError
 from train.inference.onnx_export import PRODUCER, parse_size, to_onnx
-from train.inference.predict import without_batch_norm
+from train.inference.predict import for_inference
 from train.network import parse_model
 from train.outputs import check_replaceable, write_bytes
 
@@ -77,7 +77,7 @@ def export(config: ExportConfig) -> None:
     if config.format == "stablehlo":
         content = to_stablehlo(network)
     elif config.format == "onnx":
-        model, variables = without_batch_norm(network.model, network.params, network.batch_stats)
+        model, variables = for_inference(network.model, network.params, network.batch_stats)
         field = model.receptive_field
         content = to_onnx(
             _whole(model, variables),
@@ -117,9 +117,9 @@ def to_stablehlo(network: Network) -> bytes:
 
     Returns:
       What ``jax.export.deserialize`` takes; its ``call`` restores ``[b, h, w, C]`` as
-      :class:`Predictor` does, at once.
+      :class:`~train.inference.predict.Predictor` does, at once.
     """
-    model, variables = without_batch_norm(network.model, network.params, network.batch_stats)
+    model, variables = for_inference(network.model, network.params, network.batch_stats)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if size > _LARGEST:
         raise InputError(

@@ -6,7 +6,7 @@ float.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from scipy import ndimage, optimize
 
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.predict import Predict
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import score
 
@@ -27,6 +26,9 @@ _PROTOCOL = (
 # Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
 _BLUR_BOUNDS = (0.2, 8.0)
 REAL = math.nan  # the sigma of photographs that were degraded in reality: by how much is not known
+# A noisy photograph to the restored one, both float32 [H, W, C].
+Predict = Callable[[np.ndarray], np.ndarray]
+
 METRICS = ("psnr", "ssim", "ciede2000")
 
 

@@ -1,33 +1,22 @@
-"""The one way to run a trained network on a photograph of any size: what is scored is what gets written.
+"""The one way to run a trained network on a photograph of any size: what is scored is what is written.
 
-Batch norm is folded into the convolutions, but in BUIFD and SCICO's UNet, which have no form
+Batch norm is folded into the convolutions, except in BUIFD and SCICO's UNet, which have no form
 without it. A photograph larger than a tile is cut up (:mod:`train.inference.tiling`): in memory are
-then a row of tiles, and what the network makes of one tile for each device. Networks that attend
-over the whole photograph read it several times (:mod:`train.inference.attention`). On every backend
-matrix products are of full float32 precision.
+then a row of tiles, and what the network makes of one tile for each device. On every backend matrix
+products have full float32 precision.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from lumloss_jax.models import Retinexformer, fold_batch_norm
-from train.inference.attention import (
-    ATTENDING_SIDE,
-    Sums,
-    apply_with_sums,
-    reduce_photograph,
-    sums_of_photograph,
-    sums_of_reduced,
-)
+from lumloss_jax.models import ReceptiveField, fold_batch_norm
 from train.inference.depthwise import quick_depthwise
-from train.inference.stages import on_disk, with_padding
 from train.inference.tiles import (
     IDENTITY,
     TRANSFORMS,
@@ -44,81 +33,67 @@ from train.inference.tiles import (
 from train.inference.tiling import DEFAULT_SIDE, check_tile, default_tile
 from train.sharding import BATCH_AXIS, compiler_options
 
-Predict = Callable[[np.ndarray], np.ndarray]
-NOT_FINITE = "the network gives values that are not finite, so its weights are broken: take another checkpoint."
+# A batch of tiles [B, h, w, C] on the host to what the network makes of it, not waited for.
+Forward = Callable[[np.ndarray], jax.Array]
+OnProgress = Callable[[float], None]
 
-
-def make_predictor(model: nn.Module, params: Any, batch_stats: Any, *, sigma: float) -> Predict:
-    """predict(noisy) -> restored, both float32 ``[H, W, C]``; the output is clipped to [0, 1].
-
-    ``sigma``, in image units, is told to networks that take it.
-    """
-    return functools.partial(Predictor(model, params, batch_stats).restore, sigma=sigma)
-
-
-class FastError(NamedTuple):
-    """By how much attention from a reduced photograph changes what is restored."""
-
-    factor: int  # that the photograph is reduced by
-    width: int  # of what the change was measured on
-    height: int
-    mean: float  # of the absolute change, in image units
-    largest: float
+NOT_FINITE = (
+    "the network gives values that are not finite, so its weights are broken: take another "
+    "checkpoint."
+)
 
 
 class Predictor:
-    """A trained network, ready to restore; what is compiled for it serves every network of the same fields."""
+    """A trained network, ready to restore.
+
+    What is compiled for it serves every network with the same fields.
+    """
+
+    default_side: ClassVar[int] = DEFAULT_SIDE
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         params: Any,
         batch_stats: Any,
         *,
         tile: int | None = None,
         self_ensemble: bool = False,
-        fast: bool = False,
     ) -> None:
-        """Folds batch norm away where the network has a form without it.
+        """Folds batch norm into the convolutions, if the network has a form without it.
 
         Args:
-          model: the network.
+          model: the network, a Flax module.
           params: its parameters.
           batch_stats: its running statistics; {} without batch norm.
           tile: side of a tile in pixels; None: one that fits 1.5 GB of memory.
           self_ensemble: average over the eight flips and rotations of the input: eight times the
             work.
-          fast: where the network attends over the whole photograph, let it do so over one reduced
-            to a tile's size.
+
+        Raises:
+          InputError: for a tile that is smaller than what the network looks at.
         """
-        model, variables = without_batch_norm(model, params, batch_stats)
-        self.model: Any = model
-        self.fast = fast
-        self.attends = isinstance(model, Retinexformer)
-        stages = model.separate_stages(variables["params"]) if self.attends else []
-        self._field = (stages[0][0] if stages else model).receptive_field
-        side = default_tile(self._field, side=ATTENDING_SIDE if self.attends else DEFAULT_SIDE)
-        self.tile = side if tile is None else check_tile(tile, self._field)
+        self.model, self._variables = for_inference(model, params, batch_stats)
+        self._field = self._field_of_tiles()
+        if tile is None:
+            self.tile = default_tile(self._field, side=self.default_side)
+        else:
+            self.tile = check_tile(tile, self._field)
         self._transforms = TRANSFORMS if self_ensemble else (IDENTITY,)
-        self._variables = variables
         self._placed: dict[int, Any] = {}  # on one device, or on all
         self._running: Any = None
-        self._stages = [
-            Predictor(one, params, {}, tile=self.tile, fast=fast)
-            for one, params in (stages if len(stages) > 1 else [])
-        ]
 
     def restore(self, image: np.ndarray, *, sigma: float | None = None) -> np.ndarray:
-        """``image``, ``[H, W, C]`` with the network's channels, restored: float32, clipped to [0, 1]."""
+        """``image`` restored, ``[H, W, C]`` with the network's channels: float32, in [0, 1]."""
         strips = list(self.strips(photograph_of(image), sigma=sigma))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
     def restore_all(
         self, images: Sequence[np.ndarray], *, sigma: float | None = None
     ) -> list[np.ndarray]:
-        """Images of one size, each as :meth:`restore` does; those of one tile go through together, one on each device.
+        """Images of one size, each as :meth:`restore` does it.
 
-        ``sigma`` is that of them all.
+        Images that fit one tile go through together, one on each device. ``sigma`` is that of all.
         """
         height, width = images[0].shape[:2]
         grid = cut_photograph(photograph_of(images[0]), self.tile, self._field)
@@ -138,62 +113,36 @@ class Predictor:
                     np.concatenate(pixels + pixels[-1:] * (devices - len(pixels))),
                 )
 
-        return [
-            clipped(one[:height, :width])
-            for tiles, restored in self._restored(
-                batches(), self._transforms, [()] * len(self._transforms), sigma
-            )
-            for one in restored[: len(tiles)]
-        ]
+        forwards = [self._forward(sigma)] * len(self._transforms)
+        restored_images = []
+        for tiles, restored in self._restored(batches(), self._transforms, forwards):
+            for one in restored[: len(tiles)]:
+                restored_images.append(clipped(one[:height, :width]))
+        return restored_images
 
     def strips(
         self,
         photograph: Photograph,
         *,
         sigma: float | None = None,
-        seen: Callable[[float], None] = lambda share: None,
+        on_progress: OnProgress = lambda share: None,
     ) -> Iterator[np.ndarray]:
-        """The restored photograph from top to bottom, in pieces ``[h, W, C]``, float32, clipped to [0, 1].
+        """The restored photograph from top to bottom in pieces ``[h, W, C]``, float32 in [0, 1].
 
         Args:
           photograph: what to restore.
           sigma: standard deviation of its noise in image units; told to networks that take it.
-          seen: called as the work goes on, with the share of it that was done since the last call.
+          on_progress: called repeatedly with the share of the work done since the last call.
+
+        Returns:
+          An iterator; the work is done as it is read.
         """
         grid = cut_photograph(photograph, self.tile, self._field)
-        if self._stages and not grid.whole:
-            yield from self._staged(photograph, grid, seen)
-        else:
-            yield from map(clipped, self._strips(photograph, grid, self._transforms, sigma, seen))
+        return map(clipped, self._strips(photograph, grid, self._transforms, sigma, on_progress))
 
-    def _staged(
-        self, photograph: Photograph, grid: Grid, seen: Callable[[float], None]
-    ) -> Iterator[np.ndarray]:
-        """As :meth:`strips`, one stage after the other; under each transform by itself, and their mean."""
-        padded = with_padding(photograph, grid)
-        height, width, _ = padded
-        runs = len(self._stages) * len(self._transforms)
-
-        def restored(transform: Transform, kept: ExitStack) -> Photograph:
-            made, last = padded, kept.enter_context(ExitStack())
-            for stage in self._stages:
-                between = cut_photograph(made, self.tile, self._field)
-                strips = stage._strips(
-                    made, between, (transform,), None, lambda share: seen(share / runs)
-                )
-                # What the stage read: as large as the photograph, and not needed again
-                with last.pop_all():
-                    made = last.enter_context(on_disk(strips, height, width))
-            return made
-
-        with ExitStack() as kept:
-            rows = [restored(transform, kept).open() for transform in self._transforms]
-            for start in range(0, photograph.height, self.tile):
-                stop = min(start + self.tile, photograph.height)
-                total: Any = sum(of_transform(start, stop) for of_transform in rows) / np.float32(
-                    len(rows)
-                )
-                yield clipped(total[:, : photograph.width])
+    def _field_of_tiles(self) -> ReceptiveField:
+        """How far the network looks beyond the core of a tile."""
+        return cast(ReceptiveField, self.model.receptive_field)
 
     def _strips(
         self,
@@ -201,18 +150,27 @@ class Predictor:
         grid: Grid,
         transforms: Sequence[Transform],
         sigma: float | None,
-        seen: Callable[[float], None],
+        on_progress: OnProgress,
     ) -> Iterator[np.ndarray]:
-        """As :meth:`strips`, not clipped, all stages at once."""
-        sums: list[Sums] = [()] * len(transforms)
-        # Of one batch under one transform
-        share = 1 / (grid.count(self._at_once(grid)) * len(sums))
-        if self.attends and not grid.whole:
-            share /= 1 if self.fast else 1 + self.model.attention_blocks
-            sums = self.sums_of(photograph, transforms, functools.partial(seen, share))
+        """As :meth:`strips`, not clipped."""
+        forwards = [self._forward(sigma)] * len(transforms)
+        share = 1 / grid.count(self._at_once(grid))
+        return self._assembled(
+            photograph, grid, transforms, forwards, functools.partial(on_progress, share)
+        )
+
+    def _assembled(
+        self,
+        photograph: Photograph,
+        grid: Grid,
+        transforms: Sequence[Transform],
+        forwards: Sequence[Forward],
+        on_batch: Callable[[], None],
+    ) -> Iterator[np.ndarray]:
+        """Strips put together from the cores of restored tiles; ``on_batch`` follows each batch."""
         strip = np.empty((0, 0, 0), np.float32)
         batches = grid.batches(photograph, self._at_once(grid))
-        for tiles, restored in self._restored(batches, transforms, sums, sigma):
+        for tiles, restored in self._restored(batches, transforms, forwards):
             # A batch may be filled up with copies
             for tile, pixels in zip(tiles, restored, strict=False):
                 (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
@@ -223,26 +181,20 @@ class Predictor:
                 strip[:, columns] = pixels[y, x]
                 if columns.stop == photograph.width:
                     yield strip
-            seen(share * len(sums))
+            on_batch()
 
     def _restored(
         self,
         batches: Iterable[tuple[list[Tile], np.ndarray]],
         transforms: Sequence[Transform],
-        sums: list[Sums],
-        sigma: float | None,
+        forwards: Sequence[Forward],
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         """Restored batches; while one is waited for, the devices work on the next."""
-        known = np.float32(sigma) if self.model.takes_sigma else None
         ahead: tuple[list[Tile], list[jax.Array]] | None = None
         for tiles, batch in batches:
             outputs = [
-                self._run(
-                    _restorer(self.model),
-                    apply_transform(batch, transform),
-                    arguments=(known, of_transform),
-                )
-                for transform, of_transform in zip(transforms, sums, strict=True)
+                forward(apply_transform(batch, transform))
+                for transform, forward in zip(transforms, forwards, strict=True)
             ]
             if ahead is not None:
                 yield ahead[0], _mean(ahead[1], transforms)
@@ -250,46 +202,10 @@ class Predictor:
         if ahead is not None:
             yield ahead[0], _mean(ahead[1], transforms)
 
-    def sums_of(
-        self,
-        photograph: Photograph,
-        transforms: Sequence[Transform] = (IDENTITY,),
-        seen: Callable[[], None] = lambda: None,
-    ) -> list[Sums]:
-        """What the network attends to in the whole photograph, under each transform; ``seen`` is called often."""
-        if self.fast:
-            reduced, _ = reduce_photograph(photograph, self.tile)
-            return [
-                sums_of_reduced(self.model, self._run, reduced, transform)
-                for transform in transforms
-            ]
-        grid = cut_photograph(photograph, self.tile, self._field)
-        return [
-            sums_of_photograph(
-                self.model, self._run, photograph, grid, transform, self._at_once(grid), seen
-            )
-            for transform in transforms
-        ]
-
-    def fast_error(self, photograph: Photograph) -> FastError | None:
-        """What ``fast`` costs, as far as that can be known without doing all that it saves; None where it does nothing.
-
-        The photograph, reduced to a tile's size, is restored under attention from all its pixels,
-        and under attention from as much less of it as its own are of the photograph.
-        """
-        if cut_photograph(photograph, self.tile, self._field).whole:
-            return None
-        reduced, factor = reduce_photograph(photograph, self.tile)
-        _, height, width, _ = reduced.shape
-        again, _ = reduce_photograph(photograph_of(reduced[0]), -(-max(height, width) // factor))
-        sums = sums_of_reduced(self.model, self._run, again, IDENTITY)
-        restored = [
-            self._run(_restorer(self.model), reduced, arguments=(None, known))
-            for known in ((), sums)
-        ]
-        exact, fast = (np.clip(np.asarray(images), 0, 1) for images in restored)
-        error = np.abs(fast - exact)
-        return FastError(factor, width, height, float(error.mean()), float(error.max()))
+    def _forward(self, sigma: float | None) -> Forward:
+        """The network as a function of a batch alone."""
+        level = np.float32(sigma) if self.model.takes_sigma else None
+        return lambda batch: self._run(_restorer(self.model), batch, arguments=(level,))
 
     def _at_once(self, grid: Grid) -> int:
         return 1 if grid.whole else len(jax.local_devices())
@@ -297,9 +213,10 @@ class Predictor:
     def _run(
         self, function: Callable[..., Any], *images: np.ndarray, arguments: tuple[Any, ...] = ()
     ) -> Any:
-        """``function(variables, *images, *arguments)``, the images divided over the devices; not waited for.
+        """``function(variables, *images, *arguments)``, with the images divided over the devices.
 
-        But for the call before: a CPU would work on both at once, in twice the memory.
+        The result is not waited for, but the call before is: a CPU would work on both at once, in
+        twice the memory.
         """
         count = len(images[0])
         mesh = _mesh(count)
@@ -313,10 +230,17 @@ class Predictor:
         return self._running
 
 
-def without_batch_norm(
-    model: nn.Module, params: Any, batch_stats: Any
-) -> tuple[Any, dict[str, Any]]:
-    """The network and its variables in the form that is quickest to run, on the host."""
+def for_inference(model: Any, params: Any, batch_stats: Any) -> tuple[Any, dict[str, Any]]:
+    """The network and its variables in the form that runs fastest, on the host.
+
+    Args:
+      model: the network, a Flax module.
+      params: its parameters.
+      batch_stats: its running statistics; {} without batch norm.
+
+    Returns:
+      The network, without batch norm if it has such a form, and its variables.
+    """
     variables = jax.device_get(
         {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
     )
@@ -326,18 +250,16 @@ def without_batch_norm(
 
 
 def _mean(outputs: list[jax.Array], transforms: Sequence[Transform]) -> np.ndarray:
-    """Of what the network made of each transform, turned back."""
+    """The mean of what the network made of each transform, with the transform undone."""
     total = sum(undo_transform(np.asarray(o), t) for o, t in zip(outputs, transforms, strict=True))
     return np.asarray(total) / np.float32(len(outputs))
 
 
 @functools.cache
 def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
-    def restore(variables: Any, tiles: jax.Array, sigma: jax.Array | None, sums: Sums) -> jax.Array:
-        if sums:
-            return apply_with_sums(model, variables, tiles, sums)
+    def restore(variables: Any, tiles: jax.Array, sigma: jax.Array | None) -> jax.Array:
         with quick_depthwise(), jax.default_matmul_precision("float32"):
-            # A tuple only where some are mutable
+            # A tuple only if some variables are mutable
             return cast(jax.Array, model.apply(variables, tiles, sigma=sigma))
 
     return jax.jit(restore, compiler_options=compiler_options())

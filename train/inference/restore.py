@@ -8,7 +8,7 @@ replaces nothing that is not from here.
 import functools
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +23,12 @@ from train.console import complain, make_bar, make_console
 from train.data.walk import describe_skipped
 from train.digests import digest_weights
 from train.errors import InputError, first_line
+from train.inference.attending import AttendingPredictor
 from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.image_files import open_stored, written
 from train.inference.inputs import Job, check_case, check_links, find_inputs
-from train.inference.predict import Predictor
+from train.inference.predict import OnProgress, Predictor
+from train.inference.predictors import predictor_for
 from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
 from train.locks import hold
 from train.outputs import LASTING, check_writable, clear_leftovers
@@ -86,14 +88,14 @@ def restore(config: RestoreConfig) -> int:
         check_ours(job.target)
     network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
-    if config.fast and not predictor.attends:
+    fast = isinstance(predictor, AttendingPredictor) and predictor.fast
+    if config.fast and not fast:
         console.print(
             f"warning: --fast changes nothing: {network.spec} does not attend to the whole "
             "photograph"
         )
     check_writable(config.output)
     check_case(jobs, config.output)
-    fast = config.fast and predictor.attends
     made_by = {
         "model": network.spec,
         "checkpoint": digest_weights(network.params, network.batch_stats),
@@ -108,8 +110,13 @@ def restore(config: RestoreConfig) -> int:
             clear_leftovers(folder)
         for job in jobs:
             try:
-                seen = functools.partial(bar.advance, job)
-                said = restore_file(predictor, job, made_by, overwrite=config.overwrite, seen=seen)
+                said = restore_file(
+                    predictor,
+                    job,
+                    made_by,
+                    overwrite=config.overwrite,
+                    on_progress=functools.partial(bar.advance, job),
+                )
             except Unwritable as error:
                 raise Unwritable(
                     f"{error} The photographs before it are whole: the same command continues."
@@ -156,7 +163,7 @@ def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
         )
     if config.sigma is not None and not 0 <= config.sigma <= 255:
         raise InputError(f"--sigma is on the scale of 0 to 255; got {config.sigma:g}.")
-    return Predictor(
+    return predictor_for(
         network.model,
         network.params,
         network.batch_stats,
@@ -172,7 +179,7 @@ def restore_file(
     made_by: Mapping[str, Any],
     *,
     overwrite: bool = False,
-    seen: Callable[[float], None] = lambda share: None,
+    on_progress: OnProgress = lambda share: None,
 ) -> str:
     """Restores one file, unless that was done; says what was done.
 
@@ -182,7 +189,7 @@ def restore_file(
       made_by: what the result depends on beside the file; ``sigma`` (0 to 255; None: estimated)
         among it.
       overwrite: replace the target even if it was not written here, or was changed since.
-      seen: called with the share that was done since its last call.
+      on_progress: called with the share that was done since its last call.
     """
     _check_names(job)
     stored = open_stored(job.source)
@@ -199,7 +206,7 @@ def restore_file(
         sigma = 255 * estimate_sigma(photograph)
         notes.append(f"sigma {sigma:.1f}, estimated")
     if (
-        predictor.attends
+        isinstance(predictor, AttendingPredictor)
         and predictor.fast
         and (error := predictor.fast_error(photograph)) is not None
     ):
@@ -208,8 +215,8 @@ def restore_file(
             f"{error.width}x{error.height} pixels, the same changes a pixel by {error.mean:.2g} "
             f"on average and by {error.largest:.2g} at most, where white is 1"
         )
-    known = None if sigma is None else sigma / 255
-    strips = restored_strips(predictor, photograph, stored, colours, known, seen)
+    level = None if sigma is None else sigma / 255
+    strips = restored_strips(predictor, photograph, stored, colours, level, on_progress)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         with written(job.target, stored, strips) as content:
@@ -245,7 +252,7 @@ class _Bar:
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         # By bytes: a header would have to be read for pixels, and broken files have none.
         self._sizes = {job: _size_of(job.source) for job in jobs}
-        self._seen = dict.fromkeys(jobs, 0.0)
+        self._shares = dict.fromkeys(jobs, 0.0)
         self._console = console
         self._bar = make_bar(
             "{task.description}",
@@ -258,12 +265,12 @@ class _Bar:
 
     def advance(self, job: Job, share: float) -> None:
         """``share`` more of ``job`` is done."""
-        self._seen[job] += share
+        self._shares[job] += share
         self._bar.update(self._task, advance=share * self._sizes[job], description=job.source.name)
 
     def finish(self, job: Job, line: str) -> None:
         """``job`` is over, whatever became of it."""
-        self._bar.update(self._task, advance=(1 - self._seen[job]) * self._sizes[job])
+        self._bar.update(self._task, advance=(1 - self._shares[job]) * self._sizes[job])
         self._console.print(line)
 
     def __enter__(self) -> "_Bar":

@@ -112,7 +112,7 @@ def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp
 
     network = types.SimpleNamespace(model=None, params=None, batch_stats=None)
     monkeypatch.setattr(members, "load_network", lambda folder: network)
-    monkeypatch.setattr(members, "Predictor", Told)
+    monkeypatch.setattr(members, "predictor_for", Told)
     restore = members.Members(tmp_path, FitConfig(), Console()).restorer(
         Member("l1", 0, 1e-3, None)
     )

@@ -8,7 +8,7 @@ import pyvips
 
 from train.checkpoint import load_network
 from train.data.images import to_float
-from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 
 SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
@@ -48,7 +48,7 @@ def stored(path: Path) -> np.ndarray:
 def restored(folder: Path, image: np.ndarray, **options: float) -> np.ndarray:
     """By the prediction path itself, of an image in memory, rounded to its own depth."""
     network = load_network(folder)
-    predicted = Predictor(network.model, network.params, network.batch_stats).restore(
+    predicted = predictor_for(network.model, network.params, network.batch_stats).restore(
         to_float(image), **options
     )
     return np.rint(predicted * np.iinfo(image.dtype).max).astype(image.dtype)

@@ -14,7 +14,7 @@ import pyvips
 from train.__main__ import main
 from train.checkpoint import load_network, save_network
 from train.data.images import read_image, to_float, write_image
-from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 from train.inference.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
 
 SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
@@ -85,7 +85,7 @@ def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_th
     network = load_network(checkpoint(SPEC))
     clean = to_float(read_image(photographs / "b.png"))
     noisy = np.clip(add_fixed_noise(clean, "b.png", sigma=25, seed=0), 0, 1)
-    restored = Predictor(network.model, network.params, {}).restore(noisy)
+    restored = predictor_for(network.model, network.params, {}).restore(noisy)
     (row,) = (
         row
         for row in rows
@@ -131,7 +131,7 @@ def test_noise_levels_can_be_named(
     network = load_network(checkpoint(told))
     clean = to_float(read_image(photographs / "b.png"))
     noisy = add_fixed_noise(clean, "b.png", sigma=7.5, seed=0)
-    restored = Predictor(network.model, network.params, {}).restore(noisy, sigma=7.5 / 255)
+    restored = predictor_for(network.model, network.params, {}).restore(noisy, sigma=7.5 / 255)
     restored = np.round(np.clip(restored, 0, 1) * 255) / 255
     (row,) = (
         row

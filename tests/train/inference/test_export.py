@@ -18,7 +18,7 @@ from train.__main__ import main
 from train.checkpoint import Network, load_network
 from train.errors import InputError
 from train.inference import export
-from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 
 NORMED = "dncnn(depth=3, features=4)"
 TOLD = "drunet(features=(2, 4), blocks=1)"
@@ -57,7 +57,7 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(
     )
     assert run.returncode == 0, run.stderr
     network = load_network(checkpoint(NORMED))
-    predictor = Predictor(network.model, network.params, network.batch_stats)
+    predictor = predictor_for(network.model, network.params, network.batch_stats)
     for found, image in zip(np.load(tmp_path / "out.npy"), batch, strict=True):
         np.testing.assert_allclose(found, predictor.restore(image), rtol=0, atol=1e-5)
         assert np.abs(found - image).max() > 0.01
@@ -81,7 +81,7 @@ def test_every_kind_of_network_restores_the_same_pixels_reloaded(
 ) -> None:
     network = load_network(checkpoint(spec))
     program = jax.export.deserialize(bytearray(export.to_stablehlo(network)))
-    predictor = Predictor(network.model, network.params, network.batch_stats)
+    predictor = predictor_for(network.model, network.params, network.batch_stats)
     batch = images(2, 15, 22)  # no multiple of a stride
     for found, image in zip(program.call(batch), batch, strict=True):
         np.testing.assert_allclose(found, predictor.restore(image), rtol=0, atol=1e-5)
@@ -97,7 +97,7 @@ def test_sizes_and_noise_levels_stay_open(checkpoint: Make, tmp_path: Path) -> N
     assert main(["export", str(checkpoint(TOLD)), "--format=stablehlo", f"--output={file}"]) == 0
     restore = jax.export.deserialize(bytearray(file.read_bytes())).call
     network = load_network(checkpoint(TOLD))
-    predictor = Predictor(network.model, network.params, {})
+    predictor = predictor_for(network.model, network.params, {})
     sigma = np.float32([0.05, 0.3])
     for batch in (images(2, 8, 8), images(2, 7, 11)):  # no multiple of the stride
         for found, image, level in zip(restore(batch, sigma), batch, sigma, strict=True):

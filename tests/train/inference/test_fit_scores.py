@@ -13,7 +13,7 @@ from lumloss_jax.models import create_model
 from train.data.images import to_float
 from train.data.sources import Source, make_source
 from train.inference.fit_scores import evaluate, make_table
-from train.inference.predict import make_predictor
+from train.inference.predictors import predictor_for
 from train.inference.protocols import add_fixed_noise
 from train.inference.scores import write_rows
 
@@ -117,11 +117,11 @@ def test_prediction_is_clipped_and_uses_running_statistics() -> None:
     stats = jax.tree.map(lambda x: x + 1.0, variables["batch_stats"])
     params = jax.tree.map(lambda p: p + 0.02, variables["params"])
     noisy = np.random.default_rng(0).normal(0.5, 1, (9, 7, 3)).astype(np.float32)
-    predicted = make_predictor(model, params, stats, sigma=0.1)(noisy)
+    predicted = predictor_for(model, params, stats).restore(noisy, sigma=0.1)
     expected = jax.jit(model.apply)({"params": params, "batch_stats": stats}, noisy[None])[0]
     assert predicted.shape == noisy.shape
     np.testing.assert_allclose(predicted, np.clip(expected, 0, 1), atol=1e-5)
     assert ((predicted > 0) & (predicted < 1)).mean() > 0.3
     assert predicted.min() == 0 and predicted.max() == 1  # or the clip would not have been seen
-    other = make_predictor(model, params, variables["batch_stats"], sigma=0.1)(noisy)
+    other = predictor_for(model, params, variables["batch_stats"]).restore(noisy, sigma=0.1)
     assert np.abs(other - predicted).max() > 0.01  # or the statistics would not have been seen

@@ -10,7 +10,7 @@ import pytest
 
 from train.__main__ import main
 from train.checkpoint import load_network
-from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 
 POOLED = "unet(features=(2, 4))"
 TOLD = "drunet(features=(2, 4), blocks=1)"
@@ -152,7 +152,7 @@ def test_every_network_runs_in_onnxruntime(checkpoint: Make, tmp_path: Path, spe
     import onnxruntime
 
     network = load_network(checkpoint(spec))
-    predictor = Predictor(network.model, network.params, network.batch_stats)
+    predictor = predictor_for(network.model, network.params, network.batch_stats)
     images = np.random.default_rng(1).uniform(0, 1, (2, 52, 44, 3)).astype(np.float32)
     for options, cut in (((), images), (("--size=7x11",), images[:, :7, :11])):
         file = tmp_path / "model.onnx"

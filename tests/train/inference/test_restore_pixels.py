@@ -22,7 +22,7 @@ from train.__main__ import main
 from train.checkpoint import load_network, save_network
 from train.data.images import to_float
 from train.inference import image_files
-from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_grey_stays_grey_through_a_colour_network(checkpoint: Make, tmp_path: Pa
     written, given = stored(tmp_path / "out" / "grey.png"), stored(source)
     assert written.shape == given.shape == (20, 31, 1)
     network = load_network(checkpoint(SPEC))
-    colour = Predictor(network.model, network.params, {}).restore(
+    colour = predictor_for(network.model, network.params, {}).restore(
         to_float(np.repeat(given, 3, axis=-1))
     )
     np.testing.assert_allclose(written / 255, colour.mean(axis=-1, keepdims=True), atol=0.51 / 255)

@@ -16,6 +16,7 @@ from train.errors import InputError
 from train.inference import stages
 from train.inference.image_files import open_stored
 from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 from train.inference.tiles import Photograph
 
 
@@ -27,7 +28,7 @@ def predictor(**options: Any) -> Predictor:
     variables = jax.tree.map(
         lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), variable_shapes(model)
     )
-    return Predictor(model, variables["params"], {}, **options)
+    return predictor_for(model, variables["params"], {}, **options)
 
 
 @pytest.mark.parametrize("shape", [(61, 90, 3), (69, 130, 3), (90, 61, 3)])

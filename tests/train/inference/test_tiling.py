@@ -20,10 +20,12 @@ from lumloss_jax.models import (
 from tests.small_networks import SMALL_NETWORKS, network_for_tiles
 from train.errors import InputError
 from train.inference import predict
-from train.inference.attention import ATTENDING_SIDE, reduce_photograph
+from train.inference.attending import AttendingPredictor
+from train.inference.attention import reduce_photograph
 from train.inference.predict import Predictor
+from train.inference.predictors import predictor_for
 from train.inference.tiles import Photograph, Rows, photograph_of
-from train.inference.tiling import DEFAULT_SIDE, check_tile, cut, default_tile
+from train.inference.tiling import check_tile, cut, default_tile
 
 each_network = pytest.mark.parametrize(
     "name",
@@ -36,7 +38,7 @@ each_network = pytest.mark.parametrize(
 
 def predictor(name: str, **options: Any) -> Predictor:
     model, variables = network_for_tiles(name)
-    return Predictor(model, variables["params"], variables["batch_stats"], **options)
+    return predictor_for(model, variables["params"], variables["batch_stats"], **options)
 
 
 def whole(name: str, image: np.ndarray) -> np.ndarray:
@@ -73,8 +75,8 @@ def test_stages_follow_each_other_over_the_whole_image() -> None:
     )
     expected = np.clip(jax.jit(lambda v, x: model.apply(v, x))(variables, image[None])[0], 0, 1)
     shares: list[float] = []
-    tiled = Predictor(model, variables["params"], {}, tile=32)
-    restored = np.concatenate(list(tiled.strips(photograph_of(image), seen=shares.append)))
+    tiled = predictor_for(model, variables["params"], {}, tile=32)
+    restored = np.concatenate(list(tiled.strips(photograph_of(image), on_progress=shares.append)))
     np.testing.assert_allclose(restored, expected, rtol=0, atol=1e-4)
     assert sum(shares) == pytest.approx(1)
     assert ((expected > 0) & (expected < 1)).mean() > 0.2 and np.abs(expected - image).max() > 0.1
@@ -210,7 +212,7 @@ def test_products_are_of_full_precision_where_that_is_not_the_default(name: str)
     made = predictor(name)
     sigma = np.float32(0.1) if made.model.takes_sigma else None
     lowered = predict._restorer(made.model).lower(
-        made._variables, np.zeros((1, 16, 16, 3), np.float32), sigma, ()
+        made._variables, np.zeros((1, 16, 16, 3), np.float32), sigma
     )
     products = re.findall(r"stablehlo\.(?:convolution|dot_general).*", lowered.as_text())
     assert len(products) > 3
@@ -219,31 +221,14 @@ def test_products_are_of_full_precision_where_that_is_not_the_default(name: str)
 
 
 def test_padding_is_as_in_the_network() -> None:
-    assert cut(5, 64, ReceptiveField(4, 3)).pixels.tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
-    assert cut(5, 64, ReceptiveField(4, 3, reflects=True)).pixels.tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        3,
-        2,
-        1,
-    ]
-    assert cut(1, 64, ReceptiveField(4, 3, reflects=True)).pixels.tolist() == [0, 0, 0, 0]
-    assert cut(9, 6, ReceptiveField(1, 1, wraps=True)).pixels.tolist() == [
-        8,
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        0,
-    ]
+    def padded(size: int, **padding: bool) -> list[int]:
+        return cut(size, 64, ReceptiveField(4, 3, **padding)).pixels.tolist()
+
+    assert padded(5) == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert padded(5, reflects=True) == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert padded(1, reflects=True) == [0, 0, 0, 0]
+    wrapped = cut(9, 6, ReceptiveField(1, 1, wraps=True)).pixels.tolist()
+    assert wrapped == [8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
 
 
 def test_a_tile_that_the_network_looks_beyond_is_refused_with_the_least_size() -> None:
@@ -258,7 +243,8 @@ def test_a_tile_that_the_network_looks_beyond_is_refused_with_the_least_size() -
 def test_published_networks_get_tiles_of_which_nearly_half_a_side_is_kept() -> None:
     for name in PRESETS:
         model = create_model(name)
-        side = ATTENDING_SIDE if isinstance(model, Retinexformer) else DEFAULT_SIDE
+        attends = isinstance(model, Retinexformer)
+        side = (AttendingPredictor if attends else Predictor).default_side
         field = model.receptive_field
         tile = default_tile(field, side=side)
         assert tile % field.stride == 0 and (tile - 2 * field.margin) / tile >= 0.42, name
