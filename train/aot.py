@@ -6,6 +6,7 @@ run, and what it asks of a chip's memory and of the links between chips can be r
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +87,7 @@ def _compile(config: FitConfig, mesh: Mesh, unroll: int = 1) -> jax.stages.Compi
     step: Any = sharding.compile_step(assembly.update, mesh, layout)
     with uncached():
         lowered = step.lower(state, Pair(patches, patches) if _is_paired(config) else patches)
-        with sharding.within_memory(config):
+        with sharding.within_memory(functools.partial(sharding.does_not_fit, config)):
             return lowered.compile()
 
 

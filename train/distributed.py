@@ -235,6 +235,11 @@ class Stop:
         self._received = received
         self.happened = False
 
+    @property
+    def requested(self) -> bool:
+        """Whether the run was told to end, also if that came after its last step."""
+        return self.happened or bool(self._received)
+
     def after(self, step: int) -> bool:
         """To be asked after every step, by every process."""
         alone = jax.process_count() == 1

@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Meter:
     """Measures between two readings; what lies between :meth:`read` and :meth:`restart` is not counted."""
 
-    def __init__(self, batch_size: int, patch_size: int) -> None:
-        """``batch_size`` patches of ``patch_size`` a side are seen in each step."""
+    def __init__(self, batch_size: int, patch_size: int, *, networks: int = 1) -> None:
+        """In each step each of ``networks`` sees ``batch_size`` patches of ``patch_size`` a side."""
+        self._each = f" for each of {networks} networks" if networks > 1 else ""
         self._images = batch_size
         self._megapixels = batch_size * patch_size**2 / 1e6
         self._newest: Any = None  # an array, whose type does not say that it has is_ready
@@ -70,7 +71,8 @@ class Meter:
         memory = memory_bytes()
         in_use = "" if math.isnan(memory) else f"; {memory / 1e6:.0f} MB in use"
         return (
-            f"{rate * self._images:.0f} images/s, {rate * self._megapixels:.2f} megapixels/s; "
+            f"{rate * self._images:.0f} images/s, {rate * self._megapixels:.2f} "
+            f"megapixels/s{self._each}; "
             f"waited for data {self._all_waited / seconds:.1%} of a step{in_use}"
         )
 

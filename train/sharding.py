@@ -9,8 +9,8 @@ average alike, and gather a parameter when it is used; groups hold copies of one
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +22,8 @@ from train.data.batch import Batch
 from train.errors import InputError, first_line
 from train.state import TrainState
 from train.step import Step
+
+T = TypeVar("T")
 
 BATCH_AXIS = "data"
 STATE_AXIS = "fsdp"
@@ -162,14 +164,19 @@ def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:
 
         return jax.make_array_from_callback((size, *local.shape[1:]), split_by_batch(mesh), part)
 
-    ahead: Any = None
-    for batch in batches:
-        arriving = jax.tree.map(divided, batch)
-        if ahead is not None:
-            yield ahead
-        ahead = arriving
-    if ahead is not None:
-        yield ahead
+    return one_ahead(jax.tree.map(divided, batch) for batch in batches)
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each asked for before the one before it is given.
+
+    What begins to move to a device when it is made so arrives while the device is at work.
+    """
+    waiting: list[T] = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 def whole(tree: Any) -> Any:
@@ -202,14 +209,22 @@ def compile_step(step: Step, mesh: Mesh, layout: TrainState | None = None) -> St
 
 
 @contextlib.contextmanager
-def within_memory(config: FitConfig) -> Iterator[None]:
-    """Where a run's step is compiled or runs: that memory is exhausted is :class:`DoesNotFit`."""
+def within_memory(error_of: Callable[[str], InputError]) -> Iterator[None]:
+    """Within it, that a device's memory is exhausted becomes the error that ``error_of`` makes.
+
+    Args:
+      error_of: from the backend's own words to an error that says what to do, such as
+        :func:`does_not_fit` of a run.
+
+    Raises:
+      InputError: the one that ``error_of`` made.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise does_not_fit(config, first_line(error)) from None
+        raise error_of(first_line(error)) from None
 
 
 def does_not_fit(config: FitConfig, why: str) -> DoesNotFit:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train import loop
+from train import distributed, locks
 from train.__main__ import main
 from train.data.images import write_image
 
@@ -25,10 +25,18 @@ def flags(tiny_flags: tuple[str, ...], tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("patched", "checkpoint", "then"),
     [
-        ("Board.scalars", "there is no checkpoint before it", "give the same command again"),
-        ("MetricWriter.write", "there is no checkpoint before it", "give the same command again"),
         (
-            "write_rows",
+            "train.tensorboard.Board.scalars",
+            "there is no checkpoint before it",
+            "give the same command again",
+        ),
+        (
+            "train.metric_writer.MetricWriter.write",
+            "there is no checkpoint before it",
+            "give the same command again",
+        ),
+        (
+            "train.loop.write_rows",
             "the newest whole checkpoint is {}/checkpoints/2",
             "resume fit by --resume {}",
         ),
@@ -46,7 +54,7 @@ def test_a_full_disk_is_one_sentence_that_says_what_is_left(
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(f"train.loop.{patched}", fail)
+    monkeypatch.setattr(patched, fail)
     out = tmp_path / "run"
     assert main(["fit", *flags, "--steps=2", f"--out={out}"]) == 2
     said = capsys.readouterr().err
@@ -74,7 +82,7 @@ def test_a_folder_that_may_only_be_read_is_not_resumed(
     def listening(run: object) -> Iterator[Callable[[str], None]]:
         yield words.append
 
-    monkeypatch.setattr(loop.distributed, "ending_together", listening)
+    monkeypatch.setattr(distributed, "ending_together", listening)
     assert main(["fit", *flags, "--steps=2", "--checkpoint-every=1", f"--out={out}"]) == 0
     # What a process would leave as its last words: --resume only once there is a checkpoint.
     assert ["--resume" in said for said in words] == [False, True, True]
@@ -83,7 +91,7 @@ def test_a_folder_that_may_only_be_read_is_not_resumed(
     def refuse(path: object, *args: object) -> int:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(loop.locks.os, "open", refuse)
+    monkeypatch.setattr(locks.os, "open", refuse)
     assert main(["fit", "--resume", str(out)]) == 2
     assert f"error: {out} cannot be written to: Read-only file system." in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before

@@ -16,7 +16,7 @@ from train import step as step_of_one
 from train.assembly import assemble
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
 from train.data.batch import Pair
-from train.experiments.lockstep import Run, deal
+from train.experiments.device_groups import TrainingRun, deal
 from train.population import Population, join, make_population_step, member_of, seeds_of
 from train.state import TrainState
 from train.step import Metrics, culprits_of
@@ -140,21 +140,21 @@ def test_every_member_makes_the_step_that_it_would_make_alone(model: str, optimi
 
 def test_so_it_does_on_devices_of_their_own_between_which_nothing_moves() -> None:
     held = configs(PLAIN, "sgd")
-    runs = [Run(config, None, state_of(config)) for config in held]
-    crews = deal(runs, jax.devices())
-    assert [len(crew.runs) for crew in crews] == [2, 2, 1, 1] and len(
-        {crew.device for crew in crews}
+    runs = [TrainingRun(config, None, state_of(config)) for config in held]
+    groups = deal(runs, jax.devices())
+    assert [len(group.runs) for group in groups] == [2, 2, 1, 1] and len(
+        {group.device for group in groups}
     ) == 4
     made = []
-    for crew in crews:
-        batch = jax.device_put(stacked(crew.seeds), crew.device)
-        program = crew.step.lower(crew.population, batch).compile()
+    for group in groups:
+        batch = jax.device_put(stacked(group.seeds), group.device)
+        program = group.step.lower(group.population, batch).compile()
         assert not any(aot.read_collectives(program.as_text()))
-        crew.take(batch)
-        assert {leaf.device for leaf in jax.tree.leaves(crew.population)} == {crew.device}
+        group.take_step(batch)
+        assert {leaf.device for leaf in jax.tree.leaves(group.population)} == {group.device}
         made += [
-            (member_of(crew.population, i, r.config), crew.metrics[i])
-            for i, r in enumerate(crew.runs)
+            (member_of(group.population, i, r.config), group.metrics[i])
+            for i, r in enumerate(group.runs)
         ]
     for one, config, expected in zip(made, held, alone(PLAIN, "sgd"), strict=True):
         assert_same_step(one, expected, config)

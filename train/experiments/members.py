@@ -36,6 +36,7 @@ from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_lines import read_lines
 from train.outputs import write_json, write_text
 from train.run_folder import check_link, clear
+from train.training import Watch
 
 NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
 _DONE = "done"
@@ -81,7 +82,7 @@ class Members:
     ) -> None:
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
-    def train(self, member: Member, watch: loop.Watch | None = None) -> bool:
+    def train(self, member: Member, watch: Watch | None = None) -> bool:
         """Trains the member, from its newest checkpoint where it was stopped.
 
         False where ``watch`` ended it early, or it diverged, which is found out once.

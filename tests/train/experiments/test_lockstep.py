@@ -12,7 +12,7 @@ import jax
 import pytest
 from rich.console import Console
 
-from train import loop
+from train import training
 from train.assembly import assemble
 from train.checkpoint_files import steps_in
 from train.errors import InputError
@@ -55,14 +55,14 @@ def steps_of(config):
 def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkeypatch):
     """The host waits for the devices there, so that is where most signals come; the next step is saved."""
     configs = configured("--log-every=1", "--validate-every=4")
-    read, signals = loop.read_metrics, [signal.SIGTERM]
+    read, signals = training.read_metrics, [signal.SIGTERM]
 
     def struck(metrics, config):
         if signals:
             os.kill(os.getpid(), signals.pop())
         return read(metrics, config)
 
-    monkeypatch.setattr(loop, "read_metrics", struck)
+    monkeypatch.setattr(training, "read_metrics", struck)
     with pytest.raises(SystemExit):
         train(configs)
     assert [steps_of(config) for config in configs] == [[2], [2]]

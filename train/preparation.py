@@ -1,0 +1,175 @@
+"""The first stage of a training run: finds all that can be wrong, then makes the run's folder."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+from rich.console import Console
+
+from train import locks, sharding
+from train.assembly import Assembly, assemble, open_photographs
+from train.checkpoint import load_weights
+from train.checkpoint_files import check_path
+from train.checkpoint_writer import advising_resume
+from train.config import DataConfig, FitConfig, save_config
+from train.console import make_console
+from train.dark_photographs import describe_degradation
+from train.data.pipeline import PatchBatches
+from train.data.sources import Source
+from train.data.splits import (
+    Splits,
+    check_scorable,
+    check_unchanged,
+    data_warnings,
+    fingerprint,
+    save_splits,
+)
+from train.run_folder import CONFIG_NAME, new_folder
+from train.session import Session, without_host_flags
+from train.state import TrainState
+from train.step import Step
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose input is in order and whose folder is locked."""
+
+    config: FitConfig  # as it was asked for
+    saved_config: FitConfig  # as its folder and its checkpoints hold it
+    folder: Path
+    session: Session
+    console: Console
+    began: float  # seconds, on the monotonic clock
+    splits: Splits
+    batches: PatchBatches
+    assembly: Assembly
+    initial: dict[str, Any] | None  # weights of --init-from
+    mesh: Mesh
+    abstract: TrainState  # shapes
+    layout: TrainState  # shardings
+    step: Step  # over the mesh
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, in float32."""
+        return self.assembly.model
+
+    def say(self, line: str) -> None:
+        """Prints a line, in the first process only."""
+        self.console.print(line, soft_wrap=True)
+
+
+def prepare(
+    config: FitConfig, preset: str, session: Session, held: contextlib.ExitStack
+) -> PreparedRun:
+    """Finds all that can be wrong with the input, and only then makes the folder and compiles.
+
+    Args:
+      config: the run.
+      preset: its name becomes part of the folder's name.
+      session: the processes of the run.
+      held: keeps the lock of the folder.
+
+    Returns:
+      The run, ready to start.
+
+    Raises:
+      InputError: the input is wrong, or another process is at work in the folder.
+    """
+    console = make_console(quiet=not session.is_first)
+    say = functools.partial(console.print, soft_wrap=True)
+    began = time.monotonic()
+
+    # --- check the input, before anything is written or compiled
+    with session.raise_everywhere():
+        check_path(Path(config.run.resume or config.run.out or "runs"))
+        mesh = sharding.make_mesh(config.run.devices, config.run)
+        sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
+        assembly = assemble(config)
+        splits = open_photographs(config)
+        if config.run.resume:
+            # First, because no other fault of photographs that changed is worth a word.
+            check_unchanged(splits, Path(config.run.resume))
+        check_scorable(splits)
+        batches = PatchBatches(
+            splits.train,
+            patch_size=config.data.patch_size,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+        )
+    session.check_same(config, fingerprint(splits))
+    initial = None
+    # A run that is resumed takes its weights from its own checkpoint. Those that it once began
+    # with may be gone.
+    if config.model.init_from is not None and not config.run.resume:
+        initial = load_weights(
+            Path(config.model.init_from), assembly.model, config.model.model, say
+        )
+
+    # --- make the folder and lock it
+    folder = Path(config.run.resume or "")
+    with session.raise_everywhere():
+        if session.is_first and config.run.resume:
+            held.enter_context(locks.hold(folder))
+        elif session.is_first:
+            folder = new_folder(config.run.out, preset, held, config)
+            with advising_resume(folder):
+                save_splits(splits, folder)
+    folder = Path(session.broadcast_from_first(str(folder)))
+    held.enter_context(advising_resume(folder))
+    if config.run.resume:
+        session.has_checkpoint(folder)
+    else:
+        session.has_folder(folder)
+    kept = dataclasses.replace(config.run, out=str(folder), resume=None)
+    saved_config = dataclasses.replace(config, run=without_host_flags(kept))
+    with session.raise_everywhere(), advising_resume(folder):
+        if session.is_first:
+            save_config(saved_config, folder / CONFIG_NAME)
+        session.check_shared(folder / CONFIG_NAME)
+
+    # --- lay the state out over the devices
+    abstract = jax.eval_shape(assembly.fresh_state)
+    layout = sharding.state_sharding(abstract, mesh)
+    step = sharding.compile_step(assembly.update, mesh, layout)
+
+    # --- say what is about to happen
+    parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
+    degraded = describe_photographs(splits.train, config.data)
+    say(
+        f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
+        f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} "
+        f"device{'s' * (mesh.size > 1)}{session.describe()}"
+    )
+    for warning in data_warnings(splits, config.run.workers):
+        say(f"warning: {warning}")
+    return PreparedRun(
+        config=config,
+        saved_config=saved_config,
+        folder=folder,
+        session=session,
+        console=console,
+        began=began,
+        splits=splits,
+        batches=batches,
+        assembly=assembly,
+        initial=initial,
+        mesh=mesh,
+        abstract=abstract,
+        layout=layout,
+        step=step,
+    )
+
+
+def describe_photographs(source: Source, data: DataConfig) -> str:
+    """How photographs of a run are degraded, in words."""
+    return describe_degradation(
+        source, sigma=data.sigma, blind=data.blind, low_light=data.low_light
+    )

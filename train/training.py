@@ -1,0 +1,228 @@
+"""The training loop: the same for one network and for several that take every step together.
+
+:func:`train` knows no network. It asks a :class:`Trainee` for batches and steps, keeps the host just
+ahead of the devices, and decides after each step whether to log, validate, save or stop. What is
+logged and saved goes into the :class:`Logbook` of each network.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from train import sharding
+from train.checkpoint_writer import Checkpoints
+from train.config import FitConfig
+from train.distributed import Stop
+from train.due import STEPS_AHEAD, Due, due
+from train.errors import DivergedError, InputError
+from train.meters import Meter
+from train.metric_writer import MetricWriter
+from train.panels import panels
+from train.state import TrainState
+from train.step import Metrics, culprits_of
+from train.tracing import Trace
+
+Watch = Callable[[int, dict[str, float]], bool]
+Validate = Callable[[TrainState], tuple[dict[str, float], list[np.ndarray]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Logbook:
+    """What the run of one network writes into its folder while it trains."""
+
+    writer: MetricWriter
+    checkpoints: Checkpoints
+    validate: Validate | None  # scores by name, and pictures; None without validation photographs
+
+    def enter(
+        self,
+        done: int,
+        actions: Due,
+        values: Mapping[str, float],
+        state: Callable[[], TrainState],
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Validates, logs and saves, as far as each is due.
+
+        Args:
+          done: steps that are done.
+          actions: which of the three are due.
+          values: metrics of the last step.
+          state: gives the state after that step. It is not called if only logging is due.
+
+        Returns:
+          The line that belongs into the log, and the scores of the validation.
+        """
+        scores: dict[str, float] = {}
+        if self.validate is not None and actions.validating:
+            scores, images = self.validate(state())
+            if images:
+                self.writer.picture(done, "validation", panels(*images))
+        line = {**values, **{f"validation/{name}": score for name, score in scores.items()}}
+        if actions.logging:
+            self.writer.write(done, line)
+        if actions.saving:
+            self.checkpoints.save(state(), scores)
+        return line, scores
+
+
+class Reading(NamedTuple):
+    """What the last step made of one network."""
+
+    values: dict[str, float]  # metrics by name
+    logbook: Logbook
+    state: Callable[[], TrainState]
+
+
+class Trainee(Protocol):
+    """What :func:`train` trains: one network, or several that take every step together."""
+
+    @property
+    def config(self) -> FitConfig:
+        """The configuration; for several networks, what they have in common."""
+
+    @property
+    def start(self) -> int:
+        """Steps that were done before the training began or was resumed."""
+
+    @property
+    def logbooks(self) -> Sequence[Logbook]:
+        """One for each network."""
+
+    def batches(self) -> Iterator[Any]:
+        """The batches of all steps that are left, each on its way to the devices ahead of its use."""
+
+    def compile(self, batch: Any) -> None:
+        """Called once with the first batch, if anything has to be compiled ahead of the first step."""
+
+    def step(self, batch: Any) -> list[jax.Array]:
+        """Hands one step to the devices; gives a loss of each program, to wait for."""
+
+    def wait(self) -> None:
+        """Returns when the devices have done all steps that they were handed."""
+
+    def read(self) -> list[Reading]:
+        """Waits for the last step and reads it, without the networks that have diverged.
+
+        Raises:
+          DivergedError: the only network has diverged.
+        """
+
+    def does_not_fit(self, why: str) -> InputError:
+        """The error if the step needs more memory than a device has; ``why`` is the backend's."""
+
+
+def train(
+    trainee: Trainee,
+    *,
+    stop: Stop,
+    console: Console,
+    trace: Trace,
+    shown: MetricWriter | None = None,
+    watch: Watch | None = None,
+) -> int:
+    """Takes steps until the last one, a signal, or ``watch``; what it leaves is saved.
+
+    Args:
+      trainee: what is trained.
+      stop: asked after every step whether the run has been told to stop.
+      console: for the summary.
+      trace: profiles the steps that it was made for.
+      shown: a writer of its own for the progress bar, if those of the logbooks are quiet.
+      watch: told the step and the scores of each validation; training ends if it returns True.
+
+    Returns:
+      The number of steps that are done, those before a resume included.
+
+    Raises:
+      DivergedError: too many steps in a row were not finite.
+      InputError: the step does not fit into memory, or the disk is full.
+    """
+    config, start, logbooks = trainee.config, trainee.start, trainee.logbooks
+    validates = any(logbook.validate is not None for logbook in logbooks)
+    writers = [*(logbook.writer for logbook in logbooks), *([] if shown is None else [shown])]
+    meter = Meter(config.data.batch_size, config.data.patch_size, networks=len(logbooks))
+    ahead: collections.deque[list[jax.Array]] = collections.deque()
+    done = start  # also if there is no step left to take
+
+    with trace, sharding.within_memory(trainee.does_not_fit):
+        for done, batch in enumerate(meter.timed(trainee.batches()), start + 1):
+            # --- one step
+            is_first = done == start + 1
+            if is_first:
+                trainee.compile(batch)
+            trace.before(done)
+            # Everything except the batch is on the devices already, and the batch is on its way.
+            with jax.transfer_guard("disallow"):
+                losses = trainee.step(batch)
+            trace.after(done, losses[-1])
+            meter.stepped(losses[-1])
+            if is_first:
+                # What the first step takes is mostly compilation, which no rate should count.
+                trainee.wait()
+                for writer in writers:
+                    writer.started()
+                meter.restart()
+            ahead.append(losses)
+            if len(ahead) > STEPS_AHEAD:
+                jax.block_until_ready(ahead.popleft())
+
+            # --- what is due after it
+            # Asked once: a signal that comes from here on is for the next step to save.
+            stopping = stop.after(done)
+            actions = due(
+                config.run, done, config.optimizer.steps, validates=validates, stopping=stopping
+            )
+            ended = False
+            if actions.logging or actions.saving:
+                # This finds a network that has diverged before its state is saved.
+                readings = trainee.read()
+                rates = meter.read()
+                entered = [
+                    reading.logbook.enter(done, actions, {**reading.values, **rates}, reading.state)
+                    for reading in readings
+                ]
+                for line, _ in entered[:1]:
+                    if shown is not None and actions.logging:
+                        shown.write(done, line)
+                meter.restart()
+                ended = not readings
+                for _, scores in entered:
+                    if scores and watch is not None and watch(done, scores):
+                        ended = True
+            if stopping or ended:
+                break
+        if meter.steps:
+            console.print(meter.summary(), soft_wrap=True)
+    return done
+
+
+def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
+    """Metrics as numbers by name, the loss first.
+
+    Raises:
+      DivergedError: the state stands still, because too many steps in a row were not finite.
+    """
+    read = jax.device_get(metrics)
+    if read.guard.in_row >= config.optimizer.max_skips:
+        last = int(read.step)
+        named = ", ".join(culprits_of(read.guard, read.terms))
+        raise DivergedError(
+            f"steps {last - int(read.guard.in_row) + 1} to {last} were all skipped: not finite in "
+            f"the last of them: {named}. Nothing of them was applied; the weights in the last "
+            "checkpoint are from before them. Take a lower --learning-rate than "
+            f"{config.optimizer.learning_rate:g}, or set --clip-norm."
+        )
+    values = {
+        "loss": read.loss,
+        **read.terms,
+        "gradient_norm": read.gradient_norm,
+        "learning_rate": read.learning_rate,
+    }
+    values |= {f"weight/{name}": weight for name, weight in read.weights.items()}
+    values["skipped"] = read.guard.skipped
+    return {name: float(value) for name, value in values.items()}
