@@ -35,7 +35,7 @@ fuzz: $(VENV)/.dev
 	FUZZ_CASES=$${FUZZ_CASES:-200} $(BIN)/python -m pytest -n 2 -m "fuzz and not slow" tests
 
 # What `import lumloss_jax` gives: losses, metrics, colour, degradations.
-LIGHT := $(addprefix tests/lumloss_jax/,losses metrics color degradations test_reduction.py test_filters.py \
+LIGHT := $(addprefix tests/lumloss_jax/,losses metrics color degradations test_checks.py test_means.py test_filters.py \
 	test_light_import.py)
 # jaxlib 0.7.2 on a CPU adds up a mean one by one: 0.1005 is off by 1e-5 of it where 2e-6 is asked for.
 LOWEST_ROUNDING := $(patsubst %,--deselect "tests/lumloss_jax/%", \

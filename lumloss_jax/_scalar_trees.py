@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _means
 
 Tree = Any
 
@@ -14,13 +14,13 @@ Tree = Any
 def as_float(value: ArrayLike) -> jax.Array:
     """A number as an array in the accumulation dtype, not weakly typed: a state keeps its types from step to step."""
     array = jnp.asarray(value)
-    return array.astype(_reduction.accumulation_dtype(array))
+    return array.astype(_means.accumulation_dtype(array))
 
 
 def stack(tree: Tree) -> jax.Array:
     """The leaves as one vector."""
     leaves = [as_float(leaf) for leaf in jax.tree.leaves(tree)]
-    dtype = _reduction.accumulation_dtype(*leaves)
+    dtype = _means.accumulation_dtype(*leaves)
     return jnp.stack([leaf.astype(dtype) for leaf in leaves])
 
 

@@ -5,7 +5,7 @@ similarity", IEEE TIP 13(4), 2004; Wang, Simoncelli, Bovik, "Multiscale structur
 image quality assessment", Asilomar 2003.
 
 Images are ``[..., H, W, C]`` in the accumulation dtype, checked, divided by their data range, with
-0 under the zeros of the mask (``_reduction.hide_masked``). Every channel is compared on its own.
+0 under the zeros of the mask (``_means.hide_masked``). Every channel is compared on its own.
 Windows lie inside the image only.
 """
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _filters, _reduction
+from lumloss_jax import _checks, _filters
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
@@ -134,7 +134,7 @@ def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
         )
     side = WINDOW_SIZE * 2 ** (len(exponents) - 1)
     scales = f"{len(exponents)} scale{'s' if len(exponents) > 1 else ''}"
-    _reduction.check_sides(
+    _checks.check_sides(
         image,
         side,
         f"{scales} of MS-SSIM need at least {side} x {side}; give fewer scale_weights, or use ssim",
@@ -144,7 +144,7 @@ def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
 
 def check_window(image: jax.Array) -> None:
     """Checks that an image holds at least one window."""
-    _reduction.check_sides(
+    _checks.check_sides(
         image, WINDOW_SIZE, f"SSIM's window needs at least {WINDOW_SIZE} x {WINDOW_SIZE}"
     )
 

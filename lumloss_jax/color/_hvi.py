@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 # Inside the power of the collapse. It bounds its slope at black, by 8e5 for k = 0.2.
 _EPSILON = 1e-8
@@ -53,8 +53,8 @@ def rgb_to_hvi(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
       >>> [f"{value:.4f}" for value in rgb_to_hvi(red)[0, 0]]
       ['1.0000', '0.0000', '1.0000']
     """
-    image = _reduction.check_image("image", image, channels=(3,))
-    k = _reduction.check_scalar("k", k, image.dtype, minimum=_SMALLEST_K)
+    image = _checks.check_image("image", image, channels=(3,))
+    k = _checks.check_scalar("k", k, image.dtype, minimum=_SMALLEST_K)
     red, green, blue = (image[..., i : i + 1] for i in range(3))
     intensity = jnp.max(image, axis=-1, keepdims=True)
     spread = intensity - jnp.min(image, axis=-1, keepdims=True)
@@ -109,8 +109,8 @@ def hvi_to_rgb(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
       >>> [f"{value:.4f}" for value in hvi_to_rgb(grey)[0, 0]]
       ['0.5000', '0.5000', '0.5000']
     """
-    image = _reduction.check_image("image", image, channels=(3,))
-    k = _reduction.check_scalar("k", k, image.dtype, minimum=_SMALLEST_K)
+    image = _checks.check_image("image", image, channels=(3,))
+    k = _checks.check_scalar("k", k, image.dtype, minimum=_SMALLEST_K)
     across, up, intensity = (image[..., i : i + 1] for i in range(3))
     square = across * across + up * up
     coloured = square > 0

@@ -3,7 +3,7 @@
 import jax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luminance_encodings import light_of_pq, pq_of_light
 from lumloss_jax.color._oklab import Matrix, apply, inverse
 from lumloss_jax.color._srgb import encode, linearise
@@ -62,11 +62,11 @@ def rgb_to_ictcp(
       >>> [round(float(v), 3) for v in rgb_to_ictcp(red)[0, 0]]
       [0.364, -0.102, 0.258]
     """
-    image = _reduction.check_image("image", image, channels=(3,))
-    light = linearise(image) * _reduction.check_scalar(
+    image = _checks.check_image("image", image, channels=(3,))
+    light = linearise(image) * _checks.check_scalar(
         "white", white, image.dtype, minimum=_SMALLEST_WHITE
     )
-    floor = _reduction.check_scalar("floor", floor, image.dtype)
+    floor = _checks.check_scalar("floor", floor, image.dtype)
     return apply(_TO_ICTCP, pq_of_light(apply(_TO_LMS, apply(_TO_BT2020, light)), floor))
 
 
@@ -100,7 +100,7 @@ def ictcp_to_rgb(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       >>> print(f"{ictcp_to_rgb(rgb_to_ictcp(half))[0, 0, 0]:.3f}")
       0.500
     """
-    image = _reduction.check_image("image", image, channels=(3,))
-    white = _reduction.check_scalar("white", white, image.dtype, minimum=_SMALLEST_WHITE)
+    image = _checks.check_image("image", image, channels=(3,))
+    white = _checks.check_scalar("white", white, image.dtype, minimum=_SMALLEST_WHITE)
     light = apply(_FROM_LMS, light_of_pq(apply(_FROM_ICTCP, image)))
     return encode(apply(_FROM_BT2020, light / white))

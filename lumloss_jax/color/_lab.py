@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
 from lumloss_jax.color._srgb import encode, linearise, linearised_difference
 
@@ -57,7 +57,7 @@ def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709")
       >>> print(f"{rgb_to_lightness(mid_grey)[0, 0, 0]:.4f}")
       0.5339
     """
-    image = _reduction.check_image("image", image)
+    image = _checks.check_image("image", image)
     return lightness(weighted_sum(linearise(image), check_coefficients(coefficients)))
 
 
@@ -88,7 +88,7 @@ def rgb_to_xyz(image: ArrayLike) -> jax.Array:
       >>> [round(float(v), 3) for v in rgb_to_xyz(white)[0, 0]]
       [0.95, 1.0, 1.089]
     """
-    linear = linearise(_reduction.check_image("image", image, channels=(3,)))
+    linear = linearise(_checks.check_image("image", image, channels=(3,)))
     return jnp.concatenate([weighted_sum(linear, row) for row in _RGB_TO_XYZ], axis=-1)
 
 
@@ -118,7 +118,7 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
       >>> [round(float(v), 1) for v in rgb_to_lab(red)[0, 0]]
       [53.2, 80.1, 67.2]
     """
-    image = _reduction.check_image("image", image, channels=(3,))
+    image = _checks.check_image("image", image, channels=(3,))
     linear = linearise(image)
     x, y, z = (
         weighted_sum(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
@@ -163,7 +163,7 @@ def xyz_to_rgb(image: ArrayLike) -> jax.Array:
       >>> print(f"{xyz_to_rgb(rgb_to_xyz(half))[0, 0, 0]:.4f}")
       0.5000
     """
-    return _xyz_to_rgb(_reduction.check_image("image", image, channels=(3,)))
+    return _xyz_to_rgb(_checks.check_image("image", image, channels=(3,)))
 
 
 def lab_to_rgb(image: ArrayLike) -> jax.Array:
@@ -192,7 +192,7 @@ def lab_to_rgb(image: ArrayLike) -> jax.Array:
       >>> print(f"{lab_to_rgb(middle_grey)[0, 0, 1]:.3f}")
       0.466
     """
-    lab = _reduction.check_image("image", image, channels=(3,))
+    lab = _checks.check_image("image", image, channels=(3,))
     f_y = (lab[..., :1] + 16) / 116
     f_x, f_z = f_y + lab[..., 1:2] / 500, f_y - lab[..., 2:] / 200
     xyz = [_inverse_f(f) * white for f, white in zip((f_x, f_y, f_z), _WHITE, strict=True)]

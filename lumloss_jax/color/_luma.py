@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 COEFFICIENTS: dict[str, tuple[float, float, float]] = {
     "rec601": (0.299, 0.587, 0.114),
@@ -49,13 +49,13 @@ def rgb_to_luma(image: ArrayLike, *, coefficients: Coefficients = "rec601") -> j
       >>> print(f"{rgb_to_luma(pure_green)[0, 0, 0]:.3f}")
       0.587
     """
-    return weighted_sum(_reduction.check_image("image", image), check_coefficients(coefficients))
+    return weighted_sum(_checks.check_image("image", image), check_coefficients(coefficients))
 
 
 def check_coefficients(coefficients: Coefficients) -> tuple[float, float, float]:
     """Three weights for a name or for three static numbers."""
     if isinstance(coefficients, str):
-        return COEFFICIENTS[_reduction.check_option("coefficients", coefficients, COEFFICIENTS)]
+        return COEFFICIENTS[_checks.check_option("coefficients", coefficients, COEFFICIENTS)]
     parts = coefficients if isinstance(coefficients, Iterable) else ()
     if isinstance(coefficients, jax.core.Tracer) or any(
         isinstance(part, jax.core.Tracer) for part in parts

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 _PEAK = 10000.0  # cd/m2, where both encodings end
 _DARKEST = 0.005  # cd/m2
@@ -60,7 +60,7 @@ def linear_to_pq(
       >>> print(f"{linear_to_pq(jnp.ones((1, 1, 1)))[0, 0, 0]:.4f}")
       0.5081
     """
-    image = _reduction.check_image("image", image)
+    image = _checks.check_image("image", image)
     return pq_of_light(_light(image, white), _check_floor(floor, image))
 
 
@@ -91,7 +91,7 @@ def pq_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       >>> print(f"{pq_to_linear(linear_to_pq(jnp.full((1, 1, 1), 0.5)))[0, 0, 0]:.4f}")
       0.5000
     """
-    image = _reduction.check_image("image", image)
+    image = _checks.check_image("image", image)
     return light_of_pq(image) / _check_white(white, image)
 
 
@@ -127,7 +127,7 @@ def linear_to_pu21(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       >>> print(f"{linear_to_pu21(jnp.ones((1, 1, 1)))[0, 0, 0]:.2f}")
       256.38
     """
-    image = _reduction.check_image("image", image)
+    image = _checks.check_image("image", image)
     power = jnp.clip(_light(image, white), _DARKEST, _PEAK) ** _P_4
     value = _P_7 * (((_P_1 + _P_2 * power) / (1 + _P_3 * power)) ** _P_5 - _P_6)
     return jnp.maximum(value, jnp.zeros_like(value))
@@ -160,7 +160,7 @@ def pu21_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
       >>> print(f"{pu21_to_linear(linear_to_pu21(jnp.full((1, 1, 1), 0.5)))[0, 0, 0]:.4f}")
       0.5000
     """
-    image = _reduction.check_image("image", image)
+    image = _checks.check_image("image", image)
     white = _check_white(white, image)
     w = _power(image / _P_7 + _P_6, 1 / _P_5)
     below = jnp.maximum(_P_2 - _P_3 * w, jnp.full_like(w, _LEAST_DENOMINATOR))
@@ -195,8 +195,8 @@ def _light(image: jax.Array, white: ArrayLike) -> jax.Array:
 
 
 def _check_white(white: ArrayLike, image: jax.Array) -> jax.Array:
-    return _reduction.check_scalar("white", white, image.dtype, minimum=_SMALLEST_WHITE)
+    return _checks.check_scalar("white", white, image.dtype, minimum=_SMALLEST_WHITE)
 
 
 def _check_floor(floor: ArrayLike, image: jax.Array) -> jax.Array:
-    return _reduction.check_scalar("floor", floor, image.dtype)
+    return _checks.check_scalar("floor", floor, image.dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luma import weighted_sum
 from lumloss_jax.color._srgb import encode, linearise
 
@@ -75,8 +75,8 @@ def rgb_to_oklab(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
       >>> [round(float(v), 3) for v in rgb_to_oklab(red)[0, 0]]
       [0.628, 0.225, 0.126]
     """
-    image = _reduction.check_image("image", image, channels=(3,))
-    chord_below = _reduction.check_scalar("chord_below", chord_below, image.dtype)
+    image = _checks.check_image("image", image, channels=(3,))
+    chord_below = _checks.check_scalar("chord_below", chord_below, image.dtype)
     signals = apply(_RGB_TO_LMS, linearise(image))
     return apply(_ROOTS_TO_LAB, _root(signals, chord_below))
 
@@ -109,8 +109,8 @@ def oklab_to_rgb(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
       >>> [f"{value:.4f}" for value in oklab_to_rgb(white)[0, 0]]
       ['1.0000', '1.0000', '1.0000']
     """
-    image = _reduction.check_image("image", image, channels=(3,))
-    chord_below = _reduction.check_scalar("chord_below", chord_below, image.dtype)
+    image = _checks.check_image("image", image, channels=(3,))
+    chord_below = _checks.check_scalar("chord_below", chord_below, image.dtype)
     return encode(apply(_LMS_TO_RGB, _cube(apply(_LAB_TO_ROOTS, image), chord_below)))
 
 

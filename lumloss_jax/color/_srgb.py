@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
 
 # IEC 61966-2-1: below the threshold the curve is a straight line, above it a power of 2.4 with an
@@ -40,7 +40,7 @@ def srgb_to_linear(image: ArrayLike) -> jax.Array:
       >>> print(f"{srgb_to_linear(jnp.full((1, 1, 1), 0.5))[0, 0, 0]:.4f}")
       0.2140
     """
-    return linearise(_reduction.check_image("image", image))
+    return linearise(_checks.check_image("image", image))
 
 
 def linear_to_srgb(image: ArrayLike) -> jax.Array:
@@ -65,7 +65,7 @@ def linear_to_srgb(image: ArrayLike) -> jax.Array:
       >>> print(f"{linear_to_srgb(jnp.full((1, 1, 1), 0.214))[0, 0, 0]:.3f}")
       0.500
     """
-    return encode(_reduction.check_image("image", image))
+    return encode(_checks.check_image("image", image))
 
 
 def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709") -> jax.Array:
@@ -97,7 +97,7 @@ def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709")
       >>> print(f"{rgb_to_luminance(mid_grey)[0, 0, 0]:.4f}")
       0.2140
     """
-    image = _reduction.check_image("image", image)
+    image = _checks.check_image("image", image)
     return weighted_sum(linearise(image), check_coefficients(coefficients))
 
 

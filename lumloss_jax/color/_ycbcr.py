@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 
 _RED, _GREEN, _BLUE = COEFFICIENTS["rec601"]
@@ -58,7 +58,7 @@ def rgb_to_ycbcr(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
       >>> [f"{255 * value:.1f}" for value in rgb_to_ycbcr(red, full_range=True)[0, 0]]
       ['76.2', '85.0', '255.5']
     """
-    image = _reduction.check_image("image", image, channels=(3,))
+    image = _checks.check_image("image", image, channels=(3,))
     black, white_less_black, chroma = _range(full_range)
     luma = weighted_sum(image, COEFFICIENTS["rec601"])
     red, blue = image[..., :1], image[..., 2:]
@@ -102,7 +102,7 @@ def ycbcr_to_rgb(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
       >>> [f"{value:.4f}" for value in ycbcr_to_rgb(studio_white)[0, 0]]
       ['1.0000', '1.0000', '1.0000']
     """
-    image = _reduction.check_image("image", image, channels=(3,))
+    image = _checks.check_image("image", image, channels=(3,))
     black, white_less_black, chroma = _range(full_range)
     luma = (255 * image[..., :1] - black) / white_less_black
     blue = luma + 255 / chroma * _BLUE_SPAN * (image[..., 1:2] - _MIDDLE)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _filters, _reduction
+from lumloss_jax import _checks, _filters
 from lumloss_jax.degradations import _inputs
 
 # Where a Gaussian is cut off unless a size is given, in sigmas; scipy's and scikit-image's default.
@@ -60,7 +60,7 @@ def gaussian_blur(
     image = _inputs.check_fixed_degradation(key, image)
     if size is None:
         size = _size_for(sigma)
-    size = _reduction.check_odd_size("size", size)
+    size = _checks.check_odd_size("size", size)
     sigma = _inputs.check_amount("sigma", sigma, image.shape, image.dtype)
     radius = size // 2
     blurs = sigma > _NARROWEST
@@ -112,7 +112,7 @@ def box_blur(key: jax.Array | None, image: ArrayLike, *, size: int) -> jax.Array
       0.1111
     """
     image = _inputs.check_fixed_degradation(key, image)
-    size = _reduction.check_odd_size("size", size)
+    size = _checks.check_odd_size("size", size)
     blurred = _filters.local_average(image, _filters.box_taps(size))
     chex.assert_equal_shape([blurred, image])
     return blurred

@@ -1,6 +1,6 @@
 """Checks that only degradations need: keys, and amounts that are one number, one per image or one per pixel.
 
-As in ``_reduction``: static facts only, ``ValueError`` at trace time.
+As in ``_checks``: static facts only, ``ValueError`` at trace time.
 """
 
 import math
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 
 def check_key(key: jax.Array) -> jax.Array:
@@ -116,8 +116,8 @@ def check_range(
 ) -> tuple[jax.Array, jax.Array]:
     """Checks the two ends of a range, each one number that may be traced, in this order; gives them in float32."""
     dtype = jnp.dtype(jnp.float32)
-    lowest = _reduction.check_scalar(low_name, low, dtype, minimum=minimum)
-    highest = _reduction.check_scalar(high_name, high, dtype, minimum=minimum)
+    lowest = _checks.check_scalar(low_name, low, dtype, minimum=minimum)
+    highest = _checks.check_scalar(high_name, high, dtype, minimum=minimum)
     if (
         not isinstance(lowest, jax.core.Tracer)
         and not isinstance(highest, jax.core.Tracer)
@@ -150,11 +150,11 @@ def check_flag(name: str, value: object) -> bool:
 
 def check_degradation(key: jax.Array, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Checks what every random degradation takes first."""
-    return check_key(key), _reduction.check_image("image", image)
+    return check_key(key), _checks.check_image("image", image)
 
 
 def check_fixed_degradation(key: jax.Array | None, image: ArrayLike) -> jax.Array:
     """Checks what a degradation without randomness takes first: its key may be None and is not used."""
     if key is not None:
         check_key(key)
-    return _reduction.check_image("image", image)
+    return _checks.check_image("image", image)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._straight_through import (
     clip_to_range,
@@ -117,7 +117,7 @@ def jpeg(
     quality = _inputs.check_amount(
         "quality", quality, image.shape, image.dtype, minimum=1, maximum=100
     )
-    _reduction.check_option("subsampling", subsampling, SUBSAMPLINGS)
+    _checks.check_option("subsampling", subsampling, SUBSAMPLINGS)
     luma_steps, chroma_steps = (
         _steps(base, quality, image) for base in (_LUMA_STEPS, _CHROMA_STEPS)
     )

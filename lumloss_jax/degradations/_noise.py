@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._straight_through import clip_to_range
 
@@ -152,7 +152,7 @@ def sigma_ramp(
         raise ValueError(
             f"image_shape must be the shape of images [..., H, W, C]; got {image_shape!r}."
         )
-    _reduction.check_option("axis", axis, AXES)
+    _checks.check_option("axis", axis, AXES)
     dtype = jnp.dtype(jnp.float32)
     first = _inputs.check_amount("start", start, image_shape, dtype, **_LEVEL)
     last = _inputs.check_amount("stop", stop, image_shape, dtype, **_LEVEL)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._straight_through import clip_to_range
 
@@ -95,7 +95,7 @@ def poisson_gaussian_noise(
     key, image = _inputs.check_degradation(key, image)
     shot = _inputs.check_amount("shot_variance", shot_variance, image.shape, image.dtype)
     read = _inputs.check_amount("read_variance", read_variance, image.shape, image.dtype)
-    _reduction.check_option("sampling", sampling, SAMPLINGS)
+    _checks.check_option("sampling", sampling, SAMPLINGS)
     clip = _inputs.check_flag("clip", clip)
     if sampling == "normal":
         noisy = image + sensor_sigma(image, shot, read) * jax.random.normal(

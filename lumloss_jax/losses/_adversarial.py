@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 
 KINDS = ("non_saturating", "hinge", "least_squares", "relativistic_average")
 
@@ -70,7 +70,7 @@ def adversarial_generator_loss(
       >>> print(f"{adversarial_generator_loss(undecided, kind='least_squares'):.4f}")
       0.5000
     """
-    _reduction.check_option("kind", kind, KINDS)
+    _checks.check_option("kind", kind, KINDS)
     if (real_scores is None) == (kind == "relativistic_average"):
         mend = "give real_scores" if real_scores is None else "leave real_scores out"
         raise ValueError(
@@ -87,7 +87,7 @@ def adversarial_generator_loss(
         "hinge": lambda scores: -scores,
         "least_squares": lambda scores: 0.5 * jnp.square(scores - 1),
     }[kind]
-    return _reduction.weighted_mean(penalty(fake), weights, axis_name)
+    return _means.weighted_mean(penalty(fake), weights, axis_name)
 
 
 def adversarial_discriminator_loss(
@@ -141,7 +141,7 @@ def adversarial_discriminator_loss(
       >>> print(f"{adversarial_discriminator_loss(*surer, kind='hinge'):.4f}")
       0.0000
     """
-    _reduction.check_option("kind", kind, KINDS)
+    _checks.check_option("kind", kind, KINDS)
     fake, real, weights = _check_both_scores(fake_scores, real_scores, weights)
     if kind == "relativistic_average":
         # The generator's loss with the sides changed
@@ -154,7 +154,7 @@ def adversarial_discriminator_loss(
             lambda scores: 0.5 * jnp.square(scores - 1),
         ),
     }[kind]
-    mean = _reduction.weighted_mean
+    mean = _means.weighted_mean
     return mean(on_fake(fake), weights, axis_name) + mean(on_real(real), weights, axis_name)
 
 
@@ -162,7 +162,7 @@ def _relativistic(
     winner: jax.Array, loser: jax.Array, weights: jax.Array | None, axis_name: AxisName | None
 ) -> jax.Array:
     """Wants the scores of ``winner`` above the mean of ``loser``'s, and those of ``loser`` below the mean of its."""
-    mean = _reduction.weighted_mean
+    mean = _means.weighted_mean
     above = winner - mean(loser, weights, axis_name)
     below = loser - mean(winner, weights, axis_name)
     return mean(jax.nn.softplus(-above), weights, axis_name) + mean(
@@ -183,7 +183,7 @@ def _check_both_scores(
             f"fake_scores have shape {fake.shape} and real_scores {real.shape}: score as many "
             "real images as restored ones, with the same discriminator."
         )
-    dtype = _reduction.accumulation_dtype(fake, real)
+    dtype = _means.accumulation_dtype(fake, real)
     fake, checked_weights = _weigh(fake.astype(dtype), weights)
     real, _ = _weigh(real.astype(dtype), weights)
     chex.assert_equal_shape([fake, real])
@@ -202,7 +202,7 @@ def _check_scores(name: str, scores: ArrayLike) -> jax.Array:
             f"{name} have shape {scores.shape}, which holds no score: every size must be at least "
             "1."
         )
-    return scores.astype(_reduction.accumulation_dtype(scores))
+    return scores.astype(_means.accumulation_dtype(scores))
 
 
 def _weigh(scores: jax.Array, weights: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:
@@ -216,5 +216,5 @@ def _weigh(scores: jax.Array, weights: ArrayLike | None) -> tuple[jax.Array, jax
             f"weights have shape {jnp.shape(weights)}, but they are one per image, {images}: a "
             "score sees many pixels, so there are no weights per pixel or per score."
         )
-    weights = _reduction.check_mask(jnp.reshape(jnp.asarray(weights), (-1,)), scores)
-    return _reduction.hide_masked(scores, weights), weights
+    weights = _checks.check_mask(jnp.reshape(jnp.asarray(weights), (-1,)), scores)
+    return _means.hide_masked(scores, weights), weights

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction, _scalar_trees
+from lumloss_jax import _checks, _scalar_trees
 from lumloss_jax._scalar_trees import Tree
 
 # Losses that are divided by are floored at this, so that a loss of exactly 0 gives a number.
@@ -114,7 +114,7 @@ def dwa_weights(state: DwaState, *, temperature: ArrayLike = 2.0) -> Tree:
       0.8756 1.1244
     """
     last, before_last = _scalar_trees.stack(state.last), _scalar_trees.stack(state.before_last)
-    temperature = _reduction.check_scalar("temperature", temperature, last.dtype, minimum=1e-6)
+    temperature = _checks.check_scalar("temperature", temperature, last.dtype, minimum=1e-6)
     ratios = jnp.maximum(last, _SMALLEST_LOSS) / jnp.maximum(before_last, _SMALLEST_LOSS)
     ratios = jnp.where(state.epochs >= 2, ratios, jnp.ones_like(ratios))
     return _scalar_trees.unstack(len(ratios) * jax.nn.softmax(ratios / temperature), state.last)

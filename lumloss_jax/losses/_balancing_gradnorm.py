@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction, _scalar_trees
+from lumloss_jax import _checks, _means, _scalar_trees
 from lumloss_jax._scalar_trees import Tree
 
 # Losses and norms that are divided by are floored at this, so that a loss of exactly 0 gives a
@@ -113,12 +113,12 @@ def gradnorm_update(
     _scalar_trees.check_same("norms", norms, state.weights)
     weights, initial = _scalar_trees.stack(state.weights), _scalar_trees.stack(state.initial_losses)
     current, sizes = lax.stop_gradient((_scalar_trees.stack(losses), _scalar_trees.stack(norms)))
-    dtype = _reduction.accumulation_dtype(weights, initial, current, sizes)
+    dtype = _means.accumulation_dtype(weights, initial, current, sizes)
     weights, initial, current, sizes = (
         each.astype(dtype) for each in (weights, initial, current, sizes)
     )
-    alpha = _reduction.check_scalar("alpha", alpha, dtype)
-    learning_rate = _reduction.check_scalar("learning_rate", learning_rate, dtype)
+    alpha = _checks.check_scalar("alpha", alpha, dtype)
+    learning_rate = _checks.check_scalar("learning_rate", learning_rate, dtype)
 
     weighted = weights * sizes  # G_i
     mean = jnp.maximum(jnp.mean(weighted), _SMALLEST_LOSS)
@@ -171,7 +171,7 @@ def gradient_norms(losses: Callable[[Tree], Tree], parameters: Tree) -> Tree:
         squares = [
             jnp.sum(jnp.square(_scalar_trees.as_float(part))) for part in jax.tree.leaves(gradient)
         ]
-        dtype = _reduction.accumulation_dtype(*squares)
+        dtype = _means.accumulation_dtype(*squares)
         norms.append(jnp.sqrt(sum(square.astype(dtype) for square in squares)))
     return jax.tree.unflatten(structure, norms)
 

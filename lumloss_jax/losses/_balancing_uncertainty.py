@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lumloss_jax import _reduction, _scalar_trees
+from lumloss_jax import _checks, _means, _scalar_trees
 from lumloss_jax._scalar_trees import Tree
 
 LIKELIHOODS = ("gaussian", "laplace")
@@ -125,8 +125,8 @@ def uncertainty_weights(scales: Tree, *, likelihood: str) -> Tree:
 
 
 def _squares(scales: Tree, losses: Tree, likelihood: str) -> tuple[list[jax.Array], jnp.dtype]:
-    _reduction.check_option("likelihood", likelihood, LIKELIHOODS)
-    dtype = _reduction.accumulation_dtype(*map(jnp.asarray, jax.tree.leaves((scales, losses))))
+    _checks.check_option("likelihood", likelihood, LIKELIHOODS)
+    dtype = _means.accumulation_dtype(*map(jnp.asarray, jax.tree.leaves((scales, losses))))
     return [
         jnp.square(jnp.asarray(s).astype(dtype)) + _SMALLEST_SQUARE for s in jax.tree.leaves(scales)
     ], dtype

@@ -1,7 +1,6 @@
 """Weighted sums of named losses, which give back the total and every term."""
 
 import collections
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.losses._spec import LOSSES, LossSpec
 from lumloss_jax.losses._spec_parser import parse_loss
 
@@ -95,10 +94,10 @@ def weighted_sum(
     for name, loss in losses.items():
         _check_takes(name, loss, context)
         values[name], parts[name] = _as_value_and_parts(name, loss(predictions, targets, **context))
-    dtype = _reduction.accumulation_dtype(*values.values())
+    dtype = _means.accumulation_dtype(*values.values())
     total = jnp.zeros((), dtype)
     for name, value in values.items():
-        weight = _reduction.check_scalar(f"the weight of {name!r}", weights[name], dtype)
+        weight = _checks.check_scalar(f"the weight of {name!r}", weights[name], dtype)
         total = total + weight * value.astype(dtype)
     return total, _merge(values, parts)
 
@@ -158,11 +157,9 @@ def _make_loss(spec: LossSpec) -> ComposedLoss:
 def _check_names(losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]) -> None:
     for name in weights:
         if name not in losses:
-            near = difflib.get_close_matches(str(name), losses, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(
-                f"weights has {name!r}, but the losses are {', '.join(map(repr, losses))}{hint}"
-            )
+            known = ", ".join(map(repr, losses))
+            hint = _checks.did_you_mean(name, losses)
+            raise ValueError(f"weights has {name!r}, but the losses are {known}{hint}")
     missing = [name for name in losses if name not in weights]
     if missing:
         raise ValueError(

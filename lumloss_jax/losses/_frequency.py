@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.losses._penalties import absolute
 
 SPECTRA = ("complex", "amplitude")
@@ -71,12 +71,12 @@ def frequency_loss(
       >>> print(f"{frequency_loss(brighter, targets, spectrum='amplitude'):.5f}")
       0.01250
     """
-    predictions, targets = _reduction.check_pair(predictions, targets)
-    mask = _reduction.check_mask(mask, predictions)
-    _reduction.check_option("spectrum", spectrum, SPECTRA)
+    predictions, targets = _checks.check_pair(predictions, targets)
+    mask = _checks.check_mask(mask, predictions)
+    _checks.check_option("spectrum", spectrum, SPECTRA)
     chex.assert_equal_shape([predictions, targets])
 
-    predictions, targets = (_reduction.hide_masked(image, mask) for image in (predictions, targets))
+    predictions, targets = (_means.hide_masked(image, mask) for image in (predictions, targets))
     share = None  # what each image counts, [..., 1, 1, 1]
     if mask is not None:
         share = jnp.mean(mask, axis=(-3, -2, -1), keepdims=True)
@@ -88,7 +88,7 @@ def frequency_loss(
         error = 0.5 * (absolute(difference.real) + absolute(difference.imag))
     else:
         error = absolute(jnp.abs(_transform(predictions)) - jnp.abs(_transform(targets)))
-    return _reduction.weighted_mean(error * _column_counts(predictions), share, axis_name)
+    return _means.weighted_mean(error * _column_counts(predictions), share, axis_name)
 
 
 def _transform(image: jax.Array) -> jax.Array:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.losses._penalties import absolute
 
 OPERATORS = ("sobel", "difference")
@@ -68,9 +68,9 @@ def gradient_loss(
       >>> print(f"{sobel:.4f} {difference:.4f}")
       0.0500 0.0500
     """
-    predictions, targets = _reduction.check_pair(predictions, targets)
-    mask = _reduction.check_mask(mask, predictions)
-    _reduction.check_option("operator", operator, OPERATORS)
+    predictions, targets = _checks.check_pair(predictions, targets)
+    mask = _checks.check_mask(mask, predictions)
+    _checks.check_option("operator", operator, OPERATORS)
     least = 3 if operator == "sobel" else 2
     if any(isinstance(size, int) and size < least for size in predictions.shape[-3:-1]):
         raise ValueError(
@@ -80,7 +80,7 @@ def gradient_loss(
     chex.assert_equal_shape([predictions, targets])
 
     # Derivatives are linear: once, of the difference.
-    difference = _reduction.hide_masked(predictions, mask) - _reduction.hide_masked(targets, mask)
+    difference = _means.hide_masked(predictions, mask) - _means.hide_masked(targets, mask)
     weights = (
         None
         if mask is None
@@ -100,7 +100,7 @@ def gradient_loss(
         if counts is not None:
             for side, along in zip(sides, (axis, other), strict=True):
                 counts = functools.reduce(jnp.minimum, _windows(counts, side, along))
-        terms.append(_reduction.weighted_mean(absolute(derivative), counts, axis_name))
+        terms.append(_means.weighted_mean(absolute(derivative), counts, axis_name))
     down, across = terms
     return 0.5 * (down + across)
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 
 
@@ -71,8 +71,8 @@ def gt_mean(
     """
     if not callable(loss):
         raise ValueError(f"loss must be a function of (predictions, targets); got {loss!r}.")
-    sigma = _reduction.check_static_number("sigma", sigma, above=0)
-    epsilon = _reduction.check_static_number("epsilon", epsilon, above=0)
+    sigma = _checks.check_static_number("sigma", sigma, above=0)
+    epsilon = _checks.check_static_number("epsilon", epsilon, above=0)
 
     def gt_mean_loss(
         predictions: ArrayLike,
@@ -82,8 +82,8 @@ def gt_mean(
         axis_name: AxisName | None = None,
         **options: Any,
     ) -> Any:
-        predictions, targets = _reduction.check_pair(predictions, targets)
-        mask = _reduction.check_mask(mask, predictions)
+        predictions, targets = _checks.check_pair(predictions, targets)
+        mask = _checks.check_mask(mask, predictions)
         if mask is None:
             mask = jnp.ones((*predictions.shape[:-3], 1, 1, 1), predictions.dtype)
         mean_p = jnp.maximum(_mean_luma(predictions, mask), epsilon)  # [..., 1, 1, 1]
@@ -94,7 +94,7 @@ def gt_mean(
         matched = gain * predictions
         matched = jnp.clip(matched, 0, 1) if clip else matched
         shares = jnp.mean(mask, axis=(-3, -2, -1), keepdims=True)  # what each image counts
-        mean_distance = _reduction.weighted_mean(distance, shares, axis_name)
+        mean_distance = _means.weighted_mean(distance, shares, axis_name)
         # A loss weighs an image by its mask and divides by all weights: the mean weight gives that
         # division back.
         as_it_is = loss(predictions, targets, mask=distance * mask, axis_name=axis_name, **options)
@@ -114,7 +114,7 @@ def gt_mean(
 
 def _mean_luma(image: jax.Array, mask: jax.Array) -> jax.Array:
     # [..., H, W, 1]
-    luma = weighted_sum(_reduction.hide_masked(image, mask), COEFFICIENTS["rec601"])
+    luma = weighted_sum(_means.hide_masked(image, mask), COEFFICIENTS["rec601"])
     weights = jnp.broadcast_to(mask, luma.shape)
     weight = jnp.sum(weights, axis=(-3, -2, -1), keepdims=True)
     return jnp.sum(weights * luma, axis=(-3, -2, -1), keepdims=True) / jnp.where(

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _filters, _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _filters, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.color._lab import lightness
 from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
 from lumloss_jax.color._srgb import linearise
@@ -130,11 +130,9 @@ def luminance_l1_loss(
       >>> gradient.shape
       (1, 8, 8, 3)
     """
-    predictions, targets = _reduction.check_pair(predictions, targets)
-    luminance_weight = _reduction.check_scalar(
-        "luminance_weight", luminance_weight, predictions.dtype
-    )
-    color_weight = _reduction.check_scalar("color_weight", color_weight, predictions.dtype)
+    predictions, targets = _checks.check_pair(predictions, targets)
+    luminance_weight = _checks.check_scalar("luminance_weight", luminance_weight, predictions.dtype)
+    color_weight = _checks.check_scalar("color_weight", color_weight, predictions.dtype)
     terms = luminance_l1_terms(
         predictions,
         targets,
@@ -207,8 +205,8 @@ def luminance_l1_terms(
       >>> print(f"{terms.luminance:.4f} {terms.color:.4f}")
       0.0342 0.1000
     """
-    predictions, targets = _reduction.check_pair(predictions, targets)
-    mask = _reduction.check_mask(mask, predictions)
+    predictions, targets = _checks.check_pair(predictions, targets)
+    mask = _checks.check_mask(mask, predictions)
     rho = make_penalty(
         penalty, predictions.dtype, charbonnier_epsilon=charbonnier_epsilon, huber_delta=huber_delta
     )
@@ -216,8 +214,8 @@ def luminance_l1_terms(
     difference_of_brightness = _make_brightness_difference(brightness, coefficients)
     chex.assert_equal_shape([predictions, targets])
 
-    predictions = _reduction.hide_masked(predictions, mask)
-    targets = _reduction.hide_masked(targets, mask)
+    predictions = _means.hide_masked(predictions, mask)
+    targets = _means.hide_masked(targets, mask)
     difference = predictions - targets  # [..., H, W, C]
     # Whatever is linear is applied once, to the difference: luma, and the window always.
     # [..., H, W, 1]
@@ -226,8 +224,8 @@ def luminance_l1_terms(
     chex.assert_shape(brightness_difference, (*difference.shape[:-1], 1))
 
     return LuminanceL1Terms(
-        luminance=_reduction.weighted_mean(rho(brightness_difference), mask, axis_name),
-        color=_reduction.weighted_mean(rho(difference), mask, axis_name),
+        luminance=_means.weighted_mean(rho(brightness_difference), mask, axis_name),
+        color=_means.weighted_mean(rho(difference), mask, axis_name),
     )
 
 
@@ -235,7 +233,7 @@ def _make_brightness_difference(
     brightness: str, coefficients: Coefficients | None
 ) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
     """y(P) - y(T) as a function of P, T and P - T."""
-    _reduction.check_option("brightness", brightness, BRIGHTNESS)
+    _checks.check_option("brightness", brightness, BRIGHTNESS)
     if coefficients is None:
         coefficients = "rec601" if brightness == "luma" else "rec709"
     weights = check_coefficients(coefficients)
@@ -264,16 +262,14 @@ def _make_brightness_difference(
 
 def _check_window(size: object, window: str, sigma: float | None) -> tuple[float, ...]:
     """The window's weights along one axis."""
-    size = _reduction.check_odd_size("window_size", size)
-    _reduction.check_option("window", window, WINDOWS)
+    size = _checks.check_odd_size("window_size", size)
+    _checks.check_option("window", window, WINDOWS)
     check_sigma_is_used(window, sigma)
     if window == "box":
         return _filters.box_taps(size)
     if sigma is None:
         sigma = _filters.default_sigma(size)
-    return _filters.gaussian_taps(
-        size, _reduction.check_static_number("window_sigma", sigma, above=0)
-    )
+    return _filters.gaussian_taps(size, _checks.check_static_number("window_sigma", sigma, above=0))
 
 
 def check_sigma_is_used(window: str, sigma: float | None) -> None:

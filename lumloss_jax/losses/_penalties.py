@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 PENALTIES = ("l1", "l2", "charbonnier", "huber")
 DEFAULTS = {"charbonnier_epsilon": 1e-3, "huber_delta": 0.05}
 
-# The square of a smaller epsilon underflows in float32, and Charbonnier's gradient at 0 would be
-# 0/0.
-_SMALLEST_EPSILON = 1e-18
+# The square of a smaller scale underflows in float32: Charbonnier's gradient at 0 would be 0/0, and
+# Huber's parabola would vanish.
+SMALLEST_SCALE = 1e-18
 
 
 def make_penalty(
@@ -25,12 +25,12 @@ def make_penalty(
     huber_delta: ArrayLike | None = None,
 ) -> Callable[[jax.Array], jax.Array]:
     """The penalty of that name as a function of the difference; raises ``ValueError`` for what it does not accept."""
-    _reduction.check_option("penalty", name, PENALTIES)
+    _checks.check_option("penalty", name, PENALTIES)
     given = {"charbonnier_epsilon": charbonnier_epsilon, "huber_delta": huber_delta}
     check_scale_is_used(name, given)
     scales = {
-        option: _reduction.check_scalar(
-            option, DEFAULTS[option] if value is None else value, dtype, minimum=_SMALLEST_EPSILON
+        option: _checks.check_scalar(
+            option, DEFAULTS[option] if value is None else value, dtype, minimum=SMALLEST_SCALE
         )
         for option, value in given.items()
     }

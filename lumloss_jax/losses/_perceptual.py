@@ -1,6 +1,5 @@
 """Perceptual loss: distance of the features that a fixed network sees in two images."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.losses._penalties import make_penalty
 
 PENALTIES = ("l1", "l2")
@@ -82,12 +81,12 @@ def perceptual_loss(
       >>> print(f"{loss:.4f}")  # a shift has no edges
       0.0500
     """
-    predictions, targets = _reduction.check_pair(predictions, targets)
+    predictions, targets = _checks.check_pair(predictions, targets)
     weights = _check_weight_per_image(mask, predictions)
-    _reduction.check_option("penalty", penalty, PENALTIES)
+    _checks.check_option("penalty", penalty, PENALTIES)
     images = predictions.shape[:-3]
     seen, wanted = (
-        features(_reduction.hide_masked(image, weights)) for image in (predictions, targets)
+        features(_means.hide_masked(image, weights)) for image in (predictions, targets)
     )
 
     terms = []
@@ -98,23 +97,23 @@ def perceptual_loss(
                 f"features give {label} of shape {of_predictions.shape} for images of shape "
                 f"{predictions.shape}: the leading axes must be the images', {images}."
             )
-        dtype = _reduction.accumulation_dtype(of_predictions, of_targets)
+        dtype = _means.accumulation_dtype(of_predictions, of_targets)
         rho = make_penalty(penalty, dtype)
         # One value per image: [images, 1, 1, 1], like the weights.
         error = rho(of_predictions.astype(dtype) - of_targets.astype(dtype)).reshape(
             *images, 1, 1, -1
         )
-        mean = _reduction.weighted_mean(
+        mean = _means.weighted_mean(
             error, None if weights is None else weights.astype(dtype), axis_name
         )
-        terms.append(_reduction.check_scalar(f"the weight of {label}", weight, dtype) * mean)
-    dtype = _reduction.accumulation_dtype(*terms)
+        terms.append(_checks.check_scalar(f"the weight of {label}", weight, dtype) * mean)
+    dtype = _means.accumulation_dtype(*terms)
     return sum((term.astype(dtype) for term in terms[1:]), start=terms[0].astype(dtype))
 
 
 def _check_weight_per_image(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
     """The mask as ``[..., 1, 1, 1]``."""
-    weights = _reduction.check_mask(mask, image)
+    weights = _checks.check_mask(mask, image)
     if mask is not None and weights is not None and weights.shape[-3:] != (1, 1, 1):
         raise ValueError(
             f"mask has shape {jnp.shape(mask)}, but perceptual_loss takes one weight per image "
@@ -139,11 +138,9 @@ def _select(
     if isinstance(layers, Mapping):
         for name in layers:
             if name not in seen:
-                near = difflib.get_close_matches(str(name), seen, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise ValueError(
-                    f"layers has {name!r}, but features give {', '.join(map(repr, seen))}{hint}"
-                )
+                known = ", ".join(map(repr, seen))
+                hint = _checks.did_you_mean(name, seen)
+                raise ValueError(f"layers has {name!r}, but features give {known}{hint}")
         return [(repr(name), weight, seen[name], wanted[name]) for name, weight in layers.items()]
     if len(layers) != len(seen):
         raise ValueError(

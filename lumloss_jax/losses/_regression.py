@@ -5,13 +5,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means
+from lumloss_jax._means import AxisName
 from lumloss_jax.losses import _penalties
-
-# Below this the square underflows in float32: Charbonnier's gradient at 0 would be 0/0, Huber's
-# parabola would vanish.
-_SMALLEST_SCALE = 1e-18
 
 
 def l1_loss(
@@ -55,7 +51,7 @@ def l1_loss(
       0.2000
     """
     difference, mask = _difference(predictions, targets, mask)
-    return _reduction.weighted_mean(_penalties.absolute(difference), mask, axis_name)
+    return _means.weighted_mean(_penalties.absolute(difference), mask, axis_name)
 
 
 def mse_loss(
@@ -93,7 +89,7 @@ def mse_loss(
       0.1600
     """
     difference, mask = _difference(predictions, targets, mask)
-    return _reduction.weighted_mean(jnp.square(difference), mask, axis_name)
+    return _means.weighted_mean(jnp.square(difference), mask, axis_name)
 
 
 def charbonnier_loss(
@@ -138,8 +134,10 @@ def charbonnier_loss(
       0.0050
     """
     difference, mask = _difference(predictions, targets, mask)
-    epsilon = _reduction.check_scalar("epsilon", epsilon, difference.dtype, minimum=_SMALLEST_SCALE)
-    return _reduction.weighted_mean(_penalties.charbonnier(difference, epsilon), mask, axis_name)
+    epsilon = _checks.check_scalar(
+        "epsilon", epsilon, difference.dtype, minimum=_penalties.SMALLEST_SCALE
+    )
+    return _means.weighted_mean(_penalties.charbonnier(difference, epsilon), mask, axis_name)
 
 
 def huber_loss(
@@ -182,17 +180,17 @@ def huber_loss(
       0.0250
     """
     difference, mask = _difference(predictions, targets, mask)
-    delta = _reduction.check_scalar("delta", delta, difference.dtype, minimum=_SMALLEST_SCALE)
-    return _reduction.weighted_mean(_penalties.huber(difference, delta), mask, axis_name)
+    delta = _checks.check_scalar(
+        "delta", delta, difference.dtype, minimum=_penalties.SMALLEST_SCALE
+    )
+    return _means.weighted_mean(_penalties.huber(difference, delta), mask, axis_name)
 
 
 def _difference(
     predictions: ArrayLike, targets: ArrayLike, mask: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array | None]:
     """P - T ``[..., H, W, C]``, 0 where the mask is 0, and the mask ``[..., H, W, 1]``."""
-    predictions, targets = _reduction.check_pair(predictions, targets)
-    weights = _reduction.check_mask(mask, predictions)
+    predictions, targets = _checks.check_pair(predictions, targets)
+    weights = _checks.check_mask(mask, predictions)
     chex.assert_equal_shape([predictions, targets])
-    return _reduction.hide_masked(predictions, weights) - _reduction.hide_masked(
-        targets, weights
-    ), weights
+    return _means.hide_masked(predictions, weights) - _means.hide_masked(targets, weights), weights

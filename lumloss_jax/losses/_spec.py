@@ -5,7 +5,6 @@ that a config can be read before JAX's devices are set up.
 """
 
 import dataclasses
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import jax
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luma import check_coefficients
 from lumloss_jax.losses import (
     _frequency,
@@ -144,7 +143,7 @@ class _Entry:
 
 
 def _one_of(accepted: Iterable[str]) -> Check:
-    return lambda option, value: _reduction.check_option(option, value, accepted)
+    return lambda option, value: _checks.check_option(option, value, accepted)
 
 
 def _number(lowest: float, *, description: str) -> Check:
@@ -164,7 +163,9 @@ def _number(lowest: float, *, description: str) -> Check:
 
 _weight: Check = _number(0.0, description="a finite number, 0 or more")
 _scale: Check = _number(
-    1e-18, description="a finite number above 0 (1e-18 or more, or its square vanishes in float32)"
+    _penalties.SMALLEST_SCALE,
+    description="a finite number above 0 "
+    f"({_penalties.SMALLEST_SCALE:g} or more, or its square vanishes in float32)",
 )
 
 
@@ -224,7 +225,7 @@ LOSSES: dict[str, _Entry] = {
             "color_weight": _weight,
             "brightness": _one_of(_luminance.BRIGHTNESS),
             "coefficients": _coefficients,
-            "window_size": _reduction.check_odd_size,
+            "window_size": _checks.check_odd_size,
             "window": _one_of(_luminance.WINDOWS),
             "window_sigma": _scale,
             "penalty": _one_of(_penalties.PENALTIES),
@@ -272,13 +273,11 @@ def check_value(name: str, option: str, value: object) -> Any:
 
 
 def _unknown(kind: str, name: str, accepted: Mapping[str, object]) -> str:
-    near = [
-        m
-        for tried in (name, name.lower().removesuffix("_loss"))
-        for m in difflib.get_close_matches(tried, accepted)
-    ]
-    hint = f"did you mean {near[0]!r}?" if near else "not one of those accepted."
-    return f"unknown {kind} {name!r}; {hint}\naccepted: {', '.join(accepted) or 'none, it takes no options'}"
+    hint = _checks.did_you_mean(name, accepted, otherwise="") or _checks.did_you_mean(
+        name.lower().removesuffix("_loss"), accepted, otherwise="; not one of those accepted."
+    )
+    listed = ", ".join(accepted) or "none, it takes no options"
+    return f"unknown {kind} {name!r}{hint}\naccepted: {listed}"
 
 
 def _print(value: object) -> str:

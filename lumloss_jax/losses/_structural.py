@@ -6,8 +6,8 @@ import chex
 import jax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction, _ssim
-from lumloss_jax._reduction import AxisName
+from lumloss_jax import _checks, _means, _ssim
+from lumloss_jax._means import AxisName
 
 
 def ssim_loss(
@@ -64,9 +64,7 @@ def ssim_loss(
     _ssim.check_window(predictions)
     similarity = _ssim.similarity_maps(predictions, targets).similarity
     # The mean of 1 - SSIM, not 1 - the mean of SSIM: without any window it has to be 0.
-    return _reduction.weighted_mean(
-        1 - similarity, _ssim.window_weights(mask, predictions), axis_name
-    )
+    return _means.weighted_mean(1 - similarity, _ssim.window_weights(mask, predictions), axis_name)
 
 
 def ms_ssim_loss(
@@ -130,7 +128,7 @@ def ms_ssim_loss(
     # [...], [...]
     values, weights = _ssim.multi_scale_similarity(predictions, targets, mask, exponents)
     chex.assert_shape(values, predictions.shape[:-3])
-    return _reduction.weighted_mean(
+    return _means.weighted_mean(
         1 - values[..., None], None if weights is None else weights[..., None], axis_name
     )
 
@@ -139,12 +137,12 @@ def _prepare(
     predictions: ArrayLike, targets: ArrayLike, data_range: ArrayLike, mask: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Images ``[..., H, W, C]`` of range 1, 0 where the mask is 0, and the mask ``[..., H, W, 1]``."""
-    predictions, targets = _reduction.check_pair(predictions, targets)
-    weights = _reduction.check_mask(mask, predictions)
-    scale = _reduction.check_data_range(data_range, predictions.dtype)
+    predictions, targets = _checks.check_pair(predictions, targets)
+    weights = _checks.check_mask(mask, predictions)
+    scale = _checks.check_data_range(data_range, predictions.dtype)
     chex.assert_equal_shape([predictions, targets])
     return (
-        _reduction.hide_masked(predictions, weights) / scale,
-        _reduction.hide_masked(targets, weights) / scale,
+        _means.hide_masked(predictions, weights) / scale,
+        _means.hide_masked(targets, weights) / scale,
         weights,
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _means
 from lumloss_jax.color._lab import lab_lightness, rgb_to_lab
 from lumloss_jax.metrics._ciede2000 import chroma
 from lumloss_jax.metrics._protocol import prepare, zero_where_equal
@@ -66,7 +66,7 @@ def brightness_error(
         gt_mean=gt_mean,
     )
     difference = lab_lightness(pair.predictions) - lab_lightness(pair.targets)
-    return _reduction.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
+    return _means.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
 
 
 def chroma_error(
@@ -129,7 +129,7 @@ def chroma_error(
         channels=(3,),
     )
     difference = _chroma(pair.predictions) - _chroma(pair.targets)
-    return _reduction.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
+    return _means.image_mean(zero_where_equal(jnp.abs(difference), pair), pair.mask)
 
 
 def _chroma(image: jax.Array) -> jax.Array:

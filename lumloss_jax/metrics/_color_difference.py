@@ -3,7 +3,7 @@
 import jax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _means
 from lumloss_jax.color._lab import rgb_to_lab
 from lumloss_jax.metrics._ciede2000 import ciede2000_of_lab, euclidean
 from lumloss_jax.metrics._protocol import prepare, zero_where_equal
@@ -67,7 +67,7 @@ def cie76(
         channels=(3,),
     )
     difference = euclidean(rgb_to_lab(pair.predictions) - rgb_to_lab(pair.targets))
-    return _reduction.image_mean(zero_where_equal(difference, pair), pair.mask)
+    return _means.image_mean(zero_where_equal(difference, pair), pair.mask)
 
 
 def ciede2000(
@@ -132,4 +132,4 @@ def ciede2000(
         channels=(3,),
     )
     difference = ciede2000_of_lab(rgb_to_lab(pair.predictions), rgb_to_lab(pair.targets))
-    return _reduction.image_mean(zero_where_equal(difference, pair), pair.mask)
+    return _means.image_mean(zero_where_equal(difference, pair), pair.mask)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks, _means
 from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 from lumloss_jax.metrics._protocol import difference, prepare
 
@@ -64,7 +64,7 @@ def mae(
         mask=mask,
         gt_mean=gt_mean,
     )
-    return _reduction.image_mean(jnp.abs(difference(pair)), pair.mask)
+    return _means.image_mean(jnp.abs(difference(pair)), pair.mask)
 
 
 def mse(
@@ -120,7 +120,7 @@ def mse(
         mask=mask,
         gt_mean=gt_mean,
     )
-    return _reduction.image_mean(jnp.square(difference(pair)), pair.mask)
+    return _means.image_mean(jnp.square(difference(pair)), pair.mask)
 
 
 def psnr(
@@ -188,8 +188,8 @@ def psnr(
         mask=mask,
         gt_mean=gt_mean,
     )
-    floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
-    return decibels(_reduction.image_mean(jnp.square(difference(pair)), pair.mask), floor)
+    floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
+    return decibels(_means.image_mean(jnp.square(difference(pair)), pair.mask), floor)
 
 
 def psnr_y(
@@ -247,7 +247,7 @@ def psnr_y(
       >>> print(f"{psnr_y(targets + 0.1, targets, luma_range='full')[0]:.4f}")
       20.0000
     """
-    _reduction.check_option("luma_range", luma_range, _LUMA_SHARES)
+    _checks.check_option("luma_range", luma_range, _LUMA_SHARES)
     pair = prepare(
         predictions,
         targets,
@@ -257,11 +257,11 @@ def psnr_y(
         gt_mean=gt_mean,
         channels=(3,),
     )
-    floor = _reduction.check_scalar("floor", floor, pair.targets.dtype)
+    floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
     # Of the difference: luma commutes with it
     luma = weighted_sum(difference(pair), COEFFICIENTS["rec601"])
     return decibels(
-        _reduction.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor
+        _means.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor
     )
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 from lumloss_jax.metrics import _local_similarity as local
 from lumloss_jax.metrics._protocol import prepare
@@ -93,8 +93,8 @@ def haarpsi(
         gt_mean=gt_mean,
     )
     dtype = pair.targets.dtype
-    constant = _reduction.check_scalar("constant", constant, dtype, minimum=_SMALLEST_CONSTANT)
-    steepness = _reduction.check_scalar("steepness", steepness, dtype, minimum=_SMALLEST_CONSTANT)
+    constant = _checks.check_scalar("constant", constant, dtype, minimum=_SMALLEST_CONSTANT)
+    steepness = _checks.check_scalar("steepness", steepness, dtype, minimum=_SMALLEST_CONSTANT)
     local.check_flag("downsample", downsample)
     local.check_smallest(pair.targets, _SMALLEST_SIDE, "HaarPSI")
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.metrics._ciede2000 import safe_sqrt
 from lumloss_jax.metrics._protocol import Pair
 
@@ -155,7 +155,7 @@ def check_flag(name: str, value: object) -> bool:
 
 def check_smallest(image: jax.Array, side: int, metric: str) -> None:
     """Checks the least height and width of a metric."""
-    _reduction.check_sides(image, side, f"{metric} needs at least {side} x {side}")
+    _checks.check_sides(image, side, f"{metric} needs at least {side} x {side}")
 
 
 def _sum_of_three(values: jax.Array, axis: int) -> jax.Array:

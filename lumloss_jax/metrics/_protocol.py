@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks, _means
 from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
 
 GT_MEANS = ("luma", "channels")
@@ -35,15 +35,15 @@ def prepare(
     channels: tuple[int, ...] = (1, 3),
 ) -> Pair:
     """The pair as a metric reads it."""
-    p, t = _reduction.check_pair(predictions, targets, channels=channels)
-    m = _reduction.check_mask(mask, p)
-    scale = _reduction.check_data_range(data_range, p.dtype)
-    border = _reduction.check_crop_border(crop_border, p)
+    p, t = _checks.check_pair(predictions, targets, channels=channels)
+    m = _checks.check_mask(mask, p)
+    scale = _checks.check_data_range(data_range, p.dtype)
+    border = _checks.check_crop_border(crop_border, p)
     if gt_mean is not None:
-        _reduction.check_option("gt_mean", gt_mean, GT_MEANS)
-    p, t = _reduction.crop_border(p, border), _reduction.crop_border(t, border)
-    m = None if m is None else _reduction.crop_border(m, border)
-    p, t = _reduction.hide_masked(p, m) / scale, _reduction.hide_masked(t, m) / scale
+        _checks.check_option("gt_mean", gt_mean, GT_MEANS)
+    p, t = _crop_border(p, border), _crop_border(t, border)
+    m = None if m is None else _crop_border(m, border)
+    p, t = _means.hide_masked(p, m) / scale, _means.hide_masked(t, m) / scale
     if gt_mean is not None:
         p = _match_mean(p, t, m, gt_mean)
     return Pair(p, t, m)
@@ -76,7 +76,7 @@ def _match_mean(
 
     def mean(image: jax.Array) -> jax.Array:
         signal = weighted_sum(image, COEFFICIENTS["rec601"]) if kind == "luma" else image
-        return _reduction.image_mean(signal, mask)[..., None, None, None]
+        return _means.image_mean(signal, mask)[..., None, None, None]
 
     mean_p, mean_t = mean(predictions), mean(targets)
     bright = mean_p > _DARKEST_MEAN
@@ -84,3 +84,18 @@ def _match_mean(
         bright, mean_t / jnp.where(bright, mean_p, jnp.ones_like(mean_p)), jnp.ones_like(mean_p)
     )
     return jnp.clip(predictions * ratio, 0, 1)
+
+
+def _crop_border(image: jax.Array, border: int) -> jax.Array:
+    """Cuts ``border`` pixels off all four sides of ``[..., H, W, C]``.
+
+    A mask's axis of size 1 is left as it is.
+    """
+    if border == 0:
+        return image
+    for axis in (image.ndim - 3, image.ndim - 2):
+        size = image.shape[axis]
+        if isinstance(size, int) and size == 1:
+            continue  # a mask that broadcasts along this axis
+        image = jax.lax.slice_in_dim(image, border, size - border, axis=axis)
+    return image

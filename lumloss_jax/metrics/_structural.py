@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction, _ssim
+from lumloss_jax import _means, _ssim
 from lumloss_jax.metrics._protocol import prepare
 
 
@@ -78,7 +78,7 @@ def ssim(
     )
     _ssim.check_window(pair.targets)
     maps = _ssim.similarity_maps(pair.predictions, pair.targets)
-    return _reduction.image_mean(maps.similarity, _ssim.window_weights(pair.mask, pair.targets))
+    return _means.image_mean(maps.similarity, _ssim.window_weights(pair.mask, pair.targets))
 
 
 def ms_ssim(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.models._field_types import check_field
 from lumloss_jax.models._presets import PRESETS
 
@@ -47,10 +47,10 @@ def create_model(name: str, **config: Any) -> nn.Module:
       >>> print(restored.shape, f"{restored.mean():.4f}")
       (1, 8, 8, 3) 0.5000
     """
-    preset = PRESETS[_reduction.check_option("name", name, PRESETS)]
+    preset = PRESETS[_checks.check_option("name", name, PRESETS)]
     accepted = tuple(sorted(field_names(preset.network)))
     for field in config:
-        _reduction.check_option(f"{name}'s config", field, accepted)
+        _checks.check_option(f"{name}'s config", field, accepted)
     # A list, as it comes out of a JSON file, would make the module unhashable.
     fields = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config.items()

@@ -38,7 +38,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 from lumloss_jax.models._inputs import check_images, refuse_sigma
 from lumloss_jax.models._layers import ConvBlock, ImageLayers, Settings
 from lumloss_jax.models._receptive_field import ReceptiveField
@@ -121,7 +121,7 @@ class DnCNN(nn.Module):
         """Which convolutions have a bias, with the default settled."""
         if self.bias is None:
             return "none" if self.batch_norm else "all"
-        return _reduction.check_option("bias", self.bias, BIASES)
+        return _checks.check_option("bias", self.bias, BIASES)
 
     @nn.compact
     def __call__(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lumloss_jax import _reduction
+from lumloss_jax import _means
 from lumloss_jax.models._initializers import torch_kernel, uniform_of_fan_in
 from lumloss_jax.models._layers import Settings
 
@@ -37,7 +37,7 @@ class Block(nn.Module):
         width = x.shape[-1]
         x = x + Attention(self.settings, self.heads, name="attention")(x, guide)
         norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")
-        y = norm(x.astype(_reduction.accumulation_dtype(x)))  # in float32 whatever the dtype
+        y = norm(x.astype(_means.accumulation_dtype(x)))  # in float32 whatever the dtype
         y = _gelu(conv(y, 4 * width, name="expand"))  # [..., H, W, 4C]
         y = _gelu(grouped_conv(self.settings, y, 3, 4 * width, name="depthwise"))
         return x + conv(y, width, name="contract")  # [..., H, W, C]
@@ -80,7 +80,7 @@ class Attention(nn.Module):
         self, queries: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Float32 sums over pixels: keys times queries ``[..., heads, D, D]``, squared queries, squared keys."""
-        dtype = _reduction.accumulation_dtype(queries)
+        dtype = _means.accumulation_dtype(queries)
         products = jnp.einsum(
             "...hwnd,...hwne->...nde", keys, queries, preferred_element_type=dtype
         )

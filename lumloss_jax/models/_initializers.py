@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 Initializer = Callable[..., jax.Array]
 
@@ -43,7 +43,7 @@ class Initializers(NamedTuple):
 
 def initializers(name: str) -> Initializers:
     """The recipe of that name; raises ``ValueError`` with the accepted names for any other."""
-    return _RECIPES[_reduction.check_option("initializer", name, _RECIPES)]
+    return _RECIPES[_checks.check_option("initializer", name, _RECIPES)]
 
 
 def _recipe(

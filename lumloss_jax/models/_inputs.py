@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks
 
 
 def check_features(features: tuple[int, ...]) -> None:
@@ -32,7 +32,7 @@ def check_images(images: ArrayLike, channels: int) -> jax.Array:
             f"images have shape {got}, but this network has channels={channels}: {mend}, or "
             f"{other}."
         )
-    return _reduction.check_image("images", images, channels=(channels,))
+    return _checks.check_image("images", images, channels=(channels,))
 
 
 def refuse_sigma(network: str, sigma: ArrayLike | None) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from lumloss_jax import _reduction
+from lumloss_jax import _checks, _means
 from lumloss_jax.models._initializers import initializers
 
 PADDINGS = ("zeros", "circular")
@@ -54,7 +54,7 @@ class Settings:
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        _reduction.check_option("padding", self.padding, PADDINGS)
+        _checks.check_option("padding", self.padding, PADDINGS)
         initializers(self.initializer)
 
     def conv(
@@ -117,7 +117,7 @@ class Settings:
             axis_name=self.axis_name,
             name=name,
             # Statistics in float32; said here for strict promotion
-        )(x.astype(_reduction.accumulation_dtype(x)))
+        )(x.astype(_means.accumulation_dtype(x)))
 
 
 class ConvBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""The one place for input checks, and for means in float32.
+"""The one place for input checks.
 
 Every public function calls these first, then does its maths. A check looks at static facts only
 (dtype, rank, sizes, and values that are concrete), so it runs once, when a function is traced, and
@@ -10,24 +10,17 @@ accepts and what to do; ``chex.disable_asserts()`` does not silence it. Sizes th
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
-AxisName = str | Sequence[str]
+from lumloss_jax._means import accumulation_dtype
+
 _WIDEST_WINDOW = 65_535  # wider than any photograph; its weights are a tuple in memory
-
-
-def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
-    """float64 if any of ``arrays`` is float64, else float32: half precisions are accumulated in float32."""
-    return jnp.dtype(
-        jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32
-    )
 
 
 def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 3)) -> jax.Array:
@@ -133,9 +126,23 @@ def check_option(name: str, value: object, accepted: Iterable[str]) -> str:
     accepted = tuple(accepted)
     if isinstance(value, str) and value in accepted:
         return value
-    near = difflib.get_close_matches(str(value), accepted, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ValueError(f"{name} takes {', '.join(map(repr, accepted))}; got {value!r}{hint}")
+    listed = ", ".join(map(repr, accepted))
+    raise ValueError(f"{name} takes {listed}; got {value!r}{did_you_mean(value, accepted)}")
+
+
+def did_you_mean(given: object, accepted: Iterable[str], *, otherwise: str = ".") -> str:
+    """The end of a message: a question that suggests the accepted name closest to the given one.
+
+    Args:
+      given: what was given.
+      accepted: names that are accepted.
+      otherwise: the end if none of them is close.
+
+    Returns:
+      "; did you mean 'name'?", or ``otherwise``.
+    """
+    near = difflib.get_close_matches(str(given), accepted, n=1)
+    return f"; did you mean {near[0]!r}?" if near else otherwise
 
 
 def check_odd_size(name: str, value: object) -> int:
@@ -182,18 +189,6 @@ def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
         )
 
 
-def crop_border(image: jax.Array, border: int) -> jax.Array:
-    """Cuts ``border`` pixels off all four sides of ``[..., H, W, C]``; a mask's axis of size 1 is left as it is."""
-    if border == 0:
-        return image
-    for axis in (image.ndim - 3, image.ndim - 2):
-        size = image.shape[axis]
-        if isinstance(size, int) and size == 1:
-            continue  # a mask that broadcasts along this axis
-        image = lax.slice_in_dim(image, border, size - border, axis=axis)
-    return image
-
-
 def check_crop_border(border: object, image: jax.Array) -> int:
     """Checks a number of pixels to cut off each side: a static int that leaves at least one pixel."""
     border = check_count("crop_border", border)
@@ -223,63 +218,11 @@ def check_static_number(name: str, value: Any, *, above: float) -> float:
     return number
 
 
-def weighted_mean(
-    values: jax.Array, weights: jax.Array | None, axis_name: AxisName | None = None
-) -> jax.Array:
-    """Mean of ``values`` ``[..., C]`` under ``weights`` ``[..., 1]``: sum(w v) / (C sum(w)), 0 if all are 0.
-
-    With ``axis_name`` numerator and weight are summed over that mapped axis first: the mean over
-    all shards.
-    """
-    if weights is None:
-        # Shards have one shape, so the mean of their means is the mean over all
-        mean = jnp.mean(values)
-        return mean if axis_name is None else lax.pmean(mean, axis_name)
-    total = jnp.sum(values * weights)
-    weight = jnp.sum(jnp.broadcast_to(weights, values.shape))
-    if axis_name is not None:
-        # One by one: jax 0.7.2 cannot differentiate a sum of two in shard_map where one, the
-        # weight, has no gradient.
-        total, weight = lax.psum(total, axis_name), lax.psum(weight, axis_name)
-    empty = weight == 0
-    return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(
-        empty, jnp.ones_like(weight), weight
-    )
-
-
-def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean of ``values`` ``[..., H, W, C]`` per image, ``[...]``, under ``weights`` ``[..., H, W, 1]``.
-
-    Where an image's weights are all 0 nothing was measured: its mean is NaN, with a gradient of 0,
-    and ``jnp.nanmean`` over the images leaves it out.
-    """
-    axes = (-3, -2, -1)
-    if weights is None:
-        return jnp.mean(values, axes)
-    return divide_or_nan(
-        jnp.sum(values * weights, axes), jnp.sum(jnp.broadcast_to(weights, values.shape), axes)
-    )
-
-
-def divide_or_nan(total: jax.Array, weight: jax.Array) -> jax.Array:
-    """``total / weight``, NaN where the weight is 0; there the gradient is 0, since the quotient is not chosen."""
-    empty = weight == 0
-    quotient = total / jnp.where(empty, jnp.ones_like(weight), weight)
-    return jnp.where(empty, jnp.full_like(quotient, jnp.nan), quotient)
-
-
-def hide_masked(image: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Puts 0 where the mask is 0, before any arithmetic: what stands there, NaN too, reaches no value, no gradient."""
-    if mask is None:
-        return image
-    return jnp.where(mask > 0, image, jnp.zeros_like(image))
-
-
-def _static_int(name: str, value: Any, wanted: str, such_as: int) -> int:
+def _static_int(name: str, value: Any, wanted: str, example: int) -> int:
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
             f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
-            f"with functools.partial(..., {name}={such_as}), or name it in jit's static_argnames."
+            f"with functools.partial(..., {name}={example}), or name it in jit's static_argnames."
         )
     try:
         if isinstance(value, bool):
