@@ -1,6 +1,7 @@
 """The checkpoints that a run writes: in the background, read back, and only then in the place of older ones."""
 
 import contextlib
+import logging
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -206,14 +207,25 @@ def open_checkpoints(
     folder: Path, about: Mapping[str, Any], **options: Any
 ) -> Iterator[Checkpoints]:
     """Checkpoints that are closed, and so complete, however the block ends; options as of :class:`Checkpoints`."""
-    checkpoints = Checkpoints(folder, about, **options)
-    try:
-        yield checkpoints
-    except BaseException:
-        with contextlib.suppress(InputError):  # the first error is the one to hear of
-            checkpoints.close()
-        raise
-    checkpoints.close()
+    with without_tracebacks():
+        checkpoints = Checkpoints(folder, about, **options)
+        try:
+            yield checkpoints
+        except BaseException:
+            with contextlib.suppress(InputError):  # the first error is the one to hear of
+                checkpoints.close()
+            raise
+        checkpoints.close()
+
+
+@contextlib.contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Silences Orbax, which logs the traceback of each thread that fails; the failure itself is reported."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)  # not after a failure: threads may still fail later
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import hashlib
-import logging
 import os
 import shlex
 import shutil
@@ -24,6 +23,7 @@ from train.bounds import check_name
 from train.channel_order import reverse_channels
 from train.checkpoint import Network, save_network
 from train.checkpoint_files import check_path
+from train.checkpoint_writer import without_tracebacks
 from train.console import make_console, printable
 from train.errors import InputError
 from train.network import build_model, parse_model
@@ -90,7 +90,7 @@ def import_weights(config: ImportConfig) -> Path:
         "would_fit_too": [printable(one.name) for one in choice.others],
         "channel_order": config.channel_order,
     }
-    with _whole_or_none(out) as unfinished, _without_tracebacks():
+    with _whole_or_none(out) as unfinished, without_tracebacks():
         save_network(unfinished, Network(model, config.model, params, batch_stats), about)
     _report(config, choice, out, sum(leaf.size for leaf in jax.tree.leaves(params)))
     return out
@@ -184,16 +184,6 @@ def _remove(folder: Path) -> None:
     """Removes the folder, now and at the end: after a failure Orbax's threads may make it once more."""
     shutil.rmtree(folder, ignore_errors=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _without_tracebacks() -> Iterator[None]:
-    """Silences Orbax, which logs the traceback of each thread that fails; the failure itself is reported."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    yield
-    logger.setLevel(before)  # not after a failure: threads may still fail later
 
 
 def _remove_abandoned(parent: Path) -> None:

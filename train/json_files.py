@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,5 +64,11 @@ def parse_json(content: bytes) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number; true and false are none, though Python counts with them."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value of JSON is a number that a float can hold.
+
+    True and false are not numbers, though Python counts with them. JSON has integers of any length,
+    and arithmetic with one beyond the range of floats would be an error much later.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max

@@ -17,7 +17,7 @@ from train.errors import InputError, first_line
 INFO = "dataset_info.json"
 FEATURES = "features.json"
 
-MAX_BYTES = 2_000_000  # of one description; that of a thousand shards takes 20 kilobytes
+MAX_BYTES = 500_000  # of one description; that of a thousand shards takes 20 kilobytes
 MAX_NAME = 200  # letters
 _MOST_SPLITS = 1000
 _MAX_RECORDS = 2**40  # of one split
@@ -116,7 +116,7 @@ def read_bounded(path: Path) -> str:
     except OSError as error:
         raise _unusable(path, str(error.strerror)) from None
     if len(content) > MAX_BYTES:
-        raise _unusable(path, f"it has more than {MAX_BYTES // 1_000_000} MB")
+        raise _unusable(path, f"it has more than {MAX_BYTES // 1000} kB")
     try:
         return content.decode()
     except UnicodeDecodeError:

@@ -135,9 +135,11 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
         source = read_file(source)  # pyvips hands on names in UTF-8 alone
     if photograph.kind == "BMP":
         content = source if isinstance(source, bytes) else read_file(source)
-        return Rows(
-            photograph.about.height, photograph.about.width, 8, _bmp_strips(content, name, pixels)
-        )
+        strips = _bmp_strips(content, name, pixels)
+        height, width = photograph.about.height, photograph.about.width
+        if not height or not width:  # what is wrong with the header its decoder says
+            next(strips)
+        return Rows(height, width, 8, strips)
     try:
         image = _lazy(source, photograph, name)
     except (pyvips.Error, UnicodeDecodeError) as error:
@@ -197,11 +199,9 @@ def _unreadable(name: str, error: Exception) -> InputError:
 
 
 def _as_rgb(pixels: np.ndarray) -> np.ndarray:
-    return (
-        np.repeat(pixels, 3, axis=2)
-        if pixels.shape[2] == 1
-        else np.ascontiguousarray(pixels[..., :3])
-    )
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return np.ascontiguousarray(pixels[..., :3])
 
 
 def _bmp_strips(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:

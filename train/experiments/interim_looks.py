@@ -26,7 +26,7 @@ def record_look(folder: Path, look: Any) -> list[Any]:
       InputError: if the record cannot be read.
     """
     path = folder / _FILE_NAME
-    before = _read(path)
+    before = _read(path, like=look)
     if before[-1:] != [look]:
         before.append(look)
         write_json(before, path)
@@ -43,7 +43,7 @@ def look_warnings(looks: Sequence[str], *, simulated: str = "") -> list[str]:
     ]
 
 
-def _read(path: Path) -> list[Any]:
+def _read(path: Path, *, like: Any) -> list[Any]:
     try:
         before = read_json(path)
     except FileNotFoundError:
@@ -54,4 +54,19 @@ def _read(path: Path) -> list[Any]:
         ) from None
     if not isinstance(before, list):
         raise InputError(f"{path} must hold a list, the looks at the test photographs.")
+    if not all(_is_like(look, like) for look in before):
+        raise InputError(
+            f"{path} holds something other than looks at the test photographs. Move it away and "
+            "give the same command again."
+        )
     return before
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether two values of JSON have the same types and keys."""
+    if type(value) is not type(example):
+        return False
+    if not isinstance(example, dict):
+        return True
+    same_keys = value.keys() == example.keys()
+    return same_keys and all(_is_like(value[key], example[key]) for key in example)

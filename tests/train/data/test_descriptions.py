@@ -190,7 +190,7 @@ def test_a_description_without_an_end_is_not_read(file: str, prepared: Path) -> 
     path = prepared / file
     path.unlink(missing_ok=True)
     path.write_bytes(b" " * 17_000_000)
-    with pytest.raises(InputError, match=rf"{file} cannot be used: it has more than 2 MB"):
+    with pytest.raises(InputError, match=rf"{file} cannot be used: it has more than 500 kB"):
         open_source(f"tfds:{prepared}:train", "train")
     path.unlink()
     if file == "dataset_info.json":  # without it the folder is no data set, which is said otherwise

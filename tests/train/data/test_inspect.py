@@ -217,6 +217,23 @@ def test_what_fit_would_refuse_is_wrong(
     assert "nothing is wrong" in _said([*flags, "--patch-size=30"], capsys, status=0)
 
 
+@pytest.mark.parametrize("length", [18, 26, 30, 53, 60])
+def test_a_bmp_that_ends_in_its_header_is_named_and_the_others_are_described(
+    length: int,
+    photographs: dict[str, np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _write(tmp_path, {"cup.png": photographs["cup"]})
+    whole = io.BytesIO()
+    PIL.Image.fromarray(photographs["cat"]).save(whole, "BMP")
+    (tmp_path / "cut.bmp").write_bytes(whole.getvalue()[:length])
+    flags = [f"folder:{tmp_path}", f"--sheet={tmp_path}/s.png"]
+    said = _said(flags, capsys, status=1)
+    assert "cut.bmp cannot be read as a photograph" in said
+    assert "│ train" in said
+
+
 def test_where_nothing_can_be_used_that_is_what_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from train.__main__ import main
+from train.errors import InputError
 from train.experiments.interim_looks import look_warnings, record_look
 
 
@@ -42,7 +43,13 @@ def test_so_does_a_search(
 
 def test_looks_are_counted_over_all_times_and_the_same_again_is_none(tmp_path: Path) -> None:
     assert [len(record_look(tmp_path, look)) for look in (3, 3, 8, 8, 3)] == [1, 1, 2, 2, 3]
-    assert record_look(tmp_path, {"chosen": "l1"}) == [3, 8, 3, {"chosen": "l1"}]
+    (tmp_path / "search").mkdir()
+    for chosen in ("l1", "mse"):
+        looks = record_look(tmp_path / "search", {"chosen": chosen, "seeds": 3})
+    assert [look["chosen"] for look in looks] == ["l1", "mse"]
+    (tmp_path / "search" / "looks.json").write_text('[{"chosen": 1, "seeds": 3}]')
+    with pytest.raises(InputError, match="something other than looks at the test photographs"):
+        record_look(tmp_path / "search", {"chosen": "l1", "seeds": 3})
 
 
 def test_of_one_look_nothing_is_said() -> None:

@@ -19,6 +19,7 @@ from tests.train.inference.photographs_with import (
     SUFFIXES,
     jpeg,
     png,
+    tiff,
     tiff_of_pages,
 )
 from tests.train.inference.read_by_others import READERS
@@ -278,3 +279,21 @@ def test_parts_of_a_profile_are_read_by_their_numbers(
     (tmp_path / "in.jpg").write_bytes(jpeg(*segments))
     notes = restored(tmp_path / "in.jpg", tmp_path / "out.jpg").notes
     assert [said[: len(note[0])] for said in notes] == note
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        ({"t52545": b"credentials"}, "content credentials (C2PA)"),
+        ({"t37724": b"layers"}, "ImageSourceData"),
+    ],
+)
+def test_each_tag_that_holds_for_the_old_pixels_is_named(
+    tags: dict[str, bytes], name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in.tif").write_bytes(tiff(**tags))
+    stored = restored(tmp_path / "in.tif", tmp_path / "out.tif")
+    assert any(name in note for note in stored.notes)
+    (tag,) = (int(key[1:]) for key in tags)
+    with PIL.Image.open(tmp_path / "out.tif") as image:
+        assert tag not in image.tag_v2

@@ -29,7 +29,8 @@ from train.data.formats.tags import (
 
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 259, 262, 277
 _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP, _RAW = 322, 323, 338, 34675, 700, 50706
-_SUBDIRECTORIES, _LAYERS = 330, 37724
+_SUBDIRECTORIES, _LAYERS, _CREDENTIALS = 330, 37724, 52545
+_NAMES = {_CREDENTIALS: "content credentials (C2PA)"}  # of tags that Pillow does not know
 _PURPOSE, _STRIPS, _TILES, _WHOLE_JPEG = 254, 273, 324, 513
 
 # Tags that say how the pixels are coded: the written file has its own.
@@ -149,12 +150,18 @@ def read(file: BinaryIO) -> About:
         orientation=stated if 1 <= stated <= 8 else orientation_in_xmp(xmp),
         profile=profile or None,
         not_kept=(
-            *dict.fromkeys(lookup(tag).name for tag in lost),
+            *dict.fromkeys(map(_name, lost)),
             *([copies[previews > 1]] if previews else []),
         ),
         previews=previews,
         repairs=_repairs(tags, first.entries),
     )
+
+
+def _name(tag: int) -> str:
+    """What a warning calls a tag: its name, or its number if nobody has given it one."""
+    known = lookup(tag).name
+    return _NAMES.get(tag, f"tag {tag}" if known == "unknown" else known)
 
 
 def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
@@ -262,11 +269,12 @@ def _values(
                 values[tag] = _Value(4, 1, inner)
                 lost += missed
             elif (
-                tag in (_SUBDIRECTORIES, _LAYERS, *_POINTERS)
+                tag in (_SUBDIRECTORIES, _LAYERS, _CREDENTIALS, *_POINTERS)
                 or entry.kind not in SIZES
                 or entry.kind in (13, 18)
             ):
-                # Previews and layers, which show the old pixels, and what nobody can read
+                # Previews and layers show the old pixels, credentials vouch for them, and the
+                # rest nobody can read.
                 lost.append(tag)
             else:
                 budget.take(min(entry.length, tags.length))
