@@ -31,7 +31,7 @@ from rounds import own_peak_megabytes
 from train.__main__ import main as train
 from train.checkpoint import Network, save_network
 from train.inference import attending, predict
-from train.inference.tiles import Grid, Photograph, Tile
+from train.inference.tiles import Grid, StreamedPhotograph, Tile
 from train.network import build_model
 
 NETWORKS = (
@@ -90,7 +90,7 @@ def _let_pass_after(count: int) -> None:
     last: dict[Any, Any] = {}
 
     def counted(
-        self: Grid, photograph: Photograph, at_once: int
+        self: Grid, photograph: StreamedPhotograph, at_once: int
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         nonlocal number
         for batch in batches(self, photograph, at_once):

@@ -13,6 +13,10 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LONGEST = 350
 
+# Where images are restored: inference, the verb of the command line, and trained networks compared.
+RESTORING = ("train.inference", "train.verbs", "train.experiments.members")
+STILL_RESTORING = {"train.step"}  # calls the forward pass so; this list must only shrink
+
 # What the light half may import beside the standard library: numpy comes with jax.
 LIGHT = ("lumloss_jax", "jax", "chex", "numpy")
 
@@ -72,6 +76,8 @@ def forbidden() -> Iterator[tuple[str, str, str]]:
                     yield *arrow, "a loss imports no sibling but _penalties"
             if name == "train.step" and below(other, "train.sharding"):
                 yield *arrow, "the step knows no device"
+            if name == "train.sharding" and below(other, "train.step"):
+                yield *arrow, "devices stand beside the step, not above it"
             if name == "train.objective" and below(other, "lumloss_jax.models", "train.network"):
                 yield *arrow, "the objective knows no network"
             if below(name, "train.data") and below(other, "jax"):
@@ -94,6 +100,7 @@ def test_no_import_against_the_plan():
         ("lumloss_jax.models._dncnn", "train.step", "application"),
         ("lumloss_jax.color._luma", "lumloss_jax.models", "no networks"),
         ("train.step", "train.sharding", "no device"),
+        ("train.sharding", "train.step", "beside the step"),
         ("train.objective", "lumloss_jax.models", "no network"),
         ("train.data.pipeline", "jax.numpy", "NumPy"),
         ("train.loop", "train.presets", "command line"),
@@ -141,6 +148,35 @@ def test_no_room_for_odds_and_ends():
         "common",
         "_common",
     } & set(names)
+
+
+def names_of(path: Path, *kinds: type[ast.AST]) -> list[str]:
+    """Classes or functions that a file defines, at any depth, without leading underscores."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node.name.lstrip("_") for node in nodes if isinstance(node, kinds)]
+
+
+def test_no_two_classes_of_the_application_share_a_name():
+    places: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        if below(name, "train"):
+            for found in names_of(path, ast.ClassDef):
+                places.setdefault(found, []).append(name)
+    assert {found: names for found, names in places.items() if len(names) > 1} == {}
+
+
+def test_images_are_restored_and_checkpoints_loaded():
+    """``restore`` is the verb for images, and stands where images are restored; see STILL_RESTORING."""
+    places = {
+        name
+        for name, path in MODULES.items()
+        if below(name, "train") and any("restor" in found for found in functions_of(path))
+    }
+    assert {name for name in places if not below(name, *RESTORING)} == STILL_RESTORING
+
+
+def functions_of(path: Path) -> list[str]:
+    return names_of(path, ast.FunctionDef)
 
 
 def test_the_librarys_files_stand_behind_their_packages():

@@ -16,8 +16,8 @@ from train.network import build_model, init_variables, sows
 from train.objective import LEVEL, Objective, make_objective
 from train.optimizer import make_optimizer, make_schedule
 from train.randomness import INIT_STREAM
-from train.state import TrainState, create_state
-from train.step import Step, make_step
+from train.state import Step, TrainState, create_state
+from train.step import make_step
 
 BatchNorm = Literal["global", "per_device"]
 

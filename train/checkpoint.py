@@ -31,7 +31,6 @@ from train.checkpoint_files import (
     drop_unreadable_metrics,
     ignore_late_answers,
     move_aside,
-    package_versions,
     read_items,
     remove_unfinished,
     sealed,
@@ -40,6 +39,7 @@ from train.checkpoint_files import (
 from train.errors import InputError, first_line
 from train.network import build_model, init_variables
 from train.state import TrainState
+from train.versions import package_versions
 
 FOLDER_NAME = "checkpoints"
 Warn = Callable[[str], None]

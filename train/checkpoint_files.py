@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import orbax.checkpoint as ocp
 
 from train import distributed
 from train.checkpoint_bounds import complaint
-from train.digests import differing, digest_arrays, digest_json
+from train.digests import differing, digest_arrays
 from train.errors import InputError, first_line
-from train.json_files import UnreadableError, is_number, read_json
+from train.json_files import UnreadableError, digest_json, is_number, read_json
+from train.versions import package_versions
 
 BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
-_VERSIONED = ("lumloss-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # Of reads that fail over a right, a limit or a network, and so tell nothing of what is on disk.
 _NOT_OF_CONTENT = {
     errno.EACCES,
@@ -292,11 +291,6 @@ def move_aside(folder: Path) -> Path:
         folder.rename(aside)
     distributed.meet()
     return aside
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of all that has a part in the bits of a run."""
-    return {name: metadata.version(name) for name in _VERSIONED}
 
 
 def list_changed_versions(about: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,6 @@ from train.checkpoint import FOLDER_NAME, on_host, training_item, weights_item
 from train.checkpoint_files import (
     Damaged,
     check_path,
-    package_versions,
     read_items,
     sealed,
     steps_in,
@@ -23,6 +22,7 @@ from train.checkpoint_files import (
 from train.errors import InputError, first_line
 from train.outputs import LASTING
 from train.state import TrainState
+from train.versions import package_versions
 
 # Validation metrics of which less is better; of others, more is.
 _LESS_IS_BETTER = ("ciede2000",)

@@ -1,13 +1,13 @@
 """Digests of arrays: a bit that flips on a disk is noticed when it is read back."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from train.json_files import digest_json
 from train.sharding import whole
 
 
@@ -22,11 +22,6 @@ def digest_arrays(tree: Any) -> dict[str, str]:
 def digest_weights(params: Any, batch_stats: Any) -> str:
     """One digest of all that a network's output depends on beside its input."""
     return digest_json(digest_arrays({"params": params, "batch_stats": batch_stats}))
-
-
-def digest_json(content: Mapping[str, Any]) -> str:
-    """SHA-256 of what JSON can say."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import jax
 import numpy as np
@@ -27,8 +26,8 @@ from jax.experimental import multihost_utils
 
 from train.config import FitConfig, RunConfig
 from train.console import complain, printable
-from train.digests import digest_json
 from train.errors import InputError
+from train.json_files import digest_json
 from train.signals import stop_on_signal
 
 START_SECONDS = 300  # that processes wait for one another
@@ -163,14 +162,6 @@ def check_shared(path: Path) -> None:
                 f"{path} is not there, but process 0 wrote it: give an --out that all hosts share."
             )
         time.sleep(0.1)
-
-
-def compiled(step: Any, state: Any, batch: Any) -> Any:
-    """The step, compiled in every process before it runs in any."""
-    if jax.process_count() > 1:
-        step = step.lower(state, batch).compile()
-        meet()
-    return step
 
 
 @contextlib.contextmanager

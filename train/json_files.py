@@ -1,9 +1,11 @@
 """JSON that somebody else may have written or damaged: bounded when it is read, and checked before it is believed."""
 
+import hashlib
 import json
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,8 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) <= sys.float_info.max
+
+
+def digest_json(content: Mapping[str, Any]) -> str:
+    """SHA-256 of something that JSON can hold, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -23,18 +23,17 @@ from train.data.images import write_image
 from train.data.pipeline import stream
 from train.data.splits import check_fingerprint
 from train.errors import InputError
+from train.inference.baseline_table import make_table, score_with_baselines
 from train.inference.figures import comparison
-from train.inference.fit_scores import evaluate, make_table
 from train.inference.predictors import predictor_for
-from train.inference.scores import write_rows
 from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_writer import MetricWriter
+from train.outputs import write_rows
 from train.preparation import PreparedRun, describe_photographs, prepare
 from train.resumed_config import check_sealed
 from train.run_folder import BOARD_NAME, CONFIG_NAME, PROFILE_NAME, describe_run
 from train.session import open_session
-from train.state import TrainState
-from train.step import Metrics
+from train.state import Metrics, TrainState
 from train.tensorboard import Board
 from train.tracing import Trace
 from train.training import Logbook, Reading, Validate, Watch, read_metrics
@@ -175,7 +174,9 @@ def finish(run: PreparedRun, trained: TrainedRun) -> None:
         # --- score every photograph; the pixels are kept for the few that are shown
         predictor = predictor_for(run.model, *weights)
         predict = functools.partial(predictor.restore, sigma=config.data.sigma / 255)
-        evaluations = evaluate(predict, run.splits.test, sigma=config.data.sigma, seed=config.seed)
+        evaluations = score_with_baselines(
+            predict, run.splits.test, sigma=config.data.sigma, seed=config.seed
+        )
         shown = list(itertools.islice(evaluations, 4))
         every = itertools.chain(shown, evaluations)
         rows = list(itertools.chain.from_iterable(evaluation.rows for evaluation in every))

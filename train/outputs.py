@@ -6,14 +6,18 @@ that writes to the folder removes it.
 """
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,10 @@ LASTING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errn
 # Hidden names are short, whatever the file is called: a name may have 255 bytes in all.
 _PREFIX = ".lumloss-"
 _PROBE = bytes(16384)  # a disk without room for this has no room for a result
+
+# What spreadsheets take for a formula. With an apostrophe before it that was in the name already,
+# the name still comes back as it was.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 _cleared: set[Path] = set()  # folders whose leftovers this process has looked for
 
@@ -183,3 +191,27 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(file)
         finally:
             os.close(file)
+
+
+def write_rows(rows: Sequence[Any], path: Path) -> None:
+    """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all.
+
+    A spreadsheet runs a cell that begins with "=" and the like, and names of files are a stranger's
+    text: such a cell begins with an apostrophe here. :func:`read_cell` takes it off again.
+    """
+    names = [field.name for field in fields(rows[0])]
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(names)
+    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    write_text(file.getvalue(), path)
+
+
+def _cell(value: Any) -> Any:
+    """Numbers are left as they are, a minus sign included."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def read_cell(text: str) -> str:
+    """A text as it was before :func:`write_rows` wrote it."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -23,7 +23,7 @@ from train.assembly import BatchNorm, assemble
 from train.config import FitConfig
 from train.data.batch import Batch
 from train.errors import InputError
-from train.step import Step
+from train.state import Step
 
 AXIS = "devices"
 

@@ -26,9 +26,8 @@ from train.network import build_model
 from train.objective import Seen
 from train.optimizer import make_schedule, make_unclipped
 from train.pixels import to_unit_range
-from train.state import TrainState
+from train.state import Metrics, TrainState
 from train.step import (
-    Metrics,
     Part,
     all_finite,
     commit,

@@ -33,8 +33,7 @@ from train.data.splits import (
 )
 from train.run_folder import CONFIG_NAME, new_folder
 from train.session import Session, without_host_flags
-from train.state import TrainState
-from train.step import Step
+from train.state import Step, TrainState
 
 
 @dataclass(frozen=True)

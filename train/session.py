@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from train import distributed
 from train.config import FitConfig, RunConfig
 
@@ -44,7 +46,7 @@ class Session:
 
     def compile(self, step: Any, state: Any, batch: Any) -> Any:
         """The step, compiled in every process before it runs in any of them."""
-        return distributed.compiled(step, state, batch)
+        return compile_everywhere(step, state, batch)
 
     def has_folder(self, folder: Path) -> None:
         """From now on the last words name the run's folder, which has no checkpoint yet."""
@@ -61,6 +63,23 @@ class Session:
     def barrier(self) -> None:
         """Waits until every process is here."""
         distributed.meet()
+
+
+def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
+    """The step, compiled in every process before it runs in any of them.
+
+    Args:
+      step: a jitted function of ``state`` and ``batch``.
+      state: its first argument.
+      batch: its second argument.
+
+    Returns:
+      A function of the same arguments.
+    """
+    if jax.process_count() > 1:
+        step = step.lower(state, batch).compile()
+        distributed.meet()
+    return step
 
 
 def without_host_flags(run: RunConfig) -> RunConfig:

@@ -20,8 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from train.config import FitConfig, RunConfig
 from train.data.batch import Batch
 from train.errors import InputError, first_line
-from train.state import TrainState
-from train.step import Step
+from train.state import Step, TrainState
 
 T = TypeVar("T")
 

@@ -1,12 +1,15 @@
-"""All that an update reads and writes."""
+"""All that an update reads, writes and reports."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from train.balancing import Terms
+from train.data.batch import Pair
 
 
 @flax.struct.dataclass
@@ -65,3 +68,18 @@ def create_state(
         balance={} if balance is None else balance,
         guard=Guard(skipped=skipped, in_row=in_row, culprits=culprits),
     )
+
+
+class Metrics(NamedTuple):
+    """What an update has to report."""
+
+    step: jax.Array  # of the new state
+    loss: jax.Array
+    terms: Terms
+    weights: Terms  # learned ones
+    gradient_norm: jax.Array
+    learning_rate: jax.Array
+    guard: Guard
+
+
+Step = Callable[[TrainState, jax.Array | Pair], tuple[TrainState, Metrics]]

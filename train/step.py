@@ -9,7 +9,7 @@ it as it was when it stopped.
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,22 +21,7 @@ from train.data.batch import Pair
 from train.degradation import Part, degrade
 from train.objective import LEVEL, Objective, Seen
 from train.pixels import to_unit_range
-from train.state import Guard, TrainState
-
-
-class Metrics(NamedTuple):
-    """What an update has to report."""
-
-    step: jax.Array  # of the new state
-    loss: jax.Array
-    terms: Terms
-    weights: Terms  # learned ones
-    gradient_norm: jax.Array
-    learning_rate: jax.Array
-    guard: Guard
-
-
-Step = Callable[[TrainState, jax.Array | Pair], tuple[TrainState, Metrics]]
+from train.state import Guard, Metrics, Step, TrainState
 
 
 def make_step(

@@ -23,8 +23,8 @@ from train.errors import DivergedError, InputError
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
-from train.state import TrainState
-from train.step import Metrics, culprits_of
+from train.state import Metrics, TrainState
+from train.step import culprits_of
 from train.tracing import Trace
 
 Watch = Callable[[int, dict[str, float]], bool]

@@ -7,10 +7,10 @@ import numpy as np
 
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.fit_scores import METRICS
+from train.inference.baseline_table import METRICS
+from train.inference.metrics_table import score
 from train.inference.predictors import predictor_for
 from train.inference.protocols import add_fixed_noise
-from train.inference.scores import score
 
 # Enough to rank checkpoints by, and one size, so that one compilation serves all.
 _PHOTOGRAPHS = 16

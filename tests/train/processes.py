@@ -28,6 +28,7 @@ from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, Ru
 from train.data import index
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import open_splits
+from train.session import compile_everywhere
 
 Task = dict[str, Any]
 
@@ -66,7 +67,7 @@ def updates(task: Task, run: RunConfig) -> None:
         rows = sharding.rows_of_process(mesh, 8)
         (batch,) = sharding.to_devices(stream(batches, start=0, stop=1, rows=rows), mesh)
         state = jax.jit(start, out_shardings=layout)()
-        step = distributed.compiled(sharding.compile_step(made.update, mesh, layout), state, batch)
+        step = compile_everywhere(sharding.compile_step(made.update, mesh, layout), state, batch)
         state, metrics = step(state, batch)
         gradient = sharding.whole(jax.tree.leaves(tree_get(state.opt_state, "trace")))
         batch = sharding.whole(batch)

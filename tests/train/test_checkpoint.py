@@ -19,12 +19,13 @@ import pytest
 
 from train import checkpoint, sharding
 from train.checkpoint import check_disk_space, load_network, load_newest, load_weights
-from train.checkpoint_files import list_changed_versions, package_versions
+from train.checkpoint_files import list_changed_versions
 from train.checkpoint_writer import Checkpoints, open_checkpoints
 from train.config import RunConfig
 from train.errors import InputError
 from train.network import build_model, init_variables
 from train.state import TrainState, create_state
+from train.versions import package_versions
 
 ABOUT = {"model": "dncnn(depth=3, features=4, batch_norm=False)", "data": {"train": "0f3a"}}
 ADAM = optax.adam(1e-3)

@@ -15,13 +15,14 @@ from train import outputs
 from train.data.images import write_image
 from train.errors import InputError
 from train.inference.image_files import open_stored, written
-from train.inference.scores import Score, write_rows
+from train.inference.metrics_table import MetricsRow
 from train.outputs import (
     check_writable,
     temporary_beside,
     whole_or_none,
     write_bytes,
     write_json,
+    write_rows,
     write_text,
 )
 
@@ -53,7 +54,7 @@ def test_files_are_for_whom_the_umask_says(tmp_path: Path, umask: int, mode: int
 
 
 def _rows(path: Path) -> None:
-    write_rows([Score("a.png", 25.0, 0, "input", *[1.0] * 7)] * 300, path)
+    write_rows([MetricsRow("a.png", 25.0, 0, "input", *[1.0] * 7)] * 300, path)
 
 
 WRITERS = {

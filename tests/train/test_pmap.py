@@ -20,8 +20,7 @@ from train.data.batch import Pair
 from train.errors import InputError
 from train.network import build_model
 from train.pmap import AXIS, first, pmap_step, replicate, split
-from train.state import TrainState
-from train.step import Metrics, Step
+from train.state import Metrics, Step, TrainState
 
 PLAIN = FitConfig(
     data=DataConfig(patch_size=8, batch_size=16, sigma=25.0, blind=True),

@@ -18,8 +18,8 @@ from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
 from train.data.batch import Pair
 from train.experiments.device_groups import TrainingRun, deal
 from train.population import Population, join, make_population_step, member_of, seeds_of
-from train.state import TrainState
-from train.step import Metrics, culprits_of
+from train.state import Metrics, TrainState
+from train.step import culprits_of
 
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"
 NORMED = "dncnn(depth=3, features=4)"

@@ -13,8 +13,7 @@ from train import aot, sharding
 from train.assembly import assemble
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 from train.errors import InputError
-from train.state import TrainState
-from train.step import Metrics
+from train.state import Metrics, TrainState
 
 # With SGD, since Adam would hide a gradient that is off by a factor; its momentum is the gradient
 # after one update.

@@ -17,8 +17,8 @@ from train.data.batch import Pair
 from train.network import build_model, init_variables
 from train.objective import make_objective
 from train.randomness import LEVEL_STREAM, NOISE_STREAM
-from train.state import TrainState, create_state
-from train.step import Step, culprits_of, make_step
+from train.state import Step, TrainState, create_state
+from train.step import culprits_of, make_step
 
 SGD = optax.sgd(0.1)
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"

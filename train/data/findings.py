@@ -38,7 +38,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class _Photograph:
+class _PlacedPhotograph:
     """One photograph of one split."""
 
     split: Split
@@ -64,7 +64,7 @@ def note_duplicates(
     photographs = []
     for (split, source), of_split in zip(splits, appearances, strict=True):
         for entry, appearance in zip(source.entries, of_split, strict=True):
-            photographs.append(_Photograph(split, entry.name, entry.digest, appearance))
+            photographs.append(_PlacedPhotograph(split, entry.name, entry.digest, appearance))
 
     # --- equal pixels
     for group in _group_by(photographs, [photograph.digest for photograph in photographs]):
@@ -73,7 +73,7 @@ def note_duplicates(
         )
 
     # --- similar pictures; in each split the first of equal photographs stands for all of them
-    first: dict[tuple[Split, str], _Photograph] = {}
+    first: dict[tuple[Split, str], _PlacedPhotograph] = {}
     for photograph in photographs:
         first.setdefault((photograph.split, photograph.digest), photograph)
     different = list(first.values())
@@ -84,8 +84,8 @@ def note_duplicates(
 
 
 def _group_by(
-    photographs: Sequence[_Photograph], keys: Iterable[object]
-) -> list[list[_Photograph]]:
+    photographs: Sequence[_PlacedPhotograph], keys: Iterable[object]
+) -> list[list[_PlacedPhotograph]]:
     """Photographs of equal keys, in order, if there is more than one of the key."""
     groups = defaultdict(list)
     for photograph, key in zip(photographs, keys, strict=True):
@@ -94,7 +94,7 @@ def _group_by(
 
 
 def _note_group(
-    findings: Findings, group: Sequence[_Photograph], *, of_two: str, of_more: str
+    findings: Findings, group: Sequence[_PlacedPhotograph], *, of_two: str, of_more: str
 ) -> None:
     """Notes the part of a group in each split, and the whole group if it is in several.
 
@@ -115,7 +115,7 @@ def _note_group(
         findings.framed |= {(photograph.split, photograph.name) for photograph in group}
 
 
-def _sentence(parts: Sequence[Sequence[_Photograph]], of_two: str, of_more: str) -> str:
+def _sentence(parts: Sequence[Sequence[_PlacedPhotograph]], of_two: str, of_more: str) -> str:
     group = list(itertools.chain(*parts))
     if len(group) == 2:
         one, other = group
@@ -124,7 +124,7 @@ def _sentence(parts: Sequence[Sequence[_Photograph]], of_two: str, of_more: str)
     return f"{len(group):,} photographs {of_more}: {listed}"
 
 
-def _list_names(part: Sequence[_Photograph]) -> str:
+def _list_names(part: Sequence[_PlacedPhotograph]) -> str:
     names = [photograph.name for photograph in part[:_NAMED]]
     if len(part) == _NAMED + 1:
         names.append(part[_NAMED].name)

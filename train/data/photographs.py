@@ -37,7 +37,7 @@ class Photographs(Sequence[np.ndarray]):
     """Read-only arrays ``[H, W, 3]``, uint8 or uint16, by index; safe to read from many threads."""
 
     def __init__(self, decoders: Iterable[Decode], memory: Memory) -> None:
-        self._photographs = tuple(_Photograph(decode, memory) for decode in decoders)
+        self._photographs = tuple(_CachedPhotograph(decode, memory) for decode in decoders)
 
     def __len__(self) -> int:
         return len(self._photographs)
@@ -79,7 +79,7 @@ class Photographs(Sequence[np.ndarray]):
         return sum(photograph.stays for photograph in self._photographs)
 
 
-class _Photograph:
+class _CachedPhotograph:
     def __init__(self, decode: Decode, memory: Memory) -> None:
         self.decode, self._memory = decode, memory
         self._lock = threading.Lock()
@@ -127,5 +127,5 @@ class _Photograph:
                 self._kept = pixels
 
 
-def _undecoded(decode: Decode) -> _Photograph:
-    return _Photograph(decode, Memory(0))
+def _undecoded(decode: Decode) -> _CachedPhotograph:
+    return _CachedPhotograph(decode, Memory(0))

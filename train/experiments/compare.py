@@ -38,8 +38,7 @@ from train.experiments.picking import (
 )
 from train.experiments.report import Report, as_record, write_report
 from train.experiments.wording import describe_comparison, describe_other_metrics, headline
-from train.inference.scores import write_rows
-from train.outputs import write_json
+from train.outputs import write_json, write_rows
 
 # Simulated with no true difference, 68 photographs and 3 seeds first, then as many seeds as the
 # first look named: the second look adds 0.4 to 3 percentage points of false alarms.

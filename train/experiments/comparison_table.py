@@ -15,10 +15,10 @@ import numpy as np
 from train.data.images import to_float
 from train.data.sources import Source
 from train.errors import InputError
+from train.inference.metrics_table import score as measure
 from train.inference.protocols import add_fixed_noise
-from train.inference.scores import read_cell
-from train.inference.scores import score as measure
 from train.json_files import UnreadableError, read_bounded
+from train.outputs import read_cell
 
 _LONGEST = 64_000_000  # bytes of a table: some hundred for each row
 
@@ -98,7 +98,7 @@ def score_network(
 
 
 def read_scores(path: Path) -> list[ComparisonRow]:
-    """Reads back what :func:`~train.inference.scores.write_rows` wrote."""
+    """Reads back what :func:`~train.outputs.write_rows` wrote."""
     fields = get_type_hints(
         ComparisonRow
     )  # str, int or float, each of which reads what was written of it

@@ -24,8 +24,7 @@ from train.population import (
     seeds_of,
 )
 from train.sharding import compiler_options, one_ahead
-from train.state import TrainState
-from train.step import Metrics
+from train.state import Metrics, TrainState
 from train.training import Logbook, Reading
 
 

@@ -30,11 +30,10 @@ from train.experiments.comparison_table import (
 from train.experiments.convergence import Curve
 from train.experiments.lockstep import fit_together
 from train.inference.predictors import predictor_for
-from train.inference.scores import write_rows
 from train.json_files import UnreadableError, is_number, read_json
 from train.metric_lines import FILE_NAME as METRICS_NAME
 from train.metric_lines import read_lines
-from train.outputs import write_json, write_text
+from train.outputs import write_json, write_rows, write_text
 from train.run_folder import check_link, clear
 from train.training import Watch
 

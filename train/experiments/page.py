@@ -4,7 +4,6 @@ import importlib.resources
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import jinja2
 import plotly.graph_objects as go
 
 from train.outputs import write_text
+from train.versions import OF_REPORTS, package_versions
 
 # Apart for all kinds of colour vision (Okabe and Ito, and two of ColorBrewer's in place of theirs
 # that white swallows): each has a contrast of 3 or more with the page, light and dark. Symbols and
@@ -21,18 +21,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a6761d", "#7570b3")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 QUIET = "#7d7d7d"  # what is shown and does not count
-
-_VERSIONED = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "numpy",
-    "scipy",
-    "statsmodels",
-    "optuna",
-    "lumloss-jax",
-)
 
 
 @dataclass(frozen=True)
@@ -89,6 +77,6 @@ def describe_environment() -> dict[str, str]:
     device = " ".join(filter(None, [f"{len(devices)} x {devices[0].device_kind}", machine]))
     return {
         "Python": platform.python_version(),
-        **{n: metadata.version(n) for n in _VERSIONED},
+        **package_versions(OF_REPORTS),
         "on": device,
     }

@@ -38,8 +38,7 @@ from train.experiments.search import finished, is_behind, next_batch, open_study
 from train.experiments.sensitivity import setting_figures
 from train.experiments.tune_config import TuneConfig
 from train.experiments.wording import describe_comparison, describe_other_metrics
-from train.inference.scores import write_rows
-from train.outputs import write_json
+from train.outputs import write_json, write_rows
 
 DEFAULT = "luminance_l1"
 _FRONT = ("brightness_error", "chroma_error")

@@ -25,7 +25,7 @@ from train.inference.stages import on_disk, with_padding
 from train.inference.tiles import (
     IDENTITY,
     Grid,
-    Photograph,
+    StreamedPhotograph,
     Transform,
     clipped,
     cut_photograph,
@@ -83,7 +83,7 @@ class AttendingPredictor(Predictor):
 
     def strips(
         self,
-        photograph: Photograph,
+        photograph: StreamedPhotograph,
         *,
         sigma: float | None = None,
         on_progress: OnProgress = lambda share: None,
@@ -96,7 +96,7 @@ class AttendingPredictor(Predictor):
 
     def sums_of(
         self,
-        photograph: Photograph,
+        photograph: StreamedPhotograph,
         *,
         transforms: Sequence[Transform] = (IDENTITY,),
         on_progress: Callable[[], None] = lambda: None,
@@ -126,7 +126,7 @@ class AttendingPredictor(Predictor):
             for transform in transforms
         ]
 
-    def fast_error(self, photograph: Photograph) -> FastError | None:
+    def fast_error(self, photograph: StreamedPhotograph) -> FastError | None:
         """Estimates what ``fast`` costs, without the work that it saves; None if it does nothing.
 
         The photograph, reduced to a tile's size, is restored twice: under attention from all its
@@ -149,7 +149,7 @@ class AttendingPredictor(Predictor):
 
     def _strips(
         self,
-        photograph: Photograph,
+        photograph: StreamedPhotograph,
         grid: Grid,
         transforms: Sequence[Transform],
         sigma: float | None,
@@ -169,14 +169,14 @@ class AttendingPredictor(Predictor):
         yield from self._assembled(photograph, grid, transforms, forwards, on_batch)
 
     def _staged(
-        self, photograph: Photograph, grid: Grid, on_progress: OnProgress
+        self, photograph: StreamedPhotograph, grid: Grid, on_progress: OnProgress
     ) -> Iterator[np.ndarray]:
         """As :meth:`strips`, one stage after the other: the mean over the transforms."""
         padded = with_padding(photograph, grid)
         height, width, _ = padded
         runs = len(self._stages) * len(self._transforms)
 
-        def restored(transform: Transform, kept: ExitStack) -> Photograph:
+        def restored(transform: Transform, kept: ExitStack) -> StreamedPhotograph:
             made, last = padded, kept.enter_context(ExitStack())
             for stage in self._stages:
                 between = cut_photograph(made, self.tile, self._field)

@@ -17,7 +17,7 @@ import numpy as np
 
 from lumloss_jax.models import Retinexformer
 from train.inference.depthwise import quick_depthwise
-from train.inference.tiles import Grid, Photograph, Transform, apply_transform, in_float
+from train.inference.tiles import Grid, StreamedPhotograph, Transform, apply_transform, in_float
 from train.sharding import compiler_options
 
 # For each block, in the order in which they run: float32 [heads, D, D], [heads, D], [heads, D].
@@ -46,7 +46,7 @@ def apply_with_sums(model: nn.Module, variables: Any, images: jax.Array, sums: S
 def sums_of_photograph(
     model: Retinexformer,
     run: RunOnDevices,
-    photograph: Photograph,
+    photograph: StreamedPhotograph,
     grid: Grid,
     transform: Transform,
     at_once: int,
@@ -105,7 +105,7 @@ def sums_of_reduced(
     return tuple(tuple(np.asarray(one)[0] for one in of_block) for of_block in found)
 
 
-def reduce_photograph(photograph: Photograph, side: int) -> tuple[np.ndarray, int]:
+def reduce_photograph(photograph: StreamedPhotograph, side: int) -> tuple[np.ndarray, int]:
     """Reduces a photograph by the least whole factor that makes it fit a square.
 
     Each pixel is the mean of a square; rows and columns that fill no square are left out.

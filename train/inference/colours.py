@@ -13,7 +13,7 @@ from train.data.noise_level import noise_level
 from train.errors import InputError
 from train.inference.image_files import Stored
 from train.inference.predict import NOT_FINITE, OnProgress, Predictor
-from train.inference.tiles import Photograph, Rows, in_float, rows_of
+from train.inference.tiles import Rows, StreamedPhotograph, in_float, rows_of
 
 _ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
 _READ_AT_ONCE = 64  # rows that are looked at for colour
@@ -42,7 +42,7 @@ def grey_again(restored: np.ndarray, colours: int) -> np.ndarray:
     return restored.mean(axis=-1, keepdims=True) if restored.shape[-1] > colours else restored
 
 
-def photograph_in(stored: Stored, colours: int, channels: int) -> Photograph:
+def photograph_in(stored: Stored, colours: int, channels: int) -> StreamedPhotograph:
     """A file's colour, 1 or 3 of them, with as many channels as the network takes."""
     if colours > channels:
         raise InputError(
@@ -54,12 +54,12 @@ def photograph_in(stored: Stored, colours: int, channels: int) -> Photograph:
         rows = stored.rows(slice(colours))
         return lambda start, stop: np.repeat(rows(start, stop), channels // colours, axis=-1)
 
-    return Photograph(stored.height, stored.width, open_rows)
+    return StreamedPhotograph(stored.height, stored.width, open_rows)
 
 
 def restored_strips(
     predictor: Predictor,
-    photograph: Photograph,
+    photograph: StreamedPhotograph,
     stored: Stored,
     colours: int,
     sigma: float | None,
@@ -83,7 +83,7 @@ def restored_strips(
         yield pixels
 
 
-def estimate_sigma(photograph: Photograph) -> float:
+def estimate_sigma(photograph: StreamedPhotograph) -> float:
     """The standard deviation of a photograph's noise in image units, as it is in the middle."""
     side = _ESTIMATED_ON
     top, left = max(photograph.height - side, 0) // 2, max(photograph.width - side, 0) // 2

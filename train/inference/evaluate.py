@@ -23,10 +23,11 @@ from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than
 from train.data.splits import SMALLEST_SCORED
-from train.digests import digest_json, digest_weights
+from train.digests import digest_weights
 from train.errors import InputError, list_some
 from train.inference.colours import colours_in, grey_again
 from train.inference.error_maps import error_sheet
+from train.inference.metrics_table import MetricsRow, make_summary, means, score
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.predictors import predictor_for
 from train.inference.protocols import (
@@ -37,9 +38,8 @@ from train.inference.protocols import (
     find_protocol,
     finished,
 )
-from train.inference.scores import Score, make_summary, means, score, write_rows
-from train.json_files import read_json
-from train.outputs import check_replaceable, check_writable, write_json
+from train.json_files import digest_json, read_json
+from train.outputs import check_replaceable, check_writable, write_json, write_rows
 
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
 _TABLE_STARTS = b"photograph,sigma,seed,method,"
@@ -93,7 +93,7 @@ class _Case:
     sigma: float
 
 
-def evaluate(config: EvaluateConfig) -> list[Score]:
+def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     """Restores and scores every photograph; writes and prints the result."""
     console = make_console()
     protocol = _protocol_of(config)
@@ -107,13 +107,13 @@ def evaluate(config: EvaluateConfig) -> list[Score]:
     check_writable(config.output)
 
     cases = list(_cases(protocol, source))
-    found: dict[_Case, list[Score]] = {}
+    found: dict[_Case, list[MetricsRow]] = {}
     groups = _of_one_size(cases, source, tile=predictor.tile)
     for group in track(groups, "evaluating", console=console):
         images = _restored(predictor, protocol, source, group)
         for case, (clean, given, restored) in zip(group, images, strict=True):
             found[case] = [
-                Score(case.name, case.sigma, NOISE_SEED, method, *score(image, clean))
+                MetricsRow(case.name, case.sigma, NOISE_SEED, method, *score(image, clean))
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
@@ -281,7 +281,7 @@ def _summary(
     protocol: Protocol,
     network: Network,
     source: Source,
-    scores: list[Score],
+    scores: list[MetricsRow],
 ) -> dict[str, Any]:
     """All that the scores depend on, and their means."""
     return {
@@ -315,7 +315,7 @@ def _figure(
     protocol: Protocol,
     source: Source,
     cases: list[_Case],
-    scores: list[Score],
+    scores: list[MetricsRow],
     sigma: float,
     folder: Path,
 ) -> str:

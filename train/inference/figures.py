@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from train.console import printable
 from train.data.images import to_uint8
-from train.inference.fit_scores import Evaluation
+from train.inference.baseline_table import Evaluation
 
 MARGIN = 12
 CAPTION_HEIGHT = 34

@@ -21,7 +21,7 @@ from train.inference.tiles import (
     IDENTITY,
     TRANSFORMS,
     Grid,
-    Photograph,
+    StreamedPhotograph,
     Tile,
     Transform,
     apply_transform,
@@ -122,7 +122,7 @@ class Predictor:
 
     def strips(
         self,
-        photograph: Photograph,
+        photograph: StreamedPhotograph,
         *,
         sigma: float | None = None,
         on_progress: OnProgress = lambda share: None,
@@ -146,7 +146,7 @@ class Predictor:
 
     def _strips(
         self,
-        photograph: Photograph,
+        photograph: StreamedPhotograph,
         grid: Grid,
         transforms: Sequence[Transform],
         sigma: float | None,
@@ -161,7 +161,7 @@ class Predictor:
 
     def _assembled(
         self,
-        photograph: Photograph,
+        photograph: StreamedPhotograph,
         grid: Grid,
         transforms: Sequence[Transform],
         forwards: Sequence[Forward],

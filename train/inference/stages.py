@@ -14,10 +14,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from train.errors import InputError
-from train.inference.tiles import Grid, Photograph, Rows, in_float
+from train.inference.tiles import Grid, Rows, StreamedPhotograph, in_float
 
 
-def with_padding(photograph: Photograph, grid: Grid) -> Photograph:
+def with_padding(photograph: StreamedPhotograph, grid: Grid) -> StreamedPhotograph:
     """The photograph with the rows and columns that fill it up to a multiple of the stride: stages see them too."""
     lines, columns = grid.rows.pixels, grid.columns.pixels
 
@@ -32,11 +32,11 @@ def with_padding(photograph: Photograph, grid: Grid) -> Photograph:
 
         return padded
 
-    return Photograph(grid.rows.padded, grid.columns.padded, open_rows)
+    return StreamedPhotograph(grid.rows.padded, grid.columns.padded, open_rows)
 
 
 @contextmanager
-def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[Photograph]:
+def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[StreamedPhotograph]:
     """Strips ``[h, width, 3]`` of float32 as a photograph, until the block ends."""
     row = width * 3 * np.dtype(np.float32).itemsize
     with tempfile.TemporaryFile() as file:
@@ -56,4 +56,4 @@ def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[P
             file.seek(start * row)
             return np.frombuffer(file.read((stop - start) * row), np.float32).reshape(-1, width, 3)
 
-        yield Photograph(height, width, lambda: rows)
+        yield StreamedPhotograph(height, width, lambda: rows)

@@ -23,7 +23,7 @@ TRANSFORMS: tuple[Transform, ...] = tuple(
 _PASSED_AT_ONCE = 256  # rows that are decoded on the way to later ones
 
 
-class Photograph(NamedTuple):
+class StreamedPhotograph(NamedTuple):
     """Pixels that are read from top to bottom, as often as they are needed."""
 
     height: int
@@ -31,10 +31,10 @@ class Photograph(NamedTuple):
     open: Callable[[], Rows]
 
 
-def photograph_of(image: np.ndarray) -> Photograph:
+def photograph_of(image: np.ndarray) -> StreamedPhotograph:
     """A photograph that is in memory, ``[H, W, C]``."""
     height, width, _ = image.shape
-    return Photograph(height, width, lambda: lambda start, stop: image[start:stop])
+    return StreamedPhotograph(height, width, lambda: lambda start, stop: image[start:stop])
 
 
 class Tile(NamedTuple):
@@ -60,7 +60,7 @@ class Grid(NamedTuple):
         return len(self.rows.spans) * -(-len(self.columns.spans) // at_once)
 
     def batches(
-        self, photograph: Photograph, at_once: int
+        self, photograph: StreamedPhotograph, at_once: int
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
         """Tiles from left to right and top to bottom, ``at_once`` of them in a batch of float32.
 
@@ -73,7 +73,7 @@ class Grid(NamedTuple):
                 pixels += pixels[-1:] * (at_once - len(pixels))
                 yield [Tile(span, columns) for columns in spans], np.stack(pixels)
 
-    def _strips(self, photograph: Photograph) -> Iterator[np.ndarray]:
+    def _strips(self, photograph: StreamedPhotograph) -> Iterator[np.ndarray]:
         """The rows of the photograph that each row of tiles covers."""
         lead, padded = self.rows.lead, self.rows.padded
         # Where rows wrap, the last ones stand above the first, and these below the last.
@@ -105,7 +105,7 @@ class Grid(NamedTuple):
         return mask
 
 
-def rows_of(photograph: Photograph, start: int, stop: int) -> np.ndarray:
+def rows_of(photograph: StreamedPhotograph, start: int, stop: int) -> np.ndarray:
     """Some rows, found without keeping those before."""
     rows = photograph.open()
     for passed in range(0, start, _PASSED_AT_ONCE):
@@ -113,7 +113,7 @@ def rows_of(photograph: Photograph, start: int, stop: int) -> np.ndarray:
     return rows(start, stop)
 
 
-def cut_photograph(photograph: Photograph, tile: int, field: ReceptiveField) -> Grid:
+def cut_photograph(photograph: StreamedPhotograph, tile: int, field: ReceptiveField) -> Grid:
     """The photograph in tiles of that side."""
     return Grid(cut(photograph.height, tile, field), cut(photograph.width, tile, field))
 

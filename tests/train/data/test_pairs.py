@@ -8,7 +8,7 @@ from train.console import make_console
 from train.data.batch import Pair
 from train.data.images import to_float
 from train.data.sources import make_source
-from train.inference.fit_scores import evaluate, make_table
+from train.inference.baseline_table import make_table, score_with_baselines
 
 
 def _pair(count: int = 4) -> Pair:
@@ -29,7 +29,7 @@ def test_any_number_of_devices_gets_the_same_pairs() -> None:
 
 def test_pairs_are_evaluated_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     clean, degraded = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
-    (evaluation,) = evaluate(
+    (evaluation,) = score_with_baselines(
         lambda noisy: noisy, make_source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0
     )
     np.testing.assert_array_equal(evaluation.noisy, to_float(degraded))

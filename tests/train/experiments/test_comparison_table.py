@@ -18,7 +18,7 @@ from train.experiments.comparison_table import (
     score_table,
 )
 from train.inference.protocols import add_fixed_noise
-from train.inference.scores import write_rows
+from train.outputs import write_rows
 
 
 def row(loss="l1", seed=0, sigma=25.0, photograph="a", value=1.0):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from train.inference.colours import estimate_sigma
-from train.inference.tiles import Photograph, Rows
+from train.inference.tiles import Rows, StreamedPhotograph
 
 
 def test_the_noise_level_is_estimated_without_the_rows_above_in_memory() -> None:
@@ -21,5 +21,5 @@ def test_the_noise_level_is_estimated_without_the_rows_above_in_memory() -> None
 
         return rows
 
-    assert estimate_sigma(Photograph(9000, 40, open_rows)) == pytest.approx(0.1, rel=0.05)
+    assert estimate_sigma(StreamedPhotograph(9000, 40, open_rows)) == pytest.approx(0.1, rel=0.05)
     assert max(decoded) <= 1024

@@ -2,14 +2,15 @@ import numpy as np
 import skimage.data
 
 from train.data.images import to_float
+from train.inference.baseline_table import BaselineRow, Evaluation
 from train.inference.figures import comparison
-from train.inference.fit_scores import Evaluation, Row
 
 
 def _evaluation(image: np.ndarray) -> Evaluation:
     clean = to_float(image)
     rows = tuple(
-        Row("photo", 25.0, method, 20.0, 0.5, 5.0) for method in ("noisy", "blur", "restored")
+        BaselineRow("photo", 25.0, method, 20.0, 0.5, 5.0)
+        for method in ("noisy", "blur", "restored")
     )
     return Evaluation("photo", clean, clean * 0.2, clean * 0.6, rows)
 

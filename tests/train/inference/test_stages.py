@@ -17,7 +17,7 @@ from train.inference import stages
 from train.inference.image_files import open_stored
 from train.inference.predict import Predictor
 from train.inference.predictors import predictor_for
-from train.inference.tiles import Photograph
+from train.inference.tiles import StreamedPhotograph
 
 
 def predictor(**options: Any) -> Predictor:
@@ -39,7 +39,7 @@ def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(
     image = pixels(shape)
     fast = predictor(stages=2, tile=64, fast=True)
     stored = open_stored(save(tmp_path / "a.png", image))
-    restored = np.concatenate(list(fast.strips(Photograph(*shape[:2], stored.rows))))
+    restored = np.concatenate(list(fast.strips(StreamedPhotograph(*shape[:2], stored.rows))))
     np.testing.assert_array_equal(restored, fast.restore(to_float(image)))
 
 

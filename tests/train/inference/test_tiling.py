@@ -24,7 +24,7 @@ from train.inference.attending import AttendingPredictor
 from train.inference.attention import reduce_photograph
 from train.inference.predict import Predictor
 from train.inference.predictors import predictor_for
-from train.inference.tiles import Photograph, Rows, photograph_of
+from train.inference.tiles import Rows, StreamedPhotograph, photograph_of
 from train.inference.tiling import check_tile, cut, default_tile
 
 each_network = pytest.mark.parametrize(
@@ -117,7 +117,9 @@ def test_a_wrapping_network_has_a_row_of_tiles_in_memory_and_not_the_photograph(
 
         return rows
 
-    restored = list(predictor("dncnn_scico", tile=40).strips(Photograph(2000, 9, open_rows)))
+    restored = list(
+        predictor("dncnn_scico", tile=40).strips(StreamedPhotograph(2000, 9, open_rows))
+    )
     assert max(asked) <= 256 and len(restored) > 40
     np.testing.assert_allclose(
         np.concatenate(restored)[:60],

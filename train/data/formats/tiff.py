@@ -115,7 +115,7 @@ class _Value(NamedTuple):
     content: "bytes | dict[int, _Value]"
 
 
-class _Budget:
+class _TagBudget:
     """What all tags of a file together may hold: they may overlap."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ def read(file: BinaryIO) -> About:
         previews = _check(tags, first, width, height)
     except Malformed:  # the decoder says what is wrong
         return About()
-    values, lost = _values(tags, first, _Budget())
+    values, lost = _values(tags, first, _TagBudget())
     profile, xmp = (_content(values, tag) for tag in (_PROFILE, _XMP))
     stated = tags.integer(first.entries, ORIENTATION, 0)
     copies = (
@@ -168,7 +168,7 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     """Writes the pixels of ``encoded`` with all that ``source`` says beside its own: a new directory at the end."""
     given, written = TagFile(source), TagFile(encoded)
     old, new = given.directory(given.first), written.directory(written.first)
-    values = _values(given, old, _Budget())[0]
+    values = _values(given, old, _TagBudget())[0]
     for tag, entry in new.entries.items():
         if tag in (*_CODING, _EXTRA):
             values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
@@ -254,7 +254,7 @@ def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) 
 
 
 def _values(
-    tags: TagFile, directory: Directory, budget: "_Budget", depth: int = 0
+    tags: TagFile, directory: Directory, budget: "_TagBudget", depth: int = 0
 ) -> tuple[dict[int, _Value], list[int]]:
     """All tags of a directory that are written again, and those that cannot be."""
     values: dict[int, _Value] = {}

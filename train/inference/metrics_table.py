@@ -1,14 +1,9 @@
 """All metrics of one photograph, as rows of a table; means over photographs, for each noise level."""
 
-import csv
 import functools
-import io
 import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -16,7 +11,6 @@ from rich import box
 from rich.table import Table
 
 from lumloss_jax import metrics
-from train.outputs import write_text
 
 _LEAST_SIDE = 176  # that MS-SSIM's five scales need
 
@@ -34,7 +28,7 @@ NAMES = tuple(name for name, _, _ in COLUMNS)
 
 
 @dataclass(frozen=True)
-class Score:
+class MetricsRow:
     """One photograph under one method."""
 
     photograph: str
@@ -76,9 +70,9 @@ def _measured(
         ]
 
 
-def means(scores: Iterable[Score]) -> dict[tuple[float, str], dict[str, float]]:
+def means(scores: Iterable[MetricsRow]) -> dict[tuple[float, str], dict[str, float]]:
     """Mean of every metric by noise level and method; of MS-SSIM over the photographs that are large enough for it."""
-    groups: dict[tuple[float, str], list[Score]] = {}
+    groups: dict[tuple[float, str], list[MetricsRow]] = {}
     for one in scores:
         groups.setdefault((-1 if math.isnan(one.sigma) else one.sigma, one.method), []).append(one)
     return {
@@ -87,7 +81,7 @@ def means(scores: Iterable[Score]) -> dict[tuple[float, str], dict[str, float]]:
     }
 
 
-def make_summary(scores: Sequence[Score], title: str, caption: str) -> Table:
+def make_summary(scores: Sequence[MetricsRow], title: str, caption: str) -> Table:
     """The means for a terminal, of 80 columns or more."""
     table = Table(
         title=title,
@@ -119,35 +113,6 @@ def _shown(value: float, digits: int) -> str:
     # A PSNR of 100 dB, which is that of equal images, has one decimal: a cell more would not fit
     # into the line.
     return f"{value:.{digits - (value >= 100)}f}"
-
-
-def write_rows(rows: Sequence[Any], path: Path) -> None:
-    """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all.
-
-    A spreadsheet runs a cell that begins with "=" and the like, and names of files are a stranger's
-    text: such a cell begins with an apostrophe here. :func:`read_cell` takes it off again.
-    """
-    names = [field.name for field in fields(rows[0])]
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(names)
-    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
-    write_text(file.getvalue(), path)
-
-
-# What spreadsheets take for a formula. With an apostrophe before it that was in the name already,
-# the name still comes back as it was.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-
-
-def _cell(value: Any) -> Any:
-    """Numbers are left as they are, a minus sign included."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
-def read_cell(text: str) -> str:
-    """A text as it was before :func:`write_rows` wrote it."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def _mean(values: list[float]) -> float:

@@ -12,10 +12,10 @@ from rich.console import Console
 from lumloss_jax.models import create_model
 from train.data.images import to_float
 from train.data.sources import Source, make_source
-from train.inference.fit_scores import evaluate, make_table
+from train.inference.baseline_table import make_table, score_with_baselines
 from train.inference.predictors import predictor_for
 from train.inference.protocols import add_fixed_noise
-from train.inference.scores import write_rows
+from train.outputs import write_rows
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def test_noise_is_not_clipped() -> None:
 
 def test_the_rows_hold_what_scikit_image_measures(small: Source) -> None:
     perfect = [to_float(image) for image in small.images]
-    evaluations = list(evaluate(lambda noisy: np.clip(noisy, 0, 1), small, sigma=25, seed=0))
+    evaluations = list(
+        score_with_baselines(lambda noisy: np.clip(noisy, 0, 1), small, sigma=25, seed=0)
+    )
     for evaluation, clean in zip(evaluations, perfect, strict=True):
         rows = {row.method: row for row in evaluation.rows}
         assert list(rows) == ["noisy", "blur", "restored"]
@@ -71,7 +73,7 @@ def test_the_rows_hold_what_scikit_image_measures(small: Source) -> None:
 
 def test_the_blur_is_the_best_of_all_gaussian_blurs() -> None:
     chelsea = make_source(("chelsea",), (skimage.data.chelsea(),))
-    (evaluation,) = evaluate(lambda noisy: noisy, chelsea, sigma=25, seed=0)
+    (evaluation,) = score_with_baselines(lambda noisy: noisy, chelsea, sigma=25, seed=0)
     blur = next(row for row in evaluation.rows if row.method == "blur")
     # An independent search over sigma found 29.6 dB
     assert blur.psnr == pytest.approx(29.6, abs=0.1)
@@ -80,7 +82,11 @@ def test_the_blur_is_the_best_of_all_gaussian_blurs() -> None:
 def test_csv_has_one_line_per_photograph_and_method_unrounded(
     small: Source, tmp_path: Path
 ) -> None:
-    rows = [row for e in evaluate(lambda noisy: noisy, small, sigma=25, seed=0) for row in e.rows]
+    rows = [
+        row
+        for e in score_with_baselines(lambda noisy: noisy, small, sigma=25, seed=0)
+        for row in e.rows
+    ]
     write_rows(rows, tmp_path / "evaluation.csv")
     with (tmp_path / "evaluation.csv").open() as file:
         read = list(csv.DictReader(file))
@@ -91,7 +97,11 @@ def test_csv_has_one_line_per_photograph_and_method_unrounded(
 
 
 def test_the_table_fits_eighty_columns_and_names_its_protocol(small: Source) -> None:
-    rows = [row for e in evaluate(lambda noisy: noisy, small, sigma=25, seed=0) for row in e.rows]
+    rows = [
+        row
+        for e in score_with_baselines(lambda noisy: noisy, small, sigma=25, seed=0)
+        for row in e.rows
+    ]
     output = io.StringIO()
     Console(file=output, width=80).print(make_table(rows, "sigma 25"))
     text = output.getvalue()

@@ -15,8 +15,8 @@ from scipy import ndimage, optimize
 
 from train.data.images import to_float
 from train.data.sources import Source
+from train.inference.metrics_table import score
 from train.inference.protocols import add_fixed_noise
-from train.inference.scores import score
 
 _NOISE = "noise of fixed seed, unclipped into the network; "
 _PROTOCOL = (
@@ -33,7 +33,7 @@ METRICS = ("psnr", "ssim", "ciede2000")
 
 
 @dataclass(frozen=True)
-class Row:
+class BaselineRow:
     """One photograph under one method."""
 
     photograph: str
@@ -52,10 +52,12 @@ class Evaluation:
     clean: np.ndarray
     noisy: np.ndarray
     restored: np.ndarray
-    rows: tuple[Row, ...]
+    rows: tuple[BaselineRow, ...]
 
 
-def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> Iterator[Evaluation]:
+def score_with_baselines(
+    predict: Predict, source: Source, *, sigma: float, seed: int
+) -> Iterator[Evaluation]:
     """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur.
 
     Where the source has pairs, their degraded halves are restored as they are.
@@ -70,13 +72,13 @@ def evaluate(predict: Predict, source: Source, *, sigma: float, seed: int) -> It
         restored = predict(noisy)
         candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
         rows = tuple(
-            Row(name, sigma, method, *score(candidate, clean, names=METRICS))
+            BaselineRow(name, sigma, method, *score(candidate, clean, names=METRICS))
             for method, candidate in candidates.items()
         )
         yield Evaluation(name, clean, noisy, restored, rows)
 
 
-def make_table(rows: list[Row], title: str) -> Table:
+def make_table(rows: list[BaselineRow], title: str) -> Table:
     """The rows for a terminal, under a title that says how photographs were degraded."""
     caption = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")

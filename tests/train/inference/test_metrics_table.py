@@ -7,7 +7,7 @@ import skimage.color
 import skimage.metrics
 from rich.console import Console
 
-from train.inference.scores import COLUMNS, Score, make_summary, means, score
+from train.inference.metrics_table import COLUMNS, MetricsRow, make_summary, means, score
 
 SHAPE = (24, 30)
 
@@ -42,14 +42,14 @@ def test_every_column_holds_its_metric() -> None:
 
 def test_means_are_over_photographs_and_skip_what_is_not_there() -> None:
     values = [(20.0, math.nan), (30.0, 0.5)]
-    scores = [Score("x", 25, 0, "restored", psnr, 0, 0, ms, 0, 0, 0) for psnr, ms in values]
+    scores = [MetricsRow("x", 25, 0, "restored", psnr, 0, 0, ms, 0, 0, 0) for psnr, ms in values]
     (only,) = means(scores).values()
     assert (only["psnr"], only["ms_ssim"]) == (25, 0.5)  # decibels are averaged, not errors
 
 
 def test_a_terminal_of_80_columns_shows_the_whole_summary() -> None:
     scores = [
-        Score("a", sigma, 0, method, 33.57, 35.04, 0.9312, 0.9876, 12.34, 10.56, 11.78)
+        MetricsRow("a", sigma, 0, method, 33.57, 35.04, 0.9312, 0.9876, 12.34, 10.56, 11.78)
         for sigma in (15, 12.5, math.nan)
         for method in ("input", "restored")
     ]
@@ -67,7 +67,8 @@ def test_a_terminal_of_80_columns_shows_the_whole_summary() -> None:
 def test_equal_images_fit_into_80_columns_too() -> None:
     """At sigma 0 the input is the clean photograph."""
     scores = [
-        Score("a", 0, 0, method, 100, 100, 1, math.nan, 0, 0, 0) for method in ("input", "restored")
+        MetricsRow("a", 0, 0, method, 100, 100, 1, math.nan, 0, 0, 0)
+        for method in ("input", "restored")
     ]
     console = Console(width=80, file=io.StringIO())
     console.print(make_summary(scores, "title", "caption"))
