@@ -16,7 +16,6 @@ import tyro
 
 from train.bounds import MOST_SIDE, between, check_name, noise_levels
 from train.checkpoint import Network, load_network
-from train.checkpoint_files import package_versions
 from train.console import make_console, track
 from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
@@ -40,6 +39,7 @@ from train.inference.protocols import (
 )
 from train.json_files import digest_json, read_json
 from train.outputs import check_replaceable, check_writable, write_json, write_rows
+from train.versions import package_versions
 
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
 _TABLE_STARTS = b"photograph,sigma,seed,method,"
