@@ -1,4 +1,7 @@
-"""The command line takes every command of README and documentation as it stands; README's run one after another."""
+"""The command line accepts every command of README and documentation as it stands.
+
+The commands of the quickstart run one after another.
+"""
 
 import re
 import runpy
@@ -29,7 +32,7 @@ PAGES = {
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-README = [text for kind, text in BLOCK.findall(PAGES["README.md"]) if kind == ""]
+QUICKSTART = [text for kind, text in BLOCK.findall(PAGES["docs/quickstart.md"]) if kind == ""]
 
 
 def commands(start: str) -> list[Any]:
@@ -59,7 +62,7 @@ class Parsed(BaseException):
 
 @pytest.fixture
 def parsing(tmp_path, monkeypatch) -> None:
-    """Commands end when their arguments are read; the run that README resumes is there, as far as its configuration."""
+    """Commands end when their arguments are read; the run that the pages resume has a configuration."""
     read = tyro.cli
 
     def stop(*arguments: Any, **options: Any) -> None:
@@ -124,15 +127,15 @@ def test_the_commands_of_every_page_were_found():
     assert not any(command.endswith(("'", '"')) for command in on_hosts)
 
 
-def of_readme(start: str) -> list[str]:
-    """Arguments of README's first command that begins so."""
-    lines = (line for block in README for line in block.replace("\\\n", " ").splitlines())
+def of_quickstart(start: str) -> list[str]:
+    """Arguments of The quickstart's first command that begins so."""
+    lines = (line for block in QUICKSTART for line in block.replace("\\\n", " ").splitlines())
     return shlex.split(
         next(line for line in lines if line.startswith(f"python -m train {start}")), comments=True
     )[3:]
 
 
-def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(
+def test_the_quickstart_leads_from_photographs_to_an_exported_program(
     tmp_path, monkeypatch, capsys
 ):
     """Its own commands, with a small preset and photographs, and a batch that four devices take in four parts."""
@@ -147,13 +150,13 @@ def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(
         )
 
     def run(start: str, **replaced: str) -> str:
-        arguments = of_readme(start)
+        arguments = of_quickstart(start)
         for old, new in {"runs/001-default": "runs/001-smoke", **replaced}.items():
             arguments = [new if argument == old else argument for argument in arguments]
         assert main(arguments) == 0
         return capsys.readouterr().out
 
-    verb, *flags = of_readme("fit --data")
+    verb, *flags = of_quickstart("fit --data")
     assert main([verb, "smoke", *flags, "--batch-size", "16"]) == 0
     checkpoints = tmp_path / "runs" / "001-smoke" / "checkpoints"
     (checkpoints / "30").rename(tmp_path / "30")  # as if it had been killed after step 20
@@ -171,7 +174,9 @@ def test_the_way_of_readme_is_gone_from_photographs_to_an_exported_program(
     images = images.astype(np.float32) / 255
     names = {"images": images}
     (loader,) = (
-        text for kind, text in BLOCK.findall(PAGES["README.md"]) if "jax.export.deserialize" in text
+        text
+        for kind, text in BLOCK.findall(PAGES["docs/quickstart.md"])
+        if "jax.export.deserialize" in text
     )
     exec(loader, names)
     first = read_image(tmp_path / "restored" / "00.png")
