@@ -1,15 +1,16 @@
-"""Adversarial fine-tuning: a trained network learns to fool one that tells restored patches from clean ones.
+r"""Adversarial fine-tuning: a network learns to fool one that tells restored patches from clean ones.
 
-    python -m train fit --steps 20000 --data folder:PHOTOGRAPHS --out runs/start python
-    docs/recipes/adversarial.py --init-from runs/start --data folder:PHOTOGRAPHS --out runs/sharper
+    python -m train fit --steps 20000 --data folder:PHOTOGRAPHS --out runs/start
+    python docs/recipes/adversarial.py --init-from runs/start --data folder:PHOTOGRAPHS \
+        --out runs/sharper
 
-What comes out is a checkpoint of the network alone, which every verb of ``python -m train`` loads.
-Expect sharper texture and a lower PSNR: the discriminator rewards detail that looks right, not
-detail that is right. Start from a network that was trained on the loss alone; from fresh weights
-the discriminator wins before there is anything to learn.
+The result is a checkpoint of the restoring network alone, which every verb of ``python -m train``
+loads. Expect sharper texture and a lower PSNR, because the discriminator rewards detail that looks
+right, not detail that is right. Start from a network that was trained on the loss alone. If you
+start from fresh weights, the discriminator wins before there is anything to learn.
 
-This is a recipe, to be copied and changed, not a part of the trainer: two networks, two optimizers
-and one step fit on a page, without checkpoints to go on from.
+This is a recipe to copy and change, not a part of the trainer. Two networks, two optimizers and one
+step fit on a page, but the recipe writes no checkpoints from which it could resume.
 """
 
 import sys
@@ -39,41 +40,44 @@ class Config:
     init_from: Path
     """Run or checkpoint to start from."""
     out: Path
-    """Folder of the checkpoint to write; it must not be there yet."""
+    """Folder of the checkpoint to write. It must not exist yet."""
     data: str = "photos"
-    """Photographs to train on, as fit takes them."""
+    """Photographs to train on, in the same form as for fit."""
     loss: str = "luminance_l1"
-    """Loss that keeps the restored image at the clean one."""
+    """Loss that keeps the restored image close to the clean one."""
     adversarial_weight: float = 0.005
-    """Weight of the generator's adversarial loss beside it."""
+    """Weight of the generator's adversarial loss, which is added to it."""
     kind: Literal["non_saturating", "hinge", "least_squares", "relativistic_average"] = (
         "relativistic_average"
     )
-    """Adversarial loss, as lumloss_jax.losses has them."""
+    """Kind of adversarial loss, by its name in lumloss_jax.losses."""
     steps: int = 5000
     """Updates of both networks."""
     learning_rate: float = 1e-4
-    """Of both, with Adam."""
+    """Learning rate of Adam, for both networks."""
     patch_size: int = 64
-    """Side of a patch; the discriminator sees 31 x 31 pixels at once."""
+    """Side of a patch in pixels. The discriminator sees 31 x 31 pixels at once."""
     batch_size: int = 16
-    """Patches in a step."""
+    """Number of patches in a step."""
     sigma: float = 25.0
     """Standard deviation of the noise, 0 to 255."""
     features: int = 32
     """Channels of the discriminator's first layer."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of everything random."""
 
 
 class Discriminator(nn.Module):
-    """Scores of overlapping pieces of an image: high where it looks clean. ``[B, H, W, C]`` -> ``[B, H/8, W/8, 1]``."""
+    """Scores overlapping pieces of an image; a piece that looks clean gets a high score.
+
+    ``[B, H, W, C]`` -> ``[B, H/8, W/8, 1]``.
+    """
 
     features: int
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits; no batch norm, which would let scores of one image depend on the others."""
+        """Logits. There is no batch norm, because the score of an image would depend on the others."""
         start = nn.initializers.he_uniform()
         x = images
         for i in range(3):
@@ -85,7 +89,7 @@ class Discriminator(nn.Module):
 
 @flax.struct.dataclass
 class State:
-    """Both networks between two steps."""
+    """State of both networks between two steps."""
 
     step: jax.Array
     params: Any
@@ -96,7 +100,7 @@ class State:
 
 
 def main(arguments: list[str]) -> None:
-    """Reads, trains, writes."""
+    """Reads the arguments, trains, and writes the checkpoint."""
     config = tyro.cli(Config, args=arguments)
     network = load_network(config.init_from)
     model, judge, optimizer = (
@@ -124,7 +128,7 @@ def main(arguments: list[str]) -> None:
         clean = to_unit_range(stored)
         sigma = config.sigma / 255
         noisy = degradations.gaussian_noise(jax.random.fold_in(key, state.step), clean, sigma=sigma)
-        # Which compares scores; the other kinds take one side
+        # This kind compares the scores of both sides; the other kinds use one side.
         paired = config.kind == "relativistic_average"
 
         def generator_loss(params: Any) -> tuple[jax.Array, Any]:
@@ -134,7 +138,7 @@ def main(arguments: list[str]) -> None:
                 variables, noisy, sigma=known, train=True, mutable=["batch_stats"]
             )
             faithful, _ = loss(restored, clean)
-            # Both scores by the discriminator as it is: it is a constant here.
+            # Both scores come from the current discriminator, which is a constant here.
             real = judge.apply(state.judge, clean) if paired else None
             fooled = losses.adversarial_generator_loss(
                 judge.apply(state.judge, restored), real, kind=config.kind
@@ -154,8 +158,8 @@ def main(arguments: list[str]) -> None:
         gradients, (restored, stats, faithful, fooled) = jax.grad(generator_loss, has_aux=True)(
             state.params
         )
-        # The images carry no path back to the generator: the derivative is with respect to the
-        # discriminator's alone.
+        # The images carry no gradient back to the generator, because the derivative is taken with
+        # respect to the discriminator's parameters only.
         judged, judge_gradients = jax.value_and_grad(judge_loss)(state.judge, restored)
         updates, opt_state = optimizer.update(gradients, state.opt_state)
         judge_updates, judge_opt_state = optimizer.update(judge_gradients, state.judge_opt_state)
