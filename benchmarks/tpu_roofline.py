@@ -119,8 +119,8 @@ def row_of(name: str, topology: str, options: Options) -> list[str]:
 COLUMNS = (
     "network",
     "topology (chips)",
-    "patches a chip",
-    "memory a chip",
+    "patches per chip",
+    "memory per chip",
     "work",
     "bytes",
     "FLOP / byte",
