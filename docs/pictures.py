@@ -1,4 +1,7 @@
-"""The figures of the page on the loss, drawn while the site is built from a photograph that scikit-image ships."""
+"""Draws the figures of the page on the loss while the site is built.
+
+Their photograph is one that scikit-image ships.
+"""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +17,8 @@ from lumloss_jax.losses import charbonnier_loss, huber_loss, l1_loss, luminance_
 
 plt.rcParams.update(
     {
-        # One picture for light and dark pages: nothing behind it, and ink that reads on both.
+        # One picture serves light and dark pages: its background is transparent, and its ink is
+        # readable on both.
         "figure.facecolor": "none",
         "axes.facecolor": "none",
         "savefig.facecolor": "none",
@@ -38,7 +42,11 @@ plt.rcParams.update(
 def panels(
     images: Mapping[str, np.ndarray], *, columns: int, height: float, scale: float | None = None
 ) -> Figure:
-    """Images side by side; with a scale, signed maps of one channel: blue below 0, orange above, grey at 0."""
+    """Draws images side by side.
+
+    With a scale, the images are signed maps of a single channel: purple below 0, orange above 0, and
+    white at 0.
+    """
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(7.4, height * rows), squeeze=False)
     for axis in axes.flat:
@@ -58,7 +66,7 @@ def panels(
 def window_curves(
     differences: Mapping[str, jax.Array], clean: jax.Array, windows: Sequence[int]
 ) -> Figure:
-    """The brightness term of each difference over the window's side."""
+    """Draws the brightness term of each difference against the window size."""
     figure, axis = plt.subplots(figsize=(5.2, 2.6))
     stacked = jnp.stack(list(differences.values()))
 
@@ -83,7 +91,7 @@ def window_curves(
 
 
 def penalty_curves() -> Figure:
-    """Penalties and their slopes, as the library computes them."""
+    """Draws the penalties and their slopes, as the library computes them."""
     penalties: dict[str, Callable] = {
         "l1": l1_loss,
         "l2": mse_loss,
@@ -100,13 +108,13 @@ def penalty_curves() -> Figure:
         left.plot(errors, jax.jit(jax.vmap(of))(errors), label=name)
         right.plot(errors, jax.jit(jax.vmap(jax.grad(of)))(errors), label=name)
     left.set(title="penalty", xlabel="difference")
-    right.set(title="its slope", xlabel="difference")
+    right.set(title="slope of the penalty", xlabel="difference")
     left.legend(fontsize=8)
     return figure
 
 
 def brightness_curves() -> Figure:
-    """Brightness of greys under the three signals, and what one and the same step of grey counts."""
+    """Draws the brightness of greys under the three signals, and how much a step counts at each grey."""
     greys = jnp.linspace(0, 1, 201)
     images = greys[:, None, None, None] * jnp.ones((1, 1, 3))
     signals = {
@@ -123,7 +131,7 @@ def brightness_curves() -> Figure:
         left.plot(greys, signal(images).ravel(), label=name)
         right.plot(greys, jax.jit(jax.vmap(counts))(images), label=name)
     left.set(title="brightness of a grey", xlabel="grey value")
-    right.set(title="B where the grey is 0.05 too bright", xlabel="grey value", ylim=(0, None))
+    right.set(title="B if the grey is 0.05 too bright", xlabel="grey value", ylim=(0, None))
     left.legend()
     return figure
 
@@ -131,7 +139,11 @@ def brightness_curves() -> Figure:
 def gradient_maps(
     predictions: jax.Array, targets: jax.Array, options: Mapping[str, Mapping]
 ) -> dict[str, np.ndarray]:
-    """Where the loss would move each pixel and channel: grey stays, a brighter colour is asked for more of."""
+    """Shows where each loss would move every pixel and channel.
+
+    Grey means that the pixel should stay. A channel above grey should become brighter, and one below
+    grey darker.
+    """
     maps = {}
     for title, chosen in options.items():
         loss = functools.partial(luminance_l1_loss, **chosen)
