@@ -13,17 +13,18 @@
 # %% [markdown]
 # # The luminance L1 loss in your own pipeline
 #
-# **What it shows.** What the two terms of the loss measure, drawn; what window and weights change;
-# and the one line by which a Flax NNX model, a Linen model, a `pmap` loop and an Equinox model take
-# it.
+# **What it shows.** This notebook is for you if you have a training step in JAX and want to try the
+# loss in it. It draws what the two terms measure, and what the window and the weights change. Then
+# it shows the one line that uses the loss in a Flax NNX model, a Linen model, a `pmap` loop and an
+# Equinox model.
 #
-# **Hardware.** CPU, GPU or TPU, whatever jax finds; a few small networks are trained briefly.
+# **Hardware.** CPU, GPU or TPU, whichever jax finds. A few small networks are trained briefly.
 #
-# **How long.** About a minute, and the installation.
+# **How long.** About a minute, plus the installation.
 
 # %%
-REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
-TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
+REPOSITORY = ""  # on Colab: the address for `git clone`; in a checkout, leave it empty
+TAG = "v0.1.0"  # a tag or a branch of REPOSITORY; use "main" if this tag does not exist
 
 import os
 import subprocess
@@ -33,7 +34,7 @@ if REPOSITORY and not os.path.isdir("lumloss_jax"):
     clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
     subprocess.run(clone.split(), check=True)
 sys.path[:0] = ["lumloss_jax/colab", "colab"]
-import begin  # not found? No checkout is here: set REPOSITORY, above
+import begin  # not found? There is no checkout here: set REPOSITORY above
 
 begin.install("notebooks")
 
@@ -43,9 +44,11 @@ begin.install("notebooks")
 # $$ L \;=\; w_l\, \underbrace{\mathrm{mean}\; \big| G_s(y(P) - y(T)) \big|}_{B,\ \text{brightness}}
 #     \;+\; w_c\, \underbrace{\mathrm{mean}\; |P - T|}_{K,\ \text{colour}} $$
 #
-# $P$ is the restored image, $T$ the clean one, $y$ the brightness of a pixel, $G_s$ an average over
-# a window of $s$ x $s$ pixels (none for $s = 1$). K is plain L1. B asks a question that L1 does
-# not: is this pixel, or this neighbourhood, as bright as it should be, whatever its colour?
+# $P$ is the restored image and $T$ the clean one. $y$ is the brightness of a pixel. $G_s$ is an
+# average over a window of $s$ x $s$ pixels, and for $s = 1$ there is no window.
+#
+# K is plain L1. B asks a question that L1 does not ask: is this pixel, or this neighbourhood, as
+# bright as it should be, whatever its colour?
 
 # %%
 from functools import partial
@@ -63,17 +66,17 @@ from lumloss_jax.losses import luminance_l1_terms
 print(jax.device_count(), jax.default_backend(), "device(s)")
 clean = jnp.asarray(chelsea()[40:240, 90:290] / 255, jnp.float32)  # [200, 200, 3], in [0, 1]
 
-luminance_l1_loss(clean + 0.1, clean)  # too bright by 0.1: so are B and K, and the loss
+luminance_l1_loss(clean + 0.1, clean)  # too bright by 0.1, so B, K and the loss are 0.1
 
 # %% [markdown]
-# Three images are wrong by the same amount, 0.06 in plain L1: one in brightness only, one in colour
-# only, one by noise.
+# Three images have the same error in plain L1, 0.06. The first is wrong only in brightness, the
+# second only in colour, and the third is noisy.
 
 # %%
 AMOUNT = 0.06
 
-# Colour without brightness: red up, green down by so much that luma, 0.299 r + 0.587 g + 0.114 b,
-# stays.
+# A change of colour without a change of brightness: red goes up, and green goes down by the amount
+# that leaves luma, 0.299 r + 0.587 g + 0.114 b, unchanged.
 tint = np.array([1.0, -0.299 / 0.587, 0.0])
 tint = jnp.asarray(tint / np.abs(tint).mean(), jnp.float32)
 noise = jax.random.normal(jax.random.key(0), clean.shape)
@@ -85,7 +88,10 @@ wrong = {
 
 
 def box_of_7(values):
-    """The mean over 7 x 7 pixels, of those that exist at a border: what the loss does for window_size=7."""
+    """The mean over 7 x 7 pixels, as the loss computes it for window_size=7.
+
+    At a border the mean is over the pixels that exist.
+    """
     sums = partial(jax.scipy.signal.convolve, in2=jnp.ones((7, 7)), mode="same")
     return sums(values) / sums(jnp.ones_like(values))
 
@@ -113,9 +119,10 @@ figure.colorbar(shown, ax=axes, shrink=0.5, label="error")
 plt.show()
 
 # %% [markdown]
-# To L1 the three are the same. Brightness counts in full in B, colour not at all, and noise in
-# part, since its three channels are independent and cancel a little. Averaged over a window noise
-# cancels much more: what is left is whether the neighbourhood is as bright as it should be.
+# L1 cannot tell the three apart. In B, brightness counts in full, and colour does not count at all.
+# Noise counts in part, because its three channels are independent and partly cancel. Averaged over
+# a window, noise cancels much more. What remains is whether the neighbourhood is as bright as it
+# should be.
 #
 # ## The window
 
@@ -132,7 +139,7 @@ for name, image in wrong.items():
 left.set(xlabel="window_size", ylabel="B", title="Brightness error of the three images")
 left.legend()
 
-# How far the window reaches: the gradient of B where one pixel is too bright.
+# How far the window reaches: the gradient of B if one pixel is too bright.
 dot = jnp.zeros((25, 25, 3)).at[12, 12].set(1.0)
 reach = [
     jax.grad(
@@ -142,15 +149,16 @@ reach = [
 ]
 right.imshow(jnp.concatenate([each / each.max() for each in reach], axis=1), cmap="magma")
 right.set(xticks=[12, 37, 62], xticklabels=["none", "box 11", "gaussian 11"], yticks=[])
-right.set_title("One pixel too bright: those that B pushes down")
+right.set_title("One pixel is too bright: the pixels that B lowers")
 plt.show()
 
 # %% [markdown]
 # ## The weights
 #
-# The weights decide what a pixel is pushed towards. Here one is too red and should be grey; below
-# is its way under gradient descent for each weighting, and in the square the colour that it ends
-# with. Under brightness alone it stops at whatever colour is as bright: the colour term is needed.
+# The weights decide where a pixel is pushed. Here a pixel is too red and should be grey. Each plot
+# shows its path under gradient descent for one weighting, and the square shows the colour that it
+# ends with. With brightness alone, the pixel stops at the first colour that is as bright as the
+# target, so the colour term is needed.
 
 # %%
 target = jnp.array([0.45, 0.45, 0.45]).reshape(1, 1, 3)
@@ -158,33 +166,33 @@ start = jnp.array([0.85, 0.35, 0.30]).reshape(1, 1, 3)
 
 
 def descend(pixel, luminance_weight):
-    """The pixel's way down under a weighting."""
+    """The path of the pixel under gradient descent with a weighting."""
     slope = jax.jit(jax.grad(luminance_l1_loss))
     weights = {"luminance_weight": luminance_weight, "color_weight": 1 - luminance_weight}
-    way = [pixel]
+    path = [pixel]
     for _ in range(150):
         pixel = pixel - 0.01 * slope(pixel, target, **weights)
-        way.append(pixel)
-    return jnp.stack(way)
+        path.append(pixel)
+    return jnp.stack(path)
 
 
 figure, axes = plt.subplots(1, 4, figsize=(12, 2.9), layout="constrained")
 for axis, weight in zip(axes, (0.0, 0.5, 0.8, 1.0), strict=True):
-    way = descend(start, weight)[:, 0, 0]
-    for values, shade in zip(way.T, ("tab:red", "tab:green", "tab:blue"), strict=True):
+    path = descend(start, weight)[:, 0, 0]
+    for values, shade in zip(path.T, ("tab:red", "tab:green", "tab:blue"), strict=True):
         axis.plot(values, color=shade)
-    axis.plot(rgb_to_luma(way[:, None])[:, 0, 0], color="black", linestyle="--")
+    axis.plot(rgb_to_luma(path[:, None])[:, 0, 0], color="black", linestyle="--")
     axis.axhline(0.45, color="grey", linewidth=0.5)
     axis.set(title=f"{weight:g} B + {1 - weight:g} K", xlabel="step", ylim=(0.2, 0.9))
-    axis.add_patch(plt.Rectangle((100, 0.68), 45, 0.18, color=tuple(np.asarray(way[-1]))))
+    axis.add_patch(plt.Rectangle((100, 0.68), 45, 0.18, color=tuple(np.asarray(path[-1]))))
 axes[0].set_ylabel("red, green, blue; brightness dashed")
 plt.show()
 
 # %% [markdown]
-# ## Into a pipeline that you have
+# ## Into your own pipeline
 #
-# The same patches, the same small network and Adam, written in four ways. In each the loss is one
-# line: the old one stands above it as a comment. `training` is what all of them see.
+# Below, the same patches, the same small network and Adam are written in four ways. In each, the
+# loss is one line, and the old line stands above it as a comment. All of them train on `training`.
 
 # %%
 import optax
@@ -193,7 +201,7 @@ STEPS = 60 if begin.SMOKE else 200
 
 
 def patches(count=16, side=32):
-    """Patches and the same with noise of sigma 25."""
+    """Patches with noise of sigma 25, and the same patches clean."""
     corners = np.random.default_rng(0).integers(0, 200 - side, (count, 2))
     cut = jnp.stack([clean[y : y + side, x : x + side] for y, x in corners])
     return cut + 25 / 255 * jax.random.normal(jax.random.key(1), cut.shape), cut
@@ -234,7 +242,7 @@ def nnx_step(model, optimizer, noisy, clean):
 
 
 def train_nnx(model):
-    """The losses of all steps."""
+    """Trains the model and returns the loss of every step."""
     optimizer = nnx.Optimizer(model, optax.adam(3e-3), wrt=nnx.Param)
     return [nnx_step(model, optimizer, *training) for _ in range(STEPS)]
 
@@ -242,8 +250,8 @@ def train_nnx(model):
 curves["NNX"] = train_nnx(Denoiser(nnx.Rngs(0)))
 
 # %% [markdown]
-# The networks of this library are Linen modules; `nnx.bridge.ToNNX` makes an NNX module of any;
-# nothing else changes:
+# The networks of this library are Linen modules. `nnx.bridge.ToNNX` turns any of them into an NNX
+# module, and nothing else changes:
 
 # %%
 from lumloss_jax.models import create_model
@@ -293,10 +301,10 @@ for _ in range(STEPS):
     curves["Linen"].append(loss)
 
 # %% [markdown]
-# ### A plain `pmap` loop, the network written by hand
+# ### A plain `pmap` loop with a network written by hand
 #
-# Each device has its share of the batch, and the gradients are averaged. With `axis_name` the loss
-# is that of the whole batch, on every device.
+# Each device gets its share of the batch, and the gradients are averaged. With `axis_name`, the
+# loss on every device is the loss of the whole batch.
 
 # %%
 DEVICES = jax.local_device_count()
@@ -316,7 +324,7 @@ def by_hand(params, noisy):
 
 @partial(jax.pmap, axis_name="devices")
 def pmap_step(params, state, noisy, clean):
-    """One update; every argument has a leading axis over the devices."""
+    """One update. Every argument has a leading axis over the devices."""
 
     def objective(params):
         # return jnp.mean((by_hand(params, noisy) - clean) ** 2)
@@ -345,7 +353,8 @@ for _ in range(STEPS):
 # %% [markdown]
 # ### Equinox
 #
-# Equinox's convolutions take one image, channels first; the loss takes batches, channels last.
+# Equinox's convolutions expect a single image with channels first. The loss expects batches with
+# channels last.
 
 # %%
 import equinox as eqx
@@ -412,7 +421,8 @@ for name, losses in curves.items():
 # %% [markdown]
 # ## More
 #
-# `help(luminance_l1_loss)` names every option: brightness as luma, luminance or CIE lightness,
-# other penalties, masks. Sums of losses are written as text,
-# `lumloss_jax.losses.make_loss("luminance_l1(window_size=7) + 0.1*ssim")`. Notebook 02 trains a
-# whole network, on as many devices as there are.
+# - `help(luminance_l1_loss)` describes every option: brightness as luma, luminance or CIE
+#   lightness, different penalties, and masks.
+# - Write sums of losses as text:
+#   `lumloss_jax.losses.make_loss("luminance_l1(window_size=7) + 0.1*ssim")`.
+# - Notebook 02 trains a whole network on all the devices that there are.

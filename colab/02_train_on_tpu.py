@@ -13,21 +13,22 @@
 # %% [markdown]
 # # Train a denoiser on TPU, GPU or CPU
 #
-# **What it shows.** The whole way: which devices there are, training DnCNN with the luminance L1
-# loss on one or all of them, checkpoints on Google Drive and going on from them after the runtime
-# was lost, and your own photograph restored.
+# **What it shows.** This notebook is for you if you want to train a network on Colab or in Jupyter.
+# It lists the devices, and trains DnCNN with the luminance L1 loss on one or all of them. It keeps
+# checkpoints on Google Drive, and resumes from there if the runtime is lost. At the end it restores
+# your own photograph.
 #
-# **Hardware.** A TPU or a GPU trains the published DnCNN (17 layers of 64 features), a CPU a small
-# one. Every cell is tested on CPU devices; the training step was compiled for TPUs, but nothing
-# here has been run on one yet.
+# **Hardware.** A TPU or a GPU trains the published DnCNN (17 layers of 64 features), and a CPU
+# trains a small one. Every cell is tested on CPU devices. The training step was compiled for TPUs,
+# but nothing here has been run on one yet.
 #
-# **How long.** On two CPU cores about five minutes, three of them training. For TPU and GPU there
-# is no measurement; a progress bar says how long is left, and nothing is lost by stopping, see
-# below.
+# **How long.** About five minutes on two CPU cores, three of them for training. There is no
+# measurement for TPU and GPU. A progress bar shows how much time is left. If you stop the training,
+# nothing is lost, as shown below.
 
 # %%
-REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
-TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
+REPOSITORY = ""  # on Colab: the address for `git clone`; in a checkout, leave it empty
+TAG = "v0.1.0"  # a tag or a branch of REPOSITORY; use "main" if this tag does not exist
 
 import os
 import subprocess
@@ -37,31 +38,31 @@ if REPOSITORY and not os.path.isdir("lumloss_jax"):
     clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
     subprocess.run(clone.split(), check=True)
 sys.path[:0] = ["lumloss_jax/colab", "colab"]
-import begin  # not found? No checkout is here: set REPOSITORY, above
+import begin  # not found? There is no checkout here: set REPOSITORY above
 
 begin.install("train")
 
 # %% [markdown]
 # ## Which devices
 #
-# On Colab: Runtime, Change runtime type, and a TPU; then run all cells from the first.
+# On Colab, choose Runtime, Change runtime type, and a TPU. Then run all cells from the first one.
 
 # %%
 import jax
 
 KIND = jax.default_backend()
-DEVICES = jax.device_count()  # that share each batch; any number from 1 to all
+DEVICES = jax.device_count()  # number of devices that share each batch, from 1 to all
 print(
     f"{jax.device_count()} {KIND} device(s): {', '.join(str(device) for device in jax.devices())}"
 )
 if KIND == "cpu":
-    print("No TPU and no GPU here: a small network is trained, which takes minutes.")
+    print("There is no TPU and no GPU here. A small network is trained, which takes minutes.")
 
 # %% [markdown]
 # ## Where checkpoints are kept
 #
-# A Colab runtime may end at any moment, and its disk with it. The run itself stays on that disk,
-# which is fast; each finished checkpoint is copied to Drive as one archive.
+# A Colab runtime may end at any moment, and its disk is lost with it. The run itself stays on that
+# disk, which is fast. Each finished checkpoint is copied to Drive as one archive.
 
 # %%
 from pathlib import Path
@@ -69,7 +70,7 @@ from pathlib import Path
 try:
     from google.colab import drive
 except ImportError:
-    MOUNT = Path("drive").resolve()  # not on Colab: a folder stands for Drive
+    MOUNT = Path("drive").resolve()  # not on Colab: this folder takes the place of Drive
 else:
     drive.mount("/content/drive")
     MOUNT = Path("/content/drive/MyDrive/lumloss_jax")
@@ -78,12 +79,13 @@ print("checkpoints are copied to", MOUNT)
 # %% [markdown]
 # ## Train
 #
-# The photographs are four that scikit-image ships; many more make a better network. Put yours into
-# a folder on Drive and set `DATA = "folder:/content/drive/MyDrive/photographs"`.
+# The training uses four photographs that scikit-image ships. Many more photographs make a better
+# network. Put yours into a folder on Drive and set
+# `DATA = "folder:/content/drive/MyDrive/photographs"`.
 #
-# Run this cell again after an interruption, or after the runtime was lost and the cells above have
-# run anew: it goes on from the newest checkpoint. Other data or other flags are another run, in a
-# folder of its own.
+# After an interruption, run this cell again. If the runtime was lost, first run the cells above
+# again. The training resumes from the newest checkpoint. If you change the data or the flags, a
+# different run starts in its own folder.
 
 # %%
 import shlex
@@ -104,16 +106,17 @@ else:
 COMMAND = f"fit {PRESET} --data {shlex.quote(DATA)} {FLAGS}"
 RUN = begin.folder_for("denoiser", COMMAND)
 
-GOES_ON = drive_archives.bring_back(RUN, MOUNT)
+CAN_RESUME = drive_archives.bring_back(RUN, MOUNT)
 with drive_archives.copied(RUN, MOUNT, every=EVERY):
     begin.run(
         f"fit --resume {RUN} --devices {DEVICES}"
-        if GOES_ON
+        if CAN_RESUME
         else f"{COMMAND} --devices {DEVICES} --out {RUN}"
     )
 
 # %% [markdown]
-# Its results on photographs that it was not trained on: noisy, restored, clean, each with a detail.
+# The network has now restored photographs that it was not trained on. The picture shows each one
+# noisy, restored and clean, with a detail.
 
 # %%
 from IPython.display import display
@@ -124,10 +127,11 @@ display(Image.open(RUN / "comparison.png"))
 # %% [markdown]
 # ## Lost and resumed
 #
-# To see it happen: the archive before the last is unpacked, as on a new runtime, and the run goes
-# on from there. At its end the weights are compared with those above. On the same machine with the
-# same devices and versions they are the same bits; that is tested on CPU, and on GPUs and TPUs it
-# has not been tried. (The time is that of the steps between the two archives.)
+# This cell shows how a lost run is resumed. It unpacks the archive before the last one, as on a new
+# runtime, and resumes the run from there. At the end it compares the weights with those above. On
+# the same machine, with the same devices and versions, they have the same bits. This is tested on
+# CPU, and has not been tried on GPUs and TPUs. The displayed time is that of the steps between the
+# two archives.
 
 # %%
 import shutil
@@ -148,9 +152,11 @@ print("the same bits as the unbroken run:", SAME)
 # %% [markdown]
 # ## Your photograph
 #
-# On Colab a button asks for one; elsewhere set `PHOTOGRAPH` to a file. Without one, a packaged
-# photograph is made noisy. The network has learned one kind of noise (Gaussian, sigma 25 of 255):
-# it leaves some of stronger noise, and takes detail away where there is less.
+# On Colab a button asks for a photograph. Elsewhere, set `PHOTOGRAPH` to a file. Without one, the
+# cell adds noise to a packaged photograph.
+#
+# The network has learned to remove one kind of noise (Gaussian, sigma 25 of 255). If the noise is
+# stronger, some of it remains. If it is weaker, the network removes detail too.
 
 # %%
 import skimage.data
@@ -171,7 +177,7 @@ begin.run(f"restore {RUN} {shlex.quote(PHOTOGRAPH)} --output restored")
 # %%
 from PIL import ImageOps
 
-# Phones store pixels as the sensor saw them and, apart from them, which way is up.
+# Phones store the pixels as the sensor saw them, and record separately which way is up.
 before, after = (
     ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     for path in (PHOTOGRAPH, Path("restored", Path(PHOTOGRAPH).name))
@@ -193,9 +199,10 @@ for i, image in enumerate((before, after)):
         image.resize((width, width), Image.Resampling.NEAREST, box=detail),
         (x, shown.height - width),
     )
-print("before, after; below, a detail of the middle")
+print("before and after, with a detail of the middle below")
 display(shown)
 
 # %% [markdown]
-# The restored photograph lies in the folder `restored` under its own name, in its own format and
-# size. Notebook 03 compares losses, and 04 starts from weights that were trained with PyTorch.
+# The restored photograph is in the folder `restored`, under its own name, in its own format and
+# size. Notebook 03 compares losses, and notebook 04 starts from weights that were trained with
+# PyTorch.

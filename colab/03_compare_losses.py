@@ -13,18 +13,19 @@
 # %% [markdown]
 # # Which loss is better on your photographs?
 #
-# **What it shows.** The same network trained under several losses, from the same seeds and on the
-# same patches; a report that says which restores better, how sure that is, and where the results
+# **What it shows.** This notebook is for you if you want to know which loss restores your
+# photographs better. It trains the same network under several losses, from the same seeds and on
+# the same patches. Its report says which loss is better, how sure that is, and where the results
 # differ most.
 #
-# **Hardware.** CPU, GPU or TPU, whatever jax finds.
+# **Hardware.** CPU, GPU or TPU, whichever jax finds.
 #
-# **How long.** Allow an hour on two CPU cores: with the settings below (three losses, three seeds,
-# a small DnCNN) it took 3,992 s on two that were busy with other work.
+# **How long.** Allow an hour on two CPU cores. The settings below (three losses, three seeds, a
+# small DnCNN) took 3,992 s on two cores that were busy with other work.
 
 # %%
-REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
-TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
+REPOSITORY = ""  # on Colab: the address for `git clone`; in a checkout, leave it empty
+TAG = "v0.1.0"  # a tag or a branch of REPOSITORY; use "main" if this tag does not exist
 
 import os
 import subprocess
@@ -34,22 +35,24 @@ if REPOSITORY and not os.path.isdir("lumloss_jax"):
     clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
     subprocess.run(clone.split(), check=True)
 sys.path[:0] = ["lumloss_jax/colab", "colab"]
-import begin  # not found? No checkout is here: set REPOSITORY, above
+import begin  # not found? There is no checkout here: set REPOSITORY above
 
 begin.install("compare")
 
 # %% [markdown]
 # ## Compare
 #
-# The first of `LOSSES` is compared with each of the others. A loss is text: a name, its options,
-# sums of losses, for example `"luminance_l1(window_size=7)"`, `"0.8*ssim + 0.2*l1"`. Learning rate
-# and clipping are picked for each on validation photographs; the test photographs are looked at
-# once, at the end.
+# The first of `LOSSES` is compared with each of the others. Write a loss as text: a name, its
+# options, or a sum of losses, for example `"luminance_l1(window_size=7)"` or `"0.8*ssim + 0.2*l1"`.
+# Learning rate and clipping are picked for each loss on validation photographs. The test
+# photographs are used only once, at the end.
 #
-# The two packaged test photographs are too few for a verdict, and the report will say so: a verdict
-# takes ten. Set `DATA = "folder:PATH"` to a folder of yours; a tenth of it is set aside for the
-# test. Interrupted, run the cell again: it goes on. Other data or other losses are another
-# comparison, in a folder of its own.
+# The two packaged test photographs are too few, because a verdict takes ten, and the report will
+# say so. Set `DATA = "folder:PATH"` to a folder of yours. A tenth of its photographs is held out
+# for the test.
+#
+# After an interruption, run the cell again, and the comparison continues. If you change the data or
+# the losses, a different comparison starts in its own folder.
 
 # %%
 import shlex
@@ -69,8 +72,8 @@ begin.run(f"{COMMAND} --out {FOLDER}")
 # %% [markdown]
 # ## The report
 #
-# One page, the same as `report.html` in the comparison's folder, which opens in any browser without
-# a network.
+# This page is also saved as `report.html` in the comparison's folder. It opens in any browser
+# without a network.
 
 # %%
 import html
@@ -86,8 +89,8 @@ HTML(f"<div>{frame}</div>")
 # %% [markdown]
 # ## The numbers
 #
-# `scores.csv` has a row for each photograph, loss and seed, so that whoever doubts the statistics
-# can make their own.
+# `scores.csv` has a row for each photograph, loss and seed. If you want different statistics, you
+# can compute your own from it.
 
 # %%
 import csv

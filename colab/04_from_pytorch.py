@@ -13,17 +13,17 @@
 # %% [markdown]
 # # From PyTorch and back
 #
-# **What it shows.** Weights of a network that was trained with PyTorch, as a `.pth` or
-# `.safetensors` file, are brought here, fine-tuned with the luminance L1 loss, and written back for
-# PyTorch. PyTorch itself is not needed.
+# **What it shows.** This notebook is for you if you have a network that was trained with PyTorch,
+# as a `.pth` or `.safetensors` file. It imports the weights, fine-tunes them with the luminance L1
+# loss, and writes them back for PyTorch. You do not need PyTorch itself.
 #
-# **Hardware.** CPU, GPU or TPU, whatever jax finds.
+# **Hardware.** CPU, GPU or TPU, whichever jax finds.
 #
-# **How long.** On two CPU cores a few minutes with the network that the notebook makes itself.
+# **How long.** A few minutes on two CPU cores, with the network that the notebook makes itself.
 
 # %%
-REPOSITORY = ""  # on Colab: the address that you would `git clone`; in a checkout it stays empty
-TAG = "v0.1.0"  # a tag or a branch of it; where this tag is not there, "main"
+REPOSITORY = ""  # on Colab: the address for `git clone`; in a checkout, leave it empty
+TAG = "v0.1.0"  # a tag or a branch of REPOSITORY; use "main" if this tag does not exist
 
 import os
 import subprocess
@@ -33,18 +33,19 @@ if REPOSITORY and not os.path.isdir("lumloss_jax"):
     clone = f"git -c advice.detachedHead=0 clone --quiet --depth=1 --branch={TAG} {REPOSITORY} lumloss_jax"
     subprocess.run(clone.split(), check=True)
 sys.path[:0] = ["lumloss_jax/colab", "colab"]
-import begin  # not found? No checkout is here: set REPOSITORY, above
+import begin  # not found? There is no checkout here: set REPOSITORY above
 
 begin.install("train")
 
 # %% [markdown]
 # ## The file
 #
-# On Colab a button asks for yours; elsewhere set `FILE`. Set `MODEL` to the network that it belongs
-# to, with the fields that it was trained with: `docs/networks.md` says which published files are of
-# which. For weights trained on blue, green, red (cv2) set `CHANNEL_ORDER = "bgr"`. Without a file
-# the notebook makes one: a small DnCNN with random weights, under the names that PyTorch code gives
-# them.
+# On Colab a button asks for your file. Elsewhere, set `FILE`. Without a file, the notebook makes
+# one: a small DnCNN with random weights, under the names that PyTorch code gives them.
+#
+# - Set `MODEL` to the network that the file belongs to, with the fields that it was trained with.
+#   `docs/networks.md` says which published files belong to which network.
+# - If the network was trained on blue, green, red (cv2), set `CHANNEL_ORDER = "bgr"`.
 
 # %%
 from pathlib import Path
@@ -73,7 +74,7 @@ if not TRAINED:
 
 
 def weights_of(file):
-    """Arrays by name, without what PyTorch adds: `module.` on several GPUs, and batch norm's counters."""
+    """Arrays by name, without PyTorch's `module.` (several GPUs) and batch norm counters."""
     arrays = read_state_dict(Path(file)).arrays
     return {
         name.removeprefix("module."): array
@@ -89,8 +90,8 @@ for name, array in given.items():
 # %% [markdown]
 # ## Import
 #
-# Tensors are read, renamed and checked one by one; nothing in the file is executed. What comes out
-# is a checkpoint that every command takes.
+# Tensors are read, renamed and checked one by one, and nothing in the file is executed. The result
+# is a checkpoint that every command accepts.
 
 # %%
 import shlex
@@ -98,7 +99,7 @@ import shutil
 
 IMPORTED, TUNED = Path("runs", "imported"), Path("runs", "tuned")
 for folder in (IMPORTED, TUNED):
-    shutil.rmtree(folder, ignore_errors=True)  # of this notebook's run before
+    shutil.rmtree(folder, ignore_errors=True)  # left by an earlier run of this notebook
 
 begin.run(
     f'import {shlex.quote(FILE)} --model "{MODEL}" --channel-order {CHANNEL_ORDER} --out {IMPORTED}'
@@ -107,9 +108,9 @@ begin.run(
 # %% [markdown]
 # ## Fine-tune
 #
-# `--init-from` starts from these weights with a fresh optimizer. Weights that are good already take
-# a learning rate ten times lower than fresh ones. Set `DATA = "folder:PATH"` to train on your
-# photographs.
+# `--init-from` starts from these weights with a fresh optimizer. Weights that are already good need
+# a learning rate ten times lower than fresh ones. To train on your photographs, set
+# `DATA = "folder:PATH"`.
 
 # %%
 DATA = "photos"
@@ -129,10 +130,11 @@ display(Image.open(TUNED / "comparison.png"))
 # %% [markdown]
 # ## Export
 #
-# A state dict under the names of the network's own PyTorch code, for
-# `model.load_state_dict(safetensors.torch.load_file("tuned.safetensors"))`. (With channel order
-# "bgr" the exported weights take red, green, blue, so that the first and last layer differ by that
-# too.)
+# This cell writes a state dict under the names of the network's own PyTorch code. Load it in
+# PyTorch with `model.load_state_dict(safetensors.torch.load_file("tuned.safetensors"))`.
+#
+# With channel order "bgr", the exported weights expect red, green, blue, so the first and the last
+# layer also differ by this change of order.
 
 # %%
 begin.run(f"export {TUNED} --format torch --output tuned.safetensors")
@@ -141,7 +143,7 @@ tuned = weights_of("tuned.safetensors")
 SAME = {name: array.shape for name, array in tuned.items()} == {
     name: array.shape for name, array in given.items()
 }
-print("the same names and shapes as came in:", SAME)
+print("the same names and shapes as in the imported file:", SAME)
 for name, array in tuned.items():
     if name in given and array.ndim == 4:
         print(f"{name:32} moved by {np.abs(array - given[name]).max():.4f} at most")

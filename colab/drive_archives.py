@@ -1,9 +1,9 @@
-"""Checkpoints on Google Drive, one archive for each: what a lost Colab runtime goes on from.
+"""Copies checkpoints to Google Drive, so that a run can resume after its Colab runtime is lost.
 
-Orbax writes thousands of small files and renames folders, which a mounted Drive does slowly and not
-in one go. So a run stays on the runtime's own disk, and whenever a checkpoint is finished there, it
-is packed with what ``--resume`` needs and copied to the mount as one file. To go on, the newest
-archive is unpacked and the run resumed.
+Orbax writes thousands of small files and renames folders. On a mounted Drive this is slow and not
+atomic. So a run stays on the runtime's own disk. When a checkpoint is finished there, it is packed
+together with what ``--resume`` needs and copied to the mount as one file. To resume, the newest
+archive is unpacked first.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from train.checkpoint import FOLDER_NAME
 from train.checkpoint_files import steps_in
 from train.run_folder import CONFIG_NAME, can_resume
 
-# What a resumed run reads or goes on writing
+# What a resumed run reads or continues to write
 _BESIDE = (
     CONFIG_NAME,
     "split.json",
@@ -32,13 +32,15 @@ _ARCHIVE = re.compile(r"(?P<run>.+)-step-(?P<step>\d+)\.tar")
 
 @contextlib.contextmanager
 def copied(run: Path, mount: Path, *, every: float = 30.0, keep: int = 2) -> Iterator[None]:
-    """Within it, each finished checkpoint of ``run`` is copied to ``mount``; what is left over, when it ends.
+    """Copies each finished checkpoint of ``run`` to ``mount`` while the ``with`` block runs.
+
+    Checkpoints that are not copied by the end of the block are copied then.
 
     Args:
-      run: folder of the run, on the runtime's own disk; it may not be there yet.
+      run: folder of the run, on the runtime's own disk. It need not exist yet.
       mount: folder to copy to.
       every: seconds between looks at the run.
-      keep: archives of the run to keep, 1 or more; older ones are removed.
+      keep: number of the run's archives to keep, at least 1. Older ones are removed.
     """
     mount.mkdir(parents=True, exist_ok=True)
     ended = threading.Event()
@@ -51,17 +53,18 @@ def copied(run: Path, mount: Path, *, every: float = 30.0, keep: int = 2) -> Ite
     thread.start()
     try:
         yield
-    finally:  # also where the run was interrupted: it has saved then
+    finally:  # also if the run was interrupted, because it has saved by then
         ended.set()
         thread.join()
         copy_new(run, mount, keep=keep)
 
 
 def copy_new(run: Path, mount: Path, *, keep: int = 2) -> None:
-    """Copies the newest ``keep`` finished checkpoints of ``run``, those of them that are newer than what ``mount`` has.
+    """Copies those of the newest ``keep`` checkpoints of ``run`` that ``mount`` does not have yet.
 
-    A copy that fails (the mount is full, or gone) is said and tried again at the next look:
-    training goes on.
+    Only finished checkpoints that are newer than the newest archive are copied. If a copy fails,
+    because the mount is full or gone, it is reported and tried again at the next look. Training
+    continues.
     """
     newest = max(_archives(mount, run.name), default=-1)
     for step in sorted(steps_in(run / FOLDER_NAME))[-keep:]:
@@ -84,7 +87,7 @@ def _copy(run: Path, step: int, mount: Path) -> None:
             for path in (*(run / name for name in _BESIDE), run / FOLDER_NAME / str(step)):
                 if path.exists():
                     tar.add(path, Path(run.name, path.relative_to(run)))
-        # Under another name until it is whole: the runtime may be lost at any moment.
+        # It has a different name until it is complete: the runtime may be lost at any moment.
         partial = archive.with_name(f"{archive.name}.partial")
         shutil.copyfile(packed, partial)
         os.replace(partial, archive)
@@ -92,10 +95,10 @@ def _copy(run: Path, step: int, mount: Path) -> None:
 
 
 def bring_back(run: Path, mount: Path) -> bool:
-    """Whether ``run`` can be resumed: as it is, or brought back from its newest archive on the mount.
+    """Brings ``run`` back from its newest archive if necessary; returns whether it can be resumed.
 
-    What stopped before its first checkpoint can neither be resumed nor written over: it is moved
-    aside, not deleted, for damaged checkpoints may be in there.
+    A run that stopped before its first checkpoint can neither be resumed nor overwritten. It is
+    moved aside and not deleted, because it may contain damaged checkpoints.
     """
     if can_resume(run):
         return True
@@ -103,19 +106,19 @@ def bring_back(run: Path, mount: Path) -> bool:
         names = (run.with_name(f"{run.name}-stopped-{number}") for number in itertools.count(1))
         aside = next(path for path in names if not path.exists())
         run.rename(aside)
-        print(f"{run} holds no checkpoint; moved to {aside}")
+        print(f"{run} contains no checkpoint and was moved to {aside}")
     if found := archives(run, mount):
         unpack(found[-1], run)
     return bool(found)
 
 
 def archives(run: Path, mount: Path) -> list[Path]:
-    """The archives of a run on the mount, the newest last."""
+    """The archives of a run on the mount, from the oldest to the newest."""
     return [path for _, path in sorted(_archives(mount, run.name).items())]
 
 
 def unpack(archive: Path, run: Path) -> None:
-    """Unpacks an archive as the folder ``run``, whole or not at all."""
+    """Unpacks an archive as the folder ``run``, completely or not at all."""
     run.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.parent) as scratch:
         with tarfile.open(archive) as tar:
@@ -126,7 +129,7 @@ def unpack(archive: Path, run: Path) -> None:
 
 
 def _archives(mount: Path, run: str) -> dict[int, Path]:
-    """Step -> archive, of a run."""
+    """Archives of a run by their step."""
     matches = {
         path: _ARCHIVE.fullmatch(path.name) for path in (mount.iterdir() if mount.is_dir() else ())
     }

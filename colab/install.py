@@ -1,10 +1,14 @@
-"""Installs this repository into a notebook's Python without moving what the runtime is made of.
+"""Installs this repository into a notebook's Python without changing the runtime's own packages.
 
-jax, jaxlib, libtpu and numpy of a Colab runtime fit each other and the accelerator: another jax
-finds no TPU. So pip installs ``.[EXTRA]`` under a file of constraints: first one that holds all
-that is installed where it is; where there is no such way, one that holds these four and the plugins
-of jax, and what moved is named. Where that cannot be either, nothing is installed, and one sentence
-says which requirement it is.
+The jax, jaxlib, libtpu and numpy of a Colab runtime fit each other and the accelerator. A different
+jax finds no TPU. So pip installs ``.[EXTRA]`` under constraints, in up to two attempts:
+
+1. The constraints keep every installed package at its version.
+2. If pip finds no way, they keep only these four and the plugins of jax, and the notebook prints
+   which other packages changed.
+
+If that is impossible too, nothing is installed, and one sentence names the requirement that is the
+cause.
 """
 
 import re
@@ -20,26 +24,26 @@ try:
     from packaging.requirements import Requirement
 except ModuleNotFoundError:
     raise SystemExit(
-        f"error: {sys.executable} lacks the package `packaging`, by which requirements are read; "
-        "every Jupyter kernel brings it, and so does `python -m pip install packaging`"
+        f"error: {sys.executable} lacks the package `packaging`, which reads requirements. "
+        "Every Jupyter kernel has it. To install it, run `python -m pip install packaging`"
     ) from None
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "lumloss-jax"
 _HELD = re.compile(r"(jax|jaxlib|numpy|libtpu|jax-(cuda|rocm).*)")
-_MEND = (
-    "These are the runtime's own and are not moved: jax, jaxlib and libtpu fit each other and "
-    "the accelerator. Take a newer runtime (in Colab: Runtime, Change runtime type, Runtime "
-    "version), or a TAG of this repository made for it."
+_ADVICE = (
+    "These are the runtime's own packages and are not changed, because jax, jaxlib and libtpu fit "
+    "each other and the accelerator. Choose a newer runtime (in Colab: Runtime, Change runtime "
+    "type, Runtime version), or a TAG of this repository that was made for this runtime."
 )
 
 
 class CannotInstall(Exception):
-    """What the runtime has and what this repository needs do not go together; says so in a sentence."""
+    """The runtime's packages do not fit what this repository needs; the message says why."""
 
 
 def listed() -> dict[str, str]:
-    """What is installed: its version by its name."""
+    """Versions of the installed packages, by name."""
     command = [
         sys.executable,
         "-m",
@@ -52,7 +56,7 @@ def listed() -> dict[str, str]:
     if ran.returncode != 0:
         raise CannotInstall(
             f"Nothing can be installed without pip, and this Python says: {ran.stderr.strip()}. "
-            f"Mend it by `{sys.executable} -m ensurepip`, or by `uv pip install pip` where uv "
+            f"Fix it with `{sys.executable} -m ensurepip`, or with `uv pip install pip` if uv "
             "made the environment."
         )
     return {
@@ -62,12 +66,12 @@ def listed() -> dict[str, str]:
 
 
 def held(installed: Mapping[str, str]) -> list[str]:
-    """Constraints on what nothing may change."""
+    """Constraints that keep the packages that must not change."""
     return [f"{name}=={version}" for name, version in installed.items() if _HELD.fullmatch(name)]
 
 
 def moved(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Packages that were installed and are now of another version, or gone."""
+    """Packages that were installed and now have a different version or are gone."""
     return [
         f"{name} {version} -> {after.get(name, 'removed')}"
         for name, version in before.items()
@@ -76,11 +80,11 @@ def moved(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 
 def requirements(extra: str, project: Path = ROOT / "pyproject.toml") -> Iterator[Requirement]:
-    """What the project asks for with an extra, extras that name other extras of its own followed."""
+    """Requirements of the project with an extra, including the extras that it names in turn."""
     table = tomllib.loads(project.read_text())["project"]
     if extra not in table["optional-dependencies"]:
         raise CannotInstall(
-            f"There is no extra {extra!r}; there are {', '.join(table['optional-dependencies'])}."
+            f"There is no extra {extra!r}. Choose one of {', '.join(table['optional-dependencies'])}."
         )
     for line in (*table["dependencies"], *table["optional-dependencies"][extra]):
         asked = Requirement(line)
@@ -92,7 +96,7 @@ def requirements(extra: str, project: Path = ROOT / "pyproject.toml") -> Iterato
 
 
 def missing(asked: Iterable[Requirement], installed: Mapping[str, str]) -> list[Requirement]:
-    """Requirements that what is installed, by name, does not meet."""
+    """Requirements that the installed packages do not meet."""
     return [
         one
         for one in asked
@@ -102,26 +106,26 @@ def missing(asked: Iterable[Requirement], installed: Mapping[str, str]) -> list[
 
 
 def check_held(asked: Iterable[Requirement], constraints: Iterable[str]) -> None:
-    """Refuses, before pip is asked, a runtime whose held packages are too old."""
+    """Refuses a runtime whose constrained packages are too old, before pip is asked."""
     versions = {
         _plain(name): version for name, _, version in (line.partition("==") for line in constraints)
     }
     wrong = [one for one in missing(asked, versions) if _plain(one.name) in versions]
     if wrong:
-        # Once each: extras of the project ask for its other requirements again.
+        # Each is named once, because extras of the project ask for the same requirements again.
         needed = ", ".join(dict.fromkeys(str(one) for one in wrong))
         there = ", ".join(
             dict.fromkeys(f"{one.name} {versions[_plain(one.name)]}" for one in wrong)
         )
-        raise CannotInstall(f"lumloss_jax needs {needed}, and this runtime has {there}. {_MEND}")
+        raise CannotInstall(f"lumloss_jax needs {needed}, and this runtime has {there}. {_ADVICE}")
 
 
 def pip_install(arguments: Iterable[str], constraints: Iterable[str]) -> None:
-    """Runs ``pip install`` under constraints; where pip finds no way, its own reasons are in the sentence."""
+    """Runs ``pip install`` under constraints; if pip finds no way, the error gives its reasons."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "constraints.txt"
         file.write_text("".join(f"{line}\n" for line in constraints))
-        # Not --quiet: pip would leave out what a conflict is caused by.
+        # Without --quiet, because pip would then leave out the cause of a conflict.
         command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
         ran = subprocess.run(
             [*command, "--constraint", str(file), *arguments], capture_output=True, text=True
@@ -131,37 +135,37 @@ def pip_install(arguments: Iterable[str], constraints: Iterable[str]) -> None:
 
 
 def explain(output: str, constraints: Iterable[str]) -> str:
-    """What pip says when it finds no way, as a sentence."""
+    """Turns the output of a pip that found no way into a sentence."""
     constraints = list(constraints)
-    beginning = f"pip cannot install lumloss_jax beside {', '.join(constraints)}"
+    beginning = f"pip cannot install lumloss_jax together with {', '.join(constraints)}"
     if conflict := re.search(r"The conflict is caused by:\n((?:[ \t]+\S.*\n)+)", output):
         lines = [" ".join(line.split()) for line in conflict[1].splitlines()]
         reasons = dict.fromkeys(
             line for line in lines if not line.startswith("The user requested (constraint)")
         )
-        return f"{beginning}: {'; '.join(reasons)}. {_MEND}"
+        return f"{beginning}: {'; '.join(reasons)}. {_ADVICE}"
     if absent := re.search(r"No matching distribution found for (.*)", output):
         return (
             f"{beginning}: there is no {absent[1].strip()} for Python "
-            f"{sys.version_info.major}.{sys.version_info.minor} on this machine, or no network to "
-            "fetch it by."
+            f"{sys.version_info.major}.{sys.version_info.minor} on this machine, or there is no "
+            "network to download it."
         )
     errors = [
         line for line in output.splitlines() if line.strip() and not line.startswith("WARNING")
     ]
-    return f"{beginning}. Its last words:\n" + "\n".join(errors[-10:])
+    return f"{beginning}. The last lines of its output:\n" + "\n".join(errors[-10:])
 
 
 def install_extra(extra: str) -> None:
-    """Installs the repository with an extra, unless all is there already."""
+    """Installs the repository with an extra, unless everything is installed already."""
     asked = list(requirements(extra))
     installed = {_plain(each.name): each.version for each in metadata.distributions()}
     if not missing([*asked, Requirement(NAME)], installed):
-        print(f"lumloss_jax and all that [{extra}] asks for are installed: nothing to do")
+        print(f"lumloss_jax and everything that [{extra}] needs are installed: nothing to do")
         return
     before = listed()
     constraints = held(before)
-    print(f"holding {', '.join(constraints) or 'nothing: no jax and no numpy are here yet'}")
+    print(f"keeping {', '.join(constraints) or 'nothing: jax and numpy are not installed yet'}")
     check_held(asked, constraints)
     wanted = ["--editable", f"{ROOT}[{extra}]"]
     try:
@@ -169,13 +173,13 @@ def install_extra(extra: str) -> None:
             wanted, [f"{name}=={version}" for name, version in before.items() if name != NAME]
         )
     except CannotInstall:
-        print("pip finds no way that moves nothing else; it is asked again, with these alone held")
+        print("pip cannot keep everything else as it is. Trying again, keeping only these.")
         pip_install(wanted, constraints)
     print(f"installed lumloss_jax with [{extra}]")
     if changed := moved(before, listed()):
         print(
-            f"had to move {', '.join(changed)}: if one of them was imported already, restart the "
-            "runtime"
+            f"had to change {', '.join(changed)}. If one of them was already imported, restart the "
+            "runtime."
         )
 
 

@@ -37,7 +37,9 @@ def test_extras_of_extras_are_followed():
 
 
 def test_an_unknown_extra_is_named():
-    with pytest.raises(install.CannotInstall, match="no extra 'trian'; there are models, train"):
+    with pytest.raises(
+        install.CannotInstall, match="no extra 'trian'. Choose one of models, train"
+    ):
         list(install.requirements("trian"))
 
 
@@ -84,7 +86,7 @@ def test_where_there_is_none_what_moved_is_named(installs, monkeypatch, capsys):
     monkeypatch.setattr(install, "pip_install", refuse_the_first)
     install.install_extra("train")
     assert installs == [["jax==0.7.2", "optax==0.2.8"], ["jax==0.7.2"]]
-    assert "had to move optax 0.2.8 -> 0.2.9: if" in capsys.readouterr().out
+    assert "had to change optax 0.2.8 -> 0.2.9. If" in capsys.readouterr().out
 
 
 def test_what_is_gone_has_moved_too():
@@ -105,7 +107,7 @@ def test_an_environment_without_pip_is_told_how_to_get_it(bare, monkeypatch):
     monkeypatch.setattr(install.sys, "executable", str(bare))
     with pytest.raises(
         install.CannotInstall,
-        match=r"says: .*No module named pip\. Mend it by `.*python -m ensurepip`",
+        match=r"says: .*No module named pip\. Fix it with `.*python -m ensurepip`",
     ):
         install.listed()
 
@@ -114,7 +116,7 @@ def test_an_environment_without_packaging_is_told_so(bare):
     command = [bare, "-c", "import begin"]
     ran = subprocess.run(command, cwd=install.ROOT / "colab", capture_output=True, text=True)
     assert ran.stderr.startswith("error: ") and ran.stderr.endswith(
-        "so does `python -m pip install packaging`\n"
+        "To install it, run `python -m pip install packaging`\n"
     )
     assert "Traceback" not in ran.stderr
 
@@ -153,7 +155,7 @@ def test_a_conflict_that_pip_finds_becomes_a_sentence(shelf):
     with pytest.raises(install.CannotInstall) as caught:
         install.pip_install([*shelf, "restorer"], ["accelerated==1.0"])
     assert str(caught.value).startswith(
-        "pip cannot install lumloss_jax beside accelerated==1.0: restorer 1.0 depends on "
+        "pip cannot install lumloss_jax together with accelerated==1.0: restorer 1.0 depends on "
         "accelerated>=2. These are"
     )
 
@@ -161,11 +163,13 @@ def test_a_conflict_that_pip_finds_becomes_a_sentence(shelf):
 def test_a_package_that_is_not_to_be_had_becomes_a_sentence(shelf):
     with pytest.raises(
         install.CannotInstall,
-        match=r"beside accelerated==1\.0: there is no nowhere>=3.* for Python 3",
+        match=r"together with accelerated==1\.0: there is no nowhere>=3.* for Python 3",
     ):
         install.pip_install([*shelf, "lost"], ["accelerated==1.0"])
 
 
 def test_other_errors_of_pip_are_quoted(shelf):
-    with pytest.raises(install.CannotInstall, match="Its last words:(?s:.*)--no-such-flag"):
+    with pytest.raises(
+        install.CannotInstall, match="The last lines of its output:(?s:.*)--no-such-flag"
+    ):
         install.pip_install([*shelf, "--no-such-flag"], ["accelerated==1.0"])

@@ -130,7 +130,7 @@ def test_in_a_checkout_nothing_is_to_be_set(published, folder):
 
 
 def test_outside_a_checkout_it_asks_for_the_repository(content):
-    assert "No checkout is here: set REPOSITORY, above" in first_cell(content)[1]
+    assert "There is no checkout here: set REPOSITORY above" in first_cell(content)[1]
 
 
 def test_a_tag_that_is_not_there_is_named(content, published):
@@ -303,7 +303,7 @@ def save_pth(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def moved_weights(ran: Ran) -> list[float]:
     """How far the three convolutions were moved by fine-tuning, names and shapes having stayed."""
-    assert "the same names and shapes as came in: True" in ran.text
+    assert "the same names and shapes as in the imported file: True" in ran.text
     moved = [float(most) for most in re.findall(r"moved by ([\d.]+) at most", ran.text)]
     assert len(moved) == 3 and min(moved) > 0
     assert len(ran.pictures) == 1
