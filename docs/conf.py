@@ -1,4 +1,7 @@
-"""How Sphinx builds the site: ``make docs`` writes it to build/docs, from where it opens without a network."""
+"""Settings with which Sphinx builds the site.
+
+``make docs`` writes it to build/docs, and its pages open from disk without a network.
+"""
 
 import importlib.metadata
 import inspect
@@ -10,10 +13,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
-# The pictures are small; an accelerator may be in use
+# The pictures are small, and an accelerator may be in use by another program.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiled functions are kept where the tests keep theirs: compiling is most of what the page on the
-# loss takes.
+# Compiled functions are kept where the tests keep theirs, because compiling takes most of the time of
+# the page on the loss.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -26,7 +29,7 @@ release = version = importlib.metadata.version("lumloss-jax")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "mathml"]
 exclude_patterns = ["_extensions"]
 templates_path = []
-highlight_language = "sh"  # of blocks that name none: commands
+highlight_language = "sh"  # blocks that name no language are commands
 
 # Pages
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -37,9 +40,7 @@ nb_execution_timeout = 120
 
 # Docstrings
 autodoc_member_order = "bysource"
-autodoc_typehints = (
-    "none"  # the signature and the Args say it; jax's aliases unfold into pages of unions
-)
+autodoc_typehints = "none"  # the signature and Args state the types; jax's aliases would unfold into pages of unions
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -51,13 +52,13 @@ html_title = "lumloss_jax"
 html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = False
 html_show_sphinx = False
-html_domain_indices = False  # an index of five modules
+html_domain_indices = False  # it would list only five modules
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
 
 def skip_fields(app, what, name, value, skip, options):
-    """Leaves out what a class's own text explains already: the fields of a named tuple, the defaults of a network."""
+    """Leaves out fields of a named tuple and defaults of a network, which the class's text explains."""
     return (
         True
         if what == "class" and not (inspect.isroutine(value) or isinstance(value, property))
@@ -66,13 +67,13 @@ def skip_fields(app, what, name, value, skip, options):
 
 
 def call_fields_arguments(app, what, name, value, options, lines):
-    """A class's fields are what it is made with: they are shown as a function's arguments are."""
+    """Shows the fields of a class like the arguments of a function, because they are its arguments."""
     if what == "class":
         lines[:] = ["Args:" if line == "Attributes:" else line for line in lines]
 
 
 def shorten_signature(app, what, name, value, options, signature, returned):
-    """Leaves out the two fields that Flax adds to every network, and the wrapping of a type's name."""
+    """Leaves out the two fields that Flax adds to every network, and shortens the names of types."""
     if signature and what == "class":
         signature = re.sub(r", parent=<.*", ")", signature)
         signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature)
@@ -80,7 +81,7 @@ def shorten_signature(app, what, name, value, options, signature, returned):
 
 
 def link_names(app, page, source):
-    """In the list of all public names each leads to its text; one without a text is a warning, and an error."""
+    """Links every name in the list of public names to its text; a name without a text is an error."""
     if page == "functions":
         source[0] = re.sub(
             r"^\| `(\w+\.\w+)` \|", r"| {any}`\1 <lumloss_jax.\1>` |", source[0], flags=re.MULTILINE
@@ -88,7 +89,7 @@ def link_names(app, page, source):
 
 
 def setup(app):
-    """Connects the above."""
+    """Connects the functions above to Sphinx."""
     app.connect("source-read", link_names)
     app.connect("autodoc-skip-member", skip_fields)
     # Before napoleon, at 500
