@@ -135,6 +135,7 @@ def of_quickstart(start: str) -> list[str]:
     )[3:]
 
 
+@pytest.mark.slow
 def test_the_quickstart_leads_from_photographs_to_an_exported_program(
     tmp_path, monkeypatch, capsys
 ):

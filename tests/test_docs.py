@@ -94,6 +94,7 @@ def site(tmp_path_factory) -> dict[Path, Page]:
     return {path.resolve(): Page(path.resolve()) for path in built.rglob("*.html")}
 
 
+@pytest.mark.slow
 def test_links_between_pages_and_to_anchors_lead_somewhere(site):
     broken, followed = [], 0
     for page in site.values():
@@ -112,6 +113,7 @@ def test_links_between_pages_and_to_anchors_lead_somewhere(site):
     assert followed > 100
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_from_the_network_or_from_where_nothing_is(site):
     for page in site.values():
         for loaded in page.loaded:
@@ -122,6 +124,7 @@ def test_pages_load_nothing_from_the_network_or_from_where_nothing_is(site):
             )
 
 
+@pytest.mark.slow
 def test_pictures_say_in_words_what_they_show(site):
     pictures = [picture for page in site.values() for picture in page.pictures]
     assert len(pictures) > 5

@@ -214,6 +214,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
+@pytest.mark.slow
 def test_luminance_loss_is_drawn_and_taken_by_every_kind_of_pipeline(tmp_path, monkeypatch):
     ran = execute(SCRIPTS[0], tmp_path, monkeypatch)
     assert len(ran.pictures) == 4
@@ -229,6 +230,7 @@ def test_luminance_loss_is_drawn_and_taken_by_every_kind_of_pipeline(tmp_path, m
     assert all(float(last) < float(first) for _, first, last in curves)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_drive_and_restores_a_photograph(tmp_path, monkeypatch):
     ran = execute(SCRIPTS[1], tmp_path, monkeypatch)
     text = plain(ran.text)
@@ -252,6 +254,7 @@ def test_training_goes_on_from_drive_and_restores_a_photograph(tmp_path, monkeyp
     )
 
 
+@pytest.mark.slow
 def test_losses_are_compared_with_the_report_inline(tmp_path, monkeypatch):
     ran = execute(SCRIPTS[2], tmp_path, monkeypatch)
     (frame,) = (html for html in ran.html if "<iframe srcdoc=" in html)
@@ -310,6 +313,7 @@ def moved_weights(ran: Ran) -> list[float]:
     return moved
 
 
+@pytest.mark.slow
 def test_pytorch_weights_come_in_are_tuned_and_go_back(tmp_path, monkeypatch):
     made = tmp_path / "made"
     made.mkdir()

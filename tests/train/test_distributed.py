@@ -65,6 +65,7 @@ def ended(launches: Any) -> dict[str, list[int]]:
     return dict(zip(tasks, launches.run(*tasks.values()), strict=True))
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_gradient_of_one_device_on_any_mesh(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -73,6 +74,7 @@ def test_two_processes_take_the_gradient_of_one_device_on_any_mesh(
     launches.check_updates("fsdp", "ring")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_on_the_same_mesh(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -85,6 +87,7 @@ def test_two_processes_train_as_one_does_on_the_same_mesh(
     assert (saved["distributed"], saved["coordinator"], saved["process"]) == (False, None, None)
 
 
+@pytest.mark.slow
 def test_processes_with_other_flags_or_photographs_are_refused(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -95,6 +98,7 @@ def test_processes_with_other_flags_or_photographs_are_refused(
     assert not (launches.folder / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_alone_is_not_taken_for_one_that_others_wait_for(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -106,6 +110,7 @@ def test_a_process_that_fails_alone_is_not_taken_for_one_that_others_wait_for(
     )
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -116,6 +121,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(
     assert f"going on from step {stopped} of" in launches.said("on one", 0)
 
 
+@pytest.mark.slow
 def test_where_a_process_is_killed_the_other_ends_and_says_how_to_go_on(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -124,6 +130,7 @@ def test_where_a_process_is_killed_the_other_ends_and_says_how_to_go_on(
     assert f"with --resume {launches.folder / 'told'}" in launches.said("killed", 0)
 
 
+@pytest.mark.slow
 def test_what_several_began_one_ends_with_the_same_batches(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
@@ -132,6 +139,7 @@ def test_what_several_began_one_ends_with_the_same_batches(
     assert launches.difference("told", "two") < 1e-5
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_is_not_there_is_named(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
