@@ -7,6 +7,13 @@ from pathlib import Path
 # a TPU, and two processes of pytest-xdist may both load it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+# XLA optimizes little, because compiling takes most of the time of the tests. Started processes
+# inherit this. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run, as `make
+# test-slow`, `make test-all` and `make test-lowest` do.
+QUICK = "--xla_cpu_use_fusion_emitters=false"
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    given = os.environ.get("XLA_FLAGS", "").split()
+    os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in given if flag != QUICK), QUICK])
 
 import hypothesis
 import jax

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import importlib.util
+import os
 import re
 
 import jax
@@ -17,6 +18,12 @@ from train.errors import InputError
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu"
+)
+
+# How many bytes a program reads and writes depends on what XLA fuses.
+needs_optimization = pytest.mark.skipif(
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1",
+    reason="measures optimized programs: JAX_DISABLE_MOST_OPTIMIZATIONS=0",
 )
 
 TINY = FitConfig(
@@ -68,6 +75,8 @@ def test_memory_and_work_grow_with_the_batch():
     assert large.memory > small.memory and large.flops == pytest.approx(4 * small.flops, rel=0.2)
 
 
+@needs_optimization
+@pytest.mark.slow
 def test_a_batch_in_parts_does_the_work_of_the_batch_at_once():
     """XLA counts the body of the loop over the parts once; so are the sums over devices in it written once."""
     config = with_model("dncnn(depth=2, features=4)")
