@@ -27,6 +27,15 @@ def float64() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def optimized() -> Iterator[None]:
+    """Compiles for one test at the level at which users compile, where its numbers depend on it."""
+    given = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", given)
+
+
 @pytest.fixture(scope="session")
 def golden_pairs(golden: Path) -> Pairs:
     """Name -> reference and test image, uint8 ``[H, W, C]``, and what other libraries give for them."""
