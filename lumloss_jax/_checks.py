@@ -51,7 +51,10 @@ def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 
 def check_pair(
     predictions: ArrayLike, targets: ArrayLike, *, channels: tuple[int, ...] = (1, 3)
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks two float images of one shape ``[..., H, W, C]`` and gives both back in one accumulation dtype."""
+    """Checks two float images of one shape and gives both back in one accumulation dtype.
+
+    Images are ``[..., H, W, C]``.
+    """
     predictions = check_image("predictions", predictions, channels=channels)
     targets = check_image("targets", targets, channels=channels)
     if predictions.shape != targets.shape:
@@ -65,7 +68,7 @@ def check_pair(
 
 
 def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
-    """Checks per-pixel weights against an image ``[..., H, W, C]`` and gives them as ``[..., H, W, 1]``, its dtype.
+    """Checks per-pixel weights against an image and gives them as ``[..., H, W, 1]`` in its dtype.
 
     The mask has the image's rank less one, or the image's rank with a last axis of 1; its other
     sizes are the image's or 1.
@@ -97,7 +100,7 @@ def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
 def check_scalar(
     name: str, value: ArrayLike, dtype: jnp.dtype, *, minimum: float | None = None
 ) -> jax.Array:
-    """Checks a number that may be traced: shape (), and, where it is concrete, finite and not negative.
+    """Checks a number that may be traced: shape (), finite and not negative if it is concrete.
 
     ``minimum`` is the least value, for scales that zero would break.
     """
@@ -158,7 +161,7 @@ def check_odd_size(name: str, value: object) -> int:
 
 
 def check_count(name: str, value: object, *, minimum: int = 0) -> int:
-    """Checks a static whole number of at least ``minimum``: pixels of a border, scales of a pyramid."""
+    """Checks a static whole number of at least ``minimum``, such as pixels of a border."""
     wanted = f"an int, {minimum} or more"
     count = _static_int(name, value, wanted, 4)
     if count < minimum:
@@ -190,7 +193,7 @@ def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
 
 
 def check_crop_border(border: object, image: jax.Array) -> int:
-    """Checks a number of pixels to cut off each side: a static int that leaves at least one pixel."""
+    """Checks a number of pixels to cut off each side: a static int that leaves at least one."""
     border = check_count("crop_border", border)
     if any(isinstance(size, int) and size <= 2 * border for size in image.shape[-3:-1]):
         height, width = image.shape[-3:-1]
@@ -245,7 +248,10 @@ def _wrong_channels(name: str, shape: tuple[int, ...], channels: tuple[int, ...]
     if shape[-1] == 4:
         return f"{takes}four channels look like RGBA; drop alpha with {name}[..., :3]."
     if shape[-1] in (1, 3):
-        return f"{takes}this function needs colour; repeat a greyscale channel three times if that is what you mean."
+        return (
+            f"{takes}this function needs colour; repeat a greyscale channel three times if that "
+            "is what you mean."
+        )
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         return (
             f"{takes}channels first (CHW)? Use jnp.moveaxis({name}, -3, -1). "

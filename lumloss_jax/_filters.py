@@ -1,4 +1,4 @@
-"""Separable filters over the spatial axes of ``[..., H, W, C]``, written out tap by tap in the image's own dtype.
+"""Separable filters over the spatial axes of ``[..., H, W, C]``, written out tap by tap.
 
 No matrix product and no convolution primitive: on a TPU both would round their inputs to bfloat16
 by default.
@@ -31,14 +31,14 @@ def gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
 
 
 def default_sigma(size: int) -> float:
-    """The Gaussian's sigma in pixels that suits a window of ``size``: 0.3 * ((size - 1) / 2 - 1) + 0.8."""
+    """The sigma in pixels that suits a window of ``size``: 0.3 * ((size - 1) / 2 - 1) + 0.8."""
     return 0.3 * ((size - 1) / 2 - 1) + 0.8
 
 
 def local_average(
     image: jax.Array, taps: tuple[float, ...], mask: jax.Array | None = None
 ) -> jax.Array:
-    """Average of ``image`` ``[..., H, W, C]`` over the window of ``taps`` round each pixel, same shape.
+    """Average of ``image`` ``[..., H, W, C]`` over a window around each pixel, same shape.
 
     Only what exists counts: pixels outside the image and pixels under a zero of ``mask`` ``[..., H,
     W, 1]`` neither add to the sum nor to the weight it is divided by. Where the mask itself is 0
@@ -86,7 +86,10 @@ def _slide_at_once(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.
 
 
 def _slide_in_halves(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
-    """The same sum by a loop over two halves of the taps; of an odd number the middle tap is in the first only."""
+    """The same sum by a loop over two halves of the taps.
+
+    If their number is odd, the middle tap is in the first half only.
+    """
     half = -(-len(taps) // 2)
     size = image.shape[axis] - (len(taps) - 1)
     weights = (*taps[:half], *(0.0,) * (2 * half - len(taps)), *taps[half:])
@@ -116,13 +119,13 @@ def _slide_same(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Arr
 
 
 def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
-    """The weight that exists in the window at each position of one axis: a vector, shaped to divide ``image``."""
+    """The weight that exists in the window at each position of one axis, to divide ``image``."""
     size = image.shape[axis]
     taps = _reachable(taps, size)
     radius = len(taps) // 2
     if isinstance(size, int):
         sums = jnp.asarray(np.convolve(np.ones(size), taps)[radius : radius + size], image.dtype)
-    else:  # a symbolic size (jax.export): the same sum, over positions that are known at run time only
+    else:  # A symbolic size (jax.export): positions are known at run time only.
         position = jnp.arange(size)[:, None] + jnp.arange(-radius, radius + 1)[None, :]
         exists = (position >= 0) & (position < size)
         sums = jnp.sum(
@@ -137,6 +140,9 @@ def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array
 
 
 def _reachable(taps: tuple[float, ...], size: int) -> tuple[float, ...]:
-    """Drops taps that reach beyond an axis of ``size`` from every position: a window may be larger than the image."""
+    """Drops taps that reach beyond an axis of ``size`` from every position.
+
+    A window may be larger than the image.
+    """
     spare = len(taps) // 2 - (size - 1) if isinstance(size, int) else 0
     return taps[spare : len(taps) - spare] if spare > 0 else taps

@@ -10,7 +10,10 @@ AxisName = str | Sequence[str]
 
 
 def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
-    """float64 if any of ``arrays`` is float64, else float32: half precisions are accumulated in float32."""
+    """float64 if any of ``arrays`` is float64, else float32.
+
+    Half precisions are accumulated in float32.
+    """
     return jnp.dtype(
         jnp.float64 if any(array.dtype == jnp.float64 for array in arrays) else jnp.float32
     )
@@ -19,7 +22,9 @@ def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
 def weighted_mean(
     values: jax.Array, weights: jax.Array | None, axis_name: AxisName | None = None
 ) -> jax.Array:
-    """Mean of ``values`` ``[..., C]`` under ``weights`` ``[..., 1]``: sum(w v) / (C sum(w)), 0 if all are 0.
+    """Mean of ``values`` ``[..., C]`` under ``weights`` ``[..., 1]``: sum(w v) / (C sum(w)).
+
+    It is 0 if all weights are 0.
 
     With ``axis_name`` numerator and weight are summed over that mapped axis first: the mean over
     all shards.
@@ -41,7 +46,7 @@ def weighted_mean(
 
 
 def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean of ``values`` ``[..., H, W, C]`` per image, ``[...]``, under ``weights`` ``[..., H, W, 1]``.
+    """Mean of ``values`` ``[..., H, W, C]`` per image, under ``weights`` ``[..., H, W, 1]``.
 
     Where an image's weights are all 0 nothing was measured: its mean is NaN, with a gradient of 0,
     and ``jnp.nanmean`` over the images leaves it out.
@@ -55,14 +60,20 @@ def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
 
 
 def divide_or_nan(total: jax.Array, weight: jax.Array) -> jax.Array:
-    """``total / weight``, NaN where the weight is 0; there the gradient is 0, since the quotient is not chosen."""
+    """``total / weight``, NaN where the weight is 0.
+
+    There the gradient is 0, since the quotient is not chosen.
+    """
     empty = weight == 0
     quotient = total / jnp.where(empty, jnp.ones_like(weight), weight)
     return jnp.where(empty, jnp.full_like(quotient, jnp.nan), quotient)
 
 
 def hide_masked(image: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Puts 0 where the mask is 0, before any arithmetic: what stands there, NaN too, reaches no value, no gradient."""
+    """Puts 0 where the mask is 0, before any arithmetic.
+
+    What stands there, even NaN, reaches neither the value nor the gradient.
+    """
     if mask is None:
         return image
     return jnp.where(mask > 0, image, jnp.zeros_like(image))

@@ -1,4 +1,4 @@
-"""Pytrees with one scalar per leaf, such as the terms of a composed loss: checks, and to and from one vector."""
+"""Pytrees with one scalar per leaf, such as a composed loss's terms: checks and conversions."""
 
 from typing import Any
 
@@ -12,7 +12,10 @@ Tree = Any
 
 
 def as_float(value: ArrayLike) -> jax.Array:
-    """A number as an array in the accumulation dtype, not weakly typed: a state keeps its types from step to step."""
+    """A number as an array in the accumulation dtype, not weakly typed.
+
+    A state then keeps its types from step to step.
+    """
     array = jnp.asarray(value)
     return array.astype(_means.accumulation_dtype(array))
 

@@ -1,4 +1,4 @@
-"""Structural similarity, shared by the metrics and the losses: local maps, their weights under a mask, five scales.
+"""Structural similarity, shared by the metrics and the losses: local maps, masks, five scales.
 
 Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural
 similarity", IEEE TIP 13(4), 2004; Wang, Simoncelli, Bovik, "Multiscale structural similarity for
@@ -41,7 +41,10 @@ _T = TypeVar("_T")
 
 
 class SimilarityMaps(NamedTuple):
-    """SSIM and its contrast-structure factor at every window inside the image, ``[..., H - 10, W - 10, C]``."""
+    """SSIM and its contrast-structure factor at every window inside the image.
+
+    Shape ``[..., H - 10, W - 10, C]``.
+    """
 
     similarity: jax.Array
     contrast: jax.Array
@@ -67,14 +70,17 @@ def similarity_maps(predictions: jax.Array, targets: jax.Array) -> SimilarityMap
     written as 1 less what is missing, so that they are exact near 1, and 1 for equal images.
     """
     m = _moments(predictions, targets)
-    off = m.mean_p - m.mean_t
-    luminance = 1 - off * off / (m.mean_p * m.mean_p + m.mean_t * m.mean_t + _C1)
+    difference = m.mean_p - m.mean_t
+    luminance = 1 - difference * difference / (m.mean_p * m.mean_p + m.mean_t * m.mean_t + _C1)
     contrast = 1 - m.variance_of_difference / (m.variances + _C2)
     return SimilarityMaps(similarity=luminance * contrast, contrast=contrast)
 
 
 def window_weights(mask: jax.Array | None, image: jax.Array) -> jax.Array | None:
-    """What each window of ``image`` counts: the least of ``mask`` over it, ``[..., H - 10, W - 10, 1]``."""
+    """The weight of each window of ``image``: the least of ``mask`` over it.
+
+    Shape ``[..., H - 10, W - 10, 1]``.
+    """
     if mask is None:
         return None
     weights = jnp.broadcast_to(mask, (*mask.shape[:-3], *image.shape[-3:-1], 1))
@@ -116,7 +122,7 @@ def multi_scale_similarity(
 
 
 def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
-    """Checks the exponents, fine to coarse, and that the image is large enough for as many scales."""
+    """Checks the exponents, fine to coarse, and that the image is large enough for all scales."""
     if isinstance(scale_weights, jax.core.Tracer):
         raise ValueError(
             "scale_weights are traced, but they must be static Python numbers: bind them before "
@@ -151,7 +157,7 @@ def check_window(image: jax.Array) -> None:
 
 @jax.custom_jvp
 def _moments(predictions: jax.Array, targets: jax.Array) -> Moments:
-    """Moments under the window, by the law of total variance: first down the columns, then of those along the rows.
+    """Moments under the window by the law of total variance: down columns, then along rows.
 
     E[x^2] - E[x]^2 would lose up to 4e-4 of SSIM to float32 cancellation in flat bright windows,
     where C2 is all that the quotient stands on. Squares of what differs from the mean lose 1e-6,
@@ -164,7 +170,10 @@ def _moments(predictions: jax.Array, targets: jax.Array) -> Moments:
 def _moments_jvp(
     primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[Moments, Moments]:
-    """The derivative in closed form, d var(x) = 2 (E[x dx] - E[x] E[dx]): it keeps two images, not one for each tap."""
+    """The derivative in closed form, d var(x) = 2 (E[x dx] - E[x] E[dx]).
+
+    It keeps two images instead of one for each tap.
+    """
     (p, t), (dp, dt) = primals, tangents
     m = _moments(p, t)
     mean_dp, mean_dt, products, products_of_difference = _by_platform(

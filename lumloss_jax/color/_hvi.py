@@ -1,4 +1,4 @@
-"""HVI, both ways: a space for images that are too dark, in which dark colours are drawn together."""
+"""HVI, both ways: a space for dark images, in which dark colours are drawn together."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""CIE XYZ and L*a*b*, both ways, and lightness: sRGB's primaries, the D65 white point, the 2 degree observer.
+"""CIE XYZ and L*a*b*, both ways, and lightness: sRGB's primaries, D65, the 2 degree observer.
 
 Matrix and white point are those that scikit-image uses, so that Lab values and colour differences
 agree with it.
@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
-from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
+from lumloss_jax.color._luma import Coefficients, check_coefficients, sum_channels
 from lumloss_jax.color._srgb import encode, linearise, linearised_difference
 
 _RGB_TO_XYZ = (
@@ -30,7 +30,7 @@ _INTERCEPT = 4 / 29
 
 
 def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709") -> jax.Array:
-    r"""Lightness L* of a gamma-encoded sRGB image, divided by 100: equal steps of it look equally large.
+    r"""Lightness L* of a gamma-encoded sRGB image, over 100: equal steps look equally large.
 
     .. math:: L^* / 100 = 1.16 f(Y) - 0.16, \quad f(Y) = Y^{1/3} \text{ above } (6/29)^3, \text{ a line below}
 
@@ -58,7 +58,7 @@ def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709")
       0.5339
     """
     image = _checks.check_image("image", image)
-    return lightness(weighted_sum(linearise(image), check_coefficients(coefficients)))
+    return lightness(sum_channels(linearise(image), check_coefficients(coefficients)))
 
 
 def rgb_to_xyz(image: ArrayLike) -> jax.Array:
@@ -89,7 +89,7 @@ def rgb_to_xyz(image: ArrayLike) -> jax.Array:
       [0.95, 1.0, 1.089]
     """
     linear = linearise(_checks.check_image("image", image, channels=(3,)))
-    return jnp.concatenate([weighted_sum(linear, row) for row in _RGB_TO_XYZ], axis=-1)
+    return jnp.concatenate([sum_channels(linear, row) for row in _RGB_TO_XYZ], axis=-1)
 
 
 def rgb_to_lab(image: ArrayLike) -> jax.Array:
@@ -121,7 +121,7 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
     image = _checks.check_image("image", image, channels=(3,))
     linear = linearise(image)
     x, y, z = (
-        weighted_sum(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
+        sum_channels(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
     )
     red, green, blue = (image[..., i : i + 1] for i in range(3))
     # a* and b* are small differences of large numbers. Written in differences of channels, which a
@@ -205,12 +205,15 @@ def lightness(luminance: jax.Array) -> jax.Array:
 
 
 def lab_lightness(image: jax.Array) -> jax.Array:
-    """The L* of :func:`rgb_to_lab`, 0 to 100, ``[..., H, W, 1]``; one channel is its own luminance, encoded."""
-    return 100 * lightness(weighted_sum(linearise(image), _RGB_TO_XYZ[1]))
+    """The L* of :func:`rgb_to_lab`, 0 to 100, ``[..., H, W, 1]``.
+
+    One channel is its own luminance, encoded.
+    """
+    return 100 * lightness(sum_channels(linearise(image), _RGB_TO_XYZ[1]))
 
 
 def _xyz_to_rgb(xyz: jax.Array) -> jax.Array:
-    return encode(jnp.concatenate([weighted_sum(xyz, row) for row in _XYZ_TO_RGB], axis=-1))
+    return encode(jnp.concatenate([sum_channels(xyz, row) for row in _XYZ_TO_RGB], axis=-1))
 
 
 def _f(ratio: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Luma: the weighted sum of the gamma-encoded channels that video standards call Y', and the weights they give it."""
+"""Luma, which video standards call Y': the weighted sum of the gamma-encoded channels."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -49,7 +49,7 @@ def rgb_to_luma(image: ArrayLike, *, coefficients: Coefficients = "rec601") -> j
       >>> print(f"{rgb_to_luma(pure_green)[0, 0, 0]:.3f}")
       0.587
     """
-    return weighted_sum(_checks.check_image("image", image), check_coefficients(coefficients))
+    return sum_channels(_checks.check_image("image", image), check_coefficients(coefficients))
 
 
 def check_coefficients(coefficients: Coefficients) -> tuple[float, float, float]:
@@ -78,8 +78,10 @@ def check_coefficients(coefficients: Coefficients) -> tuple[float, float, float]
     return red, green, blue
 
 
-def weighted_sum(image: jax.Array, coefficients: tuple[float, float, float]) -> jax.Array:
-    """Weighted sum of three channels, ``[..., H, W, 3]`` -> ``[..., H, W, 1]``; one channel passes through.
+def sum_channels(image: jax.Array, coefficients: tuple[float, float, float]) -> jax.Array:
+    """Weighted sum of three channels, ``[..., H, W, 3]`` -> ``[..., H, W, 1]``.
+
+    One channel passes through.
 
     Written out, product by product, in the image's dtype: a dot product would take bfloat16 inputs
     on a TPU.

@@ -1,4 +1,4 @@
-"""PQ and PU21, both ways: encodings of absolute light in which equal steps look about equally large.
+"""PQ and PU21, both ways: encodings of absolute light with steps that look about equal.
 
 Linear images are in units of their white, whose luminance in cd/m2 is an argument. Images in cd/m2
 have a white of 1.
@@ -65,7 +65,7 @@ def linear_to_pq(
 
 
 def pq_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
-    r"""Linear light of perceptual quantizer (PQ) values: the inverse of :func:`linear_to_pq` above its floor.
+    r"""Linear light of perceptual quantizer (PQ) values: the inverse of :func:`linear_to_pq`.
 
     .. math::
         x = \frac{10000}{\text{white}}

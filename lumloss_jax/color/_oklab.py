@@ -1,4 +1,7 @@
-"""OKLab, both ways: a space in which equal distances look about equal, and hue stays put as chroma changes."""
+"""OKLab, both ways: a space in which equal distances look about equal.
+
+Hue stays put as chroma changes.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
-from lumloss_jax.color._luma import weighted_sum
+from lumloss_jax.color._luma import sum_channels
 from lumloss_jax.color._srgb import encode, linearise
 
 Matrix = tuple[tuple[float, float, float], ...]
@@ -26,13 +29,16 @@ _ROOTS_TO_LAB: Matrix = (
 
 
 def inverse(matrix: Matrix) -> Matrix:
-    """The inverse in float64: the published inverses have ten digits, and a round trip through them loses 3e-7."""
+    """The inverse in float64.
+
+    The published inverses have ten digits, and a round trip through them loses 3e-7.
+    """
     return tuple((float(x), float(y), float(z)) for x, y, z in np.linalg.inv(np.array(matrix)))
 
 
 def apply(matrix: Matrix, image: jax.Array) -> jax.Array:
     """A matrix times the three channels of each pixel."""
-    return jnp.concatenate([weighted_sum(image, row) for row in matrix], axis=-1)
+    return jnp.concatenate([sum_channels(image, row) for row in matrix], axis=-1)
 
 
 _LMS_TO_RGB = inverse(_RGB_TO_LMS)

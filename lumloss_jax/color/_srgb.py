@@ -1,11 +1,11 @@
-"""The sRGB transfer curve, both ways, and relative luminance, which is defined on its linear side."""
+"""The sRGB transfer curve, both ways, and relative luminance, which is defined in linear light."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
-from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
+from lumloss_jax.color._luma import Coefficients, check_coefficients, sum_channels
 
 # IEC 61966-2-1: below the threshold the curve is a straight line, above it a power of 2.4 with an
 # offset.
@@ -98,7 +98,7 @@ def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709")
       0.2140
     """
     image = _checks.check_image("image", image)
-    return weighted_sum(linearise(image), check_coefficients(coefficients))
+    return sum_channels(linearise(image), check_coefficients(coefficients))
 
 
 def linearise(image: jax.Array) -> jax.Array:
@@ -119,7 +119,7 @@ def encode(image: jax.Array) -> jax.Array:
 
 
 def linearised_difference(first: jax.Array, second: jax.Array) -> jax.Array:
-    """linearise(first) - linearise(second) to the relative precision of first - second, however close the two are.
+    """linearise(first) - linearise(second), to the relative precision of first - second.
 
     On the curve it is lin(b) ((1 + d)^2.4 - 1) with d = (a - b) / (b + 0.055), and expm1 and log1p
     keep all the digits of a small d. Near grey these are the digits that hue is made of.

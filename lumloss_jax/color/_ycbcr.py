@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
-from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 
 _RED, _GREEN, _BLUE = COEFFICIENTS["rec601"]
 # What brings B - Y and R - Y to a range of 1: twice their largest value.
@@ -60,7 +60,7 @@ def rgb_to_ycbcr(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
     """
     image = _checks.check_image("image", image, channels=(3,))
     black, white_less_black, chroma = _range(full_range)
-    luma = weighted_sum(image, COEFFICIENTS["rec601"])
+    luma = sum_channels(image, COEFFICIENTS["rec601"])
     red, blue = image[..., :1], image[..., 2:]
     return jnp.concatenate(
         [

@@ -1,4 +1,6 @@
-"""Degradations: clean images in, training and test inputs out; pure, jittable, differentiable where that makes sense.
+"""Degradations: clean images in, training and test inputs out, in pure functions.
+
+All are jittable, and differentiable where that makes sense.
 
 All are called alike, ``(key, image, *, options)``, so that they compose: a random key (those
 without randomness take None too), a float image ``[..., H, W, C]`` of nominal range [0, 1], options

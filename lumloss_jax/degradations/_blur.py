@@ -130,7 +130,7 @@ def _size_for(sigma: ArrayLike) -> int:
 
 
 def _weigh(image: jax.Array, weights: list[jax.Array], axis: int) -> jax.Array:
-    """Sum of the pixels along an axis, each times the weight of its distance; nothing lies beyond the edge."""
+    """Sum of the pixels along an axis, each times the weight of its distance, zeros outside."""
     size = image.shape[axis]
     reach = min(len(weights), size - 1) if isinstance(size, int) else len(weights)
     widths = [(0, 0)] * image.ndim

@@ -1,4 +1,4 @@
-"""Checks that only degradations need: keys, and amounts that are one number, one per image or one per pixel.
+"""Checks that only degradations need: keys, and amounts per batch, image or pixel.
 
 As in ``_checks``: static facts only, ``ValueError`` at trace time.
 """
@@ -42,7 +42,7 @@ def check_amount(
     advice: str = "",
     maps: bool = False,
 ) -> jax.Array:
-    """Checks an amount that may be traced and gives it in ``dtype``, in a shape that broadcasts against the image.
+    """Checks an amount that may be traced; gives it in ``dtype``, to broadcast against images.
 
     It is one number, or one per image (``image_shape[:-3]``), or with ``maps`` one per pixel: the
     image's rank less one, or its rank with a last axis of 1, where any size may be 1. Concrete
@@ -85,7 +85,9 @@ def check_bounds(
     maximum: float = math.inf,
     advice: str = "",
 ) -> None:
-    """Refuses concrete values that are not finite or lie outside [minimum, maximum]; traced ones cannot be read.
+    """Refuses concrete values that are not finite or lie outside [minimum, maximum].
+
+    Traced values cannot be read.
 
     ``advice`` ends the message.
     """
@@ -114,7 +116,10 @@ def check_bounds(
 def check_range(
     low_name: str, low: ArrayLike, high_name: str, high: ArrayLike, *, minimum: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks the two ends of a range, each one number that may be traced, in this order; gives them in float32."""
+    """Checks the two ends of a range, in this order, and gives them in float32.
+
+    Each is one number that may be traced.
+    """
     dtype = jnp.dtype(jnp.float32)
     lowest = _checks.check_scalar(low_name, low, dtype, minimum=minimum)
     highest = _checks.check_scalar(high_name, high, dtype, minimum=minimum)
@@ -154,7 +159,7 @@ def check_degradation(key: jax.Array, image: ArrayLike) -> tuple[jax.Array, jax.
 
 
 def check_fixed_degradation(key: jax.Array | None, image: ArrayLike) -> jax.Array:
-    """Checks what a degradation without randomness takes first: its key may be None and is not used."""
+    """Checks the key of a degradation without randomness: it may be None and is not used."""
     if key is not None:
         check_key(key)
     return _checks.check_image("image", image)

@@ -1,4 +1,4 @@
-"""JPEG compression as a function: what a file's round trip does to an image, in steps that jit and differentiate.
+"""JPEG compression as a function: a file's round trip in steps that jit and differentiate.
 
 The steps are those of the baseline standard as libjpeg carries them out: 8-bit YCbCr, chroma
 averaged over 2 x 2 pixels (4:2:0) or kept (4:4:4), a discrete cosine transform of blocks of 8 x 8,
@@ -138,7 +138,7 @@ def jpeg(
 
 
 def _steps(base: tuple[tuple[int, ...], ...], quality: jax.Array, image: jax.Array) -> jax.Array:
-    """Quantisation steps ``[..., 1, 8, 1, 8]`` of a quality for ``image``, in libjpeg's whole numbers."""
+    """Quantisation steps ``[..., 1, 8, 1, 8]`` of a quality, in libjpeg's whole numbers."""
     leading = image.shape[:-3] if quality.ndim else (1,) * (image.ndim - 3)
     quality = jnp.reshape(lax.stop_gradient(quality), (*leading, 1, 1, 1, 1))
     quality = jnp.clip(jnp.round(quality), 1, 100).astype(jnp.int32)
@@ -181,7 +181,10 @@ def _code_at_half_size(plane: jax.Array, steps: jax.Array) -> jax.Array:
 
 
 def _halve(plane: jax.Array) -> jax.Array:
-    """Averages of 2 x 2 pixels, rounded down and up in turn from column to column, so that no bias is left."""
+    """Averages of 2 x 2 pixels, rounded down and up in turn from column to column.
+
+    No bias is left.
+    """
     rows = plane[..., 0::2, :] + plane[..., 1::2, :]
     sums = rows[..., 0::2] + rows[..., 1::2]
     bias = 1 + jnp.arange(sums.shape[-1]) % 2
@@ -190,7 +193,7 @@ def _halve(plane: jax.Array) -> jax.Array:
 
 
 def _double(plane: jax.Array) -> jax.Array:
-    """Twice the size, each new pixel 9/16 of the nearest old one and the rest of its three neighbours."""
+    """Twice the size: each new pixel is 9/16 the nearest old one, the rest three others."""
     width = plane.shape[-1]
     if isinstance(width, int) and width <= 2:  # libjpeg interpolates no plane as narrow as this
         return jnp.repeat(jnp.repeat(plane, 2, axis=-2), 2, axis=-1)
@@ -227,7 +230,7 @@ def _pad_to_multiple(plane: jax.Array, multiple: int, axis: int) -> jax.Array:
 
 
 def _to_ycbcr(pixels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Luma and the two colour differences of ITU-R BT.601 as JFIF has them, whole numbers from 0 to 255.
+    """Luma and the colour differences of ITU-R BT.601 as in JFIF, whole numbers from 0 to 255.
 
     Not :func:`lumloss_jax.color.rgb_to_ycbcr`: halves must come out exact here, as they do wherever
     two channels are equal, since libjpeg rounds them up in luma and down in the differences.

@@ -164,7 +164,10 @@ def _check_camera(
 def _camera(
     key: jax.Array, image: jax.Array, gamma: jax.Array, shot: jax.Array, read: jax.Array, clip: bool
 ) -> Callable[[jax.Array], jax.Array]:
-    """The dark image as a function of exposure; whatever does not depend on it, the noise too, is computed once."""
+    """The dark image as a function of exposure.
+
+    Whatever does not depend on it, including the noise, is computed once.
+    """
     lit = image > 0
     # The power of 0 has no finite gradient by gamma, nor by the image where gamma is below 1.
     contrasted = jnp.where(
@@ -207,7 +210,7 @@ def _calibrate(
 def _find_root(
     function: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array
 ) -> jax.Array:
-    """The root of an increasing function between ``low`` and ``high``, or the nearer end where it has none there."""
+    """The root of an increasing function between ``low`` and ``high``, or the nearer end."""
 
     def step(_: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         low, at_low, high, at_high, root, was_below = state

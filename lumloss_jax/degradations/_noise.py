@@ -1,4 +1,4 @@
-"""Gaussian noise: of one level, of a level drawn for each image, of a level that varies across the image."""
+"""Gaussian noise of one level, of a level drawn per image, or of a level that varies."""
 
 from typing import Any
 

@@ -121,7 +121,7 @@ def blind_sensor_variances(
     minimum_shot: ArrayLike = 1e-4,
     maximum_shot: ArrayLike = 0.012,
 ) -> SensorVariances:
-    r"""Draws the variances of real cameras, from low to high ISO, for :func:`poisson_gaussian_noise`.
+    r"""Draws the variances of real cameras' noise, from low to high ISO.
 
     .. math:: \log a \sim \mathcal{U}(\log a_{\min}, \log a_{\max}), \quad
         \log b \sim \mathcal{N}(2.18 \log a + 1.20, 0.26)
@@ -178,7 +178,10 @@ def sensor_sigma(image: jax.Array, shot: jax.Array, read: jax.Array) -> jax.Arra
 
 
 def _photon_noise(key: jax.Array, image: jax.Array, shot: jax.Array) -> jax.Array:
-    """What counting adds, a Poisson(x / a) - x. A constant for gradients, since whole numbers have none."""
+    """The noise of counting, a Poisson(x / a) - x.
+
+    It is constant for gradients, since whole numbers have none.
+    """
     key_of_few, key_of_many = jax.random.split(key)
     image, shot = jax.lax.stop_gradient(
         (jnp.maximum(image, 0), jnp.broadcast_to(shot, image.shape))

@@ -1,4 +1,4 @@
-"""Steps that have no useful derivative of their own: rounding, and clipping whose edge belongs to the inside."""
+"""Steps without a useful derivative of their own: rounding, and clipping with its edge inside."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Adversarial losses: what a discriminator's scores of restored and of real images cost either side."""
+"""Adversarial losses, from a discriminator's scores of restored and of real images."""
 
 import chex
 import jax
@@ -161,7 +161,7 @@ def adversarial_discriminator_loss(
 def _relativistic(
     winner: jax.Array, loser: jax.Array, weights: jax.Array | None, axis_name: AxisName | None
 ) -> jax.Array:
-    """Wants the scores of ``winner`` above the mean of ``loser``'s, and those of ``loser`` below the mean of its."""
+    """Wants winners' scores above the mean of the losers', and losers' below the winners'."""
     mean = _means.weighted_mean
     above = winner - mean(loser, weights, axis_name)
     below = loser - mean(winner, weights, axis_name)

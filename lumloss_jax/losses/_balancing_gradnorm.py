@@ -131,7 +131,7 @@ def gradnorm_update(
 
 
 def gradient_norms(losses: Callable[[Tree], Tree], parameters: Tree) -> Tree:
-    r"""Norm of the gradient of each of several losses, :math:`\lVert \nabla L_i \rVert_2`, for :func:`gradnorm_update`.
+    r"""Norms of losses' gradients, :math:`\lVert \nabla L_i \rVert_2`, for :func:`gradnorm_update`.
 
     One forward pass, and one backward pass per loss: keep ``parameters`` to those that matter, such
     as the last shared layer.

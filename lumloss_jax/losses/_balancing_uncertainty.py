@@ -77,7 +77,8 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Arra
       >>> import functools, jax
       >>> losses = {"luminance": 0.1, "color": 0.2}
       >>> scales = uncertainty_init(losses)
-      >>> total = functools.partial(uncertainty_loss, likelihood="laplace")  # both of them are absolute errors
+      >>> # both losses are absolute errors
+      >>> total = functools.partial(uncertainty_loss, likelihood="laplace")
       >>> print(f"{total(scales, losses):.4f}")  # 0.3 + 2 log 2
       1.6863
       >>> # down: both losses are surer than that
@@ -97,7 +98,7 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Arra
 
 
 def uncertainty_weights(scales: Tree, *, likelihood: str) -> Tree:
-    r"""The weights that learned scales give their losses, for logging or to go on with as constants.
+    r"""The weights that learned scales give their losses, for logging or to use as constants.
 
     .. math::
         w_i = \frac{1}{2 s_i^2} \text{ (gaussian)}, \qquad w_i = \frac{1}{|s_i|} \text{ (laplace)}

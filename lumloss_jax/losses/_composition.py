@@ -128,11 +128,11 @@ def make_loss(spec: LossSpec | str) -> ComposedLoss:
       >>> print(f"{total:.4f}", list(terms))
       0.1010 ['luminance_l1', 'luminance', 'color', 'mse']
     """
-    return _make_loss(parse_loss(spec) if isinstance(spec, str) else spec)
+    return _loss_of_spec(parse_loss(spec) if isinstance(spec, str) else spec)
 
 
 @functools.cache
-def _make_loss(spec: LossSpec) -> ComposedLoss:
+def _loss_of_spec(spec: LossSpec) -> ComposedLoss:
     losses = {
         term.label: functools.partial(LOSSES[term.name].call, **dict(term.options))
         for term in spec.terms
@@ -169,7 +169,7 @@ def _check_names(losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]) -
 
 
 def _check_takes(name: str, loss: Loss, keywords: Mapping[str, object]) -> None:
-    """Says which loss cannot be masked or averaged over shards, instead of failing inside its call."""
+    """Says which loss cannot be masked or averaged over shards, before its own call fails."""
     try:
         parameters = inspect.signature(loss).parameters.values()
     except (TypeError, ValueError):
@@ -207,7 +207,10 @@ def _as_value_and_parts(name: str, result: Any) -> tuple[jax.Array, Terms]:
 
 
 def _merge(values: Terms, parts: dict[str, Terms]) -> Terms:
-    """Every loss, each followed by its parts; parts that would share a name are called ``loss.part``."""
+    """Every loss, each followed by its parts.
+
+    Parts that would share a name are called ``loss.part``.
+    """
     uses = collections.Counter(values)
     for terms in parts.values():
         uses.update(terms.keys())

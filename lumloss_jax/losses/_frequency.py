@@ -1,4 +1,4 @@
-"""Frequency loss: L1 between Fourier spectra, where errors of texture and of periodic artefacts are single peaks."""
+"""Frequency loss: L1 between Fourier spectra, where periodic artefacts are single peaks."""
 
 import chex
 import jax
@@ -92,12 +92,18 @@ def frequency_loss(
 
 
 def _transform(image: jax.Array) -> jax.Array:
-    """Half of the spectrum, ``[..., H, W // 2 + 1, C]``: the other half is its mirror image, with equal amplitudes."""
+    """Half of the spectrum, ``[..., H, W // 2 + 1, C]``.
+
+    The other half is its mirror image, with equal amplitudes.
+    """
     return jnp.fft.rfft2(image, axes=(-3, -2), norm="ortho")
 
 
 def _column_counts(image: jax.Array) -> jax.Array:
-    """How often the full spectrum holds each column of the half, over the mean, so that means are those of the full."""
+    """How often the full spectrum holds each column of the half, divided by the mean.
+
+    Means over the half are then means over the full spectrum.
+    """
     width = image.shape[-2]
     counts = np.full(width // 2 + 1, 2.0)
     counts[0] = 1.0

@@ -1,4 +1,4 @@
-"""Gradient loss: L1 between the spatial derivatives of two images, where blur and ringing show and a shift does not."""
+"""Gradient loss: L1 between spatial derivatives, which shows blur and ringing and no shift."""
 
 import functools
 
@@ -106,7 +106,10 @@ def gradient_loss(
 
 
 def _windows(image: jax.Array, size: int, axis: int) -> list[jax.Array]:
-    """The first, second, ... pixel of each window of ``size`` along an axis, windows inside the image only."""
+    """The first, second, ... pixel of each window of ``size`` along an axis.
+
+    Windows lie inside the image.
+    """
     axis += image.ndim
     length = image.shape[axis] - (size - 1)
     return [lax.slice_in_dim(image, k, k + length, axis=axis) for k in range(size)]

@@ -1,4 +1,4 @@
-"""GT-mean: a loss that does not spend its effort on overall brightness once that is nearly right."""
+"""GT-mean: a loss that ignores overall brightness once that is nearly right."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
 from lumloss_jax._means import AxisName
-from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 
 
 def gt_mean(
@@ -114,7 +114,7 @@ def gt_mean(
 
 def _mean_luma(image: jax.Array, mask: jax.Array) -> jax.Array:
     # [..., H, W, 1]
-    luma = weighted_sum(_means.hide_masked(image, mask), COEFFICIENTS["rec601"])
+    luma = sum_channels(_means.hide_masked(image, mask), COEFFICIENTS["rec601"])
     weights = jnp.broadcast_to(mask, luma.shape)
     weight = jnp.sum(weights, axis=(-3, -2, -1), keepdims=True)
     return jnp.sum(weights * luma, axis=(-3, -2, -1), keepdims=True) / jnp.where(

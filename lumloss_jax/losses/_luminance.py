@@ -5,7 +5,6 @@ differences", arXiv:2311.04614, 2023. The paper's word "luminance" is kept for t
 term, whatever the signal.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -16,7 +15,7 @@ from jax.typing import ArrayLike
 from lumloss_jax import _checks, _filters, _means
 from lumloss_jax._means import AxisName
 from lumloss_jax.color._lab import lightness
-from lumloss_jax.color._luma import Coefficients, check_coefficients, weighted_sum
+from lumloss_jax.color._luma import Coefficients, check_coefficients, sum_channels
 from lumloss_jax.color._srgb import linearise
 from lumloss_jax.losses._penalties import make_penalty
 
@@ -147,6 +146,9 @@ def luminance_l1_loss(
         mask=mask,
         axis_name=axis_name,
     )
+    dtype = terms.luminance.dtype
+    luminance_weight = _checks.check_scalar("luminance_weight", luminance_weight, dtype)
+    color_weight = _checks.check_scalar("color_weight", color_weight, dtype)
     return luminance_weight * terms.luminance + color_weight * terms.color
 
 
@@ -165,7 +167,7 @@ def luminance_l1_terms(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> LuminanceL1Terms:
-    r"""The two terms of :func:`luminance_l1_loss` on their own, for logging, learned weights and sweeps.
+    r"""The two terms of :func:`luminance_l1_loss` separately, for logging and learned weights.
 
     .. math::
         B = \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big), \qquad
@@ -210,16 +212,19 @@ def luminance_l1_terms(
     rho = make_penalty(
         penalty, predictions.dtype, charbonnier_epsilon=charbonnier_epsilon, huber_delta=huber_delta
     )
-    taps = _check_window(window_size, window, window_sigma)
-    difference_of_brightness = _make_brightness_difference(brightness, coefficients)
+    taps = window_taps(window_size, window, window_sigma)
+    _checks.check_option("brightness", brightness, BRIGHTNESS)
+    if coefficients is None:
+        coefficients = "rec601" if brightness == "luma" else "rec709"
+    channel_weights = check_coefficients(coefficients)
     chex.assert_equal_shape([predictions, targets])
 
     predictions = _means.hide_masked(predictions, mask)
     targets = _means.hide_masked(targets, mask)
     difference = predictions - targets  # [..., H, W, C]
-    # Whatever is linear is applied once, to the difference: luma, and the window always.
-    # [..., H, W, 1]
-    brightness_difference = difference_of_brightness(predictions, targets, difference)
+    brightness_difference = _brightness_difference(
+        predictions, targets, difference, brightness, channel_weights
+    )
     brightness_difference = _filters.local_average(brightness_difference, taps, mask)
     chex.assert_shape(brightness_difference, (*difference.shape[:-1], 1))
 
@@ -229,38 +234,27 @@ def luminance_l1_terms(
     )
 
 
-def _make_brightness_difference(
-    brightness: str, coefficients: Coefficients | None
-) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
-    """y(P) - y(T) as a function of P, T and P - T."""
-    _checks.check_option("brightness", brightness, BRIGHTNESS)
-    if coefficients is None:
-        coefficients = "rec601" if brightness == "luma" else "rec709"
-    weights = check_coefficients(coefficients)
-
-    def luminance(image: jax.Array) -> jax.Array:
-        return weighted_sum(linearise(image), weights)
-
+def _brightness_difference(
+    predictions: jax.Array,
+    targets: jax.Array,
+    difference: jax.Array,
+    brightness: str,
+    channel_weights: tuple[float, float, float],
+) -> jax.Array:
+    """y(P) - y(T), ``[..., H, W, 1]``; what is linear is applied once, to a difference."""
     if brightness == "luma":
-        return lambda predictions, targets, difference: weighted_sum(difference, weights)
+        return sum_channels(difference, channel_weights)
+    p, t = linearise(predictions), linearise(targets)
     if brightness == "luminance":
-        return lambda predictions, targets, difference: weighted_sum(
-            linearise(predictions) - linearise(targets), weights
-        )
-
-    def lightness_difference(
-        predictions: jax.Array, targets: jax.Array, difference: jax.Array
-    ) -> jax.Array:
-        off = lightness(luminance(predictions)) - lightness(luminance(targets))
-        # Compiled, the two curves may be rounded apart for equal colours, and |.| would push them
-        # with full slope.
-        equal = jnp.all(difference == 0, axis=-1, keepdims=True)
-        return jnp.where(equal, jnp.zeros_like(off), off)
-
-    return lightness_difference
+        return sum_channels(p - t, channel_weights)
+    p, t = (lightness(sum_channels(image, channel_weights)) for image in (p, t))
+    # Compiled, the two curves may be rounded apart for equal colours, and |.| would push them with
+    # full slope.
+    equal = jnp.all(difference == 0, axis=-1, keepdims=True)
+    return jnp.where(equal, jnp.zeros_like(p), p - t)
 
 
-def _check_window(size: object, window: str, sigma: float | None) -> tuple[float, ...]:
+def window_taps(size: object, window: str, sigma: float | None) -> tuple[float, ...]:
     """The window's weights along one axis."""
     size = _checks.check_odd_size("window_size", size)
     _checks.check_option("window", window, WINDOWS)

@@ -1,4 +1,4 @@
-"""rho: what a difference costs, element by element. Shared by the losses that let their user choose."""
+"""rho, the cost of a difference, element by element: shared by losses that offer a choice."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +24,10 @@ def make_penalty(
     charbonnier_epsilon: ArrayLike | None = None,
     huber_delta: ArrayLike | None = None,
 ) -> Callable[[jax.Array], jax.Array]:
-    """The penalty of that name as a function of the difference; raises ``ValueError`` for what it does not accept."""
+    """The penalty of that name as a function of the difference.
+
+    Raises ``ValueError`` for options that it does not accept.
+    """
     _checks.check_option("penalty", name, PENALTIES)
     given = {"charbonnier_epsilon": charbonnier_epsilon, "huber_delta": huber_delta}
     check_scale_is_used(name, given)
@@ -42,7 +45,7 @@ def make_penalty(
 
 
 def check_scale_is_used(penalty: str, options: Mapping[str, Any]) -> None:
-    """Raises ``ValueError`` for an epsilon or a delta that the penalty does not use, so that none is ignored."""
+    """Raises ``ValueError`` for an epsilon or a delta that the penalty would ignore."""
     for option in DEFAULTS:
         user = option.split("_")[0]
         if options.get(option) is not None and penalty != user:
@@ -54,7 +57,10 @@ def check_scale_is_used(penalty: str, options: Mapping[str, Any]) -> None:
 
 @jax.custom_jvp
 def absolute(difference: jax.Array) -> jax.Array:
-    """|x| with derivative sign(x), 0 at 0. jnp.abs has 1 there in jax 0.10: it would push what is right already."""
+    """``|x|`` with derivative sign(x), 0 at 0.
+
+    jnp.abs has derivative 1 there in jax 0.10 and would push what is right already.
+    """
     return jnp.abs(difference)
 
 

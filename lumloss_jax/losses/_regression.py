@@ -1,4 +1,4 @@
-"""Pixel losses: means of a penalty of the difference. The controls that other losses are compared with."""
+"""Pixel losses, means of a penalty of the difference: what other losses are compared with."""
 
 import chex
 import jax

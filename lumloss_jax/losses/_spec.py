@@ -1,4 +1,4 @@
-"""The registry of losses that a spec may name, and specs as data: ``0.84*ms_ssim + 0.16*l1`` in parts.
+"""The registry of losses that a spec may name, and specs as data: ``0.84*ms_ssim + 0.16*l1``.
 
 A name is the function's name less ``_loss``. Options are checked here without making an array, so
 that a config can be read before JAX's devices are set up.
@@ -71,10 +71,11 @@ class LossTerm:
 
     @property
     def label(self) -> str:
-        """The term without its weight, in canonical form, which names it among the terms that a loss returns."""
+        """The term without its weight, which is its name among the terms that a loss returns."""
         if not self.options:
             return self.name
-        return f"{self.name}({', '.join(f'{option}={_print(value)}' for option, value in self.options)})"
+        options = ", ".join(f"{option}={_print(value)}" for option, value in self.options)
+        return f"{self.name}({options})"
 
     def __str__(self) -> str:
         return self.label if self.weight == 1 else f"{_print(self.weight)}*{self.label}"
@@ -82,7 +83,7 @@ class LossTerm:
 
 @dataclasses.dataclass(frozen=True)
 class LossSpec:
-    """A weighted sum of losses as data: frozen, hashable, and ``str(spec)`` is its one canonical form.
+    """A weighted sum of losses as data: frozen, hashable, with one canonical form, ``str(spec)``.
 
     ``parse_loss(str(spec)) == spec``. The order of the terms is kept, since a sum in floating point
     depends on it.
@@ -118,7 +119,7 @@ class LossSpec:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """One loss: the public function, a check for each option, a check of them together, and what to call."""
+    """One loss: the public function, checks of its options, and what to call."""
 
     function: Callable[..., jax.Array]
     checks: Mapping[str, Check] = dataclasses.field(default_factory=dict)
@@ -205,11 +206,14 @@ def _each_option_is_used(options: Mapping[str, Any]) -> None:
 # Losses that are no function of (predictions, targets) and literals alone, with where to go
 # instead.
 _ELSEWHERE = {
-    "adversarial_discriminator": "adversarial_discriminator_loss takes scores, not images: it trains a discriminator.",
-    "adversarial_generator": "adversarial_generator_loss takes scores, not images: add it to the total yourself.",
-    "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it with functools.partial "
-    "and add it with weighted_sum.",
-    "gt_mean": "gt_mean wraps a loss, which a spec cannot hold: give gt_mean(loss) to weighted_sum.",
+    "adversarial_discriminator": "adversarial_discriminator_loss takes scores, not images: it "
+    "trains a discriminator.",
+    "adversarial_generator": "adversarial_generator_loss takes scores, not images: add it to the "
+    "total yourself.",
+    "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it "
+    "with functools.partial and add it with weighted_sum.",
+    "gt_mean": "gt_mean wraps a loss, which a spec cannot hold: give gt_mean(loss) to "
+    "weighted_sum.",
 }
 
 LOSSES: dict[str, _Entry] = {

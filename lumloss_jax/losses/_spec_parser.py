@@ -1,4 +1,4 @@
-"""Reads ``"0.84*ms_ssim + 0.16*l1"`` into a spec: Python's grammar, no evaluation, a mark under mistakes."""
+"""Reads ``"0.84*ms_ssim + 0.16*l1"`` into a spec by Python's grammar, and marks mistakes."""
 
 import ast
 import re

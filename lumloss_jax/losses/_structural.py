@@ -136,7 +136,10 @@ def ms_ssim_loss(
 def _prepare(
     predictions: ArrayLike, targets: ArrayLike, data_range: ArrayLike, mask: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Images ``[..., H, W, C]`` of range 1, 0 where the mask is 0, and the mask ``[..., H, W, 1]``."""
+    """Images of range 1, 0 where the mask is 0, and the mask.
+
+    The images are ``[..., H, W, C]``, the mask ``[..., H, W, 1]``.
+    """
     predictions, targets = _checks.check_pair(predictions, targets)
     weights = _checks.check_mask(mask, predictions)
     scale = _checks.check_data_range(data_range, predictions.dtype)

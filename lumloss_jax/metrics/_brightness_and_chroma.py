@@ -1,4 +1,4 @@
-"""Errors of brightness and of colourfulness apart, so that a gain in the one shows its price in the other."""
+"""Separate errors of brightness and of colourfulness, so that a gain in one shows its price."""
 
 import jax
 import jax.numpy as jnp

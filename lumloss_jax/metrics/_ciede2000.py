@@ -1,4 +1,4 @@
-"""The CIEDE2000 formula, with a finite gradient at its corners: equal colours, greys, opposite hues.
+"""The CIEDE2000 formula, with a finite gradient at its corners: equal, grey and opposite hues.
 
 Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes, supplementary test
 data, and mathematical observations", Color Research and Application 30(1), 2005.
@@ -13,7 +13,10 @@ _25_TO_7 = 25.0**7
 
 
 def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
-    """CIEDE2000 of two arrays of Lab colours ``[..., 3]``, as ``[..., 1]``; equation numbers as in Sharma et al."""
+    """CIEDE2000 of two arrays of Lab colours ``[..., 3]``, as ``[..., 1]``.
+
+    Equations are numbered as in Sharma et al.
+    """
     l_1, a_1, b_1 = (lab_1[..., i : i + 1] for i in range(3))
     l_2, a_2, b_2 = (lab_2[..., i : i + 1] for i in range(3))
     # (2)-(7): a is stretched near grey, then chroma and hue of that.
@@ -56,7 +59,10 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
-    """Square root with slope 0 at 0, where its own is infinite; the square is not negative but for rounding."""
+    """Square root with slope 0 at 0, where its own is infinite.
+
+    The square is never negative, except by rounding.
+    """
     positive = square > 0
     return jnp.where(
         positive,

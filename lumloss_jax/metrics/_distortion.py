@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
-from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 from lumloss_jax.metrics._protocol import difference, prepare
 
 _LUMA_SHARES = {"studio": 219 / 255, "full": 1.0}
@@ -259,7 +259,7 @@ def psnr_y(
     )
     floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
     # Of the difference: luma commutes with it
-    luma = weighted_sum(difference(pair), COEFFICIENTS["rec601"])
+    luma = sum_channels(difference(pair), COEFFICIENTS["rec601"])
     return decibels(
         _means.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor
     )
@@ -268,7 +268,7 @@ def psnr_y(
 def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:
     """PSNR of a mean squared error at data range 1."""
     mse = jnp.maximum(mse, floor)
-    # Only with floor 0; the logarithm of 0 has no finite gradient, and `where` would carry it through
+    # With floor 0 only: the logarithm of 0 has no finite gradient, and `where` would carry it on.
     zero = mse == 0
     return jnp.where(
         zero, jnp.full_like(mse, jnp.inf), -10 * jnp.log10(jnp.where(zero, jnp.ones_like(mse), mse))

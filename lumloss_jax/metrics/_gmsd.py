@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 from lumloss_jax.metrics import _local_similarity as local
 from lumloss_jax.metrics._ciede2000 import safe_sqrt
 from lumloss_jax.metrics._protocol import prepare
@@ -97,7 +97,7 @@ def ms_gmsd(
     gt_mean: str | None = None,
     chromatic: bool = False,
 ) -> jax.Array:
-    r"""Multi-scale gradient magnitude similarity deviation of each image, MS-GMSD, and MS-GMSDc, which sees chroma.
+    r"""Multi-scale gradient magnitude similarity deviation of each image: MS-GMSD and MS-GMSDc.
 
     .. math::
         G = \sqrt{\textstyle\sum_j w_j \sigma_j^2}, \qquad
@@ -145,7 +145,8 @@ def ms_gmsd(
       >>> import jax.numpy as jnp
       >>> targets = jnp.full((1, 32, 32, 3), 0.5)
       >>> redder = targets.at[..., 0].add(0.1)
-      >>> print(f"{ms_gmsd(redder, targets)[0]:.4f} {ms_gmsd(redder, targets, chromatic=True)[0]:.4f}")
+      >>> with_chroma = ms_gmsd(redder, targets, chromatic=True)
+      >>> print(f"{ms_gmsd(redder, targets)[0]:.4f} {with_chroma[0]:.4f}")
       0.0010 0.0778
     """
     local.check_flag("chromatic", chromatic)
@@ -169,8 +170,8 @@ def ms_gmsd(
     deviation = safe_sqrt(total)
     if chromatic:
         off = local.zero_where(sides.equal, sides.images[0] - sides.images[1])
-        squares = jnp.square(weighted_sum(off, _IN_PHASE)) + jnp.square(
-            weighted_sum(off, _QUADRATURE)
+        squares = jnp.square(sum_channels(off, _IN_PHASE)) + jnp.square(
+            sum_channels(off, _QUADRATURE)
         )
         chroma = safe_sqrt(local.pool(squares, sides.counts))
         share = 2 / (1 + 0.32 * jnp.exp(-15 * deviation)) - 1
@@ -179,8 +180,11 @@ def ms_gmsd(
 
 
 def _variance_of_similarity(sides: local.Sides, alpha: float) -> tuple[jax.Array, jax.Array | None]:
-    """Variance of the edges' similarity per image ``[...]``, and what each pixel counts; that of 1 - x is that of x."""
-    edges = local.edge_strength(weighted_sum(sides.images, COEFFICIENTS["rec601"]))
+    """Variance of the edges' similarity per image ``[...]``, and the weight of each pixel.
+
+    The variance of 1 - x is that of x.
+    """
+    edges = local.edge_strength(sum_channels(sides.images, COEFFICIENTS["rec601"]))
     off = local.dissimilarity(edges[0], edges[1], _CONSTANT, alpha)
     off = local.zero_where(local.least_around(sides.equal, 1, 1), off)
     counts = None if sides.counts is None else local.least_around(sides.counts, 1, 1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
-from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 from lumloss_jax.metrics import _local_similarity as local
 from lumloss_jax.metrics._protocol import prepare
 
@@ -101,7 +101,7 @@ def haarpsi(
     sides = local.both_sides(pair)
     if downsample:
         sides = local.halve(sides)
-    luma = weighted_sum(sides.images, COEFFICIENTS["rec601"])  # [2, ..., H, W, 1]
+    luma = sum_channels(sides.images, COEFFICIENTS["rec601"])  # [2, ..., H, W, 1]
     differences, weights = [], []
     equal_within_4 = local.least_around(sides.equal, 1, 2)
     for axis in (-3, -2):
@@ -112,7 +112,7 @@ def haarpsi(
         weights.append(jnp.maximum(coarse[0], coarse[1]))
     if sides.images.shape[-1] == 3:
         means = local.mean_of_four(sides.images)
-        chroma = [local.magnitude(weighted_sum(means, axis)) for axis in (_IN_PHASE, _QUADRATURE)]
+        chroma = [local.magnitude(sum_channels(means, axis)) for axis in (_IN_PHASE, _QUADRATURE)]
         in_phase, quadrature = (
             local.dissimilarity(plane[0], plane[1], constant) for plane in chroma
         )
@@ -130,7 +130,9 @@ def haarpsi(
 
 
 def _index(difference: jax.Array, weight: jax.Array, steepness: jax.Array) -> jax.Array:
-    """HaarPSI per image of 1 less the similarity, and the weight, of each map and pixel ``[..., H, W, 3]``.
+    """HaarPSI per image, from 1 minus the similarity and from the weight of each map and pixel.
+
+    Both have shape ``[..., H, W, 3]``.
 
     All is written as what is missing to 1: s(a) - s(a (1 - D)) = s(a) s(-a (1 - D)) (1 - exp(-a
     D)).

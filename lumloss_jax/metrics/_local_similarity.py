@@ -1,4 +1,4 @@
-"""What HaarPSI, GMSD, MS-GMSD and MDSI share: both images on the scale of 8 bits, what counts, halving, edges, pooling.
+"""What HaarPSI, GMSD, MS-GMSD and MDSI share: scaling to 8 bits, weights, halving, edges, pooling.
 
 The constants of these metrics were chosen for 8-bit values, so images of data range 1 are
 multiplied by 255. Nothing is rounded and nothing is clipped. Outside the image stand zeros, as in
@@ -50,7 +50,10 @@ def halve(sides: Sides) -> Sides:
 
 
 def edge_strength(plane: jax.Array) -> jax.Array:
-    """Size of the Prewitt gradient of ``[..., H, W, 1]``, with zeros outside the image, and slope 0 where it is 0."""
+    """Size of the Prewitt gradient of ``[..., H, W, 1]``, with zeros outside the image.
+
+    Its slope is 0 where it is 0.
+    """
     padded = _pad(plane, 1, 1, 0.0)
     down, across = padded.ndim - 3, padded.ndim - 2
     difference_across = _difference(_sum_of_three(padded, down), across)
@@ -59,7 +62,9 @@ def edge_strength(plane: jax.Array) -> jax.Array:
 
 
 def haar_magnitude(plane: jax.Array, level: int, axis: int) -> jax.Array:
-    """Size of the Haar wavelet coefficients of ``[..., H, W, 1]`` at a level along an axis, with slope 0 where it is 0.
+    """Size of the Haar wavelet coefficients of ``[..., H, W, 1]`` at a level along an axis.
+
+    Its slope is 0 where it is 0.
 
     A window of n = 2^level pixels reaches from n/2 - 1 pixels before to n/2 pixels after.
     """
@@ -82,7 +87,7 @@ def mean_of_four(plane: jax.Array) -> jax.Array:
 
 
 def least_around(weights: jax.Array, before: int, after: int) -> jax.Array:
-    """The least weight of ``[..., H, W, 1]`` from some pixels before each to some after it, along both axes.
+    """The least weight of ``[..., H, W, 1]`` within some pixels of each pixel, along both axes.
 
     What lies outside the image does not count, so that a mask of ones is no mask.
     """
@@ -121,7 +126,10 @@ def dissimilarity(
 
 
 def zero_where(equal: jax.Array, values: jax.Array) -> jax.Array:
-    """``values`` with 0, and slope 0, where ``equal`` is 1: compiled, both sides may be rounded apart."""
+    """``values`` with 0, and slope 0, where ``equal`` is 1.
+
+    In a compiled function both sides may be rounded apart.
+    """
     return jnp.where(equal > 0, jnp.zeros_like(values), values)
 
 
@@ -134,7 +142,10 @@ def pool(values: jax.Array, counts: jax.Array | None) -> jax.Array:
 
 
 def variance(values: jax.Array, counts: jax.Array | None) -> jax.Array:
-    """Variance of ``[..., H, W, 1]`` per image ``[...]``, divided by the number of pixels, not by one less."""
+    """Variance of ``[..., H, W, 1]`` per image ``[...]``.
+
+    The sum is divided by the number of pixels, not by one less.
+    """
     return pool(jnp.square(values - pool(values, counts)[..., None, None, None]), counts)
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from lumloss_jax.color._luma import weighted_sum
+from lumloss_jax.color._luma import sum_channels
 from lumloss_jax.metrics import _local_similarity as local
 from lumloss_jax.metrics._ciede2000 import safe_sqrt
 from lumloss_jax.metrics._protocol import prepare
@@ -108,7 +108,10 @@ def mdsi(
 
 
 def _average(sides: local.Sides) -> local.Sides:
-    """Means of f x f pixels round every f-th pixel, f = the shorter side over 256, rounded; 1 below 384 pixels."""
+    """Means of f x f pixels around every f-th pixel.
+
+    f is the shorter side over 256, rounded; it is 1 below 384 pixels.
+    """
     height, width = sides.images.shape[-3:-1]
     if not (isinstance(height, int) and isinstance(width, int)):
         raise ValueError(
@@ -140,8 +143,11 @@ def _average(sides: local.Sides) -> local.Sides:
 
 
 def _dissimilarity(images: jax.Array) -> jax.Array:
-    """1 less the similarity of edges and chroma, ``[..., H, W, 1]``; above 1 where the similarity is negative."""
-    luma = weighted_sum(images, _LUMA)
+    """1 minus the similarity of edges and chroma, ``[..., H, W, 1]``.
+
+    It is above 1 where the similarity is negative.
+    """
+    luma = sum_channels(images, _LUMA)
     fused = (luma[:1] + luma[1:]) / 2
     of_p, of_t, of_fused = local.edge_strength(jnp.concatenate([luma, fused]))
     edges = local.dissimilarity(of_t, of_p, _C_1)
@@ -154,14 +160,14 @@ def _dissimilarity(images: jax.Array) -> jax.Array:
     off = images[0] - images[1]
     squares_off, squares = jnp.zeros_like(edges), jnp.full_like(edges, _C_3)
     for axis in _CHROMA:
-        plane = weighted_sum(images, axis)
-        squares_off = squares_off + jnp.square(weighted_sum(off, axis))
+        plane = sum_channels(images, axis)
+        squares_off = squares_off + jnp.square(sum_channels(off, axis))
         squares = squares + jnp.square(plane[0]) + jnp.square(plane[1])
     return _SHARE_OF_EDGES * edges + (1 - _SHARE_OF_EDGES) * squares_off / squares
 
 
 def _fourth_root_less_one(off: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(1 - off)^(1/4) - 1, its real and its imaginary part, with slope 0 where 1 - off is nearly 0."""
+    """Real and imaginary part of (1 - off)^(1/4) - 1, with slope 0 where 1 - off is nearly 0."""
     similarity = 1 - off
     positive, negative = similarity > _SMALLEST_BASE, similarity < -_SMALLEST_BASE
     # The power's own slope at 0 would be infinite, and `where` would carry it into the gradient.

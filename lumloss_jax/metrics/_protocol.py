@@ -1,4 +1,4 @@
-"""What every metric does before it measures: check, crop, hide the masked, scale to data range 1, match the mean."""
+"""What every metric does before it measures: check, crop, mask, scale and match means."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
-from lumloss_jax.color._luma import COEFFICIENTS, weighted_sum
+from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 
 GT_MEANS = ("luma", "channels")
 
@@ -17,7 +17,10 @@ _DARKEST_MEAN = 1e-6
 
 
 class Pair(NamedTuple):
-    """Predictions and targets ``[..., H, W, C]`` of data range 1, and their weights ``[..., H, W, 1]`` or None."""
+    """Predictions and targets of data range 1, and their weights or None.
+
+    The images are ``[..., H, W, C]``, the weights ``[..., H, W, 1]``.
+    """
 
     predictions: jax.Array
     targets: jax.Array
@@ -75,7 +78,7 @@ def _match_mean(
     """Scales each prediction to its target's mean, then clips to [0, 1]."""
 
     def mean(image: jax.Array) -> jax.Array:
-        signal = weighted_sum(image, COEFFICIENTS["rec601"]) if kind == "luma" else image
+        signal = sum_channels(image, COEFFICIENTS["rec601"]) if kind == "luma" else image
         return _means.image_mean(signal, mask)[..., None, None, None]
 
     mean_p, mean_t = mean(predictions), mean(targets)

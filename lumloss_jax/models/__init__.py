@@ -5,8 +5,8 @@ images: channels last, float32, same shape as the images, not clipped. ``sigma``
 standard deviation in image units, for the networks that take it (drunet); the blind ones refuse it.
 With ``train=True`` batch norm uses the batch's statistics: apply with ``mutable=["batch_stats"]``.
 
-A network also tells its ``channels``, whether it ``takes_sigma``, and its ``receptive_field``. Those
-that are published for images of blue, green, red name their ``image_layers``.
+A network also tells its ``channels``, whether it ``takes_sigma``, and its ``receptive_field``.
+Those that are published for images of blue, green, red name their ``image_layers``.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""BUIFD (El Helou and Suesstrunk, 2020): a blind denoiser that fuses its input and a prior by the noise level it sees.
+"""BUIFD (El Helou and Suesstrunk, 2020): a blind denoiser that estimates the noise level.
 
 ::
 
@@ -42,7 +42,7 @@ from lumloss_jax.models._receptive_field import ReceptiveField
 
 
 class BUIFD(nn.Module):
-    """A DnCNN's prior and the noisy image, fused by the noise level that a second branch sees: BUIFD.
+    """DnCNN's result and the noisy image, fused according to an estimated noise level: BUIFD.
 
     A linear fusion reads image y, prior p, level l, y (1 - l) and p l. The module's text has the
     figure. Images ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones
@@ -164,7 +164,7 @@ class BUIFD(nn.Module):
 
 
 class LevelBranch(nn.Module):
-    """The standard deviation of the noise at each pixel, relative to the largest of the training."""
+    """The standard deviation of the noise at each pixel, relative to the largest in training."""
 
     settings: Settings
     depth: int

@@ -54,7 +54,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Residual blocks, with a change of size before them (``up_to``) or after (``down_to``), each a width."""
+    """Residual blocks, with a change of size before or after them.
+
+    ``up_to`` is the width after doubling, ``down_to`` the width after halving.
+    """
 
     settings: Settings
     blocks: int
@@ -64,7 +67,7 @@ class ResidualStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """``[..., H, W, C]`` to ``[..., 2H, 2W, up_to]`` or ``[..., H / 2, W / 2, down_to]``, or to the same."""
+        """``[..., H, W, C]`` to the same, or doubled or halved with other channels."""
         if self.up_to is not None:
             x = self.settings.doubling_conv(x, self.up_to, bias=self.bias, name="expand")
         for i in range(self.blocks):

@@ -1,4 +1,4 @@
-"""What a network's fields may hold, read off their annotations: checked when it is made, not when it is traced."""
+"""What a network's fields may hold, from their annotations, checked when the network is made."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The attention blocks of Retinexformer: channels attend to each other under the guidance of the light.
+"""The attention blocks of Retinexformer: channels attend to each other, guided by the light.
 
 The figure in ``_retinexformer`` shows where they stand.
 """
@@ -79,7 +79,10 @@ class Attention(nn.Module):
     def channel_sums(
         self, queries: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Float32 sums over pixels: keys times queries ``[..., heads, D, D]``, squared queries, squared keys."""
+        """Float32 sums over pixels: keys times queries, squared queries, squared keys.
+
+        Shapes ``[..., heads, D, D]``, ``[..., heads, D]``, ``[..., heads, D]``.
+        """
         dtype = _means.accumulation_dtype(queries)
         products = jnp.einsum(
             "...hwnd,...hwne->...nde", keys, queries, preferred_element_type=dtype
@@ -96,7 +99,10 @@ class Attention(nn.Module):
         key_squares: jax.Array,
         rescale: jax.Array,
     ) -> jax.Array:
-        """Softmax of the rescaled cosines over the query channels, ``[..., heads, D (keys), D (queries)]``."""
+        """Softmax of the rescaled cosines over the query channels.
+
+        Shape ``[..., heads, D, D]``: keys, then queries.
+        """
         query_norms, key_norms = (
             jnp.sqrt(jnp.maximum(x, NORM_FLOOR**2)) for x in (query_squares, key_squares)
         )

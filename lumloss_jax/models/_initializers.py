@@ -33,7 +33,10 @@ _GAIN_BOUND = 0.025
 
 
 class Initializers(NamedTuple):
-    """One recipe; ``bias`` is a function of the layer's fan_in, which a bias's own shape does not tell."""
+    """One recipe.
+
+    ``bias`` is a function of the layer's fan_in, which the shape of a bias does not tell.
+    """
 
     kernel: Initializer
     last_kernel: Initializer
@@ -57,7 +60,7 @@ def _recipe(
 
 
 def uniform_of_fan_in(fan_in: int) -> Initializer:
-    """Uniform within 1 / sqrt(fan_in): PyTorch's default for the biases of convolutions and linear layers."""
+    """Uniform within 1 / sqrt(fan_in), PyTorch's default for biases."""
     bound = 1 / math.sqrt(fan_in)
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -bound, bound

@@ -45,7 +45,7 @@ def refuse_sigma(network: str, sigma: ArrayLike | None) -> None:
 
 
 def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax.Array:
-    """Checks a noise level against images ``[..., H, W, C]`` and gives it as a map ``[..., H, W, 1]``.
+    """Checks a noise level against images ``[..., H, W, C]`` and gives it as ``[..., H, W, 1]``.
 
     It is one number, one number per image (the images' shape without H, W, C), or a map ``[..., H,
     W]`` or ``[..., H, W, 1]`` in which any size may be 1. Image units: 25 grey levels of 255 are 25
@@ -83,7 +83,9 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
 
 
 def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
-    """Repeats the last row and column until height and width are multiples; crop the result to the size before.
+    """Repeats the last row and column until height and width are multiples.
+
+    Crop the result to the size before.
 
     The next multiple is written as ((h + m - 1) // m) * m, a form that symbolic sizes of
     ``jax.export`` can carry.

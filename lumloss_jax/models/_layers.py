@@ -15,7 +15,7 @@ PADDINGS = ("zeros", "circular")
 
 
 class ImageLayers(NamedTuple):
-    """The layers of a network that read images or write them, as paths such as ``prior/conv_first``.
+    """The layers of a network that read or write images, as paths such as ``prior/conv_first``.
 
     With the order of their channels reversed, a network trained on blue, green, red restores red,
     green, blue.
@@ -159,7 +159,10 @@ def double_nearest(x: jax.Array) -> jax.Array:
 
 
 def _wrap(x: jax.Array, kernel_size: int) -> jax.Array:
-    """Puts the opposite edges around ``x``; by slices, since ``jnp.pad`` cannot wrap symbolic sizes."""
+    """Puts the opposite edges around ``x``.
+
+    By slices, since ``jnp.pad`` cannot wrap symbolic sizes.
+    """
     before, after = (kernel_size - 1) // 2, kernel_size // 2
     for axis in (-3, -2):
         last = jax.lax.slice_in_dim(x, x.shape[axis] - before, x.shape[axis], axis=axis)

@@ -1,4 +1,4 @@
-"""Retinexformer (Cai et al., 2023): low-light enhancement by a Transformer that is guided by an estimate of the light.
+"""Retinexformer (Cai et al., 2023): low-light enhancement by a Transformer guided by the light.
 
 ::
 
@@ -12,6 +12,10 @@ The estimator reads the images and their channel mean. A block is attention and 
 feed-forward, each added to what it reads. Attention runs between the channels of a head, over all
 pixels at once, so that its cost is linear in the pixels; the values it mixes are multiplied by the
 guide, which goes down the levels by convolutions of its own.
+
+The paper's names: estimator is its illumination estimator, which gives the illumination map (light
+map) and light-up features (guide); restorer is the corruption restorer; block is IGAB, attention
+IG-MSA; all of it is ORF, the one-stage Retinex framework.
 
 Input and output are ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1], neither clipped.
 Height and width need to be multiples of 2^levels, 4 by default: other sizes are padded inside, at
@@ -46,7 +50,7 @@ GROUPS = 4  # in the estimator's wide convolution
 
 
 class Retinexformer(nn.Module):
-    """Lights an image up, then mends what that laid bare, by attention guided by the light: Retinexformer.
+    """Retinexformer: brightens a low-light image, then removes the artefacts that this reveals.
 
     An estimator gives a light map m and a guide; images * m + images goes through a UNet of guided
     attention blocks, whose output is added to it. The module's text has the figure. Images ``[...,
@@ -255,7 +259,10 @@ class Restorer(nn.Module):
 
 
 def _pad_by_reflection(images: jax.Array, axis: int, multiple: int) -> jax.Array:
-    """Reflects one axis at its end until it is a multiple; by gathering, as symbolic sizes of ``jax.export`` need."""
+    """Reflects one axis at its end until it is a multiple.
+
+    By gathering, as symbolic sizes of ``jax.export`` need.
+    """
     size = images.shape[axis]
     padded = ((size + multiple - 1) // multiple) * multiple
     if padded == size:

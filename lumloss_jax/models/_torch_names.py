@@ -1,4 +1,4 @@
-"""What PyTorch code calls the layers of each network: one table of rows per network, and its known renamings.
+"""What PyTorch code calls the layers of each network, in rows, and known renamings.
 
 A row pairs a PyTorch module's name with a Flax module's path and says what kind of layer it is;
 shapes and axes follow from the kind (``_torch_weights``). A network without a row function goes by
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Naming(NamedTuple):
-    """Names of one network, as functions of its module: its rows, and what a file may call them besides.
+    """Names of one network, as functions of its module: its rows, and other names in files.
 
     ``renamings`` are pairs of a regular expression and its replacement, which leads to the name in
     the rows; the first that matches a key is used.
@@ -45,7 +45,7 @@ class Naming(NamedTuple):
 def dncnn_rows(
     depth: int, batch_norm: bool, *, prefix: str, path: tuple[str, ...] = ()
 ) -> list[Row]:
-    """DnCNN's sequential list: convolution and ReLU; convolution, batch norm, ReLU; ...; convolution."""
+    """DnCNN's sequential list of convolution, batch norm and ReLU."""
     slots = 3 if batch_norm else 2
     rows = [Row(f"{prefix}0", (*path, "conv_first"), "conv")]
     for i in range(depth - 2):
@@ -86,7 +86,7 @@ def _buifd_renamings(model: BUIFD) -> list[tuple[str, str]]:
 def _conv_blocks(
     prefix: str, path: tuple[str, ...], names: list[str], batch_norm: bool, start: int = 0
 ) -> list[Row]:
-    """Convolution blocks flattened into one list: each takes a slot for convolution, batch norm if any, and ReLU."""
+    """Convolution blocks flattened into a list: a slot each for convolution, norm and ReLU."""
     rows = []
     for i, name in enumerate(names):
         slot = start + (3 if batch_norm else 2) * i
@@ -223,7 +223,7 @@ def naming_of(model: nn.Module) -> Naming | None:
 
 
 def rows_by_path(paths: list[tuple[str, ...]]) -> list[Row]:
-    """Rows for a network without PyTorch code, from the paths of its variables: a path joined with dots is the name."""
+    """Rows for a network without PyTorch code: its variables' paths joined with dots."""
     leaves: dict[tuple[str, ...], set[str]] = {}
     for _, *layer, leaf in paths:
         leaves.setdefault(tuple(layer), set()).add(leaf)

@@ -1,4 +1,4 @@
-"""PyTorch's state dictionaries to Flax variables and back, as NumPy arrays; and folding batch norm away.
+"""PyTorch's state dictionaries to Flax variables and back, as NumPy arrays.
 
 Facts that this rests on, each checked by parity with PyTorch's outputs: a convolution's weight
 (out, in, h, w) is the kernel (h, w, in, out), unflipped, since both compute a correlation; a
@@ -117,7 +117,7 @@ def from_torch_state_dict(
 def to_torch_state_dict(
     name: str, variables: Mapping[str, Any], **config: Any
 ) -> dict[str, np.ndarray]:
-    """A PyTorch state dictionary of NumPy arrays from Flax variables: the inverse of :func:`from_torch_state_dict`.
+    """A PyTorch state dictionary from Flax variables: the inverse of :func:`from_torch_state_dict`.
 
     Args:
       name: a preset, as for :func:`create_model`.
@@ -214,7 +214,10 @@ def _compare(
     arrays: Mapping[str, np.ndarray],
     given: Mapping[str, str],
 ) -> None:
-    """Raises one error for all that does not fit; ``given`` has the name by which each array came."""
+    """Raises one error for all that does not fit.
+
+    ``given`` has the name by which each array came.
+    """
     missing = [key for key in wanted if key not in arrays]
     unknown = [key for key in arrays if key not in wanted]
     lines = [f"missing: {key} {wanted[key]}" for key in missing]

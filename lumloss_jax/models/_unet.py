@@ -55,7 +55,7 @@ class ConvStage(nn.Module):
 
 
 class UNet(nn.Module):
-    """The classical UNet: features kept on the way down are concatenated on the way up, and the input is added.
+    """The classical UNet: features kept on the way down are concatenated on the way up.
 
     Each level is two convolutions with batch norm and ReLU; a maximum over 2x2 leads down,
     nearest-neighbour doubling and a convolution lead up. The module's text has the figure. Images

@@ -29,7 +29,10 @@ from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_f
 
 
 class ResizingStage(nn.Module):
-    """Convolution blocks, with a change of size before them (``up_to``) or after (``down_to``), each a width."""
+    """Convolution blocks, with a change of size before or after them.
+
+    ``up_to`` is the width after doubling, ``down_to`` the width after halving.
+    """
 
     settings: Settings
     blocks: int
@@ -40,7 +43,7 @@ class ResizingStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """``[..., H, W, C]`` to ``[..., 2H, 2W, up_to]`` or ``[..., H / 2, W / 2, down_to]``, or to the same."""
+        """``[..., H, W, C]`` to the same, or doubled or halved with other channels."""
 
         def block(x: jax.Array, features: int, name: str, scale: float = 1) -> jax.Array:
             return ConvBlock(self.settings, features, self.bias, self.batch_norm, scale, name=name)(

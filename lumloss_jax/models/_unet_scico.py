@@ -35,7 +35,7 @@ from lumloss_jax.models._unet import ConvStage
 
 
 class ScicoUNet(nn.Module):
-    """SCICO's UNet: circular padding, batch norm everywhere, no biases, and nothing is added to the output.
+    """SCICO's UNet: circular padding, batch norm everywhere, no biases, and no global residual.
 
     A unit is convolution, batch norm, ReLU; one widens before each pool, one narrows before each
     doubling, and kept features are concatenated. The module's text has the figure. Images ``[...,
