@@ -38,7 +38,7 @@ from train.checkpoint_files import (
 )
 from train.errors import InputError, first_line
 from train.network import build_model, init_variables
-from train.state import TrainState
+from train.state import Guard, TrainState
 from train.versions import package_versions
 
 FOLDER_NAME = "checkpoints"
@@ -218,7 +218,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def weights_item(state: TrainState) -> dict[str, Any]:
     """What the network is run with."""
-    return {"params": state.released, "batch_stats": state.released_stats}
+    return {"params": state.eval_params, "batch_stats": state.eval_batch_stats}
 
 
 def training_item(state: TrainState) -> dict[str, Any]:
@@ -229,16 +229,41 @@ def training_item(state: TrainState) -> dict[str, Any]:
     return {**rest, "batch_stats": state.batch_stats} if state.average_stats else rest
 
 
+class _OldGuard(NamedTuple):
+    """The guard by the names that its fields had in checkpoints of earlier versions."""
+
+    skipped: Any
+    in_row: Any
+    culprits: Any
+
+    @classmethod
+    def of(cls, guard: Guard) -> "_OldGuard":
+        """What to read an old guard into."""
+        return cls(guard.skipped, in_row=guard.consecutive_skips, culprits=guard.nonfinite)
+
+    def renamed(self) -> Guard:
+        """The same numbers by today's names."""
+        return Guard(self.skipped, consecutive_skips=self.in_row, nonfinite=self.culprits)
+
+
 def _targets_for(about: Mapping[str, Any], like: TrainState) -> dict[str, Any]:
-    """What to read from a checkpoint: before averages of batch statistics were kept it had one set of them."""
+    """What to read from a checkpoint of ``like``, in the form in which its version wrote it.
+
+    Before averages of batch statistics were kept, a checkpoint had one set of them.
+    """
     training = training_item(like)
-    if not any("batch_stats" in path for path in about["digests"].get("training", ())):
+    digests = about["digests"].get("training", ())
+    if not any("batch_stats" in path for path in digests):
         training.pop("batch_stats", None)
+    if any(path.endswith(".in_row") for path in digests):
+        training["guard"] = _OldGuard.of(like.guard)
     return {"weights": weights_item(like), "training": training}
 
 
 def _state(items: Mapping[str, Any]) -> TrainState:
     weights, training = items["weights"], dict(items["training"])
+    if isinstance(training["guard"], _OldGuard):
+        training["guard"] = training["guard"].renamed()
     moved = training.pop("params")
     if not moved:
         return TrainState(**training, **weights, average={}, average_stats={})

@@ -169,7 +169,7 @@ def finish(run: PreparedRun, trained: TrainedRun) -> None:
       trained: from :func:`train`.
     """
     state, config, folder = trained.state, run.config, run.folder
-    weights = sharding.whole((state.released, state.released_stats))
+    weights = sharding.whole((state.eval_params, state.eval_batch_stats))
     if run.session.is_first:
         # --- score every photograph; the pixels are kept for the few that are shown
         predictor = predictor_for(run.model, *weights)
@@ -271,7 +271,7 @@ def _make_validate(run: PreparedRun) -> Validate | None:
 
     def validate(state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
         # Every process takes part in gathering the weights.
-        weights = sharding.whole((state.released, state.released_stats))
+        weights = sharding.whole((state.eval_params, state.eval_batch_stats))
         scores: dict[str, float] = {}
         images: list[np.ndarray] = []
         if validator is not None:

@@ -4,7 +4,7 @@
     state = replicate(jax.jit(assemble(config).fresh_state)())
     for batch in batches:                       # NumPy, [B, H, W, C]
         state, metrics = step(state, split(batch))
-    network = first(state).released
+    network = first(state).eval_params
 
 Every array has a leading axis over the devices, as pmap has it: the state the same on each, a batch
 its share. The step is that of ``fit``: from one state and one batch it makes the update that the

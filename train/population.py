@@ -31,12 +31,12 @@ from train.step import (
     Part,
     all_finite,
     commit,
-    culprits_in,
     degrade,
     in_parts,
-    is_made,
+    nonfinite_bits,
     propose,
     restore,
+    should_apply,
     split,
 )
 
@@ -122,16 +122,16 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
 
         # --- whether they are made
         sound = jax.vmap(all_finite)(proposed)
-        culprits = jnp.stack(
+        nonfinite = jnp.stack(
             [
-                culprits_in(
+                nonfinite_bits(
                     losses[i], seen[i].terms, gradient_norms[i], sound[i] & all_finite(balances[i])
                 )
                 for i in range(len(configs))
             ]
         )
-        new = jax.vmap(functools.partial(commit, max_skips=max_skips))(states, proposed, culprits)
-        chosen = is_made(states.guard, culprits, max_skips)
+        new = jax.vmap(functools.partial(commit, max_skips=max_skips))(states, proposed, nonfinite)
+        chosen = should_apply(states.guard, nonfinite, max_skips)
         kept = tuple(
             jax.tree.map(functools.partial(jnp.where, chosen[i]), now, old)
             for i, (now, old) in enumerate(zip(balances, population.balances, strict=True))
@@ -190,7 +190,7 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         that stand still for good take no part, and get NaN.
         """
         number = jnp.arange(len(configs))
-        going = population.states.guard.in_row < max_skips
+        going = population.states.guard.consecutive_skips < max_skips
 
         def attempt(
             carry: tuple[jax.Array, jax.Array, Values],

@@ -17,9 +17,9 @@ class Guard:
     """What became of updates that were not finite; see step.py."""
 
     skipped: jax.Array  # (), int32: of the whole run
-    in_row: jax.Array  # (), int32: up to now; 0 after each update that was made
-    # (), int32: bit i is set where the i-th quantity of the last skipped step was not finite
-    culprits: jax.Array
+    consecutive_skips: jax.Array  # (), int32: up to now; 0 after each update that was applied
+    # (), int32: bit i is set if the i-th quantity of the last skipped step was not finite
+    nonfinite: jax.Array
 
 
 @flax.struct.dataclass
@@ -36,12 +36,12 @@ class TrainState:
     guard: Guard
 
     @property
-    def released(self) -> Any:
+    def eval_params(self) -> Any:
         """The parameters to run the network with: the average, where there is one."""
         return self.average or self.params
 
     @property
-    def released_stats(self) -> Any:
+    def eval_batch_stats(self) -> Any:
         """The batch statistics to run them with: running ones of other weights would be wrong for the average."""
         return self.average_stats or self.batch_stats
 
@@ -57,7 +57,7 @@ def create_state(
     params = variables["params"]
     # Each count is an array of its own: the state is donated to the step, and no buffer can be
     # given away twice.
-    step, skipped, in_row, culprits = (jnp.zeros((), jnp.int32) for _ in range(4))
+    step, skipped, consecutive_skips, nonfinite = (jnp.zeros((), jnp.int32) for _ in range(4))
     return TrainState(
         step=step,
         params=params,
@@ -66,7 +66,7 @@ def create_state(
         average=jax.tree.map(jnp.copy, params) if averaged else {},
         average_stats=jax.tree.map(jnp.copy, variables["batch_stats"]) if averaged else {},
         balance={} if balance is None else balance,
-        guard=Guard(skipped=skipped, in_row=in_row, culprits=culprits),
+        guard=Guard(skipped=skipped, consecutive_skips=consecutive_skips, nonfinite=nonfinite),
     )
 
 

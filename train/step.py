@@ -77,8 +77,8 @@ def make_step(
 
         new = propose(state, optimizer, gradients, batch_stats, average_decay)
         new = dataclasses.replace(new, balance=objective.update(state.balance, seen))
-        culprits = culprits_in(loss, seen.terms, gradient_norm, all_finite(new))
-        new_state = commit(state, new, culprits, max_skips=max_skips)
+        nonfinite = nonfinite_bits(loss, seen.terms, gradient_norm, all_finite(new))
+        new_state = commit(state, new, nonfinite, max_skips=max_skips)
         rate = jnp.asarray(schedule(state.step - state.guard.skipped), jnp.float32)
         weights = objective.weights(new_state.balance)
         return new_state, Metrics(
@@ -233,25 +233,28 @@ def propose(
     )
 
 
-def is_made(guard: Guard, culprits: jax.Array, max_skips: int) -> jax.Array:
+def should_apply(guard: Guard, nonfinite: jax.Array, max_skips: int) -> jax.Array:
     """Whether an update is made: everything is finite, and not too many before it were skipped in a row."""
-    return (culprits == 0) & (guard.in_row < max_skips)
+    return (nonfinite == 0) & (guard.consecutive_skips < max_skips)
 
 
 def commit(
-    state: TrainState, new: TrainState, culprits: jax.Array, *, max_skips: int
+    state: TrainState, new: TrainState, nonfinite: jax.Array, *, max_skips: int
 ) -> TrainState:
     """The new state where the update is made, else the old one; step and guard count either way."""
-    chosen, stopped = is_made(state.guard, culprits, max_skips), state.guard.in_row >= max_skips
+    chosen, stopped = (
+        should_apply(state.guard, nonfinite, max_skips),
+        state.guard.consecutive_skips >= max_skips,
+    )
     kept = jax.tree.map(lambda now, old: jnp.where(chosen, now, old), new, state)
-    guard = _next_guard(state.guard, culprits, stopped)
+    guard = _next_guard(state.guard, nonfinite, stopped)
     return dataclasses.replace(kept, step=state.step + jnp.where(stopped, 0, 1), guard=guard)
 
 
-def culprits_in(
+def nonfinite_bits(
     loss: jax.Array, terms: Terms, gradient_norm: jax.Array, sound: jax.Array
 ) -> jax.Array:
-    """What is not finite, a bit each in the order of :func:`culprits_of`; ``sound``: whether the new state is."""
+    """What is not finite, a bit each in the order of :func:`nonfinite_names`; ``sound``: whether the new state is."""
     finite = [
         jnp.isfinite(value)
         for value in (loss, *(terms[name] for name in sorted(terms)), gradient_norm)
@@ -262,10 +265,10 @@ def culprits_in(
     )
 
 
-def culprits_of(guard: Guard, terms: Iterable[str]) -> list[str]:
+def nonfinite_names(guard: Guard, terms: Iterable[str]) -> list[str]:
     """Names of what was not finite in the last skipped step."""
     names = ("loss", *sorted(terms), "gradient", "update")
-    return [name for i, name in enumerate(names) if int(guard.culprits) >> i & 1]
+    return [name for i, name in enumerate(names) if int(guard.nonfinite) >> i & 1]
 
 
 def all_finite(tree: Any) -> jax.Array:
@@ -278,10 +281,12 @@ def all_finite(tree: Any) -> jax.Array:
     )
 
 
-def _next_guard(guard: Guard, culprits: jax.Array, stopped: jax.Array) -> Guard:
-    bad = (culprits != 0) & ~stopped
+def _next_guard(guard: Guard, nonfinite: jax.Array, stopped: jax.Array) -> Guard:
+    bad = (nonfinite != 0) & ~stopped
     return Guard(
         skipped=guard.skipped + bad,
-        in_row=jnp.where(stopped, guard.in_row, jnp.where(bad, guard.in_row + 1, 0)),
-        culprits=jnp.where(bad, culprits, guard.culprits),
+        consecutive_skips=jnp.where(
+            stopped, guard.consecutive_skips, jnp.where(bad, guard.consecutive_skips + 1, 0)
+        ),
+        nonfinite=jnp.where(bad, nonfinite, guard.nonfinite),
     )

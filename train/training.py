@@ -24,7 +24,7 @@ from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.state import Metrics, TrainState
-from train.step import culprits_of
+from train.step import nonfinite_names
 from train.tracing import Trace
 
 Watch = Callable[[int, dict[str, float]], bool]
@@ -208,11 +208,11 @@ def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
       DivergedError: the state stands still, because too many steps in a row were not finite.
     """
     read = jax.device_get(metrics)
-    if read.guard.in_row >= config.optimizer.max_skips:
+    if read.guard.consecutive_skips >= config.optimizer.max_skips:
         last = int(read.step)
-        named = ", ".join(culprits_of(read.guard, read.terms))
+        named = ", ".join(nonfinite_names(read.guard, read.terms))
         raise DivergedError(
-            f"steps {last - int(read.guard.in_row) + 1} to {last} were all skipped: not finite in "
+            f"steps {last - int(read.guard.consecutive_skips) + 1} to {last} were all skipped: not finite in "
             f"the last of them: {named}. Nothing of them was applied; the weights in the last "
             "checkpoint are from before them. Take a lower --learning-rate than "
             f"{config.optimizer.learning_rate:g}, or set --clip-norm."

@@ -56,7 +56,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read(
     """It has the running statistics alone, beside the averaged weights: averages of them start from there."""
 
     def weights_before(state: TrainState) -> dict:
-        return {"params": state.released, "batch_stats": state.batch_stats}
+        return {"params": state.eval_params, "batch_stats": state.batch_stats}
 
     def training_before(state: TrainState) -> dict:
         return {

@@ -170,7 +170,11 @@ def test_one_devices_share_that_is_not_finite_keeps_every_device_from_its_update
     state, metrics = same_on_all(pmapped_step(config)(replicate(initial(config)), split(bad)))
     chex.assert_trees_all_equal(state.params, initial(config).params)
     chex.assert_trees_all_equal(state.balance, initial(config).balance)
-    assert (int(state.step), int(state.guard.skipped), int(metrics.guard.in_row)) == (6, 1, 1)
+    assert (int(state.step), int(state.guard.skipped), int(metrics.guard.consecutive_skips)) == (
+        6,
+        1,
+        1,
+    )
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from train.data.batch import Pair
 from train.experiments.device_groups import TrainingRun, deal
 from train.population import Population, join, make_population_step, member_of, seeds_of
 from train.state import Metrics, TrainState
-from train.step import culprits_of
+from train.step import nonfinite_names
 
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"
 NORMED = "dncnn(depth=3, features=4)"
@@ -184,9 +184,18 @@ def test_what_is_not_finite_for_one_seed_stops_its_members_alone() -> None:
         state, before = (jax.device_get(member_of(p, i, config)) for p in (after, population))
         if config.seed == SEEDS[0]:
             chex.assert_trees_all_equal(state.replace(step=before.step, guard=before.guard), before)
-            assert (int(state.step), int(state.guard.skipped), int(state.guard.in_row)) == (3, 1, 1)
+            assert (
+                int(state.step),
+                int(state.guard.skipped),
+                int(state.guard.consecutive_skips),
+            ) == (3, 1, 1)
             terms = sorted(metrics[i].terms)
-            assert culprits_of(metrics[i].guard, terms) == ["loss", *terms, "gradient", "update"]
+            assert nonfinite_names(metrics[i].guard, terms) == [
+                "loss",
+                *terms,
+                "gradient",
+                "update",
+            ]
         else:
             # NaN times the zeros between a convolution's groups would be everyone's NaN.
             assert_same_step((state, metrics[i]), alone(NORMED, "adam")[i], config)
@@ -266,7 +275,9 @@ def test_a_gradient_that_is_not_finite_under_a_loss_that_is_stops_its_member_alo
     own, own_metrics = jax.device_get(jax.jit(assemble(held[0]).update)(bad, CLEAN[held[0].seed]))
     assert np.isfinite(own_metrics.loss) and not np.isfinite(own_metrics.gradient_norm)
     if held_still:
-        bad = bad.replace(guard=bad.guard.replace(in_row=bad.guard.in_row + 3))
+        bad = bad.replace(
+            guard=bad.guard.replace(consecutive_skips=bad.guard.consecutive_skips + 3)
+        )
     population = join([bad, *(state_of(config) for config in held[1:])], held)
     after, metrics = jax.jit(make_population_step(held))(population, stacked([held[0].seed]))
     for i in (1, 2):
@@ -275,7 +286,7 @@ def test_a_gradient_that_is_not_finite_under_a_loss_that_is_stops_its_member_alo
         )
     kept = jax.device_get(member_of(after, 0, held[0]))
     chex.assert_trees_all_equal(kept.params, jax.device_get(bad.params))
-    assert int(kept.guard.in_row) == (3 if held_still else 1)
+    assert int(kept.guard.consecutive_skips) == (3 if held_still else 1)
     if not held_still:
         assert metrics[0].loss == pytest.approx(own_metrics.loss, rel=1e-5)
-        assert int(kept.guard.culprits) == int(own.guard.culprits)
+        assert int(kept.guard.nonfinite) == int(own.guard.nonfinite)

@@ -18,7 +18,7 @@ from train.network import build_model, init_variables
 from train.objective import make_objective
 from train.randomness import LEVEL_STREAM, NOISE_STREAM
 from train.state import Step, TrainState, create_state
-from train.step import culprits_of, make_step
+from train.step import make_step, nonfinite_names
 
 SGD = optax.sgd(0.1)
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"
@@ -114,7 +114,7 @@ def test_the_average_starts_fast_and_follows_updates_only() -> None:
 def test_batch_statistics_are_averaged_as_the_weights_are() -> None:
     """The averaged weights would else be run with running statistics of other weights."""
     state, step = _normed()
-    assert state.released_stats is state.average_stats
+    assert state.eval_batch_stats is state.average_stats
     average = jax.device_get(state.batch_stats)
     for made in range(3):
         state, _ = step(state, CLEAN)
@@ -122,10 +122,10 @@ def test_batch_statistics_are_averaged_as_the_weights_are() -> None:
         average = jax.tree.map(
             lambda x, y, d=decay: d * x + (1 - d) * y, average, jax.device_get(state.batch_stats)
         )
-        chex.assert_trees_all_close(jax.device_get(state.released_stats), average, rtol=1e-5)
-    chex.assert_trees_all_equal_shapes(state.released_stats, state.batch_stats)
+        chex.assert_trees_all_close(jax.device_get(state.eval_batch_stats), average, rtol=1e-5)
+    chex.assert_trees_all_equal_shapes(state.eval_batch_stats, state.batch_stats)
     without = create_state(init_variables(build_model(NORMED), jax.random.key(0)), SGD)
-    assert without.released_stats is without.batch_stats and without.average_stats == {}
+    assert without.eval_batch_stats is without.batch_stats and without.average_stats == {}
 
 
 @functools.cache
@@ -148,11 +148,21 @@ def test_an_update_that_is_not_finite_leaves_everything_as_it_was() -> None:
     bad[3, 2, 1, 0] = np.inf
     state, metrics = step(state, bad)
     after = jax.device_get(state)
-    assert (int(after.step), int(after.guard.skipped), int(after.guard.in_row)) == (2, 1, 1)
+    assert (int(after.step), int(after.guard.skipped), int(after.guard.consecutive_skips)) == (
+        2,
+        1,
+        1,
+    )
     chex.assert_trees_all_equal(after.replace(step=before.step, guard=before.guard), before)
-    assert culprits_of(metrics.guard, metrics.terms) == ["loss", "l1", "mse", "gradient", "update"]
+    assert nonfinite_names(metrics.guard, metrics.terms) == [
+        "loss",
+        "l1",
+        "mse",
+        "gradient",
+        "update",
+    ]
     state, metrics = step(state, CLEAN)
-    assert (int(metrics.guard.skipped), int(metrics.guard.in_row)) == (1, 0)
+    assert (int(metrics.guard.skipped), int(metrics.guard.consecutive_skips)) == (1, 0)
     for part in ("params", "batch_stats", "opt_state", "average", "average_stats", "balance"):
         moved = zip(
             jax.tree.leaves(getattr(state, part)),
@@ -168,11 +178,17 @@ def test_after_too_many_in_a_row_the_state_stands_still_for_good() -> None:
     for _ in range(MAX_SKIPS):
         state, _ = step(state, bad)
     stopped = jax.device_get(state)
-    assert (int(stopped.step), int(stopped.guard.in_row)) == (MAX_SKIPS, MAX_SKIPS)
+    assert (int(stopped.step), int(stopped.guard.consecutive_skips)) == (MAX_SKIPS, MAX_SKIPS)
     for batch in (bad, CLEAN):  # a good batch changes nothing any more
         state, metrics = step(state, batch)
         chex.assert_trees_all_equal(jax.device_get(state), stopped)
-    assert culprits_of(metrics.guard, metrics.terms) == ["loss", "l1", "mse", "gradient", "update"]
+    assert nonfinite_names(metrics.guard, metrics.terms) == [
+        "loss",
+        "l1",
+        "mse",
+        "gradient",
+        "update",
+    ]
 
 
 def test_what_is_not_finite_is_named_if_it_is_the_update_alone() -> None:
@@ -180,7 +196,7 @@ def test_what_is_not_finite_is_named_if_it_is_the_update_alone() -> None:
     _, metrics = jax.jit(_step(PLAIN, optimizer=optax.scale(np.inf)))(
         state.replace(opt_state=optax.EmptyState()), CLEAN
     )
-    assert culprits_of(metrics.guard, metrics.terms) == ["update"]
+    assert nonfinite_names(metrics.guard, metrics.terms) == ["update"]
 
 
 @functools.cache

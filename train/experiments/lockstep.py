@@ -166,7 +166,7 @@ def _train(
 
 def _make_validate(validator: Validator) -> Validate:
     def validate(state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
-        scores, *images = validator(state.released, state.released_stats)
+        scores, *images = validator(state.eval_params, state.eval_batch_stats)
         return scores, images
 
     return validate
