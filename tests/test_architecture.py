@@ -15,7 +15,6 @@ LONGEST = 350
 
 # Where images are restored: inference, the verb of the command line, and trained networks compared.
 RESTORING = ("train.inference", "train.verbs", "train.experiments.members")
-STILL_RESTORING = {"train.step"}  # calls the forward pass so; this list must only shrink
 
 # What the light half may import beside the standard library: numpy comes with jax.
 LIGHT = ("lumloss_jax", "jax", "chex", "numpy")
@@ -166,13 +165,13 @@ def test_no_two_classes_of_the_application_share_a_name():
 
 
 def test_images_are_restored_and_checkpoints_loaded():
-    """``restore`` is the verb for images, and stands where images are restored; see STILL_RESTORING."""
+    """``restore`` is the verb for images, and stands only where images are restored."""
     places = {
         name
         for name, path in MODULES.items()
         if below(name, "train") and any("restor" in found for found in functions_of(path))
     }
-    assert {name for name in places if not below(name, *RESTORING)} == STILL_RESTORING
+    assert {name for name in places if not below(name, *RESTORING)} == set()
 
 
 def functions_of(path: Path) -> list[str]:

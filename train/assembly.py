@@ -1,4 +1,4 @@
-"""The parts of a run put together from its configuration: the same for training and for compiling ahead of time."""
+"""The parts of a run, from its configuration: the same for training and for compiling ahead."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -17,7 +17,7 @@ from train.objective import LEVEL, Objective, make_objective
 from train.optimizer import make_optimizer, make_schedule
 from train.randomness import INIT_STREAM
 from train.state import Step, TrainState, create_state
-from train.step import make_step
+from train.step import ONE_PROGRAM, AcrossDevices, make_step
 
 BatchNorm = Literal["global", "per_device"]
 
@@ -33,19 +33,25 @@ class Assembly(NamedTuple):
 
 def assemble(
     config: FitConfig,
-    axis_name: str | None = None,
-    batch_norm: BatchNorm = "global",
     *,
+    across: AcrossDevices = ONE_PROGRAM,
+    batch_norm: BatchNorm = "global",
     unroll: int = 1,
 ) -> Assembly:
-    """Puts a run together, or says what of it does not fit the rest; nothing is computed yet.
+    """Puts a run together, or says which parts do not fit each other. Nothing is computed yet.
 
     Args:
       config: the run.
-      axis_name: of the mapped axis, for an update under jax.pmap; None: under jax.jit.
-      batch_norm: with an axis name, whose statistics normalise: those of the whole batch, or each
+      across: of :func:`~train.step.make_step`; by default for an update under jax.jit.
+      batch_norm: with a mapped axis, whose statistics normalise: those of the whole batch, or each
         device's own.
       unroll: of :func:`~train.step.make_step`.
+
+    Returns:
+      What the run trains, and how it starts.
+
+    Raises:
+      InputError: two parts of the configuration do not fit each other.
     """
     model = build_model(config.model.model)
     objective = objective_of(config.model)
@@ -72,10 +78,9 @@ def assemble(
             init_variables(model, jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM))
         )
 
+    statistics_axis = across.axis_name if batch_norm == "global" else None
     update = make_step(
-        build_model(
-            config.model.model, config.model.dtype, axis_name if batch_norm == "global" else None
-        ),
+        build_model(config.model.model, config.model.dtype, statistics_axis),
         optimizer,
         objective,
         sigma=config.data.sigma / 255,
@@ -86,7 +91,7 @@ def assemble(
         accumulate=config.optimizer.accumulate,
         average_decay=config.optimizer.ema,
         max_skips=config.optimizer.max_skips,
-        axis_name=axis_name,
+        across=across,
         unroll=unroll,
     )
     return Assembly(model, update, state_from, fresh_state)
@@ -106,7 +111,7 @@ def open_photographs(config: FitConfig) -> Splits:
 
 
 def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
-    """Refuses patches that the loss does not take, which else the step's first trace would find, in a run's folder."""
+    """Refuses patches that the loss rejects, before the step's first trace finds them in a run's folder."""
     size = config.data.patch_size
     patch = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     try:

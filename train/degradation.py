@@ -13,8 +13,8 @@ from train.data.batch import Pair
 from train.randomness import EXPOSURE_STREAM, LEVEL_STREAM, NOISE_STREAM
 
 
-class Part(NamedTuple):
-    """What the network gets of a batch, and what it should give."""
+class DegradedBatch(NamedTuple):
+    """What the network gets, and what it should give."""
 
     noisy: jax.Array
     clean: jax.Array
@@ -29,7 +29,7 @@ def degrade(
     sigma: float,
     blind: bool,
     low_light: tuple[float, float] | None = None,
-) -> Part:
+) -> DegradedBatch:
     """What the network gets of a batch, degraded afresh.
 
     A sample's draws are its own, by its number in the run: however batches are divided over
@@ -46,7 +46,7 @@ def degrade(
         (:func:`lumloss_jax.degradations.low_light`), and sigma is not used.
     """
     if isinstance(batch, Pair):
-        return Part(batch.degraded, batch.clean, jnp.float32(sigma))
+        return DegradedBatch(batch.degraded, batch.clean, jnp.float32(sigma))
     chex.assert_rank(batch, 4)  # (B, H, W, C)
 
     def keys_of(stream: int) -> jax.Array:
@@ -58,7 +58,7 @@ def degrade(
         exposures = jax.vmap(functools.partial(draw_exposure, between=low_light))(
             keys_of(EXPOSURE_STREAM)
         )
-        return Part(
+        return DegradedBatch(
             jax.vmap(darken)(keys_of(NOISE_STREAM), batch, exposures), batch, jnp.float32(0)
         )
     level = jnp.full(batch.shape[:1], sigma, jnp.float32)
@@ -69,7 +69,7 @@ def degrade(
     noisy = jax.vmap(
         lambda key, image, level: degradations.gaussian_noise(key, image, sigma=level)
     )(keys_of(NOISE_STREAM), batch, level)
-    return Part(noisy, batch, level if blind else jnp.float32(sigma))
+    return DegradedBatch(noisy, batch, level if blind else jnp.float32(sigma))
 
 
 def draw_exposure(key: jax.Array, between: tuple[float, float]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""From a loss's spec to what the step differentiates: terms, learned weights, and a network's own terms."""
+"""What the step differentiates: the terms of a loss, learned weights, and a network's own terms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from train.errors import InputError
 LEVEL = "noise_level"  # what BUIFD sows, and the name of the term that it is trained on
 
 
-class Seen(NamedTuple):
-    """What a batch showed of the objective."""
+class ObjectiveValues(NamedTuple):
+    """What the objective is made of for one batch."""
 
     terms: Terms  # all, by name
-    balanced: Terms  # those whose weights are learned; {} where none are
-    norms: Terms  # of their gradients at the restored image; {} where they are of no use
+    balanced: Terms  # those whose weights are learned; {} if none are
+    norms: Terms  # of their gradients at the restored image; {} if the method needs none
 
 
 @dataclass(frozen=True)
 class Objective:
-    """(balance, restored, clean) -> (loss, what was seen). Made by :func:`make_objective`."""
+    """(balance, restored, clean) -> (loss, values). Made by :func:`make_objective`."""
 
     loss: losses.ComposedLoss
     shown: tuple[str, ...]  # terms to report
@@ -32,13 +32,13 @@ class Objective:
     scales: tuple[tuple[str, float], ...]
     balancing: Balancing | None
     level_weight: float
-    level_sigma: float  # that a level of 1 stands for, in image units
+    level_sigma: float  # noise that a level of 1 stands for, in image units
 
     def init(self) -> Any:
         """State of the learned weights; {} without any."""
-        return (
-            {} if self.balancing is None else self.balancing.init([name for name, _ in self.scales])
-        )
+        if self.balancing is None:
+            return {}
+        return self.balancing.init([name for name, _ in self.scales])
 
     def __call__(
         self,
@@ -48,7 +48,7 @@ class Objective:
         *,
         level: jax.Array | None = None,
         sigma: jax.Array | float = 0.0,
-    ) -> tuple[jax.Array, Seen]:
+    ) -> tuple[jax.Array, ObjectiveValues]:
         """Loss and terms of a batch.
 
         Args:
@@ -57,6 +57,9 @@ class Objective:
           clean: likewise.
           level: noise level that the network saw, relative to ``level_sigma``, ``[B, H, W, C]``.
           sigma: the true one, in image units: one number, or one per image.
+
+        Returns:
+          The loss, a scalar, and what it is made of.
         """
         total, terms = self.loss(restored, clean)
         reported = {name: terms[name] for name in self.shown}
@@ -74,19 +77,17 @@ class Objective:
             target = jnp.reshape(jnp.asarray(sigma, jnp.float32) / self.level_sigma, (-1, 1, 1, 1))
             reported[LEVEL] = jnp.mean(jnp.square(level - target))
             total = total + self.level_weight * reported[LEVEL]
-        return total, Seen(reported, balanced, norms)
+        return total, ObjectiveValues(reported, balanced, norms)
 
     def weights(self, balance: Any) -> Terms:
         """The learned weights, by the terms' names."""
         return {} if self.balancing is None else self.balancing.weights(balance)
 
-    def update(self, balance: Any, seen: Seen) -> Any:
+    def update(self, balance: Any, values: ObjectiveValues) -> Any:
         """The state of the learned weights for the next step."""
-        return (
-            balance
-            if self.balancing is None
-            else self.balancing.update(balance, seen.balanced, seen.norms)
-        )
+        if self.balancing is None:
+            return balance
+        return self.balancing.update(balance, values.balanced, values.norms)
 
     def _balanced(self, terms: Terms) -> dict[str, jax.Array]:
         return {name: scale * terms[name] for name, scale in self.scales}
@@ -101,24 +102,30 @@ def make_objective(
     level_weight: float = 0.0,
     level_sigma: float = 75 / 255,
 ) -> Objective:
-    """The objective of a spec such as "luminance_l1(window_size=7)".
+    """Makes the objective of a spec such as "luminance_l1(window_size=7)".
 
     Args:
-      spec: as :func:`lumloss_jax.losses.parse_loss` takes it.
+      spec: a loss, as :func:`lumloss_jax.losses.parse_loss` reads it.
       balance: how the weights of its terms are learned: "none", "uncertainty", "gradnorm" or "dwa".
         A spec of one term that is made of parts has the weights of the parts learned.
       balance_rate: step of the learned weights ("uncertainty", "gradnorm").
       balance_every: steps over which losses are averaged ("dwa").
-      level_weight: of the squared error of the noise level that the network sees.
+      level_weight: weight of the squared error of the noise level that the network sees.
       level_sigma: noise that a level of 1 stands for, in image units.
+
+    Returns:
+      The objective, to be called in the step.
+
+    Raises:
+      InputError: the weights of fewer than two terms are to be learned.
     """
     parsed = losses.parse_loss(spec)
     loss = losses.make_loss(parsed)
-    # Nothing is computed: for the terms' names
+    # This gives the terms' names; nothing is computed.
     image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     names = tuple(jax.eval_shape(loss, image, image)[1])
     labels = tuple(term.label for term in parsed.terms)
-    # Of one term alone: the term is the loss itself, up to its weight.
+    # A single term is the loss itself, up to its weight, so that only its parts are shown.
     shown = names if len(labels) > 1 else tuple(name for name in names if name not in labels)
     scales: Mapping[str, float] = {}
     method: Balancing | None = None
@@ -135,11 +142,7 @@ def make_objective(
         parents = {name: parsed.terms[0] for name in scales} | {
             term.label: term for term in parsed.terms
         }
-        squared = (
-            n
-            for n in scales
-            if parents[n].name == "mse" or dict(parents[n].options).get("penalty") == "l2"
-        )
+        squared = [name for name in scales if _is_squared(parents[name])]
         methods: dict[str, Balancing] = {
             "uncertainty": Uncertainty(frozenset(squared), balance_rate),
             "gradnorm": GradNorm(balance_rate),
@@ -147,3 +150,8 @@ def make_objective(
         }
         method = methods[balance]
     return Objective(loss, shown, tuple(scales.items()), method, level_weight, level_sigma)
+
+
+def _is_squared(term: losses.LossTerm) -> bool:
+    """Whether a term is a squared error, and not an absolute one."""
+    return term.name == "mse" or dict(term.options).get("penalty") == "l2"

@@ -14,7 +14,7 @@ from train.data.batch import Pair
 
 @flax.struct.dataclass
 class Guard:
-    """What became of updates that were not finite; see step.py."""
+    """What became of updates that were not finite; see guard.py."""
 
     skipped: jax.Array  # (), int32: of the whole run
     consecutive_skips: jax.Array  # (), int32: up to now; 0 after each update that was applied

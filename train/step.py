@@ -1,14 +1,7 @@
-"""One update. Pure, and knows no device: sharding.py decides where it runs.
-
-Updates are made as a whole or not at all: where the loss, one of its terms, the gradient or
-anything of the new state is not finite, parameters, batch statistics, optimizer, average and
-learned weights all stay what they were, and the next step takes the next batch. After ``max_skips``
-of these in a row the state stands still, for good: the loop, which reads now and then only, finds
-it as it was when it stopped.
-"""
+"""One update. It is pure and knows no device: sharding.py decides where it runs."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,12 +9,41 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.balancing import Terms
 from train.data.batch import Pair
-from train.degradation import Part, degrade
-from train.objective import LEVEL, Objective, Seen
+from train.degradation import DegradedBatch, degrade
+from train.guard import all_finite, commit, nonfinite_bits
+from train.objective import LEVEL, Objective, ObjectiveValues
 from train.pixels import to_unit_range
-from train.state import Guard, Metrics, Step, TrainState
+from train.state import Metrics, Step, TrainState
+
+
+class AcrossDevices:
+    """What a step asks about devices. This one is for a program of all devices at once: jax.jit.
+
+    There a batch is the whole one whatever the shardings, and there is nothing to do. An axis that
+    the step is mapped over has a class of its own (:class:`train.pmap.MappedAxis`).
+    """
+
+    axis_name: str | None = None
+
+    def rows(self, size: int) -> tuple[jax.Array, jax.Array | int]:
+        """Numbers of the ``size`` rows that are here, and how many rows the whole batch has."""
+        return jnp.arange(size), size
+
+    def mean(self, tree: Any) -> Any:
+        """The mean of every array over the devices."""
+        return tree
+
+    def norm(self, tree: Any) -> Any:
+        """Norms over the whole batch, from those over each device's share."""
+        return tree
+
+    def own(self, tree: Any) -> Any:
+        """The same arrays as each device's own, whose gradients nobody sums."""
+        return tree
+
+
+ONE_PROGRAM = AcrossDevices()
 
 
 def make_step(
@@ -37,13 +59,13 @@ def make_step(
     accumulate: int = 1,
     average_decay: float = 0.0,
     max_skips: int = 10,
-    axis_name: str | None = None,
+    across: AcrossDevices = ONE_PROGRAM,
     unroll: int = 1,
 ) -> Step:
-    """step(state, batch) -> (state, metrics): restores, and moves the parameters down the gradient.
+    """Makes ``step(state, batch) -> (state, metrics)``, which moves the parameters down the gradient.
 
-    Clean patches are degraded afresh first; a :class:`~train.data.batch.Pair` is taken as it is.
-    Both may come as the integers that are stored in files.
+    Clean patches are degraded first, differently in each step. A :class:`~train.data.batch.Pair` is
+    used as it is. Both may come as the integers that are stored in files.
 
     Args:
       model: the network; gives the restored image.
@@ -55,44 +77,43 @@ def make_step(
       blind: sigma is the highest, and each patch has one of its own, uniform from 0.
       low_light: darken clean patches instead, as :func:`~train.degradation.degrade` says.
       schedule: learning rate of an update, for the log.
-      accumulate: parts that a batch goes through the network in, one after the other; their mean
-        gradient is one update.
+      accumulate: microbatches that a batch is divided into, which go through the network one after
+        the other. Their mean gradient makes one update.
       average_decay: of the state's averages of parameters and batch statistics, if it has them.
       max_skips: updates in a row that may be skipped.
-      axis_name: of the mapped axis, where each device gets its share of a batch (jax.pmap,
-        jax.shard_map): all that the state becomes is then averaged over it, and is the same on
-        every device. None under jax.jit, whatever the shardings: the batch is the whole one. Batch
-        norm takes its statistics over the whole batch where the network has this axis name too,
-        else over each device's share.
-      unroll: parts in one turn of the loop over them. The update is the same; train/aot.py counts a
-        part's cost by it.
+      across: how results of several devices become one. The state is then the same on every device.
+        Batch norm takes its statistics over the whole batch if the network has the axis's name too,
+        and over each device's share otherwise.
+      unroll: microbatches in one turn of the loop over them. The update is the same; train/aot.py
+        counts the cost of a microbatch by it.
+
+    Returns:
+      The step, a pure function.
     """
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
-        part = part_of(state.step, jax.tree.map(to_unit_range, batch))
-        # The one sum over devices. Shares are of one size and every loss is a mean over images: the
-        # mean of the means.
-        loss, seen, batch_stats, gradients = mean_over_devices(gradients_of(state, part))
+        degraded = degraded_batch(state.step, jax.tree.map(to_unit_range, batch))
+        # The one sum over devices. Shares are of one size and every loss is a mean over images, so
+        # that the mean of the means is the mean over the batch.
+        loss, values, batch_stats, gradients = across.mean(gradients_of(state, degraded))
         gradient_norm = optax.tree.norm(gradients)
 
         new = propose(state, optimizer, gradients, batch_stats, average_decay)
-        new = dataclasses.replace(new, balance=objective.update(state.balance, seen))
-        nonfinite = nonfinite_bits(loss, seen.terms, gradient_norm, all_finite(new))
+        new = dataclasses.replace(new, balance=objective.update(state.balance, values))
+        nonfinite = nonfinite_bits(loss, values.terms, gradient_norm, all_finite(new))
         new_state = commit(state, new, nonfinite, max_skips=max_skips)
         rate = jnp.asarray(schedule(state.step - state.guard.skipped), jnp.float32)
         weights = objective.weights(new_state.balance)
         return new_state, Metrics(
-            new_state.step, loss, seen.terms, weights, gradient_norm, rate, new_state.guard
+            new_state.step, loss, values.terms, weights, gradient_norm, rate, new_state.guard
         )
 
-    def part_of(index: jax.Array, batch: jax.Array | Pair) -> Part:
-        size = batch.degraded.shape[0] if isinstance(batch, Pair) else batch.shape[0]
-        share = jnp.arange(size)
-        if axis_name is not None:
-            share, size = jax.lax.axis_index(axis_name) * size + share, devices() * size
+    def degraded_batch(index: jax.Array, batch: jax.Array | Pair) -> DegradedBatch:
+        here = batch.degraded.shape[0] if isinstance(batch, Pair) else batch.shape[0]
+        rows, size = across.rows(here)
         return degrade(
             jax.random.key(seed),
-            index * size + share,
+            index * size + rows,
             batch,
             sigma=sigma,
             blind=blind,
@@ -100,110 +121,117 @@ def make_step(
         )
 
     def loss_of(
-        params: Any, batch_stats: Any, balance: Any, part: Part
-    ) -> tuple[jax.Array, tuple[Seen, Any]]:
-        restored, level, batch_stats = restore(model, params, batch_stats, part)
-        loss, seen = objective(balance, restored, part.clean, level=level, sigma=part.sigma)
-        if axis_name is not None and seen.norms:
-            # A norm over all images' gradients; the loss of the whole batch has each image count
-            # less, by the devices.
-            squares = mean_over_devices(jax.tree.map(jnp.square, seen.norms))
-            seen = seen._replace(
-                norms=jax.tree.map(lambda square: jnp.sqrt(square / devices()), squares)
-            )
-        return loss, (seen, batch_stats)
+        params: Any, batch_stats: Any, balance: Any, batch: DegradedBatch
+    ) -> tuple[jax.Array, tuple[ObjectiveValues, Any]]:
+        restored, level, batch_stats = forward(model, params, batch_stats, batch)
+        loss, values = objective(balance, restored, batch.clean, level=level, sigma=batch.sigma)
+        if values.norms:
+            values = values._replace(norms=across.norm(values.norms))
+        return loss, (values, batch_stats)
 
-    def gradients_of(state: TrainState, whole: Part) -> tuple[jax.Array, Seen, Any, Any]:
+    def gradients_of(
+        state: TrainState, whole: DegradedBatch
+    ) -> tuple[jax.Array, ObjectiveValues, Any, Any]:
         differentiate = jax.value_and_grad(loss_of, has_aux=True)
-        params, batch_stats, balance = of_each_device(
-            (state.params, state.batch_stats, state.balance)
-        )
+        params, batch_stats, balance = across.own((state.params, state.batch_stats, state.balance))
 
-        def one(batch_stats: Any, part: Part) -> tuple[Any, Any]:
-            (loss, (seen, batch_stats)), gradients = differentiate(
-                params, batch_stats, balance, part
+        def one(batch_stats: Any, batch: DegradedBatch) -> tuple[Any, Any]:
+            (loss, (values, batch_stats)), gradients = differentiate(
+                params, batch_stats, balance, batch
             )
-            return batch_stats, (loss, seen, gradients)
+            return batch_stats, (loss, values, gradients)
 
         if accumulate == 1:
-            batch_stats, (loss, seen, gradients) = one(batch_stats, whole)
+            batch_stats, (loss, values, gradients) = one(batch_stats, whole)
         else:
-            parts = jax.tree.map(split(accumulate, whole.clean.shape[0]), whole)
-            batch_stats, (loss, seen, gradients) = in_parts(
-                one, batch_stats, parts, of_each_device, unroll
+            batches = microbatches(whole, accumulate, whole.clean.shape[0])
+            batch_stats, (loss, values, gradients) = accumulate_means(
+                one, batch_stats, batches, own=across.own, unroll=unroll
             )
-        return loss, seen, batch_stats, gradients
-
-    def devices() -> int:
-        return jax.lax.psum(1, axis_name)
-
-    def mean_over_devices(tree: Any) -> Any:
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
-    def of_each_device(tree: Any) -> Any:
-        # jax.shard_map sums gradients of what all devices share by itself, and a mean after that
-        # changes nothing: they would be too large by the number of devices. To pmap every value is
-        # a device's own.
-        if axis_name is None:
-            return tree
-        lax: Any = jax.lax  # pvary is its name in JAX 0.7, pcast since
-        return (
-            lax.pcast(tree, axis_name, to="varying")
-            if hasattr(lax, "pcast")
-            else lax.pvary(tree, axis_name)
-        )
+        return loss, values, batch_stats, gradients
 
     return step
 
 
-def restore(
-    model: nn.Module, params: Any, batch_stats: Any, part: Part
+def forward(
+    model: nn.Module, params: Any, batch_stats: Any, batch: DegradedBatch
 ) -> tuple[jax.Array, jax.Array | None, Any]:
-    """What a network makes of a part, the noise level that it saw if it tells one, and its new batch statistics."""
+    """Runs a network in training.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      batch_stats: its running batch statistics; {} without batch norm.
+      batch: what it gets.
+
+    Returns:
+      The restored images, the noise level that the network saw (None if it tells none), and the new
+      batch statistics.
+    """
     variables = {"params": params, "batch_stats": batch_stats}
-    known = part.sigma if model.takes_sigma else None
+    known = batch.sigma if model.takes_sigma else None
     restored, updated = model.apply(
-        variables, part.noisy, sigma=known, train=True, mutable=["batch_stats", "intermediates"]
+        variables, batch.noisy, sigma=known, train=True, mutable=["batch_stats", "intermediates"]
     )
     (level,) = updated.get("intermediates", {}).get(LEVEL, (None,))
     return restored, level, updated.get("batch_stats", batch_stats)
 
 
-def split(parts: int, batch_size: int) -> Callable[[jax.Array], jax.Array]:
-    """[B, ...] -> [parts, B / parts, ...]. Each part takes a share of every device's rows: none of them moves."""
+def microbatches(batch: DegradedBatch, count: int, batch_size: int) -> DegradedBatch:
+    """Divides a batch: ``[B, ...]`` becomes ``[count, B / count, ...]``.
+
+    Each microbatch gets a share of every device's rows, so that no row moves.
+
+    Args:
+      batch: its noise level may be one number.
+      count: divides the batch size.
+      batch_size: rows of the batch.
+
+    Returns:
+      All microbatches, stacked.
+    """
 
     def cut(x: jax.Array) -> jax.Array:
         x = jnp.broadcast_to(x, (batch_size,)) if x.ndim == 0 else x
-        return jnp.moveaxis(x.reshape(batch_size // parts, parts, *x.shape[1:]), 1, 0)
+        return jnp.moveaxis(x.reshape(batch_size // count, count, *x.shape[1:]), 1, 0)
 
-    return cut
+    return jax.tree.map(cut, batch)
 
 
-def in_parts(
-    one: Callable[[Any, Part], tuple[Any, Any]],
+def accumulate_means(
+    one: Callable[[Any, DegradedBatch], tuple[Any, Any]],
     batch_stats: Any,
-    parts: Part,
-    cast: Callable[[Any], Any] = lambda x: x,
+    batches: DegradedBatch,
+    *,
+    own: Callable[[Any], Any] = lambda x: x,
     unroll: int = 1,
 ) -> tuple[Any, Any]:
-    """``one(batch_stats, part) -> (batch_stats, values)`` for parts one after the other; the means of its values.
+    """Calls a function for microbatches one after the other.
 
-    ``cast`` is what the sums' zeros pass, for mapped axes; ``unroll``: parts in one turn of the
-    loop.
+    Args:
+      one: ``one(batch_stats, batch) -> (batch_stats, values)``.
+      batch_stats: what the first call gets; each gets what the one before gave.
+      batches: from :func:`microbatches`.
+      own: makes the zeros that sums begin with a device's own, under a mapped axis.
+      unroll: microbatches in one turn of the loop.
+
+    Returns:
+      The last batch statistics, and the means of the values.
     """
 
-    def add(carry: Any, part: Part) -> tuple[Any, None]:
+    def add(carry: Any, batch: DegradedBatch) -> tuple[Any, None]:
         batch_stats, sums = carry
-        batch_stats, values = one(batch_stats, part)
+        batch_stats, values = one(batch_stats, batch)
         return (batch_stats, jax.tree.map(jnp.add, sums, values)), None
 
-    _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], parts))
-    zeros = cast(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-    # Or what makes the parts would be fused into what uses them, and be counted again for each
+    _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], batches))
+    zeros = own(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    # Without the barrier what makes the microbatches would be fused into what uses them, and would
+    # be counted again for each.
     if unroll > 1:
-        batch_stats, zeros, parts = jax.lax.optimization_barrier((batch_stats, zeros, parts))
-    (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), parts, unroll=unroll)
-    return batch_stats, jax.tree.map(lambda x: x / parts.clean.shape[0], sums)
+        batch_stats, zeros, batches = jax.lax.optimization_barrier((batch_stats, zeros, batches))
+    (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), batches, unroll=unroll)
+    return batch_stats, jax.tree.map(lambda x: x / batches.clean.shape[0], sums)
 
 
 def propose(
@@ -213,13 +241,25 @@ def propose(
     batch_stats: Any,
     average_decay: float,
 ) -> TrainState:
-    """What the update would make of the state; of learned loss weights it knows nothing."""
+    """What an update would make of a state, except for learned loss weights.
+
+    Args:
+      state: before the update.
+      optimizer: turns the gradient into an update.
+      gradients: of the parameters.
+      batch_stats: new ones.
+      average_decay: of the averages, once there were many updates.
+
+    Returns:
+      The state, whose step and guard are still the old ones.
+    """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    made = state.step - state.guard.skipped  # updates so far
+    applied = state.step - state.guard.skipped  # updates so far
     # An average over more updates than there were would be one of initial weights.
-    decay = jnp.minimum(average_decay, (1 + made) / (10 + made))
+    decay = jnp.minimum(average_decay, (1 + applied) / (10 + applied))
 
+    # optax.incremental_update adds two products, which rounds differently from this.
     def averaged(old: Any, now: Any) -> Any:
         return jax.tree.map(lambda x, y: x + (1 - decay) * (y - x), old, now) if old else old
 
@@ -230,63 +270,4 @@ def propose(
         opt_state=opt_state,
         average=averaged(state.average, params),
         average_stats=averaged(state.average_stats, batch_stats),
-    )
-
-
-def should_apply(guard: Guard, nonfinite: jax.Array, max_skips: int) -> jax.Array:
-    """Whether an update is made: everything is finite, and not too many before it were skipped in a row."""
-    return (nonfinite == 0) & (guard.consecutive_skips < max_skips)
-
-
-def commit(
-    state: TrainState, new: TrainState, nonfinite: jax.Array, *, max_skips: int
-) -> TrainState:
-    """The new state where the update is made, else the old one; step and guard count either way."""
-    chosen, stopped = (
-        should_apply(state.guard, nonfinite, max_skips),
-        state.guard.consecutive_skips >= max_skips,
-    )
-    kept = jax.tree.map(lambda now, old: jnp.where(chosen, now, old), new, state)
-    guard = _next_guard(state.guard, nonfinite, stopped)
-    return dataclasses.replace(kept, step=state.step + jnp.where(stopped, 0, 1), guard=guard)
-
-
-def nonfinite_bits(
-    loss: jax.Array, terms: Terms, gradient_norm: jax.Array, sound: jax.Array
-) -> jax.Array:
-    """What is not finite, a bit each in the order of :func:`nonfinite_names`; ``sound``: whether the new state is."""
-    finite = [
-        jnp.isfinite(value)
-        for value in (loss, *(terms[name] for name in sorted(terms)), gradient_norm)
-    ]
-    return sum(
-        (jnp.where(f, 0, 1 << i).astype(jnp.int32) for i, f in enumerate([*finite, sound])),
-        start=jnp.int32(0),
-    )
-
-
-def nonfinite_names(guard: Guard, terms: Iterable[str]) -> list[str]:
-    """Names of what was not finite in the last skipped step."""
-    names = ("loss", *sorted(terms), "gradient", "update")
-    return [name for i, name in enumerate(names) if int(guard.nonfinite) >> i & 1]
-
-
-def all_finite(tree: Any) -> jax.Array:
-    """Whether all floating-point numbers of a tree are finite; of one that has none, yes."""
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return (
-        jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
-        if floats
-        else jnp.bool_(True)
-    )
-
-
-def _next_guard(guard: Guard, nonfinite: jax.Array, stopped: jax.Array) -> Guard:
-    bad = (nonfinite != 0) & ~stopped
-    return Guard(
-        skipped=guard.skipped + bad,
-        consecutive_skips=jnp.where(
-            stopped, guard.consecutive_skips, jnp.where(bad, guard.consecutive_skips + 1, 0)
-        ),
-        nonfinite=jnp.where(bad, nonfinite, guard.nonfinite),
     )

@@ -20,11 +20,11 @@ from train.config import FitConfig
 from train.distributed import Stop
 from train.due import STEPS_AHEAD, Due, due
 from train.errors import DivergedError, InputError
+from train.guard import nonfinite_names
 from train.meters import Meter
 from train.metric_writer import MetricWriter
 from train.panels import panels
 from train.state import Metrics, TrainState
-from train.step import nonfinite_names
 from train.tracing import Trace
 
 Watch = Callable[[int, dict[str, float]], bool]

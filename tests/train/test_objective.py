@@ -10,7 +10,7 @@ import pytest
 
 from lumloss_jax import losses
 from train.errors import InputError
-from train.objective import Objective, Seen, make_objective
+from train.objective import Objective, ObjectiveValues, make_objective
 
 CLEAN = np.random.default_rng(0).random((2, 6, 6, 3), np.float32)
 RESTORED = CLEAN + np.random.default_rng(1).normal(size=CLEAN.shape).astype(np.float32) / 10
@@ -26,7 +26,7 @@ def _made(spec: str, balance: str) -> Objective:
     return make_objective(spec, balance=balance, balance_rate=0.1, balance_every=2)
 
 
-def _seen(spec: str, balance: str = "none") -> tuple[float, Seen]:
+def _seen(spec: str, balance: str = "none") -> tuple[float, ObjectiveValues]:
     objective = _made(spec, balance)
     return _compiled(objective)(objective.init())
 
@@ -105,7 +105,7 @@ def test_dwa_compares_means_over_stretches() -> None:
     for l1 in (1.0, 3.0, 0.5, 1.5):
         values = {"l1": jnp.float32(l1), "mse": jnp.float32(7)}
         np.testing.assert_allclose(list(objective.weights(balance).values()), 1)
-        balance = objective.update(balance, Seen({}, values, {}))
+        balance = objective.update(balance, ObjectiveValues({}, values, {}))
     shares = np.exp([0.5 / 2, 1 / 2])
     expected = 2 * shares / shares.sum()
     weights = objective.weights(balance)

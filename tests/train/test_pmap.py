@@ -19,7 +19,7 @@ from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
 from train.data.batch import Pair
 from train.errors import InputError
 from train.network import build_model
-from train.pmap import AXIS, first, pmap_step, replicate, split
+from train.pmap import AXIS, MappedAxis, pmap_step, replicate, shard, unreplicate
 from train.state import Metrics, Step, TrainState
 
 PLAIN = FitConfig(
@@ -100,7 +100,7 @@ def pmapped_step(config: FitConfig, batch_norm: Any = "global") -> Step:
 @functools.cache
 def pmapped(config: FitConfig, batch_norm: Any = "global") -> tuple[TrainState, Metrics]:
     return same_on_all(
-        pmapped_step(config, batch_norm)(replicate(initial(config)), split(batch_of(config)))
+        pmapped_step(config, batch_norm)(replicate(initial(config)), shard(batch_of(config)))
     )
 
 
@@ -108,7 +108,7 @@ def same_on_all(tree: Any) -> Any:
     """What the first device has, once it is known that all have it, to the bit."""
     for leaf in jax.tree.leaves(jax.device_get(tree)):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
-    return first(tree)
+    return unreplicate(tree)
 
 
 def assert_close(one: tuple[TrainState, Metrics], other: tuple[TrainState, Metrics]) -> None:
@@ -167,7 +167,7 @@ def test_one_devices_share_that_is_not_finite_keeps_every_device_from_its_update
     config = CASES[0].values[0]
     bad = CLEAN.copy()
     bad[13, 0, 0, 0] = np.nan  # of the last device
-    state, metrics = same_on_all(pmapped_step(config)(replicate(initial(config)), split(bad)))
+    state, metrics = same_on_all(pmapped_step(config)(replicate(initial(config)), shard(bad)))
     chex.assert_trees_all_equal(state.params, initial(config).params)
     chex.assert_trees_all_equal(state.balance, initial(config).balance)
     assert (int(state.step), int(state.guard.skipped), int(metrics.guard.consecutive_skips)) == (
@@ -183,7 +183,7 @@ def test_the_step_with_an_axis_name_is_right_under_shard_map_too() -> None:
     config = changed(NORMED, accumulate=2)
     mesh = jax.make_mesh((4,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
     update = jax.shard_map(
-        assemble(config, AXIS).update,
+        assemble(config, across=MappedAxis(AXIS)).update,
         mesh=mesh,
         in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
         out_specs=PartitionSpec(),
@@ -199,7 +199,7 @@ def test_what_pmap_cannot_take_is_refused_before_compiling() -> None:
     with pytest.raises(
         InputError, match="batch-size 6 does not divide over 4 devices: take 4 or 8"
     ):
-        split(CLEAN[:6])
+        shard(CLEAN[:6])
     with pytest.raises(
         InputError, match='batch_norm takes "global" or "per_device"; got \'local\''
     ):

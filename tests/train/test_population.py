@@ -17,9 +17,9 @@ from train.assembly import assemble
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
 from train.data.batch import Pair
 from train.experiments.device_groups import TrainingRun, deal
+from train.guard import nonfinite_names
 from train.population import Population, join, make_population_step, member_of, seeds_of
 from train.state import Metrics, TrainState
-from train.step import nonfinite_names
 
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"
 NORMED = "dncnn(depth=3, features=4)"
@@ -260,10 +260,10 @@ leaking.defvjp(lambda image: (image, None), lambda _, cotangent: (mixed(cotangen
 def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks as they are where XLA makes one convolution of all members'."""
 
-    def restore(model: Any, params: Any, batch_stats: Any, part: Any) -> Any:
-        return step_of_one.restore(model, jax.tree.map(leaking, params), batch_stats, part)
+    def forward(model: Any, params: Any, batch_stats: Any, batch: Any) -> Any:
+        return step_of_one.forward(model, jax.tree.map(leaking, params), batch_stats, batch)
 
-    monkeypatch.setattr(population_module, "restore", restore)
+    monkeypatch.setattr(population_module, "forward", forward)
 
 
 @pytest.mark.parametrize("held_still", [False, True], ids=["going on", "standing still"])

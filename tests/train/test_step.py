@@ -14,11 +14,12 @@ from lumloss_jax import luminance_l1_terms
 from lumloss_jax.degradations import blind_sigma, gaussian_noise
 from train import sharding
 from train.data.batch import Pair
+from train.guard import nonfinite_names
 from train.network import build_model, init_variables
 from train.objective import make_objective
 from train.randomness import LEVEL_STREAM, NOISE_STREAM
 from train.state import Step, TrainState, create_state
-from train.step import make_step, nonfinite_names
+from train.step import make_step
 
 SGD = optax.sgd(0.1)
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"

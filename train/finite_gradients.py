@@ -1,0 +1,90 @@
+"""Gradients of a population in which a member that is not finite spoils nobody else's.
+
+Mapped over members a convolution is one of groups, and XLA makes some of these of dense ones with
+zeros between groups. NaN times zero is NaN: the NaN of one member would be everyone's, and nobody
+could see any more whose it was. So the gradients of all members are computed at once, and only if
+any of them is not finite are they computed again, for each member alone: all others are zeros then,
+weights and patches, and zeros spoil nothing.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from train.degradation import DegradedBatch
+from train.guard import all_finite
+from train.objective import ObjectiveValues
+
+
+class Gradients(NamedTuple):
+    """What one pass through the networks gives, for all members."""
+
+    losses: jax.Array  # [members]
+    values: tuple[ObjectiveValues, ...]  # what each loss is made of
+    batch_stats: Any
+    gradients: Any
+
+
+def retry_alone(
+    gradients_of: Callable[[Any, DegradedBatch], Gradients],
+    params: Any,
+    batches: DegradedBatch,
+    going: jax.Array,
+) -> Gradients:
+    """The gradients of all members, each as if it were alone.
+
+    The first attempt is for all members. If a loss or a gradient in it is not finite, attempt ``i``
+    is for member ``i - 1``; the loop ends as soon as all are finite, or when each had its attempt.
+
+    Args:
+      gradients_of: from all members' parameters and batches to their gradients.
+      params: each array has the members as its first axis.
+      batches: likewise.
+      going: for each member whether it takes part. The others stand still for good, and get NaN.
+
+    Returns:
+      Losses, gradients and new batch statistics.
+    """
+    count = going.shape[0]
+    number = jnp.arange(count)
+
+    def attempt(
+        carry: tuple[jax.Array, jax.Array, Gradients],
+    ) -> tuple[jax.Array, jax.Array, Gradients]:
+        attempts, _, before = carry
+        chosen = going & ((attempts == 0) | (number == attempts - 1))
+
+        def of_chosen(now: Any, old: Any) -> Any:
+            return jax.tree.map(
+                lambda x, y: jnp.where(chosen.reshape(-1, *[1] * (x.ndim - 1)), x, y), now, old
+            )
+
+        def zero_others(tree: Any) -> Any:
+            return of_chosen(tree, jax.tree.map(jnp.zeros_like, tree))
+
+        now = gradients_of(zero_others(params), zero_others(batches))
+        found = Gradients(
+            of_chosen(now.losses, before.losses),
+            tuple(
+                jax.tree.map(functools.partial(jnp.where, chosen[i]), values, old)
+                for i, (values, old) in enumerate(zip(now.values, before.values, strict=True))
+            ),
+            of_chosen(now.batch_stats, before.batch_stats),
+            of_chosen(now.gradients, before.gradients),
+        )
+        finite = jnp.isfinite(found.losses) & jax.vmap(all_finite)(found.gradients)
+        return attempts + 1, jnp.all(finite | ~going), found
+
+    def unfinished(carry: tuple[jax.Array, jax.Array, Gradients]) -> jax.Array:
+        attempts, finite, _ = carry
+        return (attempts == 0) | (~finite & (attempts <= count))
+
+    nothing = jax.tree.map(
+        lambda x: jnp.full(x.shape, jnp.nan if x.dtype.kind == "f" else 0, x.dtype),
+        jax.eval_shape(gradients_of, params, batches),
+    )
+    _, _, found = jax.lax.while_loop(unfinished, attempt, (jnp.int32(0), jnp.bool_(False), nothing))
+    return found
