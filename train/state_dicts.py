@@ -33,7 +33,7 @@ class StateDict(NamedTuple):
     @property
     def shown(self) -> str:
         """How messages call it."""
-        return f'"{printable(self.name)[:200]}"' if self.where else "the outermost dictionary"
+        return f'"{printable(self.name[:200])}"' if self.where else "the outermost dictionary"
 
     @property
     def size(self) -> int:

@@ -81,7 +81,7 @@ def read_state_dicts(path: Path) -> list[StateDict]:
             raise
         # Damage may raise anything; what Rust raises is not an Exception
         except BaseException as error:
-            reason = printable(error)[:500].rstrip(".") or type(error).__name__
+            reason = printable(str(error)[:500]).rstrip(".") or type(error).__name__
             raise InputError(f"{path} cannot be read as {kind}: {reason}.") from None
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

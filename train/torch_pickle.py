@@ -27,7 +27,7 @@ MOST_STEPS = 500_000  # opcodes, and pairs that are copied; some 35 for each ten
 _MOST_OTHER_KEYS = 10_000  # that are not text: their hashes can be made to collide
 _TUPLE_KEY = 10  # how many keys a tuple counts for, since it takes as long to compare
 _LONGEST_KEY = 10_000
-_LONGEST_NAME = 200  # that is shown
+_LONGEST_NAME = 200  # that is shown, and of a storage: torch.save counts them
 _MOST_ARGUMENTS = 16
 
 
@@ -257,7 +257,9 @@ class _Machine:
         what, kind, key, _, count, *view = identifier
         if what != "storage" or type(kind) is not _Name or kind.dtype is None:
             raise BadFile("the pickle refers to something that is not a storage")
-        if type(key) is not str or view not in ([], [None]) or not is_size(count):
+        if type(key) is not str or len(key) > _LONGEST_NAME:
+            raise BadFile("the pickle describes a storage whose key or size is unknown")
+        if view not in ([], [None]) or not is_size(count):
             raise BadFile("the pickle describes a storage whose key or size is unknown")
         storage = self.storages.setdefault(key, Storage(key, kind.dtype, count))
         if (storage.dtype, storage.count) != (kind.dtype, count):

@@ -11,11 +11,17 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
     """An archive that is open for reading.
 
     Raises:
-      ValueError: if it has more entries than any file of weights; zipfile raises errors of its own.
+      ValueError: if it has more entries than any file of weights, or compresses one of them by
+        another method than deflate; zipfile raises errors of its own.
     """
     bounded = _Bounded(file)
     archive = zipfile.ZipFile(cast(BinaryIO, bounded))  # it reads the whole table at once
     bounded.most = None
+    for entry in archive.infolist():
+        # A read of so many bytes is bounded for these alone: of bzip2 and LZMA zipfile unpacks as
+        # much as its input gives, which is a million times its size.
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("an entry is compressed by another method than deflate")
     return archive
 
 

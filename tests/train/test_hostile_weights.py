@@ -182,6 +182,26 @@ def test_what_inflates_is_bounded(tmp_path: Path) -> None:
     assert "archive/data.pkl is larger than 67,108,864 bytes" in answer["pickle"]
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_no_method_is_read_that_unpacks_without_a_bound(method: int, tmp_path: Path) -> None:
+    (tmp_path / "case.pth").write_bytes(_archive(b"\x80\x02}.", method))
+    with pytest.raises(InputError, match="compressed by another method than deflate"):
+        read_state_dict(tmp_path / "case.pth")
+
+
+def test_the_key_of_a_storage_is_short(tmp_path: Path) -> None:
+    whole = _saved({"bias": Tensor(np.ones(4, np.float32))}, tmp_path)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        program = archive.read(name)
+    key = b"X\x01\x00\x00\x000"
+    assert program.count(key) == 1
+    long = program.replace(key, b"X" + struct.pack("<I", 300) + b"\x07" * 300)
+    (tmp_path / "case.pth").write_bytes(_archive(long))
+    with pytest.raises(InputError, match="a storage whose key or size is unknown"):
+        read_state_dict(tmp_path / "case.pth")
+
+
 def test_many_tensors_on_one_storage_are_refused_and_tied_weights_are_not(tmp_path: Path) -> None:
     numbers = Tensor(np.zeros(200_000, np.float32))
 

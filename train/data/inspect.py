@@ -82,13 +82,15 @@ def inspect(config: InspectConfig) -> bool:
     )
 
     # --- the data set is written first, if that is asked for
+    findings = Findings()
     spec = config.source
     if config.prepare:
+        if not spec.startswith("tfds:") and (skipped := list_source(spec, "train").skipped):
+            findings.notes.append(f"{spec}: {skipped}")
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
         console.print(f"written; read it as {spec}", soft_wrap=True)
 
     # --- every photograph is decoded once, as it is opened
-    findings = Findings()
     found: dict[Entry, Appearance] = {}
     splits = _open(config, spec, findings, found)
     appearances = []

@@ -115,6 +115,28 @@ def leak_warnings(splits: Splits) -> list[str]:
     return [f"trained on too, so their scores mean little: {list_some(seen)}"] if seen else []
 
 
+def seen_in_training(source: Source, checkpoint: Path) -> str:
+    """Which photographs a network was trained on, in a sentence; "" if none are known to be.
+
+    Args:
+      source: the photographs that are to be scored.
+      checkpoint: a run's folder, or one of its checkpoints. The run's record of its photographs is
+        read there; an imported network has none.
+
+    Returns:
+      The sentence that :func:`leak_warnings` gives.
+    """
+    for folder in (checkpoint, checkpoint.parent.parent):
+        try:
+            record = _parse_record(read_json(folder / FILE_NAME, longest=_LONGEST_FILE))
+        except (FileNotFoundError, UnreadableError):
+            continue
+        trained = set(record.get("train", {}).values())
+        seen = [entry.name for entry in source.entries if _describe_entry(entry) in trained]
+        return f"trained on too, so their scores mean little: {list_some(seen)}" if seen else ""
+    return ""
+
+
 def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
     """Sentences that a run with so many worker processes should read before it starts."""
     yield from leak_warnings(splits)

@@ -21,7 +21,7 @@ from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than
-from train.data.splits import SMALLEST_SCORED
+from train.data.splits import SMALLEST_SCORED, seen_in_training
 from train.digests import digest_weights
 from train.errors import InputError, list_some
 from train.inference.colours import colours_in, grey_again
@@ -105,6 +105,8 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     _check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
     check_writable(config.output)
+    for line in filter(None, (seen_in_training(source, config.checkpoint), source.skipped)):
+        say(f"warning: {config.data}: {line}")
 
     cases = list(_cases(protocol, source))
     found: dict[_Case, list[MetricsRow]] = {}
@@ -119,9 +121,8 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     scores = [one for case in cases for one in found[case]]
     # First on the terminal: should the disk be full by now, the scores are not lost.
     title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
-    console.print(
-        make_summary(scores, title, f"means over photographs; {protocol.summary}; no GT-mean")
-    )
+    caption = f"means over photographs; {protocol.summary}; no GT-mean"
+    console.print(make_summary(scores, title, caption))
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)
     with _written(config.output / _SUMMARY) as path:
@@ -149,9 +150,8 @@ def _check_replaceable(config: EvaluateConfig, protocol: Protocol) -> None:
     def is_figure(path: Path) -> bool:
         return is_summary(config.output / _SUMMARY)
 
-    figures = (
-        [_figure_name(sigma) for sigma in protocol.sigmas or (math.nan,)] if config.figures else []
-    )
+    levels = (protocol.sigmas or (math.nan,)) if config.figures else ()
+    figures = [_figure_name(sigma) for sigma in levels]
     for name, is_ours in {
         _SCORES: is_table,
         _SUMMARY: is_summary,

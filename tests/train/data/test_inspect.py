@@ -180,6 +180,8 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
 ) -> None:
     pytest.importorskip("tensorflow_datasets")
     data = _write(tmp_path / "cats", {"cat.png": photographs["cat"]})
+    (tmp_path / "cats" / "camera.heic").write_bytes(b"raw")
+    (tmp_path / "cats" / "gone").symlink_to(tmp_path / "nowhere")
     flags = [
         f"folder:{data}",
         "--prepare",
@@ -190,6 +192,8 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
     flags += ["--validation-data=none"]
     said = _said(flags, capsys, status=0)
     assert f"read it as tfds:{tmp_path}/tfds/restoration_folder/cats/1.0.0:train" in said
+    # What was not written is said, since the data set cannot tell any more.
+    assert "1 .heic file was passed over" in said and "which is not there" in said
 
 
 def test_what_fit_would_refuse_is_wrong(

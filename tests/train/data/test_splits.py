@@ -17,6 +17,7 @@ from train.data.splits import (
     leaked,
     open_splits,
     save_splits,
+    seen_in_training,
 )
 from train.errors import InputError
 
@@ -219,3 +220,18 @@ def test_pairs_are_split_by_their_clean_halves(tmp_path: Path) -> None:
     assert pairs == {split: {Path(name).stem for name in found} for split, found in alone.items()}
     record = describe(open_splits(f"pairs:{tmp_path}/low,{tmp_path}/high"))["train"]["photographs"]
     assert all(" from " in text for text in record.values())
+
+
+def test_photographs_that_a_run_was_trained_on_are_named(tmp_path: Path) -> None:
+    splits = open_splits(_write(tmp_path / "photographs", _names(20)))
+    run = tmp_path / "run"
+    (run / "checkpoints" / "4").mkdir(parents=True)
+    assert seen_in_training(splits.train, run) == ""  # an imported network has no record
+    save_splits(splits, run)
+    for checkpoint in (run, run / "checkpoints" / "4"):
+        assert seen_in_training(splits.test, checkpoint) == ""
+        said = seen_in_training(splits.train, checkpoint)
+        assert said.startswith("trained on too, so their scores mean little: ")
+        assert splits.train.names[0] in said
+    (run / "split.json").write_text("{")
+    assert seen_in_training(splits.train, run) == ""
