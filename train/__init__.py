@@ -1,1 +1,1 @@
-"""The application: train, evaluate and compare restoration networks. Run it as ``python -m train VERB``."""
+"""The application, ``python -m train VERB``: trains and compares restoration networks."""

@@ -1,4 +1,4 @@
-"""The command line, ``python -m train VERB``: how a verb ends, whatever happens. The verbs are in verbs.py."""
+"""The command line, ``python -m train VERB``: how a verb ends. verbs.py has the verbs."""
 
 import errno
 import sys

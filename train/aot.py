@@ -1,4 +1,6 @@
-"""The training step compiled ahead of time for devices that are not here: does it fit, what moves, what does it cost.
+"""Compiles the training step ahead of time for devices that are not here.
+
+It tells whether the step fits, what moves between devices, and what it costs.
 
 XLA's compiler for TPUs comes with libtpu and needs no TPU: the program is the one that a TPU would
 run, and what it asks of a chip's memory and of the links between chips can be read off it.
@@ -47,7 +49,10 @@ class Program:
 
 @contextlib.contextmanager
 def uncached() -> Iterator[None]:
-    """Keeps the persistent cache from storing programs: those for devices that are not here cannot be read back."""
+    """Keeps the persistent cache from storing programs for devices that are not here.
+
+    They could not be read back.
+    """
     name = "jax_persistent_cache_min_compile_time_secs"
     before = getattr(jax.config, name)
     jax.config.update(name, float("inf"))
@@ -131,7 +136,9 @@ def _counted(compiled: jax.stages.Compiled) -> np.ndarray | None:
 def largest_batch(
     config: FitConfig, mesh: Mesh, console: Console, *, fits: bool, room: int | None = None
 ) -> int:
-    """The largest batch that was seen to fit: by doubling or halving the given one, then by sizes in between.
+    """The largest batch that was seen to fit.
+
+    It is found by doubling or halving the given one, then by trying sizes in between.
 
     Args:
       config: the run.
@@ -168,7 +175,7 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a run's training step for TPUs or GPUs that are not here, and say what it asks of them."""
+    """Compile a run's training step for TPUs or GPUs that are not here, and say what it needs."""
 
     topology: str = "v5e:2x2"
     """Chips: v5e, v6e:1x1 to 16x16; v4, v5p, tpu7x:1x1x1 and up, such as 2x2x1; GPUs cuda:8, or
@@ -189,7 +196,7 @@ class CompileConfig:
 
 
 def report(compiling: CompileConfig) -> None:
-    """Prints what the compiled step asks of each device, and the largest batch that fits where that is asked for."""
+    """Prints what the compiled step needs of each device, and the largest batch on request."""
     console, config = make_console(), compiling.fit
     if config.run.devices is not None:
         raise InputError(

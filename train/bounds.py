@@ -76,7 +76,7 @@ def _check_finite(flag: str, value: float) -> None:
 
 
 def check_name(flag: str, path: str | os.PathLike[str] | None) -> None:
-    """Refuses what cannot be the name of a file or folder, so that nobody finds out after an hour of work."""
+    """Refuses what cannot be the name of a file or folder, before any work is done."""
     if path is None:
         return
     text = os.fspath(path)

@@ -1,4 +1,4 @@
-"""Weights and states on disk, through Orbax: written in the background, whole or not at all, verified when read.
+"""Weights and states on disk, through Orbax: written in the background, and verified when read.
 
 A checkpoint is a folder of three items: ``weights`` (parameters and batch statistics: all that
 running the network needs; the averages of both if a run keeps averages), ``training`` (optimizer,
@@ -48,7 +48,7 @@ Warn = Callable[[str], None]
 def load_newest(
     folder: Path, like: TrainState, layout: TrainState | NamedSharding, warn: Warn
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The newest state that is whole, in the shapes of ``like``, and what is said of it; it lies as ``layout`` says.
+    """Loads the newest state that is whole.
 
     A layout is a state of shardings, or one sharding for all arrays; it need not be that of the run
     that saved.
@@ -102,7 +102,7 @@ def load_newest(
 
 
 def check_disk_space(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
-    """Refuses, before training, a disk that cannot hold what will be kept, and what is being written meanwhile.
+    """Refuses, before training, a disk that cannot hold the checkpoints.
 
     Args:
       runs: folders of checkpoints, on one disk, each with a state as will be saved there, or its
@@ -168,7 +168,7 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
 
 
 def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
-    """The network of a checkpoint's folder, or of a run's newest checkpoint that is whole, on the first device."""
+    """The network of a checkpoint, or of a run's newest whole checkpoint, on the first device."""
     sharding = SingleDeviceSharding(jax.local_devices()[0])
 
     def targets(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,13 +198,14 @@ def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
 def load_weights(
     path: Path, model: nn.Module, spec: str, warn: Warn = warnings.warn
 ) -> dict[str, Any]:
-    """Parameters and batch statistics for ``model`` from a checkpoint of a network of the same shapes."""
+    """Loads parameters and batch statistics for ``model`` from a checkpoint of the same shapes."""
     network = load_network(path, warn)
     weights = {"params": network.params, "batch_stats": network.batch_stats}
     wanted = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     if _shapes(weights) != _shapes(wanted):
         raise InputError(
-            f'{path} holds "{network.spec}", whose weights do not fit "{spec}": pass --model that network.'
+            f'{path} holds "{network.spec}", whose weights do not fit "{spec}": pass --model that '
+            "network."
         )
     return weights
 
@@ -222,7 +223,11 @@ def weights_item(state: TrainState) -> dict[str, Any]:
 
 
 def training_item(state: TrainState) -> dict[str, Any]:
-    """All else; among it what the averages are of, parameters and batch statistics, if ``weights`` holds averages."""
+    """Everything else.
+
+    If ``weights`` holds averages, this has the parameters and batch statistics that they are
+    averages of.
+    """
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     del rest["batch_stats"], rest["average"], rest["average_stats"]
     rest["params"] = state.params if state.average else {}

@@ -54,7 +54,8 @@ def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
             if item not in sizes and is_array:
                 continue  # nothing of it is read
             if found.st_size > most:
-                return f"{_below(folder, above, name)} has {found.st_size:,} bytes, and needs {most:,} at most"
+                file = _below(folder, above, name)
+                return f"{file} has {found.st_size:,} bytes, and needs {most:,} at most"
     for name, size in sizes.items():
         if size > _SPARE + _MOST_TIMES_LARGER * on_disk[name]:
             return (

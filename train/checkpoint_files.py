@@ -1,4 +1,4 @@
-"""The files of one checkpoint: written with digests, read back and verified, moved aside where they are damaged."""
+"""The files of one checkpoint: written with digests, read back and verified, moved if damaged."""
 
 import contextlib
 import errno
@@ -58,7 +58,9 @@ class Damaged(Exception):
 def read_items(
     folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is said of a checkpoint and the items asked for, or :class:`Damaged`: to all processes or to none.
+    """Reads items of a checkpoint and what it says of itself, in all processes or in none.
+
+    Raises :class:`Damaged` if it is damaged.
 
     What cannot be read, but may be whole, is an :class:`InputError`.
     """
@@ -116,7 +118,9 @@ def _read_items(
 
 @functools.cache
 def ignore_late_answers() -> None:
-    """Drops what Python would print of tensorstore's threads that answer after a read or a write has failed.
+    """Drops what Python would print of threads that answer after a read or a write has failed.
+
+    The threads are tensorstore's.
 
     Orbax has closed its event loop by then. The failure itself was raised, and is what the user
     hears of.
@@ -132,7 +136,11 @@ def ignore_late_answers() -> None:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, or :class:`Damaged`; an InputError if it cannot be read for another reason."""
+    """What a checkpoint says of itself.
+
+    Raises :class:`Damaged` if it is damaged, and an InputError if it cannot be read for another
+    reason.
+    """
     if _UNFINISHED in folder.name:
         raise Damaged("it was not finished")
     try:
@@ -158,7 +166,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
-    """The error of an item that was not read: damaged, unless the failure was of something else than its content."""
+    """The error of an item that was not read: Damaged, if the failure tells of its content."""
     number, said = getattr(error, "errno", None), str(error)
     foreign = number in _NOT_OF_CONTENT or any(code in said for code in _NOT_OF_CONTENT_SAID)
     # What lies in a folder that may not be looked into is missing, by Orbax.
@@ -171,7 +179,7 @@ def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
 
 
 def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
-    """In what the arrays on disk are not those of ``spec``; None where nothing but their content can be wrong."""
+    """How the stored arrays differ from those of ``spec``; None if names and shapes match."""
     try:
         with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
             tree = handler.metadata(folder.absolute()).tree
@@ -188,14 +196,17 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
         (path for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)), None
     )
     return path and (
-        f'"{spec}" has {len(wanted)} arrays, and {len(found)} are there: {path} is {wanted.get(path, "none")} in that '
-        f"network and {found.get(path, 'none')} on disk; copy the whole checkpoint again, or take "
-        "another"
+        f'"{spec}" has {len(wanted)} arrays, and {len(found)} are there: {path} is '
+        f"{wanted.get(path, 'none')} in that network and {found.get(path, 'none')} on disk; copy "
+        "the whole checkpoint again, or take another"
     )
 
 
 def checkpoint_folders(path: Path, name: str) -> list[Path]:
-    """The checkpoint that ``path`` is, or those of the run that it is, in its folder ``name``, newest first."""
+    """The folders of the checkpoints at ``path``, the newest first.
+
+    The path is a checkpoint's, or a run's, whose checkpoints are in its folder ``name``.
+    """
     if os.path.isfile(path):  # unlike Path's, no error if the name is too long
         raise InputError(
             f"{path} is a file, and a checkpoint is a folder: bring weights of PyTorch here by "
@@ -236,7 +247,10 @@ def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps of which the folder of a run holds a checkpoint; a name like 055 is not one that was written here."""
+    """Steps that a run's folder holds checkpoints of.
+
+    A name like 055 is not one that was written here.
+    """
     try:
         found = list(folder.iterdir()) if os.path.isdir(folder) else []
         return [int(path.name) for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
@@ -263,7 +277,10 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def drop_unreadable_metrics(folder: Path) -> bool:
-    """Removes validation metrics that are not numbers in JSON: Orbax would refuse to open the whole folder."""
+    """Removes validation metrics that are not numbers in JSON.
+
+    Orbax would refuse to open the whole folder otherwise.
+    """
     path = folder / "metrics"
     if not os.path.lexists(path):
         return False
@@ -294,7 +311,10 @@ def move_aside(folder: Path) -> Path:
 
 
 def list_changed_versions(about: Mapping[str, Any]) -> list[str]:
-    """Packages that are not at the version which wrote a checkpoint: the same bits are promised with these only."""
+    """Packages whose version is not the one that wrote a checkpoint.
+
+    The same bits are promised with the same versions only.
+    """
     now = package_versions()
     return [
         f"{name} {old} -> {now.get(name)}"

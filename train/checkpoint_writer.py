@@ -1,4 +1,4 @@
-"""The checkpoints that a run writes: in the background, read back, and only then in the place of older ones."""
+"""Writes a run's checkpoints in the background, reads them back, and then deletes older ones."""
 
 import contextlib
 import logging
@@ -75,7 +75,9 @@ class Checkpoints:
         return -value if self._best_metric in _LESS_IS_BETTER else value
 
     def save(self, state: TrainState, metrics: Mapping[str, float] = _NONE) -> None:
-        """Saves ``state`` under its step, unless that is on disk already; returns while the files are written.
+        """Saves ``state`` under its step, unless that is on disk already.
+
+        Returns while the files are being written.
 
         Args:
           state: all of it.
@@ -108,7 +110,7 @@ class Checkpoints:
         return self.folder / str(self._manager.latest_step())
 
     def best(self) -> Path | None:
-        """Folder of the checkpoint of the best validation metric; None where none was saved with it."""
+        """Folder of the checkpoint with the best metric; None if none was saved with it."""
         self.wait()
         step = self._manager.best_step()
         measured = step is not None and self._best_metric in (self._manager.metrics(step) or {})
@@ -133,7 +135,7 @@ class Checkpoints:
                 self._manager.close()
 
     def _read_back(self) -> None:
-        """Compares the newest checkpoint on disk with what was saved; then the old ones go that are not to be kept."""
+        """Compares the newest checkpoint on disk with what was saved, then deletes older ones."""
         if self._unread is None:
             return
         (step, shapes), self._unread = self._unread, None
@@ -161,7 +163,10 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _advising_resume(self, what: str, did: str = "written") -> Iterator[None]:
-        """An old checkpoint is deleted only after the new one is whole, so the one before is still there."""
+        """Names the newest whole checkpoint in the error.
+
+        An old checkpoint is deleted only after a newer one is whole, so there is one.
+        """
         try:
             yield
         except Exception as error:  # what tensorstore raises has no one type
@@ -172,7 +177,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def advising_resume(run: Path) -> Iterator[None]:
-    """A disk that is full or fails ends a run with one sentence, which names its newest whole checkpoint."""
+    """Ends a run whose disk fails in one sentence, which names its newest whole checkpoint."""
     try:
         yield
     except OSError as error:
@@ -199,14 +204,17 @@ def resume_advice(folder: Path, unless: int | None = None) -> str:
             f"the newest whole checkpoint is {folder / str(max(steps))}",
             f"resume fit by --resume {shlex.quote(str(run))}",
         )
-    return f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their own command."
+    return (
+        f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their "
+        "own command."
+    )
 
 
 @contextlib.contextmanager
 def open_checkpoints(
     folder: Path, about: Mapping[str, Any], **options: Any
 ) -> Iterator[Checkpoints]:
-    """Checkpoints that are closed, and so complete, however the block ends; options as of :class:`Checkpoints`."""
+    """Opens checkpoints and closes them, so that they are complete however the block ends."""
     with without_tracebacks():
         checkpoints = Checkpoints(folder, about, **options)
         try:
@@ -220,7 +228,10 @@ def open_checkpoints(
 
 @contextlib.contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Silences Orbax, which logs the traceback of each thread that fails; the failure itself is reported."""
+    """Silences Orbax, which logs the traceback of each thread that fails.
+
+    The failure itself is reported.
+    """
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

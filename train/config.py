@@ -336,7 +336,7 @@ def save_config(config: FitConfig, path: Path) -> None:
 
 
 def load_config(path: Path) -> FitConfig:
-    """Reads back what :func:`save_config` wrote; an unknown key or a value of a wrong type is an error."""
+    """Reads what :func:`save_config` wrote, and refuses unknown keys and values of wrong types."""
     return from_tree(FitConfig, read_tree(path), str(path))
 
 

@@ -1,4 +1,4 @@
-"""Everything that the command line prints: strings made safe to show, and consoles made in one place.
+"""Everything that the command line prints: safe strings, and consoles that are made in one place.
 
 Names of files, folders and losses come from users and from strangers' archives. A terminal obeys
 what it is sent, rich reads ``[...]`` as markup, and an output of few characters (cp1252, ASCII)
@@ -47,7 +47,10 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same for a message of several lines: those after the first are indented, so none poses as a new message."""
+    """The same for a message of several lines: indents all but the first.
+
+    So no line can pose as a new message.
+    """
     return "\n".join(
         line if number == 0 or line.startswith("  ") else f"  {line}"
         for number, line in enumerate(map(printable, str(text).split("\n")))
@@ -72,7 +75,7 @@ class _SafeConsole(Console):
         return super().render_str(printable(text), **options)
 
     def on_broken_pipe(self) -> None:
-        """Called by rich when nobody reads the output any more: the command line ends by its own way."""
+        """Called by rich when nobody reads the output; the command line ends in its own way."""
         raise BrokenPipeError
 
 
@@ -85,7 +88,9 @@ class _SafeColumn(TextColumn):
 
 
 def make_console(*, quiet: bool = False, soft_wrap: bool = False) -> Console:
-    """A console on standard output that shows any string as it is, without markup, and never dies of a character.
+    """A console on standard output that shows any string as it is, without markup.
+
+    A character that the output lacks never ends the program.
 
     Args:
       quiet: print nothing.
@@ -96,7 +101,7 @@ def make_console(*, quiet: bool = False, soft_wrap: bool = False) -> Console:
 
 
 def make_bar(*columns: ProgressColumn | str, console: Console) -> Progress:
-    """A progress bar, shown on terminals only. A string is a text column in which nothing is markup."""
+    """A progress bar, shown on terminals only. Strings become text columns, without markup."""
     plain = [_SafeColumn(column) if isinstance(column, str) else column for column in columns]
     return Progress(*plain, console=console, disable=console.quiet or not console.is_terminal)
 
@@ -124,7 +129,7 @@ def can_show(text: str) -> bool:
 
 
 def replace_unknown_characters(stream: TextIO) -> None:
-    """Makes a stream print a replacement for a character that its encoding lacks, where it would raise an error."""
+    """Makes a stream replace characters that its encoding lacks, instead of raising an error."""
     # Notebooks and tests have streams without it
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None and getattr(stream, "errors", None) != "replace":
@@ -132,7 +137,7 @@ def replace_unknown_characters(stream: TextIO) -> None:
 
 
 def with_output(program: Callable[[], int]) -> int:
-    """Runs a program that prints; gives its exit status, or another one if its output cannot be written.
+    """Runs a program that prints; returns its exit status, or another one if its output is lost.
 
     ``program | head -1`` closes the output after a line: the program then ends in silence.
     """
@@ -161,7 +166,7 @@ def with_output(program: Callable[[], int]) -> int:
 
 
 def output_is_lost() -> bool:
-    """Whether standard output or standard error could not be written, within :func:`with_output`."""
+    """Whether standard output or error could not be written, within :func:`with_output`."""
     return any(getattr(stream, "lost", None) is not None for stream in (sys.stdout, sys.stderr))
 
 

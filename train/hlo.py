@@ -1,4 +1,6 @@
-"""What moves between devices, read off a compiled program's text: XLA's own account of a program leaves it out.
+"""What moves between devices, read from the text of a compiled program.
+
+XLA's own account of a program leaves it out.
 
 The text (HLO) is a list of computations, the one that is called before the one that calls it. A
 line of one is
@@ -108,7 +110,9 @@ def _parse(text: str) -> dict[str, list[Instruction]]:
 
 
 def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """How often a loop's body is run: as XLA notes it, or by what jax.lax.scan compares its counter with.
+    """How often a loop's body runs.
+
+    XLA notes it, or jax.lax.scan compares its counter with it.
 
     Where neither is there nobody knows before it runs: once.
     """

@@ -1,4 +1,4 @@
-"""``python -m train import``: weights trained with PyTorch become a checkpoint that every other verb loads."""
+"""``python -m train import``: weights trained with PyTorch become a checkpoint."""
 
 import atexit
 import contextlib
@@ -38,7 +38,7 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Bring weights trained with PyTorch here; PyTorch itself is not needed, and nothing in the file is run."""
+    """Bring weights trained with PyTorch here. PyTorch is not needed; no code in the file runs."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """File of weights: .pth, .pt, .ckpt, .safetensors or .npz."""
@@ -149,7 +149,7 @@ def _check_numbers(file: Path, found: StateDict) -> None:
 
 @contextlib.contextmanager
 def _whole_or_none(out: Path) -> Iterator[Path]:
-    """A hidden place beside ``out`` for its content, which gets that name when the block ends well."""
+    """A hidden place beside ``out``, which gets that name if the block ends well."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(out.parent)
@@ -181,7 +181,10 @@ def _whole_or_none(out: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Removes the folder, now and at the end: after a failure Orbax's threads may make it once more."""
+    """Removes the folder, now and at the end.
+
+    After a failure Orbax's threads may make it once more.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 

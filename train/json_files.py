@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written or damaged: bounded when it is read, and checked before it is believed."""
+"""JSON that somebody else may have written or damaged: bounded when read, checked before use."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""One lock for each folder that a command writes to, so that no two processes write to the same run.
+"""One lock for each folder that a command writes to, so that no two write to the same run.
 
 The operating system holds the lock, so it disappears with the process, however that ends. A process
 may hold a folder several times over: a comparison holds its own folder, and each of its trainings
@@ -112,7 +112,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def lock(file: int) -> None:
-        """Locks an open file until it is closed; a BlockingIOError where another process has locked it."""
+        """Locks an open file until it is closed; a BlockingIOError if another process has it."""
         os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -125,5 +125,5 @@ else:
     import fcntl
 
     def lock(file: int) -> None:
-        """Locks an open file until it is closed; a BlockingIOError where another process has locked it."""
+        """Locks an open file until it is closed; a BlockingIOError if another process has it."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Measures between two readings; what lies between :meth:`read` and :meth:`restart` is not counted."""
+    """Measures between two readings; time from :meth:`read` to :meth:`restart` does not count."""
 
     def __init__(self, batch_size: int, patch_size: int, *, networks: int = 1) -> None:
         """In each step each of ``networks`` sees ``batch_size`` patches of ``patch_size`` a side."""
@@ -33,7 +33,10 @@ class Meter:
         self._began = time.perf_counter()
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches; the time until one comes counts as waiting if the devices had nothing left to do by then."""
+        """The batches.
+
+        The time until one comes counts as waiting if the devices had nothing left to do by then.
+        """
         iterator = iter(batches)
         while True:
             began = time.perf_counter()
@@ -78,7 +81,9 @@ class Meter:
 
 
 def memory_bytes() -> float:
-    """Bytes in use on the first device; on CPU, which does not tell, those of this process in main memory.
+    """Bytes in use on the first device.
+
+    A CPU does not tell; there it is main memory of this process.
 
     NaN on Windows, which Python does not ask.
     """

@@ -1,4 +1,7 @@
-"""The lines of metrics.jsonl, read back: a run may have been killed while it wrote one, or the disk may have failed."""
+"""Reads the lines of metrics.jsonl back.
+
+A run may have been killed while it wrote one, or the disk may have failed.
+"""
 
 import os
 import stat
@@ -64,11 +67,17 @@ def cut_back(path: Path, start: int) -> str:
                 file.write(content)
     if not unreadable:
         return ""
-    return f"{path.name} had {unreadable} lines that cannot be read; they are in {aside}, and the run goes on"
+    return (
+        f"{path.name} had {unreadable} lines that cannot be read; they are in {aside}, and the "
+        "run goes on"
+    )
 
 
 def _keep_aside(path: Path, aside: Path) -> None:
-    """Appends the lines that cannot be read to a file of their own, one by one: there may be gigabytes of them."""
+    """Appends lines that cannot be read to a file of their own, one by one.
+
+    There may be gigabytes of them.
+    """
     if os.path.lexists(aside) and not stat.S_ISREG(os.lstat(aside).st_mode):
         raise InputError(f"{aside} is not a regular file: move it away.")
     with aside.open("ab") as file:

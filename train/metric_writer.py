@@ -1,4 +1,4 @@
-"""What a run says while it goes on: metrics.jsonl, TensorBoard, and a bar with rate, terms and time left."""
+"""What a run reports while it trains: metrics.jsonl, TensorBoard, and a progress bar."""
 
 import json
 import math
@@ -36,7 +36,7 @@ class MetricWriter:
         steps: int,
         board: Board | None = None,
     ) -> None:
-        """Lines beyond step ``start`` are cut first: after a resume no step appears twice. No path: no lines."""
+        """Opens the files, and drops lines beyond step ``start``, which a resume writes again."""
         if path is not None and (told := cut_back(path, start)):
             console.print(f"warning: {told}", soft_wrap=True)
         self._board = board

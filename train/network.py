@@ -1,4 +1,4 @@
-"""From a network's spec, "dncnn(depth=17, features=64)", to the module, its variables and its use."""
+"""From a network's spec, "dncnn(depth=17, features=64)", to the module and its variables."""
 
 import ast
 import functools
@@ -27,7 +27,7 @@ _SET_BY_THE_PROGRAM = ("axis_name", "name", "parent")
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and fields of a network written as a call, "dncnn(depth=17, features=64)", or as a bare name."""
+    """Name and fields of a network, "dncnn(depth=17, features=64)", or of a bare name."""
     shown = text if len(text) <= _LONGEST_SPEC else f"{text[:50]} and so on, {len(text)} letters"
     wrong = InputError(
         f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {shown!r}.'
@@ -85,7 +85,10 @@ def build_model(spec: str, dtype: str | None = None, axis_name: str | None = Non
 
 @functools.lru_cache(maxsize=64)
 def _check_network(spec: str) -> None:
-    """Refuses fields that make no network, or one that no machine could hold; nothing is computed."""
+    """Refuses fields that make no network, or one that no machine could hold.
+
+    Nothing is computed.
+    """
     name, fields = parse_model(spec)
     for field in _SET_BY_THE_PROGRAM:
         if field in fields:
@@ -109,7 +112,7 @@ def _check_network(spec: str) -> None:
 
 
 def _check_size(name: str, fields: dict[str, Any]) -> None:
-    """Refuses sizes that make no network, or one whose parameters' shapes alone would take minutes to find."""
+    """Refuses sizes that make no network, or one whose shapes alone would take minutes to find."""
     layers = 1
     for field, value in fields.items():
         several = isinstance(value, list | tuple)
@@ -147,7 +150,10 @@ _MAKE_NO_NETWORK = (
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
-    """Fresh parameters and batch statistics ({} without batch norm); they do not depend on the size of an image."""
+    """Fresh parameters and batch statistics ({} without batch norm).
+
+    They do not depend on the size of an image.
+    """
     sigma = 0.1 if model.takes_sigma else None
     variables = model.init(key, jnp.zeros((1, 16, 16, model.channels), jnp.float32), sigma=sigma)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

@@ -1,4 +1,4 @@
-"""Archives of NumPy arrays, .npz, from a stranger: what they declare is checked before memory is taken for it."""
+"""Archives of NumPy arrays, .npz, from a stranger: checked before memory is taken for them."""
 
 import math
 import zipfile

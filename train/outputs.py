@@ -53,7 +53,10 @@ def check_writable(folder: Path) -> None:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether ``a.png`` and ``A.PNG`` are one file in ``folder``, as on most cards, on Windows and on macOS."""
+    """Whether ``a.png`` and ``A.PNG`` are one file in ``folder``.
+
+    They are on most cards, on Windows and on macOS.
+    """
     with temporary_beside(folder / "name", ".name") as temporary:
         return temporary.with_name(temporary.name.upper()).exists()
 
@@ -101,7 +104,7 @@ def write_bytes(content: bytes | memoryview, path: Path) -> None:
 
 @contextmanager
 def whole_or_none(path: Path) -> Iterator[Path]:
-    """A hidden file beside ``path``, renamed to ``path`` when the block ends well, and removed otherwise.
+    """A hidden file beside ``path``, renamed to ``path`` if the block ends well, else removed.
 
     What writes to the file must notice when the disk is full; :func:`write_bytes` does.
     """
@@ -132,7 +135,7 @@ def temporary_beside(path: Path, suffix: str) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes the hidden files that processes which were killed have left in ``folder``, once in a process.
+    """Removes hidden files that killed processes have left in ``folder``, once in a process.
 
     A file that a living process is writing is locked and stays. So does one on a file system that
     knows no locks, and on Windows, where a file that is to be renamed cannot be kept open with a

@@ -8,7 +8,7 @@ ERROR_SCALE = 4  # errors are small: a quarter of the range is white
 
 
 def panels(noisy: np.ndarray, restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Noisy, restored, clean, brightness error and colour error side by side: uint8 ``[H, 5 W, 3]``.
+    """Draws noisy, restored, clean, brightness error and colour error side by side.
 
     The errors are what the luminance loss takes means of: of the difference's Rec. 601 luma, and of
     its channels.

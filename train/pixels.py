@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 
 def to_unit_range(pixels: jax.Array) -> jax.Array:
-    """uint8 or uint16 pixels as float32 in [0, 1], to the bits that NumPy's division gives; floats pass untouched.
+    """uint8 or uint16 pixels as float32 in [0, 1]; floats stay as they are.
+
+    The bits are those of NumPy's division.
 
     XLA turns a division by a constant into a product with its rounded reciprocal, which is off in
     half of the 8-bit values. With m = 2^n - 1, 1/m = 2^-n + 1 / (2^n m): the first product is exact

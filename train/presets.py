@@ -1,4 +1,4 @@
-"""Named runs. Each says what it is for, on what, and, where it was run, how long it took and what came out."""
+"""Named runs. Each says what it is for, on what, and, if it was run, its time and result."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -110,7 +110,11 @@ PRESETS = {
 
 
 def _paper(name: str, clip_norm: float, sigmas: tuple[float, ...] = ()) -> ComparePreset:
-    """A comparison of losses on a published set-up; rates round the published one, which is the loss's of its own."""
+    """A comparison of losses on a published set-up.
+
+    Learning rates are half, once and twice the published one, which was chosen for the published
+    loss.
+    """
     preset = PRESETS[name]
     rate = preset.config.optimizer.learning_rate
     # Tried for each loss, as the rates are

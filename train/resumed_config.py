@@ -1,4 +1,4 @@
-"""The configuration of a run that is resumed: what its folder says, compared with what its checkpoints were trained by.
+"""The configuration of a run that is resumed, compared with that of its checkpoints.
 
 Every checkpoint holds the configuration, sealed by a digest. So one digit that flipped in
 config.json, or was edited, is found before the run goes on to other weights, and a key that is
@@ -52,7 +52,7 @@ def load_resumed(folder: Path) -> FitConfig:
 
 
 def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:
-    """Refuses to go on by another configuration than the one that a checkpoint in ``folder`` was trained by.
+    """Refuses to resume with another configuration than that of a checkpoint in ``folder``.
 
     Args:
       config: what the run is about to be trained by.

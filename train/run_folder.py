@@ -53,7 +53,9 @@ def new_folder(
 
 
 def check_links(folder: Path) -> None:
-    """Refuses a run whose parts are links that lead out of it: resuming would write and delete there.
+    """Refuses a run whose parts are links that lead out of it.
+
+    Resuming would write and delete there.
 
     The folder of the run itself may be a link.
     """
@@ -90,7 +92,7 @@ def describe_run(config: FitConfig, splits: Splits) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Makes room for a run where one was stopped that cannot go on; its damaged checkpoints stay."""
+    """Removes a run that cannot be resumed, except damaged checkpoints."""
     if not folder.is_dir():
         return
     with locks.hold(folder):
@@ -102,7 +104,10 @@ def clear(folder: Path) -> None:
 
 
 def _in_the_way(folder: Path) -> list[Path]:
-    """What is in the way of a new run: all but its lock, and damaged checkpoints, which are never deleted."""
+    """What is in the way of a new run.
+
+    The lock is not, nor are damaged checkpoints, which are never deleted.
+    """
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if path.name not in (BROKEN_NAME, locks.FILE_NAME)]
@@ -133,7 +138,7 @@ def _check_empty(folder: Path, config: FitConfig | None) -> None:
 
 
 def _only_begun(folder: Path, config: FitConfig | None) -> bool:
-    """Whether nothing is there but what a run of this configuration writes before its first checkpoint."""
+    """Whether the folder holds only what a run of this configuration writes before a checkpoint."""
     if config is None:
         return False
     clear_leftovers(folder)

@@ -1,4 +1,4 @@
-"""Files of safetensors: their header is checked before they are read, and every kind of float is known."""
+"""Files of safetensors: the header is checked first, and every kind of float is supported."""
 
 from pathlib import Path
 from typing import BinaryIO

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as something that a loop looks at between two steps, or as something that cleans up."""
+"""Ctrl-C and SIGTERM, as something that a loop looks at between steps, or that cleans up."""
 
 import contextlib
 import signal
@@ -9,7 +9,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM; the loop looks at it after each step. A second one kills."""
+    """A list that is empty until Ctrl-C or SIGTERM.
+
+    The loop looks at it after each step. A second signal kills.
+    """
     received: list[int] = []
     previous: dict[int, Any] = {
         number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
@@ -30,7 +33,7 @@ def stop_on_signal() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Within it SIGTERM ends the program as Ctrl-C does: what is half written is removed on the way out."""
+    """Within it SIGTERM ends the program as Ctrl-C does: half-written files are removed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         # The status of a process that a signal ended, as a shell has it

@@ -1,4 +1,4 @@
-"""Which of the dictionaries in a file of weights is the network's: the one that fits, and of two the average."""
+"""Finds the dictionary in a file of weights that fits the network; of two, the average."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -77,7 +77,9 @@ def cut_back(path: Path, start: int) -> None:
 
 
 def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:
-    """The whole records of an event file, as they stand and as they are read; None for one that cannot be read.
+    """The whole records of an event file, as they are stored and as they are read.
+
+    An event is None if it cannot be read.
 
     A record is its length in eight bytes and a checksum of these in four, the event, and a checksum
     of it in four.

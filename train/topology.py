@@ -1,4 +1,4 @@
-"""Devices that are not here, by name: what XLA's compilers for TPUs and GPUs take for a machine, and its memory."""
+"""Devices that are not here, by name: machines that XLA compiles for, and their memory."""
 
 import importlib.util
 import math
@@ -37,7 +37,7 @@ _DESCRIPTIONS = "xla/backends/gpu/target_config/specs of github.com/openxla/xla"
 
 
 def topology_mesh(topology: str, slices: int = 1, gpu: str | None = None) -> Mesh:
-    """A mesh of one axis over all devices of a topology such as "v5e:2x2", in as many slices as asked for.
+    """A mesh of one axis over all devices of a topology such as "v5e:2x2".
 
     Args:
       topology: of TPUs, or "cuda:8", "cuda:2x8": so many GPUs in a machine, or in each of so many

@@ -43,7 +43,7 @@ class _NotTorch(Exception):
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The largest dictionary of arrays in a file; if an average has the same names and shapes, the average."""
+    """The largest dictionary of arrays in a file, or its average of the same names and shapes."""
     found = read_state_dicts(path)
     largest = max(found, key=lambda one: one.size)
     alike = [one for one in found if one.is_average and _shapes(one) == _shapes(largest)]
@@ -51,7 +51,10 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def read_state_dicts(path: Path) -> list[StateDict]:
-    """Every dictionary of named arrays in a file, also those within others ("params", "state_dict", ...)."""
+    """Every dictionary of named arrays in a file.
+
+    Those within others ("params", "state_dict", ...) are included.
+    """
     suffix = path.suffix.lower()
     with _opened(path) as file:
         if suffix not in SUFFIXES:
@@ -96,7 +99,10 @@ def read_state_dicts(path: Path) -> list[StateDict]:
 
 
 def _check_holes(path: Path, found: os.stat_result) -> None:
-    """Refuses a file of gigabytes that are not on the disk, where they are zeros, but would be in memory."""
+    """Refuses a file with holes of gigabytes.
+
+    They take no room on the disk, but would in memory.
+    """
     on_disk = 512 * getattr(found, "st_blocks", 0)
     # Some network file systems do not say what a file takes; then it is 0.
     if on_disk and found.st_size > _ALWAYS_ALLOWED + _MOST_TIMES_LARGER * on_disk:
@@ -178,7 +184,11 @@ def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _read_legacy(file: BinaryIO, size: int) -> list[StateDict]:
-    """Pickles of a magic number, a version, the machine, the content and storages' keys; then the storages."""
+    """Reads the format before PyTorch 1.6.
+
+    Pickles of a magic number, a version, the machine, the content and the storages' keys come
+    first, then the storages.
+    """
     try:
         header = [torch_pickle.load(file).content for _ in range(2)]
     except BadFile:

@@ -32,7 +32,10 @@ _MOST_ARGUMENTS = 16
 
 
 class ForbiddenName(Exception):
-    """The pickle asks for a function or a class that no file of weights needs; it holds the name."""
+    """The pickle asks for a function or a class that no file of weights needs.
+
+    The exception holds the name.
+    """
 
 
 class Loaded(NamedTuple):
@@ -66,7 +69,7 @@ def load(file: BinaryIO) -> Loaded:
 
 
 class _Limited:
-    """What pickletools reads from: at most ``MOST_BYTES``, however long a string says that it is."""
+    """What pickletools reads from: at most ``MOST_BYTES``, whatever length a string claims."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -250,7 +253,10 @@ class _Machine:
         return made
 
     def _persistent(self, argument: Any) -> None:
-        """Takes a ("storage", type, key, device, count); before PyTorch 1.6, with None at the end."""
+        """Takes a ("storage", type, key, device, count).
+
+        Before PyTorch 1.6 there is a None at the end.
+        """
         identifier = self._pop()
         if type(identifier) is not tuple or len(identifier) not in (5, 6):
             raise BadFile("the pickle refers to something that is not a storage")

@@ -1,4 +1,4 @@
-"""Tensors as a file of PyTorch describes them: places in storages, checked before a number is read."""
+"""Tensors as a file of PyTorch describes them: places in storages, checked before they are read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,10 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A view of a storage that stays inside it; offset, size and stride count numbers, not bytes."""
+    """A view of a storage that stays inside it.
+
+    Offset, size and stride count numbers, not bytes.
+    """
 
     storage: Storage
     offset: int

@@ -1,4 +1,4 @@
-"""Dataclasses from JSON: every key is known, and every value is of its field's type, or the error names it.
+"""Dataclasses from JSON: keys are known and values are of their fields' types, or it is an error.
 
 Python's dataclasses check no types, and a file that somebody edited, or a disk that failed, holds
 any.

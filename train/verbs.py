@@ -1,4 +1,4 @@
-"""The verbs of ``python -m train VERB``: one function reads the flags of each; what it does is elsewhere."""
+"""The verbs of ``python -m train VERB``: a function for each reads its flags."""
 
 import contextlib
 import dataclasses
@@ -48,7 +48,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
 
 
 def compare(arguments: list[str]) -> None:
-    """Train a network under several losses, and say which restores photographs best and how sure that is."""
+    """Train a network under several losses, and say which restores best and how sure that is."""
     said = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
     with _needs_extra("compare"):
@@ -74,7 +74,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
 
 
 def tune(arguments: list[str]) -> None:
-    """Search the luminance loss's weight, window, penalty and brightness on validation photographs."""
+    """Search the luminance loss's weight, window, penalty and brightness signal."""
     config = read_tune(arguments)
     with _needs_extra("tune"):
         from train.experiments import tune as search
@@ -210,7 +210,10 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 
 @contextlib.contextmanager
 def _needs_extra(verb: str) -> Iterator[None]:
-    """Names the extra where one of its packages is missing; a module of ours that is missing is a defect."""
+    """Names the extra if one of its packages is missing.
+
+    A module of ours that is missing is a defect.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files of array_record, looked through before a record is read: how many there are, and what they unpack to.
+"""Checks files of array_record before a record is read: how many there are, and how large they are.
 
 Such a file is a row of Riegeli chunks, one for each record. A chunk's header says how large its
 content is when it is unpacked, and the reader takes that memory at once. A file of 128 kB may hold
@@ -27,7 +27,7 @@ class _RiegeliChunk(NamedTuple):
 
 
 def check_files(files: Iterable[tuple[Path, int]]) -> None:
-    """Refuses files that do not hold the records that their data set says, or records that fill the memory.
+    """Refuses files without the records that their data set states, or with huge records.
 
     Args:
       files: each with the number of records that the data set's description gives it.
@@ -62,7 +62,10 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
 
 
 def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
-    """The chunks of a file by their headers, as far as these make sense; the reader tells whether they do."""
+    """The chunks of a file by their headers, as far as the headers make sense.
+
+    The reader tells whether they do.
+    """
     size = path.stat().st_size
     start = 0
     with path.open("rb") as file:
@@ -96,7 +99,10 @@ def _read(file: BinaryIO, start: int) -> bytes:
 
 
 def _skip(start: int, length: int) -> int:
-    """Where in a file ``length`` bytes of content end, which a block's header interrupts every 64 kilobytes."""
+    """Where ``length`` bytes of content end in a file.
+
+    The header of a block interrupts them every 64 kilobytes.
+    """
     block = start - start % _BLOCK
     inside = max(start % _BLOCK - _BLOCK_HEADER, 0) + length
     blocks = (inside - 1) // _USABLE

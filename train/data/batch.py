@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Pair(NamedTuple):
-    """Patches of photographs that were degraded in reality, and of the same scenes clean: both ``[B, H, W, C]``.
+    """Patches that were degraded in reality and their clean versions: both ``[B, H, W, C]``.
 
     A batch of clean patches alone is a bare array; the step degrades it afresh each time. A pair
     passes it untouched.

@@ -1,4 +1,4 @@
-"""Data sets of tensorflow-datasets, read without TensorFlow: random access to array_record files, decoded by us.
+"""Data sets of tensorflow-datasets, read without TensorFlow: array_record files, decoded by us.
 
 Files of other formats can only be read in sequence, and with TensorFlow; the error names the
 command that prepares a data set as array_record. Stored images are decoded by
@@ -40,9 +40,8 @@ _BUILDER = re.compile(
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
 # The last colon outside of brackets parts the name, which may be a path with colons, from the
 # split.
-_SPEC = re.compile(
-    r"(?P<name>[^?]+):(?P<split>[^?:/\[\]]+(?:\[[^?/\[\]]*\])?(?:\+[^?:/\[\]]+(?:\[[^?/\[\]]*\])?)*)(?:\?(?P<query>.*))?",
-)
+_SLICE = r"[^?:/\[\]]+(?:\[[^?/\[\]]*\])?"  # "train" or "train[:80%]"
+_SPEC = re.compile(rf"(?P<name>[^?]+):(?P<split>{_SLICE}(?:\+{_SLICE})*)(?:\?(?P<query>.*))?")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,9 @@ class StoredRecord(StoredPhotograph):
 
 
 def list_dataset(text: str) -> Listing:
-    """Photographs of "NAME[/CONFIG][:VERSION]:SPLIT", or of "FOLDER:SPLIT" for a prepared data set's folder.
+    """Lists photographs of "NAME[/CONFIG][:VERSION]:SPLIT", or of "FOLDER:SPLIT".
+
+    FOLDER is that of a prepared data set.
 
     SPLIT may be a slice, "train[:80%]". "?target=FEATURE" or "?input=FEATURE&target=FEATURE" picks
     features by name.
@@ -132,8 +133,8 @@ def import_tfds() -> Any:
             import tensorflow_datasets
     except ImportError as error:
         raise InputError(
-            f'tfds: needs tensorflow-datasets ({error.name} is missing): pip install -e ".[tfds]". TensorFlow itself '
-            "is not needed."
+            f"tfds: needs tensorflow-datasets ({error.name} is missing): "
+            'pip install -e ".[tfds]". TensorFlow itself is not needed.'
         ) from None
     return tensorflow_datasets
 
@@ -259,7 +260,8 @@ def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
         if asked is not None and "target" in asked and set(asked.values()) <= set(held):
             return asked
         raise InputError(
-            f'tfds:{text}: "?" takes "target=FEATURE" or "input=FEATURE&target=FEATURE" of {_listed(held)}.'
+            f'tfds:{text}: "?" takes "target=FEATURE" or "input=FEATURE&target=FEATURE" of '
+            f"{_listed(held)}."
         )
     for degraded, clean in _PAIRS:
         if degraded in held and clean in held:

@@ -49,7 +49,7 @@ _TEMPLATE = re.compile(rf"(?:[\w.\-/]|\{{(?:{_PLACES})\}})*")
 
 
 def check_description(folder: Path) -> None:
-    """Refuses a prepared data set's folder whose description names what it may not, or makes no sense."""
+    """Refuses a prepared data set whose description names what it may not, or makes no sense."""
     from google.protobuf import json_format
     from tensorflow_datasets.core.proto import feature_pb2
 
@@ -79,7 +79,7 @@ def check_description(folder: Path) -> None:
 
 
 def check_info(folder: Path) -> Any:
-    """What ``dataset_info.json`` says of names and numbers, in TFDS's own form, once it has been checked."""
+    """The names and numbers in ``dataset_info.json``, checked, in TFDS's own form."""
     from google.protobuf import json_format
     from tensorflow_datasets.core.proto import dataset_info_pb2
 
@@ -95,7 +95,7 @@ def check_info(folder: Path) -> Any:
 
 
 def usual_config(path: Path) -> str | None:
-    """The configuration that a data set is read in if none is named, which TFDS keeps beside all of them."""
+    """The configuration that TFDS reads if none is named; TFDS keeps it beside all of them."""
     try:
         content = json.loads(read_bounded(path))
     except (ValueError, RecursionError) as error:
@@ -152,7 +152,8 @@ def _of_info(info: Any, folder: Path) -> Iterator[str]:
                 f"holds {files} files"
             )
         if any(length < 0 for length in split.shard_lengths):
-            yield f"the shard lengths of {split.name} hold {min(split.shard_lengths)}, which is below 0"
+            shortest = min(split.shard_lengths)
+            yield f"the shard lengths of {split.name} hold {shortest}, which is below 0"
         if sum(split.shard_lengths) > _MAX_RECORDS:
             yield f"{split.name} has {sum(split.shard_lengths)} records, more than any disk holds"
 

@@ -57,7 +57,10 @@ def expand_folder(text: str) -> Path:
 
 
 def parse_settings(query: str, names: Collection[str]) -> dict[str, str] | None:
-    """The values of "name=value&name=value"; None if a name is another one, is there twice or has no value."""
+    """The values of "name=value&name=value".
+
+    None if a name is unknown, is there twice or has no value.
+    """
     settings: dict[str, str] = {}
     for part in query.split("&"):
         name, _, value = part.partition("=")
@@ -68,7 +71,7 @@ def parse_settings(query: str, names: Collection[str]) -> dict[str, str] | None:
 
 
 def list_folder(folder: Path) -> Listing:
-    """All photographs in ``folder`` and below, by path; hidden files and folders are passed over."""
+    """All photographs in ``folder`` and below, by path, except hidden ones."""
     found = _photographs(folder)
     paths = found.photographs
     names = tuple(_name(path, folder) for path in paths)
@@ -97,8 +100,8 @@ def list_pairs(text: str) -> Listing:
         if not inputs.keys() & targets.keys():
             raise InputError(
                 f"pairs:{text}: no input has a target: wildcards stand for {min(inputs)!r} in the "
-                "one and for "
-                f'{min(targets)!r} in the other; where only endings differ, end both globs with ".*".'
+                f"one and for {min(targets)!r} in the other; where only endings differ, end both "
+                'globs with ".*".'
             )
         return _paired(
             inputs, targets, f"input={globs['input']}", f"target={globs['target']}", [found]
@@ -124,7 +127,10 @@ def _photographs(folder: Path) -> Walk:
 
 
 def _name(path: Path, folder: Path) -> str:
-    """The path below ``folder``; bytes that are no UTF-8 are written out, so that a name can be printed and hashed."""
+    """The path below ``folder``, which can always be printed and hashed.
+
+    Bytes that are not UTF-8 are written out.
+    """
     return path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
 
 
@@ -152,7 +158,8 @@ def _globs(query: str, text: str) -> dict[str, str]:
         or not all("*" in glob.removesuffix(".*") for glob in globs.values())
     ):
         raise InputError(
-            f'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*" before its ending, and once; got {text!r}.'
+            'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*" before its ending, and '
+            f"once; got {text!r}."
         )
     return globs
 

@@ -31,7 +31,8 @@ from train.outputs import write_bytes
 FAIL_ON = "warning"
 
 _BITS = {"uchar": "8", "ushort": "16"}
-_SPARE = 256_000_000  # bytes that a file may have beyond those of its pixels: profiles, previews, a film behind it
+# Bytes that a file may have beside its pixels: profiles, previews, a film that follows it
+_SPARE = 256_000_000
 _MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
 _MADE_BY = "exif-ifd0-Software"
 
@@ -42,7 +43,10 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file that may be decoded; one far longer than its pixels can need is refused."""
+    """The bytes of a file that may be decoded.
+
+    A file that is far longer than its pixels can need is refused.
+    """
     try:
         with path.open("rb") as file:
             _examine_file(file, str(path))
@@ -95,7 +99,10 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 def _joined(
     strips: Iterator[np.ndarray], height: int, width: int, orientation: int = 1
 ) -> np.ndarray:
-    """Strips of stored pixels as one upright photograph, each put in its place: the whole is in memory once."""
+    """Joins strips of stored pixels to one upright photograph.
+
+    Each is put in its place, so the whole is in memory once.
+    """
     first = next(strips)
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     joined = np.empty((*size, first.shape[2]), first.dtype)
@@ -117,7 +124,9 @@ class Rows(NamedTuple):
 
 
 def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
-    """What :func:`decode_image` gives, in strips of about so many pixels each: the whole is never in memory.
+    """Decodes a photograph as :func:`decode_image` does, in strips.
+
+    The whole is never in memory.
 
     Except if it has to be: photographs that are turned or mirrored to stand upright, and BMP.
 
@@ -205,13 +214,16 @@ def _as_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def _bmp_strips(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
-    """A BMP as RGB, in strips: its pixels are held in memory as the file has them, a byte each for palettes."""
+    """A BMP as RGB, in strips.
+
+    Its pixels are in memory as the file holds them, one byte each for palettes.
+    """
     for strip in _decoded_bmp(content, name, pixels):
         yield _as_rgb(strip)
 
 
 def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
-    """Libvips' image of a file that is not a BMP, by the decoder of that kind; its rows come from top to bottom.
+    """Opens a file that is not a BMP with libvips; rows come from top to bottom.
 
     libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that
     gives other pixels.
@@ -235,7 +247,9 @@ def _repaired(content: bytes, photograph: PhotographFile) -> bytes:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as they are to be seen, by the tag of EXIF and TIFF; values that it cannot have change nothing.
+    """Stored pixels as they are meant to be seen, by the orientation of EXIF or TIFF.
+
+    Values that an orientation cannot have change nothing.
 
     All pixels must be there: libvips' ``autorot`` asks a decoder that runs from top to bottom for
     earlier rows again, and with more than 512 rows gets none.
@@ -288,7 +302,10 @@ def write_image(path: Path, image: np.ndarray, *, made_by: str = "") -> None:
 
 
 def is_made_by(path: Path, program: str) -> bool:
-    """Whether :func:`write_image` wrote a picture for that program; raises pyvips.Error for what is not a picture."""
+    """Whether :func:`write_image` wrote a picture for that program.
+
+    Raises pyvips.Error if it is not a picture.
+    """
     if path.stat().st_size > _SPARE:
         return False
     # Libvips remembers files by their names
@@ -321,7 +338,9 @@ def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
 
 
 def decode_bmp(content: bytes, name: str) -> np.ndarray:
-    """``[H, W, C]``, C being 1, 3 or 4 with alpha; by Pillow, since libvips as it is packaged does not read BMP.
+    """``[H, W, C]``, where C is 1, 3 or 4 with alpha.
+
+    Pillow decodes it, since libvips as it is packaged does not read BMP.
 
     The format has 8 bits at most, which Pillow keeps.
     """

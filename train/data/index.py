@@ -1,4 +1,4 @@
-"""What was found in photographs' files when they were last decoded, so that a data set is decoded once, not each time.
+"""Remembers what photographs were decoded to, so that a data set is decoded once.
 
 One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; several
 processes may use it at once, and it may be deleted at any time. A file is known by its path, and
@@ -32,7 +32,8 @@ _DECODERS = f"5 {_LIBVIPS} {PIL.__version__}"  # the first number counts changes
 # A change of the columns needs a change of PATH: an older checkout may have made the file.
 _TABLE = """
     CREATE TABLE IF NOT EXISTS photographs (
-        place TEXT PRIMARY KEY, state TEXT, checksum TEXT, height INTEGER, width INTEGER, bits INTEGER, digest TEXT
+        place TEXT PRIMARY KEY, state TEXT, checksum TEXT,
+        height INTEGER, width INTEGER, bits INTEGER, digest TEXT
     )
 """
 
@@ -146,7 +147,10 @@ def _key(stamp: Stamp, facts: PixelFacts) -> tuple[str, str]:
 
 
 def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
-    """The stamp of files; None if one is missing, or changed too recently to show another change."""
+    """The stamp of files; None if one is missing, or changed too recently.
+
+    A second change within that time would not show.
+    """
     states = hashlib.sha256()
     for path in files:
         try:

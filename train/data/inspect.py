@@ -1,4 +1,4 @@
-"""``python -m train data SPEC``: what a data set holds, what is wrong with it, and a sheet of it."""
+"""``python -m train data SPEC``: what a data set holds and what is wrong with it."""
 
 import os
 from collections.abc import Iterator, Sequence

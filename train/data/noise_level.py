@@ -7,7 +7,9 @@ from skimage.restoration import estimate_sigma
 
 
 def noise_level(image: np.ndarray) -> float:
-    """The standard deviation of an image's noise, ``[H, W, C]``, in its own units, from its finest wavelets.
+    """Estimates the standard deviation of an image's noise from its finest wavelets.
+
+    The image is ``[H, W, C]``, and the result is in its units.
 
     The mean over channels, but for those that are flat, such as the blue of a night: they say
     nothing of noise. 0 where none is left.

@@ -99,7 +99,7 @@ def detect_kind(start: bytes) -> str | None:
 
 
 def examine(file: BinaryIO, name: str) -> PhotographFile:
-    """What a file is; an :class:`InputError` that calls it ``name`` if it cannot be read as one photograph.
+    """What a file is; an :class:`InputError` if it cannot be read as one photograph.
 
     Only headers are read. What is broken in them is left to the decoder, which knows what it can do
     without.
@@ -139,12 +139,12 @@ def check_size(width: int, height: int, name: str) -> None:
 def write_metadata(
     photograph: PhotographFile, source: BinaryIO, encoded: BinaryIO, target: BinaryIO
 ) -> None:
-    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own; both are files of its kind."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``, a file of the same kind."""
     _FORMATS[photograph.kind].copy(source, encoded, target)
 
 
 def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]:
-    """What a person should know of a file that is restored: its colour, and what is not kept of it."""
+    """What a person should know of a file that is restored: its colour, and what is not kept."""
     about = photograph.about
     notes = []
     named = _NAMED.get(PurePath(name).suffix.lower())

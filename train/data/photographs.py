@@ -58,12 +58,12 @@ class Photographs(Sequence[np.ndarray]):
         return taken
 
     def admit(self, index: int, size: int) -> None:
-        """Counts ``size`` bytes for a photograph that stays once it is decoded, where they are left."""
+        """Reserves ``size`` bytes, if they are left: the photograph stays once it is decoded."""
         self._photographs[index].admit(size)
 
     @contextmanager
     def opened(self, index: int) -> Iterator[Rows]:
-        """A photograph's size and strips, decoded as they are asked for; it stays decoded while memory lasts."""
+        """A photograph's size and strips, decoded on demand; it stays while memory lasts."""
         photograph = self._photographs[index]
         with opened(photograph.pixels if photograph.decoded else photograph.decode) as rows:
             photograph.admit(rows.height * rows.width * 3 * rows.bits // 8)
@@ -87,7 +87,7 @@ class _CachedPhotograph:
         self.stays = False
 
     def __reduce__(self) -> Any:
-        """In another process it is decoded there, and not kept: neither pixels nor the budget are sent."""
+        """In another process it is decoded there: neither pixels nor the budget are sent."""
         return _undecoded, (self.decode,)
 
     def admit(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""A hash of a photograph's decoded pixels, by which equal photographs are known in whatever file they are."""
+"""A hash of a photograph's decoded pixels: equal photographs have equal hashes in any format."""
 
 import hashlib
 from typing import Any

@@ -137,7 +137,10 @@ def _misalignment(given: np.ndarray, target: np.ndarray) -> str:
     if (down or right) and max(abs(down), abs(right)) <= _FURTHEST:
         moved = _correlation(given_edges, target_edges, down, right)
         if moved > max(_correlation(given_edges, target_edges, 0, 0) + _GAIN, _SAME_SCENE):
-            return f"the input fits the target better moved by {down} pixels down and {right} to the right"
+            return (
+                f"the input fits the target better moved by {down} pixels down and {right} to the "
+                "right"
+            )
     if (same := _correlation(given, target, 0, 0)) < _SAME_SCENE:
         return f"the input and the target seem to show different scenes (correlation {same:.2f})"
     return ""

@@ -1,4 +1,6 @@
-"""Writing data sets as array_record, once, through TFDS: those of TFDS itself, our builders', and any folder's.
+"""Writes data sets as array_record, once, through TFDS.
+
+They may be TFDS's own, those of our builders, or any folder.
 
 Of those of TFDS itself ``div2k`` is made for restoration. It is supported and was not run here
 whole: there was no way to download it. Its builder was run on files laid out and named like those.
@@ -76,7 +78,7 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
 
 @contextlib.contextmanager
 def _alone(builder: Any) -> Iterator[None]:
-    """Keeps other processes from writing the same data set, and removes what one that was killed has left of it.
+    """Keeps other processes from writing the same data set, and removes what killed ones have left.
 
     Only for our own builders: other programs may be writing what TFDS's own make.
     """
@@ -113,7 +115,10 @@ def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
 
 
 def _check_format(builder: Any) -> None:
-    """Refuses to write over what is there: TFDS would leave files of another format or of another folder untouched."""
+    """Refuses to write over what is there.
+
+    TFDS would leave files of another format or of another folder untouched.
+    """
     there = Path(builder.data_dir)
     if any(letter in str(there) for letter in "?\0"):
         raise InputError(
@@ -142,7 +147,10 @@ def _check_format(builder: Any) -> None:
 
 
 def _lend_files(builder: Any) -> None:
-    """Builders of TFDS walk through folders by TensorFlow, div2k's among them: what they take is lent by Python."""
+    """Lends Python's file functions to builders that walk through folders by TensorFlow.
+
+    div2k's is among them.
+    """
     module = sys.modules[type(builder).__module__]
     if importlib.util.find_spec("tensorflow") or not hasattr(module, "tf"):
         return

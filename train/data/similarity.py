@@ -20,7 +20,7 @@ _TABLE = 512  # hashes of one bucket whose distances are all computed at once
 def group_similar(hashes: Sequence[int]) -> np.ndarray:
     """The number of the group that each photograph belongs to, from 0, in the order of ``hashes``.
 
-    A group is what a chain of group_similar joins: each hash in it differs from another one in at most
+    A group is what a chain of similar hashes joins: each one differs from another in at most
     ``ALIKE`` bits.
     """
     if not len(hashes):
@@ -44,7 +44,10 @@ def group_similar(hashes: Sequence[int]) -> np.ndarray:
 
 
 def _join_bucket(unique: np.ndarray, bucket: np.ndarray) -> np.ndarray:
-    """Pairs of one bucket that join what is alike in it; fewer pairs than hashes where it is large."""
+    """Pairs of one bucket that join what is alike in it.
+
+    A large bucket has fewer pairs than hashes.
+    """
     if len(bucket) <= _TABLE:
         hashes = unique[bucket]
         distances = np.bitwise_count(hashes[:, None] ^ hashes[None])

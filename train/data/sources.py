@@ -6,8 +6,8 @@ Each photograph is decoded once when its source is opened, unless the index know
 |---|---|
 | ``photos`` | photographs that scikit-image ships |
 | ``folder:PATH`` | all photographs in a folder and below it, clean |
-| ``pairs:LOW_DIR,HIGH_DIR`` | degraded ones in one folder, clean ones of the same names in another |
-| ``pairs:DIR?input=GLOB&target=GLOB`` | both in one folder, paired by what the wildcards stand for |
+| ``pairs:LOW_DIR,HIGH_DIR`` | degraded ones, and clean ones of the same names |
+| ``pairs:DIR?input=GLOB&target=GLOB`` | both in one folder, paired by the wildcards |
 | ``tfds:NAME[/CONFIG]:SPLIT`` | a TFDS data set, prepared as array_record: clean, or pairs |
 """
 

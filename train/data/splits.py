@@ -1,4 +1,4 @@
-"""What is trained on, what settings are picked on, and what is only ever tested on; and a record of all three.
+"""What is trained on, what settings are picked on, what is tested on, and a record of all three.
 
 What is given by a flag is taken whole. What is not given comes from --data: ``photos`` has splits
 of its own; of any other source a tenth each is set aside for validation and test, by a hash of the
@@ -92,8 +92,8 @@ def check_scorable(splits: Splits) -> None:
         if split != "train" and (small := smaller_than(source, SMALLEST_SCORED)):
             raise InputError(
                 f"{len(small)} of {len(source.names)} photographs of {split} are too small to be "
-                f"scored, which takes {SMALLEST_SCORED} pixels a side: {list_some(small)}; leave them "
-                "out."
+                f"scored, which takes {SMALLEST_SCORED} pixels a side: {list_some(small)}; leave "
+                "them out."
             )
 
 
@@ -146,9 +146,15 @@ def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
     images = splits.train.images
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
     if decoded:
-        yield f"{decoded} of {len(images)} photographs do not fit --memory-mb and are decoded over and over: slower"
+        yield (
+            f"{decoded} of {len(images)} photographs do not fit --memory-mb and are decoded over "
+            "and over: slower"
+        )
     elif workers:
-        yield f"--workers {workers} does nothing: all photographs fit --memory-mb, from where threads cut faster"
+        yield (
+            f"--workers {workers} does nothing: all photographs fit --memory-mb, from where "
+            "threads cut faster"
+        )
 
 
 def describe(splits: Splits) -> dict[str, Any]:
@@ -178,7 +184,7 @@ def save_splits(splits: Splits, folder: Path) -> None:
 def check_unchanged(
     splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from"
 ) -> None:
-    """Refuses to go on with a run whose photographs are not those that it was started with, and says which differ."""
+    """Refuses to resume a run with different photographs, and says which differ."""
     path = folder / FILE_NAME
     try:
         before = _parse_record(read_json(path, longest=_LONGEST_FILE))
@@ -217,7 +223,9 @@ def _parse_record(record: Any) -> dict[str, dict[str, str]]:
 
 
 def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) -> None:
-    """Refuses photographs that a run's checkpoint is not of, whatever the record beside it was changed to.
+    """Refuses photographs that a run's checkpoint was not trained with.
+
+    The record beside the checkpoint may have been changed.
 
     Args:
       splits: the photographs that are there now.

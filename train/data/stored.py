@@ -31,7 +31,7 @@ class StoredPhotograph:
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:
-        """The photograph's size and strips; other threads wait as long as too much is decoded at once."""
+        """The photograph's size and strips; threads wait while too much is decoded at once."""
         rows = decode_rows(self.content(), self.name)
         with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
             yield rows

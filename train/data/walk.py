@@ -1,4 +1,4 @@
-"""One walk through a folder for all that reads photographs from folders: training and restoring find the same files.
+"""One walk through a folder for training and restoring, so that both find the same files.
 
 Links are followed, since linking is a usual way to put a data set in its place. A folder is entered
 once, under its own path if it has one below the folder that is walked; a link that leads back up is
@@ -56,7 +56,10 @@ class Walk:
         return [*sorted(self.links), files]
 
     def second_names(self) -> Iterator[tuple[Path, Path]]:
-        """Each photograph that is another name of one before it, and that one. A link is never the first."""
+        """Each photograph that is another name of an earlier one, and that one.
+
+        A link never comes first.
+        """
         names = defaultdict(list)
         for path, identity in self.identities.items():
             names[identity].append(path)
@@ -90,7 +93,7 @@ def walk(folder: Path, *, without: Path | None = None) -> Walk:
 
 
 def file_identity(path: Path) -> Identity | None:
-    """Device and inode of what a path leads to; None where that is nothing, or cannot be looked at."""
+    """Device and inode of what a path leads to; None if nothing is there, or may be seen."""
     try:
         about = path.stat()
     except (OSError, ValueError):
@@ -104,7 +107,10 @@ def count_endings(files: Sequence[Path]) -> Counter[str]:
 
 
 def describe_skipped(others: Mapping[str, int]) -> str:
-    """Other files in words, the most frequent first: "12 .heic files and 1 .txt file were passed over"."""
+    """Other files in words, the most frequent first.
+
+    For example "12 .heic files and 1 .txt file were passed over".
+    """
     words = []
     for ending, count in sorted(others.items(), key=lambda each: (-each[1], each[0])):
         files = "files" if count > 1 else "file"
@@ -197,7 +203,10 @@ class _Walker:
 
 
 def _is_hidden_photograph(entry: os.DirEntry[str]) -> bool:
-    """Whether a user may miss it: not what macOS keeps beside every file on disks of other systems."""
+    """Whether a user may miss a hidden file.
+
+    macOS keeps hidden files beside every file on disks of other systems.
+    """
     name = PurePath(entry.name)
     if entry.name.startswith("._") or (name.suffix or name.name).lower() not in SUFFIXES:
         return False
@@ -208,7 +217,7 @@ def _is_hidden_photograph(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_up(link: Path) -> bool:
-    """Whether a link's folder is that which it is in, or one above: to follow it would be to walk in a circle."""
+    """Whether a link leads to its own folder or to one above: following it would be a circle."""
     place, target = os.path.realpath(link.parent), os.path.realpath(link)
     try:
         return os.path.commonpath([place, target]) == target

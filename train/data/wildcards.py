@@ -14,7 +14,7 @@ MOST_ASTERISKS = 100
 
 
 class Glob:
-    """A pattern with ``*``, which is any text without "/", and ``?`` and ``[...]``, one letter each.
+    """A pattern of ``*``, any text without "/", and ``?`` and ``[...]``, which are one letter each.
 
     A last ``.*`` is any ending and counts for nothing. A glob with a "/" is fitted to the path, one
     without to the file's name, in whatever folder.
@@ -36,7 +36,7 @@ class Glob:
         ]
 
     def stands_for(self, name: str) -> str | None:
-        """The folder and what each ``*`` stands for, joined by "_"; None for a name that does not fit."""
+        """The folder and what each ``*`` stands for, joined by "_"; None if it does not fit."""
         folder = ""
         if self._anywhere:
             folder, slash, name = name.rpartition("/")
@@ -51,7 +51,10 @@ class Glob:
 
 
 def _fit(name: str, parts: Sequence[re.Pattern[str]]) -> list[str] | None:
-    """What stands between the parts, each as long as it can be, the first of them first; None if they do not fit."""
+    """What stands between the parts; None if they do not fit.
+
+    Each is as long as it can be, the first one first.
+    """
     # For each part, from the last to the first: where it may begin so that all that follow fit, and
     # where it ends.
     begins: list[dict[int, int]] = []

@@ -17,7 +17,7 @@ _TOGETHER = 8  # photographs that a worker is given at a time
 
 
 class Workers:
-    """Worker processes for one cutter. They end by ``close`` or with this process, whatever ends it."""
+    """Worker processes for one cutter. They end by ``close`` or with this process."""
 
     def __init__(self, number: int, cutter: Cutter) -> None:
         """They start when they are first needed; each is sent the cutter once."""

@@ -1,1 +1,1 @@
-"""Experiments of many trainings: losses compared and settings searched, with statistics and reports."""
+"""Experiments of many trainings: losses are compared and settings searched, with statistics."""

@@ -15,7 +15,10 @@ _DEFAULT = ModelConfig().loss
 
 
 def canonical_loss(loss: str) -> str:
-    """One spelling of a loss, whatever the user's spaces; ``balanced(METHOD)`` is of the default loss."""
+    """One spelling of a loss, whatever the user's spaces.
+
+    ``balanced(METHOD)`` balances the default loss.
+    """
     try:
         model = ModelConfig(loss=loss)
     except InputError as error:
@@ -53,7 +56,7 @@ def check_population(population: PopulationMode, fit: FitConfig) -> None:
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Train a network under several losses, and say which restores photographs best and how sure that is."""
+    """Train a network under several losses, and say which restores best and how sure that is."""
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
     """Losses; the first is compared with each of the others. Also "balanced(METHOD, LOSS)", weights

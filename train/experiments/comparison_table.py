@@ -123,7 +123,7 @@ def read_scores(path: Path) -> list[ComparisonRow]:
 def check_complete(
     path: Path, scores: Sequence[ComparisonRow], expected: Sequence[tuple[str, int, float, str]]
 ) -> None:
-    """Refuses a table that lost rows, or is of other photographs: means over it would be of something else.
+    """Refuses a table that lost rows, or that is of other photographs.
 
     Args:
       path: of the table.
@@ -153,7 +153,7 @@ def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow
 def score_table(
     scores: Iterable[ComparisonRow], metric: str, loss: str, sigmas: Sequence[float]
 ) -> np.ndarray:
-    """One metric of one loss, ``[photographs, seeds]``, averaged over ``sigmas``; both axes sorted."""
+    """One metric of one loss, averaged over ``sigmas``."""
     chosen = [row for row in scores if row.loss == loss and row.sigma in sigmas]
     photographs, seeds = (
         sorted({row.photograph for row in chosen}),

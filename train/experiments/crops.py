@@ -23,7 +23,7 @@ def find_crops(
     noise_seed: int,
     count: int,
 ) -> list[Crop]:
-    """One crop each of the ``count`` photographs on which the losses' PSNRs lie farthest apart at ``sigma``.
+    """Crops of the photographs on which the losses' PSNRs lie farthest apart.
 
     Scores are of all seeds, pixels of the networks that are given, one for each loss. The place is
     where these networks' outputs differ most on average over a crop, not where any of them is wrong
@@ -58,7 +58,10 @@ def find_crops(
 
 
 def _place(images: Sequence[np.ndarray]) -> tuple[slice, slice]:
-    """Rows and columns of the square in which the images differ most; the photograph's short side if that is less."""
+    """Rows and columns of the square in which the images differ most.
+
+    Its side is the photograph's short side if that is less than a crop's.
+    """
     differences = np.ptp(np.stack(images), axis=0).mean(axis=-1)
     side = min(SIDE, *differences.shape)
     means = scipy.ndimage.uniform_filter(differences, side, mode="constant")

@@ -29,7 +29,10 @@ _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
 
 
 def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
-    """The photographs, and those of validation, without which nothing can be picked; all can be scored."""
+    """Opens the photographs.
+
+    There are some to pick settings on, and all can be scored.
+    """
     splits = open_photographs(fit)
     check_scorable(splits)
     if splits.validation is None:
@@ -46,7 +49,9 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
 
 
 def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitStack) -> Path:
-    """The experiment's folder, locked: new, or with a part of this same one in it, by settings and photographs.
+    """Opens the experiment's folder and locks it.
+
+    It is new, or holds a part of this experiment, with the same settings and photographs.
 
     What another process trains there, this one would take for stopped, and remove: ``held`` keeps
     it out.
@@ -80,7 +85,7 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
 
 
 def _read_settings(path: Path, config: Any) -> dict[str, Any]:
-    """The settings in an experiment's folder, with the defaults of options that it was started without."""
+    """The settings in an experiment's folder; options that were added since have their defaults."""
     try:
         saved = read_json(path)
     except UnreadableError as error:
@@ -95,7 +100,7 @@ def _read_settings(path: Path, config: Any) -> dict[str, Any]:
 
 
 def _check_divides(config: Any) -> None:
-    """Refuses a batch that the trainings could not divide: in a folder that is begun it could not be changed."""
+    """Refuses a batch that cannot be divided, since it could not be changed in a folder."""
     run = config.fit.run
     mesh = sharding.make_mesh(run.devices, run)
     if config.population != "loop":  # each network has its whole batch on one device
@@ -104,7 +109,10 @@ def _check_divides(config: Any) -> None:
 
 
 def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without what may change between one time and the next: as of ``fit``, also where and how it runs."""
+    """Settings without what may change from one time to the next.
+
+    In ``fit`` that is where and how it runs.
+    """
     kept = {name: None if name in _MAY_CHANGE else value for name, value in settings.items()}
     return {
         **kept,
@@ -113,7 +121,7 @@ def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filled(saved: Any, defaults: Any) -> Any:
-    """Settings that an earlier version saved, with the defaults of the options that it did not have."""
+    """Settings that an earlier version saved, with the defaults of options that it did not have."""
     if not isinstance(saved, dict) or not isinstance(defaults, dict):
         return saved
     return {

@@ -1,4 +1,4 @@
-"""How often the test photographs were looked at: each look after the first is another chance for a false alarm."""
+"""Records the looks at test photographs: each after the first may be another false alarm."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pages that open from disk: one look for all, Plotly's script and every picture within; nothing is fetched."""
+"""Pages that open from disk: Plotly's script and every picture are within; nothing is fetched."""
 
 import importlib.resources
 import os
@@ -25,7 +25,7 @@ QUIET = "#7d7d7d"  # what is shown and does not count
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: its heading, what it shows in words (also for who cannot see it), and its data as JSON."""
+    """A plot: its heading, its description for people who cannot see it, and its data as JSON."""
 
     id: str
     title: str

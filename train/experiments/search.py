@@ -1,4 +1,6 @@
-"""The trials of a search on disk, and what is tried next: a function of the seed and of the trials before.
+"""The trials of a search on disk, and what is tried next.
+
+What is tried is a function of the seed and of the trials before.
 
 A search may be killed at any moment. Resumed, it tries the same settings in the same order as one
 that ran undisturbed: each trial draws from random numbers of its own, and a trial that was running
@@ -29,7 +31,7 @@ _BATCH = (
 
 
 class TrialSampler(optuna.samplers.BaseSampler):
-    """Optuna's TPE, whose draws depend on the seed, the trial's number and the trials before it alone.
+    """Optuna's TPE, with draws that depend only on the seed, the number and earlier trials.
 
     TPE by itself draws from one stream of random numbers. How far that has been read is lost when a
     process ends.
@@ -64,7 +66,10 @@ class TrialSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Draws one setting, in the first trials: whether others of this trial were drawn before a kill or after."""
+        """Draws one setting, in the first trials.
+
+        Whether others of the trial were drawn before a kill or after makes no difference.
+        """
         tpe = self._tpe(trial, param_name)
         return tpe.sample_independent(study, trial, param_name, param_distribution)
 

@@ -1,4 +1,4 @@
-"""What a search found out about its settings: each against the score, and in words whether it matters here."""
+"""What a search found out about its settings: a figure for each, and whether it matters."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ def setting_figures(
 def describe_effect(
     name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int
 ) -> str:
-    """Whether a setting matters, as far as complete trials tell: how far its levels lie apart, and by chance or not.
+    """Says whether a setting matters, as far as complete trials tell.
 
     The search goes where it did well before and may try a setting again, whose score is known by
     then: each counts once, and p describes what was found, it is no test.
@@ -45,7 +45,10 @@ def describe_effect(
     for _, level, values in sorted(rows):
         levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
-        return f"Whether it matters cannot be said: {len(complete)} settings to the end, {_FEWEST} are the least."
+        return (
+            f"Whether it matters cannot be said: {len(complete)} settings to the end, {_FEWEST} "
+            "are the least."
+        )
     means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())
     tied = len({value for values in levels.values() for value in values}) == 1
@@ -148,7 +151,10 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
 
 
 def _levels(name: str, trials: Sequence[FrozenTrial]) -> list[str]:
-    """Each trial's level of a setting; what is continuous is cut into thirds of the range that was searched."""
+    """Each trial's level of a setting.
+
+    Continuous values are cut into thirds of the range that was searched.
+    """
     values = [trial.params[name] for trial in trials]
     if not any(isinstance(value, float) for value in values):
         return list(map(str, values))

@@ -1,4 +1,4 @@
-"""What a table of paired scores allows to be said: how large a difference is, how sure, and what would make it surer.
+"""Statistics of paired scores: how large a difference is, how sure, and what would make it surer.
 
 Two losses are compared by the differences d of their scores on the same photographs after training
 from the same seeds:
@@ -142,20 +142,29 @@ def paired_difference(differences: np.ndarray) -> Difference:
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
-    """Two-sided Wilcoxon signed-rank test on per-image means: for these trained networks, not for their losses."""
+    """Two-sided Wilcoxon signed-rank test on per-image means.
+
+    It holds for these trained networks, not for their losses.
+    """
     by_image = differences.mean(axis=1)
     return float(scipy.stats.wilcoxon(by_image).pvalue) if np.any(by_image != 0) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """p-values adjusted for their number by Holm's step-down method: the chance of any false alarm stays as named."""
+    """p-values adjusted for their number by Holm's step-down method.
+
+    The chance of any false alarm stays as named.
+    """
     return (
         tuple(float(p) for p in multipletests(p_values, method="holm")[1]) if len(p_values) else ()
     )
 
 
 def equivalence_p(difference: Difference, margin: float) -> float:
-    """p-value of "neither is better by ``margin`` or more": the larger of two one-sided tests (Schuirmann 1987)."""
+    """p-value of "neither is better by ``margin`` or more" (Schuirmann 1987).
+
+    It is the larger of two one-sided tests.
+    """
     mirrored = dataclasses.replace(difference, mean=-difference.mean)
     return max(not_worse_p(difference, margin), not_worse_p(mirrored, margin))
 
@@ -171,7 +180,7 @@ def not_worse_p(difference: Difference, margin: float) -> float:
 
 
 def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDENCE) -> int | None:
-    """How many seeds, more than there are, would probably lead to a verdict if components are what they seem.
+    """How many seeds would probably lead to a verdict, if the components are what they seem.
 
     With so many, four of five new sets of seeds, scored on the same photographs, have an interval
     of ``confidence`` that is free of 0. Seeds that contradict each other already will go on doing
@@ -200,7 +209,7 @@ def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDE
 
 
 def outcome(difference: Difference, adjusted_p: float, *, alpha: float = 0.05) -> Outcome:
-    """What may be claimed where a positive mean is better: after correction, and only if few seeds all say the same."""
+    """What may be claimed, if a positive mean is better."""
     seeds = len(difference.by_seed)
     if difference.images < FEWEST_IMAGES or seeds < 2:
         return "no verdict"
@@ -227,7 +236,10 @@ def _variance_and_freedom(
 def _half_width(
     error: float, freedom: float, seed_error: float, seeds: int, confidence: float
 ) -> float:
-    """The larger of two intervals' halves: of the mean, and of the seeds' component alone; t quantiles by freedom."""
+    """The larger of two intervals' halves, by t quantiles.
+
+    One is of the mean, the other of the seeds' component alone.
+    """
     half = scipy.special.stdtrit(freedom, 0.5 + confidence / 2) * error
     if seeds > 1:
         half = max(half, scipy.special.stdtrit(seeds - 1, 0.5 + confidence / 2) * seed_error)

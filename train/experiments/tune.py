@@ -1,4 +1,4 @@
-"""Which weight and window suit these photographs: a search with Optuna, then one honest look at what it found.
+"""Which weight and window suit these photographs: a search with Optuna, then one honest look.
 
 Each trial is a run of ``fit`` under one luminance loss, judged on validation photographs; one that
 falls behind the median of the others at the same step is stopped. The best setting is then trained
@@ -46,7 +46,10 @@ _FEWEST_FOR_IMPORTANCE = 8
 
 
 def tune(config: TuneConfig) -> Path:
-    """Searches, takes the best setting, compares it with the default on test photographs; gives the folder."""
+    """Searches, and compares the best setting with the default on test photographs.
+
+    Returns the folder.
+    """
     with contextlib.ExitStack() as held:
         return _tune(config, held)
 
@@ -122,7 +125,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 def search(
     study: optuna.Study, config: TuneConfig, members: Members, validation: Source, console: Console
 ) -> None:
-    """Tries settings until there are as many as were asked for, from where the search was stopped."""
+    """Tries settings until there are as many as were asked for, and resumes a search."""
     while (done := len(finished(study))) < config.trials:
         batch = next_batch(study, config)
         specs = [suggest(trial, config) for trial in batch]
@@ -142,12 +145,15 @@ def search(
 
 
 def best_settings(study: optuna.Study) -> dict[str, Sequence[float]]:
-    """The best trials' settings with their values, each once: the search may try a setting several times."""
+    """The best trials' settings with their values, each once.
+
+    The search may try a setting several times.
+    """
     return {_loss_spec(trial): trial.values for trial in study.best_trials}
 
 
 def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
-    """The setting to compare with the default one on test photographs, and how it was chosen, in a sentence."""
+    """The setting to compare with the default on test photographs, and how it was chosen."""
     if config.pareto:
         best = best_settings(study)
         front = np.array(list(best.values()))
@@ -155,7 +161,10 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
             np.ptp(front, axis=0), np.finfo(float).tiny
         )
         specs = [list(best)[i] for i in np.argsort(np.linalg.norm(scaled, axis=1), kind="stable")]
-        why = f"Of the front's {len(specs)} points the one nearest to the least of both errors, by the front's ranges."
+        why = (
+            f"Of the front's {len(specs)} points the one nearest to the least of both errors, by "
+            "the front's ranges."
+        )
     else:
         complete = study.get_trials(states=[TrialState.COMPLETE])
         ranked = sorted(
@@ -256,7 +265,7 @@ def _against_default(
 
 
 def importances(study: optuna.Study, config: TuneConfig) -> dict[str, float]:
-    """Which setting matters, by PED-ANOVA (Watanabe et al. 2023); empty where trials are too few to say."""
+    """How much each setting matters, by PED-ANOVA (Watanabe et al. 2023); {} if too few trials."""
     complete = [trial for trial in finished(study) if trial.state is TrialState.COMPLETE]
     if len(complete) < _FEWEST_FOR_IMPORTANCE:
         return {}

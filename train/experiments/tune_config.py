@@ -14,7 +14,7 @@ TuneMetric = Literal["psnr", "ssim", "ciede2000"]
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """Search the luminance loss's weight, window, penalty and brightness for the best on validation photographs."""
+    """Search the luminance loss's weight, window, penalty and brightness signal."""
 
     trials: int = 30
     """Settings to try, over all times that this search was gone on with."""

@@ -1,1 +1,1 @@
-"""The containers that photographs come in: what each says beside its pixels, and how that is written again."""
+"""File formats of photographs: what each says beside its pixels, and how that is written again."""

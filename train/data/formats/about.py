@@ -17,7 +17,10 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class About:
-    """What a file says of itself. Sizes are those of the stored pixels; sentences leave out the file's name."""
+    """What a file says of itself.
+
+    Sizes are those of the stored pixels. Sentences leave out the file's name.
+    """
 
     width: int = 0  # 0: the header does not get that far
     height: int = 0

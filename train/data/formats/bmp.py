@@ -1,4 +1,7 @@
-"""BMP: its header, and how a file is written with its alpha, resolution and colour, as Pillow does not write it."""
+"""BMP: its header, and how a file is written with alpha, resolution and colour.
+
+Pillow does not write these.
+"""
 
 import struct
 from typing import BinaryIO, NamedTuple

@@ -1,4 +1,7 @@
-"""JPEG: its segments. All that describes the picture, and not its coding, is written again byte for byte."""
+"""JPEG: its segments.
+
+All that describes the picture, and not its coding, is written again byte for byte.
+"""
 
 import io
 import re
@@ -111,7 +114,10 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _parse(file: BinaryIO) -> _Jpeg:
-    """The segments before the first scan, as far as they are whole. What is wrong with them the decoder says."""
+    """The segments before the first scan, as far as they are whole.
+
+    The decoder says what is wrong with others.
+    """
     segments: list[_Segment] = []
     total, place = 0, 2
     for _ in range(_MOST_SEGMENTS):
@@ -148,7 +154,7 @@ def _behind_fill(file: BinaryIO, place: int) -> int:
 
 
 def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
-    """The next marker that does not belong to a scan, and the place behind it; 0 if there is none."""
+    """The next marker that is not part of a scan, and the place after it; 0 if there is none."""
     while True:
         file.seek(place)
         block = file.read(_BLOCK)
@@ -160,7 +166,10 @@ def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
 
 
 def _is_kept(marker: int, data: bytes) -> bool:
-    """Whether an APPn segment or a comment is written again: not if it is about the coding, or about other pictures."""
+    """Whether an APPn segment or a comment is written again.
+
+    It is not if it is about the coding, or about other pictures.
+    """
     if marker == 0xE2:
         return not data.startswith((_PICTURES, _GAIN_MAP))
     return marker not in (0xEB, 0xEE) or (marker == 0xEE and not data.startswith(b"Adobe"))

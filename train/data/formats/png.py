@@ -1,4 +1,7 @@
-"""PNG: its chunks. All that describes the picture, and not its coding, is written again byte for byte."""
+"""PNG: its chunks.
+
+All that describes the picture, and not its coding, is written again byte for byte.
+"""
 
 import struct
 import zlib
@@ -171,7 +174,10 @@ def _is_kept(file: BinaryIO, chunk: _PngChunk, header: bytes) -> bool:
 
 
 def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
-    """A chunk as it is written under another header: a colour that stood for transparency has become a channel."""
+    """A chunk as it is written under another header.
+
+    A colour that stood for transparency has become a channel.
+    """
     channels = _CHANNELS[header[9]]
     if name == b"sBIT" and len(data) == channels - 1:
         return data + header[8:9]
@@ -181,7 +187,10 @@ def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
 def _text(
     file: BinaryIO, beside: Sequence[_PngChunk], held: dict[bytes, _PngChunk]
 ) -> tuple[bytes | None, bytes, bytes]:
-    """The profile, EXIF and XMP; counts what compressed chunks inflate to, which a few bytes of them decide."""
+    """The profile, EXIF and XMP.
+
+    Counts what compressed chunks inflate to, since a few bytes may inflate to gigabytes.
+    """
     exif, xmp, left = _data(file, held.get(b"eXIf")), b"", MOST_METADATA
     profile: bytes | None = None
     for chunk in beside:
@@ -227,13 +236,19 @@ def _from_hexadecimal(content: bytes) -> bytes:
 
 
 def _colour(file: BinaryIO, held: dict[bytes, _PngChunk]) -> str | None:
-    """How the colour differs from sRGB, by the first chunk that counts for decoders: cICP, sRGB, gAMA and cHRM."""
+    """How the colour differs from sRGB.
+
+    The first chunk counts that decoders go by: cICP, sRGB, gAMA and cHRM.
+    """
     points = _data(file, held.get(b"cICP"))
     if len(points) == 4:
         primaries, transfer = points[0], points[1]
         if (primaries, transfer) == _SRGB_CODE_POINTS:
             return None
-        return f"its colour has the code points {primaries} (primaries) and {transfer} (transfer function) of H.273"
+        return (
+            f"its colour has the code points {primaries} (primaries) and {transfer} (transfer "
+            "function) of H.273"
+        )
     if b"sRGB" in held:
         return None
     words = []

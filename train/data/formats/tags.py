@@ -1,4 +1,7 @@
-"""Directories of tags, as TIFF files and EXIF blocks hold them, classic and BigTIFF, read with bounds."""
+"""Directories of tags, as TIFF files and EXIF blocks hold them, read within bounds.
+
+Both classic TIFF and BigTIFF are read.
+"""
 
 import io
 import struct
@@ -151,7 +154,10 @@ def read_orientation(exif: bytes) -> int:
 
 
 def read_colour(exif: bytes) -> str | None:
-    """How the colour differs from sRGB by EXIF: cameras that make Adobe RGB without a profile say so there."""
+    """How the colour differs from sRGB by EXIF.
+
+    Cameras that make Adobe RGB without a profile say so there.
+    """
     try:
         tags = TagFile(io.BytesIO(without_prefix(exif)))
         entries = tags.directory(tags.first).entries
@@ -164,7 +170,10 @@ def read_colour(exif: bytes) -> str | None:
 
 
 def check_exif(exif: bytes) -> None:
-    """Refuses a block whose tags claim far more bytes than it has: decoders copy the value of each tag."""
+    """Refuses a block whose tags claim far more bytes than it has.
+
+    Decoders copy the value of each tag.
+    """
     claimed = 0
     try:
         tags = TagFile(io.BytesIO(without_prefix(exif)))

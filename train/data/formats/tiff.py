@@ -1,4 +1,7 @@
-"""TIFF: its tags. All that describe the picture, and not its coding, are written again, EXIF and GPS among them."""
+"""TIFF: its tags.
+
+All that describe the picture, and not its coding, are written again, EXIF and GPS among them.
+"""
 
 import io
 import struct
@@ -128,7 +131,7 @@ class _TagBudget:
 
 
 def read(file: BinaryIO) -> About:
-    """The facts in the first directory of a TIFF; refuses what decoders are known to read wrongly."""
+    """The facts in the first directory; refuses what decoders are known to read wrongly."""
     try:
         tags = TagFile(file)
         first = tags.directory(tags.first)
@@ -165,7 +168,7 @@ def _name(tag: int) -> str:
 
 
 def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
-    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own: a new directory at the end."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``, in a new directory."""
     given, written = TagFile(source), TagFile(encoded)
     old, new = given.directory(given.first), written.directory(written.first)
     values = _values(given, old, _TagBudget())[0]
@@ -183,7 +186,7 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
-    """Refuses what is known to go wrong; gives the number of pages that hold a smaller copy of the first."""
+    """Refuses what is known to go wrong; returns how many pages hold a preview of the first."""
     entries = first.entries
     if _RAW in entries or tags.read(8, 2) == b"CR":
         raise Refused("is a raw photograph of a camera: develop it, and save it as TIFF or PNG.")
@@ -228,7 +231,7 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
 
 
 def _repairs(tags: TagFile, entries: dict[int, TagEntry]) -> tuple[tuple[int, bytes], ...]:
-    """Values without a meaning that programs leave in tags, as 0 for the orientation, and those for the decoder."""
+    """Replacements for values that programs leave without a meaning, as 0 for the orientation."""
     found = []
     for tag, accepted in _LIMITED.items():
         if tag in entries and tags.integer(entries, tag, 1) not in accepted:

@@ -1,4 +1,7 @@
-"""WebP: its RIFF chunks. All that describes the picture, and not its coding, is written again byte for byte."""
+"""WebP: its RIFF chunks.
+
+All that describes the picture, and not its coding, is written again byte for byte.
+"""
 
 import struct
 from typing import BinaryIO, NamedTuple
@@ -77,7 +80,10 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _parse(file: BinaryIO) -> tuple[list[_WebpChunk], int]:
-    """All chunks that are whole, and where they end. What is wrong with the others the decoder says."""
+    """All chunks that are whole, and where they end.
+
+    The decoder says what is wrong with the others.
+    """
     whole = file_length(file)
     file.seek(4)
     end = min(whole, 8 + int.from_bytes(file.read(4), "little"))

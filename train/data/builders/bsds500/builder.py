@@ -1,4 +1,7 @@
-"""BSDS500's photographs, from a folder that the user has downloaded; CBSD68 is tested on, and never trained on."""
+"""BSDS500's photographs, from a folder that the user has downloaded.
+
+CBSD68 is tested on and never trained on.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +15,17 @@ from train.errors import InputError
 # "Fields of Experts", CVPR 2005, and part of BSDS500's validation photographs.
 CBSD68 = frozenset(
     """
-    3096 12084 14037 16077 19021 21077 24077 33039 101085 101087 102061 103070 105025 106024 108005 108070 108082
-    109053 119082 123074 126007 130026 134035 143090 145086 147091 148026 148089 157055 159008 160068 163085 167062
-    167083 170057 175032 175043 182053 189080 196073 197017 208001 210088 216081 219090 220075 223061 227092 229036
-    236037 241004 241048 253027 253055 260058 271035 285079 291000 295087 296007 296059 299086 300091 302008 304034
-    304074 306005 351093
+    3096 12084 14037 16077 19021 21077 24077 33039 101085 101087 102061 103070 105025 106024
+    108005 108070 108082 109053 119082 123074 126007 130026 134035 143090 145086 147091 148026
+    148089 157055 159008 160068 163085 167062 167083 170057 175032 175043 182053 189080 196073
+    197017 208001 210088 216081 219090 220075 223061 227092 229036 236037 241004 241048 253027
+    253055 260058 271035 285079 291000 295087 296007 296059 299086 300091 302008 304034 304074
+    306005 351093
     """.split()
 )
+
+
+_HOMEPAGE = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html"
 
 
 class Bsds500(tfds.core.GeneratorBasedBuilder):
@@ -27,8 +34,8 @@ class Bsds500(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download the Berkeley Segmentation Data Set 500 from its authors' page,
-    https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html, unpack it, and pass its folder
-    as --manual-dir: whichever folder has the JPEG files in it or below.
+    https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html, unpack it,
+    and pass its folder as --manual-dir: whichever folder has the JPEG files in it or below.
     """
 
     def _info(self) -> Any:
@@ -40,7 +47,7 @@ class Bsds500(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             description="Photographs of BSDS500: CBSD68 to test on, the other 432 to train on.",
-            homepage="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
+            homepage=_HOMEPAGE,
             citation=(
                 "Arbelaez, Maire, Fowlkes, Malik: Contour Detection and Hierarchical Image "
                 "Segmentation, IEEE TPAMI 33(5), 2011."

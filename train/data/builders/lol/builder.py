@@ -1,4 +1,7 @@
-"""LOL version 1, from a folder that the user has downloaded: ``our485`` is trained on, ``eval15`` is tested on."""
+"""LOL version 1, from a folder that the user has downloaded.
+
+``our485`` is trained on, and ``eval15`` is tested on.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +20,9 @@ class Lol(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Download LOL version 1 from its authors' page, https://daooshee.github.io/BMVC2018website/, unpack it, and pass the
-    folder that holds our485/ and eval15/, or low/ and high/ alone, as --manual-dir.
+    Download LOL version 1 from its authors' page, https://daooshee.github.io/BMVC2018website/,
+    unpack it, and pass the folder that holds our485/ and eval15/, or low/ and high/ alone, as
+    --manual-dir.
     """
 
     def _info(self) -> Any:
@@ -32,7 +36,10 @@ class Lol(tfds.core.GeneratorBasedBuilder):
             ),
             description="Photographs in low light and the same scenes well lit.",
             homepage="https://daooshee.github.io/BMVC2018website/",
-            citation="Wei, Wang, Yang, Liu: Deep Retinex Decomposition for Low-Light Enhancement, BMVC 2018.",
+            citation=(
+                "Wei, Wang, Yang, Liu: Deep Retinex Decomposition for Low-Light Enhancement, BMVC "
+                "2018."
+            ),
             supervised_keys=("low", "high"),
             disable_shuffling=True,
         )
