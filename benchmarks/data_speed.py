@@ -188,8 +188,8 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         spec = prepare(f"folder:{options.folder}", data_dir=Path(folder))
         sources = {
-            "memory": open_source(f"folder:{options.folder}", "train", Memory(100_000)),
-            "array_record": open_source(spec, "train", Memory(0)),
+            "memory": open_source(f"folder:{options.folder}", "train", memory=Memory(100_000)),
+            "array_record": open_source(spec, "train", memory=Memory(0)),
         }
         print(f"{len(sources['memory'].names)} photographs; {machine()}")
         if not importlib.util.find_spec("torch"):

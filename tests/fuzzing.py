@@ -1,4 +1,4 @@
-"""The fuzz tests' harness: a reader is given damaged files by the hundred, and may return or raise InputError only.
+"""The fuzz tests' harness: readers get damaged files, and may return or raise InputError only.
 
 The reader runs in a child process that is given one file after another and is started again after a
 crash or a hang. A case fails when the process dies, when anything except InputError is raised, when
@@ -65,7 +65,7 @@ def check(
     mutate: Mutator | Sequence[Mutator] = mutated,
     seed: int = 0,
 ) -> None:
-    """Fails the test if the reader does anything with a damaged file except returning or raising InputError.
+    """Fails the test if the reader does anything except returning or raising InputError.
 
     Args:
       reader: a function of a file's path, at the top of a module that can be imported. Of a format
@@ -85,7 +85,9 @@ def check(
 
 
 def answers(reader: Reader, files: Mapping[str, bytes], path: Path) -> dict[str, str]:
-    """What the reader makes of hostile files, under the same limits: "" for each that it reads, or its InputError.
+    """What the reader makes of hostile files, under the same limits.
+
+    "" for each that it reads, or its InputError.
 
     Args:
       reader: as for :func:`check`.
@@ -160,7 +162,7 @@ _REFUSED = "InputError"
 
 
 class _Child:
-    """A process that reads files with one reader; it is started again when it has died or was stopped."""
+    """A process that reads files with one reader, and is started again when it has died."""
 
     def __init__(self, reader: str) -> None:
         self._reader = reader
@@ -175,7 +177,7 @@ class _Child:
         self._log.close()
 
     def read(self, path: Path) -> str:
-        """What became of one file: "" where it was read, or "InputError: ...", or what went wrong."""
+        """The result for one file: "" if it was read, "InputError: ...", or what went wrong."""
         process = self._process or self._start()
         assert process.stdin is not None
         try:
@@ -192,7 +194,8 @@ class _Child:
         answer = json.loads(line)
         if answer["taken"] > MEMORY:
             self._stop()
-            return f"took {answer['taken'] / 1e9:.1f} GB of memory, then: {answer['error'] or 'was read'}"
+            end = answer["error"] or "was read"
+            return f"took {answer['taken'] / 1e9:.1f} GB of memory, then: {end}"
         return answer["error"]
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -210,7 +213,7 @@ class _Child:
         return self._process
 
     def _line(self, computing: float, waiting: float) -> bytes | None:
-        """The next line that the process prints; empty at its end, None if there is none in time."""
+        """The next line that the process prints; "" at its end, None if none comes in time."""
         assert self._process is not None and self._process.stdout is not None
         end, most = time.monotonic() + waiting, self._computed() + computing
         while time.monotonic() < end and self._computed() < most:

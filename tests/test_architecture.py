@@ -30,7 +30,10 @@ MODULES = {name_of(path): path for path in FILES}
 
 
 def imports(path: Path) -> set[str]:
-    """Modules that a file imports, anywhere in it; of ``from a import b``, a.b where that is a module here."""
+    """Modules that a file imports, anywhere in it.
+
+    For ``from a import b`` it is a.b, if that is a module here.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -179,7 +182,7 @@ def functions_of(path: Path) -> list[str]:
 
 
 def test_the_librarys_files_stand_behind_their_packages():
-    """The public path is the package: every file of the library but a door begins with an underscore."""
+    """The public path is the package: other files of the library begin with an underscore."""
     library = [path for path in FILES if path.is_relative_to(ROOT / "lumloss_jax")]
     assert [path for path in library if not path.name.startswith("_")] == []
 

@@ -36,7 +36,7 @@ QUICKSTART = [text for kind, text in BLOCK.findall(PAGES["docs/quickstart.md"]) 
 
 
 def commands(start: str) -> list[Any]:
-    """Commands that begin so, in blocks, in what gcloud, XPK and srun are given there, and in sentences."""
+    """Commands that begin so: in blocks, in what gcloud, XPK and srun run, and in sentences."""
     found = []
     for page, text in sorted(PAGES.items()):
         shells = [block for kind, block in BLOCK.findall(text) if kind in ("", "sh", "bash")]
@@ -62,7 +62,7 @@ class Parsed(BaseException):
 
 @pytest.fixture
 def parsing(tmp_path, monkeypatch) -> None:
-    """Commands end when their arguments are read; the run that the pages resume has a configuration."""
+    """Commands end once arguments are read; the run that pages resume has a configuration."""
     read = tyro.cli
 
     def stop(*arguments: Any, **options: Any) -> None:
@@ -139,7 +139,7 @@ def of_quickstart(start: str) -> list[str]:
 def test_the_quickstart_leads_from_photographs_to_an_exported_program(
     tmp_path, monkeypatch, capsys
 ):
-    """Its own commands, with a small preset and photographs, and a batch that four devices take in four parts."""
+    """README's own commands, with a small preset, photographs, and a batch of four parts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(index, "PATH", tmp_path / "photographs.sqlite")
     (tmp_path / "photographs").mkdir()

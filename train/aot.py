@@ -62,14 +62,20 @@ def uncached() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def compile_for(config: FitConfig, mesh: Mesh, room: int | None = None) -> Program:
-    """Compiles a run's step for the devices of ``mesh``, or :class:`~train.sharding.DoesNotFit`.
+def compile_for(config: FitConfig, mesh: Mesh, *, room: int | None = None) -> Program:
+    """Compiles a run's step for the devices of ``mesh``.
 
     Args:
       config: the run. Photographs of 8 bits are assumed, and pairs of them where its data is
         ``pairs:``.
       mesh: its devices.
       room: bytes of a device's memory, for compilers that do not refuse what exceeds it.
+
+    Returns:
+      What the compiled program needs and does.
+
+    Raises:
+      DoesNotFit: if the program needs more memory than a device has.
     """
     compiled = _compile(config, mesh)
     memory = _memory(compiled, config, room)
@@ -79,7 +85,7 @@ def compile_for(config: FitConfig, mesh: Mesh, room: int | None = None) -> Progr
     return Program(memory, flops, accessed, *moved)
 
 
-def _compile(config: FitConfig, mesh: Mesh, unroll: int = 1) -> jax.stages.Compiled:
+def _compile(config: FitConfig, mesh: Mesh, *, unroll: int = 1) -> jax.stages.Compiled:
     sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
     assembly = assemble(config, unroll=unroll)
     mesh = sharding.mesh_of(list(mesh.devices.flat), config.run)
@@ -146,6 +152,9 @@ def largest_batch(
       console: is told of each size.
       fits: whether the given batch does.
       room: as in :func:`compile_for`.
+
+    Returns:
+      The number of patches.
     """
     unit = mesh.size * config.optimizer.accumulate  # what every batch is a multiple of
 
@@ -191,7 +200,7 @@ class CompileConfig:
     fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
-        between("--slices", self.slices, 1, MOST_PROCESSES)
+        between("--slices", self.slices, 1, most=MOST_PROCESSES)
         check_name("--gpu", self.gpu)
 
 
@@ -207,15 +216,15 @@ def report(compiling: CompileConfig) -> None:
         raise InputError(
             "compile takes no --distributed: one process compiles for all hosts of --topology."
         )
-    mesh = topology_mesh(compiling.topology, compiling.slices, compiling.gpu)
-    kind, room = mesh.devices.flat[0].device_kind, memory_per_device(mesh, compiling.gpu)
+    mesh = topology_mesh(compiling.topology, slices=compiling.slices, gpu=compiling.gpu)
+    kind, room = mesh.devices.flat[0].device_kind, memory_per_device(mesh, gpu=compiling.gpu)
     if compiling.largest_batch and room is None:
         raise InputError(
             f"--largest-batch: nothing says what memory a {kind} has; take a --gpu FILE that does."
         )
     what = f"{config.model.model}, batch {config.data.batch_size}, on {mesh.size} x {kind}"
     try:
-        program = compile_for(config, mesh, room)
+        program = compile_for(config, mesh, room=room)
     except sharding.DoesNotFit as error:
         if not compiling.largest_batch:
             raise sharding.DoesNotFit(f"{error} --largest-batch finds one that fits.") from None

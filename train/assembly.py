@@ -80,7 +80,7 @@ def assemble(
 
     statistics_axis = across.axis_name if batch_norm == "global" else None
     update = make_step(
-        build_model(config.model.model, config.model.dtype, statistics_axis),
+        build_model(config.model.model, dtype=config.model.dtype, axis_name=statistics_axis),
         optimizer,
         objective,
         sigma=config.data.sigma / 255,
@@ -102,8 +102,8 @@ def open_photographs(config: FitConfig) -> Splits:
     data = config.data
     splits = open_splits(
         data.source,
-        data.validation_source,
-        data.test_source,
+        validation=data.validation_source,
+        test=data.test_source,
         group_by=data.group_by,
         memory=Memory(config.run.memory_mb),
     )

@@ -20,21 +20,48 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 
 
 def at_least(flag: str, value: float, minimum: float) -> None:
-    """Refuses what is less."""
+    """Refuses a number that is less than ``minimum``.
+
+    Args:
+      flag: the option, for the error.
+      value: what was given.
+      minimum: the least number that is accepted.
+
+    Raises:
+      InputError: if ``value`` is less, or is not finite.
+    """
     _check_finite(flag, value)
     if not value >= minimum:
         raise InputError(f"{flag} must be at least {minimum}; got {value}.")
 
 
 def less_than(flag: str, value: float, bound: float) -> None:
-    """Refuses what is as large or larger."""
+    """Refuses a number that is not less than ``bound``.
+
+    Args:
+      flag: the option, for the error.
+      value: what was given.
+      bound: the number that ``value`` must stay below.
+
+    Raises:
+      InputError: if ``value`` is not less, or is not finite.
+    """
     _check_finite(flag, value)
     if not value < bound:
         raise InputError(f"{flag} must be less than {bound}; got {value}.")
 
 
 def more_than(flag: str, value: float, minimum: float) -> None:
-    """Refuses what is as small or smaller."""
+    """Refuses a number that is not more than ``minimum``.
+
+    Args:
+      flag: the option, for the error.
+      value: what was given.
+      minimum: the number that ``value`` must be above.
+
+    Raises:
+      InputError: if ``value`` is not more, or is not finite.
+    """
     _check_finite(flag, value)
     if not value > minimum:
         raise InputError(f"{flag} must be more than {minimum}; got {value}.")
@@ -51,8 +78,18 @@ def noise_levels(flag: str, levels: Sequence[float]) -> None:
         )
 
 
-def between(flag: str, value: float, least: float, most: float = MOST) -> None:
-    """Refuses what is less than ``least`` or more than ``most``."""
+def between(flag: str, value: float, least: float, *, most: float = MOST) -> None:
+    """Refuses what is less than ``least`` or more than ``most``.
+
+    Args:
+      flag: the option, for the error.
+      value: what was given.
+      least: the least number that is accepted.
+      most: the largest one.
+
+    Raises:
+      InputError: if ``value`` is outside, or is not finite.
+    """
     at_least(flag, value, least)
     if not value <= most:
         raise InputError(f"{flag} must be at most {most}; got {value}.")

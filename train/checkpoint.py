@@ -57,6 +57,19 @@ def load_newest(
     that step again; but not where none is whole, for then it may be the disk, or the version that
     reads, and not the checkpoints. To be called before the folder is opened by
     :class:`Checkpoints`.
+
+    Args:
+      folder: of all checkpoints of a run. :class:`Checkpoints` must not have opened it yet.
+      like: a state of the same shapes, or its shapes.
+      layout: where the arrays shall lie: a state of shardings, or one sharding for all arrays. It
+        need not be the layout of the run that saved them.
+      warn: takes a sentence about each damaged checkpoint.
+
+    Returns:
+      The state, and what its checkpoint says of itself.
+
+    Raises:
+      InputError: if no checkpoint is whole.
     """
     where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
     aims = jax.tree.map(
@@ -109,18 +122,18 @@ def check_disk_space(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
         shapes.
       checkpoints: that each of them keeps, beside the one that is being written.
     """
-    missing = {folder: max(checkpoints + 1 - len(steps_in(folder)), 1) for folder in runs}
-    size = {
-        folder: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(like))
-        for folder, like in runs.items()
-    }
+    count, needed, largest = 0, 0, 0
+    for folder, like in runs.items():
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(like))
+        missing = max(checkpoints + 1 - len(steps_in(folder)), 1)
+        count, needed, largest = count + missing, needed + missing * size, max(largest, size)
     first = next(iter(runs)).parent
     free = shutil.disk_usage(first).free
-    if free < sum(missing[folder] * size[folder] for folder in runs):
+    if free < needed:
         raise InputError(
-            f"{first} has {free / 1e6:,.0f} MB free, and {sum(missing.values())} checkpoints of "
-            f"{max(size.values()) / 1e6:,.1f} MB are to be written there: free some space, or "
-            "take another --out."
+            f"{first} has {free / 1e6:,.0f} MB free, and {count} checkpoints of "
+            f"{largest / 1e6:,.1f} MB are to be written there: free some space, or take another "
+            "--out."
         )
 
 
@@ -140,6 +153,9 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
       folder: of the checkpoint, which must not exist.
       network: its weights.
       about: where they are from.
+
+    Raises:
+      InputError: if the folder exists, or cannot be written.
     """
     check_path(folder)
     arrays = {"weights": {"params": network.params, "batch_stats": network.batch_stats}}
@@ -167,7 +183,7 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
         ) from error
 
 
-def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
+def load_network(path: Path, *, warn: Warn = warnings.warn) -> Network:
     """The network of a checkpoint, or of a run's newest whole checkpoint, on the first device."""
     sharding = SingleDeviceSharding(jax.local_devices()[0])
 
@@ -196,10 +212,23 @@ def load_network(path: Path, warn: Warn = warnings.warn) -> Network:
 
 
 def load_weights(
-    path: Path, model: nn.Module, spec: str, warn: Warn = warnings.warn
+    path: Path, model: nn.Module, spec: str, *, warn: Warn = warnings.warn
 ) -> dict[str, Any]:
-    """Loads parameters and batch statistics for ``model`` from a checkpoint of the same shapes."""
-    network = load_network(path, warn)
+    """Loads parameters and batch statistics for ``model`` from a checkpoint of the same shapes.
+
+    Args:
+      path: a checkpoint's folder, or a run's.
+      model: the network that the weights are for.
+      spec: its spec, for the error.
+      warn: takes a sentence about each damaged checkpoint.
+
+    Returns:
+      The items "params" and "batch_stats".
+
+    Raises:
+      InputError: if the weights do not fit, or no checkpoint is whole.
+    """
+    network = load_network(path, warn=warn)
     weights = {"params": network.params, "batch_stats": network.batch_stats}
     wanted = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     if _shapes(weights) != _shapes(wanted):

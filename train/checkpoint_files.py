@@ -185,13 +185,7 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
             tree = handler.metadata(folder.absolute()).tree
     except Exception:  # of what is broken, which reading it tells
         return None
-    wanted, found = (
-        {
-            jax.tree_util.keystr(path): getattr(leaf, "shape", None)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(one)
-        }
-        for one in (target, tree)
-    )
+    wanted, found = _shapes(target), _shapes(tree)
     path = next(
         (path for path in sorted({*wanted, *found}) if wanted.get(path) != found.get(path)), None
     )
@@ -200,6 +194,14 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
         f"{wanted.get(path, 'none')} in that network and {found.get(path, 'none')} on disk; copy "
         "the whole checkpoint again, or take another"
     )
+
+
+def _shapes(tree: Any) -> dict[str, Any]:
+    """Shapes of arrays by their paths; None for a leaf that is not an array."""
+    return {
+        jax.tree_util.keystr(path): getattr(leaf, "shape", None)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def checkpoint_folders(path: Path, name: str) -> list[Path]:

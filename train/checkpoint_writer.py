@@ -27,7 +27,7 @@ from train.versions import package_versions
 # Validation metrics of which less is better; of others, more is.
 _LESS_IS_BETTER = ("ciede2000",)
 
-_NONE: Mapping[str, float] = {}
+_NO_METRICS: Mapping[str, float] = {}
 
 
 class Checkpoints:
@@ -74,7 +74,7 @@ class Checkpoints:
             return -math.inf
         return -value if self._best_metric in _LESS_IS_BETTER else value
 
-    def save(self, state: TrainState, metrics: Mapping[str, float] = _NONE) -> None:
+    def save(self, state: TrainState, *, metrics: Mapping[str, float] = _NO_METRICS) -> None:
         """Saves ``state`` under its step, unless that is on disk already.
 
         Returns while the files are being written.
@@ -144,7 +144,7 @@ class Checkpoints:
         except Damaged as error:
             raise InputError(
                 f"the checkpoint of step {step} was written, but cannot be read back: {error}; "
-                f"{resume_advice(self.folder, step)}"
+                f"{resume_advice(self.folder, unless=step)}"
             ) from None
         self._told()
         steps = set(self._manager.all_steps())
@@ -162,7 +162,7 @@ class Checkpoints:
         return {*sorted(steps)[-self._keep_last :], *ranked[: self._keep_best]}
 
     @contextlib.contextmanager
-    def _advising_resume(self, what: str, did: str = "written") -> Iterator[None]:
+    def _advising_resume(self, what: str, *, did: str = "written") -> Iterator[None]:
         """Names the newest whole checkpoint in the error.
 
         An old checkpoint is deleted only after a newer one is whole, so there is one.
@@ -189,7 +189,7 @@ def advising_resume(run: Path) -> Iterator[None]:
         ) from error
 
 
-def resume_advice(folder: Path, unless: int | None = None) -> str:
+def resume_advice(folder: Path, *, unless: int | None = None) -> str:
     """The newest checkpoint of a run that can be resumed from, and how.
 
     Args:
@@ -214,7 +214,13 @@ def resume_advice(folder: Path, unless: int | None = None) -> str:
 def open_checkpoints(
     folder: Path, about: Mapping[str, Any], **options: Any
 ) -> Iterator[Checkpoints]:
-    """Opens checkpoints and closes them, so that they are complete however the block ends."""
+    """Opens checkpoints and closes them, so that they are complete however the block ends.
+
+    Args:
+      folder: of all checkpoints of the run.
+      about: written into every checkpoint.
+      **options: options of :class:`Checkpoints`.
+    """
     with without_tracebacks():
         checkpoints = Checkpoints(folder, about, **options)
         try:

@@ -67,7 +67,7 @@ class DataConfig:
         between("--patch-size", self.patch_size, 1)
         between("--batch-size", self.batch_size, 1)
         check_batch(self.batch_size, self.patch_size)
-        between("--sigma", self.sigma, 0, MOST_NOISE)
+        between("--sigma", self.sigma, 0, most=MOST_NOISE)
         if self.low_light and (self.blind or not 0 < self.low_light[0] <= self.low_light[1] <= 1):
             light = " ".join(map(str, self.low_light))
             raise InputError(
@@ -124,7 +124,7 @@ class ModelConfig:
         between("--balance-every", self.balance_every, 1)
         at_least("--level-weight", self.level_weight, 0)
         more_than("--level-sigma", self.level_sigma, 0)
-        between("--level-sigma", self.level_sigma, 0, MOST_NOISE)
+        between("--level-sigma", self.level_sigma, 0, most=MOST_NOISE)
 
     def _split_balanced(self) -> tuple[str, str]:
         """--loss and --balance, which "balanced(METHOD, LOSS)" gives in one."""
@@ -283,7 +283,7 @@ class RunConfig:
             between("--profile", self.profile[0], 1)
             between("--profile's last step", self.profile[1], self.profile[0])
         between("--memory-mb", self.memory_mb, 0)
-        between("--workers", self.workers, 0, MOST_PROCESSES)
+        between("--workers", self.workers, 0, most=MOST_PROCESSES)
 
     def _check_hosts(self) -> None:
         told = {
@@ -298,10 +298,10 @@ class RunConfig:
             )
         if self.coordinator is not None:
             if not re.fullmatch(r".+:\d{1,9}", self.coordinator):
-                raise InputError(
-                    f"--coordinator takes HOST:PORT of process 0; got {self.coordinator!r}."
-                )
-            between("--coordinator's port", int(self.coordinator.rpartition(":")[2]), 1, 65_535)
+                got = f"got {self.coordinator!r}"
+                raise InputError(f"--coordinator takes HOST:PORT of process 0; {got}.")
+            port = int(self.coordinator.rpartition(":")[2])
+            between("--coordinator's port", port, 1, most=65_535)
         if self.processes is not None:
             between("--processes", self.processes, 1)
         if self.process is not None:
@@ -322,7 +322,7 @@ class FitConfig:
     """Seed of everything random: initial weights, patches, noise."""
 
     def __post_init__(self) -> None:
-        between("--seed", self.seed, 0, MOST_SEED)
+        between("--seed", self.seed, 0, most=MOST_SEED)
         if (traced := self.run.profile) and traced[0] > self.optimizer.steps:
             raise InputError(
                 f"--profile {traced[0]} {traced[1]} traces nothing: the run has "

@@ -107,7 +107,16 @@ def make_bar(*columns: ProgressColumn | str, console: Console) -> Progress:
 
 
 def track(items: Sequence[T], description: str, *, console: Console) -> Iterator[T]:
-    """The items, with a bar that moves by one for each of them."""
+    """The items, with a bar that moves by one for each of them.
+
+    Args:
+      items: what to yield.
+      description: of the work, beside the bar.
+      console: where the bar is shown.
+
+    Returns:
+      The items, one by one.
+    """
     columns = "{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with make_bar(*columns, console=console) as bar:
         yield from bar.track(items, description=description)

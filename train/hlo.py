@@ -11,6 +11,7 @@ a name, the type of the result, the operation and its operands, and then whom it
 a loop stands there once, however often it is gone through.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def read_slice_transfers(text: str) -> tuple[int, int]:
 def _run(text: str) -> Iterator[tuple[int, Instruction, dict[str, int]]]:
     """Each line of a program: how often it is run, itself, and the bytes of every name's result."""
     computations = _parse(text)
-    sizes = {line.name: line.result for lines in computations.values() for line in lines}
+    sizes = {line.name: line.result for line in itertools.chain(*computations.values())}
     turns = Counter({list(computations)[-1]: 1})  # the entry is the last
     for name, lines in reversed(computations.items()):
         for line in lines:
@@ -118,19 +119,18 @@ def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int
     """
     if known := _TRIPS.search(loop.rest):
         return int(known[1])
-    bounds = [
-        int(line.value)
-        for called in re.findall(r"condition=%([\w.-]+)", loop.rest)
-        for line in computations[called]
-        if line.kind == "constant" and line.value.isdigit()
-    ]
+    bounds = []
+    for called in re.findall(r"condition=%([\w.-]+)", loop.rest):
+        for line in computations[called]:
+            if line.kind == "constant" and line.value.isdigit():
+                bounds.append(int(line.value))
     return bounds[0] if len(bounds) == 1 else 1
 
 
 def _size(result: str) -> int:
     """Bytes of a type: of an array, or of a tuple's arrays together."""
-    return sum(
-        _BYTES.get(dtype, 4)
-        * int(np.prod([int(size) for size in sizes.split(",") if size], dtype=np.int64))
-        for dtype, sizes in _ARRAY.findall(result)
-    )
+    total = 0
+    for dtype, sizes in _ARRAY.findall(result):
+        shape = [int(size) for size in sizes.split(",") if size]
+        total += _BYTES.get(dtype, 4) * int(np.prod(shape, dtype=np.int64))
+    return total

@@ -108,7 +108,7 @@ def _chosen(config: ImportConfig, name: str, fields: Mapping[str, Any]) -> Choic
 
     found = read_state_dicts(config.file)
     try:
-        return choose(found, misfit, config.weights)
+        return choose(found, misfit, named=config.weights)
     except InputError as error:
         raise InputError(
             f'{config.file} cannot be imported for --model "{config.model}": {error}'

@@ -19,7 +19,7 @@ class UnreadableError(Exception):
       errno: the system's number of the error, if it was one of reading.
     """
 
-    def __init__(self, why: str, errno: int | None = None) -> None:
+    def __init__(self, why: str, *, errno: int | None = None) -> None:
         super().__init__(why)
         self.errno = errno
 
@@ -49,7 +49,9 @@ def read_bounded(path: Path, *, longest: int = LONGEST) -> bytes:
         raise
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         number = getattr(error, "errno", None)
-        raise UnreadableError(getattr(error, "strerror", None) or str(error), number) from None
+        raise UnreadableError(
+            getattr(error, "strerror", None) or str(error), errno=number
+        ) from None
     if len(content) > longest:
         raise UnreadableError(f"it has more than {longest:,} bytes")
     return content

@@ -36,7 +36,15 @@ class MetricWriter:
         steps: int,
         board: Board | None = None,
     ) -> None:
-        """Opens the files, and drops lines beyond step ``start``, which a resume writes again."""
+        """Opens the files, and drops lines beyond step ``start``, which a resume writes again.
+
+        Args:
+          path: of metrics.jsonl; None to write no lines.
+          console: where the bar is shown.
+          start: the step that the run resumes from, or 0.
+          steps: of the whole run.
+          board: TensorBoard's events, if they are written.
+        """
         if path is not None and (told := cut_back(path, start)):
             console.print(f"warning: {told}", soft_wrap=True)
         self._board = board
@@ -84,7 +92,13 @@ class MetricWriter:
             self._console.print(line, soft_wrap=True)
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """An image for TensorBoard, uint8 ``[H, W, 3]``."""
+        """Writes an image for TensorBoard.
+
+        Args:
+          step: the number of updates before it.
+          name: the picture's name.
+          image: uint8 ``[H, W, 3]``.
+        """
         if self._board is not None:
             self._board.picture(step, name, image)
 

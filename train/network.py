@@ -66,7 +66,7 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     return node.func.id, fields
 
 
-def build_model(spec: str, dtype: str | None = None, axis_name: str | None = None) -> nn.Module:
+def build_model(spec: str, *, dtype: str | None = None, axis_name: str | None = None) -> nn.Module:
     """The network that a spec names.
 
     Args:
@@ -74,6 +74,9 @@ def build_model(spec: str, dtype: str | None = None, axis_name: str | None = Non
       dtype: to compute in, if another than the spec's.
       axis_name: mapped axis over which batch norm takes its statistics; networks without batch norm
         have no use for it.
+
+    Returns:
+      The module.
     """
     _check_network(spec)
     name, fields = parse_model(spec)

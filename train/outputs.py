@@ -72,6 +72,9 @@ def check_replaceable(
         anything.
       option: the flag that names the file or its folder, for the error.
       overwrite: whether the user has asked for it.
+
+    Raises:
+      InputError: if the file is there, and is not known to be this program's.
     """
     if overwrite or not os.path.lexists(path):
         return

@@ -12,6 +12,14 @@ def panels(noisy: np.ndarray, restored: np.ndarray, clean: np.ndarray) -> np.nda
 
     The errors are what the luminance loss takes means of: of the difference's Rec. 601 luma, and of
     its channels.
+
+    Args:
+      noisy: float ``[H, W, 3]`` in [0, 1].
+      restored: of the same shape.
+      clean: of the same shape.
+
+    Returns:
+      uint8 ``[H, 5 W, 3]``.
     """
     difference = restored - clean
     brightness = np.abs(difference @ np.array([0.299, 0.587, 0.114], np.float32))

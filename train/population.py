@@ -92,7 +92,7 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         raise ValueError(
             "members of a population differ in loss, seed, learning rate, clipping and folder only."
         )
-    model = build_model(shared.model.model, shared.model.dtype)
+    model = build_model(shared.model.model, dtype=shared.model.dtype)
     objectives = [objective_of(config.model) for config in configs]
     schedules = [make_schedule(config.optimizer) for config in configs]
     batch_of_member = np.array([seeds.index(config.seed) for config in configs])

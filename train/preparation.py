@@ -109,7 +109,7 @@ def prepare(
     # with may be gone.
     if config.model.init_from is not None and not config.run.resume:
         initial = load_weights(
-            Path(config.model.init_from), assembly.model, config.model.model, say
+            Path(config.model.init_from), assembly.model, config.model.model, warn=say
         )
 
     # --- make the folder and lock it
@@ -118,7 +118,7 @@ def prepare(
         if session.is_first and config.run.resume:
             held.enter_context(locks.hold(folder))
         elif session.is_first:
-            folder = new_folder(config.run.out, preset, held, config)
+            folder = new_folder(config.run.out, preset, held, config=config)
             with advising_resume(folder):
                 save_splits(splits, folder)
     folder = Path(session.broadcast_from_first(str(folder)))
@@ -147,7 +147,7 @@ def prepare(
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} "
         f"device{'s' * (mesh.size > 1)}{session.describe()}"
     )
-    for warning in data_warnings(splits, config.run.workers):
+    for warning in data_warnings(splits, workers=config.run.workers):
         say(f"warning: {warning}")
     return PreparedRun(
         config=config,

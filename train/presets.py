@@ -109,7 +109,7 @@ PRESETS = {
 }
 
 
-def _paper(name: str, clip_norm: float, sigmas: tuple[float, ...] = ()) -> ComparePreset:
+def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> ComparePreset:
     """A comparison of losses on a published set-up.
 
     Learning rates are half, once and twice the published one, which was chosen for the published
@@ -153,8 +153,8 @@ COMPARE_PRESETS = {
             ),
         ),
     ),
-    "paper-dncnn": _paper("paper-dncnn", 1.0, (15.0, 25.0, 50.0)),
-    "paper-buifd": _paper("paper-buifd", 1.0, (15.0, 25.0, 50.0, 75.0)),
+    "paper-dncnn": _paper("paper-dncnn", 1.0, sigmas=(15.0, 25.0, 50.0)),
+    "paper-buifd": _paper("paper-buifd", 1.0, sigmas=(15.0, 25.0, 50.0, 75.0)),
     "paper-retinexformer": _paper("paper-retinexformer", 0.01),
 }
 

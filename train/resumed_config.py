@@ -58,6 +58,9 @@ def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:
       config: what the run is about to be trained by.
       sealed: what the checkpoint holds under "config"; None if it holds nothing.
       folder: the run's.
+
+    Raises:
+      InputError: if a value differs that decides what is learned.
     """
     if sealed is None:
         return
@@ -96,12 +99,12 @@ def _plain(config: FitConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     """Values by paths such as "optimizer.steps"."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, prefix=f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -27,7 +27,7 @@ _BEFORE_CHECKPOINTS = {CONFIG_NAME, SPLIT_NAME, METRICS_NAME, BOARD_NAME, FOLDER
 
 
 def new_folder(
-    out: str | None, preset: str, held: contextlib.ExitStack, config: FitConfig | None = None
+    out: str | None, preset: str, held: contextlib.ExitStack, *, config: FitConfig | None = None
 ) -> Path:
     """The folder of a new run, locked.
 
@@ -38,6 +38,12 @@ def new_folder(
       preset: its name follows the number.
       held: keeps the lock.
       config: of the run.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: if it is not empty, or cannot be written.
     """
     check_path(_RUNS if out is None else Path(out))
     try:

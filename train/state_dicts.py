@@ -79,13 +79,16 @@ class Choice(NamedTuple):
     others: tuple[StateDict, ...]
 
 
-def choose(found: Sequence[StateDict], misfit: Misfit, named: str | None = None) -> Choice:
+def choose(found: Sequence[StateDict], misfit: Misfit, *, named: str | None = None) -> Choice:
     """The dictionary that fits the network; of several the one that is called an average.
 
     Args:
       found: all dictionaries of a file.
       misfit: says why arrays do not fit the network, or None if they fit.
       named: the one that the user asks for, as its keys joined with dots, or the last of them.
+
+    Returns:
+      The dictionary, and others that fit as well.
 
     Raises:
       InputError: if none fits, if several fit and nothing tells them apart, or if none has that

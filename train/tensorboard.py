@@ -43,7 +43,13 @@ class Board:
         self._writer.flush()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """An image, uint8 ``[H, W, 3]``."""
+        """Writes an image.
+
+        Args:
+          step: the number of updates before it.
+          name: the picture's name.
+          image: uint8 ``[H, W, 3]``.
+        """
         self._write(step, summary.image(name, image, dataformats="HWC"))
         self._writer.flush()
 

@@ -36,7 +36,7 @@ _WITHOUT_TPU = {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5
 _DESCRIPTIONS = "xla/backends/gpu/target_config/specs of github.com/openxla/xla"
 
 
-def topology_mesh(topology: str, slices: int = 1, gpu: str | None = None) -> Mesh:
+def topology_mesh(topology: str, *, slices: int = 1, gpu: str | None = None) -> Mesh:
     """A mesh of one axis over all devices of a topology such as "v5e:2x2".
 
     Args:
@@ -45,6 +45,12 @@ def topology_mesh(topology: str, slices: int = 1, gpu: str | None = None) -> Mes
       slices: of TPUs.
       gpu: file with XLA's description of the GPU (a GpuTargetConfig as text); None: the one in this
         machine.
+
+    Returns:
+      The mesh.
+
+    Raises:
+      InputError: if XLA knows no such machine.
     """
     family, _, sizes = topology.partition(":")
     if family == "cuda":
@@ -59,7 +65,7 @@ def topology_mesh(topology: str, slices: int = 1, gpu: str | None = None) -> Mes
     return Mesh(np.asarray(devices), (sharding.BATCH_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def memory_per_device(mesh: Mesh, gpu: str | None = None) -> int | None:
+def memory_per_device(mesh: Mesh, *, gpu: str | None = None) -> int | None:
     """Bytes that a program may take of a device's memory; None where nothing says."""
     device = mesh.devices.flat[0]
     if device.platform == "tpu":

@@ -97,7 +97,7 @@ class _Name:
     """A function or a class of the allow-list, or a kind of storage."""
 
     def __init__(
-        self, build: Callable[..., Any] | None = None, dtype: np.dtype | None = None
+        self, *, build: Callable[..., Any] | None = None, dtype: np.dtype | None = None
     ) -> None:
         self.build = build
         self.dtype = dtype
@@ -114,9 +114,9 @@ class _Machine:
         self._steps = 0
         self._other_keys = 0
         self._names: Mapping[str, _Name] = {
-            "collections OrderedDict": _Name(self._ordered_dict),
-            "torch._utils _rebuild_tensor_v2": _Name(rebuild_tensor),
-            "torch._utils _rebuild_parameter": _Name(rebuild_parameter),
+            "collections OrderedDict": _Name(build=self._ordered_dict),
+            "torch._utils _rebuild_tensor_v2": _Name(build=rebuild_tensor),
+            "torch._utils _rebuild_parameter": _Name(build=rebuild_parameter),
             **{f"torch {name}": _Name(dtype=dtype) for name, dtype in STORAGE_DTYPES.items()},
         }
 

@@ -71,7 +71,21 @@ def is_size(value: Any) -> bool:
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *ignored: Any) -> Tensor:
-    """Describes a tensor, once it is known to lie within its storage."""
+    """Describes a tensor after checking that it lies within its storage.
+
+    Args:
+      storage: the storage that the pickle names.
+      offset: of the first number.
+      size: of each axis.
+      stride: of each axis.
+      *ignored: flags that only matter to PyTorch.
+
+    Returns:
+      The tensor.
+
+    Raises:
+      BadFile: if it does not lie within its storage.
+    """
     if type(storage) is not Storage:
         raise BadFile("a tensor is made of something that is not a storage")
     if type(size) is not tuple or type(stride) is not tuple or len(size) > _MOST_DIMENSIONS:

@@ -13,6 +13,13 @@ class Trace:
     def __init__(
         self, folder: Path, steps: tuple[int, int] | None, say: Callable[[str], object]
     ) -> None:
+        """Prepares a trace, which begins with the first step.
+
+        Args:
+          folder: where the trace is written.
+          steps: the first and last step to trace; None for none.
+          say: takes a sentence about the trace.
+        """
         self._folder = folder
         self._first, self._last = steps or (0, -1)
         self._say = say

@@ -66,7 +66,7 @@ class Logbook:
         if actions.logging:
             self.writer.write(done, line)
         if actions.saving:
-            self.checkpoints.save(state(), scores)
+            self.checkpoints.save(state(), metrics=scores)
         return line, scores
 
 

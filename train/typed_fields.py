@@ -28,7 +28,7 @@ class _WrongError(Exception):
     """A value is not of its type."""
 
 
-def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
+def from_tree(kind: type[Any], tree: Any, where: str, *, key: str = "") -> Any:
     """A dataclass from what JSON gave; fields that are missing have their defaults.
 
     Args:
@@ -37,6 +37,9 @@ def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
       where: the file, for errors.
       key: where in the file the dataclass stands, as in "optimizer.steps"; the file itself has
         none.
+
+    Returns:
+      The dataclass.
 
     Raises:
       InputError: a key is unknown, or a value is not of its field's type, or is refused by the
@@ -55,7 +58,7 @@ def from_tree(kind: type[Any], tree: Any, where: str, key: str = "") -> Any:
                 f"{where}: unknown key {_shown(name)}.{hint} Known here: {', '.join(fields)}."
             )
         if dataclasses.is_dataclass(fields[name]):
-            values[name] = from_tree(fields[name], value, where, path)
+            values[name] = from_tree(fields[name], value, where, key=path)
             continue
         try:
             values[name] = _typed(fields[name], value)

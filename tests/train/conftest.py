@@ -1,4 +1,4 @@
-"""What the application's tests share: a tiny network, a command line that is quick, and runs of several processes."""
+"""What the application's tests share: a tiny network, a quick command line, runs of processes."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def tiny_model() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def tiny_flags() -> tuple[str, ...]:
-    """Flags of ``fit`` under which a run takes a second or two; evaluation is on whatever --test-data names."""
+    """Flags of ``fit`` under which a run takes a second or two, except evaluation."""
     return TINY
 
 
@@ -46,7 +46,7 @@ def separate_index(tmp_path_factory: pytest.TempPathFactory) -> None:
     index.PATH = tmp_path_factory.mktemp("index") / "photographs.sqlite"
 
 
-MODEL = "dncnn(depth=3, features=32, batch_norm=False)"  # its middle kernel is large enough to be divided
+MODEL = "dncnn(depth=3, features=32, batch_norm=False)"  # the middle kernel can be divided
 FLAGS = [
     f"--model={MODEL}",
     "--patch-size=8",
@@ -112,14 +112,14 @@ class Launches:
         }
 
     def alone(self, name: str, flags: Sequence[str], **more: Any) -> dict[str, Any]:
-        """A launch of one process by these flags alone; it goes on with the run of that name where it can."""
+        """A launch of one process by these flags alone, which resumes its run if it can."""
         paths = {"folder": str(self.folder / name), "log": str(self.folder / f"{name}.log")}
         return {"processes": 1, "devices": 1, "flags": list(flags), **paths, **more}
 
     def updates(
         self, processes: int, devices: int, **meshes: tuple[list[int], str]
     ) -> dict[str, Any]:
-        """A launch that makes one update on each mesh, given as the order of its devices and how they share."""
+        """A launch that makes one update on each mesh, given by its devices and how they share."""
         task = {"processes": processes, "devices": devices, "meshes": meshes, "model": MODEL}
         where = {"out": str(self.folder), "log": str(self.folder / f"updates{processes}.log")}
         return {**task, **where, "photographs": self.photographs}
@@ -150,7 +150,7 @@ class Launches:
         return json.loads(about.read_text())["digests"]
 
     def check_updates(self, *meshes: str) -> None:
-        """Loss and gradient of updates on some meshes are those on one device, and so are the rows of the batch."""
+        """Loss, gradient and rows of the batch are on some meshes what they are on one device."""
         with np.load(self.folder / "one.npz") as wanted:
             gradient = [name for name in wanted.files if name.startswith("gradient")]
             for mesh in meshes:

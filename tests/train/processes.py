@@ -50,7 +50,7 @@ def updates(task: Task, run: RunConfig) -> None:
             optimizer="sgd", schedule="constant", learning_rate=0.1, warmup_steps=0
         ),
     )
-    splits = open_splits(config.data.source, "none", config.data.source)
+    splits = open_splits(config.data.source, validation="none", test=config.data.source)
     batches = PatchBatches(splits.train, patch_size=8, batch_size=8, seed=0)
     made = assembly.assemble(config)
 

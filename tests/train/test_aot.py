@@ -48,7 +48,7 @@ def accessed(loss, image):
 
 
 def test_one_sum_over_devices_carries_all_gradients():
-    """Read off the program that XLA makes for four devices: without batch norm one all-reduce, and nothing else."""
+    """In the program that XLA makes for four devices without batch norm there is one all-reduce."""
     program = aot.compile_for(TINY, sharding.make_mesh(4))
     assert program.collectives == {"all-reduce": 1}
     parameters = 9 * 3 * 4 + 4 + 9 * 4 * 4 + 4 + 9 * 4 * 3 + 3
@@ -78,7 +78,7 @@ def test_memory_and_work_grow_with_the_batch():
 @needs_optimization
 @pytest.mark.slow
 def test_a_batch_in_parts_does_the_work_of_the_batch_at_once():
-    """XLA counts the body of the loop over the parts once; so are the sums over devices in it written once."""
+    """XLA counts the loop over the parts once, and its sums over devices are written once."""
     config = with_model("dncnn(depth=2, features=4)")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=16))
     in_parts = dataclasses.replace(config, optimizer=OptimizerConfig(accumulate=4))

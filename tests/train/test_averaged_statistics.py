@@ -1,4 +1,4 @@
-"""Checkpoints of networks with batch norm whose weights are averaged: each set of weights has statistics of its own."""
+"""Checkpoints of averaged networks with batch norm: each set of weights has its own statistics."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_both_sets_come_back_and_the_averages_are_released(
 def test_a_checkpoint_of_an_earlier_version_is_read(
     state: TrainState, tmp_path: Path, monkeypatch
 ) -> None:
-    """It has the running statistics alone, beside the averaged weights: averages of them start from there."""
+    """It has only the running statistics, beside averaged weights: averages start from there."""
 
     def weights_before(state: TrainState) -> dict:
         return {"params": state.eval_params, "batch_stats": state.batch_stats}

@@ -51,8 +51,8 @@ def saved(state: TrainState, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with checkpoints 1 and 2, to be copied by tests that harm it."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     with open_checkpoints(folder, ABOUT) as checkpoints:
-        checkpoints.save(_at(state, 1), {"psnr": 20.0})
-        checkpoints.save(_at(state, 2), {"psnr": 21.0})
+        checkpoints.save(_at(state, 1), metrics={"psnr": 20.0})
+        checkpoints.save(_at(state, 2), metrics={"psnr": 21.0})
     return folder
 
 
@@ -130,14 +130,16 @@ def test_the_newest_are_kept_and_the_best(state: TrainState, tmp_path: Path) -> 
     }
     with open_checkpoints(tmp_path / "checkpoints", ABOUT, keep_last=2, keep_best=1) as checkpoints:
         for step, metrics in scores.items():
-            checkpoints.save(_at(state, step), metrics)
+            checkpoints.save(_at(state, step), metrics=metrics)
             # A second save of a step that is there is no error
-            checkpoints.save(_at(state, step), metrics)
+            checkpoints.save(_at(state, step), metrics=metrics)
         assert checkpoints.newest().name == "6"
         assert checkpoints.best() == tmp_path / "checkpoints" / "2"
     assert _names(tmp_path / "checkpoints") == {"2", "5", "6"}
     with open_checkpoints(tmp_path / "checkpoints", ABOUT, keep_last=1, keep_best=1) as checkpoints:
-        checkpoints.save(_at(state, 7), {"psnr": 32.0})  # the metrics of before were read back
+        checkpoints.save(
+            _at(state, 7), metrics={"psnr": 32.0}
+        )  # the metrics of before were read back
     assert _names(tmp_path / "checkpoints") == {"7"}
 
 
@@ -147,7 +149,7 @@ def test_of_ciede2000_the_lowest_is_the_best(state: TrainState, tmp_path: Path) 
     ) as checkpoints:
         assert checkpoints.best() is None
         for step, value in ((1, 3.0), (2, 2.0), (3, 4.0)):
-            checkpoints.save(_at(state, step), {"ciede2000": value})
+            checkpoints.save(_at(state, step), metrics={"ciede2000": value})
         assert checkpoints.best() == tmp_path / "2"
 
 
@@ -201,7 +203,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
 
 
 def test_no_flipped_bit_comes_through(state: TrainState, copied: Path) -> None:
-    """Anywhere in the file that holds the arrays: what is restored is what was saved, or it is refused."""
+    """Damage anywhere in the arrays' file: what is loaded is what was saved, or is refused."""
     path = _arrays(copied / "2")
     whole = path.read_bytes()
     noticed = 0

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: pipes, endless descriptions, and arrays of zeros that take all memory."""
+"""Checkpoints of strangers: pipes, endless descriptions, and arrays of zeros that fill memory."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Checkpoints are read back where they were written, whatever the folders are called; what could not be is refused."""
+"""Checkpoints can be read where they were written, whatever their folders are called."""
 
 import logging
 import os

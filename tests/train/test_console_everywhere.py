@@ -1,4 +1,4 @@
-"""Nothing in the application prints except through train/console.py, which makes strings safe; read off the source."""
+"""Everything in the application prints through train/console.py, which makes strings safe."""
 
 import ast
 from collections.abc import Iterator

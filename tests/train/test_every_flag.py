@@ -1,4 +1,4 @@
-"""Every flag of every verb with what no flag should be given: a sentence, or a configuration, and never a traceback."""
+"""Every flag of every verb with bad values: a sentence or a configuration, never a traceback."""
 
 import dataclasses
 import errno

@@ -1,4 +1,4 @@
-"""The command line from start to report: tiny runs, resumed ones, stopped ones, and every wrong input."""
+"""The command line from start to report: tiny runs, resumed and stopped ones, and wrong input."""
 
 import csv
 import json
@@ -308,7 +308,7 @@ def test_help_explains_every_flag_and_names_the_presets(capsys: pytest.CaptureFi
 def test_the_step_is_compiled_once_and_nothing_but_batches_moves_to_the_devices(
     flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Noise, schedule and guard change from step to step, but by no number that the host hands over."""
+    """Noise, schedule and guard change from step to step, but by no number from the host."""
     chex.clear_trace_counter()
     make_step = assembly.make_step
     monkeypatch.setattr(

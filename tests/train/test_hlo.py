@@ -113,7 +113,7 @@ ENTRY %main (p: f32[4]) -> f32[4] {
     ],
 )
 def test_what_is_in_a_loop_moves_as_often_as_the_loop_is_run(note, times):
-    """By XLA's note, or by the constant that a loop's counter is compared with; loops in loops too."""
+    """By XLA's note, or by the constant that a counter is compared with; loops in loops, too."""
     wanted = times * (1 + 3)
     assert read_collectives(LOOPS.replace("TRIPS", note)) == (
         {"all-reduce": wanted},

@@ -1,4 +1,4 @@
-"""Run folders that somebody else damaged or made up: each file is read, or refused in one sentence, within bounds."""
+"""Run folders that somebody damaged or made up: files are read, or refused in one sentence."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Files of weights that were made to harm: each is refused in one sentence, in little time and memory."""
+"""Files of weights that were made to harm: each is refused in a sentence, in little time."""
 
 import io
 import os

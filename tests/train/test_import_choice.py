@@ -1,4 +1,4 @@
-"""Which dictionary of a file ``import`` takes, what it says about that, and what it refuses or never leaves behind."""
+"""Which dictionary of a file ``import`` chooses, what it says, and what it refuses."""
 
 import json
 import os

@@ -38,7 +38,7 @@ def test_a_run_without_a_checkpoint_starts_over_by_the_same_command(
     begun: Path, held: contextlib.ExitStack
 ) -> None:
     again = dataclasses.replace(CONFIG, run=RunConfig(out=str(begun), log_every=7))
-    assert new_folder(str(begun), "default", held, again) == begun
+    assert new_folder(str(begun), "default", held, config=again) == begun
     assert [path.name for path in begun.iterdir()] == [".in_use"]
 
 
@@ -49,7 +49,7 @@ def test_so_does_one_that_was_killed_before_its_configuration_was_there(
         (begun / name).rmdir()
     for name in ("metrics.jsonl", "config.json"):
         (begun / name).unlink()
-    new_folder(str(begun), "default", held, CONFIG)
+    new_folder(str(begun), "default", held, config=CONFIG)
     assert [path.name for path in begun.iterdir()] == [".in_use"]
 
 
@@ -62,7 +62,7 @@ def test_what_else_is_there_is_not_touched(
     (begun / more).mkdir()
     before = sorted(begun.rglob("*"))
     with pytest.raises(InputError, match="is not empty, and holds no run|holds a run: resume it"):
-        new_folder(str(begun), "default", held, CONFIG)
+        new_folder(str(begun), "default", held, config=CONFIG)
     assert set(before) - set(begun.rglob("*")) <= {
         begun / ".in_use",
         begun / ".lumloss-0123456789abcdef.json",
@@ -74,10 +74,10 @@ def test_a_run_of_another_configuration_is_not_touched(
 ) -> None:
     other = dataclasses.replace(CONFIG, seed=1)
     with pytest.raises(InputError, match="is not empty, and holds no run"):
-        new_folder(str(begun), "default", held, other)
+        new_folder(str(begun), "default", held, config=other)
     (begun / "config.json").write_text("{")
     with pytest.raises(InputError, match="is not empty, and holds no run"):
-        new_folder(str(begun), "default", held, CONFIG)
+        new_folder(str(begun), "default", held, config=CONFIG)
     assert (begun / "metrics.jsonl").exists()
 
 
@@ -85,4 +85,4 @@ def test_a_name_that_is_too_long_is_one_sentence(
     tmp_path: Path, held: contextlib.ExitStack
 ) -> None:
     with pytest.raises(InputError, match="cannot be written to: File name too long"):
-        new_folder(str(tmp_path / ("x" * 5000)), "default", held, CONFIG)
+        new_folder(str(tmp_path / ("x" * 5000)), "default", held, config=CONFIG)

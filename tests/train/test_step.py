@@ -45,7 +45,7 @@ def _step(model: str, objective: Any = None, dtype: str | None = None, **options
     objective = objective or make_objective("luminance_l1")
     optimizer = options.pop("optimizer", SGD)
     options = {"sigma": 0.1, "seed": 7, "average_decay": 0.9, "max_skips": MAX_SKIPS, **options}
-    return make_step(build_model(model, dtype), optimizer, objective, **options)
+    return make_step(build_model(model, dtype=dtype), optimizer, objective, **options)
 
 
 def _key(stream: int, sample: int) -> jax.Array:

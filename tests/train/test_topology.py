@@ -1,4 +1,4 @@
-"""Devices that are not here, by name: their number, their memory, and what is said where there are none."""
+"""Devices that are not here, by name: their number, their memory, and what errors say."""
 
 import importlib.util
 
@@ -124,11 +124,13 @@ def test_a_devices_memory_is_what_the_compiler_gives_a_program(chips):
 def test_a_gpus_memory_is_what_its_description_says(tmp_path):
     (tmp_path / "gpu.txtpb").write_text(H100)
     assert (
-        topology.memory_per_device(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb"))
+        topology.memory_per_device(sharding.make_mesh(1), gpu=str(tmp_path / "gpu.txtpb"))
         == 84942979072
     )
     (tmp_path / "gpu.txtpb").write_text("")
-    assert topology.memory_per_device(sharding.make_mesh(1), str(tmp_path / "gpu.txtpb")) is None
+    assert (
+        topology.memory_per_device(sharding.make_mesh(1), gpu=str(tmp_path / "gpu.txtpb")) is None
+    )
 
 
 @pytest.mark.skipif(

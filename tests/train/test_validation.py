@@ -50,7 +50,9 @@ def test_scores_are_means_over_the_middles_under_noise_that_does_not_change(
 
 def test_pairs_are_restored_as_they_are(tiny_model: nn.Module, variables: dict[str, Any]) -> None:
     degraded = tuple(image // 2 for image in IMAGES)
-    found = Validator(tiny_model, make_source(NAMES, IMAGES, degraded), sigma=25)(**variables)
+    found = Validator(tiny_model, make_source(NAMES, IMAGES, inputs=degraded), sigma=25)(
+        **variables
+    )
     np.testing.assert_array_equal(found.noisy, _middle(degraded[0]))
 
 

@@ -1,4 +1,4 @@
-"""Files as torch.save writes them, made without PyTorch: zip archives, and what it wrote before 1.6."""
+"""Files as torch.save writes them, made without PyTorch: zip archives, and its older format."""
 
 import collections
 import contextlib
@@ -44,7 +44,7 @@ def _torch_names() -> Iterator[None]:
 
 
 class Tensor:
-    """Pickles as torch.save pickles a tensor: a rebuild function, a storage by number, offset, size, stride."""
+    """Pickles as torch.save pickles a tensor: a function, a storage, offset, size, stride."""
 
     def __init__(self, array: np.ndarray, *, transposed: bool = False, **wrong: Any) -> None:
         self.storage = Storage(np.array(array.T if transposed else array, order="C"))
@@ -98,7 +98,7 @@ def save(
 
 
 def save_legacy(path: Path, content: Any, *, cut: int = 0) -> Path:
-    """As torch.save wrote before 1.6: five pickles, then a count and the numbers of each storage."""
+    """As torch.save wrote before 1.6: five pickles, then a count and the numbers of storages."""
     storages: list[Storage] = []
 
     class Pickler(pickle.Pickler):

@@ -111,7 +111,14 @@ class Threads:
     def fill(
         self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
     ) -> None:
-        """As :class:`PatchFiller` says."""
+        """Writes all patches, as :class:`PatchFiller` says.
+
+        Args:
+          side: which side of pairs is cut.
+          wanted: numbers of the patches to cut, by photograph.
+          corners: where each patch is, by its number.
+          patches: takes the pixels of each patch, by its number.
+        """
 
         def cut(photograph: int) -> None:
             numbers = wanted[photograph]

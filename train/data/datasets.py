@@ -93,13 +93,12 @@ def list_dataset(text: str) -> Listing:
             f"tfds:{text}: {first_line(error)}. Splits: {_listed(builder.info.splits)}."
         ) from None
     names = _names(read, builder, split)
-    decoders = {
-        role: [
+    decoders: dict[str, list[StoredRecord]] = {}
+    for role, feature in features.items():
+        decoders[role] = [
             StoredRecord(f"{builder.info.full_name} {name}", read, i, feature)
             for i, name in enumerate(names)
         ]
-        for role, feature in features.items()
-    }
     folder = Path(builder.data_dir)
     return Listing(
         names,
@@ -253,7 +252,19 @@ def open_builder(name: str) -> Any:
 
 
 def pick_features(builder: Any, query: str | None, text: str) -> dict[str, str]:
-    """Which feature is the target, and which the input, where there is one."""
+    """Picks the features of a data set that hold photographs.
+
+    Args:
+      builder: of the data set.
+      query: what the user wrote after "?", or None.
+      text: the whole spec, for errors.
+
+    Returns:
+      The names of the features "target" and, in pairs, "input".
+
+    Raises:
+      InputError: if a feature is missing, or cannot be told from the others.
+    """
     held = builder.info.features
     if query is not None:
         asked = parse_settings(query, ("input", "target"))

@@ -67,6 +67,9 @@ def make_entry(name: str, target: DecodedPhotograph, degraded: DecodedPhotograph
       target: the clean photograph.
       degraded: its degraded version, if there is one.
 
+    Returns:
+      The entry.
+
     Raises:
       InputError: if the two differ in size.
     """

@@ -1,5 +1,6 @@
 """Photographs in folders, alone or in pairs: who is there, and who belongs to whom."""
 
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -205,7 +206,8 @@ def _paired(
             wrong.append(f"{targets[name][0]}: no partner {name} among {low}")
         else:
             names.append(name)
-    low_files, high_files = (tuple(side[name][0] for name in names) for side in (inputs, targets))
+    low_files = tuple(inputs[name][0] for name in names)
+    high_files = tuple(targets[name][0] for name in names)
     return Listing(
         tuple(names),
         _readers(high_files),
@@ -214,7 +216,7 @@ def _paired(
         high_files,
         low_files,
         others=sum((found.others for found in walks), Counter[str]()),
-        notes=tuple(note for found in walks for note in found.notes),
+        notes=tuple(itertools.chain(*(found.notes for found in walks))),
     )
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL.BmpImagePlugin import BmpImageFile
 
+from train.data.bmp_strips import rgb_strips, stored_strips
 from train.data.libvips import last_line, pyvips
 from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
@@ -82,11 +82,13 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     """
     photograph = examine(io.BytesIO(content), name)
     if photograph.kind == "BMP":
-        return _joined(_bmp_strips(content, name), photograph.about.height, photograph.about.width)
+        return _joined(rgb_strips(content, name), photograph.about.height, photograph.about.width)
     try:
         image = _lazy(content, photograph, name)
         if photograph.orientation in range(2, 9):
-            return _joined(_strips(image, name), image.height, image.width, photograph.orientation)
+            return _joined(
+                _strips(image, name), image.height, image.width, orientation=photograph.orientation
+            )
         return np.asarray(image.numpy())
     # Libvips quotes broken metadata byte for byte
     except (
@@ -97,7 +99,7 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 
 
 def _joined(
-    strips: Iterator[np.ndarray], height: int, width: int, orientation: int = 1
+    strips: Iterator[np.ndarray], height: int, width: int, *, orientation: int = 1
 ) -> np.ndarray:
     """Joins strips of stored pixels to one upright photograph.
 
@@ -123,7 +125,7 @@ class Rows(NamedTuple):
     strips: Iterator[np.ndarray]  # ``[n, W, 3]``, from top to bottom; each may raise an InputError
 
 
-def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
+def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows:
     """Decodes a photograph as :func:`decode_image` does, in strips.
 
     The whole is never in memory.
@@ -134,6 +136,12 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
       source: a file's bytes, or where it is.
       name: what errors call it.
       pixels: how many a strip has, or one row.
+
+    Returns:
+      Size and strips.
+
+    Raises:
+      InputError: if the file cannot be read as a photograph.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
@@ -144,7 +152,7 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
         source = read_file(source)  # pyvips hands on names in UTF-8 alone
     if photograph.kind == "BMP":
         content = source if isinstance(source, bytes) else read_file(source)
-        strips = _bmp_strips(content, name, pixels)
+        strips = rgb_strips(content, name, pixels=pixels)
         height, width = photograph.about.height, photograph.about.width
         if not height or not width:  # what is wrong with the header its decoder says
             next(strips)
@@ -161,11 +169,11 @@ def decode_rows(source: bytes | Path, name: str, pixels: int = 2**20) -> Rows:
         height,
         width,
         bits,
-        _whole(source, name, pixels) if turned else _strips(image, name, pixels),
+        _whole(source, name, pixels) if turned else _strips(image, name, pixels=pixels),
     )
 
 
-def cut_strips(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
+def cut_strips(image: np.ndarray, *, pixels: int = 2**20) -> list[np.ndarray]:
     """Views of a decoded photograph's rows, from top to bottom, of about so many pixels each."""
     height = max(pixels // max(image.shape[1], 1), 1)
     return [image[top : top + height] for top in range(0, len(image), height)]
@@ -173,10 +181,10 @@ def cut_strips(image: np.ndarray, pixels: int = 2**20) -> list[np.ndarray]:
 
 def _whole(source: bytes | Path, name: str, pixels: int) -> Iterator[np.ndarray]:
     content = source if isinstance(source, bytes) else read_file(source)
-    yield from cut_strips(decode_image(content, name), pixels)
+    yield from cut_strips(decode_image(content, name), pixels=pixels)
 
 
-def _strips(image: Any, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
+def _strips(image: Any, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarray]:
     height = max(pixels // image.width, 1)
     dtype = np.uint8 if image.format == "uchar" else np.uint16
     try:
@@ -205,21 +213,6 @@ def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
 
 def _unreadable(name: str, error: Exception) -> InputError:
     return InputError(f"{name} cannot be read as a photograph: {last_line(error)}.")
-
-
-def _as_rgb(pixels: np.ndarray) -> np.ndarray:
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3])
-
-
-def _bmp_strips(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
-    """A BMP as RGB, in strips.
-
-    Its pixels are in memory as the file holds them, one byte each for palettes.
-    """
-    for strip in _decoded_bmp(content, name, pixels):
-        yield _as_rgb(strip)
 
 
 def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
@@ -314,7 +307,16 @@ def is_made_by(path: Path, program: str) -> bool:
 
 
 def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
-    """Refuses by the header that libvips has read, before any pixel is decoded."""
+    """Refuses by the header that libvips has read, before any pixel is decoded.
+
+    Args:
+      image: what libvips has opened.
+      photograph: what the file says of itself.
+      name: what errors call it.
+
+    Raises:
+      InputError: if its pixels have no one meaning as RGB of 8 or 16 bits.
+    """
     check_size(image.width, image.height, name)
     if image.get_n_pages() > 1 and not photograph.about.previews:
         raise InputError(
@@ -345,25 +347,4 @@ def decode_bmp(content: bytes, name: str) -> np.ndarray:
     The format has 8 bits at most, which Pillow keeps.
     """
     about = examine(io.BytesIO(content), name).about
-    return _joined(_decoded_bmp(content, name), about.height, about.width)
-
-
-def _decoded_bmp(content: bytes, name: str, pixels: int = 2**20) -> Iterator[np.ndarray]:
-    try:
-        # Not by PIL.Image.open, which refuses or warns of less than MAX_MEGAPIXELS.
-        with BmpImageFile(io.BytesIO(content)) as image:
-            check_size(image.width, image.height, name)
-            if not image.width or not image.height:
-                raise InputError(f"{name} cannot be read as a photograph: its header is broken.")
-            mode = {"RGBA": "RGBA", "L": "L", "1": "L"}.get(image.mode, "RGB")
-            height = max(pixels // max(image.width, 1), 1)
-            for top in range(0, image.height, height):
-                rows = image.crop((0, top, image.width, min(top + height, image.height)))
-                strip = np.asarray(rows.convert(mode))
-                yield strip if strip.ndim == 3 else strip[..., None]
-    except OSError as error:
-        raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
-    except (InputError, GeneratorExit):
-        raise
-    except Exception:  # a broken header makes Pillow raise whatever its arithmetic meets
-        raise InputError(f"{name} cannot be read as a photograph: its header is broken.") from None
+    return _joined(stored_strips(content, name), about.height, about.width)

@@ -131,7 +131,7 @@ def _open(
     """
     opened: dict[str, Source] = {}
 
-    def open_usable(spec: str, split: Split, memory: Memory) -> Source:
+    def open_usable(spec: str, split: Split, *, memory: Memory) -> Source:
         key = f"{split} {spec}" if spec == "photos" else spec
         if key in opened:
             return opened[key]
@@ -160,8 +160,8 @@ def _open(
     try:
         splits = open_splits(
             spec,
-            config.validation_data,
-            config.test_data,
+            validation=config.validation_data,
+            test=config.test_data,
             group_by=config.group_by,
             memory=Memory(0),  # each is decoded once, and the few that are drawn again
             opening=open_usable,
@@ -258,7 +258,8 @@ def _summary(source: Source, appearances: Sequence[Appearance]) -> Iterator[str]
     ends = [f"{width}x{height}" for width, height in dict.fromkeys((areas[0], areas[-1]))]
     yield (" to " if len(areas) > 2 else " and ").join(ends)
     yield f"{sum(entry.width * entry.height for entry in entries) / 1e6:.2f}"
-    yield " and ".join(str(bits) for bits in sorted({entry.bits for entry in entries}))
+    depths = {entry.bits for entry in entries}
+    yield " and ".join(map(str, sorted(depths)))
     histogram = np.mean([each.histogram for each in appearances], axis=0)
     bars = _BARS if can_show(_BARS) else _PLAIN_BARS
     yield "".join(bars[round(share / histogram.max() * (len(bars) - 1))] for share in histogram)

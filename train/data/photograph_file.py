@@ -128,7 +128,16 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuses more pixels than any camera makes."""
+    """Refuses more pixels than any camera makes.
+
+    Args:
+      width: in pixels.
+      height: in pixels.
+      name: what errors call the file.
+
+    Raises:
+      InputError: if there are more than ``MAX_MEGAPIXELS``.
+    """
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise InputError(
             f"{name} has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels; "
@@ -139,12 +148,28 @@ def check_size(width: int, height: int, name: str) -> None:
 def write_metadata(
     photograph: PhotographFile, source: BinaryIO, encoded: BinaryIO, target: BinaryIO
 ) -> None:
-    """Writes the pixels of ``encoded`` with the metadata of ``source``, a file of the same kind."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``, a file of the same kind.
+
+    Args:
+      photograph: what ``source`` is.
+      source: the file whose metadata is written again.
+      encoded: the new pixels, in a file of the same kind.
+      target: the file to write.
+    """
     _FORMATS[photograph.kind].copy(source, encoded, target)
 
 
 def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]:
-    """What a person should know of a file that is restored: its colour, and what is not kept."""
+    """What a person should know of a file that is restored: its colour, and what is not kept.
+
+    Args:
+      photograph: what the file is.
+      file: its content.
+      name: its name, whose ending may be of another kind.
+
+    Returns:
+      Sentences.
+    """
     about = photograph.about
     notes = []
     named = _NAMED.get(PurePath(name).suffix.lower())

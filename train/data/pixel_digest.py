@@ -16,6 +16,13 @@ class PixelDigest:
     """
 
     def __init__(self, height: int, width: int, bits: int) -> None:
+        """Begins the digest of a photograph.
+
+        Args:
+          height: in pixels.
+          width: in pixels.
+          bits: 8 or 16.
+        """
         self._deep: Any = (
             hashlib.sha256(f"uint16 {(height, width, 3)}".encode()) if bits == 16 else None
         )

@@ -43,6 +43,13 @@ class PixelScan:
     """Takes the rows of one photograph from top to bottom, in strips of any height."""
 
     def __init__(self, height: int, width: int, bits: int) -> None:
+        """Begins the scan of a photograph.
+
+        Args:
+          height: in pixels.
+          width: in pixels.
+          bits: 8 or 16.
+        """
         self.height, self.width, self.bits = height, width, bits
         self._digest = PixelDigest(height, width, bits)
         self._counts = np.zeros(BINS, np.int64)

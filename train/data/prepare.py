@@ -31,13 +31,19 @@ _INCOMPLETE = "incomplete."  # how TFDS names the folder that it writes to, unti
 
 
 def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None = None) -> str:
-    """Writes the data set of ``spec``, unless it is there already; gives the spec that reads it.
+    """Writes the data set of ``spec``, unless it is there already.
 
     Args:
       spec: "tfds:NAME[/CONFIG]:SPLIT", all of whose splits are written, or a folder or pairs.
       manual_dir: where the user has put what TFDS does not download by itself.
       data_dir: where data sets are kept; TFDS's own choice (~/tensorflow_datasets or TFDS_DATA_DIR)
         where not given.
+
+    Returns:
+      The spec that reads the data set.
+
+    Raises:
+      InputError: if it cannot be prepared, or something else is in its place.
     """
     tfds = import_tfds()
     # TFDS warns of configurations that are made by the program, which ours are; its bars are for a
@@ -107,7 +113,7 @@ def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
     from train.data.builders.restoration_folder import FolderConfig, RestorationFolder
 
     # Nothing unreadable and nobody without a partner is written
-    open_source(spec, "train", Memory(0))
+    open_source(spec, "train", memory=Memory(0))
     listing = list_source(spec, "train")
     return RestorationFolder(
         config=FolderConfig(name=name, listing=listing), data_dir=data_dir, file_format=FORMAT

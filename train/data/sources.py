@@ -75,6 +75,7 @@ class Source:
 def make_source(
     names: Sequence[str],
     images: Sequence[np.ndarray],
+    *,
     inputs: Sequence[np.ndarray] | None = None,
 ) -> Source:
     """A source of arrays, each of which is looked through once.
@@ -94,7 +95,7 @@ def make_source(
     return Source(tuple(names), images, entries, inputs)
 
 
-def open_source(spec: str, split: Split, memory: Memory | None = None) -> Source:
+def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Source:
     """Opens the photographs of a spec.
 
     Args:

@@ -7,9 +7,9 @@ decoded pixels. So adding a photograph moves no other, and copies of one photogr
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from train.data.entries import Entry
 from train.data.photographs import Memory, Photographs
@@ -34,14 +34,21 @@ class Splits(NamedTuple):
     test: Source
 
 
+class OpenSource(Protocol):
+    """Opens a spec, as :func:`~train.data.sources.open_source` does."""
+
+    def __call__(self, spec: str, split: Split, *, memory: Memory) -> Source:
+        """The source."""
+
+
 def open_splits(
     data: str,
+    *,
     validation: str | None = None,
     test: str | None = None,
-    *,
     group_by: Literal["pixels", "folder"] = "pixels",
     memory: Memory | None = None,
-    opening: Callable[[str, Split, Memory], Source] = open_source,
+    opening: OpenSource = open_source,
 ) -> Splits:
     """Opens all three; what is not given is set aside from ``data``.
 
@@ -52,20 +59,25 @@ def open_splits(
       group_by: what stays together in one split: photographs of equal pixels, or all of one folder
         (bursts, scenes).
       memory: what decoded photographs may take.
-      opening: how a spec is opened; whoever looks into a data set goes on where a run stops.
+      opening: opens a spec. The verb ``data`` continues with broken photographs, and a run stops.
+
+    Returns:
+      The splits.
+
+    Raises:
+      InputError: if a source cannot be used, or nothing is left to train or to test on.
     """
     memory = memory or Memory(1000)
     given: dict[Split, str | None] = {"validation": validation, "test": test}
     if data == "photos":
         given = {split: "photos" if spec is None else spec for split, spec in given.items()}
-    # Memory goes to those that are opened first: what is trained on is asked for over and over, the
+    # Memory goes to the source that is opened first: what is trained on is needed over and over, the
     # rest now and then.
-    source = opening(data, "train", memory)
-    opened = {
-        split: opening(spec, split, memory)
-        for split, spec in given.items()
-        if spec is not None and (split, spec) != ("validation", NONE)
-    }
+    source = opening(data, "train", memory=memory)
+    opened: dict[Split, Source] = {}
+    for split, spec in given.items():
+        if spec is not None and (split, spec) != ("validation", NONE):
+            opened[split] = opening(spec, split, memory=memory)
     for found in (source, *opened.values()):
         if not found.names:
             raise InputError(f"{found.spec} holds no photograph that can be used.")
@@ -100,13 +112,12 @@ def check_scorable(splits: Splits) -> None:
 def leaked(splits: Splits) -> list[str]:
     """Photographs of validation and test that are also trained on, pixel for pixel."""
     trained = {entry.digest: entry.name for entry in splits.train.entries}
-    return [
-        f"{entry.name} ({split})"
-        for split, source in named(splits)
-        if split != "train"
-        for entry in source.entries
-        if entry.digest in trained
-    ]
+    leaks = []
+    for split, source in named(splits):
+        if split != "train":
+            found = [entry for entry in source.entries if entry.digest in trained]
+            leaks += [f"{entry.name} ({split})" for entry in found]
+    return leaks
 
 
 def leak_warnings(splits: Splits) -> list[str]:
@@ -137,7 +148,7 @@ def seen_in_training(source: Source, checkpoint: Path) -> str:
     return ""
 
 
-def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
+def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
     """Sentences that a run with so many worker processes should read before it starts."""
     yield from leak_warnings(splits)
     yield from dict.fromkeys(
@@ -159,13 +170,11 @@ def data_warnings(splits: Splits, workers: int = 0) -> Iterator[str]:
 
 def describe(splits: Splits) -> dict[str, Any]:
     """The record of a split: specs, names, sizes and hashes of pixels, ready for JSON."""
-    return {
-        split: {
-            "spec": source.spec,
-            "photographs": {e.name: _describe_entry(e) for e in source.entries},
-        }
-        for split, source in named(splits)
-    }
+    record: dict[str, Any] = {}
+    for split, source in named(splits):
+        photographs = {entry.name: _describe_entry(entry) for entry in source.entries}
+        record[split] = {"spec": source.spec, "photographs": photographs}
+    return record
 
 
 def fingerprint(splits: Splits) -> dict[str, str]:
@@ -184,7 +193,16 @@ def save_splits(splits: Splits, folder: Path) -> None:
 def check_unchanged(
     splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from"
 ) -> None:
-    """Refuses to resume a run with different photographs, and says which differ."""
+    """Refuses to resume a run with different photographs, and says which differ.
+
+    Args:
+      splits: the photographs that are there now.
+      folder: the run's.
+      instead: what the user can do if the photographs are lost.
+
+    Raises:
+      InputError: if photographs differ, or the record of them cannot be read.
+    """
     path = folder / FILE_NAME
     try:
         before = _parse_record(read_json(path, longest=_LONGEST_FILE))
@@ -197,11 +215,9 @@ def check_unchanged(
             f"{path} cannot be read as the record of a run's photographs: {error}."
         ) from None
     now = {split: record["photographs"] for split, record in describe(splits).items()}
-    changes = [
-        line
-        for split in FLAGS
-        for line in _changes(split, before.get(split, {}), now.get(split, {}))
-    ]
+    changes: list[str] = []
+    for split in FLAGS:
+        changes += _changes(split, before.get(split, {}), now.get(split, {}))
     if changes:
         raise InputError(
             f"the photographs are not those that {folder} was started with: {'; '.join(changes)}. "
@@ -229,8 +245,11 @@ def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) ->
 
     Args:
       splits: the photographs that are there now.
-      about: what is said of the checkpoint, its fingerprint among it.
+      about: what the checkpoint says of itself, its fingerprint included.
       folder: the run's.
+
+    Raises:
+      InputError: if the fingerprints differ.
     """
     before, now = about.get("data"), fingerprint(splits)
     if not isinstance(before, dict):

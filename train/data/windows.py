@@ -11,6 +11,13 @@ class Windows(Sequence[range]):
     """
 
     def __init__(self, start: int, stop: int, most: int) -> None:
+        """Makes ranges of batches.
+
+        Args:
+          start: number of the first batch.
+          stop: number after the last one.
+          most: how many batches a range has at most.
+        """
         self._start, self._stop, self._most = start, stop, most
         self._doublings = most.bit_length() - 1
 

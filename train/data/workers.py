@@ -29,8 +29,20 @@ class Workers:
     def fill(
         self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
     ) -> None:
-        """As :class:`train.data.cutting.PatchFiller` says."""
-        places = [[corners[i] for i in numbers] for numbers in wanted.values()]
+        """Writes all patches, as :class:`train.data.cutting.PatchFiller` says.
+
+        Args:
+          side: which side of pairs is cut.
+          wanted: numbers of the patches to cut, by photograph.
+          corners: where each patch is, by its number.
+          patches: takes the pixels of each patch, by its number.
+
+        Raises:
+          InputError: if a worker process was ended from outside.
+        """
+        places = []
+        for numbers in wanted.values():
+            places.append([corners[i] for i in numbers])
         together = max(1, min(_TOGETHER, len(wanted) // (4 * self._number)))
         try:
             cut = self._pool.map(_cut, [side] * len(wanted), wanted, places, chunksize=together)

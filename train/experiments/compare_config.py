@@ -97,9 +97,9 @@ class CompareConfig:
                 f"{', '.join(self.losses) or 'none'}."
             )
         object.__setattr__(self, "losses", spelled)
-        between("--seeds", self.seeds, 1, MOST_SEEDS)
-        between("--draws", self.draws, 1, MOST_SEEDS)
-        between("--crops", self.crops, 0, MOST_SEEDS)
+        between("--seeds", self.seeds, 1, most=MOST_SEEDS)
+        between("--draws", self.draws, 1, most=MOST_SEEDS)
+        between("--crops", self.crops, 0, most=MOST_SEEDS)
         noise_levels("--sigmas", self.sigmas)
         if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(
             self.primary_sigmas

@@ -22,8 +22,8 @@ from train.outputs import read_cell
 
 _LONGEST = 64_000_000  # bytes of a table: some hundred for each row
 
-# restore(noisy, sigma), the noise's level from 0 to 255, for networks that take it; None: it was
-# not added here.
+# restore(noisy, sigma), where sigma is the noise's level from 0 to 255, for networks that need it.
+# None: the noise was not added here.
 Restore = Callable[[np.ndarray, float | None], np.ndarray]
 
 
@@ -77,23 +77,35 @@ def score_network(
     The noise depends on ``noise_seed``, the photograph's name, the level and the draw only, so
     every network meets the same. Means over ``draws`` draws are given, since a draw is of no
     interest by itself. Photographs that were degraded in reality are scored once, as they are.
+
+    Args:
+      restore: the network.
+      source: the photographs.
+      loss: what the network was trained with.
+      seed: of its training.
+      sigmas: noise levels, from 0 to 255.
+      noise_seed: of the noise that is added.
+      draws: how many draws of noise are averaged.
+
+    Returns:
+      A row for each photograph and level.
     """
     real = source.inputs is not None
     for i, name in enumerate(source.names):
         clean = to_float(source.images[i])
         for sigma in (0.0,) if real else sigmas:
+            known = None if real else sigma  # the level that the network is told
             if source.inputs is not None:
-                noisy, told = [to_float(source.inputs[i])], None
+                noisy = [to_float(source.inputs[i])]
             else:
-                told = sigma
                 noisy = [
                     add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw)
                     for draw in range(draws)
                 ]
-            values = np.mean(
-                [measure(restore(image, told), clean, names=tuple(METRICS)) for image in noisy],
-                axis=0,
-            )
+            measured = []
+            for image in noisy:
+                measured.append(measure(restore(image, known), clean, names=tuple(METRICS)))
+            values = np.mean(measured, axis=0)
             yield ComparisonRow(loss, seed, sigma, name, *map(float, values))
 
 
@@ -129,6 +141,9 @@ def check_complete(
       path: of the table.
       scores: its rows.
       expected: loss, seed, sigma and photograph of each row that it must have, in any order.
+
+    Raises:
+      InputError: if rows are missing, or there are others.
     """
     found = sorted((row.loss, row.seed, row.sigma, row.photograph) for row in scores)
     if found != sorted(expected):
@@ -153,21 +168,29 @@ def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow
 def score_table(
     scores: Iterable[ComparisonRow], metric: str, loss: str, sigmas: Sequence[float]
 ) -> np.ndarray:
-    """One metric of one loss, averaged over ``sigmas``."""
+    """One metric of one loss, averaged over ``sigmas``.
+
+    Args:
+      scores: rows of any losses.
+      metric: the column.
+      loss: the loss.
+      sigmas: the noise levels to average over.
+
+    Returns:
+      ``[photographs, seeds]``, both axes sorted.
+
+    Raises:
+      InputError: if a photograph, seed or level is missing.
+    """
     chosen = [row for row in scores if row.loss == loss and row.sigma in sigmas]
-    photographs, seeds = (
-        sorted({row.photograph for row in chosen}),
-        sorted({row.seed for row in chosen}),
-    )
-    place = {
-        (name, seed): (i, j) for i, name in enumerate(photographs) for j, seed in enumerate(seeds)
-    }
-    table, count = (
-        np.zeros((len(photographs), len(seeds))),
-        np.zeros((len(photographs), len(seeds)), int),
-    )
+    photographs = sorted({row.photograph for row in chosen})
+    seeds = sorted({row.seed for row in chosen})
+    row_of = {name: i for i, name in enumerate(photographs)}
+    column_of = {seed: j for j, seed in enumerate(seeds)}
+    table = np.zeros((len(photographs), len(seeds)))
+    count = np.zeros((len(photographs), len(seeds)), int)
     for row in chosen:
-        at = place[row.photograph, row.seed]
+        at = row_of[row.photograph], column_of[row.seed]
         table[at] += getattr(row, metric)
         count[at] += 1
     if not chosen or (count != len(sigmas)).any():

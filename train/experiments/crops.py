@@ -28,6 +28,17 @@ def find_crops(
     Scores are of all seeds, pixels of the networks that are given, one for each loss. The place is
     where these networks' outputs differ most on average over a crop, not where any of them is wrong
     most.
+
+    Args:
+      networks: a network of each loss.
+      scores: of all seeds.
+      source: the photographs.
+      sigma: the noise level.
+      noise_seed: of the noise that is added.
+      count: how many crops to make.
+
+    Returns:
+      One crop of each photograph.
     """
     level = sigma if source.inputs is None else 0.0
     at_level = [row for row in scores if row.sigma == level]

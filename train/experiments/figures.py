@@ -20,7 +20,18 @@ def comparison_figures(
     curves: Sequence[Curve],
     metric: str,
 ) -> list[Figure]:
-    """All that there is something to show in; ``metric`` is the primary one."""
+    """Draws the figures of a comparison.
+
+    Args:
+      losses: the candidate first.
+      comparisons: what was concluded.
+      scores: of all networks.
+      curves: of validation while training.
+      metric: the primary one.
+
+    Returns:
+      The figures that there are data for.
+    """
     sigmas = tuple(sorted({row.sigma for row in scores}))
     figures = []
     if len(sigmas) > 1:
@@ -88,10 +99,14 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
         steps = (
             sorted(set.intersection(*(set(curve.steps) for curve in of_loss))) if of_loss else []
         )
-        psnr = [dict(zip(curve.steps, curve.psnr, strict=True)) for curve in of_loss]
+        by_step: dict[int, list[float]] = {step: [] for step in steps}
+        for curve in of_loss:
+            for step, psnr in zip(curve.steps, curve.psnr, strict=True):
+                if step in by_step:
+                    by_step[step].append(psnr)
         figure.add_scatter(
             x=steps,
-            y=[float(np.mean([of_seed[step] for of_seed in psnr])) for step in steps],
+            y=[float(np.mean(by_step[step])) for step in steps],
             name=loss,
             legendgroup=loss,
             mode="lines+markers",

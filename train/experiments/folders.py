@@ -55,6 +55,18 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
 
     What another process trains there, this one would take for stopped, and remove: ``held`` keeps
     it out.
+
+    Args:
+      config: the experiment's configuration.
+      splits: its photographs.
+      verb: names a new folder.
+      held: keeps the lock, so that no other process takes a training for stopped and removes it.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: if it holds another experiment, or cannot be written.
     """
     _check_divides(config)
     check_path(Path(config.fit.run.out or "runs"))

@@ -108,7 +108,7 @@ def _open(
             seed, source = config.seed, config.model.init_from
             if seed not in starts and source is not None:
                 # 2. the weights of --init-from
-                starts[seed] = load_weights(Path(source), model, config.model.model, say)
+                starts[seed] = load_weights(Path(source), model, config.model.model, warn=say)
             elif seed not in starts:
                 # 3. fresh weights
                 starts[seed] = draw(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))

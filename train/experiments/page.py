@@ -42,7 +42,13 @@ def script() -> str:
 
 
 def write_page(template: str, path: Path, **values: Any) -> None:
-    """Writes the page; the file appears whole or not at all."""
+    """Writes the page; the file appears whole or not at all.
+
+    Args:
+      template: the template's file.
+      path: the page's file.
+      **values: what the template shows.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("train.experiments", "."),
         autoescape=True,

@@ -107,9 +107,10 @@ def score_seeds(
 def pick(loss: str, tried: Tried) -> Setting:
     """The best of what was tried; an InputError if everything diverged."""
     if _all_diverged(tried):
-        rates = ", ".join(f"{rate:g}" for rate in sorted({rate for rate, _ in tried}))
+        rates = sorted({rate for rate, _ in tried})
+        listed = ", ".join(f"{rate:g}" for rate in rates)
         raise InputError(
-            f"{loss} diverged at every learning rate that was tried, {rates}: write to a new "
+            f"{loss} diverged at every learning rate that was tried, {listed}: write to a new "
             "folder with lower --learning-rates."
         )
     return _best(tried)

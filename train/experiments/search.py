@@ -56,7 +56,16 @@ class TrialSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draws these settings together."""
+        """Draws these settings together.
+
+        Args:
+          study: the search.
+          trial: the trial to draw for.
+          search_space: the settings with what they may be.
+
+        Returns:
+          The drawn values by name.
+        """
         return self._tpe(trial, "").sample_relative(study, trial, search_space)
 
     def sample_independent(
@@ -69,6 +78,15 @@ class TrialSampler(optuna.samplers.BaseSampler):
         """Draws one setting, in the first trials.
 
         Whether others of the trial were drawn before a kill or after makes no difference.
+
+        Args:
+          study: the search.
+          trial: the trial to draw for.
+          param_name: the setting.
+          param_distribution: what it may be.
+
+        Returns:
+          The drawn value.
         """
         tpe = self._tpe(trial, param_name)
         return tpe.sample_independent(study, trial, param_name, param_distribution)
@@ -133,13 +151,16 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 def is_behind(
     trial: Trial, values: Mapping[int, float], reported: dict[int, float], last: int
 ) -> bool:
-    """Reports values by step, in their order; whether the trial is behind the median of the others.
+    """Reports values of a trial, and compares them with the median of the others.
 
     Args:
-      trial: that they are of.
-      values: by step.
-      reported: what was reported of the trial before; the values are added.
-      last: step of the whole training, at which nothing is left to be saved by stopping.
+      trial: the trial.
+      values: its values by step, in order.
+      reported: what was reported of the trial before; the new values are added.
+      last: step of the whole training, at which stopping saves nothing.
+
+    Returns:
+      Whether the trial should be stopped.
     """
     for step, value in values.items():
         if step not in reported:

@@ -1,5 +1,6 @@
 """What a search found out about its settings: a figure for each, and whether it matters."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,7 +21,17 @@ _ALPHA = 0.05
 def setting_figures(
     study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], chosen: str
 ) -> list[Figure]:
-    """A figure for each setting, in rows for objectives; for two objectives their front first."""
+    """Draws a figure for each setting; for two objectives their front comes first.
+
+    Args:
+      study: the search.
+      importances: of the settings, by name.
+      objectives: names of the metrics; each has a row in every figure.
+      chosen: the setting that was compared with the default.
+
+    Returns:
+      The figures.
+    """
     trials = [
         t for t in study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]) if _values(t)
     ]
@@ -35,6 +46,15 @@ def describe_effect(
 
     The search goes where it did well before and may try a setting again, whose score is known by
     then: each counts once, and p describes what was found, it is no test.
+
+    Args:
+      name: the setting.
+      trials: of the search.
+      importances: of the settings, by name.
+      objective: which of a trial's values counts.
+
+    Returns:
+      A sentence or two.
     """
     complete = _each_once(trial for trial in trials if trial.state is TrialState.COMPLETE)
     levels: dict[str, list[float]] = defaultdict(list)
@@ -51,7 +71,7 @@ def describe_effect(
         )
     means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())
-    tied = len({value for values in levels.values() for value in values}) == 1
+    tied = len(set(itertools.chain(*levels.values()))) == 1
     p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
     of_levels = "; ".join(
         f"{level}: {mean:.4g} of {len(levels[level])}" for level, mean in means.items()
@@ -88,9 +108,7 @@ def _setting(
                 legendgroup=label,
                 showlegend=row == 1,
                 mode="markers",
-                hovertext=[
-                    ", ".join(f"{key}={value}" for key, value in t.params.items()) for t in shown
-                ],
+                hovertext=list(map(_describe_settings, shown)),
                 marker={
                     "size": 9,
                     "color": (COLOURS[0], QUIET)[which],
@@ -133,10 +151,7 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
             x=[trial.values[0] for trial in trials],
             y=[trial.values[1] for trial in trials],
             name=name,
-            hovertext=[
-                ", ".join(f"{key}={value}" for key, value in trial.params.items())
-                for trial in trials
-            ],
+            hovertext=list(map(_describe_settings, trials)),
             line={"color": COLOURS[0], "shape": "hv"},
             **style,
         )
@@ -161,6 +176,10 @@ def _levels(name: str, trials: Sequence[FrozenTrial]) -> list[str]:
     space = trials[0].distributions[name]
     cuts = np.linspace(space.low, space.high, len(_THIRDS) + 1)[1:-1]
     return [_THIRDS[int(i)] for i in np.searchsorted(cuts, values)]
+
+
+def _describe_settings(trial: FrozenTrial) -> str:
+    return ", ".join(f"{key}={value}" for key, value in trial.params.items())
 
 
 def _values(trial: FrozenTrial) -> Sequence[float]:

@@ -209,7 +209,16 @@ def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDE
 
 
 def outcome(difference: Difference, adjusted_p: float, *, alpha: float = 0.05) -> Outcome:
-    """What may be claimed, if a positive mean is better."""
+    """What may be claimed, if a positive mean is better.
+
+    Args:
+      difference: what was measured.
+      adjusted_p: p-value after correction for the number of comparisons.
+      alpha: the chance of a false alarm that is accepted.
+
+    Returns:
+      The claim, which needs few seeds to agree and more photographs than a handful.
+    """
     seeds = len(difference.by_seed)
     if difference.images < FEWEST_IMAGES or seeds < 2:
         return "no verdict"

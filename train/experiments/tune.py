@@ -58,23 +58,21 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     console = make_console()
     began = time.monotonic()
 
-    # --- all that can be wrong with the input is found before anything is written or trained
+    # --- whatever may be wrong with the input is found before anything is written or trained
     assemble(_member(DEFAULT, config).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, splits, "tune", held)
     again = f"the same flags and --out {shlex.quote(str(folder))}"
     console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
-    notes = leak_warnings(splits)
-    for note in notes:
-        console.print(f"warning: {note}", soft_wrap=True)
+    warnings = leak_warnings(splits)
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
 
-    # --- search
+    # --- search, on validation photographs
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(config, folder)
     members = Members(folder / "members", config.fit, console, config.population)
     search(study, config, members, validation, console)
-
-    # --- what it found, and one look at the test photographs
     if not study.best_trials:
         raise InputError(
             f"none of {config.trials} settings was trained to its end: all diverged at learning "
@@ -82,40 +80,52 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
             "--learning-rate."
         )
     best = best_settings(study)
-    shares = importances(study, config)
-    for each, reached in best.items():
-        console.print(
-            f"best on validation photographs: {each}: {_words(reached, config)}", soft_wrap=True
-        )
-    spec, why = choose(study, config)
-    against = (
-        f"{why} {_against_default(spec, config, members, splits, folder) if spec else ''}".strip()
-    )
-    looks = record_look(folder, {"chosen": spec, "seeds": config.seeds}) if spec else []
+    for setting, reached in best.items():
+        words = f"{setting}: {_words(reached, config)}"
+        console.print(f"best on validation photographs: {words}", soft_wrap=True)
+
+    # --- one look at the test photographs
+    spec, against = choose(study, config)
+    looks = []
+    if spec:
+        comparison = _against_default(spec, config, members, splits, folder)
+        against = f"{against} {comparison}".strip()
+        looks = record_look(folder, {"chosen": spec, "seeds": config.seeds})
     often = f"{len(looks)} times by now" if len(looks) > 1 else "once"
     console.print(f"on test photographs, {often}: {against}", soft_wrap=True)
-    told = look_warnings(
-        [f"{look['chosen']} and {look['seeds']} seed{'s' * (look['seeds'] > 1)}" for look in looks]
-    )
-    for note in told:
+    described = []
+    for look in looks:
+        seeds = f"{look['seeds']} seed{'s' * (look['seeds'] > 1)}"
+        described.append(f"{look['chosen']} and {seeds}")
+    for note in look_warnings(described):
         console.print(f"note: {note}", soft_wrap=True)
+        warnings.append(note)
+
+    # --- what the search found out about each setting
+    shares = importances(study, config)
     figures = setting_figures(study, shares, _names(config), spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
-    about = {"against": against, "often": often, "notes": notes + told, "trials": finished(study)}
     write_page(
         "sensitivity.html.jinja",
         folder / "sensitivity.html",
+        against=against,
+        often=often,
+        notes=warnings,
+        trials=finished(study),
         figures=figures,
         best=list(best),
         versions=describe_environment(),
-        **about,
     )
-    found = {"best": list(best), "importances": shares, "settings": config.settings()}
-    write_json(
-        {**found, "chosen": spec, "against_default": against, "looks": len(looks)},
-        folder / "found.json",
-    )
+    found = {
+        "best": list(best),
+        "importances": shares,
+        "settings": config.settings(),
+        "chosen": spec,
+        "against_default": against,
+        "looks": len(looks),
+    }
+    write_json(found, folder / "found.json")
     console.print(f"{len(finished(study))} trials, {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
@@ -125,7 +135,15 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 def search(
     study: optuna.Study, config: TuneConfig, members: Members, validation: Source, console: Console
 ) -> None:
-    """Tries settings until there are as many as were asked for, and resumes a search."""
+    """Tries settings until there are as many as were asked for, and resumes a search.
+
+    Args:
+      study: the search so far; trials are added.
+      config: what is searched.
+      members: trains and scores networks.
+      validation: the photographs to judge on.
+      console: is told of each trial.
+    """
     while (done := len(finished(study))) < config.trials:
         batch = next_batch(study, config)
         specs = [suggest(trial, config) for trial in batch]
@@ -157,27 +175,24 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
     if config.pareto:
         best = best_settings(study)
         front = np.array(list(best.values()))
-        scaled = (front - front.min(axis=0)) / np.maximum(
-            np.ptp(front, axis=0), np.finfo(float).tiny
-        )
-        specs = [list(best)[i] for i in np.argsort(np.linalg.norm(scaled, axis=1), kind="stable")]
+        ranges = np.maximum(np.ptp(front, axis=0), np.finfo(float).tiny)
+        distances = np.linalg.norm((front - front.min(axis=0)) / ranges, axis=1)
+        specs = [list(best)[i] for i in np.argsort(distances, kind="stable")]
         why = (
             f"Of the front's {len(specs)} points the one nearest to the least of both errors, by "
             "the front's ranges."
         )
     else:
         complete = study.get_trials(states=[TrialState.COMPLETE])
-        ranked = sorted(
-            complete, key=lambda t: t.value, reverse=study.direction is StudyDirection.MAXIMIZE
-        )
+        highest_first = study.direction is StudyDirection.MAXIMIZE
+        ranked = sorted(complete, key=lambda trial: trial.value, reverse=highest_first)
         specs, why = list(dict.fromkeys(map(_loss_spec, ranked))), ""
     default = str(library.parse_loss(DEFAULT))
     if specs == [default]:
         return "", "Nothing to compare: no other setting than the default one did as well."
     if specs[0] == default:
-        return specs[
-            1
-        ], "The default setting came first on validation photographs; this is the next."
+        why = "The default setting came first on validation photographs; this is the next."
+        return specs[1], why
     return specs[0], why
 
 
@@ -228,10 +243,13 @@ def _run(
     rows = members.score(member, validation, "validation", (config.fit.data.sigma,), draws=1)
     if not rows:
         return None
-    return [math.fsum(getattr(row, name) for row in rows) / len(rows) for name in _names(config)]
+    means = []
+    for name in _names(config):
+        means.append(math.fsum(getattr(row, name) for row in rows) / len(rows))
+    return means
 
 
-def _member(spec: str, config: TuneConfig, index: int = 0) -> Member:
+def _member(spec: str, config: TuneConfig, *, index: int = 0) -> Member:
     """The network of a setting, from the search's seed or the ``index``-th after it."""
     optimizer = config.fit.optimizer
     return Member(spec, config.fit.seed + index, optimizer.learning_rate, optimizer.clip_norm)
@@ -246,9 +264,9 @@ def _against_default(
     """
     sigmas = (config.fit.data.sigma,)
     default = str(library.parse_loss(DEFAULT))
-    plan = [
-        _member(loss, config, i) for i in range(1, config.seeds + 1) for loss in (spec, default)
-    ]
+    plan = []
+    for i in range(1, config.seeds + 1):
+        plan += [_member(loss, config, index=i) for loss in (spec, default)]
     members.train_all(plan)
     scored = {
         member: members.score(member, splits.test, "test", sigmas, draws=1) for member in plan

@@ -48,8 +48,8 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)
-        between("--batch", self.batch, 1, MOST_SEEDS)
-        between("--seeds", self.seeds, 1, MOST_SEEDS)
+        between("--batch", self.batch, 1, most=MOST_SEEDS)
+        between("--seeds", self.seeds, 1, most=MOST_SEEDS)
         check_not_distributed("tune", self.fit)
         check_population(self.population, self.fit)
         if (balance := self.fit.model.balance) != "none":
@@ -64,7 +64,7 @@ class TuneConfig:
                 f"{high}."
             )
         for size in self.window_sizes:
-            between("--window-sizes", size, 1, MOST_SIDE)
+            between("--window-sizes", size, 1, most=MOST_SIDE)
         if any(size % 2 == 0 for size in self.window_sizes):
             raise InputError(
                 f"--window-sizes takes odd numbers of 1 or more; got {self.window_sizes}."

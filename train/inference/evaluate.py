@@ -80,7 +80,7 @@ class EvaluateConfig:
         check_name("the checkpoint", self.checkpoint)
         check_name("--output", self.output)
         if self.tile is not None:
-            between("--tile", self.tile, 1, MOST_SIDE)
+            between("--tile", self.tile, 1, most=MOST_SIDE)
         between("--memory-mb", self.memory_mb, 0)
 
 
@@ -98,10 +98,10 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     console = make_console()
     protocol = _protocol_of(config)
     say = functools.partial(console.print, soft_wrap=True)
-    network = load_network(config.checkpoint, lambda line: say(f"warning: {line}"))
+    network = load_network(config.checkpoint, warn=lambda line: say(f"warning: {line}"))
     options: dict[str, Any] = {"tile": config.tile, "self_ensemble": config.self_ensemble}
     predictor = predictor_for(network.model, network.params, network.batch_stats, **options)
-    source = open_source(config.data, "test", Memory(config.memory_mb))
+    source = open_source(config.data, "test", memory=Memory(config.memory_mb))
     _check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
     check_writable(config.output)

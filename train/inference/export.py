@@ -67,7 +67,7 @@ def export(config: ExportConfig) -> None:
     size = None if config.size is None else parse_size(config.size)
     console = make_console(soft_wrap=True)
     check_replaceable(config.output, _is_ours, option="--output", overwrite=config.overwrite)
-    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
+    network = load_network(config.checkpoint, warn=lambda line: console.print(f"warning: {line}"))
     said = (
         f"images float32 [b, {'h, w' if size is None else f'{size[0]}, {size[1]}'}, "
         f"{network.model.channels}] in [0, "

@@ -104,7 +104,7 @@ def parse_size(text: str) -> Size:
     if found is None:
         raise InputError(f"--size is HEIGHTxWIDTH, such as 480x640; got {text!r}.")
     for side in found.groups():
-        between("--size", int(side), 1, MOST_SIDE)
+        between("--size", int(side), 1, most=MOST_SIDE)
     return int(found[1]), int(found[2])
 
 

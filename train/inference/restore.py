@@ -73,9 +73,9 @@ class RestoreConfig:
         check_name("the checkpoint", self.checkpoint)
         check_name("--output", self.output)
         if self.sigma is not None:
-            between("--sigma", self.sigma, 0, MOST_NOISE)
+            between("--sigma", self.sigma, 0, most=MOST_NOISE)
         if self.tile is not None:
-            between("--tile", self.tile, 1, MOST_SIDE)
+            between("--tile", self.tile, 1, most=MOST_SIDE)
 
 
 def restore(config: RestoreConfig) -> int:
@@ -86,7 +86,7 @@ def restore(config: RestoreConfig) -> int:
     check_links(jobs, config.output)
     for job in jobs if not config.overwrite else []:
         check_ours(job.target)
-    network = load_network(config.checkpoint, lambda line: console.print(f"warning: {line}"))
+    network = load_network(config.checkpoint, warn=lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
     fast = isinstance(predictor, AttendingPredictor) and predictor.fast
     if config.fast and not fast:

@@ -1,4 +1,4 @@
-"""Photographs with everything beside their pixels, hostile ones, and the readers that are given them."""
+"""Photographs with metadata, hostile ones, and the readers that are given them."""
 
 import functools
 import io
@@ -64,7 +64,10 @@ def full(kind: str, array: np.ndarray) -> bytes:
 
 
 def restore_header(path: Path) -> None:
-    """What ``restore`` reads of a file before and after its pixels: the header, and all that it writes again."""
+    """What ``restore`` reads of a file beside its pixels.
+
+    That is the header, and all that it writes again.
+    """
     stored = open_stored(path)
     if stored.photograph.kind == "BMP":
         return
@@ -127,7 +130,10 @@ def mutated_photograph(rng: random.Random, data: bytes, others: Sequence[bytes])
 def tiff_of(
     entries: Sequence[tuple[int, int, int, int]], following: int = 0, behind: bytes = b""
 ) -> bytes:
-    """A classic TIFF of one directory: tag, type, number of values and the four bytes of each entry."""
+    """A classic TIFF of one directory.
+
+    Each entry has a tag, a type, a number of values and four bytes.
+    """
     directory = struct.pack("<H", len(entries)) + b"".join(
         struct.pack("<HHII", *entry) for entry in sorted(entries)
     )
@@ -153,7 +159,10 @@ def plain_tiff(width: int = 4, height: int = 4, **changed: int) -> list[tuple[in
 
 @functools.cache
 def hostile_files() -> dict[str, tuple[bytes, str]]:
-    """Files that claim far more than they are, by name; and a part of what must be said of each, "" if it is read."""
+    """Files that claim far more than they are, by name.
+
+    Each with a part of what must be said of it, or "" if it is read.
+    """
     array = np.zeros((4, 4, 3), np.uint8)
     first, *rest = png_chunks(full("PNG", array))
     start, end = [chunk for chunk in rest if chunk[0] == b"IDAT"], (b"IEND", b"")

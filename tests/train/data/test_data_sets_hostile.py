@@ -1,4 +1,4 @@
-"""Damaged files of prepared data sets: what is read of them is right, or a sentence says what is wrong."""
+"""Damaged files of prepared data sets are read correctly, or a sentence says what is wrong."""
 
 import random
 import shutil

@@ -9,7 +9,7 @@ from train.data.sources import Source, Split
 
 
 def seen(*splits: tuple[Split, Sequence[tuple[str, int]]]) -> Findings:
-    """What is found of photographs given by their digests and perceptual hashes, named by their places."""
+    """What is found of photographs, given by their digests and perceptual hashes."""
     findings = Findings()
     sources, appearances = [], []
     for split, photographs in splits:

@@ -1,4 +1,4 @@
-"""Damaged and hostile photographs: the readers return or say why not, with bounds on time and memory."""
+"""Damaged and hostile photographs: readers return or say why not, within time and memory."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ _decoded: list[str] = []
 
 @pytest.fixture(autouse=True)
 def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index of the test's own, that takes fresh files down too; and a list of what is decoded."""
+    """An index of the test's own, which records fresh files too, and a list of what is decoded."""
     monkeypatch.setattr(index, "PATH", tmp_path / "cache" / "index.sqlite")
     monkeypatch.setattr(index, "_YOUNGEST", -(10**9))
     monkeypatch.setattr(index, "_warned", set())
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def _open(spec: str, megabytes: float = 1) -> tuple[Source, int]:
     """The source, and how many photographs were decoded to open it."""
     _decoded.clear()
-    return open_source(spec, "train", Memory(megabytes)), len(_decoded)
+    return open_source(spec, "train", memory=Memory(megabytes)), len(_decoded)
 
 
 def test_what_was_opened_once_is_not_decoded_to_be_opened_again(folder: Path) -> None:

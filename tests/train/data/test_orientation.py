@@ -1,4 +1,4 @@
-"""Photographs taken on their side, as telephones store them: upright in every format, size and verb."""
+"""Photographs taken on their side, as telephones store them: upright in every format and verb."""
 
 import io
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_an_orientation_that_there_is_not_turns_nothing(kind: str, orientation: 
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One portrait photograph for each way to hold a camera, in all formats, of more than 512 rows as stored."""
+    """A portrait for each way to hold a camera, in all formats, of more than 512 stored rows."""
     folder = tmp_path_factory.mktemp("portraits")
     for i, kind in enumerate((*FORMATS, *FORMATS), 1):
         (folder / f"{i}.{kind.lower()}").write_bytes(_encoded(kind, _stored(i), i))
@@ -121,7 +121,7 @@ def test_fit_evaluate_and_restore_take_portraits(portraits: Path, tmp_path: Path
 
 
 def test_what_fit_compare_tune_and_evaluate_open_is_upright(portraits: Path) -> None:
-    """The first three open their photographs by ``open_photographs``, and ``evaluate`` by ``open_source``."""
+    """The first three use ``open_photographs``, and ``evaluate`` uses ``open_source``."""
     source = f"folder:{portraits}"
     splits = open_photographs(
         FitConfig(data=DataConfig(source=source, test_source=source, validation_source=source))

@@ -1,4 +1,4 @@
-"""What becomes of pairs beyond the stream: on devices and in the evaluation; test_step.py has the step."""
+"""Pairs beyond the stream of batches: on devices and in evaluation. test_step.py has the step."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,10 @@ def test_any_number_of_devices_gets_the_same_pairs() -> None:
 def test_pairs_are_evaluated_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     clean, degraded = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
     (evaluation,) = score_with_baselines(
-        lambda noisy: noisy, make_source(("a[b].png",), (clean,), (degraded,)), sigma=25, seed=0
+        lambda noisy: noisy,
+        make_source(("a[b].png",), (clean,), inputs=(degraded,)),
+        sigma=25,
+        seed=0,
     )
     np.testing.assert_array_equal(evaluation.noisy, to_float(degraded))
     np.testing.assert_array_equal(evaluation.clean, to_float(clean))

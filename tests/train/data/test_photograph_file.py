@@ -119,7 +119,8 @@ def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path:
 def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str) -> None:
     with pytest.raises(
         InputError,
-        match=f"a.jpg is {called}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert it",
+        match=f"a.jpg is {called}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: "
+        "convert it",
     ):
         examine(io.BytesIO(start.ljust(40, b"\0")), "a.jpg")
 

@@ -124,7 +124,7 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
     clean = _source((12, 9), (7, 7))
     # Each pixel tells which one it belongs to
     degraded = tuple(image + np.uint16(1000) for image in clean.images)
-    batch = batch_of(_batches(make_source(clean.names, clean.images, degraded)), 5)
+    batch = batch_of(_batches(make_source(clean.names, clean.images, inputs=degraded)), 5)
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.clean, batch_of(_batches(clean), 5))
     np.testing.assert_array_equal(_values(batch.degraded), _values(batch.clean) + 1000)
@@ -147,7 +147,7 @@ def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
 def test_photographs_of_8_and_of_16_bits_share_a_batch_at_the_same_brightness() -> None:
     deep = _source((5, 5)).images[0]
     shallow = np.full((5, 5, 3), 51, np.uint8)
-    source = make_source(("a", "b"), (deep, shallow), (shallow, shallow))
+    source = make_source(("a", "b"), (deep, shallow), inputs=(shallow, shallow))
     batch = batch_of(_batches(source, batch_size=40), 0)
     assert isinstance(batch, Pair)
     np.testing.assert_array_equal(batch.degraded, np.full((40, 4, 4, 3), 51, np.uint8))
@@ -168,7 +168,7 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
     spec = f"pairs:{tmp_path}/low,{tmp_path}/high"
     expected: list[Pair] = []
     for megabytes, threads, processes in ((1, 1, 1), (0, 3, 1), (0.003, 5, 3)):
-        batches = _batches(open_source(spec, "train", Memory(megabytes)))
+        batches = _batches(open_source(spec, "train", memory=Memory(megabytes)))
         shares = [
             list(
                 stream(
@@ -192,7 +192,7 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
 
 def test_a_photograph_that_vanishes_under_the_stream_stops_it_by_name(tmp_path: Path) -> None:
     write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
-    batches = _batches(open_source(f"folder:{tmp_path}", "train", Memory(0)))
+    batches = _batches(open_source(f"folder:{tmp_path}", "train", memory=Memory(0)))
     batch_of(batches, 0)
     (tmp_path / "only.png").unlink()
     with pytest.raises(InputError, match=r"only\.png cannot be read: No such file"):

@@ -125,7 +125,7 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
 
     write_image(data / "3.png", np.zeros((20, 16, 3), np.uint8))
     # The record, but not the checkpoint
-    save_splits(open_splits(f"folder:{data}", "none", f"folder:{folder}"), run)
+    save_splits(open_splits(f"folder:{data}", validation="none", test=f"folder:{folder}"), run)
     assert main(["fit", "--resume", str(run)]) == 2
     said = capsys.readouterr().err
     assert (
@@ -141,7 +141,7 @@ def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Decoded as they are drawn, photographs may go while a run needs them: the checkpoints from before stay whole."""
+    """Photographs may vanish while a run needs them: the checkpoints from before stay whole."""
     data, away, run = tmp_path / "data", tmp_path / "away", tmp_path / "run"
     shutil.copytree(folder, data)
     flags = [

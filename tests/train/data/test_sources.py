@@ -85,7 +85,8 @@ def test_a_link_to_nothing_is_named_and_other_files_are_counted(tmp_path: Path) 
         (tmp_path / name).touch()
     with pytest.raises(
         InputError,
-        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were passed over\.",
+        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were passed "
+        r"over\.",
     ):
         open_source(f"folder:{tmp_path}", "train")
     _write(tmp_path / "good.png")
@@ -225,7 +226,7 @@ def test_a_wrong_pairs_spec_says_what_it_takes(text: str, message: str, tmp_path
 
 def test_what_does_not_fit_the_memory_is_decoded_each_time_and_the_same(tmp_path: Path) -> None:
     pixels = [_write(tmp_path / f"{i}.png", i) for i in range(3)]
-    source = open_source(f"folder:{tmp_path}", "train", Memory(2 * 8 * 9 * 3 / 1e6))
+    source = open_source(f"folder:{tmp_path}", "train", memory=Memory(2 * 8 * 9 * 3 / 1e6))
     assert source.images.kept == 2
     np.testing.assert_array_equal(list(source.images), pixels)
     assert not any(image.flags.writeable for image in source.images)
@@ -236,7 +237,7 @@ def test_what_does_not_fit_the_memory_is_decoded_each_time_and_the_same(tmp_path
 
 def test_a_photograph_that_vanishes_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
     _write(tmp_path / "a.png")
-    source = open_source(f"folder:{tmp_path}", "train", Memory(0))
+    source = open_source(f"folder:{tmp_path}", "train", memory=Memory(0))
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match=r"a\.png cannot be read: No such file"):
         source.images[0]

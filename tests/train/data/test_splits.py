@@ -100,7 +100,7 @@ def test_what_a_flag_names_is_taken_whole(tmp_path: Path) -> None:
     assert splits.test.names == ("a.png", "b.png")
     assert _members(splits)["validation"] == all_three["validation"]
     assert set(splits.train.names) == all_three["train"] | all_three["test"]
-    without = open_splits(data, "none", other)
+    without = open_splits(data, validation="none", test=other)
     assert without.validation is None
     assert len(without.train.names) == 60
     assert leaked(without) == []
@@ -125,14 +125,16 @@ def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(
 ) -> None:
     data = _write(tmp_path / "data", _names(30))
     test = _write(tmp_path / "test", ["same.tif"], first=4)
-    splits = open_splits(data, "none", test)
+    splits = open_splits(data, validation="none", test=test)
     assert leaked(splits) == ["same.tif (test)"]
 
 
 def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None:
     data = _write(tmp_path, _names(30))
     assert list(data_warnings(open_splits(data))) == []
-    leak, memory = data_warnings(open_splits(data, "none", data, memory=Memory(10 * 8 * 3 / 1e6)))
+    leak, memory = data_warnings(
+        open_splits(data, validation="none", test=data, memory=Memory(10 * 8 * 3 / 1e6))
+    )
     assert "trained on too" in leak and "000.png (test)" in leak
     assert "20 of 30 photographs do not fit --memory-mb" in memory
 
@@ -142,7 +144,7 @@ def test_memory_goes_to_what_is_trained_on_before_a_large_test_set(tmp_path: Pat
         _write(tmp_path / "data", _names(10)),
         _write(tmp_path / "test", _names(30), first=10),
     )
-    splits = open_splits(data, "none", test, memory=Memory(15 * 8 * 3 / 1e6))
+    splits = open_splits(data, validation="none", test=test, memory=Memory(15 * 8 * 3 / 1e6))
     assert list(data_warnings(splits)) == []
     assert (splits.train.images.kept, splits.test.images.kept) == (10, 5)
 
@@ -174,11 +176,11 @@ def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Pa
 
 def test_a_resume_with_other_photographs_says_which(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    splits = open_splits(_write(data, _names(30)), "none", "photos")
+    splits = open_splits(_write(data, _names(30)), validation="none", test="photos")
     save_splits(splits, tmp_path)
     (data / "003.png").unlink()
     _write(data, ["004.png", "new.png"], first=50)
-    changed = open_splits(f"folder:{data}", "none", "photos")
+    changed = open_splits(f"folder:{data}", validation="none", test="photos")
     assert fingerprint(changed)["train"] != fingerprint(splits)["train"]
     assert fingerprint(changed)["test"] == fingerprint(splits)["test"]
     with pytest.raises(InputError) as caught:
@@ -194,13 +196,13 @@ def test_a_photograph_too_small_to_be_scored_is_refused_before_training(tmp_path
     test.mkdir()
     write_image(test / "enough.png", np.zeros((11, 11, 3), np.uint8))
     # What is only trained on may be small
-    check_scorable(open_splits(data, "none", f"folder:{test}"))
+    check_scorable(open_splits(data, validation="none", test=f"folder:{test}"))
     write_image(test / "tiny.png", np.zeros((11, 10, 3), np.uint8))
     with pytest.raises(
         InputError,
         match=r"1 of 2 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)",
     ):
-        check_scorable(open_splits(data, "none", f"folder:{test}"))
+        check_scorable(open_splits(data, validation="none", test=f"folder:{test}"))
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"train": 1}'])

@@ -1,4 +1,4 @@
-"""Photographs that do not stay in memory: windows of batches, cut by threads or by worker processes."""
+"""Photographs that do not stay in memory: windows of batches, cut by threads or by processes."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ from train.data.photographs import Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.sources import open_source
 if __name__ == "__main__":
-    source = open_source("folder:" + sys.argv[1], "train", Memory(0))
+    source = open_source("folder:" + sys.argv[1], "train", memory=Memory(0))
     batches = PatchBatches(source, patch_size=4, batch_size=4, seed=0)
     taken = stream(batches, start=0, stop=10**6, workers=2)
     next(taken)
@@ -54,7 +54,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _open(pairs: Path, megabytes: float = 0) -> PatchBatches:
-    source = open_source(f"pairs:{pairs}/low,{pairs}/high", "train", Memory(megabytes))
+    source = open_source(f"pairs:{pairs}/low,{pairs}/high", "train", memory=Memory(megabytes))
     return PatchBatches(source, patch_size=4, batch_size=6, seed=3)
 
 
@@ -139,7 +139,7 @@ def test_any_number_of_workers_gives_the_same_bits_wherever_it_starts(
 
 def test_an_error_in_a_worker_is_the_users_to_read(pairs: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
-    source = open_source(f"folder:{tmp_path}", "train", Memory(0))
+    source = open_source(f"folder:{tmp_path}", "train", memory=Memory(0))
     batches = PatchBatches(source, patch_size=4, batch_size=2, seed=0)
     (tmp_path / "only.png").unlink()
     with pytest.raises(InputError, match=r"only\.png cannot be read: No such file"):
@@ -150,7 +150,7 @@ def test_a_photograph_that_changes_under_the_stream_stops_it_by_name(tmp_path: P
     for shape, kind in (((8, 9, 3), np.uint8), ((8, 8, 3), np.uint16)):
         write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
         batches = PatchBatches(
-            open_source(f"folder:{tmp_path}", "train", Memory(0)),
+            open_source(f"folder:{tmp_path}", "train", memory=Memory(0)),
             patch_size=4,
             batch_size=2,
             seed=0,
@@ -168,9 +168,9 @@ def test_workers_are_not_taken_where_all_is_in_memory_and_it_is_said(pairs: Path
         (10, "--workers 2 does nothing: all photographs fit"),
         (0, "5 of 5 photographs do not fit"),
     ):
-        source = open_source(f"folder:{pairs}/high", "train", Memory(megabytes))
+        source = open_source(f"folder:{pairs}/high", "train", memory=Memory(megabytes))
         other = open_source(f"folder:{pairs}/low", "test")
-        (sentence,) = data_warnings(Splits(source, None, other), 2)
+        (sentence,) = data_warnings(Splits(source, None, other), workers=2)
         assert sentence.startswith(said)
 
 
@@ -195,7 +195,10 @@ def test_workers_end_with_a_run_that_is_killed(pairs: Path, tmp_path: Path) -> N
 
 
 def _alive(pid: int) -> bool:
-    """Whether it runs; one that has ended may still be listed, as a zombie, until it is waited for."""
+    """Whether a process runs.
+
+    One that has ended may still be listed, as a zombie, until it is waited for.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

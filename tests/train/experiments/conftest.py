@@ -58,7 +58,7 @@ def text(report, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
-    """Three folders of small photographs: one to train on, one to pick settings on, one to test on."""
+    """Three folders of small photographs: for training, for picking settings and for testing."""
     root = tmp_path_factory.mktemp("photographs")
     generator = np.random.default_rng(0)
     for split, count in {"train": 2, "validation": 2, "test": 10}.items():
@@ -97,5 +97,7 @@ def small_fit(small_run) -> Callable[..., FitConfig]:
 def splits(photographs) -> Splits:
     """Those photographs, opened."""
     return open_splits(
-        *(f"folder:{photographs / split}" for split in ("train", "validation", "test"))
+        f"folder:{photographs / 'train'}",
+        validation=f"folder:{photographs / 'validation'}",
+        test=f"folder:{photographs / 'test'}",
     )

@@ -159,7 +159,7 @@ def test_what_diverges_is_passed_over_and_named(small_run, population, tmp_path,
 
 @pytest.fixture(scope="module")
 def together(flags, tmp_path_factory):
-    """The same comparison with all networks at once, stopped at its first validation and gone on with."""
+    """The comparison with all networks at once, stopped at its first validation and resumed."""
     folder = tmp_path_factory.mktemp("together") / "run"
     command = ["compare", "smoke", *flags, "--population=vmap", "--out", str(folder)]
     validate = lockstep.Validator.__call__

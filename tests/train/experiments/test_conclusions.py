@@ -67,7 +67,7 @@ def test_a_clear_gain_is_said_and_a_small_one_is_not():
 
 
 def test_the_price_in_colour_is_shown_in_its_own_direction():
-    """Chroma error grows by 0.5: a plus in the sentence, as the metric counts, and a loss in the difference."""
+    """Chroma error grows by 0.5: the sentence shows a plus, and the difference is a loss."""
     chroma = find(conclude(make_scores(), LOSSES), "l1", "chroma_error")
     assert chroma.difference.mean == pytest.approx(-0.5, abs=0.01)
     assert f"error of chroma |ΔC*| {-chroma.difference.mean:+.3f} [" in describe_comparison(chroma)
@@ -183,7 +183,7 @@ def test_scores_that_do_not_pair_are_refused():
 
 
 def test_networks_that_were_still_learning_are_not_judged_as_if_they_had_learned():
-    """A rise of a twentieth of a decibel in the last quarter of the steps, which are 75 to 100 here."""
+    """A rise of 0.05 dB in the last quarter of the steps, which are 75 to 100 here."""
     comparisons = conclude(make_scores(), LOSSES)
     verdict = "luminance_l1: better than mse; cannot be told from l1."
     rising = Curve("l1", 0, [50, 75, 100], [20.0, 30.0, 30.0625])

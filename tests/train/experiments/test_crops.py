@@ -7,7 +7,7 @@ from train.inference.protocols import add_fixed_noise
 
 
 def test_crops_are_where_networks_differ_most():
-    """One network spoils a corner of the second photograph: that is the photograph, and the place, to show."""
+    """One network spoils a corner of the second photograph: that place is to be shown."""
     clean = np.full((300, 200, 3), 128, np.uint8)
     source = make_source(("a", "b"), (clean, clean))
 

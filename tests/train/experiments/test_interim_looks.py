@@ -1,4 +1,4 @@
-"""What a reader has to know of the photographs that were looked at: which were trained on too, and how often."""
+"""Warnings about test photographs that were trained on too, or scored several times."""
 
 from pathlib import Path
 

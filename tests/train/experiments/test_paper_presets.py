@@ -1,4 +1,4 @@
-"""Presets of published set-ups: their numbers, and that their steps compile for chips which are not here."""
+"""Presets of published set-ups: their numbers, and that their steps compile for other chips."""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,4 @@
-"""Settings are picked for each loss; what diverges is passed over; networks are told what they need."""
+"""Settings are picked for each loss; what diverges is left out; levels are told."""
 
 import dataclasses
 import types
@@ -53,7 +53,7 @@ def test_only_where_every_setting_diverges_the_comparison_ends():
 
 
 def test_settings_are_picked_by_the_primary_metric_at_its_levels():
-    """CIEDE2000, of which less is better, at sigma 50: at sigma 15 and in PSNR the other rate would be."""
+    """By CIEDE2000 at sigma 50; at sigma 15, or by PSNR, the other rate would win."""
     sigmas = {"sigmas": (15.0, 50.0), "primary_sigmas": (50.0,), "primary": "ciede2000"}
     config = CompareConfig(
         losses=("l1", "mse"), learning_rates=(1e-3, 2e-3), clip_norms=(), **sigmas

@@ -72,7 +72,7 @@ def judged(monkeypatch):
     ids=["one at a time", "batches", "front"],
 )
 def test_kills_change_no_trial(config, judged, tmp_path, monkeypatch):
-    """A kill after every fifth line of the record: before it is written, after that, or in the middle of it."""
+    """A kill after every fifth line of the record: before, after, or while it is written."""
     undisturbed = run_search(tmp_path / "undisturbed", config)
     assert config.pareto or {trial.state.name for trial in undisturbed.trials} == {
         "COMPLETE",
@@ -107,7 +107,10 @@ def test_kills_change_no_trial(config, judged, tmp_path, monkeypatch):
 
 
 def test_draws_differ_between_seeds_trials_and_settings(judged, tmp_path):
-    """The first ten trials are drawn at random, the others by what was found: none of the two from one number alone."""
+    """The first ten trials are drawn at random, the others by what was found.
+
+    No two come from one number alone.
+    """
     config = TuneConfig(trials=12, window_sizes=tuple(range(1, 99, 2)))
     trials = run_search(tmp_path / "search", config).trials
     weights = [trial.params["luminance_weight"] / 0.95 for trial in trials[:10]]
@@ -154,7 +157,10 @@ def test_a_record_without_end_is_not_read(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Trainings that take no time. Gives a function that sets after how many of their moments the process ends."""
+    """Trainings that take no time.
+
+    Returns a function that sets after how many of their moments the process ends.
+    """
     left = 0
 
     def moment():
@@ -207,7 +213,7 @@ def trained(monkeypatch):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_kill_in_the_middle_of_a_training_changes_no_trial(batch, trained, tmp_path):
-    """Before and after each of a validation, its line, its checkpoint and the search's hearing of it."""
+    """Before and after each of a validation, its line, its checkpoint and its report."""
     fit = FitConfig(optimizer=OptimizerConfig(steps=4))
     config = TuneConfig(
         trials=12, batch=batch, fit=fit, luminance_weights=(0.0, 0.1), window_sizes=(1, 3)

@@ -25,7 +25,7 @@ def crossed(images, seeds, *, image_sd, seed_sd, residual_sd, mean=0.0, seed=0, 
 
 
 def test_by_hand():
-    """Two images, two seeds: mean 2; image means 1 and 3; seed means 1.5 and 2.5; the model leaves nothing over."""
+    """Two images, two seeds: mean 2, image means 1 and 3, seed means 1.5 and 2.5, no residual."""
     difference = stats.paired_difference(np.array([[0.5, 1.5], [2.5, 3.5]]))
     assert difference.mean == 2 and difference.by_seed == (1.5, 2.5) and difference.images == 2
     # Mean squares: images 2 * (1 + 1) / 1 = 4, seeds 2 * (0.25 + 0.25) / 1 = 1, residual 0.
@@ -72,7 +72,10 @@ def test_one_seed_is_the_paired_t_test_over_images():
     ("image_sd", "residual_sd"), [(0.1, 0.1), (0.2, 0.05), (0.2, 0.1), (0.2, 0.2), (0.4, 0.1)]
 )
 def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd, residual_sd):
-    """68 photographs, 3 seeds: 95 % intervals hold the truth in 93 to 97 % of 4000 simulated comparisons."""
+    """95 % intervals hold the truth in 93 to 97 % of 4000 simulated comparisons.
+
+    Each has 68 photographs and 3 seeds.
+    """
     spread = {"image_sd": image_sd, "seed_sd": seed_sd, "residual_sd": residual_sd}
     tables = crossed(68, 3, **spread, mean=0.2, repeats=4000, seed=7)
     held = [
@@ -83,7 +86,7 @@ def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd, residual_sd):
 
 
 def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_variance():
-    """Nothing but seeds in it: the interval is that of the t test over seeds' means, with two degrees of freedom."""
+    """Only seeds differ: the interval is that of the t test over their means (2 degrees)."""
     table = np.tile([0.3, -0.1, 0.2], (30, 1)) + crossed(
         30, 3, image_sd=0, seed_sd=0, residual_sd=1e-9
     )
@@ -108,7 +111,7 @@ def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_v
 
 
 def test_leaving_seeds_out_would_cover_too_rarely():
-    """What the two-way model is for: with seeds ignored the same intervals hold the truth in 4 of 5 cases."""
+    """What the two-way model is for: without seeds the intervals hold the truth in 4 of 5 cases."""
     tables = crossed(
         68, 3, image_sd=0.2, seed_sd=0.05, residual_sd=0.1, mean=0.2, repeats=2000, seed=7
     )
@@ -171,7 +174,7 @@ def test_few_seeds_that_contradict_each_other_are_no_verdict_whatever_p_says():
 
 
 def test_of_many_seeds_one_may_contradict_the_others():
-    """Twelve seeds, one of them against the rest: the interval over seeds is free of 0 and carries the verdict."""
+    """Twelve seeds, one against the rest: the interval over seeds carries the verdict."""
     difference = contradicting(12)
     assert difference.p_value < 1e-4 and not difference.seeds_agree
     assert stats.outcome(difference, difference.p_value) == "better"
@@ -179,7 +182,10 @@ def test_of_many_seeds_one_may_contradict_the_others():
 
 
 def test_the_number_for_seeds_that_contradict_each_other_is_one_at_which_they_may():
-    """Four seeds that differ by chance on ten photographs: a fifth would do, but that five must agree."""
+    """Four seeds that differ by chance on ten photographs.
+
+    A fifth would be enough, except that five must agree.
+    """
     spread = {"mean": 0.15, "image_sd": 0.0, "seed_sd": 0.0, "residual_sd": 0.3, "images": 10}
     contradict = dataclasses.replace(contradicting(4), **spread)
     agree = dataclasses.replace(contradict, by_seed=(0.2, 0.2, 0.2, 0.001))
@@ -188,7 +194,7 @@ def test_the_number_for_seeds_that_contradict_each_other_is_one_at_which_they_ma
 
 @pytest.mark.parametrize("gains", [[0.5, 0.4, -0.01], [0.2, -0.1, 0.1], [0.2, 0.05, 0.1]])
 def test_so_many_seeds_do_tell(gains):
-    """Of 300 new sets of as many seeds as are named, on the same photographs, four of five lead to the verdict."""
+    """Of 300 new sets of the named number of seeds, four of five lead to the verdict."""
     table = np.array(gains) + crossed(30, 3, image_sd=0.05, seed_sd=0, residual_sd=0.05)
     now = stats.paired_difference(table)
     assert stats.outcome(now, now.p_value) == "cannot tell"

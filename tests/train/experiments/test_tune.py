@@ -100,7 +100,10 @@ def test_each_setting_is_shown_against_the_score_and_answered(found):
 
 
 def test_the_setting_that_matters_is_named():
-    """Scores that hang on the window, and a little on chance; with fewer than eight trials nothing is said."""
+    """Scores that depend on the window, and a little on chance.
+
+    With fewer than eight trials nothing is said.
+    """
     config = TuneConfig(trials=60)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(60):
@@ -124,7 +127,7 @@ def test_the_setting_that_matters_is_named():
 
 
 def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
-    """From the second trial on every one is made to look behind the median at its first validation."""
+    """From the second trial on, each is made to look behind the median at its first validation."""
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number > 0)
     folder = tmp_path / "run"
     assert main(["tune", *flags, "--trials=2", "--out", str(folder)]) == 0
@@ -150,7 +153,7 @@ def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
 
 
 def finished_study(config, values):
-    """A search with these values of these weights, or pairs of both, all else being the default's."""
+    """A search with these values of these weights, or pairs of both; all else is the default's."""
     study = optuna.create_study(directions=["minimize"] * 2 if config.pareto else ["maximize"])
     for weight, value in getattr(values, "items", lambda: values)():
         params = {
@@ -178,7 +181,7 @@ def test_where_the_default_came_first_the_next_is_compared_with_it():
 
 
 def test_of_a_front_the_point_nearest_to_both_is_compared_with_the_default():
-    """Errors (0, 10), (3, 2) and (10, 0), ranges of ten each: the second, and never one off the front."""
+    """Errors (0, 10), (3, 2) and (10, 0): the second is chosen, and never one off the front."""
     config = TuneConfig(pareto=True)
     study = finished_study(
         config, {0.9: [0.0, 10.0], 0.7: [3.0, 2.0], 0.1: [10.0, 0.0], 0.3: [4.0, 4.0]}
@@ -274,7 +277,7 @@ def test_a_setting_that_diverges_counts_and_is_passed_over(flags, tmp_path, caps
 
 
 def test_settings_of_a_batch_are_asked_for_before_any_is_judged(flags, tmp_path, monkeypatch):
-    """Two at a time, the third alone; stopped while the second was trained, that one is run again."""
+    """Two at a time, the third alone; stopped while the second was trained, which is run again."""
     seen = []
 
     def judged(trial, spec, *others):

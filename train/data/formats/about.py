@@ -59,7 +59,17 @@ def check_metadata(length: int) -> None:
 
 
 def copy_bytes(source: BinaryIO, target: BinaryIO, start: int, length: int) -> None:
-    """Copies a part of one file to the end of another."""
+    """Copies a part of one file to the end of another.
+
+    Args:
+      source: the file to read.
+      target: the file to append to.
+      start: where the part begins.
+      length: of the part, in bytes.
+
+    Raises:
+      OSError: if the part is not all there.
+    """
     source.seek(start)
     while length > 0:
         block = source.read(min(length, _BLOCK))

@@ -70,6 +70,14 @@ def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
 
     Resolution, colour and rendering intent are those of ``source``. Pixels may be mapped from a
     file: they are written row by row.
+
+    Args:
+      target: the file to write.
+      pixels: rows of the photograph from top to bottom.
+      source: the file whose metadata is written again.
+
+    Raises:
+      Refused: if the result is larger than the format allows.
     """
     given = _parse(source)
     assert given is not None

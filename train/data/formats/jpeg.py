@@ -101,7 +101,13 @@ def what_follows(file: BinaryIO) -> tuple[str, ...]:
 
 
 def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
-    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``.
+
+    Args:
+      source: the file whose metadata is written again.
+      encoded: a JPEG of the new pixels.
+      target: the file to write.
+    """
     target.write(b"\xff\xd8")
     for marker, start, length, data in _parse(source).segments:
         if (marker in _APP or marker == _COMMENT) and _is_kept(marker, data):

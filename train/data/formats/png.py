@@ -108,7 +108,13 @@ def read(file: BinaryIO) -> About:
 
 
 def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
-    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``.
+
+    Args:
+      source: the file whose metadata is written again.
+      encoded: a PNG of the new pixels.
+      target: the file to write.
+    """
     given, written = _parse(source), _parse(encoded)
     old, new = (_data(file, png.chunks[0]) for file, png in ((source, given), (encoded, written)))
     copy_bytes(encoded, target, 0, len(SIGNATURE) + 25)  # the header, always the first chunk

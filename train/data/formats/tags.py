@@ -118,7 +118,7 @@ class TagFile:
         """The bytes of a tag's value, in the file's own order."""
         return self.read(entry.start, entry.length)
 
-    def integers(self, entry: TagEntry, most: int = 16) -> tuple[int, ...]:
+    def integers(self, entry: TagEntry, *, most: int = 16) -> tuple[int, ...]:
         """The first numbers of a tag that holds whole ones."""
         if entry.kind not in _INTEGERS:
             return ()
@@ -131,8 +131,17 @@ class TagFile:
         return struct.pack(self.order + _INTEGERS[entry.kind], number)
 
     def integer(self, entries: dict[int, TagEntry], tag: int, otherwise: int) -> int:
-        """The first number of a tag, or ``otherwise`` if the tag is missing or holds none."""
-        numbers = self.integers(entries[tag], 1) if tag in entries else ()
+        """The first number of a tag, or ``otherwise`` if the tag is missing or holds none.
+
+        Args:
+          entries: of a directory.
+          tag: the tag's number.
+          otherwise: what is returned if the tag is missing or holds no whole number.
+
+        Returns:
+          The first number of the tag.
+        """
+        numbers = self.integers(entries[tag], most=1) if tag in entries else ()
         return numbers[0] if numbers else otherwise
 
 

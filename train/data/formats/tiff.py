@@ -168,7 +168,13 @@ def _name(tag: int) -> str:
 
 
 def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
-    """Writes the pixels of ``encoded`` with the metadata of ``source``, in a new directory."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``, in a new directory.
+
+    Args:
+      source: the file whose metadata is written again.
+      encoded: a TIFF of the new pixels.
+      target: the file to write.
+    """
     given, written = TagFile(source), TagFile(encoded)
     old, new = given.directory(given.first), written.directory(written.first)
     values = _values(given, old, _TagBudget())[0]
@@ -257,7 +263,7 @@ def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) 
 
 
 def _values(
-    tags: TagFile, directory: Directory, budget: "_TagBudget", depth: int = 0
+    tags: TagFile, directory: Directory, budget: "_TagBudget", *, depth: int = 0
 ) -> tuple[dict[int, _Value], list[int]]:
     """All tags of a directory that are written again, and those that cannot be."""
     values: dict[int, _Value] = {}
@@ -268,7 +274,7 @@ def _values(
         try:
             if tag in _POINTERS and depth < 2:
                 place = tags.integer(directory.entries, tag, 0)
-                inner, missed = _values(tags, tags.directory(place), budget, depth + 1)
+                inner, missed = _values(tags, tags.directory(place), budget, depth=depth + 1)
                 values[tag] = _Value(4, 1, inner)
                 lost += missed
             elif (

@@ -53,13 +53,23 @@ def read(file: BinaryIO) -> About:
 
 
 def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
-    """Writes the pixels of ``encoded`` with all that ``source`` says beside its own."""
+    """Writes the pixels of ``encoded`` with the metadata of ``source``.
+
+    Args:
+      source: the file whose metadata is written again.
+      encoded: a WebP of the new pixels.
+      target: the file to write.
+
+    Raises:
+      Refused: if the result is longer than the format allows.
+    """
     given = [chunk for chunk in _parse(source)[0] if chunk.name not in (*_CODING, _CREDENTIALS)]
     pixels = [chunk for chunk in _parse(encoded)[0] if chunk.name in (b"VP8 ", b"VP8L", b"ALPH")]
     held = {chunk.name: chunk for chunk in pixels}
     width, height = _size(encoded, held)
-    flags = sum(_FLAGS.get(name, 0) for name in {chunk.name for chunk in given})
-    if b"ALPH" in held or (b"VP8L" in held and _data(encoded, held[b"VP8L"], 5)[4] & 0x10):
+    names = [chunk.name for chunk in given]
+    flags = sum(_FLAGS.get(name, 0) for name in set(names))
+    if b"ALPH" in held or (b"VP8L" in held and _data(encoded, held[b"VP8L"], most=5)[4] & 0x10):
         flags |= _ALPHA
     profile = [chunk for chunk in given if chunk.name == b"ICCP"]
     others = [chunk for chunk in given if chunk.name != b"ICCP"]
@@ -101,7 +111,7 @@ def _parse(file: BinaryIO) -> tuple[list[_WebpChunk], int]:
     return chunks, max(end, min(place, whole))
 
 
-def _data(file: BinaryIO, chunk: _WebpChunk | None, most: int = 1 << 32) -> bytes:
+def _data(file: BinaryIO, chunk: _WebpChunk | None, *, most: int = 1 << 32) -> bytes:
     if chunk is None:
         return b""
     file.seek(chunk.start + 8)
@@ -110,12 +120,12 @@ def _data(file: BinaryIO, chunk: _WebpChunk | None, most: int = 1 << 32) -> byte
 
 def _size(file: BinaryIO, held: dict[bytes, _WebpChunk]) -> tuple[int, int]:
     """Width and height, by whichever chunk holds them; (0, 0) if none is whole."""
-    if len(start := _data(file, held.get(b"VP8X"), 10)) == 10:
+    if len(start := _data(file, held.get(b"VP8X"), most=10)) == 10:
         return 1 + int.from_bytes(start[4:7], "little"), 1 + int.from_bytes(start[7:10], "little")
-    if len(start := _data(file, held.get(b"VP8 "), 10)) == 10:
+    if len(start := _data(file, held.get(b"VP8 "), most=10)) == 10:
         width, height = struct.unpack("<HH", start[6:10])
         return width & 0x3FFF, height & 0x3FFF
-    if len(start := _data(file, held.get(b"VP8L"), 5)) == 5:
+    if len(start := _data(file, held.get(b"VP8L"), most=5)) == 5:
         packed = int.from_bytes(start[1:5], "little")
         return 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     return 0, 0

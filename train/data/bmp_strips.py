@@ -1,0 +1,68 @@
+"""BMP pixels in strips, decoded by Pillow: libvips as it is packaged does not read the format."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from PIL.BmpImagePlugin import BmpImageFile
+
+from train.data.libvips import last_line
+from train.data.photograph_file import check_size
+from train.errors import InputError
+
+
+def _as_rgb(pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def rgb_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarray]:
+    """A BMP as RGB, in strips.
+
+    Its pixels are in memory as the file holds them, one byte each for palettes.
+
+    Args:
+      content: the file's bytes.
+      name: what errors call it.
+      pixels: how many a strip has, or one row.
+
+    Returns:
+      The strips, from top to bottom.
+    """
+    for strip in stored_strips(content, name, pixels=pixels):
+        yield _as_rgb(strip)
+
+
+def stored_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarray]:
+    """The pixels of a BMP as they are stored, in strips ``[n, W, C]``, where C is 1, 3 or 4.
+
+    Args:
+      content: the file's bytes.
+      name: what errors call it.
+      pixels: how many a strip has, or one row.
+
+    Returns:
+      The strips, from top to bottom.
+
+    Raises:
+      InputError: if the file cannot be read.
+    """
+    try:
+        # Not by PIL.Image.open, which refuses or warns of less than MAX_MEGAPIXELS.
+        with BmpImageFile(io.BytesIO(content)) as image:
+            check_size(image.width, image.height, name)
+            if not image.width or not image.height:
+                raise InputError(f"{name} cannot be read as a photograph: its header is broken.")
+            mode = {"RGBA": "RGBA", "L": "L", "1": "L"}.get(image.mode, "RGB")
+            height = max(pixels // max(image.width, 1), 1)
+            for top in range(0, image.height, height):
+                rows = image.crop((0, top, image.width, min(top + height, image.height)))
+                strip = np.asarray(rows.convert(mode))
+                yield strip if strip.ndim == 3 else strip[..., None]
+    except OSError as error:
+        raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
+    except (InputError, GeneratorExit):
+        raise
+    except Exception:  # a broken header makes Pillow raise whatever its arithmetic meets
+        raise InputError(f"{name} cannot be read as a photograph: its header is broken.") from None
