@@ -66,7 +66,7 @@ def read_items(
     """
     found: tuple[dict[str, Any], dict[str, Any]] | None = None
     wrong = ""
-    with distributed.together():
+    with distributed.raise_everywhere():
         try:
             found = _read_items(folder, targets_for)
         except Damaged as error:
@@ -308,7 +308,7 @@ def move_aside(folder: Path) -> Path:
         while aside.exists():
             aside = aside.with_name(aside.name + "_again")
         folder.rename(aside)
-    distributed.meet()
+    distributed.barrier()
     return aside
 
 

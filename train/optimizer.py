@@ -1,4 +1,4 @@
-"""From a configuration to the learning rate of each update, and to what turns a gradient into one.
+"""The learning rate of each update, and what turns a gradient into an update.
 
 Published schedules, by ``--schedule``; each takes ``--learning-rate`` and ``--steps`` as its
 publication has them:
@@ -30,11 +30,9 @@ _UPDATES = {
 # First cycle of Retinexformer: 46 of 150 thousand updates, but 15 of 50 in the one configuration
 # that is so short.
 _FIRST_CYCLE = {50_000: 15_000}
-# 3e-4 and 1e-6 of 2e-4: the first is above the rate that the cycle starts from
-_FLOORS = (
-    1.5,
-    0.005,
-)
+# 3e-4 and 1e-6 of 2e-4; the first is above the rate that the cycle starts from.
+_FLOORS = (1.5, 0.005)
+_COSINE_FLOOR = 0.01  # of the learning rate, which is what the cosine ends at
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
@@ -43,21 +41,18 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
     The cosine starts where the warm-up ends. Every other schedule counts updates from the start of
     the run, and the warm-up scales what it gives: that moves no published number to another update.
     """
-    rate, warmup = config.learning_rate, config.warmup_steps
-    cosine = config.schedule == "cosine"
-    after = (
-        optax.cosine_decay_schedule(rate, max(config.steps - warmup, 1), 0.01)
-        if cosine
-        else _after_warmup(config)
-    )
+    rate, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
+    # The first update has index 0 and should move already, so that the ramp starts one step up.
+    if config.schedule == "cosine" and warmup:
+        return optax.warmup_cosine_decay_schedule(
+            rate / warmup, rate, warmup, max(steps, warmup + 1), end_value=_COSINE_FLOOR * rate
+        )
+    if config.schedule == "cosine":
+        return optax.cosine_decay_schedule(rate, max(steps, 1), _COSINE_FLOOR)
+    after = _after_warmup(config)
     if warmup == 0:
         return after
-    # The first update has index 0 and should move already: the ramp starts one step up.
     ramp = optax.linear_schedule(1 / warmup, 1, warmup)
-    if cosine:
-        return optax.join_schedules(
-            [optax.linear_schedule(rate / warmup, rate, warmup), after], [warmup]
-        )
     return lambda index: after(index) * ramp(index)
 
 
@@ -78,7 +73,11 @@ def _after_warmup(config: OptimizerConfig) -> optax.Schedule:
 
 
 def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.Schedule:
-    """Multiplied by ``factor`` from each of ``updates`` on: the update of that index has it already."""
+    """Multiplied by ``factor`` from each of ``updates`` on: the update of that index has it already.
+
+    optax.piecewise_constant_schedule multiplies once for each, which rounds differently from a
+    power, and lets two updates of one index count as one.
+    """
     return lambda index: (
         rate
         * jnp.power(factor, sum(jnp.asarray(index >= update, jnp.float32) for update in updates))

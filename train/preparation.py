@@ -31,8 +31,9 @@ from train.data.splits import (
     fingerprint,
     save_splits,
 )
+from train.distributed import without_host_flags
 from train.run_folder import CONFIG_NAME, new_folder
-from train.session import Session, without_host_flags
+from train.session import Session
 from train.state import Step, TrainState
 
 

@@ -48,7 +48,7 @@ def load_resumed(folder: Path) -> FitConfig:
     check_sealed(config, sealed, folder)
     # No run is saved with the hosts of its processes. A file that names some may be a stranger's,
     # and so may they.
-    return dataclasses.replace(config, run=distributed.without_hosts(config.run))
+    return dataclasses.replace(config, run=distributed.without_host_flags(config.run))
 
 
 def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from train import distributed
+from train import distributed, last_words
 from train.config import FitConfig, RunConfig
 
 
@@ -26,11 +26,11 @@ class Session:
 
     def describe(self) -> str:
         """The number of processes for a line about devices; "" for one process."""
-        return distributed.said()
+        return distributed.describe_processes()
 
     def raise_everywhere(self) -> AbstractContextManager[None]:
         """Within it an error of one process's input is raised in all, so that none waits in vain."""
-        return distributed.together()
+        return distributed.raise_everywhere()
 
     def check_same(self, config: FitConfig, photographs: Mapping[str, str]) -> None:
         """Refuses processes that were given different flags or find different photographs."""
@@ -38,7 +38,7 @@ class Session:
 
     def broadcast_from_first(self, text: str) -> str:
         """The text of the first process, in every process."""
-        return distributed.of_first(text)
+        return distributed.broadcast_from_first(text)
 
     def check_shared(self, path: Path) -> None:
         """Refuses a folder that only the first process sees."""
@@ -50,11 +50,11 @@ class Session:
 
     def has_folder(self, folder: Path) -> None:
         """From now on the last words name the run's folder, which has no checkpoint yet."""
-        self._leave_word(distributed.start_again(folder))
+        self._leave_word(last_words.restart_hint(folder))
 
     def has_checkpoint(self, folder: Path) -> None:
         """From now on the last words say how to resume the run in ``folder``."""
-        self._leave_word(distributed.go_on_with(folder))
+        self._leave_word(last_words.resume_hint(folder))
 
     def stopping(self) -> AbstractContextManager[distributed.Stop]:
         """Within it Ctrl-C and SIGTERM are something that all processes look at between two steps."""
@@ -62,7 +62,7 @@ class Session:
 
     def barrier(self) -> None:
         """Waits until every process is here."""
-        distributed.meet()
+        distributed.barrier()
 
 
 def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
@@ -78,13 +78,8 @@ def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
     """
     if jax.process_count() > 1:
         step = step.lower(state, batch).compile()
-        distributed.meet()
+        distributed.barrier()
     return step
-
-
-def without_host_flags(run: RunConfig) -> RunConfig:
-    """What a run keeps of its flags: it may be resumed on other hosts, or on one."""
-    return distributed.without_hosts(run)
 
 
 @contextlib.contextmanager
@@ -94,6 +89,6 @@ def open_session(run: RunConfig) -> Iterator[Session]:
     Raises:
       InputError: the other processes cannot be found.
     """
-    with distributed.ending_together(run) as leave_word:
+    with last_words.ending_together(run) as leave_word:
         distributed.connect(run, leave_word)
         yield Session(leave_word)

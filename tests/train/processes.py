@@ -23,7 +23,16 @@ import jax
 import numpy as np
 from optax.tree_utils import tree_get
 
-from train import __main__, assembly, distributed, loop, metric_writer, run_folder, sharding
+from train import (
+    __main__,
+    assembly,
+    distributed,
+    last_words,
+    loop,
+    metric_writer,
+    run_folder,
+    sharding,
+)
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 from train.data import index
 from train.data.pipeline import PatchBatches, stream
@@ -74,17 +83,17 @@ def updates(task: Task, run: RunConfig) -> None:
         if distributed.is_first():
             arrays = {f"gradient{i}": g for i, g in enumerate(gradient)}
             np.savez(Path(task["out"]) / f"{name}.npz", loss=metrics.loss, batch=batch, **arrays)
-    distributed.meet()
+    distributed.barrier()
 
 
 def fail_alone(run: RunConfig) -> None:
     """Process 0 fails, the others meet."""
-    with distributed.ending_together(run) as leave:
+    with last_words.ending_together(run) as leave:
         distributed.connect(run, leave)
         leave("the last words")
         if distributed.is_first():
             raise RuntimeError("this process fails alone")
-        distributed.meet()
+        distributed.barrier()
         print("all are here")
 
 
@@ -121,7 +130,7 @@ def child(task: Task, process: int, address: str) -> int:
     index.PATH = Path(task["log"]).with_name("photographs.sqlite")
     distributed.START_SECONDS = task.get("start_seconds", 120)
     distributed.SILENT_SECONDS = task.get("silent_seconds", 60)
-    distributed._LEAVING_SECONDS = task.get("leaving_seconds", 10)
+    last_words.LEAVING_SECONDS = task.get("leaving_seconds", 10)
     loop.fit = functools.partial(fit, report=task.get("report", False))
     victim, *strike = task.get("strike", (None,))
     if victim == process:
@@ -186,7 +195,7 @@ def fork(task: Task, process: int, address: str) -> int:
 
 def launch(task: Task) -> list[int]:
     """How each process of a launch ended."""
-    # Of a run that goes on from its newest checkpoint, or begins anew where it has none
+    # A run resumes from its newest checkpoint, or begins again if it has none
     folder = task.get("folder")
     if folder is not None and run_folder.can_resume(Path(folder)):
         task["flags"] = [f"--resume={folder}"]

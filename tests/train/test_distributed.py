@@ -88,11 +88,11 @@ def test_two_processes_train_as_one_does_on_the_same_mesh(
 
 
 @pytest.mark.slow
-def test_processes_with_other_flags_or_photographs_are_refused(
+def test_processes_with_different_flags_or_photographs_are_refused(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     assert ended["other"] == [2, 2]
-    wrong = "other flags and other train photographs and other test photographs"
+    wrong = "different flags and different train photographs and different test photographs"
     for process in (0, 1):
         assert f"error: process 1 has {wrong} than process 0" in launches.said("other", process)
     assert not (launches.folder / "other").exists()

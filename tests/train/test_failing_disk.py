@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train import distributed, locks
+from train import last_words, locks
 from train.__main__ import main
 from train.data.images import write_image
 
@@ -82,7 +82,7 @@ def test_a_folder_that_may_only_be_read_is_not_resumed(
     def listening(run: object) -> Iterator[Callable[[str], None]]:
         yield words.append
 
-    monkeypatch.setattr(distributed, "ending_together", listening)
+    monkeypatch.setattr(last_words, "ending_together", listening)
     assert main(["fit", *flags, "--steps=2", "--checkpoint-every=1", f"--out={out}"]) == 0
     # What a process would leave as its last words: --resume only once there is a checkpoint.
     assert ["--resume" in said for said in words] == [False, True, True]
