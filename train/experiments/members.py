@@ -1,4 +1,14 @@
-"""The networks that a comparison trains: one run of ``fit`` each, in a folder of its own, trained and scored once."""
+"""The networks that a comparison trains: one run of ``fit`` each, in a folder of its own.
+
+Each is trained once and scored once. Besides what ``fit`` writes, its folder holds:
+
+| file | what it says |
+|---|---|
+| ``done`` | the training reached its last step; empty |
+| ``diverged`` | the training, or what it restores, came to numbers that are not finite; why, in words |
+| ``cost.json`` | seconds that the training took, and the steps that they are of |
+| ``validation.csv``, ``test.csv`` | scores on these photographs |
+"""
 
 import dataclasses
 import hashlib
@@ -81,52 +91,58 @@ class Members:
     ) -> None:
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
-    def train(self, member: Member, watch: Watch | None = None) -> bool:
-        """Trains the member, from its newest checkpoint where it was stopped.
+    def ensure_trained(self, member: Member, watch: Watch | None = None) -> bool:
+        """Trains the member if that is not done, from its newest checkpoint if it was stopped.
 
-        False where ``watch`` ended it early, or it diverged, which is found out once.
+        Args:
+          member: the network.
+          watch: told the step and the scores of each validation; training ends if it returns True.
+
+        Returns:
+          Whether it is trained. It is not if ``watch`` ended the training, or it diverged.
         """
         folder = self._folder / member.name
-        if self._settled(member):
+        if self.is_done(member):
             return not self.diverged(member)
-        config, before = self._prepared(member)
+        config, before = self._resume_config(member)
         self._console.print(f"training {member.name}", soft_wrap=True)
         began = time.monotonic()
         try:
             loop.fit(config, report=False, watch=watch)
         except DivergedError as error:
-            self._stands_still(member, str(error))
-        finally:  # also where it was stopped, which raises
-            self._finished([member], [before], time.monotonic() - began)
+            self._mark_diverged(member, str(error))
+        finally:  # also if it was stopped, which raises
+            self._record_cost([member], [before], time.monotonic() - began)
         return (folder / _DONE).exists()
 
-    def train_all(self, members: Sequence[Member]) -> None:
-        """Trains those that are not trained yet: one after the other, or at once."""
-        left = [member for member in dict.fromkeys(members) if not self._settled(member)]
+    def ensure_all_trained(self, members: Sequence[Member]) -> None:
+        """Trains those that are not trained yet, one after the other or at once."""
+        left = [member for member in dict.fromkeys(members) if not self.is_done(member)]
         if self._population == "loop" or not left:
             for member in left:
-                self.train(member)
+                self.ensure_trained(member)
             return
         for member in left:
             self._console.print(f"training {member.name}", soft_wrap=True)
-        configs, before = zip(*map(self._prepared, left), strict=True)
+        configs, before = zip(*map(self._resume_config, left), strict=True)
         began = time.monotonic()
         try:
             errors = fit_together(configs, self._devices(), self._console)
         finally:
-            self._finished(left, before, time.monotonic() - began)
+            self._record_cost(left, before, time.monotonic() - began)
         for member, error in zip(left, errors, strict=True):
             if error:
-                self._stands_still(member, error)
+                self._mark_diverged(member, error)
 
     def diverged(self, member: Member) -> bool:
         """Whether its training came to numbers that are not finite, or what it restores has some."""
         return (self._folder / member.name / _DIVERGED).exists()
 
-    def _settled(self, member: Member) -> bool:
+    def is_done(self, member: Member) -> bool:
+        """Whether there is nothing left to train."""
         return self.diverged(member) or (self._folder / member.name / _DONE).exists()
 
-    def _stands_still(self, member: Member, why: str) -> None:
+    def _mark_diverged(self, member: Member, why: str) -> None:
         self._console.print(f"{member.name} diverged: {why}", soft_wrap=True)
         write_text(why + "\n", self._folder / member.name / _DIVERGED)
 
@@ -144,10 +160,10 @@ class Members:
             )
         return available[: 1 if self._population == "vmap" else asked]
 
-    def _prepared(self, member: Member) -> tuple[FitConfig, int]:
-        """How to train it on from where it was stopped, and the step of that."""
+    def _resume_config(self, member: Member) -> tuple[FitConfig, int]:
+        """The configuration to continue its training with, and the steps that are done."""
         folder = self._folder / member.name
-        for part in (self._folder, folder):  # what cannot go on is cleared
+        for part in (self._folder, folder):  # what cannot be resumed is cleared
             check_link(part, self._folder.parent)
         config = member.config(self._fit, folder)
         steps = steps_in(folder / FOLDER_NAME)
@@ -159,8 +175,10 @@ class Members:
             clear(folder)  # stopped before its first checkpoint
         return config, max(steps, default=0)
 
-    def _finished(self, members: Sequence[Member], before: Sequence[int], seconds: float) -> None:
-        """Marks those that have their last step, and adds to what they cost: each has an even share of the time."""
+    def _record_cost(
+        self, members: Sequence[Member], before: Sequence[int], seconds: float
+    ) -> None:
+        """Adds an even share of the time to what each costs, and marks those that reached their last step."""
         for member, start in zip(members, before, strict=True):
             folder = self._folder / member.name
             newest = max(steps_in(folder / FOLDER_NAME), default=0)
@@ -180,7 +198,7 @@ class Members:
 
         None at all where it diverged, also where that shows in what it restores only.
         """
-        self.train(member)
+        self.ensure_trained(member)
         path = self._folder / member.name / f"{split}.csv"
         if self.diverged(member):
             return []
@@ -204,7 +222,7 @@ class Members:
         )
         # Also if a kill came between the table and this
         if any(math.isnan(row.psnr) for row in rows):
-            self._stands_still(
+            self._mark_diverged(
                 member, f"what it restores of the {split} photographs is not finite."
             )
             return []
@@ -234,7 +252,7 @@ class Members:
                 f"{member.name} goes on from an older checkpoint: {error}", soft_wrap=True
             )
         (folder / _DONE).unlink(missing_ok=True)
-        self.train(member)
+        self.ensure_trained(member)
         return load_network(last)
 
     def is_trained(self, member: Member) -> bool:

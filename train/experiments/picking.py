@@ -56,7 +56,7 @@ def _try(
     trials = []
     for loss, of_loss in settings.items():
         trials += [Member(loss, config.fit.seed, *setting) for setting in of_loss]
-    members.train_all(trials)
+    members.ensure_all_trained(trials)
     tried: dict[str, Tried] = {loss: {} for loss in settings}
     for member in trials:
         scored = members.score(member, validation, "validation", config.levels, config.draws)
@@ -93,7 +93,7 @@ def score_seeds(
         plan = []
         for seed, (loss, setting) in itertools.product(seeds, picked.items()):
             plan.append(Member(loss, seed, *setting))
-        members.train_all(plan)
+        members.ensure_all_trained(plan)
         scored = {}
         for member in plan:
             scored[member] = members.score(member, test, "test", config.levels, config.draws)

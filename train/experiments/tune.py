@@ -148,7 +148,7 @@ def search(
         batch = next_batch(study, config)
         specs = [suggest(trial, config) for trial in batch]
         if config.population != "loop":
-            members.train_all([_member(spec, config) for spec in specs])
+            members.ensure_all_trained([_member(spec, config) for spec in specs])
         for number, (trial, spec) in enumerate(zip(batch, specs, strict=True), done + 1):
             console.print(f"trial {number} of {config.trials}: {spec}", soft_wrap=True)
             values = _run(trial, spec, config, members, validation)
@@ -223,7 +223,7 @@ def _run(
     """The trial's values; None if it diverged, or was stopped because it fell behind."""
     member, last = _member(spec, config), config.fit.optimizer.steps
     if config.pareto:
-        is_trained = members.train(member)
+        is_trained = members.ensure_trained(member)
     else:
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         reported = dict(frozen.intermediate_values)
@@ -237,7 +237,7 @@ def _run(
         behind = is_behind(trial, before, reported, last)
         if behind and not members.is_trained(member):
             return None
-        is_trained = members.train(member, falls_behind)
+        is_trained = members.ensure_trained(member, falls_behind)
     if not is_trained:
         return None
     rows = members.score(member, validation, "validation", (config.fit.data.sigma,), draws=1)
@@ -267,7 +267,7 @@ def _against_default(
     plan = []
     for i in range(1, config.seeds + 1):
         plan += [_member(loss, config, index=i) for loss in (spec, default)]
-    members.train_all(plan)
+    members.ensure_all_trained(plan)
     scored = {
         member: members.score(member, splits.test, "test", sigmas, draws=1) for member in plan
     }

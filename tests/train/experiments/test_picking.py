@@ -29,7 +29,7 @@ def test_only_where_every_setting_diverges_the_comparison_ends():
 
         bad = {Member("l1", 1, *better)}
 
-        def train_all(self, plan):
+        def ensure_all_trained(self, plan):
             """Nothing to do."""
 
         def score(self, member, *_):
@@ -63,7 +63,7 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
     class Pretended:
         """Members that are trained at once."""
 
-        def train_all(self, plan):
+        def ensure_all_trained(self, plan):
             """Nothing to do."""
 
         def score(self, member, *_):

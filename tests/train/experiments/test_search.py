@@ -199,9 +199,9 @@ def trained(monkeypatch):
     def score(self, member, *arguments, **options):
         return [SimpleNamespace(psnr=score_of(member.name, "end"))]
 
-    finish = Members._finished
+    finish = Members._record_cost
     monkeypatch.setattr(loop, "fit", fit)
-    monkeypatch.setattr(Members, "_finished", finished)
+    monkeypatch.setattr(Members, "_record_cost", finished)
     monkeypatch.setattr(Members, "score", score)
 
     def killed_after(moments):
