@@ -111,7 +111,7 @@ def open_photographs(config: FitConfig) -> Splits:
 
 
 def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
-    """Refuses patches that the loss rejects, before the step's first trace finds them in a run's folder."""
+    """Refuses patches that the loss rejects, before a folder is made and the step is traced."""
     size = config.data.patch_size
     patch = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     try:

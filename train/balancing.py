@@ -63,7 +63,10 @@ class Uncertainty:
         return found
 
     def update(self, state: Any, values: Terms, norms: Terms) -> Any:
-        """One step of Adam down the gradient that joint training would give: the losses hold still under it."""
+        """One step of Adam down the gradient that joint training would give.
+
+        The losses hold still under it.
+        """
         gradients = jax.grad(self._total)(state["scales"], values)
         updates, moments = optax.adam(self.rate).update(gradients, state["moments"])
         return {"scales": optax.apply_updates(state["scales"], updates), "moments": moments}
@@ -85,7 +88,7 @@ class Uncertainty:
 
 @dataclass(frozen=True)
 class GradNorm:
-    """Losses train at equal rates; gradients are those at the restored image, which all losses share."""
+    """Losses train at equal rates. Gradients are those at the restored image, which all share."""
 
     rate: float
     needs_norms: bool = True

@@ -1,4 +1,4 @@
-"""What is done to clean patches before a network sees them: noise, or low light and sensor noise."""
+"""How clean patches are degraded before a network sees them: noise, or low light with noise."""
 
 import functools
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A run of several processes, one for each host: they find one another and agree on what they train.
+"""A run of several processes, one for each host, which agree on what they train.
 
 JAX's own runtime does it: a coordinator in process 0 introduces the processes, hears their
 heartbeats, and fixes the step after which all stop when one is told to. Every process runs the same
@@ -193,7 +193,10 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM, to any process, as something that all look at between two steps. A second one kills."""
+    """Within it all processes look for Ctrl-C and SIGTERM, to any of them, between two steps.
+
+    A second signal kills.
+    """
     if jax.process_count() == 1:
         with stop_on_signal() as received:
             yield Stop(received)

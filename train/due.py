@@ -18,7 +18,9 @@ class Due(NamedTuple):
 
 
 def due(run: RunConfig, done: int, steps: int, *, validates: bool, stopping: bool) -> Due:
-    """What is due after ``done`` of ``steps``: all after the last, and a checkpoint wherever a run ends or validates.
+    """What is due after a step.
+
+    After the last step everything is, and a checkpoint whenever a run ends or validates.
 
     Args:
       run: the flags.

@@ -35,7 +35,9 @@ def should_apply(guard: Guard, nonfinite: jax.Array, max_skips: int) -> jax.Arra
 def commit(
     state: TrainState, new: TrainState, nonfinite: jax.Array, *, max_skips: int
 ) -> TrainState:
-    """The new state if the update should be applied, else the old one; step and guard count either way.
+    """The new state if the update should be applied, else the old one.
+
+    Step and guard count either way.
 
     Args:
       state: before the update.

@@ -39,7 +39,10 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
     if not run.distributed:
         yield lambda words: None
         return
-    command = 'trap "" INT TERM; while read -r words; do last=$words; done; [ "$last" = well ] || echo "$last" >&2'
+    command = (
+        'trap "" INT TERM; while read -r words; do last=$words; done; '
+        '[ "$last" = well ] || echo "$last" >&2'
+    )
     with subprocess.Popen(
         ["sh", "-c", command], stdin=subprocess.PIPE, text=True, bufsize=1
     ) as shell:
@@ -74,10 +77,16 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
 
 def restart_hint(folder: Path) -> str:
     """Last words of a run that has a folder, but no checkpoint."""
-    return f"{ENDED}. There is no checkpoint in {folder} yet: give the same command again on every host"
+    return (
+        f"{ENDED}. There is no checkpoint in {folder} yet: give the same command again on every "
+        "host"
+    )
 
 
 def resume_hint(folder: Path) -> str:
     """Last words of a run that has a checkpoint."""
     resume = f"--resume {shlex.quote(str(folder))}"
-    return f"{ENDED}. Resume from the last checkpoint: give the same command on every host, with {resume}"
+    return (
+        f"{ENDED}. Resume from the last checkpoint: give the same command on every host, with "
+        f"{resume}"
+    )

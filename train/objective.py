@@ -137,7 +137,8 @@ def make_objective(
         )
         if len(scales) < 2:
             raise InputError(
-                f'--balance {balance} weighs two terms or more, such as "l1 + ssim"; --loss has {spec}.'
+                f'--balance {balance} weighs two terms or more, such as "l1 + ssim"; --loss has '
+                f"{spec}."
             )
         parents = {name: parsed.terms[0] for name in scales} | {
             term.label: term for term in parsed.terms

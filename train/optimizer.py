@@ -1,15 +1,15 @@
 """The learning rate of each update, and what turns a gradient into an update.
 
 Published schedules, by ``--schedule``; each takes ``--learning-rate`` and ``--steps`` as its
-publication has them:
+publication has them (fractions are of all steps):
 
 | name | of | learning rate | optimizer, rate, steps |
 |---|---|---|---|
-| ``buifd`` | BUIFD's code and the first DnCNN code | / 10 after 3/5 of the steps | Adam 1e-3, 191,700 (colour) |
-| ``dncnn_pytorch`` | DnCNN's code in PyTorch | / 5 after 1/6, 1/3 and 1/2 of the steps | Adam 1e-3 |
-| ``dncnn_kair`` | DnCNN in KAIR | / 2 after 200, 400, 600, 800, 1000 and 2000 thousand | Adam 1e-4 |
-| ``drunet`` | DRUNet | / 2 after 100, 200, 300 and 400 thousand | Adam 1e-4 |
-| ``retinexformer`` | Retinexformer | half cosines up to 3/2, then down to 1/200 | Adam 2e-4, 150,000 |
+| ``buifd`` | BUIFD's code and the first DnCNN code | / 10 after 3/5 | Adam 1e-3, 191,700 (colour) |
+| ``dncnn_pytorch`` | DnCNN's code in PyTorch | / 5 after 1/6, 1/3 and 1/2 | Adam 1e-3 |
+| ``dncnn_kair`` | DnCNN in KAIR | / 2 after 200 k, 400 k, 600 k, 800 k, 1 M, 2 M | Adam 1e-4 |
+| ``drunet`` | DRUNet | / 2 after 100 k, 200 k, 300 k, 400 k | Adam 1e-4 |
+| ``retinexformer`` | Retinexformer | half cosines to 3/2, then to 1/200 | Adam 2e-4, 150,000 |
 """
 
 import math
@@ -73,7 +73,7 @@ def _after_warmup(config: OptimizerConfig) -> optax.Schedule:
 
 
 def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.Schedule:
-    """Multiplied by ``factor`` from each of ``updates`` on: the update of that index has it already.
+    """Multiplies by ``factor`` from each of ``updates`` on, which themselves have it already.
 
     optax.piecewise_constant_schedule multiplies once for each, which rounds differently from a
     power, and lets two updates of one index count as one.
@@ -85,7 +85,10 @@ def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.S
 
 
 def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
-    """Two half cosines, each from ``rate`` to its floor; the update at the seam still belongs to the first."""
+    """Two half cosines, each from ``rate`` to its floor.
+
+    The update at the seam still belongs to the first.
+    """
 
     def schedule(index: jax.typing.ArrayLike) -> jax.Array:
         index = jnp.asarray(index, jnp.float32)

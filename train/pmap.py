@@ -1,4 +1,4 @@
-"""The update under jax.pmap, for pipelines that are built on it; ``python -m train fit`` has no use for this.
+"""The update under jax.pmap, for pipelines that are built on it. ``fit`` has no use for this.
 
     step = pmap_step(config)
     state = replicate(jax.jit(assemble(config).fresh_state)())
@@ -129,7 +129,7 @@ def shard(batch: Batch, devices: Sequence[jax.Device] | None = None) -> Any:
 
 
 def unreplicate(tree: Any) -> Any:
-    """What the first device has, on the host: of a state, or of metrics, that is what they all have."""
+    """The arrays of the first device, on the host. All have the same state and metrics."""
     return jax.tree.map(lambda x: np.asarray(x[0]), jax.device_get(tree))
 
 

@@ -1,4 +1,4 @@
-"""One update of several networks at once, which differ only in loss, seed, learning rate and clipping.
+"""One update of several networks that differ only in loss, seed, learning rate and clipping.
 
 The network and its optimizer are mapped over the members (:func:`jax.vmap`): parameters, batch
 statistics and moments have them as their first axis. Losses differ in what they compute and in what
@@ -82,10 +82,11 @@ def member_of(population: Population, index: int, config: FitConfig) -> TrainSta
 
 
 def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
-    """step(population, batches) -> (population, metrics of each member): what each member's own step would do.
+    """Makes the step that does for each member what its own step would do.
 
-    Batches have the sorted seeds as their first axis: members of one seed see the same patches
-    under the same noise, and start from the same weights.
+    It is ``step(population, batches) -> (population, metrics of each member)``. Batches have the
+    sorted seeds as their first axis: members of one seed see the same patches under the same noise,
+    and start from the same weights.
     """
     shared, seeds = configs[0], seeds_of(configs)
     if len({repr(_alike(config)) for config in configs}) > 1:

@@ -29,7 +29,7 @@ class Session:
         return distributed.describe_processes()
 
     def raise_everywhere(self) -> AbstractContextManager[None]:
-        """Within it an error of one process's input is raised in all, so that none waits in vain."""
+        """Within it an error of one process is raised in all, so that none waits in vain."""
         return distributed.raise_everywhere()
 
     def check_same(self, config: FitConfig, photographs: Mapping[str, str]) -> None:
@@ -57,7 +57,7 @@ class Session:
         self._leave_word(last_words.resume_hint(folder))
 
     def stopping(self) -> AbstractContextManager[distributed.Stop]:
-        """Within it Ctrl-C and SIGTERM are something that all processes look at between two steps."""
+        """Within it all processes look for Ctrl-C and SIGTERM between two steps."""
         return distributed.stopping()
 
     def barrier(self) -> None:

@@ -1,4 +1,4 @@
-"""Where arrays lie and how functions are compiled: the mesh, its shardings, and the backend's compiler options.
+"""Where arrays lie and how functions are compiled: mesh, shardings, compiler options.
 
 Two ways to use many devices, both of which divide every batch over all of them. Data parallel: each
 device holds the whole state, and gradients are summed over devices. Fully sharded (FSDP): devices
@@ -55,7 +55,11 @@ def make_mesh(devices: int | None = None, run: RunConfig | None = None) -> Mesh:
 
 
 def mesh_of(devices: Sequence[Any], run: RunConfig | None = None) -> Mesh:
-    """Data parallel: one axis. FSDP: groups of devices that hold one copy of the state, by the devices of a group."""
+    """A mesh over these devices.
+
+    Data parallel it has one axis. With FSDP it has two: groups that hold a copy of the state each,
+    and the devices of a group.
+    """
     sharded = run is not None and run.parallel == "fsdp"
     arranged = (
         _arrange(devices, run.shards) if run is not None and sharded else _arrange(devices, 1)[:, 0]
@@ -102,7 +106,9 @@ def split_by_batch(mesh: Mesh) -> NamedSharding:
 
 
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each array of a state lies, by its shape alone: moments and average so follow their parameter.
+    """Where each array of a state lies, by its shape alone.
+
+    Moments and average so follow their parameter.
 
     Of an array that is large enough the longest axis that the devices of a group divide is divided
     over them (of two as long the last one: output channels); every other array is whole on each
@@ -125,7 +131,16 @@ def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
 
 
 def check_divides(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
-    """Refuses, before anything is compiled, a batch that does not divide over the devices, or over parts of steps."""
+    """Refuses a batch that does not divide over the devices, or over the parts of a step.
+
+    Args:
+      batch_size: of all devices together.
+      mesh: the devices.
+      parts: of ``--accumulate``.
+
+    Raises:
+      InputError: it does not divide; the error names the nearest sizes that do.
+    """
     divisor = mesh.size * parts
     if batch_size % divisor == 0:
         return
@@ -150,7 +165,7 @@ def rows_of_process(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:
-    """Global arrays of this process's rows, each on its way to the devices one batch ahead of its use."""
+    """Global arrays of this process's rows, each sent to the devices one batch ahead of its use."""
 
     def divided(local: np.ndarray) -> jax.Array:
         size = len(local) * mesh.size // len(mesh.local_devices)
@@ -190,7 +205,9 @@ def whole(tree: Any) -> Any:
 
 
 def compile_step(step: Step, mesh: Mesh, layout: TrainState | None = None) -> Step:
-    """The step over a mesh: batch divided, state donated; XLA adds what has to move between devices.
+    """The step over a mesh: the batch is divided, and the state is donated.
+
+    XLA adds what has to move between devices.
 
     Args:
       step: the update.

@@ -42,7 +42,7 @@ class TrainState:
 
     @property
     def eval_batch_stats(self) -> Any:
-        """The batch statistics to run them with: running ones of other weights would be wrong for the average."""
+        """The batch statistics to run them with. Averaged weights need averaged statistics."""
         return self.average_stats or self.batch_stats
 
 

@@ -62,7 +62,7 @@ def make_step(
     across: AcrossDevices = ONE_PROGRAM,
     unroll: int = 1,
 ) -> Step:
-    """Makes ``step(state, batch) -> (state, metrics)``, which moves the parameters down the gradient.
+    """Makes ``step(state, batch) -> (state, metrics)``, which goes down the gradient.
 
     Clean patches are degraded first, differently in each step. A :class:`~train.data.batch.Pair` is
     used as it is. Both may come as the integers that are stored in files.

@@ -1,8 +1,8 @@
 """The training loop: the same for one network and for several that take every step together.
 
-:func:`train` knows no network. It asks a :class:`Trainee` for batches and steps, keeps the host just
-ahead of the devices, and decides after each step whether to log, validate, save or stop. What is
-logged and saved goes into the :class:`Logbook` of each network.
+:func:`train` knows no network. It asks a :class:`Trainee` for batches and steps, keeps the host
+just ahead of the devices, and decides after each step whether to log, validate, save or stop. What
+is logged and saved goes into the :class:`Logbook` of each network.
 """
 
 import collections
@@ -94,10 +94,10 @@ class Trainee(Protocol):
         """One for each network."""
 
     def batches(self) -> Iterator[Any]:
-        """The batches of all steps that are left, each on its way to the devices ahead of its use."""
+        """The batches of all steps that are left, each sent to the devices ahead of its use."""
 
     def compile(self, batch: Any) -> None:
-        """Called once with the first batch, if anything has to be compiled ahead of the first step."""
+        """Called once with the first batch, to compile what the first step would wait for."""
 
     def step(self, batch: Any) -> list[jax.Array]:
         """Hands one step to the devices; gives a loss of each program, to wait for."""
@@ -212,9 +212,9 @@ def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
         last = int(read.step)
         named = ", ".join(nonfinite_names(read.guard, read.terms))
         raise DivergedError(
-            f"steps {last - int(read.guard.consecutive_skips) + 1} to {last} were all skipped: not finite in "
-            f"the last of them: {named}. Nothing of them was applied; the weights in the last "
-            "checkpoint are from before them. Take a lower --learning-rate than "
+            f"steps {last - int(read.guard.consecutive_skips) + 1} to {last} were all skipped: not "
+            f"finite in the last of them: {named}. Nothing of them was applied; the weights in the "
+            "last checkpoint are from before them. Take a lower --learning-rate than "
             f"{config.optimizer.learning_rate:g}, or set --clip-norm."
         )
     values = {

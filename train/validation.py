@@ -1,4 +1,4 @@
-"""Validation while a network trains: photographs that it is not trained on, under noise that is the same each time."""
+"""Validation while a network trains, under noise that is the same each time."""
 
 from typing import Any, NamedTuple
 

@@ -1,8 +1,9 @@
-"""Several runs of ``fit`` that take every step together: one population on a device, or one on each of several.
+"""Several runs of ``fit`` that take every step together.
 
-The loop is that of ``fit`` (:func:`train.training.train`). Each run's folder is what ``fit`` would
-have left there: configuration, split, metrics.jsonl, curves, checkpoints. A run that was stopped
-resumes from its own newest checkpoint, here or by ``fit --resume``.
+Each device holds one population of networks. The loop is that of ``fit``
+(:func:`train.training.train`). Each run's folder is what ``fit`` would have left there:
+configuration, split, metrics.jsonl, curves, checkpoints. A run that was stopped resumes
+from its own newest checkpoint, here or by ``fit --resume``.
 """
 
 import contextlib
@@ -121,7 +122,7 @@ def _open(
 def _train(
     runs: Sequence[TrainingRun], splits: Splits, devices: Sequence[jax.Device], console: Console
 ) -> None:
-    """Trains runs of the same step together, to the last step or a signal; what they leave is saved."""
+    """Trains runs of the same step together, to the last step or a signal, and saves them."""
     shared, start = runs[0].config, runs[0].start
     used = min(len(devices), len(runs))
     console.print(

@@ -5,7 +5,7 @@ Each is trained once and scored once. Besides what ``fit`` writes, its folder ho
 | file | what it says |
 |---|---|
 | ``done`` | the training reached its last step; empty |
-| ``diverged`` | the training, or what it restores, came to numbers that are not finite; why, in words |
+| ``diverged`` | its training, or what it restores, came to NaN or infinity; why, in words |
 | ``cost.json`` | seconds that the training took, and the steps that they are of |
 | ``validation.csv``, ``test.csv`` | scores on these photographs |
 """
@@ -135,7 +135,7 @@ class Members:
                 self._mark_diverged(member, error)
 
     def diverged(self, member: Member) -> bool:
-        """Whether its training came to numbers that are not finite, or what it restores has some."""
+        """Whether its training, or what it restores, came to NaN or infinity."""
         return (self._folder / member.name / _DIVERGED).exists()
 
     def is_done(self, member: Member) -> bool:
@@ -178,7 +178,7 @@ class Members:
     def _record_cost(
         self, members: Sequence[Member], before: Sequence[int], seconds: float
     ) -> None:
-        """Adds an even share of the time to what each costs, and marks those that reached their last step."""
+        """Adds an even share of the time to what each costs; marks those at their last step."""
         for member, start in zip(members, before, strict=True):
             folder = self._folder / member.name
             newest = max(steps_in(folder / FOLDER_NAME), default=0)
@@ -194,7 +194,7 @@ class Members:
     def score(
         self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int
     ) -> list[ComparisonRow]:
-        """The member's scores on ``source``, from the file named after ``split`` where they are there.
+        """The member's scores on ``source``, from the file named after ``split`` if it is there.
 
         None at all where it diverged, also where that shows in what it restores only.
         """
@@ -242,7 +242,7 @@ class Members:
         return restore
 
     def _network(self, member: Member) -> Network:
-        """The network of the last step, and of no step before: where that is damaged it is trained once more."""
+        """The network of the last step. If that is damaged, its training is resumed once more."""
         folder = self._folder / member.name
         last = folder / FOLDER_NAME / str(self._fit.optimizer.steps)
         try:
@@ -260,7 +260,7 @@ class Members:
         return (self._folder / member.name / _DONE).exists()
 
     def validations(self, member: Member, metric: str) -> dict[int, float]:
-        """A validation metric by step, as far as the member's newest checkpoint; where it was finite."""
+        """A validation metric by step, up to the newest checkpoint, if it was finite."""
         folder = self._folder / member.name
         newest = max(steps_in(folder / FOLDER_NAME), default=0)
         name = f"validation/{metric}"
@@ -288,7 +288,7 @@ def _shortest(number: float) -> str:
 
 
 def _read_cost(path: Path) -> tuple[float, int] | None:
-    """Seconds and steps; None if they were not measured, or cannot be read: no result depends on them."""
+    """Seconds and steps; None if they cannot be read, because no result depends on them."""
     try:
         cost = read_json(path)
     except (FileNotFoundError, UnreadableError):
