@@ -66,7 +66,7 @@ def slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
     if len(taps) < _LOOP_FROM or not isinstance(image.shape[axis], int):
         return _slide_at_once(image, taps, axis)
     # One sum, two ways to write it. XLA's CPU backend fuses the pass along W with the one along H
-    # and computes the latter anew for every tap: s * s products a pixel instead of 2 s, 4 times the
+    # and computes the latter again for every tap: s * s products a pixel instead of 2 s, 4 times the
     # time at s = 15. It does not fuse across a loop. A TPU does not repeat itself, and a loop would
     # only make it read the image twice.
     return lax.platform_dependent(

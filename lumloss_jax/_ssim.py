@@ -192,7 +192,7 @@ def _by_platform(by_taps: Callable[..., _T], *images: jax.Array, loop: bool = Tr
     """One sum over taps, two ways to write it: on CPUs as a ``loop``, unless told not to.
 
     XLA's CPU backend fuses the passes along both axes and what follows into one, and computes the
-    first anew for every tap of the second: 45 times the time for value and gradient. It does not
+    first again for every tap of the second: 45 times the time for value and gradient. It does not
     fuse across a loop. Elsewhere a loop would only read the images again for every tap.
     """
     return lax.platform_dependent(

@@ -156,7 +156,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     seal = about.pop("digest", None)
     if seal != digest_json(about):
         raise Damaged("about: its digest is not that of its content")
-    # Whoever makes the content up can make up the digest.
+    # A person who makes the content up can make up the digest too.
     for key, kind in {"model": str, "versions": dict, "digests": dict}.items():
         if not isinstance(about.get(key), kind):
             raise Damaged(f"about: {key} is missing, or is not what this program writes")

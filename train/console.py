@@ -182,7 +182,7 @@ def output_is_lost() -> bool:
 class _Watched:
     """A standard stream that remembers why it could not be written, and takes no more after that.
 
-    Whoever catches an OSError elsewhere cannot tell otherwise whether it was the output's or a
+    Code that catches an OSError elsewhere cannot tell otherwise whether it was the output's or a
     file's.
     """
 

@@ -184,7 +184,7 @@ def _camera(
     return take
 
 
-@partial(jax.jit, static_argnames="clip")  # a loop outside jit would be compiled anew at every call
+@partial(jax.jit, static_argnames="clip")  # a loop outside jit would compile again at every call
 def _calibrate(
     key: jax.Array,
     image: jax.Array,

@@ -74,7 +74,7 @@ def blind_sigma(
     .. math:: \sigma \sim \mathcal{U}[\text{minimum}, \text{maximum})
 
     Blind denoisers see another level in every image. The levels are drawn apart from the noise so
-    that they are there for whoever needs them: a network that takes or predicts them, a log. Use
+    that a network that takes or predicts them can use them, or a log. Use
     two keys, one for the levels and one for the noise.
 
     Args:

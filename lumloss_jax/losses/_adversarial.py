@@ -48,7 +48,7 @@ def adversarial_generator_loss(
         relativistic average too: the value over all shards.
 
     Returns:
-      The loss, shape (), lower is better; 0 or more, but for hinge, which is any number. float64
+      The loss, shape (), lower is better; 0 or more, except hinge, which is any number. float64
       for float64 input, else float32.
 
     Raises:
@@ -72,10 +72,10 @@ def adversarial_generator_loss(
     """
     _checks.check_option("kind", kind, KINDS)
     if (real_scores is None) == (kind == "relativistic_average"):
-        mend = "give real_scores" if real_scores is None else "leave real_scores out"
+        remedy = "give real_scores" if real_scores is None else "leave real_scores out"
         raise ValueError(
             f"kind={kind!r} compares "
-            f"{'both scores' if real_scores is None else 'fake scores only'}: {mend}."
+            f"{'both scores' if real_scores is None else 'fake scores only'}: {remedy}."
         )
     if real_scores is not None:
         fake, real, weights = _check_both_scores(fake_scores, real_scores, weights)

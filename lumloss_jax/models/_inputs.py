@@ -20,7 +20,7 @@ def check_images(images: ArrayLike, channels: int) -> jax.Array:
     """Checks float images ``[..., H, W, channels]`` and gives them in float32 (float64 stays)."""
     got = np.shape(images)
     if len(got) >= 3 and got[-1] in (1, 3) and channels in (1, 3) and got[-1] != channels:
-        mend = (
+        remedy = (
             "create the model with channels=1"
             if got[-1] == 1
             else "create the model with channels=3"
@@ -29,7 +29,7 @@ def check_images(images: ArrayLike, channels: int) -> jax.Array:
             "repeat the channel three times" if got[-1] == 1 else "convert the images to greyscale"
         )
         raise ValueError(
-            f"images have shape {got}, but this network has channels={channels}: {mend}, or "
+            f"images have shape {got}, but this network has channels={channels}: {remedy}, or "
             f"{other}."
         )
     return _checks.check_image("images", images, channels=(channels,))

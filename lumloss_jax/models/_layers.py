@@ -89,7 +89,7 @@ class Settings:
         """A 2x2 transposed convolution of stride 2, which doubles height and width.
 
         With ``transpose_kernel`` Flax keeps the kernel as (2, 2, out, in) and unflipped, which is
-        PyTorch's order but for a permutation. PyTorch counts its fan_in over the output channels,
+        PyTorch's order except for a permutation. PyTorch counts its fan_in over the output channels,
         and so does an initialiser here.
         """
         recipe = initializers(self.initializer)

@@ -11,8 +11,8 @@ def noise_level(image: np.ndarray) -> float:
 
     The image is ``[H, W, C]``, and the result is in its units.
 
-    The mean over channels, but for those that are flat, such as the blue of a night: they say
-    nothing of noise. 0 where none is left.
+    It is the mean over channels, except flat ones, such as the blue of a night: they say
+    nothing about noise. 0 where none is left.
     """
     channels = np.moveaxis(image, -1, 0)
     # Where no wavelet is left it takes the median of nothing, and gives NaN

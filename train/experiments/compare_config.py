@@ -86,8 +86,8 @@ class CompareConfig:
     crops: int = 4
     """Photographs to show in the report: those on which the losses differ most."""
     fit: FitConfig = field(default_factory=FitConfig)
-    """How each network is trained. --out is the comparison's folder; one that holds a part of it is
-    gone on with."""
+    """How each network is trained. --out is the comparison's folder; if it already holds an
+    unfinished comparison, that one is continued."""
 
     def __post_init__(self) -> None:
         spelled = tuple(map(canonical_loss, self.losses))
