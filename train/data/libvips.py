@@ -10,7 +10,8 @@ import os
 
 os.environ.setdefault("VIPS_WARNING", "1")  # libvips' own switch, which it reads while it is loaded
 
-import pyvips  # noqa: E402 -- after the switch, or it comes too late
+# E402 is off here, because pyvips loads libvips, which reads the switch only then.
+import pyvips  # noqa: E402
 
 # pyvips would give all warnings to Python's logging. It decodes them as UTF-8 for that, which a
 # file's bytes need not be: then a traceback would be printed.

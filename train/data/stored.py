@@ -27,7 +27,8 @@ class StoredPhotograph:
 
     def content(self) -> bytes:
         """The encoded photograph."""
-        raise NotImplementedError  # each kind of storage says where its bytes are
+        # Abstract: each kind of storage says where its bytes are.
+        raise NotImplementedError
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:

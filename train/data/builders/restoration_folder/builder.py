@@ -1,6 +1,6 @@
 """Any folder of photographs, or of pairs, written once into array_record files.
 
-Files are stored byte for byte, so 16 bits, orientation and every format stay what they are; whoever
+Files are stored byte for byte, so 16 bits, orientation and every format stay what they are; what
 reads them decodes them. There is one split, ``train``: what is set aside for tests is decided where
 the data set is used.
 """
