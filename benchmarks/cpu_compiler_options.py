@@ -1,4 +1,4 @@
-"""What the compiler options of train/sharding.py gain on CPU: training steps of DnCNN with them and without.
+"""What the compiler options of train/devices/sharding.py gain on CPU: training steps of DnCNN with them and without.
 
     python benchmarks/cpu_compiler_options.py
 
@@ -17,7 +17,7 @@ import optax
 import tyro
 from rounds import machine, seconds_of
 
-from train import sharding
+from train.devices import sharding
 from train.network import build_model, init_variables
 from train.objective import make_objective
 from train.state import create_state

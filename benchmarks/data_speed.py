@@ -27,12 +27,12 @@ import PIL.Image
 import tyro
 from rounds import machine
 
-from train import sharding
 from train.data.folders import list_folder
 from train.data.photographs import Decode, Memory
 from train.data.pipeline import PatchBatches, stream
 from train.data.prepare import prepare
 from train.data.sources import Source, open_source
+from train.devices import sharding
 from train.pixels import to_unit_range
 
 SIZES = {40: 128, 128: 32}  # side of a patch: patches in a batch

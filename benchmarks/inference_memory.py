@@ -29,9 +29,9 @@ from random_weights import random_variables
 from rounds import own_peak_megabytes
 
 from train.__main__ import main as train
-from train.checkpoint import Network, save_network
+from train.checkpoints.checkpoint import Network, save_network
 from train.inference import attending, predict
-from train.inference.tiles import Grid, StreamedPhotograph, Tile
+from train.inference.tiles.tiles import Grid, StreamedPhotograph, Tile
 from train.network import build_model
 
 NETWORKS = (

@@ -36,7 +36,7 @@ from lumloss_jax.models import create_model, to_torch_state_dict
 from train.inference.attending import AttendingPredictor
 from train.inference.predict import Predictor, for_inference
 from train.inference.predictors import predictor_for
-from train.inference.tiles import cut_photograph, photograph_of
+from train.inference.tiles.tiles import cut_photograph, photograph_of
 
 Restore = Callable[[np.ndarray], np.ndarray]
 NETWORKS = ("dncnn", "retinexformer")

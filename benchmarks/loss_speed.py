@@ -77,7 +77,7 @@ def steps_here(options: Options) -> None:
     import optax
 
     from lumloss_jax.models import create_model
-    from train import sharding
+    from train.devices import sharding
 
     model = create_model("dncnn", depth=8, features=32, batch_norm=False)
     optimizer = optax.adam(1e-3)

@@ -54,9 +54,9 @@ def serve(options: Options) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", options.worker)
 
-    from train import sharding
     from train.assembly import assemble
     from train.config import DataConfig, FitConfig, ModelConfig
+    from train.devices import sharding
 
     config = FitConfig(
         data=DataConfig(patch_size=options.patch_size, batch_size=options.batch_size),

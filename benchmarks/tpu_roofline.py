@@ -29,7 +29,7 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 import jax
 import tyro
 
-from train import aot
+from train.compilation import aot
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 
 

@@ -138,7 +138,7 @@ import shutil
 
 import numpy as np
 
-from train.checkpoint import load_network
+from train.checkpoints.checkpoint import load_network
 
 AGAIN = Path("runs", "resumed")
 shutil.rmtree(AGAIN, ignore_errors=True)

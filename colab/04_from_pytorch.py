@@ -56,7 +56,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lumloss_jax.models import create_model, to_torch_state_dict
-from train.torch_files import read_state_dict
+from train.pytorch.torch_files import read_state_dict
 
 FILE = ""
 MODEL = "dncnn(depth=3, features=8)" if begin.SMOKE else "dncnn(depth=8, features=32)"

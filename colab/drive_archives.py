@@ -17,9 +17,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.checkpoint import FOLDER_NAME
-from train.checkpoint_files import steps_in
-from train.run_folder import CONFIG_NAME, can_resume
+from train.checkpoints.checkpoint import FOLDER_NAME
+from train.checkpoints.checkpoint_files import steps_in
+from train.checkpoints.run_folder import CONFIG_NAME, can_resume
 
 # What a resumed run reads or continues to write
 _BESIDE = (

@@ -197,38 +197,38 @@ OPEN: set[str] = {
     "train/balancing.py",
     "train/degradation.py",
     "train/due.py",
-    "train/experiments/device_groups.py",
-    "train/experiments/members.py",
+    "train/experiments/networks/device_groups.py",
+    "train/experiments/networks/members.py",
     "train/inference/attending.py",
-    "train/inference/attention.py",
-    "train/inference/baseline_table.py",
-    "train/inference/colours.py",
+    "train/inference/tiles/attention.py",
+    "train/inference/scoring/baseline_table.py",
+    "train/inference/files/colours.py",
     "train/inference/export.py",
-    "train/inference/figures.py",
-    "train/inference/image_files.py",
-    "train/inference/metrics_table.py",
+    "train/inference/scoring/figures.py",
+    "train/inference/files/image_files.py",
+    "train/inference/scoring/metrics_table.py",
     "train/inference/onnx_export.py",
-    "train/inference/protocols.py",
-    "train/inference/records.py",
+    "train/inference/scoring/protocols.py",
+    "train/inference/files/records.py",
     "train/inference/restore.py",
-    "train/inference/stages.py",
-    "train/inference/tiles.py",
-    "train/inference/tiling.py",
+    "train/inference/tiles/stages.py",
+    "train/inference/tiles/tiles.py",
+    "train/inference/tiles/tiling.py",
     "train/loop.py",
-    "train/meters.py",
+    "train/monitoring/meters.py",
     "train/objective.py",
     "train/pmap.py",
-    "train/population.py",
-    "train/session.py",
-    "train/sharding.py",
+    "train/experiments/networks/population.py",
+    "train/devices/session.py",
+    "train/devices/sharding.py",
     "train/state.py",
     "train/step.py",
-    "train/versions.py",
+    "train/checkpoints/versions.py",
 }
 # Signatures that others prescribe.
 PRESCRIBED = {
-    "train/torch_pickle.py": {"_Machine._ordered_dict"},  # called with what a pickle holds
-    "train/zip_files.py": {"_Bounded.read", "_Bounded.seek"},  # a file's
+    "train/pytorch/torch_pickle.py": {"_Machine._ordered_dict"},  # called with what a pickle holds
+    "train/pytorch/zip_files.py": {"_Bounded.read", "_Bounded.seek"},  # a file's
 }
 TRAIN = sorted((ROOT / "train").rglob("*.py"))
 each_train_file = pytest.mark.parametrize(

@@ -14,7 +14,40 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LONGEST = 350
 
 # Where images are restored: inference, the verb of the command line, and trained networks compared.
-RESTORING = ("train.inference", "train.verbs", "train.experiments.members")
+RESTORING = ("train.inference", "train.verbs", "train.experiments.networks.members")
+
+# What each folder of the application may import from it, beside itself: files or whole folders.
+FOLDERS = {
+    "train.files": "errors",
+    "train.monitoring": "console errors data.images files",
+    "train.devices": "config console data.batch errors files state",
+    "train.checkpoints": "config data.splits devices errors files monitoring network state",
+    "train.compilation": "assembly bounds config console data.batch devices errors",
+    "train.pytorch": "bounds checkpoints console devices errors files network",
+    "train.data": "console errors files",
+    "train.data.formats": "",
+    "train.data.inspection": "bounds console data errors files",
+    "train.inference": "bounds checkpoints console data devices errors files network",
+    "train.inference.tiles": "data.images devices errors",
+    "train.inference.files": "data errors files inference.predict inference.tiles",
+    "train.inference.scoring": "console data errors randomness",
+    "train.experiments": "assembly bounds checkpoints config console data devices errors files",
+    "train.experiments.networks": "assembly checkpoints config console data degradation devices errors "
+    "experiments.compare_config experiments.statistics files guard inference.predictors loop "
+    "monitoring network objective optimizer pixels randomness state step training "
+    "validation",
+    "train.experiments.statistics": "data errors files inference.scoring",
+    "train.experiments.report": "checkpoints.versions data experiments.statistics files "
+    "inference.scoring",
+}
+
+# Folders that nothing but the command line opens, and the files that may open them beside it.
+OPENED_BY = {
+    "train.compilation": (),
+    "train.pytorch": (),
+    "train.data.inspection": (),
+    "train.experiments": ("train.presets",),
+}
 
 # What the light half may import beside the standard library: numpy comes with jax.
 LIGHT = ("lumloss_jax", "jax", "chex", "numpy")
@@ -76,9 +109,9 @@ def forbidden() -> Iterator[tuple[str, str, str]]:
                 may = name.split(".")[-1].startswith(("_composition", "_spec"))
                 if below(other, "lumloss_jax.losses") and not may:
                     yield *arrow, "a loss imports no sibling but _penalties"
-            if name == "train.step" and below(other, "train.sharding"):
+            if name == "train.step" and below(other, "train.devices.sharding"):
                 yield *arrow, "the step knows no device"
-            if name == "train.sharding" and below(other, "train.step"):
+            if name == "train.devices.sharding" and below(other, "train.step"):
                 yield *arrow, "devices stand beside the step, not above it"
             if name == "train.objective" and below(other, "lumloss_jax.models", "train.network"):
                 yield *arrow, "the objective knows no network"
@@ -86,6 +119,13 @@ def forbidden() -> Iterator[tuple[str, str, str]]:
                 yield *arrow, "data are NumPy's until they are put on devices"
             if below(other, "train.presets") and name != "train.verbs":
                 yield *arrow, "presets are for the command line"
+            folder = max((f for f in FOLDERS if below(name, f)), key=len, default=None)
+            if folder and below(other, "train") and not below(other, folder):
+                if not below(other, *(f"train.{part}" for part in FOLDERS[folder].split())):
+                    yield *arrow, f"{folder} may import {FOLDERS[folder] or 'nothing'}"
+            for opened, openers in OPENED_BY.items():
+                if below(other, opened) and not below(name, opened, "train.verbs", *openers):
+                    yield *arrow, f"only the command line opens {opened}"
 
 
 def test_no_import_against_the_plan():
@@ -101,11 +141,16 @@ def test_no_import_against_the_plan():
         ("lumloss_jax.models._dncnn", "lumloss_jax.metrics", "trained with"),
         ("lumloss_jax.models._dncnn", "train.step", "application"),
         ("lumloss_jax.color._luma", "lumloss_jax.models", "no networks"),
-        ("train.step", "train.sharding", "no device"),
-        ("train.sharding", "train.step", "beside the step"),
+        ("train.step", "train.devices.sharding", "no device"),
+        ("train.devices.sharding", "train.step", "beside the step"),
         ("train.objective", "lumloss_jax.models", "no network"),
         ("train.data.pipeline", "jax.numpy", "NumPy"),
         ("train.loop", "train.presets", "command line"),
+        ("train.loop", "train.experiments.compare", "opens train.experiments"),
+        ("train.assembly", "train.pytorch.torch_files", "opens train.pytorch"),
+        ("train.monitoring.meters", "train.devices.sharding", "train.monitoring may import"),
+        ("train.inference.predict", "train.loop", "train.inference may import"),
+        ("train.data.formats.png", "train.data.images", "may import nothing"),
     ],
 )
 def test_each_rule_would_be_noticed(name, other, reason, monkeypatch):
@@ -136,6 +181,18 @@ def test_imports_run_in_no_circle():
 )
 def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_the_root_of_the_application_can_be_read_at_a_glance():
+    assert len(list((ROOT / "train").glob("*.py"))) <= 26
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_of_the_plan_exist_and_use_what_they_may(folder):
+    """A permission that nobody uses is taken back."""
+    used = set().union(*(imported for name, imported in IMPORTS.items() if below(name, folder)))
+    for part in FOLDERS[folder].split():
+        assert any(below(other, f"train.{part}") for other in used), part
 
 
 def test_no_room_for_odds_and_ends():

@@ -20,7 +20,7 @@ from train.__main__ import main
 from train.config import save_config
 from train.data import index
 from train.data.images import read_image, write_image
-from train.inference.protocols import find_protocol
+from train.inference.scoring.protocols import find_protocol
 from train.network import build_model
 from train.presets import find_preset
 from train.verbs import VERBS

@@ -22,10 +22,10 @@ from train.bounds import (
     more_than,
 )
 from train.errors import InputError
-from train.json_files import UnreadableError, read_json
+from train.files.json_files import UnreadableError, read_json
+from train.files.outputs import write_json
+from train.files.typed_fields import from_tree
 from train.network import parse_model
-from train.outputs import write_json
-from train.typed_fields import from_tree
 
 _LONGEST_FILE = 1_000_000  # bytes of a configuration
 

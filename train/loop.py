@@ -14,28 +14,29 @@ from typing import Any
 import jax
 import numpy as np
 
-from train import sharding, training
-from train.checkpoint import FOLDER_NAME, check_disk_space, load_newest
-from train.checkpoint_files import list_changed_versions
-from train.checkpoint_writer import open_checkpoints
+from train import training
+from train.checkpoints.checkpoint import FOLDER_NAME, check_disk_space, load_newest
+from train.checkpoints.checkpoint_files import list_changed_versions
+from train.checkpoints.checkpoint_writer import open_checkpoints
+from train.checkpoints.resumed_config import check_sealed
+from train.checkpoints.run_folder import BOARD_NAME, CONFIG_NAME, PROFILE_NAME, describe_run
 from train.config import FitConfig
 from train.data.images import write_image
 from train.data.pipeline import stream
 from train.data.splits import check_fingerprint
+from train.devices import sharding
+from train.devices.session import open_session
 from train.errors import InputError
-from train.inference.baseline_table import make_table, score_with_baselines
-from train.inference.figures import comparison
+from train.files.outputs import write_rows
 from train.inference.predictors import predictor_for
-from train.metric_lines import FILE_NAME as METRICS_NAME
-from train.metric_writer import MetricWriter
-from train.outputs import write_rows
+from train.inference.scoring.baseline_table import make_table, score_with_baselines
+from train.inference.scoring.figures import comparison
+from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
+from train.monitoring.metric_writer import MetricWriter
+from train.monitoring.tensorboard import Board
+from train.monitoring.tracing import Trace
 from train.preparation import PreparedRun, describe_photographs, prepare
-from train.resumed_config import check_sealed
-from train.run_folder import BOARD_NAME, CONFIG_NAME, PROFILE_NAME, describe_run
-from train.session import open_session
 from train.state import Metrics, TrainState
-from train.tensorboard import Board
-from train.tracing import Trace
 from train.training import Logbook, Reading, Validate, Watch, read_metrics
 from train.validation import Validator
 

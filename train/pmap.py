@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train import sharding
 from train.assembly import BatchNorm, assemble
 from train.config import FitConfig
 from train.data.batch import Batch
+from train.devices import sharding
 from train.errors import InputError
 from train.state import Step
 from train.step import AcrossDevices

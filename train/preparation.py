@@ -13,11 +13,11 @@ import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
-from train import locks, sharding
 from train.assembly import Assembly, assemble, open_photographs
-from train.checkpoint import load_weights
-from train.checkpoint_files import check_path
-from train.checkpoint_writer import advising_resume
+from train.checkpoints.checkpoint import load_weights
+from train.checkpoints.checkpoint_files import check_path
+from train.checkpoints.checkpoint_writer import advising_resume
+from train.checkpoints.run_folder import CONFIG_NAME, new_folder
 from train.config import DataConfig, FitConfig, save_config
 from train.console import make_console
 from train.dark_photographs import describe_degradation
@@ -31,9 +31,10 @@ from train.data.splits import (
     fingerprint,
     save_splits,
 )
-from train.distributed import without_host_flags
-from train.run_folder import CONFIG_NAME, new_folder
-from train.session import Session
+from train.devices import sharding
+from train.devices.distributed import without_host_flags
+from train.devices.session import Session
+from train.files import locks
 from train.state import Step, TrainState
 
 

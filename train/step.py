@@ -84,7 +84,7 @@ def make_step(
       across: how results of several devices become one. The state is then the same on every device.
         Batch norm takes its statistics over the whole batch if the network has the axis's name too,
         and over each device's share otherwise.
-      unroll: microbatches in one turn of the loop over them. The update is the same; train/aot.py
+      unroll: microbatches in one turn of the loop over them. The update is the same; train/compilation/aot.py
         counts the cost of a microbatch by it.
 
     Returns:

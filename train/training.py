@@ -14,18 +14,18 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from train import sharding
-from train.checkpoint_writer import Checkpoints
+from train.checkpoints.checkpoint_writer import Checkpoints
 from train.config import FitConfig
-from train.distributed import Stop
+from train.devices import sharding
+from train.devices.distributed import Stop
 from train.due import STEPS_AHEAD, Due, due
 from train.errors import DivergedError, InputError
 from train.guard import nonfinite_names
-from train.meters import Meter
-from train.metric_writer import MetricWriter
-from train.panels import panels
+from train.monitoring.meters import Meter
+from train.monitoring.metric_writer import MetricWriter
+from train.monitoring.panels import panels
+from train.monitoring.tracing import Trace
 from train.state import Metrics, TrainState
-from train.tracing import Trace
 
 Watch = Callable[[int, dict[str, float]], bool]
 Validate = Callable[[TrainState], tuple[dict[str, float], list[np.ndarray]]]

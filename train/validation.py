@@ -7,10 +7,10 @@ import numpy as np
 
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.baseline_table import METRICS
-from train.inference.metrics_table import score
 from train.inference.predictors import predictor_for
-from train.inference.protocols import add_fixed_noise
+from train.inference.scoring.baseline_table import METRICS
+from train.inference.scoring.metrics_table import score
+from train.inference.scoring.protocols import add_fixed_noise
 
 # Enough to rank checkpoints by, and one size, so that one compilation serves all.
 _PHOTOGRAPHS = 16

@@ -101,7 +101,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 def compile_(arguments: list[str]) -> None:
     """Compile a run's training step for TPUs that are not here, and say what it asks of them."""
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
-    from train import aot
+    from train.compilation import aot
 
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[aot.CompileConfig],
@@ -115,7 +115,7 @@ def compile_(arguments: list[str]) -> None:
 
 def import_(arguments: list[str]) -> None:
     """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
-    from train import import_weights
+    from train.pytorch import import_weights
 
     config = tyro.cli(import_weights.ImportConfig, prog="python -m train import", args=arguments)
     import_weights.import_weights(config)
@@ -131,7 +131,7 @@ def restore(arguments: list[str]) -> int:
 
 def data(arguments: list[str]) -> int:
     """Say what a data set holds and what is wrong with it, or write it for TFDS."""
-    from train.data import inspect
+    from train.data.inspection import inspect
 
     config = tyro.cli(inspect.InspectConfig, prog="python -m train data", args=arguments)
     return 0 if inspect.inspect(config) else 1
@@ -224,7 +224,7 @@ def _needs_extra(verb: str) -> Iterator[None]:
 
 def _load_resumed(folder: Path) -> FitConfig:
     # It reads checkpoints, whose imports take seconds
-    from train.resumed_config import (
+    from train.checkpoints.resumed_config import (
         load_resumed,
     )
 

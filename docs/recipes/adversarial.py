@@ -26,11 +26,11 @@ import optax
 import tyro
 
 from lumloss_jax import degradations, losses
-from train.checkpoint import Network, load_network, save_network
+from train.checkpoints.checkpoint import Network, load_network, save_network
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import open_splits
+from train.devices.sharding import compiler_options
 from train.pixels import to_unit_range
-from train.sharding import compiler_options
 
 
 @dataclass(frozen=True)

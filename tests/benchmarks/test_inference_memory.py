@@ -9,7 +9,7 @@ import pytest
 from lumloss_jax.models import create_model, variable_shapes
 from train.inference.predict import Predictor
 from train.inference.predictors import predictor_for
-from train.inference.tiles import Grid
+from train.inference.tiles.tiles import Grid
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -17,7 +17,7 @@ import pytest
 from lumloss_jax.models import create_model
 from train.data import index
 from train.data.images import write_image
-from train.metric_writer import SPEED
+from train.monitoring.metric_writer import SPEED
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

@@ -23,21 +23,15 @@ import jax
 import numpy as np
 from optax.tree_utils import tree_get
 
-from train import (
-    __main__,
-    assembly,
-    distributed,
-    last_words,
-    loop,
-    metric_writer,
-    run_folder,
-    sharding,
-)
+from train import __main__, assembly, loop
+from train.checkpoints import run_folder
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 from train.data import index
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import open_splits
-from train.session import compile_everywhere
+from train.devices import distributed, last_words, sharding
+from train.devices.session import compile_everywhere
+from train.monitoring import metric_writer
 
 Task = dict[str, Any]
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from train.checkpoint import Network, load_network, save_network
+from train.checkpoints.checkpoint import Network, load_network, save_network
 from train.data.images import write_image
 from train.network import build_model, init_variables
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from train import aot, sharding
 from train.__main__ import main
 from train.assembly import assemble
+from train.compilation import aot
 from train.config import DataConfig, FitConfig, ModelConfig
+from train.devices import sharding
 from train.errors import InputError
 
 MIXED = "0.84*ms_ssim + 0.16*l1"

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from train import checkpoint_writer, sharding
-from train.checkpoint import load_network, load_newest, training_item
-from train.checkpoint_writer import open_checkpoints
+from train.checkpoints import checkpoint_writer
+from train.checkpoints.checkpoint import load_network, load_newest, training_item
+from train.checkpoints.checkpoint_writer import open_checkpoints
+from train.devices import sharding
 from train.network import build_model, init_variables
 from train.state import TrainState, create_state
 

@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from train import aot, verbs
+from train import verbs
 from train.__main__ import main
+from train.compilation import aot
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
-from train.data.inspect import InspectConfig
+from train.data.inspection.inspect import InspectConfig
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.tune_config import TuneConfig
-from train.import_weights import ImportConfig
 from train.inference.evaluate import EvaluateConfig
 from train.inference.export import ExportConfig
 from train.inference.restore import RestoreConfig
+from train.pytorch.import_weights import ImportConfig
 
 _VALUES: dict[Any, tuple[Any, ...]] = {
     float: (math.inf, -math.inf, math.nan, 0.0, -1.0, 1e30, -1e-30, 5e-324),

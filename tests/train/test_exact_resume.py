@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from train.tensorboard import records
+from train.monitoring.tensorboard import records
 
 
 def _check(

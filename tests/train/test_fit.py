@@ -12,10 +12,10 @@ import pytest
 
 from train import assembly, loop
 from train.__main__ import main
-from train.checkpoint_writer import open_checkpoints
+from train.checkpoints.checkpoint_writer import open_checkpoints
 from train.data.images import read_image, write_image
-from train.metric_writer import SPEED
-from train.tensorboard import records
+from train.monitoring.metric_writer import SPEED
+from train.monitoring.tensorboard import records
 
 
 @pytest.fixture(scope="module")

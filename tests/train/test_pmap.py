@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from train import sharding
 from train.assembly import assemble
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
 from train.data.batch import Pair
+from train.devices import sharding
 from train.errors import InputError
 from train.network import build_model
 from train.pmap import AXIS, MappedAxis, pmap_step, replicate, shard, unreplicate

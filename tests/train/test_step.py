@@ -12,8 +12,8 @@ import pytest
 
 from lumloss_jax import luminance_l1_terms
 from lumloss_jax.degradations import blind_sigma, gaussian_noise
-from train import sharding
 from train.data.batch import Pair
+from train.devices import sharding
 from train.guard import nonfinite_names
 from train.network import build_model, init_variables
 from train.objective import make_objective

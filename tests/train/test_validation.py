@@ -8,9 +8,9 @@ import pytest
 
 from lumloss_jax import metrics
 from train.data.sources import make_source
-from train.inference.protocols import add_fixed_noise
+from train.inference.scoring.protocols import add_fixed_noise
+from train.monitoring.panels import ERROR_SCALE, panels
 from train.network import init_variables
-from train.panels import ERROR_SCALE, panels
 from train.validation import Validator
 
 RNG = np.random.default_rng(0)

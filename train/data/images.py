@@ -23,7 +23,7 @@ from train.data.bmp_strips import rgb_strips, stored_strips
 from train.data.libvips import last_line, pyvips
 from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
-from train.outputs import write_bytes
+from train.files.outputs import write_bytes
 
 # The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder
 # only warns. Of what does not harm a pixel only TIFF's warns: of tags that stand there twice, for

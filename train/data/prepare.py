@@ -24,7 +24,7 @@ from train.data.folders import expand_folder
 from train.data.photographs import Memory
 from train.data.sources import list_source, open_source
 from train.errors import InputError
-from train.locks import hold
+from train.files.locks import hold
 
 _LONGEST_NAME = 100  # letters of a configuration
 _INCOMPLETE = "incomplete."  # how TFDS names the folder that it writes to, until that is whole

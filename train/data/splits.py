@@ -15,8 +15,8 @@ from train.data.entries import Entry
 from train.data.photographs import Memory, Photographs
 from train.data.sources import FLAGS, Source, Split, open_source, smaller_than
 from train.errors import InputError, list_some
-from train.json_files import UnreadableError, read_json
-from train.outputs import write_json
+from train.files.json_files import UnreadableError, read_json
+from train.files.outputs import write_json
 
 FILE_NAME = "split.json"
 _LONGEST_FILE = 1_000_000_000  # bytes: a hundred for each photograph

@@ -21,13 +21,9 @@ from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import leak_warnings
 from train.experiments.compare_config import CompareConfig
-from train.experiments.comparison_table import ComparisonRow
-from train.experiments.conclusions import conclude
-from train.experiments.crops import find_crops
 from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
-from train.experiments.members import NOISE_SEED, Member, Members
-from train.experiments.page import describe_environment
+from train.experiments.networks.members import NOISE_SEED, Member, Members
 from train.experiments.picking import (
     Tried,
     choice_rows,
@@ -36,9 +32,13 @@ from train.experiments.picking import (
     seed_warnings,
     try_settings,
 )
-from train.experiments.report import Report, as_record, write_report
-from train.experiments.wording import describe_comparison, describe_other_metrics, headline
-from train.outputs import write_json, write_rows
+from train.experiments.report.crops import find_crops
+from train.experiments.report.page import describe_environment
+from train.experiments.report.report import Report, as_record, write_report
+from train.experiments.report.wording import describe_comparison, describe_other_metrics, headline
+from train.experiments.statistics.comparison_table import ComparisonRow
+from train.experiments.statistics.conclusions import conclude
+from train.files.outputs import write_json, write_rows
 
 # Simulated with no true difference, 68 photographs and 3 seeds first, then as many seeds as the
 # first look named: the second look adds 0.4 to 3 percentage points of false alarms.

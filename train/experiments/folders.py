@@ -9,17 +9,18 @@ from typing import Any
 
 import jax
 
-from train import locks, sharding
 from train.assembly import open_photographs
-from train.checkpoint_files import check_path
-from train.checkpoint_writer import advising_resume
+from train.checkpoints.checkpoint_files import check_path
+from train.checkpoints.checkpoint_writer import advising_resume
+from train.checkpoints.run_folder import new_folder
 from train.config import FitConfig
 from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
+from train.devices import sharding
 from train.errors import InputError
-from train.json_files import UnreadableError, read_json
-from train.outputs import write_json
-from train.run_folder import new_folder
+from train.files import locks
+from train.files.json_files import UnreadableError, read_json
+from train.files.outputs import write_json
 
 _SETTINGS = "settings.json"
 _FEWEST_TESTED = 2  # photographs: of one there is no spread, and so no interval

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import InputError
-from train.json_files import UnreadableError, read_json
-from train.outputs import write_json
+from train.files.json_files import UnreadableError, read_json
+from train.files.outputs import write_json
 
 _FILE_NAME = "looks.json"
 

@@ -11,8 +11,8 @@ from typing import Any
 from train.data.sources import Source
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
-from train.experiments.comparison_table import METRICS, ComparisonRow
-from train.experiments.members import Member, Members
+from train.experiments.networks.members import Member, Members
+from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
 
 Setting = tuple[float, float | None]  # learning rate, norm to clip at
 # Score on validation photographs, higher is better; -inf for a network that diverged

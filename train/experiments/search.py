@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from train.errors import InputError
 from train.experiments.tune_config import TuneConfig
-from train.json_files import UnreadableError, parse_json, read_bounded
-from train.outputs import whole_or_none
+from train.files.json_files import UnreadableError, parse_json, read_bounded
+from train.files.outputs import whole_or_none
 
 FILE_NAME = "trials.log"
 _LONGEST = 64_000_000  # bytes: a few thousand for each trial

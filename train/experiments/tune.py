@@ -29,16 +29,16 @@ from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import Splits, leak_warnings
 from train.errors import InputError
-from train.experiments.conclusions import conclude
 from train.experiments.folders import open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
-from train.experiments.members import Member, Members
-from train.experiments.page import describe_environment, write_page
+from train.experiments.networks.members import Member, Members
+from train.experiments.report.page import describe_environment, write_page
+from train.experiments.report.sensitivity import setting_figures
+from train.experiments.report.wording import describe_comparison, describe_other_metrics
 from train.experiments.search import finished, is_behind, next_batch, open_study
-from train.experiments.sensitivity import setting_figures
+from train.experiments.statistics.conclusions import conclude
 from train.experiments.tune_config import TuneConfig
-from train.experiments.wording import describe_comparison, describe_other_metrics
-from train.outputs import write_json, write_rows
+from train.files.outputs import write_json, write_rows
 
 DEFAULT = "luminance_l1"
 _FRONT = ("brightness_error", "chroma_error")

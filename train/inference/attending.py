@@ -1,6 +1,6 @@
 """Runs Retinexformer, which attends to the whole photograph and so reads it several times.
 
-:mod:`train.inference.attention` says how tiles add up to the attention of a photograph.
+:mod:`train.inference.tiles.attention` says how tiles add up to the attention of a photograph.
 """
 
 import functools
@@ -13,16 +13,17 @@ import jax
 import numpy as np
 
 from lumloss_jax.models import ReceptiveField
-from train.inference.attention import (
+from train.devices.sharding import compiler_options
+from train.inference.predict import Forward, OnProgress, Predictor
+from train.inference.tiles.attention import (
     Sums,
     apply_with_sums,
     reduce_photograph,
     sums_of_photograph,
     sums_of_reduced,
 )
-from train.inference.predict import Forward, OnProgress, Predictor
-from train.inference.stages import on_disk, with_padding
-from train.inference.tiles import (
+from train.inference.tiles.stages import on_disk, with_padding
+from train.inference.tiles.tiles import (
     IDENTITY,
     Grid,
     StreamedPhotograph,
@@ -31,7 +32,6 @@ from train.inference.tiles import (
     cut_photograph,
     photograph_of,
 )
-from train.sharding import compiler_options
 
 
 class FastError(NamedTuple):

@@ -15,21 +15,24 @@ import numpy as np
 import tyro
 
 from train.bounds import MOST_SIDE, between, check_name, noise_levels
-from train.checkpoint import Network, load_network
+from train.checkpoints.checkpoint import Network, load_network
+from train.checkpoints.digests import digest_weights
+from train.checkpoints.versions import package_versions
 from train.console import make_console, track
 from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source, smaller_than
 from train.data.splits import SMALLEST_SCORED, seen_in_training
-from train.digests import digest_weights
 from train.errors import InputError, list_some
-from train.inference.colours import colours_in, grey_again
-from train.inference.error_maps import error_sheet
-from train.inference.metrics_table import MetricsRow, make_summary, means, score
+from train.files.json_files import digest_json, read_json
+from train.files.outputs import check_replaceable, check_writable, write_json, write_rows
+from train.inference.files.colours import colours_in, grey_again
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.predictors import predictor_for
-from train.inference.protocols import (
+from train.inference.scoring.error_maps import error_sheet
+from train.inference.scoring.metrics_table import MetricsRow, make_summary, means, score
+from train.inference.scoring.protocols import (
     NOISE_SEED,
     PROTOCOLS,
     Protocol,
@@ -37,9 +40,6 @@ from train.inference.protocols import (
     find_protocol,
     finished,
 )
-from train.json_files import digest_json, read_json
-from train.outputs import check_replaceable, check_writable, write_json, write_rows
-from train.versions import package_versions
 
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
 _TABLE_STARTS = b"photograph,sigma,seed,method,"

@@ -16,13 +16,13 @@ import tyro
 
 from lumloss_jax.models import ScicoUNet, to_torch_state_dict
 from train.bounds import check_name
-from train.checkpoint import Network, load_network
+from train.checkpoints.checkpoint import Network, load_network
 from train.console import make_console
 from train.errors import InputError
+from train.files.outputs import check_replaceable, write_bytes
 from train.inference.onnx_export import PRODUCER, parse_size, to_onnx
 from train.inference.predict import for_inference
 from train.network import parse_model
-from train.outputs import check_replaceable, write_bytes
 
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")

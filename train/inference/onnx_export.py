@@ -20,7 +20,7 @@ import numpy as np
 from lumloss_jax.models import ReceptiveField
 from train.bounds import MOST_SIDE, between
 from train.errors import InputError
-from train.inference.tiling import cut, round_up
+from train.inference.tiles.tiling import cut, round_up
 
 Size = tuple[int, int]  # height and width
 

@@ -1,7 +1,7 @@
 """The one way to run a trained network on a photograph of any size: what is scored is what is written.
 
 Batch norm is folded into the convolutions, except in BUIFD and SCICO's UNet, which have no form
-without it. A photograph larger than a tile is cut up (:mod:`train.inference.tiling`): in memory are
+without it. A photograph larger than a tile is cut up (:mod:`train.inference.tiles.tiling`): in memory are
 then a row of tiles, and what the network makes of one tile for each device. On every backend matrix
 products have full float32 precision.
 """
@@ -16,8 +16,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lumloss_jax.models import ReceptiveField, fold_batch_norm
-from train.inference.depthwise import quick_depthwise
-from train.inference.tiles import (
+from train.devices.sharding import BATCH_AXIS, compiler_options
+from train.inference.tiles.depthwise import quick_depthwise
+from train.inference.tiles.tiles import (
     IDENTITY,
     TRANSFORMS,
     Grid,
@@ -30,8 +31,7 @@ from train.inference.tiles import (
     photograph_of,
     undo_transform,
 )
-from train.inference.tiling import DEFAULT_SIDE, check_tile, default_tile
-from train.sharding import BATCH_AXIS, compiler_options
+from train.inference.tiles.tiling import DEFAULT_SIDE, check_tile, default_tile
 
 # A batch of tiles [B, h, w, C] on the host to what the network makes of it, not waited for.
 Forward = Callable[[np.ndarray], jax.Array]

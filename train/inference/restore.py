@@ -1,6 +1,6 @@
 """``python -m train restore``: photographs without a ground truth, of any size, from files to files.
 
-Beside each restored photograph stands ``NAME.lumloss.json`` (:mod:`train.inference.records`): a
+Beside each restored photograph stands ``NAME.lumloss.json`` (:mod:`train.inference.files.records`): a
 second run leaves alone what the same network made of the same file with the same options, and
 replaces nothing that is not from here.
 """
@@ -18,21 +18,21 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name
-from train.checkpoint import Network, load_network
+from train.checkpoints.checkpoint import Network, load_network
+from train.checkpoints.digests import digest_weights
 from train.console import complain, make_bar, make_console
 from train.data.walk import describe_skipped
-from train.digests import digest_weights
+from train.devices.signals import exit_on_sigterm
 from train.errors import InputError, first_line
+from train.files.locks import hold
+from train.files.outputs import LASTING, check_writable, clear_leftovers
 from train.inference.attending import AttendingPredictor
-from train.inference.colours import colours_of, estimate_sigma, photograph_in, restored_strips
-from train.inference.image_files import open_stored, written
-from train.inference.inputs import Job, check_case, check_links, find_inputs
+from train.inference.files.colours import colours_of, estimate_sigma, photograph_in, restored_strips
+from train.inference.files.image_files import open_stored, written
+from train.inference.files.inputs import Job, check_case, check_links, find_inputs
+from train.inference.files.records import check_ours, close_record, hash_of, is_made, write_record
 from train.inference.predict import OnProgress, Predictor
 from train.inference.predictors import predictor_for
-from train.inference.records import check_ours, close_record, hash_of, is_made, write_record
-from train.locks import hold
-from train.outputs import LASTING, check_writable, clear_leftovers
-from train.signals import exit_on_sigterm
 
 _TRACEBACK = "LUMLOSS_TRACEBACK"
 

@@ -16,7 +16,7 @@ import PIL.PngImagePlugin
 from tests.mutations import mutated
 from train.data.images import read_image
 from train.data.photograph_file import examine, write_metadata
-from train.inference.image_files import open_stored
+from train.inference.files.image_files import open_stored
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="3"/></x:xmpmeta>'
 KINDS = ("PNG", "JPEG", "TIFF", "WEBP")

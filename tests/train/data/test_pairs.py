@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from train import sharding
 from train.console import make_console
 from train.data.batch import Pair
 from train.data.images import to_float
 from train.data.sources import make_source
-from train.inference.baseline_table import make_table, score_with_baselines
+from train.devices import sharding
+from train.inference.scoring.baseline_table import make_table, score_with_baselines
 
 
 def _pair(count: int = 4) -> Pair:

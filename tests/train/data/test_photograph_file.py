@@ -15,7 +15,7 @@ from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image, read_image
 from train.data.photograph_file import SUFFIXES, examine
 from train.errors import InputError
-from train.inference.image_files import open_stored
+from train.inference.files.image_files import open_stored
 
 FAULTS = Path(__file__).resolve().parents[2] / "golden" / "faults"
 

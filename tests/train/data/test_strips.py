@@ -13,11 +13,11 @@ import pytest
 import pyvips
 
 from train.data.images import decode_image, decode_rows, to_float, to_uint8, upright
+from train.data.inspection.pixel_inspection import PixelScan
+from train.data.inspection.survey import survey
 from train.data.photographs import Memory, Photographs
 from train.data.pixel_digest import PixelDigest
-from train.data.pixel_inspection import PixelScan
 from train.data.stored import Budget, StoredFile
-from train.data.survey import survey
 from train.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

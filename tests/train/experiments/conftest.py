@@ -9,10 +9,10 @@ import tyro
 from train.config import FitConfig
 from train.data.images import write_image
 from train.data.splits import Splits, open_splits
-from train.experiments.comparison_table import METRICS, ComparisonRow
-from train.experiments.conclusions import conclude
-from train.experiments.convergence import Curve
-from train.experiments.report import Crop, Report, write_report
+from train.experiments.report.report import Crop, Report, write_report
+from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
+from train.experiments.statistics.conclusions import conclude
+from train.experiments.statistics.convergence import Curve
 from train.presets import find_preset
 
 HOSTILE = "</script><script>alert(1)</script>"

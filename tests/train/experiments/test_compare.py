@@ -12,10 +12,10 @@ from train import loop
 from train.__main__ import main
 from train.config import FitConfig, OptimizerConfig, load_config
 from train.errors import InputError
-from train.experiments import lockstep
 from train.experiments.compare_config import CompareConfig, Primary
-from train.experiments.comparison_table import METRICS, read_scores
-from train.experiments.members import Member
+from train.experiments.networks import lockstep
+from train.experiments.networks.members import Member
+from train.experiments.statistics.comparison_table import METRICS, read_scores
 from train.presets import COMPARE_PRESETS, PRESETS
 
 LOSSES = ("luminance_l1", "balanced(uncertainty)")

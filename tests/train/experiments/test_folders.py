@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from train import locks
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.folders import open_folder
+from train.files import locks
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from train import aot
 from train.__main__ import main
 from train.assembly import assemble
+from train.compilation import aot
 from train.optimizer import make_schedule
 from train.presets import COMPARE_PRESETS, PRESETS
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from train.config import DataConfig, FitConfig
 from train.data.sources import make_source
 from train.errors import InputError
-from train.experiments import members
 from train.experiments.compare import noise_warnings
 from train.experiments.compare_config import CompareConfig
-from train.experiments.comparison_table import METRICS, ComparisonRow
-from train.experiments.members import Member
+from train.experiments.networks import members
+from train.experiments.networks.members import Member
 from train.experiments.picking import choice_rows, score_seeds, seed_warnings, try_settings
+from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
 
 
 def test_only_where_every_setting_diverges_the_comparison_ends():

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from tests.train.conftest import ROOT
 from train import loop
-from train.checkpoint_files import steps_in
+from train.checkpoints.checkpoint_files import steps_in
 from train.config import FitConfig, OptimizerConfig
 from train.errors import InputError
 from train.experiments import search, tune
-from train.experiments.members import Members
+from train.experiments.networks.members import Members
 from train.experiments.tune_config import TuneConfig
 
 

@@ -10,8 +10,8 @@ from lumloss_jax import losses
 from train import loop
 from train.__main__ import main
 from train.experiments import tune
-from train.experiments.comparison_table import read_scores
-from train.experiments.sensitivity import describe_effect
+from train.experiments.report.sensitivity import describe_effect
+from train.experiments.statistics.comparison_table import read_scores
 from train.experiments.tune_config import TuneConfig
 
 TRIALS = 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax.models import variable_shapes
-from train.checkpoint import Network, save_network
+from train.checkpoints.checkpoint import Network, save_network
 from train.network import build_model
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from train.checkpoint import load_network
+from train.checkpoints.checkpoint import load_network
 from train.data.images import to_float
 from train.inference.predictors import predictor_for
 

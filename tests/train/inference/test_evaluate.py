@@ -12,10 +12,10 @@ import pytest
 import pyvips
 
 from train.__main__ import main
-from train.checkpoint import load_network, save_network
+from train.checkpoints.checkpoint import load_network, save_network
 from train.data.images import read_image, to_float, write_image
 from train.inference.predictors import predictor_for
-from train.inference.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
+from train.inference.scoring.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
 
 SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.train.inference.stored_images import SPEC
-from train import outputs
 from train.__main__ import main
 from train.data.images import is_made_by, write_image
 from train.errors import InputError
+from train.files import outputs
 from train.inference import export
 
 

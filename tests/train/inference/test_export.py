@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from lumloss_jax.models import from_torch_state_dict
 from train.__main__ import main
-from train.checkpoint import Network, load_network
+from train.checkpoints.checkpoint import Network, load_network
 from train.errors import InputError
 from train.inference import export
 from train.inference.predictors import predictor_for

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from train.__main__ import main
-from train.checkpoint import load_network
+from train.checkpoints.checkpoint import load_network
 from train.inference.predictors import predictor_for
 
 POOLED = "unet(features=(2, 4))"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.train.inference.stored_images import SPEC, TOLD, Make, pixels, save, stored
 from train.__main__ import main
-from train.inference import records
+from train.inference.files import records
 
 ROOT = Path(__file__).resolve().parents[3]
 

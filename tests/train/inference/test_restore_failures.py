@@ -9,9 +9,10 @@ import pytest
 import pyvips
 
 from tests.train.inference.stored_images import SPEC, Make, pixels, save
-from train import outputs
 from train.__main__ import main
-from train.inference import image_files, restore
+from train.files import outputs
+from train.inference import restore
+from train.inference.files import image_files
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -145,7 +146,7 @@ def test_another_process_that_writes_to_the_folder_is_not_disturbed(
 ) -> None:
     (tmp_path / "out").mkdir()
     code = (
-        "import sys; from pathlib import Path; from train.locks import hold\n"
+        "import sys; from pathlib import Path; from train.files.locks import hold\n"
         "with hold(Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
     )
     other = [sys.executable, "-c", code, str(tmp_path / "out")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.train.inference.stored_images import SPEC, Make, pixels, save
 from train.__main__ import main
-from train.inference import image_files
+from train.inference.files import image_files
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -19,9 +19,9 @@ from tests.train.inference.stored_images import (
     stored,
 )
 from train.__main__ import main
-from train.checkpoint import load_network, save_network
+from train.checkpoints.checkpoint import load_network, save_network
 from train.data.images import to_float
-from train.inference import image_files
+from train.inference.files import image_files
 from train.inference.predictors import predictor_for
 
 

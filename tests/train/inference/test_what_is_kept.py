@@ -27,7 +27,7 @@ from tests.train.inference.stored_images import pixels
 from train.data.images import decode_image
 from train.data.photograph_file import examine
 from train.errors import InputError
-from train.inference.image_files import Stored, open_stored, written
+from train.inference.files.image_files import Stored, open_stored, written
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTHING = "\u2013"

@@ -1,0 +1,70 @@
+"""What may not be read is not damaged."""
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from train.checkpoints import checkpoint_files
+from train.checkpoints.checkpoint_files import Damaged, drop_unreadable_metrics, steps_in
+from train.errors import InputError
+
+
+def test_what_is_missing_in_a_folder_without_rights_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "about").mkdir()
+    missing = FileNotFoundError("File about/metadata not found.")
+    assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), Damaged)
+    # Root may read anything
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "about")
+    assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), InputError)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        InputError, match="cannot be looked into: Permission denied. Change its permissions"
+    ):
+        steps_in(tmp_path)
+
+
+def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    printed: list[BaseException] = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: printed.append(unraisable.exc_value)
+    )
+    checkpoint_files.ignore_late_answers.__wrapped__()
+    other = RuntimeError("something else")
+    for error in (RuntimeError("Event loop is closed"), other):
+        sys.unraisablehook(SimpleNamespace(exc_value=error))
+    assert printed == [other]
+
+
+@pytest.mark.parametrize("metrics", ["empty", "file", "linked"])
+def test_metrics_that_are_not_there_are_dropped_and_nothing_else(
+    metrics: str, tmp_path: Path
+) -> None:
+    """Orbax would refuse to open the run for them; what a link leads to is left alone."""
+    checkpoint, elsewhere = tmp_path / "checkpoints" / "4", tmp_path / "elsewhere"
+    checkpoint.mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "thesis.tex").write_text("years of work")
+    if metrics == "empty":
+        (checkpoint / "metrics").mkdir()
+    elif metrics == "file":
+        (checkpoint / "metrics").write_text("a file")
+    else:
+        (checkpoint / "metrics").symlink_to(elsewhere, target_is_directory=True)
+    assert drop_unreadable_metrics(checkpoint)
+    assert list(checkpoint.iterdir()) == []
+    assert (elsewhere / "thesis.tex").read_text() == "years of work"

@@ -1,0 +1,95 @@
+"""Networks that train at once: what is left of them when they are stopped, and what is said meanwhile."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import pytest
+from rich.console import Console
+
+from train import training
+from train.assembly import assemble
+from train.checkpoints.checkpoint_files import steps_in
+from train.errors import InputError
+from train.experiments.networks.lockstep import fit_together
+from train.experiments.networks.members import Member
+
+
+@pytest.fixture
+def configured(small_fit, tmp_path):
+    """Two runs of ``fit``, from flags; each in a folder named after its learning rate."""
+
+    def configs(*flags, rates=(1e-3, 2e-3)):
+        return [
+            Member("l1", 0, rate, None).config(small_fit(*flags), tmp_path / f"{rate:g}")
+            for rate in rates
+        ]
+
+    return configs
+
+
+def resumed(configs):
+    return [
+        dataclasses.replace(c, run=dataclasses.replace(c.run, out=None, resume=c.run.out))
+        for c in configs
+    ]
+
+
+def train(configs):
+    """Why each diverged, and what was printed."""
+    printed = io.StringIO()
+    return fit_together(
+        configs, jax.devices()[:1], Console(file=printed, width=500)
+    ), printed.getvalue()
+
+
+def steps_of(config):
+    return sorted(steps_in(Path(config.run.out) / "checkpoints"))
+
+
+def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkeypatch):
+    """The host waits for the devices there, so that is where most signals come; the next step is saved."""
+    configs = configured("--log-every=1", "--validate-every=4")
+    read, signals = training.read_metrics, [signal.SIGTERM]
+
+    def struck(metrics, config):
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        return read(metrics, config)
+
+    monkeypatch.setattr(training, "read_metrics", struck)
+    with pytest.raises(SystemExit):
+        train(configs)
+    assert [steps_of(config) for config in configs] == [[2], [2]]
+
+
+def test_what_all_have_on_disk_already_takes_no_more_room(configured, monkeypatch):
+    """Two networks, each with one of the three checkpoints that it needs room for."""
+    configs = configured("--keep-last=2", "--keep-best=0")
+    train(configs)
+    for config in configs:
+        shutil.rmtree(Path(config.run.out) / "checkpoints" / "4")
+    state = jax.tree.leaves(jax.eval_shape(assemble(configs[0]).fresh_state))
+    size = sum(x.size * x.dtype.itemsize for x in state)
+    used = shutil.disk_usage(configs[0].run.out)
+    for free, taken in ((4 * size - 1, False), (4 * size, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: used._replace(free=free))
+        with (
+            contextlib.nullcontext()
+            if taken
+            else pytest.raises(InputError, match="MB free, and 4 checkpoints of")
+        ):
+            train(resumed(configs))
+    assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
+
+
+def test_the_first_that_still_goes_is_shown(configured):
+    configs = configured("--max-skips=1", rates=(1e25, 1e-3))
+    (diverged, well), printed = train(configs)
+    assert diverged and not well
+    assert "step 4/4" in printed

@@ -1,0 +1,108 @@
+"""Networks of an experiment: which one is scored, and what of a folder outlives a training that begins anew."""
+
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from train.errors import InputError
+from train.experiments.networks.members import Member, Members
+
+MEMBER = Member("l1", 0, 1e-3, None)
+
+
+@pytest.fixture(scope="module")
+def trained(small_fit, splits, tmp_path_factory):
+    """A folder of one network, trained, and its scores."""
+    folder = tmp_path_factory.mktemp("members")
+    return folder, scores_of(Members(folder, small_fit(), Console(quiet=True)), splits)
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """Of that network's run, to be harmed."""
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / MEMBER.name
+
+
+@pytest.fixture
+def members(small_fit, tmp_path):
+    return Members(tmp_path, small_fit(), Console(quiet=True))
+
+
+def scores_of(members, splits):
+    return members.score(MEMBER, splits.test, "test", (25.0,), 1)
+
+
+def test_networks_of_different_settings_have_different_folders():
+    rates = (1e-3, 1.0000001e-3, 0.1 + 0.2, 0.3)
+    names = {Member("l1", 0, rate, clip).name for rate in rates for clip in (None, *rates)}
+    assert len(names) == 20
+    assert Member("l1", 0, 2e-3, 1.0).name.endswith("-lr0.002-clip1-seed0")  # as ever
+
+
+def test_no_network_is_scored_but_that_of_the_last_step(members, folder, splits, trained):
+    """Where its checkpoint is damaged it is trained on from the one before, to the same bits."""
+    (folder / "test.csv").unlink()
+    (folder / "checkpoints" / "4" / "about" / "metadata").write_text("{}")
+    assert scores_of(members, splits) == trained[1]
+    assert (folder / "broken_checkpoints" / "4").is_dir()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
+    """A member, or all of them, may be a link that a stranger planted: what cannot go on would be cleared."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.tex").write_text("years of work")
+    folder = tmp_path / "comparison" / "members"
+    if whole:
+        folder.parent.mkdir()
+        folder.symlink_to(elsewhere, target_is_directory=True)
+    else:
+        folder.mkdir(parents=True)
+        (folder / MEMBER.name).symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(InputError, match="is a link to .*elsewhere, outside the run"):
+        scores_of(Members(folder, small_fit(), Console(quiet=True)), splits)
+    assert [path.name for path in elsewhere.iterdir()] == ["thesis.tex"]
+
+
+def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder, splits):
+    """The table is written, and that its network diverged is not: it is found out from the table."""
+    table = (folder / "test.csv").read_text().splitlines()
+    cells = table[1].split(",")
+    cells[table[0].split(",").index("psnr")] = "nan"
+    (folder / "test.csv").write_text("\n".join([table[0], ",".join(cells), *table[2:]]) + "\n")
+    assert scores_of(members, splits) == [] and members.diverged(MEMBER)
+
+
+def test_a_table_that_lost_rows_is_not_taken_for_the_scores(members, folder, splits):
+    table = (folder / "test.csv").read_text()
+    (folder / "test.csv").write_text("".join(table.splitlines(keepends=True)[:-1]))
+    with pytest.raises(
+        InputError, match="test.csv has 9 rows, which are not the 10 of these photographs"
+    ):
+        scores_of(members, splits)
+    (folder / "test.csv").rename(folder / "moved.csv")
+    scores_of(members, splits)
+    assert (folder / "test.csv").read_text() == table
+
+
+def test_damaged_checkpoints_outlive_a_training_that_begins_anew(members, folder):
+    (folder / "done").unlink()
+    (folder / "checkpoints").rename(folder / "broken_checkpoints")
+    assert members.ensure_trained(MEMBER)
+    assert {path.name for path in (folder / "broken_checkpoints").iterdir()} == {"2", "4"}
+    assert (folder / "checkpoints" / "4").is_dir()
+
+
+def test_a_validation_that_is_not_finite_is_no_point_of_the_curve(members, folder):
+    lines = [
+        {"step": 1, "validation/psnr": 20.0},
+        {"step": 2},
+        {"step": 3, "validation/psnr": None},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    curve = members.curve(MEMBER)
+    assert (curve.steps, curve.psnr) == ([1], [20.0])

@@ -1,0 +1,109 @@
+import dataclasses
+import html.parser
+import json
+import re
+
+import numpy as np
+
+from train.experiments.report.report import Crop, as_record, write_report
+from train.experiments.report.wording import describe_comparison, describe_measurement
+from train.experiments.statistics.conclusions import conclude
+
+HOSTILE = "</script><script>alert(1)</script>"  # as the fixture has it
+
+
+class Page(html.parser.HTMLParser):
+    """Elements with their attributes, and scripts apart."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.scripts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Keeps an element."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        """Keeps what stands in a script."""
+        if self.elements and self.elements[-1][0] == "script" and self.cdata_elem == "script":
+            self.scripts.append(data)
+
+    def all(self, tag):
+        """Attributes of every element of that name."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_the_page_is_whole_and_fetches_nothing(text):
+    page = Page(text)
+    assert len(text) < 10e6
+    assert not [a for _, a in page.elements if a.get("src", "data:").startswith(("http", "//"))]
+    assert not page.all("link")
+    assert all(a["src"].startswith("data:image/webp;base64,") for a in page.all("img"))
+
+
+def test_what_the_user_named_cannot_become_code(text):
+    assert HOSTILE not in text
+    assert len(Page(text).all("script")) == 2
+    assert "l1 &lt;/script&gt;" in text
+
+
+def test_it_says_what_was_concluded(text, report):
+    words = html.unescape(text)
+    for comparison in report.comparisons:
+        is_primary = comparison.adjusted_p is not None
+        assert (
+            describe_comparison(comparison)
+            if is_primary
+            else f"<td>{describe_measurement(comparison)}</td>"
+        ) in words
+    assert report.cost in words and "python -m train compare" in words and "jax 1.2.3" in words
+
+
+def test_each_plot_has_its_place_its_data_and_its_words(text):
+    page = Page(text)
+    plots = [a for a in page.all("div") if a.get("class") == "plot"]
+    assert [plot["id"] for plot in plots] == ["by-sigma", "learning", "trade-off"]
+    assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
+    for plot in plots:
+        data = re.search(rf'"{plot["id"]}": (\{{.*?\}})(?:, "| \}};)', text, re.DOTALL)
+        assert data
+
+
+def test_pictures_are_named_and_sliders_reach_by_keyboard(text):
+    page = Page(text)
+    assert all(a["alt"] for a in page.all("img"))
+    ranges = [a for a in page.all("input") if a["type"] == "range"]
+    assert len(ranges) == 2 and all(a["aria-label"] for a in ranges)
+
+
+def test_a_file_is_replaced_whole(report, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write_report(report, path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_conclusions_go_into_json_as_they_are(report):
+    record = json.loads(json.dumps(as_record(report.comparisons[0])))
+    assert record["sentence"] == describe_comparison(report.comparisons[0])
+    assert record["difference"]["images"] == 12 and len(record["difference"]["by_seed"]) == 3
+
+
+def test_what_one_seed_cannot_tell_is_null_in_json(report):
+    rows = [row for row in report.scores if row.seed == 0]
+    record = as_record(conclude(rows, report.losses)[0])
+    assert record["difference"]["seed_sd"] is None and record["difference"]["image_sd"] > 0
+    json.dumps(record, allow_nan=False)
+
+
+def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):
+    noise = np.random.default_rng(0).uniform(size=(250, 250, 3))
+    crops = [
+        Crop(f"photograph {i}", noise, noise, dict.fromkeys(report.losses, noise)) for i in range(3)
+    ]
+    write_report(dataclasses.replace(report, crops=crops), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(text) < 10e6 and text.count('<section class="crop"') == 2
+    assert "1 more would have made this page larger than 10 MB" in text

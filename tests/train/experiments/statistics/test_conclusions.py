@@ -1,0 +1,199 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from train.errors import InputError
+from train.experiments.report.wording import (
+    describe_comparison,
+    describe_difference,
+    describe_other_metrics,
+    headline,
+)
+from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
+from train.experiments.statistics.conclusions import conclude
+from train.experiments.statistics.convergence import Curve, gain_of_last_quarter
+
+LOSSES = ("luminance_l1", "mse", "l1")
+GAINS = {"luminance_l1": 0.0, "mse": -1.0, "l1": -0.01}  # dB against the candidate
+
+
+def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LOSSES):
+    draw = np.random.default_rng(0).normal
+    difficulty = draw(0, 3, images)
+    rows = []
+    for loss in losses:
+        for seed in range(seeds):
+            luck = draw(0, seed_sd)
+            for sigma in sigmas:
+                for image in range(images):
+                    psnr = 32 - sigma / 10 + difficulty[image] + GAINS[loss] + luck + draw(0, 0.01)
+                    # Twice the gain in brightness, and for the candidate a price in colour.
+                    color = 2 + (0.5 if loss == "luminance_l1" else 0) + draw(0, 0.01)
+                    rows.append(
+                        ComparisonRow(
+                            loss, seed, sigma, f"{image:02}", psnr, psnr, 0.9, 40 - psnr, 5.0, color
+                        )
+                    )
+    return rows
+
+
+def find(comparisons, other, metric="psnr", sigmas=(15.0, 50.0)):
+    return next(c for c in comparisons if (c.other, c.metric, c.sigmas) == (other, metric, sigmas))
+
+
+def test_the_primary_comparisons_come_first_and_only_they_are_claimed():
+    comparisons = conclude(make_scores(), LOSSES)
+    assert [(c.candidate, c.other, c.metric) for c in comparisons[:2]] == [
+        ("luminance_l1", "mse", "psnr"),
+        ("luminance_l1", "l1", "psnr"),
+    ]
+    assert len(comparisons) == 2 * len(METRICS) * 3  # both levels together, and each
+    assert all(
+        (c.adjusted_p is None) == ("Exploratory" in describe_comparison(c)) for c in comparisons
+    )
+    assert all(c.outcome in ("cannot tell", "no verdict") for c in comparisons[2:])
+
+
+def test_a_clear_gain_is_said_and_a_small_one_is_not():
+    comparisons = conclude(make_scores(), LOSSES)
+    against_mse, against_l1 = find(comparisons, "mse"), find(comparisons, "l1")
+    assert against_mse.outcome == "better"
+    assert against_mse.difference.mean == pytest.approx(1.0, abs=0.1)
+    assert "luminance_l1 against mse: PSNR +" in describe_comparison(
+        against_mse
+    ) and "all 3 seeds agree" in describe_comparison(against_mse)
+    assert against_l1.outcome == "cannot tell" and "Cannot tell" in describe_comparison(against_l1)
+
+
+def test_the_price_in_colour_is_shown_in_its_own_direction():
+    """Chroma error grows by 0.5: the sentence shows a plus, and the difference is a loss."""
+    chroma = find(conclude(make_scores(), LOSSES), "l1", "chroma_error")
+    assert chroma.difference.mean == pytest.approx(-0.5, abs=0.01)
+    assert f"error of chroma |ΔC*| {-chroma.difference.mean:+.3f} [" in describe_comparison(chroma)
+    low, high = (
+        float(part) for part in describe_comparison(chroma).split("[")[1].split("]")[0].split(",")
+    )
+    assert 0.4 < low < -chroma.difference.mean < high < 0.6
+
+
+def test_correction_is_over_the_primary_comparisons_only():
+    comparisons = conclude(make_scores(), LOSSES)
+    p = [find(comparisons, other).difference.p_value for other in ("mse", "l1")]
+    assert find(comparisons, "mse").adjusted_p == pytest.approx(2 * min(p))
+    assert find(comparisons, "l1").adjusted_p == pytest.approx(max(2 * min(p), max(p)))
+
+
+def test_not_worse_is_a_test_with_a_margin():
+    close = find(conclude(make_scores(seed_sd=0.001), LOSSES), "l1")
+    assert close.not_worse_p < 0.05
+    blurred = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
+    assert blurred.not_worse_p > 0.05 and "Not worse" not in describe_comparison(blurred)
+    unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
+    assert (
+        unclear.outcome == "cannot tell"
+        and "Equal to within 0.1 dB (p = " in describe_comparison(unclear)
+    )
+    assert unclear.equal_p >= unclear.not_worse_p
+    one_sided = describe_comparison(dataclasses.replace(unclear, equal_p=0.2))
+    assert "Not worse by 0.1 dB or more (p = " in one_sided and "Equal" not in one_sided
+
+
+def test_the_margin_is_answered_whichever_way_it_came_out():
+    better = find(conclude(make_scores(), LOSSES), "mse")
+    assert (
+        better.outcome == "better"
+        and "Not worse by 0.1 dB or more (p = " in describe_comparison(better)
+    )
+    unknown = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
+    assert "That it is not worse by 0.1 dB or more is not shown (p = " in describe_comparison(
+        unknown
+    )
+
+
+def test_a_metric_without_decibels_takes_its_margin_from_the_user():
+    untested = find(conclude(make_scores(), LOSSES, primary="ciede2000"), "l1", "ciede2000")
+    assert (
+        untested.margin is None
+        and untested.equal_p is None
+        and "worse" not in describe_comparison(untested)
+    )
+    tested = find(
+        conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000"
+    )
+    assert "Equal to within 0.5 (p = " in describe_comparison(tested)
+
+
+def test_verdicts_are_on_the_metric_and_the_levels_that_were_named():
+    comparisons = conclude(make_scores(), LOSSES, primary="chroma_error", primary_sigmas=(50.0,))
+    named = [(c.metric, c.sigmas) for c in comparisons if c.adjusted_p is not None]
+    assert named == [("chroma_error", (50.0,))] * 2
+    assert len(comparisons) == 2 * len(METRICS) * 3 and comparisons[0].outcome == "worse"
+    both = conclude(make_scores(sigmas=(15.0, 25.0, 50.0)), LOSSES, primary_sigmas=(50.0, 15.0))
+    # These, all, and each
+    assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(METRICS) * 5
+
+
+def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_compared():
+    unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
+    alone, corrected = (
+        dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2)
+    )
+    assert 3 < alone < corrected == unclear.seeds_needed
+    assert f"About {corrected} seeds would tell" in describe_comparison(unclear)
+    # A p-value that the correction has taken to 1 is corrected for no fewer comparisons.
+    assert dataclasses.replace(unclear, adjusted_p=1.0).seeds_needed == corrected
+
+
+def test_p_values_before_and_after_correction_are_told_apart():
+    pair = find(conclude(make_scores(), LOSSES), "l1")
+    alone = pair.difference.p_value
+    assert (
+        f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} alone)"
+        in describe_comparison(pair)
+    )
+    (single,) = [
+        c for c in conclude(make_scores(), ("luminance_l1", "l1")) if c.adjusted_p is not None
+    ]
+    assert f"(p = {single.difference.p_value:.2g})" in describe_comparison(
+        single
+    ) and "Holm" not in describe_comparison(single)
+
+
+def test_what_else_differs_is_said_beside_it_and_not_claimed():
+    comparisons = conclude(make_scores(), LOSSES)
+    words = describe_other_metrics(find(comparisons, "l1"), comparisons)
+    assert words.startswith("Exploratory: PSNR of luma") and " dB [" in words
+    assert "CIEDE2000 " in words and "error of chroma |ΔC*| +0." in words
+    others = [find(comparisons, "l1", metric) for metric in METRICS if metric != "psnr"]
+    assert words == f"Exploratory: {', '.join(describe_difference(c) for c in others)}."
+
+
+def test_few_photographs_and_one_seed_give_no_verdict():
+    few = find(conclude(make_scores(images=4), LOSSES), "mse")
+    assert few.outcome == "no verdict" and "4 photographs are too few" in describe_comparison(few)
+    alone = find(conclude(make_scores(seeds=1), LOSSES), "mse")
+    assert alone.outcome == "no verdict" and "one seed says nothing" in describe_comparison(alone)
+
+
+def test_scores_that_do_not_pair_are_refused():
+    rows = [row for row in make_scores() if (row.loss, row.photograph) != ("l1", "00")]
+    with pytest.raises(InputError, match="'l1' of 19 and 3: a paired comparison needs the same"):
+        conclude(rows, LOSSES)
+
+
+def test_networks_that_were_still_learning_are_not_judged_as_if_they_had_learned():
+    """A rise of 0.05 dB in the last quarter of the steps, which are 75 to 100 here."""
+    comparisons = conclude(make_scores(), LOSSES)
+    verdict = "luminance_l1: better than mse; cannot be told from l1."
+    rising = Curve("l1", 0, [50, 75, 100], [20.0, 30.0, 30.0625])
+    flat = Curve("mse", 0, [50, 75, 100], [20.0, 30.0, 30.03125])
+    late = Curve("mse", 1, [100], [30.0])
+    assert (gain_of_last_quarter(rising), gain_of_last_quarter(flat)) == (0.0625, 0.03125)
+    assert headline(comparisons, [flat]) == verdict
+    assert headline(comparisons, [flat, rising, late]).startswith(
+        "Early training only: the networks were still"
+    )
+    assert headline(comparisons, [flat, late]).startswith(
+        "Early training, as far as is known: nobody validated"
+    )

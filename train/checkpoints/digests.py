@@ -1,0 +1,37 @@
+"""Digests of arrays: a bit that flips on a disk is noticed when it is read back."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.devices.sharding import whole
+from train.files.json_files import digest_json
+
+
+def digest_arrays(tree: Any) -> dict[str, str]:
+    """SHA-256 of dtype, shape and bytes of every array, by its path in the tree."""
+    return {
+        jax.tree_util.keystr(path): _digest(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def digest_weights(params: Any, batch_stats: Any) -> str:
+    """One digest of all that a network's output depends on beside its input."""
+    return digest_json(digest_arrays({"params": params, "batch_stats": batch_stats}))
+
+
+def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Paths whose digests are not the same on both sides."""
+    return [path for path in sorted({*expected, *found}) if expected.get(path) != found.get(path)]
+
+
+def _digest(array: Any) -> str:
+    # That of the whole array, however it is divided: it may come back under another layout.
+    local = whole(array) if isinstance(array, jax.Array) else np.asarray(array)
+    content = hashlib.sha256(f"{local.dtype} {local.shape}".encode())
+    content.update(local.tobytes())
+    return content.hexdigest()

@@ -1,0 +1,280 @@
+"""Compiles the training step ahead of time for devices that are not here.
+
+It tells whether the step fits, what moves between devices, and what it costs.
+
+XLA's compiler for TPUs comes with libtpu and needs no TPU: the program is the one that a TPU would
+run, and what it asks of a chip's memory and of the links between chips can be read off it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+
+from train.assembly import assemble
+from train.bounds import MOST_PROCESSES, between, check_name
+from train.compilation.hlo import read_collectives, read_slice_transfers
+from train.compilation.topology import memory_per_device, topology_mesh
+from train.config import FitConfig
+from train.console import make_console
+from train.data.batch import Pair
+from train.devices import sharding
+from train.errors import InputError
+
+_REFINEMENTS = (
+    2  # sizes tried between the largest batch that was seen to fit and the smallest that was not
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the compiled step asks of each device."""
+
+    memory: int  # bytes at the fullest moment: arguments, results and temporaries
+    flops: float | None = None  # here and below: None where XLA does not tell, as for GPUs
+    bytes_accessed: float | None = None
+    collectives: dict[str, int] | None = None  # how many of each kind in a step
+    collective_bytes: dict[str, int] = field(default_factory=dict)  # that they take in, by kind
+    slice_transfers: int = 0  # sums over slices, by the hosts' network
+    slice_bytes: int = 0
+
+
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Keeps the persistent cache from storing programs for devices that are not here.
+
+    They could not be read back.
+    """
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def compile_for(config: FitConfig, mesh: Mesh, *, room: int | None = None) -> Program:
+    """Compiles a run's step for the devices of ``mesh``.
+
+    Args:
+      config: the run. Photographs of 8 bits are assumed, and pairs of them where its data is
+        ``pairs:``.
+      mesh: its devices.
+      room: bytes of a device's memory, for compilers that do not refuse what exceeds it.
+
+    Returns:
+      What the compiled program needs and does.
+
+    Raises:
+      DoesNotFit: if the program needs more memory than a device has.
+    """
+    compiled = _compile(config, mesh)
+    memory = _memory(compiled, config, room)
+    cost, text = _cost(compiled, config, mesh), compiled.as_text()
+    flops, accessed = (None, None) if cost is None else map(float, cost)
+    moved = (*read_collectives(text), *read_slice_transfers(text)) if text else ()
+    return Program(memory, flops, accessed, *moved)
+
+
+def _compile(config: FitConfig, mesh: Mesh, *, unroll: int = 1) -> jax.stages.Compiled:
+    sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
+    assembly = assemble(config, unroll=unroll)
+    mesh = sharding.mesh_of(list(mesh.devices.flat), config.run)
+    abstract = jax.eval_shape(assembly.fresh_state)
+    layout = sharding.state_sharding(abstract, mesh)
+    state = _laid_out(abstract, layout)
+    size = config.data.patch_size
+    shape = (config.data.batch_size, size, size, assembly.model.channels)
+    patches = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding.split_by_batch(mesh))
+    step: Any = sharding.compile_step(assembly.update, mesh, layout)
+    with uncached():
+        lowered = step.lower(state, Pair(patches, patches) if _is_paired(config) else patches)
+        with sharding.within_memory(functools.partial(sharding.does_not_fit, config)):
+            return lowered.compile()
+
+
+def _is_paired(config: FitConfig) -> bool:
+    return config.data.source.startswith("pairs:")
+
+
+def _memory(compiled: jax.stages.Compiled, config: FitConfig, room: int | None) -> int:
+    found: Any = compiled.memory_analysis()
+    held = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    memory = held - found.alias_size_in_bytes
+    if room is not None and memory > room:
+        raise sharding.does_not_fit(config, f"{memory / 2**30:.2f} GiB of {room / 2**30:.2f}")
+    return memory
+
+
+def _cost(compiled: jax.stages.Compiled, config: FitConfig, mesh: Mesh) -> np.ndarray | None:
+    """Operations of a step, and the bytes that they read and write; None where they are not known.
+
+    XLA counts the body of a loop once, however often it is run. So where a batch passes in parts
+    the step is compiled once more, with several of them in the body: what is counted in addition is
+    what these cost.
+    """
+    once, parts = _counted(compiled), config.optimizer.accumulate
+    if parts == 1 or once is None:
+        return once
+    several = next(size for size in range(2, parts + 1) if parts % size == 0)
+    try:
+        more = _counted(_compile(config, mesh, unroll=several))
+    except sharding.DoesNotFit:  # with several at once
+        return None
+    return None if more is None else once + (parts - 1) * (more - once) / (several - 1)
+
+
+def _counted(compiled: jax.stages.Compiled) -> np.ndarray | None:
+    cost: Any = compiled.cost_analysis() or {}
+    names = ("flops", "bytes accessed")
+    return np.array([cost[name] for name in names]) if all(name in cost for name in names) else None
+
+
+def largest_batch(
+    config: FitConfig, mesh: Mesh, console: Console, *, fits: bool, room: int | None = None
+) -> int:
+    """The largest batch that was seen to fit.
+
+    It is found by doubling or halving the given one, then by trying sizes in between.
+
+    Args:
+      config: the run.
+      mesh: its devices.
+      console: is told of each size.
+      fits: whether the given batch does.
+      room: as in :func:`compile_for`.
+
+    Returns:
+      The number of patches.
+    """
+    unit = mesh.size * config.optimizer.accumulate  # what every batch is a multiple of
+
+    def tried(units: int) -> bool:
+        size = units * unit
+        other = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
+        try:
+            memory = _memory(_compile(other, mesh), other, room)
+        except sharding.DoesNotFit:
+            console.print(f"batch {size}: does not fit", soft_wrap=True)
+            return False
+        console.print(f"batch {size}: {memory / 2**20:.1f} MiB a device", soft_wrap=True)
+        return True
+
+    given = config.data.batch_size // unit
+    low, high = (given, 2 * given) if fits else (given // 2, given)
+    while fits and tried(high):
+        low, high = high, 2 * high
+    while not fits and low and not tried(low):
+        low, high = low // 2, low
+    for _ in range(_REFINEMENTS):
+        middle = (low + high) // 2
+        if middle > low:
+            low, high = (middle, high) if tried(middle) else (low, middle)
+    return low * unit
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """Compile a run's training step for TPUs or GPUs that are not here, and say what it needs."""
+
+    topology: str = "v5e:2x2"
+    """Chips: v5e, v6e:1x1 to 16x16; v4, v5p, tpu7x:1x1x1 and up, such as 2x2x1; GPUs cuda:8, or
+    cuda:2x8 in two."""
+    gpu: str | None = None
+    """File of XLA's description of the GPU, such as its h100_sxm.txtpb. None: the one in this
+    machine."""
+    slices: int = 1
+    """Slices of that topology, linked by the data centre's network."""
+    largest_batch: bool = False
+    """Also search for the largest batch that fits, from the given one: a compilation for each
+    size."""
+    fit: FitConfig = field(default_factory=FitConfig)
+
+    def __post_init__(self) -> None:
+        between("--slices", self.slices, 1, most=MOST_PROCESSES)
+        check_name("--gpu", self.gpu)
+
+
+def report(compiling: CompileConfig) -> None:
+    """Prints what the compiled step needs of each device, and the largest batch on request."""
+    console, config = make_console(), compiling.fit
+    if config.run.devices is not None:
+        raise InputError(
+            f"compile takes no --devices; got {config.run.devices}: --topology says how many "
+            "there are."
+        )
+    if config.run.distributed:
+        raise InputError(
+            "compile takes no --distributed: one process compiles for all hosts of --topology."
+        )
+    mesh = topology_mesh(compiling.topology, slices=compiling.slices, gpu=compiling.gpu)
+    kind, room = mesh.devices.flat[0].device_kind, memory_per_device(mesh, gpu=compiling.gpu)
+    if compiling.largest_batch and room is None:
+        raise InputError(
+            f"--largest-batch: nothing says what memory a {kind} has; take a --gpu FILE that does."
+        )
+    what = f"{config.model.model}, batch {config.data.batch_size}, on {mesh.size} x {kind}"
+    try:
+        program = compile_for(config, mesh, room=room)
+    except sharding.DoesNotFit as error:
+        if not compiling.largest_batch:
+            raise sharding.DoesNotFit(f"{error} --largest-batch finds one that fits.") from None
+        console.print(f"{what}: does not fit", soft_wrap=True)
+        fits = False
+    else:
+        console.print(f"{what}: it compiles", soft_wrap=True)
+        for name, line in _lines(program, config, room).items():
+            console.print(f"{name:>15}  {line}", soft_wrap=True)
+        fits = True
+    if compiling.largest_batch:
+        largest = largest_batch(config, mesh, console, fits=fits, room=room)
+        console.print(f"largest batch that was seen to fit: {largest or 'none'}")
+    else:
+        console.print(
+            "  largest batch  not looked for: --largest-batch compiles for other sizes too",
+            soft_wrap=True,
+        )
+
+
+def _lines(program: Program, config: FitConfig, room: int | None) -> dict[str, str]:
+    """What is printed of a program, by name."""
+    of_room = "" if room is None else f" of {room / 2**30:.2f} GiB that a program may take"
+    size = config.data.patch_size
+    kind = "degraded and clean" if _is_paired(config) else "clean, degraded in the step"
+    lines = {
+        "assumed": f"patches of {size} x {size} from photographs of 8 bits, {kind}",
+        "memory": f"{program.memory / 2**20:.1f} MiB a device{of_room}",
+    }
+    if program.flops is None or program.bytes_accessed is None:
+        lines["not told"] = "arithmetic and traffic: XLA does not count them for such a program"
+    else:
+        lines |= {
+            "arithmetic": f"{program.flops / 1e9:.2f} GFLOP a step and device",
+            "memory traffic": f"{program.bytes_accessed / 2**20:.1f} MiB a step and device",
+            "intensity": f"{program.flops / program.bytes_accessed:.1f} FLOP per byte",
+        }
+    if program.collectives:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in program.collectives.items())
+        taken = sum(program.collective_bytes.values()) / 2**20
+        lines["between devices"] = f"{kinds}; they take in {taken:.2f} MiB a step and device"
+    else:
+        lines["between devices"] = "not told" if program.collectives is None else "nothing moves"
+    if count := program.slice_transfers:
+        sums = f"{count} sum{'s' * (count > 1)} by the hosts' network"
+        lines["between slices"] = f"{sums}; {program.slice_bytes / 2**20:.2f} MiB a step and device"
+    return lines
+
+
+def _laid_out(tree: Any, layout: Any) -> Any:
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, layout
+    )

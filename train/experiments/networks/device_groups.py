@@ -1,0 +1,182 @@
+"""The devices of a lockstep training: each has a population of networks and its own program."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from train import training
+from train.config import FitConfig
+from train.data.batch import Batch
+from train.data.pipeline import PatchBatches, stream
+from train.data.splits import Splits
+from train.devices.sharding import compiler_options, one_ahead
+from train.errors import DivergedError, InputError
+from train.experiments.networks.population import (
+    Population,
+    PopulationStep,
+    join,
+    make_population_step,
+    member_of,
+    seeds_of,
+)
+from train.state import Metrics, TrainState
+from train.training import Logbook, Reading
+
+
+@dataclass
+class TrainingRun:
+    """One run of ``fit``."""
+
+    config: FitConfig
+    folder: Path
+    state: TrainState  # that it starts from
+    diverged: str = ""  # why it stands still; the others continue
+
+    @property
+    def start(self) -> int:
+        """Steps that are done."""
+        return int(self.state.step)
+
+
+@dataclass
+class DeviceGroup:
+    """The runs of one device, and where they stand."""
+
+    runs: Sequence[TrainingRun]
+    device: jax.Device
+    step: PopulationStep
+    population: Population
+    metrics: tuple[Metrics, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds whose patches the group is trained on."""
+        return seeds_of([run.config for run in self.runs])
+
+    def take_step(self, batch: Any) -> jax.Array:
+        """Hands one step to the device; gives one of its losses."""
+        self.population, self.metrics = self.step(self.population, batch)
+        return self.metrics[0].loss
+
+    def state_of(self, index: int) -> TrainState:
+        """The state of a run as ``fit`` has it."""
+        return member_of(self.population, index, self.runs[index].config)
+
+
+class DeviceGroups:
+    """The networks of all devices as :func:`train.training.train` trains them."""
+
+    def __init__(
+        self, groups: Sequence[DeviceGroup], splits: Splits, logbooks: Sequence[Logbook]
+    ) -> None:
+        """The logbooks are in the order of the groups, and of the runs of each."""
+        first = groups[0].runs[0]
+        self.config = first.config
+        self.start = first.start
+        self.logbooks = logbooks
+        self._groups = groups
+        self._splits = splits
+
+    def batches(self) -> Iterator[list[Any]]:
+        """For each step the batches of all groups, of the patches of each group's seeds."""
+        return one_ahead(self._arriving())
+
+    def _arriving(self) -> Iterator[list[Any]]:
+        config = self.config
+        seeds = sorted({seed for group in self._groups for seed in group.seeds})
+        streams = [
+            stream(
+                PatchBatches(
+                    self._splits.train,
+                    patch_size=config.data.patch_size,
+                    batch_size=config.data.batch_size,
+                    seed=seed,
+                ),
+                start=self.start,
+                stop=config.optimizer.steps,
+                workers=config.run.workers,
+            )
+            for seed in seeds
+        ]
+        for batches in zip(*streams, strict=True):
+            of_seed: dict[int, Batch] = dict(zip(seeds, batches, strict=True))
+            stacks = []
+            for group in self._groups:
+                rows = [of_seed[seed] for seed in group.seeds]
+                stacks.append(jax.tree.map(lambda *patches: np.stack(patches), *rows))
+            # After all were stacked, so that no device waits for the patches of another.
+            yield [
+                jax.device_put(stacked, group.device)
+                for stacked, group in zip(stacks, self._groups, strict=True)
+            ]
+
+    def compile(self, batch: list[Any]) -> None:
+        """Compiles nothing ahead: there is no other process that would wait."""
+
+    def step(self, batch: list[Any]) -> list[jax.Array]:
+        """Hands one step to each device."""
+        return [
+            group.take_step(of_group) for group, of_group in zip(self._groups, batch, strict=True)
+        ]
+
+    def wait(self) -> None:
+        """Returns when the devices have done all steps that they were handed."""
+        jax.block_until_ready([group.population for group in self._groups])
+
+    def read(self) -> list[Reading]:
+        """Waits for the last step and reads it, without the networks that have diverged."""
+        readings = []
+        places = [(group, i) for group in self._groups for i in range(len(group.runs))]
+        for (group, i), logbook in zip(places, self.logbooks, strict=True):
+            run = group.runs[i]
+            try:
+                values = training.read_metrics(group.metrics[i], run.config)
+            except DivergedError as error:
+                run.diverged = str(error)
+                continue
+            readings.append(Reading(values, logbook, functools.partial(group.state_of, i)))
+        return readings
+
+    def does_not_fit(self, why: str) -> InputError:
+        """The error if the step needs more memory than a device has."""
+        runs = [run for group in self._groups for run in group.runs]
+        return does_not_fit(runs, [group.device for group in self._groups], why)
+
+
+def does_not_fit(
+    runs: Sequence[TrainingRun], devices: Sequence[jax.Device], why: str
+) -> InputError:
+    """The error if runs need more memory than their devices have; ``why`` is the backend's."""
+    return InputError(
+        f"{len(runs)} networks at once do not fit into the memory of {devices[0].device_kind} "
+        f"({why}): take --population loop, or mesh with more devices."
+    )
+
+
+def deal(runs: Sequence[TrainingRun], devices: Sequence[jax.Device]) -> list[DeviceGroup]:
+    """The runs dealt to devices, neighbours together: each device has a program of its own.
+
+    Args:
+      runs: of the same step.
+      devices: as many as there are runs are used, if there are so many.
+
+    Returns:
+      A group for each device, in the order of the runs. Nothing moves between the devices.
+    """
+    used = devices[: len(runs)]
+    groups = []
+    for device, share in zip(used, np.array_split(np.arange(len(runs)), len(used)), strict=True):
+        held = [runs[i] for i in share]
+        configs = [run.config for run in held]
+        options = compiler_options() if device.platform == "cpu" else None
+        step: Any = jax.jit(
+            make_population_step(configs), donate_argnums=0, compiler_options=options
+        )
+        states = [jax.device_put(run.state, device) for run in held]
+        groups.append(DeviceGroup(held, device, step, join(states, configs)))
+    return groups

@@ -1,0 +1,245 @@
+"""One update of several networks that differ only in loss, seed, learning rate and clipping.
+
+The network and its optimizer are mapped over the members (:func:`jax.vmap`): parameters, batch
+statistics and moments have them as their first axis. Losses differ in what they compute and in what
+they learn, so each is taken by itself, as plain Python on its member's slice, and the sum of all is
+differentiated: no member's gradient depends on another's. What is clipped, skipped and averaged is
+so for each member by its own numbers.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from train.assembly import objective_of
+from train.config import FitConfig
+from train.data.batch import Pair
+from train.degradation import DegradedBatch, degrade
+from train.experiments.networks.finite_gradients import Gradients, retry_alone
+from train.guard import all_finite, commit, nonfinite_bits, should_apply
+from train.network import build_model
+from train.objective import ObjectiveValues
+from train.optimizer import make_schedule, make_unclipped
+from train.pixels import to_unit_range
+from train.state import Metrics, TrainState
+from train.step import accumulate_means, forward, microbatches, propose
+
+_NO_CLIPPING = math.inf  # a norm that no gradient exceeds
+
+
+@flax.struct.dataclass
+class Population:
+    """The states of all members."""
+
+    # Each array has the members as its first axis. Learned loss weights and clipping are not in it.
+    states: TrainState
+    balances: tuple[Any, ...]  # the state of each member's learned loss weights
+
+
+PopulationStep = Callable[[Population, jax.Array | Pair], tuple[Population, tuple[Metrics, ...]]]
+
+
+def seeds_of(configs: Sequence[FitConfig]) -> list[int]:
+    """The members' different seeds, sorted: the first axis of a population's batches."""
+    return sorted({config.seed for config in configs})
+
+
+def join(states: Sequence[TrainState], configs: Sequence[FitConfig]) -> Population:
+    """The population of these members, whose states are as ``fit`` has them."""
+    bare = []
+    for state, config in zip(states, configs, strict=True):
+        clipped = config.optimizer.clip_norm is not None
+        # Clipping has no state, only a place in the chain.
+        opt_state = state.opt_state[1] if clipped else state.opt_state
+        bare.append(dataclasses.replace(state, balance={}, opt_state=opt_state))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bare)
+    return Population(stacked, tuple(state.balance for state in states))
+
+
+def member_of(population: Population, index: int, config: FitConfig) -> TrainState:
+    """One member's state as ``fit`` has it, which is what :func:`join` was given.
+
+    Args:
+      population: all members.
+      index: the member's, in the order of :func:`join`.
+      config: the member's.
+
+    Returns:
+      The state.
+    """
+    state = jax.tree.map(lambda leaf: leaf[index], population.states)
+    clipped = config.optimizer.clip_norm is not None
+    opt_state = (optax.EmptyState(), state.opt_state) if clipped else state.opt_state
+    return dataclasses.replace(state, balance=population.balances[index], opt_state=opt_state)
+
+
+def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
+    """Makes the step that does for each member what its own step would do.
+
+    It is ``step(population, batches) -> (population, metrics of each member)``. Batches have the
+    sorted seeds as their first axis: members of one seed see the same patches under the same noise,
+    and start from the same weights.
+    """
+    shared, seeds = configs[0], seeds_of(configs)
+    if len({repr(_alike(config)) for config in configs}) > 1:
+        raise ValueError(
+            "members of a population differ in loss, seed, learning rate, clipping and folder only."
+        )
+    model = build_model(shared.model.model, dtype=shared.model.dtype)
+    objectives = [objective_of(config.model) for config in configs]
+    schedules = [make_schedule(config.optimizer) for config in configs]
+    batch_of_member = np.array([seeds.index(config.seed) for config in configs])
+    clip_norms = np.array(
+        [
+            _NO_CLIPPING if config.optimizer.clip_norm is None else config.optimizer.clip_norm
+            for config in configs
+        ],
+        np.float32,
+    )
+    accumulate, max_skips = shared.optimizer.accumulate, shared.optimizer.max_skips
+
+    def step(
+        population: Population, batches: jax.Array | Pair
+    ) -> tuple[Population, tuple[Metrics, ...]]:
+        states = population.states
+        degraded = degraded_batches(jnp.max(states.step), jax.tree.map(to_unit_range, batches))
+
+        # --- gradients
+        def gradients_of_some(params: Any, some: DegradedBatch) -> Gradients:
+            shown = dataclasses.replace(states, params=params)
+            return gradients_of(dataclasses.replace(population, states=shown), some)
+
+        standing_still = states.guard.consecutive_skips >= max_skips
+        found = retry_alone(gradients_of_some, states.params, degraded, ~standing_still)
+        gradient_norms = jax.vmap(optax.tree.norm)(found.gradients)
+
+        # --- what the updates would make of the states
+        applied = states.step - states.guard.skipped
+        rates = jnp.stack(
+            [jnp.asarray(rate(applied[i]), jnp.float32) for i, rate in enumerate(schedules)]
+        )
+        proposed = jax.vmap(propose_clipped)(
+            states, found.gradients, found.batch_stats, rates, jnp.asarray(clip_norms)
+        )
+        balances = tuple(
+            objective.update(balance, values)
+            for objective, balance, values in zip(
+                objectives, population.balances, found.values, strict=True
+            )
+        )
+
+        # --- whether they are applied
+        sound = jax.vmap(all_finite)(proposed)
+        nonfinite = jnp.stack(
+            [
+                nonfinite_bits(
+                    found.losses[i],
+                    found.values[i].terms,
+                    gradient_norms[i],
+                    sound[i] & all_finite(balances[i]),
+                )
+                for i in range(len(configs))
+            ]
+        )
+        new = jax.vmap(functools.partial(commit, max_skips=max_skips))(states, proposed, nonfinite)
+        chosen = should_apply(states.guard, nonfinite, max_skips)
+        kept = tuple(
+            jax.tree.map(functools.partial(jnp.where, chosen[i]), now, old)
+            for i, (now, old) in enumerate(zip(balances, population.balances, strict=True))
+        )
+        metrics = tuple(
+            Metrics(
+                new.step[i],
+                found.losses[i],
+                found.values[i].terms,
+                objectives[i].weights(kept[i]),
+                gradient_norms[i],
+                rates[i],
+                jax.tree.map(lambda leaf, i=i: leaf[i], new.guard),
+            )
+            for i in range(len(configs))
+        )
+        return Population(new, kept), metrics
+
+    def degraded_batches(index: jax.Array, batches: jax.Array | Pair) -> DegradedBatch:
+        size = jax.tree.leaves(batches)[0].shape[1]
+        data = shared.data
+        degraded = functools.partial(
+            degrade, sigma=data.sigma / 255, blind=data.blind, low_light=data.low_light
+        )
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        of_seeds = jax.vmap(degraded, in_axes=(0, None, 0))(
+            keys, index * size + jnp.arange(size), batches
+        )
+        return jax.tree.map(lambda leaf: leaf[batch_of_member], of_seeds)
+
+    def total_of(
+        params: Any, batch_stats: Any, balances: tuple[Any, ...], batch: DegradedBatch
+    ) -> tuple[jax.Array, tuple[jax.Array, tuple[ObjectiveValues, ...], Any]]:
+        restored, levels, batch_stats = jax.vmap(functools.partial(forward, model))(
+            params, batch_stats, batch
+        )
+        taken = [
+            objective(
+                balances[i],
+                restored[i],
+                batch.clean[i],
+                level=None if levels is None else levels[i],
+                sigma=batch.sigma[i],
+            )
+            for i, objective in enumerate(objectives)
+        ]
+        losses = jnp.stack([loss for loss, _ in taken])
+        return jnp.sum(losses), (losses, tuple(values for _, values in taken), batch_stats)
+
+    def gradients_of(population: Population, whole: DegradedBatch) -> Gradients:
+        states = population.states
+
+        def one(batch_stats: Any, batch: DegradedBatch) -> tuple[Any, Any]:
+            differentiate = jax.value_and_grad(total_of, has_aux=True)
+            (_, (losses, values, batch_stats)), gradients = differentiate(
+                states.params, batch_stats, population.balances, batch
+            )
+            return batch_stats, (losses, values, gradients)
+
+        if accumulate == 1:
+            batch_stats, found = one(states.batch_stats, whole)
+        else:
+            divided = jax.vmap(
+                lambda batch: microbatches(batch, accumulate, whole.clean.shape[1]), out_axes=1
+            )(whole)
+            batch_stats, found = accumulate_means(one, states.batch_stats, divided)
+        losses, values, gradients = found
+        return Gradients(losses, values, batch_stats, gradients)
+
+    def propose_clipped(
+        state: TrainState, gradients: Any, batch_stats: Any, rate: jax.Array, clip_norm: jax.Array
+    ) -> TrainState:
+        optimizer = optax.chain(
+            optax.clip_by_global_norm(clip_norm),
+            make_unclipped(shared.optimizer, lambda count: rate),
+        )
+        clipped = dataclasses.replace(state, opt_state=(optax.EmptyState(), state.opt_state))
+        new = propose(clipped, optimizer, gradients, batch_stats, shared.optimizer.ema)
+        return dataclasses.replace(new, opt_state=new.opt_state[1])
+
+    return step
+
+
+def _alike(config: FitConfig) -> FitConfig:
+    """What members have in common."""
+    return dataclasses.replace(
+        config,
+        seed=0,
+        model=dataclasses.replace(config.model, loss="l1", balance="none"),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0, clip_norm=None),
+        run=dataclasses.replace(config.run, out=None, resume=None),
+    )

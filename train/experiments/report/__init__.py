@@ -1,0 +1,1 @@
+"""The pages of an experiment: sentences, figures, crops and tables."""

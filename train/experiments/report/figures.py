@@ -1,0 +1,169 @@
+"""The plots of a comparison."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from train.experiments.report.page import COLOURS, DASHES, SYMBOLS, Figure, as_json
+from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
+from train.experiments.statistics.conclusions import Comparison
+from train.experiments.statistics.convergence import Curve
+
+_DODGE = 0.012  # of the axis, between intervals that would lie over each other
+
+
+def comparison_figures(
+    losses: Sequence[str],
+    comparisons: Sequence[Comparison],
+    scores: Sequence[ComparisonRow],
+    curves: Sequence[Curve],
+    metric: str,
+) -> list[Figure]:
+    """Draws the figures of a comparison.
+
+    Args:
+      losses: the candidate first.
+      comparisons: what was concluded.
+      scores: of all networks.
+      curves: of validation while training.
+      metric: the primary one.
+
+    Returns:
+      The figures that there are data for.
+    """
+    sigmas = tuple(sorted({row.sigma for row in scores}))
+    figures = []
+    if len(sigmas) > 1:
+        figures.append(_by_sigma(losses, comparisons, sigmas, metric))
+    if curves:
+        figures.append(_learning(losses, curves))
+    return [*figures, _trade_off(losses, scores, sigmas)]
+
+
+def _by_sigma(
+    losses: Sequence[str], comparisons: Sequence[Comparison], sigmas: tuple[float, ...], metric: str
+) -> Figure:
+    figure = go.Figure()
+    label, unit, *_ = METRICS[metric]
+    apart = _DODGE * (sigmas[-1] - sigmas[0])
+    for which, other in enumerate(losses[1:], 1):
+        found = {
+            c.sigmas: c.difference for c in comparisons if (c.other, c.metric) == (other, metric)
+        }
+        points = [found[sigma,] for sigma in sigmas]
+        figure.add_scatter(
+            x=[sigma + apart * (which - len(losses) / 2) for sigma in sigmas],
+            y=[d.mean for d in points],
+            name=f"against {other}",
+            mode="lines+markers",
+            **_style(which),
+            hovertext=[
+                f"sigma {sigma:g}: {d.mean:+.3g} [{d.low:+.3g}, {d.high:+.3g}]"
+                for sigma, d in zip(sigmas, points, strict=True)
+            ],
+            hoverinfo="text+name",
+            error_y={"type": "data", "array": [d.high - d.mean for d in points]},
+        )
+    figure.add_hline(y=0, line_width=1, line_dash="dot")
+    figure.update_xaxes(tickvals=list(sigmas))
+    return Figure(
+        "by-sigma",
+        "By noise level",
+        f"Gain of {losses[0]} in {label} over each other loss at each noise level, with 95 % "
+        "intervals over photographs and seeds, set side by side where they would hide each "
+        "other. Above 0: in favour of the former.",
+        as_json(
+            figure,
+            xaxis_title="sigma of the noise (0 to 255)",
+            yaxis_title=f"gain in {label}{', ' + unit if unit else ''}",
+        ),
+    )
+
+
+def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
+    figure = go.Figure()
+    for which, loss in enumerate(losses):
+        of_loss = [curve for curve in curves if curve.loss == loss]
+        style = _style(which)
+        for curve in of_loss:
+            figure.add_scatter(
+                x=list(curve.steps),
+                y=list(curve.psnr),
+                legendgroup=loss,
+                showlegend=False,
+                mode="lines",
+                line={**style["line"], "width": 0.8},
+                hovertext=f"{loss}, seed {curve.seed}",
+            )
+        steps = (
+            sorted(set.intersection(*(set(curve.steps) for curve in of_loss))) if of_loss else []
+        )
+        by_step: dict[int, list[float]] = {step: [] for step in steps}
+        for curve in of_loss:
+            for step, psnr in zip(curve.steps, curve.psnr, strict=True):
+                if step in by_step:
+                    by_step[step].append(psnr)
+        figure.add_scatter(
+            x=steps,
+            y=[float(np.mean(by_step[step])) for step in steps],
+            name=loss,
+            legendgroup=loss,
+            mode="lines+markers",
+            **style,
+        )
+    return Figure(
+        "learning",
+        "Learning curves",
+        "PSNR on the validation photographs while training, a thin line for each seed, the mean "
+        "with symbols. Curves that still rise at the end say little about losses and much about "
+        "when training was stopped.",
+        as_json(figure, xaxis_title="step", yaxis_title="PSNR on validation photographs, dB"),
+    )
+
+
+def _trade_off(
+    losses: Sequence[str], scores: Sequence[ComparisonRow], sigmas: tuple[float, ...]
+) -> Figure:
+    figure = go.Figure()
+    for which, loss in enumerate(losses):
+        x, y = (
+            score_table(scores, m, loss, sigmas).mean(axis=0)
+            for m in ("brightness_error", "chroma_error")
+        )
+        marker = _style(which)["marker"]
+        figure.add_scatter(x=x.tolist(), y=y.tolist(), name=loss, mode="markers", marker=marker)
+        figure.add_scatter(
+            x=[float(x.mean())],
+            y=[float(y.mean())],
+            mode="markers",
+            showlegend=False,
+            hovertext=f"{loss}, mean",
+            marker={
+                **marker,
+                "size": 16,
+                "symbol": f"{marker['symbol']}-open",
+                "line": {"width": 2},
+            },
+        )
+    return Figure(
+        "trade-off",
+        "Brightness against colour",
+        "Mean error of lightness against mean error of chroma, a point for each seed, the mean "
+        "large and hollow. Down and to the left is better in both; what moves to the left and up "
+        "buys brightness with colour.",
+        as_json(
+            figure,
+            xaxis_title=METRICS["brightness_error"].label,
+            yaxis_title=METRICS["chroma_error"].label,
+        ),
+    )
+
+
+def _style(which: int) -> dict[str, dict[str, object]]:
+    """A series' line and marker: no two of the first six share a colour, a dash or a symbol."""
+    colour = COLOURS[which % len(COLOURS)]
+    return {
+        "line": {"color": colour, "dash": DASHES[which % len(DASHES)], "width": 2},
+        "marker": {"color": colour, "symbol": SYMBOLS[which % len(SYMBOLS)], "size": 8},
+    }

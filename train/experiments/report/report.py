@@ -1,0 +1,150 @@
+"""The comparison as one page that opens from disk: sentences, tables, curves, and crops.
+
+Everything is in the file: Plotly's script comes from its package, pictures are lossless WebP.
+Nothing is fetched.
+"""
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.data.images import to_uint8
+from train.data.libvips import pyvips
+from train.experiments.report.figures import comparison_figures
+from train.experiments.report.page import script, write_page
+from train.experiments.report.wording import (
+    describe_comparison,
+    describe_measurement,
+    describe_other_metrics,
+)
+from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
+from train.experiments.statistics.conclusions import Comparison
+from train.experiments.statistics.convergence import Curve
+from train.experiments.statistics.stats import MUST_AGREE
+
+# Bytes: of the page, and kept free for what is neither Plotly's script nor pictures.
+_LARGEST, _REST = 10e6, 1e6
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One place of one photograph, as each loss's network restored it.
+
+    All pictures are float arrays ``[h, w, 3]`` of one size.
+    """
+
+    title: str
+    clean: np.ndarray
+    noisy: np.ndarray
+    restored: Mapping[str, np.ndarray]  # by loss
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page says."""
+
+    title: str
+    headline: str
+    notes: Sequence[str]  # what a reader should know of before believing it
+    losses: Sequence[str]
+    comparisons: Sequence[Comparison]
+    scores: Sequence[ComparisonRow]
+    curves: Sequence[Curve]
+    crops: Sequence[Crop]
+    # What was tried for each loss on validation images, and what was taken
+    choices: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    command: str
+    cost: str  # of the training, as it was measured
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Writes the page; the file appears whole or not at all."""
+    sigmas = tuple(sorted({row.sigma for row in report.scores}))
+    primary, exploratory = [], []
+    for comparison in report.comparisons:
+        if comparison.adjusted_p is None:
+            exploratory.append((comparison, describe_measurement(comparison)))
+        else:
+            others = describe_other_metrics(comparison, report.comparisons)
+            primary.append((comparison, describe_comparison(comparison), others))
+    first, *_ = primary[0]
+    crops = _within(map(_crop_pictures, report.crops), _LARGEST - _REST - len(script()))
+    write_page(
+        "report.html.jinja",
+        path,
+        report=report,
+        primary=primary,
+        first=first,
+        exploratory=exploratory,
+        metrics=METRICS,
+        means=[_means(report.scores, loss, sigmas) for loss in report.losses],
+        figures=comparison_figures(
+            report.losses, report.comparisons, report.scores, report.curves, first.metric
+        ),
+        crops=crops,
+        left_out=len(report.crops) - len(crops),
+        levels=lambda sigmas: ", ".join(f"{sigma:g}" for sigma in sigmas),
+        settings=json.dumps(report.settings, indent=2),
+        must_agree=MUST_AGREE,
+    )
+
+
+def _means(scores: Sequence[ComparisonRow], loss: str, sigmas: tuple[float, ...]) -> dict[str, Any]:
+    """A row of the page's table: each metric's mean over photographs and seeds, and by seed."""
+    mean: dict[str, float] = {}
+    by_seed: dict[str, list[float]] = {}
+    for metric in METRICS:
+        table = score_table(scores, metric, loss, sigmas)
+        mean[metric] = float(table.mean())
+        by_seed[metric] = table.mean(axis=0).tolist()
+    return {"loss": loss, "mean": mean, "by_seed": by_seed}
+
+
+def _crop_pictures(crop: Crop) -> dict[str, Any]:
+    """A crop's pictures as data addresses."""
+    return {
+        "title": crop.title,
+        "noisy": _address(crop.noisy),
+        "clean": _address(crop.clean),
+        "restored": {loss: _address(image) for loss, image in crop.restored.items()},
+    }
+
+
+def _within(crops: Iterable[dict[str, Any]], limit: float) -> list[dict[str, Any]]:
+    """The first crops, as many as fit into so many bytes."""
+    kept = []
+    for crop in crops:
+        candidate, *others = map(len, crop["restored"].values())
+        # The candidate's picture stands once beside each of the others.
+        limit -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)
+        if limit < 0:
+            break
+        kept.append(crop)
+    return kept
+
+
+def _address(image: np.ndarray) -> str:
+    picture: Any = pyvips.Image.new_from_array(np.ascontiguousarray(to_uint8(image)))
+    encoded = picture.write_to_buffer(".webp", lossless=True)
+    return "data:image/webp;base64," + base64.b64encode(encoded).decode()
+
+
+def as_record(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON holds it, for other programs."""
+    record = dataclasses.asdict(comparison)
+    record["sentence"] = describe_comparison(comparison)
+    record["seeds_that_would_tell"] = comparison.seeds_needed
+    # JSON has no NaN, which the spread over seeds is if there is only one.
+    for name, value in record["difference"].items():
+        if isinstance(value, float) and not math.isfinite(value):
+            record["difference"][name] = None
+    return record

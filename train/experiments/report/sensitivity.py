@@ -1,0 +1,194 @@
+"""What a search found out about its settings: a figure for each, and whether it matters."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import optuna
+import plotly.graph_objects as go
+import scipy.stats
+from optuna.trial import FrozenTrial, TrialState
+from plotly.subplots import make_subplots
+
+from train.experiments.report.page import COLOURS, QUIET, SYMBOLS, Figure, as_json
+
+_FEWEST = 8  # complete trials, for a word on whether a setting matters
+_THIRDS = ("low third", "middle third", "high third")
+_ALPHA = 0.05
+
+
+def setting_figures(
+    study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], chosen: str
+) -> list[Figure]:
+    """Draws a figure for each setting; for two objectives their front comes first.
+
+    Args:
+      study: the search.
+      importances: of the settings, by name.
+      objectives: names of the metrics; each has a row in every figure.
+      chosen: the setting that was compared with the default.
+
+    Returns:
+      The figures.
+    """
+    trials = [
+        t for t in study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED]) if _values(t)
+    ]
+    figures = [_front(study, objectives, chosen)] if len(objectives) > 1 else []
+    return figures + [_setting(name, trials, importances, objectives) for name in trials[0].params]
+
+
+def describe_effect(
+    name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int
+) -> str:
+    """Says whether a setting matters, as far as complete trials tell.
+
+    The search goes where it did well before and may try a setting again, whose score is known by
+    then: each counts once, and p describes what was found, it is no test.
+
+    Args:
+      name: the setting.
+      trials: of the search.
+      importances: of the settings, by name.
+      objective: which of a trial's values counts.
+
+    Returns:
+      A sentence or two.
+    """
+    complete = _each_once(trial for trial in trials if trial.state is TrialState.COMPLETE)
+    levels: dict[str, list[float]] = defaultdict(list)
+    rows = [
+        (t.params[name], level, t.values)
+        for t, level in zip(complete, _levels(name, complete), strict=True)
+    ]
+    for _, level, values in sorted(rows):
+        levels[level].append(values[objective])
+    if len(complete) < _FEWEST or len(levels) < 2:
+        return (
+            f"Whether it matters cannot be said: {len(complete)} settings to the end, {_FEWEST} "
+            "are the least."
+        )
+    means = {level: float(np.mean(values)) for level, values in levels.items()}
+    spread = max(means.values()) - min(means.values())
+    tied = len(set(itertools.chain(*levels.values()))) == 1
+    p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
+    of_levels = "; ".join(
+        f"{level}: {mean:.4g} of {len(levels[level])}" for level, mean in means.items()
+    )
+    share = f", {importances[name]:.0%} of what matters by PED-ANOVA" if name in importances else ""
+    matters = "It matters here" if p < _ALPHA else "That it matters here does not show"
+    return (
+        f"{matters} (Kruskal-Wallis p = {p:.2g}, descriptive, since the search chose what to "
+        f"try): means of levels lie {spread:.2g} apart ({of_levels} settings){share}."
+    )
+
+
+def _each_once(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """One trial of each setting."""
+    return list({tuple(sorted(trial.params.items())): trial for trial in trials}.values())
+
+
+def _setting(
+    name: str,
+    trials: Sequence[FrozenTrial],
+    importances: Mapping[str, float],
+    objectives: Sequence[str],
+) -> Figure:
+    figure = make_subplots(rows=len(objectives), shared_xaxes=True)
+    for row, objective in enumerate(objectives, 1):
+        for which, (state, label) in enumerate(
+            {TrialState.COMPLETE: "trained to the end", TrialState.PRUNED: "stopped early"}.items()
+        ):
+            shown = [t for t in trials if t.state is state]
+            figure.add_scatter(
+                x=[_shown(t.params[name]) for t in shown],
+                y=[_values(t)[row - 1] for t in shown],
+                name=label,
+                legendgroup=label,
+                showlegend=row == 1,
+                mode="markers",
+                hovertext=list(map(_describe_settings, shown)),
+                marker={
+                    "size": 9,
+                    "color": (COLOURS[0], QUIET)[which],
+                    "symbol": (SYMBOLS[0], "x-thin-open")[which],
+                },
+                row=row,
+                col=1,
+            )
+        figure.update_yaxes(title_text=objective, row=row, col=1)
+    choices = {trial.params[name] for trial in trials}
+    if not any(isinstance(choice, float) for choice in choices):
+        order = [str(choice) for choice in sorted(choices)]
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
+    figure.update_xaxes(title_text=name, row=len(objectives), col=1)
+    words = " ".join(
+        f"{objective}: {describe_effect(name, trials, importances, i)}"
+        for i, objective in enumerate(objectives)
+    )
+    return Figure(
+        name.replace("_", "-"), name, words, as_json(figure), height=120 + 240 * len(objectives)
+    )
+
+
+def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figure:
+    """All settings by both errors, and the line of those that none is better than in both."""
+    figure = go.Figure()
+    best = sorted(study.best_trials, key=lambda trial: trial.values)
+    others = [
+        trial for trial in study.get_trials(states=[TrialState.COMPLETE]) if trial not in best
+    ]
+    for name, trials, style in (
+        (
+            "others",
+            others,
+            {"mode": "markers", "marker": {"color": QUIET, "symbol": SYMBOLS[4], "size": 7}},
+        ),
+        ("the front", best, {"mode": "lines+markers", "marker": {"color": COLOURS[0], "size": 9}}),
+    ):
+        figure.add_scatter(
+            x=[trial.values[0] for trial in trials],
+            y=[trial.values[1] for trial in trials],
+            name=name,
+            hovertext=list(map(_describe_settings, trials)),
+            line={"color": COLOURS[0], "shape": "hv"},
+            **style,
+        )
+    words = (
+        f"Each setting by its {objectives[0]} and {objectives[1]} on validation photographs; down "
+        "and to the left is better. No setting that was tried is better in both than one of the "
+        f"{len(best)} on the line. Compared with the default on test photographs: "
+        f"{chosen or 'none'}."
+    )
+    axes = {"xaxis_title": objectives[0], "yaxis_title": objectives[1]}
+    return Figure("front", "Brightness against colour", words, as_json(figure, **axes))
+
+
+def _levels(name: str, trials: Sequence[FrozenTrial]) -> list[str]:
+    """Each trial's level of a setting.
+
+    Continuous values are cut into thirds of the range that was searched.
+    """
+    values = [trial.params[name] for trial in trials]
+    if not any(isinstance(value, float) for value in values):
+        return list(map(str, values))
+    space = trials[0].distributions[name]
+    cuts = np.linspace(space.low, space.high, len(_THIRDS) + 1)[1:-1]
+    return [_THIRDS[int(i)] for i in np.searchsorted(cuts, values)]
+
+
+def _describe_settings(trial: FrozenTrial) -> str:
+    return ", ".join(f"{key}={value}" for key, value in trial.params.items())
+
+
+def _values(trial: FrozenTrial) -> Sequence[float]:
+    if trial.state is TrialState.COMPLETE:
+        return trial.values
+    reported = trial.intermediate_values
+    return [reported[max(reported)]] if reported else []
+
+
+def _shown(value: object) -> object:
+    """Numbers to choose from stand side by side as names, not apart by their size."""
+    return value if isinstance(value, float) else str(value)

@@ -1,0 +1,117 @@
+"""Plain sentences about comparisons, for the console, the page and conclusions.json."""
+
+from collections.abc import Sequence
+
+from train.experiments.statistics import stats
+from train.experiments.statistics.comparison_table import METRICS
+from train.experiments.statistics.conclusions import ALPHA, Comparison
+from train.experiments.statistics.convergence import Curve, convergence_warning
+
+
+def describe_difference(comparison: Comparison) -> str:
+    """The difference with its interval, in the metric's own direction, as readers know it."""
+    metric, difference = METRICS[comparison.metric], comparison.difference
+    sign = 1 if metric.higher_is_better else -1
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    mean, low_end, high_end = (
+        f"{value:+.{metric.digits}f}" for value in (sign * difference.mean, low, high)
+    )
+    return f"{metric.label} {mean}{_unit(comparison)} [{low_end}, {high_end}]"
+
+
+def describe_measurement(comparison: Comparison) -> str:
+    """Which losses are compared, and what was measured; exploratory comparisons say no more."""
+    return f"{comparison.candidate} against {comparison.other}: {describe_difference(comparison)}."
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """What was measured, and the verdict."""
+    return f"{describe_measurement(comparison)} {_verdict(comparison)}"
+
+
+def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
+    """The other metrics at the same noise levels, which are shown and not claimed."""
+    others = []
+    for each in comparisons:
+        same = (each.other, each.sigmas) == (comparison.other, comparison.sigmas)
+        if same and each.metric != comparison.metric:
+            others.append(describe_difference(each))
+    return f"Exploratory: {', '.join(others)}."
+
+
+def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
+    """The page's first sentence; it warns if the networks were still learning."""
+    primary = [comparison for comparison in comparisons if comparison.adjusted_p is not None]
+    texts = {
+        "better": "better than",
+        "worse": "worse than",
+        "cannot tell": "cannot be told from",
+        "no verdict": "no verdict against",
+    }
+    parts = []
+    for outcome, text in texts.items():
+        others = [comparison.other for comparison in primary if comparison.outcome == outcome]
+        if others:
+            parts.append(f"{text} {', '.join(others)}")
+    return f"{convergence_warning(curves)}{primary[0].candidate}: {'; '.join(parts)}."
+
+
+def _verdict(comparison: Comparison) -> str:
+    """What may be claimed, and with what probability of error."""
+    if comparison.adjusted_p is None:
+        return "Exploratory: shown, not claimed."
+    if comparison.outcome == "no verdict":
+        return _why_no_verdict(comparison)
+    alone = f"{comparison.difference.p_value:.2g}"
+    p = f"p = {alone}"
+    if comparison.family > 1:
+        p = (
+            f"p = {comparison.adjusted_p:.2g} after Holm's correction for {comparison.family} "
+            f"comparisons, {alone} alone"
+        )
+    if comparison.outcome == "cannot tell":
+        return f"Cannot tell ({p}).{_what_would_tell(comparison)}{_margins(comparison)}"
+    seeds = len(comparison.difference.by_seed)
+    agree = sum(value * comparison.difference.mean > 0 for value in comparison.difference.by_seed)
+    agreement = f"all {seeds} seeds agree" if agree == seeds else f"{agree} of {seeds} seeds agree"
+    return f"{comparison.outcome.capitalize()} ({p}; {agreement}).{_margins(comparison)}"
+
+
+def _why_no_verdict(comparison: Comparison) -> str:
+    if len(comparison.difference.by_seed) < 2:
+        return "No verdict: one seed says nothing about the next."
+    return (
+        f"No verdict: {comparison.difference.images} photographs are too few, "
+        f"{stats.FEWEST_IMAGES} are the least."
+    )
+
+
+def _what_would_tell(comparison: Comparison) -> str:
+    """Why a comparison is undecided, and how many seeds would probably decide it."""
+    why = ""
+    if not comparison.difference.seeds_agree:
+        asked = ""
+        if len(comparison.difference.by_seed) <= stats.MUST_AGREE:
+            asked = f", and up to {stats.MUST_AGREE} must agree"
+        why = f" Seeds contradict each other{asked}."
+    if needed := comparison.seeds_needed:
+        return f"{why} About {needed} seeds would tell."
+    return f"{why} More seeds would hardly tell; photographs might."
+
+
+def _margins(comparison: Comparison) -> str:
+    """What is known of differences that matter, whatever the verdict."""
+    equal_p, not_worse_p = comparison.equal_p, comparison.not_worse_p
+    if comparison.margin is None or equal_p is None or not_worse_p is None:
+        return ""
+    margin = f"{comparison.margin:g}{_unit(comparison)}"
+    if equal_p < ALPHA:
+        return f" Equal to within {margin} (p = {equal_p:.2g})."
+    if not_worse_p < ALPHA:
+        return f" Not worse by {margin} or more (p = {not_worse_p:.2g})."
+    return f" That it is not worse by {margin} or more is not shown (p = {not_worse_p:.2g})."
+
+
+def _unit(comparison: Comparison) -> str:
+    unit = METRICS[comparison.metric].unit
+    return f" {unit}" if unit else ""

@@ -1,0 +1,1 @@
+"""From scores to conclusions: tables, intervals, tests, and whether training converged."""

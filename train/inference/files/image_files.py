@@ -1,0 +1,221 @@
+"""Photographs of any size from file to file: rows in, rows out, and all that stands beside the pixels kept.
+
+Pixels are taken as they are stored: not turned by the orientation tag, and not converted by the
+colour profile; tag and profile are written again. What is refused, kept and said is decided by
+:mod:`train.data.photograph_file`.
+"""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from train.data.formats import bmp
+from train.data.images import check_header, decode_bmp, open_image
+from train.data.libvips import last_line, pyvips
+from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
+from train.errors import InputError
+from train.files.outputs import LASTING, sync, temporary_beside, whole_or_none
+from train.inference.tiles.tiles import Rows, photograph_of
+
+_DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
+_FORMATS = {dtype: name for name, dtype in _DTYPES.items()}
+
+# How each format is written: nothing is lost except by JPEG, which keeps colour at full resolution.
+_SAVED: dict[str, dict[str, Any]] = {
+    "JPEG": {"Q": 95, "subsample_mode": "off"},
+    "PNG": {"compression": 6},
+    "TIFF": {"compression": "deflate", "predictor": "horizontal"},
+    "WebP": {"lossless": True, "exact": True},  # the colour of pixels that alpha hides as well
+}
+_BIG_TIFF = 2**31  # bytes of pixels from which on offsets may not fit 32 bits
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file's header says."""
+
+    path: Path
+    photograph: PhotographFile
+    height: int
+    width: int
+    bands: int  # of colour: 1 or 3
+    alpha: bool  # or any other fourth channel
+    dtype: np.dtype  # uint8 or uint16
+    notes: tuple[str, ...] = ()  # on its colour, and on what cannot be written again
+    pixels: np.ndarray | None = None  # all of them, of a format that is only read whole
+
+    def rows(self, bands: slice = slice(None)) -> Rows:
+        """The pixels of some bands from top to bottom: ``rows(start, stop)``, ``[stop - start, W, bands]``."""
+        if self.pixels is not None:
+            return photograph_of(self.pixels[..., bands]).open()
+        return _FileRows(self, bands)
+
+
+def open_stored(path: Path) -> Stored:
+    """Reads the header; an :class:`InputError` for what cannot be restored."""
+    try:
+        with path.open("rb") as file:
+            photograph = examine(file, str(path))
+            notes = tuple(notes_on(photograph, file, path.name))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    if photograph.kind == "BMP":
+        pixels = _read_bmp(path)
+        height, width, channels = pixels.shape
+        bands = min(channels, 3)
+        return Stored(
+            path, photograph, height, width, bands, channels > bands, pixels.dtype, notes, pixels
+        )
+    with _reading(path):
+        image = open_image(path, photograph)
+        check_header(image, photograph, str(path))
+        alpha = bool(image.hasalpha())
+        dtype = _DTYPES[image.format]
+        return Stored(
+            path, photograph, image.height, image.width, image.bands - alpha, alpha, dtype, notes
+        )
+
+
+def _read_bmp(path: Path) -> np.ndarray:
+    """The format that libvips does not read, whole."""
+    try:
+        return decode_bmp(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+@contextmanager
+def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[Path]:
+    """A hidden file like ``like`` of strips ``[h, W, bands]`` from top to bottom; it is ``path`` when the block ends.
+
+    The strips wait on disk, beside ``path``, until the last one is there: encoders want to pull,
+    and memory is short. When the block begins, all of the file is on disk and lacks nothing except
+    its name.
+    """
+    with whole_or_none(path) as encoded:
+        with temporary_beside(path, ".pixels") as pixels:
+            with pixels.open("wb") as file:
+                for strip in strips:
+                    file.write(np.ascontiguousarray(strip, like.dtype).data)
+            _encode(pixels, encoded, like)
+        sync(encoded)  # before anything is said of it
+        _check_whole(encoded, like)
+        yield encoded
+
+
+def _check_whole(path: Path, like: Stored) -> None:
+    """Decodes what was written, whole: an error here is better than a damaged photograph that nobody looks at."""
+    try:
+        if like.photograph.kind == "BMP":
+            height, width = _read_bmp(path).shape[:2]
+        else:
+            with path.open("rb") as file:
+                photograph = examine(file, str(path))
+            image = open_image(path, photograph)
+            height, width = image.height, image.width
+            image.avg()
+    except (InputError, pyvips.Error, UnicodeError) as error:
+        raise OSError(f"read back, it is damaged ({last_line(error)})") from None
+    if (height, width) != (like.height, like.width):
+        raise OSError(f"read back, it has {width}x{height} pixels, not {like.width}x{like.height}")
+
+
+def _encode(pixels: Path, path: Path, like: Stored) -> None:
+    shape = (like.height, like.width, like.bands + like.alpha)
+    if like.photograph.kind == "BMP":
+        with path.open("wb") as target, like.path.open("rb") as source:
+            bmp.write(target, np.memmap(pixels, like.dtype, "r", shape=shape), source)
+        return
+    if like.photograph.kind == "WebP":
+        content = _encode_by_pillow(np.memmap(pixels, like.dtype, "r", shape=shape), like)
+        with like.path.open("rb") as source, path.open("wb") as target:
+            write_metadata(like.photograph, source, content, target)
+        return
+    with temporary_beside(path, f".coded.{like.photograph.kind.lower()}") as coded:
+        try:
+            _encode_by_libvips(pixels, coded, like)
+        except (pyvips.Error, UnicodeError) as error:
+            # What the system said is among libvips' words.
+            code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
+            raise OSError(code, f"libvips: {last_line(error)}") from None
+        with like.path.open("rb") as source, coded.open("rb") as encoded, path.open("wb") as target:
+            write_metadata(like.photograph, source, encoded, target)
+
+
+def _encode_by_pillow(pixels: np.ndarray, like: Stored) -> io.BytesIO:
+    """WebP, which no encoder takes in parts. libvips before 8.18 drops the colour of what alpha hides."""
+    coded = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(coded, like.photograph.kind, **_SAVED[like.photograph.kind])
+    return coded
+
+
+def _encode_by_libvips(pixels: Path, path: Path, like: Stored) -> None:
+    """The pixels alone: all metadata that libvips would write are its own, or pass through its encoding of text."""
+    kind, bands = like.photograph.kind, like.bands + like.alpha
+    deep = like.dtype == np.uint16
+    grey = ("grey16" if deep else "b-w") if like.bands == 1 else ("rgb16" if deep else "srgb")
+    image: Any = pyvips.Image.rawload(
+        str(pixels),
+        like.width,
+        like.height,
+        bands,
+        format=_FORMATS[like.dtype],
+        interpretation=grey,
+        access="sequential",
+    )
+    options = {**_SAVED[kind], "keep": "none"}
+    if kind == "TIFF":
+        options["bigtiff"] = like.height * like.width * bands * like.dtype.itemsize > _BIG_TIFF
+    image.write_to_file(str(path), **options)
+
+
+class _FileRows:
+    """Decodes downwards; keeps what may be asked for again."""
+
+    def __init__(self, stored: Stored, bands: slice) -> None:
+        self._stored, self._bands = stored, bands
+        with _reading(stored.path):
+            image = open_image(stored.path, stored.photograph)
+            self._count = image.bands
+            self._region = pyvips.Region.new(image)
+        self._top = 0
+        self._kept = np.empty((0, stored.width, len(range(self._count)[bands])), stored.dtype)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start < self._top:
+            raise ValueError(f"rows from {self._top} on are kept, and {start} was asked for")
+        done = self._top + len(self._kept)
+        kept = self._kept[start - self._top :]
+        if stop > done:
+            kept = np.concatenate([kept, self._decoded(done, stop)])
+            kept = kept[max(start - done, 0) :]
+        self._top, self._kept = start, kept
+        return kept[: stop - start]
+
+    def _decoded(self, start: int, stop: int) -> np.ndarray:
+        stored = self._stored
+        with _reading(stored.path):
+            content = self._region.fetch(0, start, stored.width, stop - start)
+        pixels = np.frombuffer(content, stored.dtype).reshape(
+            stop - start, stored.width, self._count
+        )
+        return pixels[..., self._bands]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # Libvips quotes broken metadata byte for byte
+    except (
+        pyvips.Error,
+        UnicodeDecodeError,
+    ) as error:
+        raise InputError(f"{path} cannot be read as a photograph: {last_line(error)}.") from None

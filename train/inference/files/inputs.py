@@ -1,0 +1,274 @@
+"""Which photographs are to be restored, and where each goes: files, folders, patterns."""
+
+import fnmatch
+import functools
+import glob
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from train.data.photograph_file import LONGEST_START, SUFFIXES, detect_kind
+from train.data.walk import (
+    Identity,
+    count_endings,
+    describe_skipped,
+    file_identity,
+    in_one_line,
+    walk,
+)
+from train.errors import InputError
+from train.files.outputs import ignores_case
+
+_MAGIC = "*?["
+
+
+class Job(NamedTuple):
+    """A file and the one to be made of it."""
+
+    source: Path
+    target: Path
+
+
+@dataclass
+class Inputs:
+    """What was found of that which is to be restored."""
+
+    jobs: list[Job] = field(default_factory=list)
+    # Files that are no photographs, by their ending
+    others: Counter[str] = field(default_factory=Counter)
+    # What a user should know of, in sentences without a full stop
+    notes: list[str] = field(default_factory=list)
+    # Photographs and folders that cannot be read, in sentences
+    failures: list[str] = field(default_factory=list)
+
+
+def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
+    """One job for each photograph; every mistake is found before any work is done.
+
+    A file keeps its name; what is found in a folder, or by a pattern, keeps its path below that
+    folder, or below the part of the pattern before the first wildcard. Hidden files are passed
+    over, and so is what is in ``output`` where that is a folder inside the one that is searched. A
+    photograph of several names is restored under one of them.
+    """
+    if not inputs:
+        raise InputError(
+            "Nothing is to be restored: name photographs, folders of them or patterns behind the "
+            "run."
+        )
+    found = Inputs()
+    jobs: dict[Identity, Job] = {}
+    for text in inputs:
+        for source, below in _found(text, output, found):
+            identity = file_identity(source)
+            if identity is None:
+                found.failures.append(_unreachable(source))
+                continue
+            job = Job(source, output / below)
+            known = jobs.setdefault(identity, job)
+            if known is not job and os.path.abspath(known.source) != os.path.abspath(source):
+                found.notes.append(
+                    f"{source} is a second name of {known.source}, and is restored under that alone"
+                )
+    found.jobs = list(jobs.values())
+    if not found.jobs:
+        raise InputError("\n  ".join(["None of these can be restored:", *found.failures]))
+    _check_targets(found.jobs, set(jobs), output)
+    return found
+
+
+def check_case(jobs: Sequence[Job], output: Path) -> None:
+    """Refuses results that would replace each other where names that differ only in case are one.
+
+    Args:
+      jobs: what is to be restored.
+      output: the folder of the results, which exists and can be written to.
+    """
+    names: dict[str, Job] = {}
+    for job in jobs:
+        first = names.setdefault(unicodedata.normalize("NFC", str(job.target)).casefold(), job)
+        if first is not job and ignores_case(output):
+            raise InputError(
+                f"{first.source} and {job.source} would be written under one name, because the "
+                f"file system of --output {output} does not tell capitals from small letters. "
+                "Rename one of them, or choose another folder."
+            )
+
+
+def check_links(jobs: Sequence[Job], output: Path) -> None:
+    """Refuses results that a link in ``output`` would lead out of it; ``output`` itself may be a link."""
+    inside = output.resolve()
+    for folder in sorted({job.target.parent for job in jobs}):
+        if not folder.resolve().is_relative_to(inside):
+            raise InputError(
+                f"{folder} leads out of --output {output} by a link, to {folder.resolve()}. "
+                "Nothing is written there: remove the link, or give that folder as --output of "
+                "its own."
+            )
+
+
+def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) -> None:
+    targets = defaultdict(list)
+    for job in jobs:
+        targets[job.target].append(str(job.source))
+    several = [
+        f"{target}: {', '.join(names)}" for target, names in targets.items() if len(names) > 1
+    ]
+    if several:
+        raise InputError(
+            "several photographs would be written under one name; restore them to different "
+            "folders, or give the "
+            "folder that they are in:\n  " + "\n  ".join(several)
+        )
+    own = [job.source for job in jobs if file_identity(job.target) in sources]
+    if own:
+        raise InputError(
+            f"The results would replace the inputs: --output {output} would overwrite {own[0]}, "
+            "which is to be restored. Choose another folder."
+        )
+
+
+def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PurePath]]:
+    """Photographs that an argument names, and their paths below the output."""
+    path = Path(text)
+    if not text or "\0" in text:
+        raise InputError(f"{text!r} is not the name of a file or folder.")
+    if path.is_dir():
+        yield from _in_folder(path, output, found, text)
+    elif path.is_file():
+        # A shell may have found it: what stands beside photographs must not keep them from being
+        # restored.
+        if _may_be_photograph(path):
+            yield path, PurePath(path.name)
+        else:
+            found.failures.append(
+                f"{path} is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out."
+            )
+    elif path.is_symlink():
+        raise InputError(_unreachable(path))
+    elif _magic(text):
+        yield from _by_pattern(path, output, found, text)
+    else:
+        raise InputError(f"There is no file or folder {text}.")
+
+
+def _may_be_photograph(path: Path) -> bool:
+    """Whether a file is one by its name or by its content; what cannot be read is named in its turn."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return detect_kind(file.read(LONGEST_START)) is not None
+    except OSError:
+        return True
+
+
+def _in_folder(
+    folder: Path, output: Path, found: Inputs, text: str
+) -> Iterator[tuple[Path, PurePath]]:
+    here = walk(folder, without=output)
+    found.failures += [f"{sentence}." for sentence in here.unreadable]
+    found.notes += here.not_followed
+    found.others += here.others
+    if not here.photographs:
+        raise _nothing(text, [describe_skipped(here.others), *here.notes])
+    # First the names that are kept where a file has several.
+    second = {path for path, _ in here.second_names()}
+    for path in sorted(here.photographs, key=second.__contains__):
+        yield path, path.relative_to(folder)
+
+
+def _by_pattern(
+    pattern: Path, output: Path, found: Inputs, text: str
+) -> Iterator[tuple[Path, PurePath]]:
+    # A folder may have brackets in its name: as long as there is what a part says letter by letter,
+    # it is no pattern.
+    parts, fixed = pattern.parts, 0
+    while fixed < len(parts) and (
+        not _magic(parts[fixed]) or os.path.lexists(Path(*parts[: fixed + 1]))
+    ):
+        fixed += 1
+    root, rest = Path(*parts[:fixed]), parts[fixed:]
+    matching = _glob(root, rest, output, found) or _glob(
+        root, [p.replace("[", "[[]") for p in rest], output, found
+    )
+    photographs = [path for path in matching if path.suffix.lower() in SUFFIXES]
+    others = count_endings([path for path in matching if path.suffix.lower() not in SUFFIXES])
+    found.others += others
+    if not photographs:
+        raise _nothing(text, [describe_skipped(others)])
+    for path in photographs:
+        yield path, path.relative_to(root)
+
+
+def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> list[Path]:
+    """Files below ``root`` that fit a pattern; hidden ones are left out, and those in ``output`` if that is below."""
+    if "**" not in pattern:
+        paths = sorted(
+            Path(path) for path in glob.glob(os.path.join(glob.escape(str(root)), *pattern))
+        )
+        is_result = _below(output, root)
+        return [
+            path
+            for path in paths
+            # No folder, and no pipe, which would be waited for
+            if (path.is_file() or path.is_symlink())
+            and not path.is_dir()
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and not is_result(path.parent)
+        ]
+    # Python's "**" follows links without end.
+    first = pattern.index("**")
+    starts = [str(root)]
+    if first > 0:
+        starts = sorted(glob.glob(os.path.join(glob.escape(str(root)), *pattern[:first])))
+    fitting = []
+    for start in filter(Path.is_dir, map(Path, starts)):
+        here = walk(start, without=output)
+        files = sorted([*here.photographs, *here.other_files])
+        fitting += [path for path in files if _fits(path.relative_to(start).parts, pattern[first:])]
+        found.failures += [f"{sentence}." for sentence in here.unreadable]
+        found.notes += here.not_followed
+    return fitting
+
+
+def _below(output: Path, root: Path) -> Callable[[Path], bool]:
+    """A function that says of a folder whether it is ``output``, or in it, where that is a folder below ``root``."""
+    made, searched = os.path.realpath(output), os.path.realpath(root)
+    inside = made != searched and Path(made).is_relative_to(searched)
+
+    @functools.cache
+    def is_result(folder: Path) -> bool:
+        return inside and Path(os.path.realpath(folder)).is_relative_to(made)
+
+    return is_result
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path fits a pattern part by part; "**" stands for any number of folders."""
+    if not pattern:
+        return not parts
+    first, *rest = pattern
+    if first == "**":
+        return any(_fits(parts[skipped:], rest) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], first) and _fits(parts[1:], rest)
+
+
+def _nothing(text: str, notes: Sequence[str]) -> InputError:
+    said = in_one_line([note for note in notes if note])
+    return InputError(
+        f"{text} holds no photographs: looked for {', '.join(SUFFIXES)}{said and f'; {said}'}."
+    )
+
+
+def _unreachable(path: Path) -> str:
+    if path.is_symlink():
+        return f"{path} is a link to {os.readlink(path)}, which cannot be reached."
+    return f"{path} cannot be read: it is not there any more, or may not be looked at."
+
+
+def _magic(text: str) -> bool:
+    return any(character in text for character in _MAGIC)

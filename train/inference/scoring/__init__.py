@@ -1,0 +1,1 @@
+"""How restored photographs are scored, and pictures of where they are wrong."""

@@ -1,0 +1,111 @@
+"""How well a network restores photographs: one row per photograph and method.
+
+The protocol: Gaussian noise, fixed by the seed and the photograph's name, not clipped before the
+network; the restored image clipped to [0, 1] and not rounded; metrics over the whole photograph in
+float.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table
+from scipy import ndimage, optimize
+
+from train.data.images import to_float
+from train.data.sources import Source
+from train.inference.scoring.metrics_table import score
+from train.inference.scoring.protocols import add_fixed_noise
+
+_NOISE = "noise of fixed seed, unclipped into the network; "
+_PROTOCOL = (
+    "outputs clipped to [0, 1], not rounded; whole photographs; "
+    "blur: the Gaussian of highest PSNR, picked with the clean photograph in hand"
+)
+# Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
+_BLUR_BOUNDS = (0.2, 8.0)
+REAL = math.nan  # the sigma of photographs that were degraded in reality: by how much is not known
+# A noisy photograph to the restored one, both float32 [H, W, C].
+Predict = Callable[[np.ndarray], np.ndarray]
+
+METRICS = ("psnr", "ssim", "ciede2000")
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """One photograph under one method."""
+
+    photograph: str
+    sigma: float  # of the noise, 0 to 255; REAL where it was not added here
+    method: str  # noisy, blur or restored
+    psnr: float  # dB
+    ssim: float
+    ciede2000: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One photograph: what went in, what came out, and how good each is."""
+
+    name: str
+    clean: np.ndarray
+    noisy: np.ndarray
+    restored: np.ndarray
+    rows: tuple[BaselineRow, ...]
+
+
+def score_with_baselines(
+    predict: Predict, source: Source, *, sigma: float, seed: int
+) -> Iterator[Evaluation]:
+    """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur.
+
+    Where the source has pairs, their degraded halves are restored as they are.
+    """
+    sigma = sigma if source.inputs is None else REAL
+    for i, name in enumerate(source.names):
+        clean = to_float(source.images[i])
+        if source.inputs is None:
+            noisy = add_fixed_noise(clean, name, sigma=sigma, seed=seed)
+        else:
+            noisy = to_float(source.inputs[i])
+        restored = predict(noisy)
+        candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
+        rows = tuple(
+            BaselineRow(name, sigma, method, *score(candidate, clean, names=METRICS))
+            for method, candidate in candidates.items()
+        )
+        yield Evaluation(name, clean, noisy, restored, rows)
+
+
+def make_table(rows: list[BaselineRow], title: str) -> Table:
+    """The rows for a terminal, under a title that says how photographs were degraded."""
+    caption = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("photograph")
+    table.add_column("method")
+    for metric in ("PSNR dB", "SSIM", "CIEDE2000"):
+        table.add_column(metric, justify="right")
+    shown = ""
+    for row in rows:
+        if shown and row.photograph != shown:
+            table.add_section()
+        name = "" if row.photograph == shown else row.photograph
+        table.add_row(
+            name, row.method, f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.ciede2000:.2f}"
+        )
+        shown = row.photograph
+    return table
+
+
+def _best_blur(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    def blurred(sigma: float) -> np.ndarray:
+        return np.clip(ndimage.gaussian_filter(noisy, (sigma, sigma, 0), mode="reflect"), 0, 1)
+
+    def error(sigma: float) -> float:
+        return float(np.mean((blurred(sigma) - clean) ** 2))
+
+    best = optimize.minimize_scalar(
+        error, bounds=_BLUR_BOUNDS, method="bounded", options={"xatol": 0.01}
+    )
+    return blurred(best.x)

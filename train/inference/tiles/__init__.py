@@ -1,0 +1,1 @@
+"""Photographs of any size in tiles, restored as if they had not been cut."""

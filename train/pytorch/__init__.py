@@ -1,0 +1,1 @@
+"""Weights trained with PyTorch: read without PyTorch, checked, and written as a checkpoint."""

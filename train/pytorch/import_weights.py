@@ -1,0 +1,217 @@
+"""``python -m train import``: weights trained with PyTorch become a checkpoint."""
+
+import atexit
+import contextlib
+import hashlib
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from lumloss_jax.models import from_torch_state_dict
+from train.bounds import check_name
+from train.checkpoints.checkpoint import Network, save_network
+from train.checkpoints.checkpoint_files import check_path
+from train.checkpoints.checkpoint_writer import without_tracebacks
+from train.console import make_console, printable
+from train.devices.signals import exit_on_sigterm
+from train.errors import InputError
+from train.files import locks
+from train.network import build_model, parse_model
+from train.pytorch.channel_order import reverse_channels
+from train.pytorch.state_dicts import Choice, StateDict, choose
+from train.pytorch.torch_files import read_state_dicts
+
+_UNFINISHED = ".lumloss-import-"  # how the folder is called in which a checkpoint is being written
+_ABANDONED = 3600  # seconds after which such a folder that nobody holds is removed
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Bring weights trained with PyTorch here. PyTorch is not needed; no code in the file runs."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """File of weights: .pth, .pt, .ckpt, .safetensors or .npz."""
+    model: str
+    """Network that they belong to, with the fields it was trained with, e.g. "dncnn(depth=20)"."""
+    weights: str | None = None
+    """Name of the dictionary in the file, such as "params". None: the one that fits the network,
+    and of those the average ("params_ema")."""
+    out: Path | None = None
+    """Folder of the checkpoint to write; it must not exist. None: the file's name under
+    runs/imported/."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """Order of colours that the network was trained on. Weights for "bgr" are reversed, so that
+    they take "rgb"."""
+
+    def __post_init__(self) -> None:
+        check_name("FILE", self.file)
+        check_name("--out", self.out)
+
+
+def import_weights(config: ImportConfig) -> Path:
+    """Reads, renames, checks every shape, writes; gives the checkpoint's folder."""
+    out = config.out or Path("runs", "imported", config.file.stem)
+    check_path(out)
+    if os.path.lexists(out):
+        raise InputError(f"--out {out} exists already. Remove it, or give a new folder.")
+    name, fields = parse_model(config.model)
+    model = build_model(config.model)
+
+    # What is read must be what the digest is of.
+    before = _digest(config.file)
+    choice = _chosen(config, name, fields)
+    _check_numbers(config.file, choice.chosen)
+    if _digest(config.file) != before:
+        raise InputError(
+            f"{config.file} was changed while it was read. Give the command again when it is "
+            "complete."
+        )
+    variables = from_torch_state_dict(name, choice.chosen.arrays, **fields)
+    if config.channel_order == "bgr":
+        variables = reverse_channels(model, variables)
+
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    about = {
+        "imported_from": printable(config.file.name),
+        "sha256": before,
+        "found_under": [printable(key) for key in choice.chosen.where],
+        "is_average": choice.chosen.is_average,
+        "would_fit_too": [printable(one.name) for one in choice.others],
+        "channel_order": config.channel_order,
+    }
+    with _whole_or_none(out) as unfinished, without_tracebacks():
+        save_network(unfinished, Network(model, config.model, params, batch_stats), about)
+    _report(config, choice, out, sum(leaf.size for leaf in jax.tree.leaves(params)))
+    return out
+
+
+def _chosen(config: ImportConfig, name: str, fields: Mapping[str, Any]) -> Choice:
+    """The dictionary of the file that belongs to the network."""
+
+    def misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
+        try:
+            from_torch_state_dict(name, arrays, **fields)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    found = read_state_dicts(config.file)
+    try:
+        return choose(found, misfit, named=config.weights)
+    except InputError as error:
+        raise InputError(
+            f'{config.file} cannot be imported for --model "{config.model}": {error}'
+        ) from None
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file that may be missing, which reading it says better."""
+    try:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return ""
+
+
+def _check_numbers(file: Path, found: StateDict) -> None:
+    """Refuses weights with which every restored photograph would be lost."""
+    wrong = []
+    for name, array in found.arrays.items():
+        if array.dtype.kind in "iub":  # counters
+            continue
+        with np.errstate(over="ignore"):
+            bad = int(np.count_nonzero(~np.isfinite(array.astype(np.float32))))
+        if bad:
+            wrong.append(f"{printable(name)} ({bad:,} of {array.size:,})")
+        elif name.endswith("running_var") and array.size and array.min() < 0:
+            wrong.append(f"{printable(name)} (variances below 0)")
+    if wrong:
+        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+        raise InputError(
+            f"{file} holds weights that are NaN, infinite or impossible: "
+            f"{', '.join(wrong[:_MOST_NAMED])}{more}. The training that wrote it diverged. Give "
+            "an earlier checkpoint."
+        )
+
+
+@contextlib.contextmanager
+def _whole_or_none(out: Path) -> Iterator[Path]:
+    """A hidden place beside ``out``, which gets that name if the block ends well."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(out.parent)
+        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=out.parent))
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"--out {out} cannot be written: a file is in the way. Give another folder."
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"--out {out} cannot be written: {error.strerror}. Give another folder."
+        ) from None
+    try:
+        with exit_on_sigterm(), locks.hold(folder):
+            yield folder / "checkpoint"
+            if os.path.lexists(out):
+                raise InputError(
+                    f"--out {out} was made by another process in the meantime. Give a new folder."
+                )
+            os.rename(folder / "checkpoint", out)
+    except InputError as error:  # it names the hidden place
+        raise InputError(str(error).replace(str(folder / "checkpoint"), f"--out {out}")) from None
+    except OSError as error:
+        raise InputError(
+            f"--out {out} cannot be written: {error.strerror}. Give another folder."
+        ) from None
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes the folder, now and at the end.
+
+    After a failure Orbax's threads may make it once more.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes what imports have left here that were killed."""
+    for folder in parent.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(InputError, OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED:
+                with locks.hold(folder):
+                    shutil.rmtree(folder)
+
+
+def _report(config: ImportConfig, choice: Choice, out: Path, parameters: int) -> None:
+    console = make_console(soft_wrap=True)
+    chosen = choice.chosen
+    under = f" under {chosen.shown}" if chosen.where else ""
+    average = ", which is an average" if chosen.is_average else ""
+    console.print(
+        f"{config.file}{under}{average}: {len(chosen.arrays)} arrays, {parameters:,} parameters "
+        f"of {config.model}"
+    )
+    for other in choice.others:
+        console.print(
+            f"{other.shown} fits too; --weights {shlex.quote(other.name)} imports it instead"
+        )
+    console.print(f"checkpoint  {out}")
+    console.print(
+        f'fine-tune it with: python -m train fit --model "{config.model}" --init-from {out}'
+    )
