@@ -196,7 +196,6 @@ OPEN: set[str] = {
     "train/assembly.py",
     "train/balancing.py",
     "train/degradation.py",
-    "train/due.py",
     "train/experiments/networks/device_groups.py",
     "train/experiments/networks/members.py",
     "train/inference/attending.py",

@@ -1,10 +1,10 @@
-"""The command line, ``python -m train VERB``: how a verb ends. verbs.py has the verbs."""
+"""The command line, ``python -m train VERB``, and how it ends. The verbs are in verbs.py."""
 
 import errno
 import sys
 
 _NO_DEVICES = "Unable to initialize backend"
-# What an operating system says of a name or a disk, and no defect of the program.
+# Errors of an operating system about a name or a disk, which are not defects of the program.
 _OF_THE_SYSTEM = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
@@ -16,14 +16,14 @@ _OF_THE_SYSTEM = (
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a verb; gives the exit status.
+    """Runs a verb and returns the exit status.
 
     Args:
-      arguments: what stands behind ``python -m train``.
+      arguments: the words after ``python -m train``.
 
     Returns:
-      The verb's status; 2 for input that the user must change; 130 after Ctrl-C; 141 if nobody
-      reads the output.
+      The status of the verb, 2 for input that the user must change, 130 after Ctrl-C, or 141 if
+      nobody reads the output.
     """
     try:
         from train.console import with_output
@@ -39,7 +39,7 @@ def _run(arguments: list[str]) -> int:
     from train.errors import InputError, first_line
 
     try:
-        # Imported here, because it takes seconds, in which Ctrl-C must not show a traceback.
+        # This import takes seconds. It is here so that Ctrl-C shows no traceback meanwhile.
         from train.verbs import run
 
         return run(arguments)
@@ -47,8 +47,8 @@ def _run(arguments: list[str]) -> int:
         complain(f"error: {error}")
         return 2
     except RuntimeError as error:
-        # JAX finds out at the first array that JAX_PLATFORMS names what is not there, or that a
-        # device is taken.
+        # Only at the first array does JAX notice that JAX_PLATFORMS names a platform that is
+        # missing, or that a device is in use.
         if _NO_DEVICES not in str(error):
             raise
         complain(f"error: {first_line(error)}.")

@@ -1,4 +1,4 @@
-"""Checks of numbers that flags give. What is not a number, or is infinite, passes none of them."""
+"""Checks of the numbers and names that flags give. All of them refuse NaN and infinity."""
 
 import math
 import os
@@ -9,13 +9,13 @@ from train.errors import InputError
 
 MOST = 2**31 - 1  # steps and counts are 32-bit integers on devices
 MOST_NOISE = 255.0  # standard deviation, on the scale of 8-bit images
-MOST_SEED = 2**62  # a seed and those counted up from it fit into 64 bits
-MOST_SEEDS = 10_000  # trainings of one setting, or draws of noise: all are planned at once
-MOST_PROCESSES = 256  # each takes a few hundred megabytes
+MOST_SEED = 2**62  # a seed, and the seeds counted up from it, fit into 64 bits
+MOST_SEEDS = 10_000  # trainings of one setting, or draws of noise; all are planned at once
+MOST_PROCESSES = 256  # each needs a few hundred megabytes
 MOST_PIXELS = 2**28  # in a batch: 3 GiB as float32, and several times that in training
-MOST_SIDE = 65_536  # pixels of a tile or an exported image
+MOST_SIDE = 65_536  # pixels along a side of a tile or an exported image
 
-# What file systems accept, in bytes.
+# The longest names and paths that file systems accept, in bytes.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 
 
@@ -23,9 +23,9 @@ def at_least(flag: str, value: float, minimum: float) -> None:
     """Refuses a number that is less than ``minimum``.
 
     Args:
-      flag: the option, for the error.
-      value: what was given.
-      minimum: the least number that is accepted.
+      flag: name of the option, for the error message.
+      value: the number that was given.
+      minimum: the smallest number that is accepted.
 
     Raises:
       InputError: if ``value`` is less, or is not finite.
@@ -39,8 +39,8 @@ def less_than(flag: str, value: float, bound: float) -> None:
     """Refuses a number that is not less than ``bound``.
 
     Args:
-      flag: the option, for the error.
-      value: what was given.
+      flag: name of the option, for the error message.
+      value: the number that was given.
       bound: the number that ``value`` must stay below.
 
     Raises:
@@ -55,8 +55,8 @@ def more_than(flag: str, value: float, minimum: float) -> None:
     """Refuses a number that is not more than ``minimum``.
 
     Args:
-      flag: the option, for the error.
-      value: what was given.
+      flag: name of the option, for the error message.
+      value: the number that was given.
       minimum: the number that ``value`` must be above.
 
     Raises:
@@ -68,24 +68,25 @@ def more_than(flag: str, value: float, minimum: float) -> None:
 
 
 def noise_levels(flag: str, levels: Sequence[float]) -> None:
-    """Refuses levels that are not different numbers from 0 to 255, where thousandths count."""
-    known = {round(level * 1000) for level in levels if 0 <= level <= MOST_NOISE}  # NaN is not
+    """Refuses noise levels outside 0 to 255, and levels that differ by less than a thousandth."""
+    # NaN fails the comparison, so it is refused too.
+    known = {round(level * 1000) for level in levels if 0 <= level <= MOST_NOISE}
     if len(known) < len(levels):
         given = " ".join(f"{level:.10g}" for level in levels)
         raise InputError(
-            f"{flag} must be different numbers from 0 to 255, as 8-bit images have them; got "
+            f"{flag} must be different numbers from 0 to 255, the scale of 8-bit images; got "
             f"{given}."
         )
 
 
 def between(flag: str, value: float, least: float, *, most: float = MOST) -> None:
-    """Refuses what is less than ``least`` or more than ``most``.
+    """Refuses a number that is less than ``least`` or more than ``most``.
 
     Args:
-      flag: the option, for the error.
-      value: what was given.
-      least: the least number that is accepted.
-      most: the largest one.
+      flag: name of the option, for the error message.
+      value: the number that was given.
+      least: the smallest number that is accepted.
+      most: the largest number that is accepted.
 
     Raises:
       InputError: if ``value`` is outside, or is not finite.
@@ -96,34 +97,36 @@ def between(flag: str, value: float, least: float, *, most: float = MOST) -> Non
 
 
 def check_batch(batch_size: int, patch_size: int) -> None:
-    """Refuses batches that no memory holds."""
+    """Refuses batches that are too large for any memory."""
     pixels = batch_size * patch_size**2
     if pixels > MOST_PIXELS:
         raise InputError(
             f"--batch-size {batch_size} with --patch-size {patch_size} makes batches of "
-            f"{pixels:,} pixels, and at most {MOST_PIXELS:,} are accepted: take fewer patches, or "
-            "smaller ones."
+            f"{pixels:,} pixels. At most {MOST_PIXELS:,} are accepted. Use fewer or smaller "
+            "patches."
         )
 
 
 def _check_finite(flag: str, value: float) -> None:
-    # An integer may be too large to be a float, and is finite all the same.
+    # An integer may be too large for a float, but it is finite.
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{flag} must be a finite number; got {value}.")
 
 
 def check_name(flag: str, path: str | os.PathLike[str] | None) -> None:
-    """Refuses what cannot be the name of a file or folder, before any work is done."""
+    """Refuses a text that cannot be the name of a file or folder, before any work is done."""
     if path is None:
         return
     text = os.fspath(path)
     if not text:
-        raise InputError(f"{flag} is empty: name a file or folder, or leave the flag out.")
+        raise InputError(f"{flag} is empty. Give a file or folder, or leave out the flag.")
     if "\0" in text:
-        raise InputError(f"{flag} holds a NUL byte, which no name may; got {text[:50]!r}.")
+        raise InputError(
+            f"{flag} contains a NUL byte, which is not allowed in a name; got {text[:50]!r}."
+        )
     longest = max(len(part.encode(errors="surrogateescape")) for part in re.split(r"[/\\]", text))
     if longest > _LONGEST_NAME or len(text.encode(errors="surrogateescape")) > _LONGEST_PATH:
         raise InputError(
-            f"{flag} is too long: a name has at most {_LONGEST_NAME} bytes and a path at most "
-            f"{_LONGEST_PATH}; got {len(text)} letters, {text[:50]!r} and so on."
+            f"{flag} is too long. A name may have {_LONGEST_NAME} bytes, and a path "
+            f"{_LONGEST_PATH}; got {len(text)} characters, {text[:50]!r} and so on."
         )

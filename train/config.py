@@ -1,4 +1,7 @@
-"""What a run is: a tree of frozen dataclasses, kept as JSON in the run's folder."""
+"""The configuration of a run: a tree of frozen dataclasses, saved as JSON in the run's folder.
+
+The text below a field is its help text. Each line of it is a line of ``--help``.
+"""
 
 import dataclasses
 import re
@@ -12,7 +15,6 @@ import tyro
 from lumloss_jax import losses
 from train.bounds import (
     MOST_NOISE,
-    MOST_PROCESSES,
     MOST_SEED,
     at_least,
     between,
@@ -26,42 +28,43 @@ from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 from train.files.typed_fields import from_tree
 from train.network import parse_model
+from train.run_config import RunConfig
 
-_LONGEST_FILE = 1_000_000  # bytes of a configuration
+_LONGEST_FILE = 1_000_000  # bytes of a configuration file
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Photographs, and how patches are cut from them.
+    """Photographs, and how training patches are made from them.
 
-    Photographs are named by "photos" (those that scikit-image ships), "folder:PATH" (searched
-    recursively), "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
-    "tfds:NAME[/CONFIG]:SPLIT".
+    A data set is named by "photos" (the photographs in scikit-image), "folder:PATH" (searched
+    recursively), "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB", or
+    by "tfds:NAME[/CONFIG]:SPLIT".
     """
 
     source: Annotated[str, tyro.conf.arg(name="data")] = "photos"
-    """Photographs to train on. To clean ones noise is added afresh in each step; pairs are taken as
-    they are."""
+    """Data set to train on.
+    Clean photographs get new noise in every step; pairs are used as they are."""
     validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
-    """Photographs to pick settings on. None: those of "photos", or a tenth of --data; "none": no
-    validation."""
+    """Data set for validation during training and for choosing settings; "none": no validation.
+    None: the validation photographs of "photos", or a tenth of --data."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
-    """Photographs to evaluate on, never trained on. None: those of "photos", or a tenth of
-    --data."""
+    """Data set to evaluate on. The network is never trained on it.
+    None: the test photographs of "photos", or a tenth of --data."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together if a tenth is set aside: copies of one photograph, or all of a folder
-    (bursts)."""
+    """What stays together when a tenth of --data is set aside.
+    pixels: copies of one photograph; folder: all photographs in a folder, such as a burst."""
     patch_size: int = 40
     """Side of a training patch, in pixels."""
     batch_size: int = 16
-    """Patches in a step, over all devices together."""
+    """Patches per step, over all devices together."""
     sigma: float = 25.0
     """Standard deviation of the Gaussian noise, on the scale of 0 to 255."""
     blind: bool = False
-    """Train on noise of every level: each patch has its own, uniform from 0 to --sigma."""
+    """Train on all noise levels: each patch has its own, drawn uniformly from 0 to --sigma."""
     low_light: tuple[float, float] | None = None
-    """Darken instead of --sigma: least and largest share of the light that is left, e.g. 0.02 0.1;
-    noise included."""
+    """Train on dark photographs with a sensor's noise, instead of on noise of --sigma.
+    The numbers are the smallest and the largest share of light that is left, e.g. 0.02 0.1."""
 
     def __post_init__(self) -> None:
         between("--patch-size", self.patch_size, 1)
@@ -71,43 +74,43 @@ class DataConfig:
         if self.low_light and (self.blind or not 0 < self.low_light[0] <= self.low_light[1] <= 1):
             light = " ".join(map(str, self.low_light))
             raise InputError(
-                "--low-light must be two shares, 0 < least <= largest <= 1, without --blind; got "
-                f"{light}."
+                f"--low-light {light} is not accepted. Give two shares of the light, smallest "
+                "first, above 0 and at most 1, and leave out --blind."
             )
 
 
-# "balanced(METHOD)" or "balanced(METHOD, LOSS)"; the library parses LOSS, and shows its mistakes.
+# "balanced(METHOD)" or "balanced(METHOD, LOSS)". The library parses LOSS and reports mistakes in it.
 _BALANCED = re.compile(r"\s*balanced\(\s*(?P<method>\w+)\s*(?:,\s*(?P<loss>.+?)\s*)?\)\s*")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network and what it is trained to make small."""
+    """The network, and the loss that it is trained with."""
 
     model: str = "dncnn(depth=8, features=32, batch_norm=False)"
-    """Network and its fields, as lumloss_jax.models.create_model takes them, e.g. "dncnn(depth=17,
-    features=64)"."""
+    """Network and its fields, as for lumloss_jax.models.create_model.
+    Example: "dncnn(depth=17, features=64)"."""
     init_from: str | None = None
-    """Run or checkpoint whose weights to start from, with a fresh optimizer (fine-tuning). None:
-    fresh weights."""
+    """Run or checkpoint to load initial weights from (fine-tuning). The optimizer starts fresh.
+    None: random weights."""
     loss: str = "luminance_l1"
-    """Loss, e.g. "luminance_l1(window_size=7)", "mse", "0.8*ssim + 0.2*l1"."""
+    """Loss, e.g. "luminance_l1(window_size=7)", "mse" or "0.8*ssim + 0.2*l1"."""
     balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
-    """Learn the weights of the terms of --loss, or of luminance_l1's two; also --loss
-    "balanced(METHOD, LOSS)"."""
+    """Method to learn the weights of the terms of --loss, or of the two parts of luminance_l1.
+    The same can be written as --loss "balanced(METHOD, LOSS)"."""
     balance_rate: float = 0.025
-    """Step of the learned weights, for uncertainty and gradnorm."""
+    """Learning rate of the weights of the terms, for uncertainty and gradnorm."""
     balance_every: int = 200
-    """Steps over which dwa averages the losses that it compares."""
+    """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
-    """Weight of buifd's noise level; --loss mse --level-weight 1 --blind is its published
-    objective, scaled."""
+    """Weight of the error of the noise level that buifd predicts.
+    Its published objective, up to a factor, is --loss mse --level-weight 1 --blind."""
     level_sigma: float = 75.0
-    """Noise (0 to 255) that buifd's level of 1 stands for: the highest of its training, 55 or 75 as
-    published."""
+    """Noise (0 to 255) that a predicted level of 1 stands for, for buifd.
+    Use the highest noise of the training. Published values are 55 and 75."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format inside the network. Parameters, losses and all sums over pixels are float32
-    either way."""
+    """Number format inside the network.
+    Parameters, losses and all sums over pixels are always float32."""
 
     def __post_init__(self) -> None:
         loss, balance = self._split_balanced()
@@ -115,7 +118,8 @@ class ModelConfig:
             loss = str(losses.parse_loss(loss))
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
-        # One spelling of a loss is saved, and compared on resume, whatever the user's spaces.
+        # A loss is saved in one spelling, whatever spaces the user typed, so that a resume can
+        # compare it.
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "balance", balance)
         parse_model(self.model)
@@ -127,30 +131,32 @@ class ModelConfig:
         between("--level-sigma", self.level_sigma, 0, most=MOST_NOISE)
 
     def _split_balanced(self) -> tuple[str, str]:
-        """--loss and --balance, which "balanced(METHOD, LOSS)" gives in one."""
+        """Returns --loss and --balance, both of which "balanced(METHOD, LOSS)" gives."""
         balanced = _BALANCED.fullmatch(self.loss)
         if balanced is None:
             return self.loss, self.balance
         method, loss = balanced["method"], balanced["loss"] or "luminance_l1"
         accepted = typing.get_args(typing.get_type_hints(ModelConfig)["balance"])[1:]
         if method not in accepted:
-            raise InputError(f"--loss: balanced takes {', '.join(accepted)}; got {method!r}.")
+            raise InputError(
+                f"--loss: balanced accepts the methods {', '.join(accepted)}; got {method!r}."
+            )
         if self.balance not in ("none", method):
             raise InputError(
-                f"--loss {self.loss!r} and --balance {self.balance} contradict each other: "
-                "give one."
+                f"--loss {self.loss!r} and --balance {self.balance} contradict each other. "
+                "Give only one of them."
             )
         return loss, method
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """From gradients to updates."""
+    """How gradients become updates of the weights."""
 
     steps: int = 1500
-    """Updates to make."""
+    """Number of updates."""
     learning_rate: float = 2e-3
-    """Highest learning rate."""
+    """Highest learning rate of the schedule."""
     schedule: Literal[
         "cosine",
         "constant",
@@ -161,32 +167,35 @@ class OptimizerConfig:
         "drunet",
         "retinexformer",
     ] = "cosine"
-    """After the warm-up: half a cosine to 1 %, constant, --decay-steps, or as published
-    (train/optimizer.py)."""
+    """Learning rate after the warm-up.
+    cosine: half a cosine down to 1 %; step: lowered at --decay-steps.
+    The others are published schedules, which train/optimizer.py describes."""
     decay_steps: tuple[int, ...] = ()
-    """Updates at which --schedule step lowers the rate, e.g. 30000 60000."""
+    """Updates at which --schedule step lowers the learning rate, e.g. 30000 60000."""
     decay_factor: float = 0.1
-    """What it is multiplied by there."""
+    """Factor that the learning rate is multiplied by at each of --decay-steps."""
     warmup_steps: int = 50
-    """Steps over which the rate rises from 0; the published schedules have none: 0."""
+    """Number of steps over which the learning rate rises from 0.
+    The published schedules have no warm-up: 0."""
     optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
-    """Lion wants about a tenth of Adam's rate, SGD, with its momentum, up to a hundred times as
-    much."""
+    """Optimizer.
+    Compared with adam, lion needs about a tenth of the learning rate, sgd up to a hundred times."""
     weight_decay: float = 0.0
-    """Decay of the weights (not of biases and gains) in adamw, lion and sgd."""
+    """Weight decay of adamw, lion and sgd. Biases and gains are not decayed."""
     momentum: float = 0.9
     """Momentum of sgd."""
     clip_norm: float | None = None
-    """Largest global norm of the gradient; larger ones are scaled down to it. None: no clipping."""
+    """Largest global norm of the gradient. Larger gradients are scaled down to it.
+    None: no clipping."""
     accumulate: int = 1
-    """Parts in which a batch passes the network, one by one, for one update: memory is that of one
-    part."""
+    """Number of parts that a batch is divided into. They run one after the other.
+    Their mean gradient makes one update, and the run needs the memory of one part."""
     ema: float = 0.0
-    """Decay of an average of parameters and batch statistics, which is evaluated and released, e.g.
-    0.999. 0: none."""
+    """Decay of a moving average of parameters and batch statistics, e.g. 0.999.
+    The average is what is evaluated, restored with and exported. 0: no average."""
     max_skips: int = 10
-    """Updates in a row that may be skipped because something was not finite; the run stops after
-    these."""
+    """Number of updates in a row that may be skipped because a value was not finite.
+    After these the run stops."""
 
     def __post_init__(self) -> None:
         between("--steps", self.steps, 1)
@@ -195,13 +204,15 @@ class OptimizerConfig:
         if self.clip_norm is not None:
             more_than("--clip-norm", self.clip_norm, 0)
         if (self.schedule == "step") != bool(self.decay_steps):
-            raise InputError("--schedule step and --decay-steps go together: give both or neither.")
+            raise InputError(
+                "--schedule step and --decay-steps belong together. Give both, or neither."
+            )
         for step in self.decay_steps:
             between("--decay-steps", step, 1)
         more_than("--decay-factor", self.decay_factor, 0)
         at_least("--weight-decay", self.weight_decay, 0)
         if self.weight_decay and self.optimizer == "adam":
-            raise InputError("--weight-decay: adam has none; take --optimizer adamw.")
+            raise InputError("--weight-decay has no effect on adam. Use --optimizer adamw.")
         at_least("--momentum", self.momentum, 0)
         between("--accumulate", self.accumulate, 1)
         at_least("--ema", self.ema, 0)
@@ -210,141 +221,40 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Where a run stands, what it writes, and its devices. None of it changes what is learned."""
-
-    out: str | None = None
-    """Folder of the run. None: a new numbered folder under runs/."""
-    resume: str | None = None
-    """Folder of a run to resume, from its last checkpoint and with its configuration."""
-    devices: int | None = None
-    """Devices that share a batch. None: all there are."""
-    parallel: Literal["data", "fsdp"] = "data"
-    """What else they share: nothing (data parallel), or parameters, optimizer and average too
-    (fully sharded)."""
-    shards: int | None = None
-    """Devices that hold one copy of these between them under --parallel fsdp. None: all, or those
-    of one TPU slice."""
-    distributed: bool = False
-    """Share the run with other hosts, each of which runs this command: found by itself on TPU pods,
-    SLURM and GKE."""
-    coordinator: str | None = None
-    """Address of process 0, HOST:PORT, if processes do not find one another by themselves."""
-    processes: int | None = None
-    """Number of processes, if it cannot be detected."""
-    process: int | None = None
-    """Number of this process, from 0, if it cannot be detected."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints; the last step always has one."""
-    keep_last: int = 2
-    """Newest checkpoints to keep: should the newest be damaged, a resume takes the one before."""
-    keep_best: int = 1
-    """Checkpoints to keep beside them: those of the best --best-metric on the validation
-    photographs."""
-    best_metric: Literal["psnr", "ssim", "ciede2000"] = "psnr"
-    """Validation metric by which checkpoints are best: the highest PSNR or SSIM, or the lowest
-    CIEDE2000."""
-    log_every: int = 20
-    """Steps between lines of metrics.jsonl."""
-    validate_every: int = 500
-    """Steps between validations (middles of 16 photographs, noise that never changes), each with a
-    checkpoint."""
-    tensorboard: bool = True
-    """Write curves, and a validation photograph with its brightness and colour error, enlarged four
-    times."""
-    profile: tuple[int, int] | None = None
-    """First and last step to trace with JAX's profiler, into the run's folder profile, e.g.
-    --profile 100 110."""
-    memory_mb: int = 4096
-    """Megabytes of decoded photographs to keep; what does not fit is decoded over and over:
-    slower."""
-    workers: int = 0
-    """Processes that decode what does not fit --memory-mb. 0: threads, which start sooner. The
-    batches are the same."""
-
-    def __post_init__(self) -> None:
-        check_name("--out", self.out)
-        check_name("--resume", self.resume)
-        if self.devices is not None:
-            between("--devices", self.devices, 1)
-        if self.shards is not None:
-            between("--shards", self.shards, 1)
-            if self.parallel != "fsdp":
-                raise InputError(
-                    "--shards divides the state under --parallel fsdp. Give both, or neither."
-                )
-        self._check_hosts()
-        between("--checkpoint-every", self.checkpoint_every, 1)
-        between("--keep-last", self.keep_last, 1)
-        between("--keep-best", self.keep_best, 0)
-        between("--log-every", self.log_every, 1)
-        between("--validate-every", self.validate_every, 1)
-        if self.profile is not None:
-            between("--profile", self.profile[0], 1)
-            between("--profile's last step", self.profile[1], self.profile[0])
-        between("--memory-mb", self.memory_mb, 0)
-        between("--workers", self.workers, 0, most=MOST_PROCESSES)
-
-    def _check_hosts(self) -> None:
-        told = {
-            "--coordinator": self.coordinator,
-            "--processes": self.processes,
-            "--process": self.process,
-        }
-        given = [flag for flag, value in told.items() if value is not None]
-        if given and not self.distributed:
-            raise InputError(
-                f"{given[0]} is for a run of several processes: give --distributed too."
-            )
-        if self.coordinator is not None:
-            if not re.fullmatch(r".+:\d{1,9}", self.coordinator):
-                got = f"got {self.coordinator!r}"
-                raise InputError(f"--coordinator takes HOST:PORT of process 0; {got}.")
-            port = int(self.coordinator.rpartition(":")[2])
-            between("--coordinator's port", port, 1, most=65_535)
-        if self.processes is not None:
-            between("--processes", self.processes, 1)
-        if self.process is not None:
-            between("--process", self.process, 0)
-            if self.processes is not None:
-                less_than("--process", self.process, self.processes)
-
-
-@dataclass(frozen=True)
 class FitConfig:
-    """Train a network, evaluate it on photographs that it never saw, write a report."""
+    """Train a network, evaluate it on photographs that it never saw, and write a report."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
     seed: int = 0
-    """Seed of everything random: initial weights, patches, noise."""
+    """Seed of everything random: initial weights, patches and noise."""
 
     def __post_init__(self) -> None:
         between("--seed", self.seed, 0, most=MOST_SEED)
         if (traced := self.run.profile) and traced[0] > self.optimizer.steps:
             raise InputError(
-                f"--profile {traced[0]} {traced[1]} traces nothing: the run has "
-                f"{self.optimizer.steps} steps; take some of these."
+                f"--profile {traced[0]} {traced[1]} would trace nothing, because the run has "
+                f"{self.optimizer.steps} steps. Choose some of these."
             )
 
 
 def save_config(config: FitConfig, path: Path) -> None:
-    """Writes ``config`` as JSON, whole or not at all: a process that resumes may be killed."""
+    """Writes ``config`` as JSON, completely or not at all, because a process may be killed."""
     write_json(dataclasses.asdict(config), path)
 
 
 def load_config(path: Path) -> FitConfig:
-    """Reads what :func:`save_config` wrote, and refuses unknown keys and values of wrong types."""
+    """Reads a file of :func:`save_config`, and refuses unknown keys and values of wrong types."""
     return from_tree(FitConfig, read_tree(path), str(path))
 
 
 def read_tree(path: Path) -> Any:
-    """What a configuration's file holds, before it is known to be a configuration."""
+    """Reads a configuration file without checking that it contains a configuration."""
     try:
         return read_json(path, longest=_LONGEST_FILE)
     except FileNotFoundError:
-        raise InputError(f"{path.parent} holds no run: {path.name} is missing there.") from None
+        raise InputError(f"{path.parent} is not a run's folder: it has no {path.name}.") from None
     except UnreadableError as error:
-        raise InputError(f"{path} cannot be read as a run's configuration: {error}.") from None
+        raise InputError(f"{path} cannot be read as the configuration of a run: {error}.") from None

@@ -1,13 +1,13 @@
-"""The exception for what the user must change, and how messages quote errors and lists."""
+"""The exception for input that the user must change, and how messages quote errors and lists."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
-LISTED = 10  # of a list in one message; of the others only the number is given
+LISTED = 10  # items of a list that a message shows; of the others it gives only the number
 
 
 class InputError(Exception):
-    """The input cannot be used; the message says what was given, what is accepted, what to do.
+    """The input cannot be used. The message says what was given, what is accepted, what to do.
 
     ``python -m train`` prints it without a traceback and exits with status 2. Anything else that is
     raised is a defect of the program and keeps its traceback.
@@ -19,23 +19,23 @@ class DivergedError(InputError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text: errors of tensorstore and of XLA go on for pages."""
+    """Returns the first line of an error's text. Errors of tensorstore and XLA fill pages."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line.partition(" See full TensorStore details")[0].rstrip(".")[:300]
 
 
 def did_you_mean(given: str, accepted: Iterable[str]) -> str:
-    """A question that suggests the accepted name closest to the given one; "" if none is close."""
+    """Asks whether the user meant the accepted name that is closest; "" if none is close."""
     near = difflib.get_close_matches(given, accepted, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def list_some(names: Sequence[str], *, between: str = ", ") -> str:
-    """The first names of a list, and how many more there are."""
+    """Lists the first names, and says how many more there are."""
     more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
     return between.join([*names[:LISTED], *more])
 
 
 def list_below(sentences: Sequence[str]) -> str:
-    """The first sentences of a list, each on a line of its own, and how many more there are."""
+    """Lists the first sentences, each on its own line, and says how many more there are."""
     return "\n  " + list_some(sentences, between="\n  ")

@@ -1,4 +1,4 @@
-"""Named runs. Each says what it is for, on what, and, if it was run, its time and result."""
+"""Named runs. Each says what it is for and where it runs, and its time and result if it was run."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from train.experiments.compare_config import CompareConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """A configuration and what a newcomer wants to know before starting it."""
+    """A configuration, and what a newcomer wants to know before starting it."""
 
     summary: str
     config: FitConfig
@@ -19,14 +19,14 @@ class Preset:
 
 @dataclass(frozen=True)
 class ComparePreset:
-    """The same for a comparison."""
+    """A configuration of a comparison, and what a newcomer wants to know before starting it."""
 
     summary: str
     config: CompareConfig
 
 
-# Of published set-ups: photographs, in folders of these names where the command is given, or named
-# by flags.
+# The photographs of published set-ups. They are expected in folders of these names in the working
+# directory, unless flags name other ones.
 _CBSD = DataConfig(
     source="folder:CBSD432",
     test_source="folder:CBSD68",
@@ -35,7 +35,7 @@ _CBSD = DataConfig(
     sigma=75.0,
     blind=True,
 )
-# 50 epochs of 3,834 batches of colour patches; a tenth of the rate after 30 of them.
+# 50 epochs of 3,834 batches of colour patches. The learning rate falls to a tenth after 30 epochs.
 _BUIFD_OPTIMIZER = OptimizerConfig(
     steps=191_700, learning_rate=1e-3, schedule="buifd", warmup_steps=0
 )
@@ -43,12 +43,12 @@ _LONG = RunConfig(checkpoint_every=5000, validate_every=5000, log_every=100)
 
 PRESETS = {
     "default": Preset(
-        "small DnCNN, sigma 25, packaged photographs; 123 s of training on 2 CPU cores: chelsea "
-        "31.42 dB, coffee 29.39",
+        "A small DnCNN for noise of sigma 25, on the photographs in scikit-image. It trains in "
+        "123 s on 2 CPU cores and reaches 31.42 dB on chelsea and 29.39 dB on coffee.",
         FitConfig(),
     ),
     "smoke": Preset(
-        "the whole way in seconds, to see that everything works; the result is poor",
+        "All stages in a few seconds, to check that everything works. The result is poor.",
         FitConfig(
             data=DataConfig(patch_size=24, batch_size=8),
             model=ModelConfig(model="dncnn(depth=3, features=8, batch_norm=False)"),
@@ -57,8 +57,8 @@ PRESETS = {
         ),
     ),
     "dncnn": Preset(
-        "DnCNN at its published size, 17 layers of 64 features, batch norm; for a GPU or TPU and "
-        "--data folder:PATH",
+        "DnCNN at its published size: 17 layers, 64 features, batch norm. It needs a GPU or TPU, "
+        "and your photographs in --data folder:PATH.",
         FitConfig(
             data=DataConfig(patch_size=40, batch_size=128),
             model=ModelConfig(model="dncnn(depth=17, features=64)"),
@@ -67,8 +67,8 @@ PRESETS = {
         ),
     ),
     "paper-dncnn": Preset(
-        "blind DnCNN as El Helou and Suesstrunk trained it on colour, on CBSD432; for a GPU or "
-        "TPU, never run",
+        "The blind DnCNN for colour as El Helou and Suesstrunk trained it on CBSD432. It needs a "
+        "GPU or TPU. It has never been run.",
         FitConfig(
             data=dataclasses.replace(_CBSD, sigma=55.0),
             model=ModelConfig(model='dncnn(depth=20, initializer="buifd")', loss="mse"),
@@ -77,7 +77,8 @@ PRESETS = {
         ),
     ),
     "paper-buifd": Preset(
-        "BUIFD as published, noise up to sigma 75, on CBSD432; for a GPU or TPU, never run",
+        "BUIFD as published, for noise up to sigma 75, on CBSD432. It needs a GPU or TPU. It has "
+        "never been run.",
         FitConfig(
             data=_CBSD,
             model=ModelConfig(model="buifd", loss="mse", level_weight=1.0, level_sigma=75.0),
@@ -86,8 +87,9 @@ PRESETS = {
         ),
     ),
     "paper-retinexformer": Preset(
-        "Retinexformer as published for LOL-v1, but without its mixup; for a GPU or TPU, never "
-        "run; compiling it for a TPU v5e did not end within an hour on 2 busy CPU cores",
+        "Retinexformer as published for LOL-v1, but without its mixup. It needs a GPU or TPU. It "
+        "has never been run. On 2 busy CPU cores, compiling it for a TPU v5e took more than an "
+        "hour and was stopped.",
         FitConfig(
             data=DataConfig(
                 source="pairs:LOLv1/Train/input,LOLv1/Train/target",
@@ -112,15 +114,15 @@ PRESETS = {
 def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> ComparePreset:
     """A comparison of losses on a published set-up.
 
-    Learning rates are half, once and twice the published one, which was chosen for the published
-    loss.
+    The learning rates are half, once and twice the published one, which was chosen for the
+    published loss.
     """
     preset = PRESETS[name]
     rate = preset.config.optimizer.learning_rate
-    # Tried for each loss, as the rates are
+    # Clipping is tried for each loss, as the learning rates are.
     optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)
     return ComparePreset(
-        f"three losses, three seeds; {preset.summary}",
+        f"Three losses, three seeds. {preset.summary}",
         CompareConfig(
             sigmas=sigmas,
             learning_rates=(rate / 2, rate, 2 * rate),
@@ -132,21 +134,22 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
 
 COMPARE_PRESETS = {
     "small": ComparePreset(
-        "small DnCNN, three losses, three seeds, packaged photographs; 3,992 s on 2 busy CPU cores",
+        "A small DnCNN, three losses, three seeds, on the photographs in scikit-image. It took "
+        "3,992 s on 2 busy CPU cores.",
         CompareConfig(
             fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))
         ),
     ),
     "smoke": ComparePreset(
-        "the whole way in a minute, to see that everything works; the result says nothing",
+        "All stages in a minute, to check that everything works. The result says nothing.",
         CompareConfig(
             losses=("luminance_l1", "l1"),
             seeds=2,
             learning_rates=(2e-3,),
             clip_norms=(),
             crops=1,
-            # Validated before its last quarter too: else nobody could say whether the networks were
-            # still learning.
+            # There are validations before the last quarter too. Without them nobody could say
+            # whether the networks were still learning.
             fit=dataclasses.replace(
                 PRESETS["smoke"].config,
                 run=dataclasses.replace(PRESETS["smoke"].config.run, validate_every=10),
@@ -160,12 +163,12 @@ COMPARE_PRESETS = {
 
 
 def find_preset(name: str) -> FitConfig:
-    """The configuration of ``fit`` of that name."""
+    """Returns the preset of ``fit`` with this name."""
     return PRESETS[_known(name, PRESETS)].config
 
 
 def find_compare_preset(name: str) -> CompareConfig:
-    """The configuration of ``compare`` of that name."""
+    """Returns the preset of ``compare`` with this name."""
     return COMPARE_PRESETS[_known(name, COMPARE_PRESETS)].config
 
 

@@ -15,10 +15,9 @@ import numpy as np
 from rich.console import Console
 
 from train.checkpoints.checkpoint_writer import Checkpoints
-from train.config import FitConfig
+from train.config import FitConfig, RunConfig
 from train.devices import sharding
 from train.devices.distributed import Stop
-from train.due import STEPS_AHEAD, Due, due
 from train.errors import DivergedError, InputError
 from train.guard import nonfinite_names
 from train.monitoring.meters import Meter
@@ -30,6 +29,42 @@ from train.state import Metrics, TrainState
 Watch = Callable[[int, dict[str, float]], bool]
 Validate = Callable[[TrainState], tuple[dict[str, float], list[np.ndarray]]]
 
+# The host stays this many steps ahead of the devices. That keeps them busy, and more would only
+# keep more batches in memory.
+_STEPS_AHEAD = 2
+
+
+class Actions(NamedTuple):
+    """What a run does after a step. Each action waits for the devices, so not every step has it."""
+
+    validate: bool
+    save: bool
+    log: bool
+
+
+def actions_after(
+    done: int, steps: int, run: RunConfig, *, validates: bool, stopping: bool
+) -> Actions:
+    """Says what a run does after a step.
+
+    All actions follow the last step. A checkpoint is also saved whenever a run stops or validates.
+
+    Args:
+      done: number of steps that are done, including this one.
+      steps: number of steps of the whole run.
+      run: how often each action is taken.
+      validates: whether there are photographs to validate on.
+      stopping: whether the run has been told to stop after this step.
+
+    Returns:
+      The actions to take now.
+    """
+    last = done == steps
+    validate = validates and (last or done % run.validate_every == 0)
+    save = last or stopping or validate or done % run.checkpoint_every == 0
+    log = last or validate or done % run.log_every == 0
+    return Actions(validate, save, log)
+
 
 @dataclasses.dataclass(frozen=True)
 class Logbook:
@@ -37,35 +72,35 @@ class Logbook:
 
     writer: MetricWriter
     checkpoints: Checkpoints
-    validate: Validate | None  # scores by name, and pictures; None without validation photographs
+    validate: Validate | None  # gives scores and pictures; None without validation photographs
 
     def enter(
         self,
         done: int,
-        actions: Due,
+        actions: Actions,
         values: Mapping[str, float],
         state: Callable[[], TrainState],
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Validates, logs and saves, as far as each is due.
+        """Validates, logs and saves, as far as ``actions`` asks for it.
 
         Args:
-          done: steps that are done.
-          actions: which of the three are due.
+          done: number of steps that are done.
+          actions: what to do.
           values: metrics of the last step.
-          state: gives the state after that step. It is not called if only logging is due.
+          state: gives the state after that step. It is not called only to log.
 
         Returns:
-          The line that belongs into the log, and the scores of the validation.
+          The line for the log, and the scores of the validation.
         """
         scores: dict[str, float] = {}
-        if self.validate is not None and actions.validating:
+        if self.validate is not None and actions.validate:
             scores, images = self.validate(state())
             if images:
                 self.writer.picture(done, "validation", panels(*images))
         line = {**values, **{f"validation/{name}": score for name, score in scores.items()}}
-        if actions.logging:
+        if actions.log:
             self.writer.write(done, line)
-        if actions.saving:
+        if actions.save:
             self.checkpoints.save(state(), metrics=scores)
         return line, scores
 
@@ -168,18 +203,18 @@ def train(
                     writer.started()
                 meter.restart()
             ahead.append(losses)
-            if len(ahead) > STEPS_AHEAD:
+            if len(ahead) > _STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())
 
-            # --- what is due after it
-            # Asked once: a signal that comes from here on is for the next step to save.
+            # --- log, validate, save
+            # The signal is read only once, so that one that arrives later waits for the next step.
             stopping = stop.after(done)
-            actions = due(
-                config.run, done, config.optimizer.steps, validates=validates, stopping=stopping
+            actions = actions_after(
+                done, config.optimizer.steps, config.run, validates=validates, stopping=stopping
             )
             ended = False
-            if actions.logging or actions.saving:
-                # This finds a network that has diverged before its state is saved.
+            if actions.log or actions.save:
+                # This notices that a network has diverged before its state is saved.
                 readings = trainee.read()
                 rates = meter.read()
                 entered = [
@@ -187,7 +222,7 @@ def train(
                     for reading in readings
                 ]
                 for line, _ in entered[:1]:
-                    if shown is not None and actions.logging:
+                    if shown is not None and actions.log:
                         shown.write(done, line)
                 meter.restart()
                 ended = not readings

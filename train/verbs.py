@@ -1,4 +1,7 @@
-"""The verbs of ``python -m train VERB``: a function for each reads its flags."""
+"""The verbs of ``python -m train VERB``. Each has a function that reads its flags and runs it.
+
+The docstrings of these functions are help texts.
+"""
 
 import contextlib
 import dataclasses
@@ -19,15 +22,15 @@ from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_pr
 
 
 def fit(arguments: list[str]) -> None:
-    """Train a network, evaluate it on photographs that it never saw, write a report."""
+    """Train a network, evaluate it on photographs that it never saw, and write a report."""
     config, preset = read_fit(arguments)
-    from train import loop  # after the arguments are known to be right: its imports take seconds
+    from train import loop  # Its imports take seconds, so the arguments are checked first.
 
     loop.fit(config, preset)
 
 
 def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
-    """What ``fit`` is asked to do, and the name of the preset that it starts from."""
+    """Returns the configuration of a run, and the name of the preset that it starts from."""
     named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     preset = named or "default"
     resumed = _value_of("--resume", arguments)
@@ -38,7 +41,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[FitConfig],
         prog="python -m train fit [PRESET]",
-        description=f"{fit.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
+        description=f"{fit.__doc__}\n\nPresets, whose values flags override:\n\n{presets}",
         args=arguments,
         default=defaults,
     )
@@ -48,33 +51,33 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
 
 
 def compare(arguments: list[str]) -> None:
-    """Train a network under several losses, and say which restores best and how sure that is."""
-    said = ["python", "-m", "train", "compare", *arguments]
+    """Train a network with several losses, and report which is best and how sure that is."""
+    command = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
     with _needs_extra("compare"):
         from train.experiments import compare as comparison
 
-    comparison.compare(config, shlex.join(said))
+    comparison.compare(config, shlex.join(command))
 
 
 def read_compare(arguments: list[str]) -> CompareConfig:
-    """What ``compare`` is asked to do."""
+    """Returns the configuration of a comparison."""
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
     for flag, instead in _PICKED_BY_COMPARE.items():
         if _value_of(flag, arguments) is not None:
-            raise InputError(f"compare takes no {flag}: {instead}.")
+            raise InputError(f"compare does not accept {flag}: {instead}.")
     presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[CompareConfig],
         prog="python -m train compare [PRESET]",
-        description=f"{compare.__doc__}\n\nPresets (flags override their values):\n\n{presets}",
+        description=f"{compare.__doc__}\n\nPresets, whose values flags override:\n\n{presets}",
         args=arguments,
         default=find_compare_preset(preset),
     )
 
 
 def tune(arguments: list[str]) -> None:
-    """Search the luminance loss's weight, window, penalty and brightness signal."""
+    """Search for the weight, window, penalty and brightness signal of the luminance loss."""
     config = read_tune(arguments)
     with _needs_extra("tune"):
         from train.experiments import tune as search
@@ -83,13 +86,13 @@ def tune(arguments: list[str]) -> None:
 
 
 def read_tune(arguments: list[str]) -> TuneConfig:
-    """What ``tune`` is asked to do."""
+    """Returns the configuration of a search."""
     for flag, instead in {
-        "--loss": "it searches the luminance loss's",
+        "--loss": "it searches for the settings of luminance_l1",
         "--resume": _RESUME_EXPERIMENT,
     }.items():
         if _value_of(flag, arguments) is not None:
-            raise InputError(f"tune takes no {flag}: {instead}.")
+            raise InputError(f"tune does not accept {flag}: {instead}.")
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[TuneConfig],
         prog="python -m train tune",
@@ -99,7 +102,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile a run's training step for TPUs that are not here, and say what it asks of them."""
+    """Compile the training step for TPUs or GPUs elsewhere, and report the memory it needs."""
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot
 
@@ -114,7 +117,7 @@ def compile_(arguments: list[str]) -> None:
 
 
 def import_(arguments: list[str]) -> None:
-    """Bring weights trained with PyTorch here, as a checkpoint that every other verb loads."""
+    """Convert weights trained with PyTorch to a checkpoint that all other verbs can load."""
     from train.pytorch import import_weights
 
     config = tyro.cli(import_weights.ImportConfig, prog="python -m train import", args=arguments)
@@ -130,7 +133,7 @@ def restore(arguments: list[str]) -> int:
 
 
 def data(arguments: list[str]) -> int:
-    """Say what a data set holds and what is wrong with it, or write it for TFDS."""
+    """Report what a data set contains and what is wrong with it, or write it for TFDS."""
     from train.data.inspection import inspect
 
     config = tyro.cli(inspect.InspectConfig, prog="python -m train data", args=arguments)
@@ -138,18 +141,18 @@ def data(arguments: list[str]) -> int:
 
 
 _EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
-_RESUME_EXPERIMENT = "give --out, the folder of what was stopped, and the same flags again"
+_RESUME_EXPERIMENT = "to continue a stopped one, give its folder as --out and the same flags again"
 _PICKED_BY_COMPARE = {
-    "--loss": "name them by --losses",
-    "--balance": 'write "balanced(METHOD, LOSS)" in --losses, of each loss that it is for',
-    "--learning-rate": "it picks one for each loss from --learning-rates",
-    "--clip-norm": "it tries --clip-norms for each loss",
+    "--loss": "list the losses after --losses",
+    "--balance": 'write "balanced(METHOD, LOSS)" in --losses for each loss that needs it',
+    "--learning-rate": "it chooses a learning rate for each loss from --learning-rates",
+    "--clip-norm": "it tries each of --clip-norms for each loss",
     "--resume": _RESUME_EXPERIMENT,
 }
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Score a trained network on a data set, by a named protocol."""
+    """Score a trained network on a data set with a named protocol."""
     from train.inference import evaluate
 
     evaluate.evaluate(
@@ -158,7 +161,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def export(arguments: list[str]) -> None:
-    """Write a trained network as one file that runs without this repository."""
+    """Write a trained network to one file that runs without this repository."""
     from train.inference import export
 
     export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))
@@ -178,9 +181,9 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
 
 
 def run(arguments: list[str]) -> int:
-    """Runs a verb; gives its exit status."""
+    """Runs a verb and returns its exit status."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        # A second run of the same preset then compiles in a moment.
+        # With the cache, a second run of the same preset compiles in a moment.
         jax.config.update(
             "jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
         )
@@ -197,9 +200,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
+    """Returns the value that is given for a flag, or None."""
     for i, argument in enumerate(arguments):
         name, given, value = argument.partition("=")
-        if name.replace("_", "-") != flag:  # tyro takes both
+        if name.replace("_", "-") != flag:  # tyro accepts both spellings
             continue
         if given:
             return value
@@ -210,46 +214,47 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 
 @contextlib.contextmanager
 def _needs_extra(verb: str) -> Iterator[None]:
-    """Names the extra if one of its packages is missing.
+    """Says which extra to install if one of its packages is missing.
 
-    A module of ours that is missing is a defect.
+    A missing module of this program is a defect, and keeps its traceback.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        raise InputError(f'{verb} needs {error.name}: pip install -e ".[compare]".') from None
+        raise InputError(
+            f"{verb} needs the package {error.name}, which is not installed. Install it with: "
+            'pip install -e ".[compare]"'
+        ) from None
 
 
 def _load_resumed(folder: Path) -> FitConfig:
-    # It reads checkpoints, whose imports take seconds
-    from train.checkpoints.resumed_config import (
-        load_resumed,
-    )
+    # This module reads checkpoints, and its imports take seconds.
+    from train.checkpoints.resumed_config import load_resumed
 
     return load_resumed(folder)
 
 
 def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:
-    """Refuses what a resumed run would pass over: it has its configuration and its folder."""
+    """Refuses a preset and another folder: a resumed run has its configuration and its folder."""
     if preset is not None:
         raise InputError(
-            f"--resume takes up a run as it was configured: leave the preset {preset!r} out."
+            f"--resume continues a run as it was configured. Leave out the preset {preset!r}."
         )
     if out is not None and Path(out).absolute() != Path(resumed).absolute():
         raise InputError(
-            f"--resume goes on in {resumed}: leave --out {out} out, or start a new run with "
-            f"--init-from {resumed}."
+            f"--resume continues in {resumed}, and --out is {out}. Leave out --out, or start a "
+            f"new run with --init-from {resumed}."
         )
 
 
 def _check_unchanged(before: FitConfig, after: FitConfig) -> None:
-    """A resumed run may change where it runs and what it logs, not what is learned."""
+    """Refuses a change of what is learned. Where a resumed run runs and logs may change."""
     old, new = dataclasses.asdict(before), dataclasses.asdict(after)
     old.pop("run"), new.pop("run")
     if old != new:
         raise InputError(
-            "--resume takes up a run as it was configured; leave the other flags out, or start a "
-            "new run with them."
+            "--resume continues a run as it was configured. Leave out the flags that change what "
+            "is learned, or start a new run with them."
         )

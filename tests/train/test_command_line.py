@@ -25,11 +25,10 @@ def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 4
     compare, tune = done.stderr.splitlines()
-    assert re.fullmatch(
-        r'error: compare needs (jinja2|plotly|statsmodels)[^:]*: pip install -e "\.\[compare\]"\.',
-        compare,
-    )
-    assert tune == 'error: tune needs optuna: pip install -e ".[compare]".'
+    assert re.match(r"error: compare needs the package (jinja2|plotly|statsmodels)", compare)
+    assert tune.startswith("error: tune needs the package optuna")
+    for message in (compare, tune):
+        assert message.endswith('Install it with: pip install -e ".[compare]"')
 
 
 def test_all_packages_of_the_extra_are_known() -> None:
@@ -63,22 +62,22 @@ def test_what_a_verb_does_not_take_is_refused_however_it_is_spelled(
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, "--steps=1", "--data=folder:nowhere"]) == 2
     flag = arguments[1].partition("=")[0].replace("_", "-")
-    assert f"error: {arguments[0]} takes no {flag}: " in capsys.readouterr().err
+    assert f"error: {arguments[0]} does not accept {flag}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bogus", "--resume", "run"], "leave the preset 'bogus' out"),
-        (["smoke", "--resume=run"], "leave the preset 'smoke' out"),
+        (["bogus", "--resume", "run"], "Leave out the preset 'bogus'"),
+        (["smoke", "--resume=run"], "Leave out the preset 'smoke'"),
         (
             ["--resume", "run", "--out", "other"],
-            "--resume goes on in run: leave --out other out, or start a new run",
+            "--resume continues in run, and --out is other. Leave out --out, or start a new run",
         ),
         # The same folder: nothing is passed over
         (
             ["--resume", "run", "--out", "./run"],
-            "run holds no run",
+            "run is not a run's folder: it has no config.json",
         ),
     ],
 )

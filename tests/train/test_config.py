@@ -55,7 +55,10 @@ def test_a_balanced_loss_is_a_loss_and_its_balance(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"loss": "balanced(luck)"}, "balanced takes uncertainty, gradnorm, dwa; got 'luck'"),
+        (
+            {"loss": "balanced(luck)"},
+            "balanced accepts the methods uncertainty, gradnorm, dwa; got 'luck'",
+        ),
         ({"loss": "balanced(dwa)", "balance": "gradnorm"}, "contradict each other"),
         ({"loss": "balanced(dwa, l3)"}, "--loss: "),
         ({"loss": "balanced()"}, "--loss: "),
@@ -76,7 +79,7 @@ def test_an_unknown_key_is_an_error_with_the_nearest_name(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="is not a run's folder: it has no config.json"):
         load_config(tmp_path / "config.json")
 
 
@@ -97,14 +100,17 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: OptimizerConfig(learning_rate=0.0), "--learning-rate must be more than 0"),
         (lambda: OptimizerConfig(warmup_steps=-1), "--warmup-steps must be at least 0"),
         (lambda: OptimizerConfig(clip_norm=0.0), "--clip-norm must be more than 0"),
-        (lambda: OptimizerConfig(schedule="step"), "--schedule step and --decay-steps go together"),
+        (
+            lambda: OptimizerConfig(schedule="step"),
+            "--schedule step and --decay-steps belong together",
+        ),
         (
             lambda: OptimizerConfig(decay_steps=(5,)),
-            "--schedule step and --decay-steps go together",
+            "--schedule step and --decay-steps belong together",
         ),
         (
             lambda: OptimizerConfig(weight_decay=0.1),
-            "--weight-decay: adam has none; take --optimizer adamw",
+            "--weight-decay has no effect on adam. Use --optimizer adamw",
         ),
         (lambda: OptimizerConfig(ema=1.0), "--ema must be less than 1; got 1.0"),
         (lambda: OptimizerConfig(accumulate=0), "--accumulate must be at least 1"),
@@ -117,7 +123,7 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
         (lambda: FitConfig(seed=-1), "--seed must be at least 0"),
         (
             lambda: _profiled(1501, 1510),
-            "--profile 1501 1510 traces nothing: the run has 1500 steps",
+            "--profile 1501 1510 would trace nothing, because the run has 1500 steps",
         ),
         (lambda: ModelConfig(loss="luminence_l1"), "(?s)--loss: .*luminance_l1"),
         (lambda: ModelConfig(model="dncnn("), "--model takes a name"),

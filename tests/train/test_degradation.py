@@ -169,10 +169,10 @@ def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--low-light", "0", "0.1"], "0 < least <= largest <= 1"),
-        (["--low-light", "0.2", "0.1"], "0 < least <= largest <= 1"),
-        (["--low-light", "0.1", "2"], "0 < least <= largest <= 1"),
-        (["--low-light", "0.1", "0.2", "--blind"], "without --blind"),
+        (["--low-light", "0", "0.1"], "above 0 and at most 1"),
+        (["--low-light", "0.2", "0.1"], "above 0 and at most 1"),
+        (["--low-light", "0.1", "2"], "above 0 and at most 1"),
+        (["--low-light", "0.1", "0.2", "--blind"], "leave out --blind"),
         (["--low-light", "0.1", "0.2", "--model=drunet"], "no one level to tell drunet"),
         (["--low-light", "0.1", "0.2", "--model=buifd", "--level-weight=1"], "no --level-weight"),
     ],

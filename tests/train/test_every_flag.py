@@ -114,8 +114,8 @@ def test_what_is_too_much_for_photographs_is_said(field: str, value: Any, messag
         ("resume", "", "--resume is empty"),
         ("out", "a" * 5000, "--out is too long"),
         ("out", "a/" * 2100, "--out is too long"),
-        ("out", "a" * 256, "--out is too long: a name has at most 255 bytes"),
-        ("out", "\0", "--out holds a NUL byte"),
+        ("out", "a" * 256, "--out is too long. A name may have 255 bytes"),
+        ("out", "\0", "--out contains a NUL byte"),
     ],
 )
 def test_what_is_too_much_for_a_run_is_said(field: str, value: Any, message: str) -> None:

@@ -215,7 +215,7 @@ def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["--patch-size 4000 is larger than 4 of 4", "astronaut (512x512)"],
         ),
         (["fit", "--data", "folder:nowhere"], ["There is no folder nowhere"]),
-        (["fit", "--resume", "nowhere"], ["nowhere holds no run"]),
+        (["fit", "--resume", "nowhere"], ["nowhere is not a run's folder"]),
         (
             ["fit", "--out", "run[1]"],
             ["cannot hold checkpoints, because of the name 'run[1]'", "symbolic link"],
@@ -275,7 +275,7 @@ def test_a_resume_does_not_change_what_is_learned(
 ) -> None:
     assert main(["fit", *flags, "--steps=2", f"--out={tmp_path / 'run'}"]) == 0
     said = _fails(["fit", "--resume", str(tmp_path / "run"), "--seed=5"], capsys)
-    assert "takes up a run as it was configured" in said
+    assert "continues a run as it was configured" in said
 
 
 def test_an_unreadable_photograph_is_named(

@@ -1,15 +1,15 @@
-"""What is due after a step."""
+"""When a run validates, saves and logs."""
 
 import pytest
 
 from train.config import RunConfig
-from train.due import due
+from train.training import actions_after
 
 RUN = RunConfig(checkpoint_every=4, log_every=3, validate_every=6)
 
 
 @pytest.mark.parametrize(
-    ("done", "validates", "stopping", "validating", "saving", "logging"),
+    ("done", "validates", "stopping", "validate", "save", "log"),
     [
         (1, True, False, False, False, False),
         (1, True, True, False, True, False),
@@ -22,8 +22,8 @@ RUN = RunConfig(checkpoint_every=4, log_every=3, validate_every=6)
         (13, False, False, False, True, True),
     ],
 )
-def test_what_is_due_after_a_step(
-    done: int, validates: bool, stopping: bool, validating: bool, saving: bool, logging: bool
+def test_a_run_validates_saves_and_logs_after_the_right_steps(
+    done: int, validates: bool, stopping: bool, validate: bool, save: bool, log: bool
 ) -> None:
-    found = due(RUN, done, 13, validates=validates, stopping=stopping)
-    assert found == (validating, saving, logging)
+    actions = actions_after(done, 13, RUN, validates=validates, stopping=stopping)
+    assert actions == (validate, save, log)

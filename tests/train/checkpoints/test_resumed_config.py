@@ -114,7 +114,7 @@ def test_a_checkpoint_that_is_damaged_is_not_asked(run: Path) -> None:
 
 
 def test_without_a_checkpoint_the_file_is_all_there_is(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="is not a run's folder"):
         load_resumed(tmp_path)
     _write(tmp_path, {"seed": 3})
     assert load_resumed(tmp_path).seed == 3

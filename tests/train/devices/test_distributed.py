@@ -152,11 +152,11 @@ def test_a_coordinator_that_is_not_there_is_named(
     [
         (
             ["--coordinator=here:1"],
-            "--coordinator is for a run of several processes: give --distributed too",
+            "--coordinator is for a run of several processes. Give --distributed too",
         ),
         (
             ["--distributed", "--coordinator=here"],
-            "--coordinator takes HOST:PORT of process 0; got 'here'",
+            "--coordinator must be the HOST:PORT of process 0; got 'here'",
         ),
         (["--distributed", "--processes=2", "--process=2"], "--process must be less than 2; got 2"),
     ],

@@ -192,7 +192,7 @@ def test_shards_divide_the_devices() -> None:
         InputError, match=r"--shards 3 does not divide 4 devices: take one of \[1, 2, 4\]"
     ):
         sharding.make_mesh(4, RunConfig(parallel="fsdp", shards=3))
-    with pytest.raises(InputError, match="--shards divides the state under --parallel fsdp"):
+    with pytest.raises(InputError, match="--shards 2 needs --parallel fsdp"):
         RunConfig(shards=2)
 
 

@@ -257,11 +257,11 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
         ),
         (
             ["--losses", "l1", "balanced(dw)"],
-            "--losses: balanced takes uncertainty, gradnorm, dwa; got 'dw'",
+            "--losses: balanced accepts the methods uncertainty, gradnorm, dwa; got 'dw'",
         ),
         (["--losses", "mse", "balanced(dwa, l1)"], "dwa weighs two terms or more"),
         (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),
-        (["--loss", "l1"], "name them by --losses"),
+        (["--loss", "l1"], "list the losses after --losses"),
         (["--learning-rate=0.1"], "--learning-rates"),
         (["--resume", "there"], "give --out"),
         (["--seeds", "0"], "--seeds must be at least 1"),

@@ -320,7 +320,7 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--trials", "0"], "--trials must be at least 1"),
         (["--luminance-weights", "0.5", "0.2"], "0 <= lowest < highest <= 1"),
         (["--window-sizes", "3", "4"], "odd numbers"),
-        (["--loss", "l1"], "tune takes no --loss"),
+        (["--loss", "l1"], "tune does not accept --loss"),
         (["--resume", "there"], "give --out"),
         (["--model", "dncn"], "did you mean 'dncnn'"),
         (

@@ -99,11 +99,11 @@ def test_what_json_writes_another_way_is_accepted(
     ("content", "words"),
     [
         (b"[]", "it must hold the fields of FitConfig; got []"),
-        (b"\xff{}", "cannot be read as a run's configuration: it is not JSON"),
-        (b"[" * 100_000, "cannot be read as a run's configuration: it is nested too deeply"),
+        (b"\xff{}", "cannot be read as the configuration of a run: it is not JSON"),
+        (b"[" * 100_000, "cannot be read as the configuration of a run: it is nested too deeply"),
         (
             b'{"seed": ' + b"9" * 5000 + b"}",
-            "cannot be read as a run's configuration: it is not JSON",
+            "cannot be read as the configuration of a run: it is not JSON",
         ),
         (b'{"data": {"source": "' + b"x" * 1_000_000 + b'"}}', "it has more than 1,000,000 bytes"),
     ],

@@ -247,7 +247,7 @@ def test_a_grey_network_is_scored_on_grey_photographs(
             (
                 SPEC,
                 ["--data=folder:{photographs}", "--protocol=float", "--sigmas", *given],
-                f"as 8-bit images have them; got {shown}",
+                f"the scale of 8-bit images; got {shown}",
             )
             for given, shown in {
                 ("-1",): "-1.",
