@@ -1,4 +1,4 @@
-"""What is known of photographs without their pixels, found out by decoding each photograph once."""
+"""Facts about photographs, such as sizes and digests, found by decoding each photograph once."""
 
 import os
 import shlex
@@ -19,40 +19,41 @@ from train.errors import LISTED, InputError, list_below
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a photograph, or of a pair, without its pixels."""
+    """Facts about a photograph or a pair."""
 
     name: str
-    height: int
-    width: int
+    height: int  # pixels
+    width: int  # pixels
     bits: int  # 8 or 16
-    digest: str  # sha256 of the decoded pixels, the same for 8 bits and for the same in 16
-    input_digest: str | None = None  # the same of its degraded version, in pairs
-    input_bits: int | None = None
+    # SHA-256 of the decoded pixels; the same for pixels of 8 bits that are stored in 16
+    digest: str
+    input_digest: str | None = None  # the same for the degraded version; None without a pair
+    input_bits: int | None = None  # 8 or 16; None without a pair
 
 
 class PixelFacts(NamedTuple):
     """Size and digest of one decoded photograph."""
 
-    height: int
-    width: int
+    height: int  # pixels
+    width: int  # pixels
     bits: int  # 8 or 16
-    digest: str
+    digest: str  # SHA-256 of the decoded pixels
 
 
 class DecodedPhotograph(Protocol):
-    """Whatever has the fields of :class:`PixelFacts`."""
+    """Anything with the fields of :class:`PixelFacts`."""
 
     @property
     def height(self) -> int:
-        """Pixels from top to bottom."""
+        """Height in pixels."""
 
     @property
     def width(self) -> int:
-        """Pixels from left to right."""
+        """Width in pixels."""
 
     @property
     def bits(self) -> int:
-        """8 or 16."""
+        """Bits of each channel, 8 or 16."""
 
     @property
     def digest(self) -> str:
@@ -60,10 +61,10 @@ class DecodedPhotograph(Protocol):
 
 
 def make_entry(name: str, target: DecodedPhotograph, degraded: DecodedPhotograph | None) -> Entry:
-    """The entry of a photograph or of a pair.
+    """Makes the entry of a photograph or a pair.
 
     Args:
-      name: what errors call it.
+      name: its name, also for errors.
       target: the clean photograph.
       degraded: its degraded version, if there is one.
 
@@ -71,14 +72,14 @@ def make_entry(name: str, target: DecodedPhotograph, degraded: DecodedPhotograph
       The entry.
 
     Raises:
-      InputError: if the two differ in size.
+      InputError: if the two have different sizes.
     """
     if degraded is None:
         return Entry(name, target.height, target.width, target.bits, target.digest)
     if (degraded.height, degraded.width) != (target.height, target.width):
         raise InputError(
-            f"{name}: the input has {degraded.width}x{degraded.height} pixels, the target "
-            f"{target.width}x{target.height}."
+            f"{name}: the input has {degraded.width}x{degraded.height} pixels, and the target has "
+            f"{target.width}x{target.height}. Both must have the same size."
         )
     return Entry(
         name,
@@ -101,13 +102,13 @@ def decode_entries(
     """Decodes photographs once, on all cores, in strips.
 
     Args:
-      names: what errors call the photographs.
+      names: the photographs' names, also for errors.
       images: the clean photographs.
       inputs: their degraded versions, if there are any.
       known: entries of photographs that need not be decoded; None for the others.
 
     Returns:
-      For each photograph its entry, or what is wrong with it.
+      For each photograph its entry, or an error that says what is wrong with it.
     """
 
     def find_entry(i: int) -> Entry | InputError:
@@ -124,14 +125,17 @@ def decode_entries(
 
 
 def check_usable(found: Iterable[Entry | InputError], *, spec: str = "") -> tuple[Entry, ...]:
-    """The entries, if every photograph can be used.
+    """Returns the entries if every photograph can be used.
 
     Args:
-      found: entries, and what is wrong with other photographs.
-      spec: where the photographs are from, for the error.
+      found: entries, and errors for the photographs that cannot be used.
+      spec: where the photographs come from, for the error.
+
+    Returns:
+      The entries, in order.
 
     Raises:
-      InputError: if anything is wrong with any photograph. It lists what.
+      InputError: if any photograph cannot be used. The message lists what is wrong.
     """
     entries, wrong = [], []
     for each in found:
@@ -141,7 +145,7 @@ def check_usable(found: Iterable[Entry | InputError], *, spec: str = "") -> tupl
             wrong.append(str(each))
     if wrong:
         of_spec = f" of {spec}" if spec else ""
-        advice = f"\nThe others are listed by: python -m train data {shlex.quote(spec)} --all"
+        advice = f"\nTo list all of them, run: python -m train data {shlex.quote(spec)} --all"
         raise InputError(
             f"{len(wrong)} of {len(wrong) + len(entries)} photographs{of_spec} cannot be used. "
             f"Repair or remove them:{list_below(wrong)}"
@@ -151,7 +155,7 @@ def check_usable(found: Iterable[Entry | InputError], *, spec: str = "") -> tupl
 
 
 def open_photograph(images: Sequence[np.ndarray], i: int) -> AbstractContextManager[Rows]:
-    """A photograph's size and strips, whether it is stored or an array already."""
+    """A photograph's size and strips, from where it is stored or from an array."""
     return images.opened(i) if isinstance(images, Photographs) else opened(lambda: images[i])
 
 

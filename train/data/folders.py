@@ -1,4 +1,4 @@
-"""Photographs in folders, alone or in pairs: who is there, and who belongs to whom."""
+"""Lists photographs in folders, alone or in pairs."""
 
 import itertools
 import os
@@ -14,37 +14,36 @@ from train.data.walk import Walk, describe_skipped, in_one_line, walk
 from train.data.wildcards import Glob
 from train.errors import InputError
 
-_LISTED = 4  # files of one name
-_LONGEST_PATH = 4096  # bytes, of every system's paths
+_LISTED = 4  # files of the same name that an error lists
+_LONGEST_PATH = 4096  # bytes: no system has longer paths
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Photographs by name, and how to decode each; nothing is decoded yet."""
+    """Photographs by name, and how to decode each. Nothing is decoded yet."""
 
     names: tuple[str, ...]
     images: Sequence[Decode]
-    inputs: Sequence[Decode] | None = (
-        None  # degraded versions; None where there are clean photographs only
-    )
-    mismatches: tuple[str, ...] = ()  # a sentence for each file without a partner
-    files: tuple[Path, ...] = ()  # of the images, where each is a file of its own
-    input_files: tuple[Path, ...] = ()
-    shards: tuple[Path, ...] = ()  # files that they are in together
-    record: str = ""  # which of what these hold they are
-    # Files that are no photographs by their ending: how many
+    inputs: Sequence[Decode] | None = None  # degraded versions; None if all photographs are clean
+    # A sentence without a full stop for each file that has no partner, or several
+    mismatches: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()  # files of the images, if each image has a file of its own
+    input_files: tuple[Path, ...] = ()  # the same for the inputs
+    shards: tuple[Path, ...] = ()  # files that hold many photographs each
+    record: str = ""  # which photographs of the shards are listed
+    # Number of files with each ending that is not that of a photograph
     others: Mapping[str, int] = field(default_factory=dict)
-    # Of links and of folders that cannot be read, in sentences without a full stop
+    # Sentences without a full stop about links, and about folders that cannot be read
     notes: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> str:
-        """What else there is, in words; "" where there is nothing."""
+        """What else lies next to the photographs, in words; "" if there is nothing."""
         return in_one_line([*filter(None, [describe_skipped(self.others)]), *self.notes])
 
 
 def expand_folder(text: str) -> Path:
-    """The folder that a spec names; no shell has looked for a "~" behind its colon."""
+    """The folder that a spec names. "~" is expanded here, since shells do not behind a colon."""
     path = os.path.expanduser(text)
     try:
         fits = "\0" not in path and len(os.fsencode(path)) < _LONGEST_PATH
@@ -52,15 +51,15 @@ def expand_folder(text: str) -> Path:
         fits = False
     if not fits:
         raise InputError(
-            f"{ascii(text[:80])} cannot be the path of a folder: it is too long, or not all text."
+            f"{ascii(text[:80])} cannot be the path of a folder: it is too long, or not plain text."
         )
     return Path(path)
 
 
 def parse_settings(query: str, names: Collection[str]) -> dict[str, str] | None:
-    """The values of "name=value&name=value".
+    """Parses "name=value&name=value".
 
-    None if a name is unknown, is there twice or has no value.
+    Returns None if a name is unknown, occurs twice or has no value.
     """
     settings: dict[str, str] = {}
     for part in query.split("&"):
@@ -72,7 +71,7 @@ def parse_settings(query: str, names: Collection[str]) -> dict[str, str] | None:
 
 
 def list_folder(folder: Path) -> Listing:
-    """All photographs in ``folder`` and below, by path, except hidden ones."""
+    """Lists all photographs in ``folder`` and below, sorted by path, except hidden ones."""
     found = _photographs(folder)
     paths = found.photographs
     names = tuple(_name(path, folder) for path in paths)
@@ -82,7 +81,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def list_pairs(text: str) -> Listing:
-    """Pairs of "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"."""
+    """Lists the pairs of "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"."""
     where, asked, query = text.partition("?")
     if asked:
         folder = expand_folder(where)
@@ -95,18 +94,17 @@ def list_pairs(text: str) -> Listing:
         for side, files in (("input", inputs), ("target", targets)):
             if not files:
                 raise InputError(
-                    f"pairs:{text}: none of {len(paths)} photographs in {folder} is "
+                    f"pairs:{text}: none of the {len(paths)} photographs in {folder} matches "
                     f"{side}={globs[side]}."
                 )
         if not inputs.keys() & targets.keys():
             raise InputError(
-                f"pairs:{text}: no input has a target: wildcards stand for {min(inputs)!r} in the "
-                f"one and for {min(targets)!r} in the other; where only endings differ, end both "
-                'globs with ".*".'
+                f"pairs:{text}: no input has a target. For example, the wildcards match "
+                f"{min(inputs)!r} in an input and {min(targets)!r} in a target. If only the endings "
+                'differ, end both globs with ".*".'
             )
-        return _paired(
-            inputs, targets, f"input={globs['input']}", f"target={globs['target']}", [found]
-        )
+        sides = [f"the files that match {side}={globs[side]}" for side in ("input", "target")]
+        return _paired(inputs, targets, sides[0], sides[1], [found])
     low, high = _two_folders(text)
     found_low, found_high = _photographs(low), _photographs(high)
     inputs, targets = _by_name(found_low.photographs, low), _by_name(found_high.photographs, high)
@@ -114,29 +112,30 @@ def list_pairs(text: str) -> Listing:
 
 
 def _photographs(folder: Path) -> Walk:
-    """What a folder and those below hold; an error where there are no photographs."""
-    if not os.path.isdir(folder):  # which is False, too, if the system refuses to tell
+    """What a folder and the folders below contain; an error if there are no photographs."""
+    if not os.path.isdir(folder):  # it is also False if the user may not see the folder
         raise InputError(
-            f"There is no folder {folder}: give the path of one that holds photographs."
+            f"There is no folder {folder}. Give the path of a folder with photographs."
         )
     found = walk(folder)
     if not found.photographs:
-        looked = f"looked, in it and below, for {', '.join(SUFFIXES)}"
+        endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        looked = f"no file in it or below it ends in {endings}"
         notes = [looked, *filter(None, [describe_skipped(found.others)]), *found.notes]
         raise InputError(f"{folder} holds no photographs: {in_one_line(notes)}.")
     return found
 
 
 def _name(path: Path, folder: Path) -> str:
-    """The path below ``folder``, which can always be printed and hashed.
+    """The path below ``folder``, as text that can always be printed and hashed.
 
-    Bytes that are not UTF-8 are written out.
+    Bytes that are not UTF-8 are written as escapes.
     """
     return path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
 
 
 def _two_folders(text: str) -> tuple[Path, Path]:
-    """Both halves of "LOW_DIR,HIGH_DIR"; a comma may be part of a name."""
+    """Both halves of "LOW_DIR,HIGH_DIR". A folder's name may contain a comma."""
     first = None
     for i, letter in enumerate(text):
         if letter == "," and 0 < i < len(text) - 1:
@@ -146,7 +145,7 @@ def _two_folders(text: str) -> tuple[Path, Path]:
             first = first or halves
     if first is None:
         raise InputError(
-            f'pairs: takes "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.'
+            f'pairs: must be "LOW_DIR,HIGH_DIR" or "DIR?input=GLOB&target=GLOB"; got {text!r}.'
         )
     return first
 
@@ -159,14 +158,17 @@ def _globs(query: str, text: str) -> dict[str, str]:
         or not all("*" in glob.removesuffix(".*") for glob in globs.values())
     ):
         raise InputError(
-            'pairs:DIR? takes "input=GLOB&target=GLOB", each with a "*" before its ending, and '
-            f"once; got {text!r}."
+            'pairs:DIR? must continue with "input=GLOB&target=GLOB". Give each of them once, with '
+            f'a "*" before its ending; got {text!r}.'
         )
     return globs
 
 
 def _by_name(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
-    """Files by their path below ``folder``, without the ending: a low JPEG may have a high PNG."""
+    """Groups files by their path below ``folder`` without the ending.
+
+    So a JPEG in one folder can have a PNG in the other as its partner.
+    """
     found = defaultdict(list)
     for path in paths:
         found[_name(path.with_suffix(""), folder)].append(path)
@@ -174,11 +176,11 @@ def _by_name(paths: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
 
 
 def _by_wildcards(paths: Iterable[Path], folder: Path, glob: str) -> dict[str, list[Path]]:
-    """Files that fit ``glob``, by their folder and what each "*" stands for."""
+    """Groups the files that match ``glob`` by their folder and by what each "*" matches."""
     fitted = Glob(glob)
     found = defaultdict(list)
     for path in paths:
-        if (name := fitted.stands_for(_name(path, folder))) is not None:
+        if (name := fitted.match(_name(path, folder))) is not None:
             found[name].append(path)
     return found
 
@@ -190,6 +192,18 @@ def _paired(
     high: str,
     walks: Sequence[Walk],
 ) -> Listing:
+    """Pairs inputs and targets of the same name.
+
+    Args:
+      inputs: files of degraded photographs, by name.
+      targets: files of clean photographs, by name.
+      low: where the inputs were looked for, for errors.
+      high: where the targets were looked for, for errors.
+      walks: what the folders contain.
+
+    Returns:
+      The pairs. Names that do not have one file on each side are among its mismatches.
+    """
     names, wrong = [], []
     for name in sorted(inputs.keys() | targets.keys()):
         several = [
@@ -199,11 +213,11 @@ def _paired(
             listed = " and ".join(path.name for path in several[0][:_LISTED])
             if len(several[0]) > _LISTED:
                 listed += f" and {len(several[0]) - _LISTED} more"
-            wrong.append(f"{name}: {listed} have one name, so no one partner")
+            wrong.append(f"{name}: {listed} would all belong to one pair")
         elif name not in targets:
-            wrong.append(f"{inputs[name][0]}: no partner {name} among {high}")
+            wrong.append(f"{inputs[name][0]} has no partner: {name} is missing from {high}")
         elif name not in inputs:
-            wrong.append(f"{targets[name][0]}: no partner {name} among {low}")
+            wrong.append(f"{targets[name][0]} has no partner: {name} is missing from {low}")
         else:
             names.append(name)
     low_files = tuple(inputs[name][0] for name in names)

@@ -1,12 +1,12 @@
-"""Where photographs come from: one spec string, one list of named photographs.
+"""Opens the photographs that a spec names.
 
 Each photograph is decoded once when its source is opened, unless the index knows it already.
 
-| spec | what |
+| spec | photographs |
 |---|---|
 | ``photos`` | photographs that scikit-image ships |
 | ``folder:PATH`` | all photographs in a folder and below it, clean |
-| ``pairs:LOW_DIR,HIGH_DIR`` | degraded ones, and clean ones of the same names |
+| ``pairs:LOW_DIR,HIGH_DIR`` | degraded photographs, and clean ones with the same names |
 | ``pairs:DIR?input=GLOB&target=GLOB`` | both in one folder, paired by the wildcards |
 | ``tfds:NAME[/CONFIG]:SPLIT`` | a TFDS data set, prepared as array_record: clean, or pairs |
 """
@@ -38,26 +38,26 @@ SPECS = (
 )
 
 # The natural colour photographs that scikit-image ships; its "cat" is chelsea under another name.
-# Two grey ones are left for validation: of other scenes than those that are trained or tested on.
+# Validation has two grey ones, which show scenes that are neither trained on nor tested on.
 _PACKAGED: dict[Split, tuple[str, ...]] = {
     "train": ("astronaut", "rocket", "motorcycle_left", "motorcycle_right"),
     "validation": ("camera", "coins"),
     "test": ("chelsea", "coffee"),
 }
-_LONGEST = 10_000  # letters of a spec: two paths of any system
+_LONGEST = 10_000  # characters of a spec: enough for two paths on any system
 
 
 @dataclass(frozen=True)
 class Source:
-    """Named photographs: ``[H, W, 3]``, uint8 or uint16, decoded when they are asked for."""
+    """Named photographs ``[H, W, 3]``, uint8 or uint16, that are decoded on demand."""
 
     names: tuple[str, ...]
     images: Sequence[np.ndarray]  # clean
     entries: tuple[Entry, ...]
-    # Each photograph as it was degraded in reality; None: the training step adds noise
+    # Really degraded versions; None if there are none, and then the training step adds noise
     inputs: Sequence[np.ndarray] | None = None
     spec: str = ""
-    skipped: str = ""  # what else lies beside the photographs, in words
+    skipped: str = ""  # what else lies next to the photographs, in words
 
     def take(self, indices: Iterable[int]) -> "Source":
         """Some of the photographs."""
@@ -78,10 +78,10 @@ def make_source(
     *,
     inputs: Sequence[np.ndarray] | None = None,
 ) -> Source:
-    """A source of arrays, each of which is looked through once.
+    """Makes a source of arrays, each of which is read once for its entry.
 
     Args:
-      names: what errors call the photographs.
+      names: the photographs' names, also for errors.
       images: clean photographs, ``[H, W, 3]``, uint8 or uint16.
       inputs: their degraded versions, if there are any.
 
@@ -99,21 +99,22 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
     """Opens the photographs of a spec.
 
     Args:
-      spec: one of those in the module's table.
-      split: which of ``photos``, and which flag errors name.
-      memory: what decoded photographs may take; 1000 megabytes if it is not given.
+      spec: one of the specs in the module's table.
+      split: which photographs of ``photos`` to open, and which flag errors name.
+      memory: how much decoded photographs may take; 1000 megabytes if it is not given.
 
     Returns:
-      The source: every photograph can be read, and the halves of every pair are of one size.
+      The source. Every photograph can be read, and both halves of every pair have the same size.
 
     Raises:
-      InputError: if that is not so. It names each photograph that cannot be used.
+      InputError: if a photograph cannot be used. The message names each of them.
     """
     listing = list_source(spec, split)
     if listing.mismatches:
         raise InputError(
-            f"{spec} holds what has no partner:{list_below(listing.mismatches)}\nPair it or remove "
-            f"it; python -m train data {spec!r} --all lists everything."
+            f"{spec} holds photographs without a partner:{list_below(listing.mismatches)}\nAdd the "
+            "partners, or remove these photographs. To list all of them, run: python -m train data "
+            f"{spec!r} --all"
         )
     images, inputs = make_photographs(listing, memory or Memory(1000))
     known = index.look_up(listing)
@@ -128,10 +129,11 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
 
 
 def list_source(spec: str, split: Split) -> Listing:
-    """Names and decoders of ``spec``; nothing is decoded."""
+    """Lists the names and decoders of ``spec`` without decoding anything."""
     if len(spec) > _LONGEST:
         raise InputError(
-            f"{FLAGS[split]} takes {SPECS}; got {len(spec)} letters, which begin {spec[:80]!r}."
+            f"{FLAGS[split]} must be one of {SPECS}; got {len(spec)} characters that begin with "
+            f"{spec[:80]!r}."
         )
     kind, _, rest = spec.partition(":")
     if kind == "photos" and not rest:
@@ -145,11 +147,11 @@ def list_source(spec: str, split: Split) -> Listing:
         from train.data.datasets import list_dataset  # its imports take a second
 
         return list_dataset(rest)
-    raise InputError(f"{FLAGS[split]} takes {SPECS}; got {spec!r}.")
+    raise InputError(f"{FLAGS[split]} must be one of {SPECS}; got {spec!r}.")
 
 
 def make_photographs(listing: Listing, memory: Memory) -> tuple[Photographs, Photographs | None]:
-    """The clean photographs of a listing, and the degraded ones where it has them."""
+    """The clean photographs of a listing, and the degraded ones if it has them."""
     inputs = None if listing.inputs is None else Photographs(listing.inputs, memory)
     return Photographs(listing.images, memory), inputs
 
@@ -171,7 +173,7 @@ def _take(images: Sequence[np.ndarray], indices: list[int]) -> Sequence[np.ndarr
 
 
 def smaller_than(source: Source, side: int) -> list[str]:
-    """Photographs with fewer pixels a side, with their sizes."""
+    """Names and sizes of the photographs with a side of fewer than ``side`` pixels."""
     return [
         f"{e.name} ({e.width}x{e.height})" for e in source.entries if min(e.height, e.width) < side
     ]

@@ -1,10 +1,11 @@
-"""One walk through a folder for training and restoring, so that both find the same files.
+"""Walks through a folder, in the same way for training and restoring, so both find the same files.
 
-Links are followed, since linking is a usual way to put a data set in its place. A folder is entered
-once, under its own path if it has one below the folder that is walked; a link that leads back up is
-a loop and is not followed. Nothing is passed over in silence except hidden folders and what macOS
-hides beside files: other files are counted, and so are hidden photographs, and links and folders
-that could not be used.
+Links are followed, since many people link a data set into its place. A folder is entered once,
+under its own path if it has one below the folder that is walked. A link that leads back up is a
+loop and is not followed.
+
+Only hidden folders, and what macOS hides next to files, are skipped without a message. Other files
+and hidden photographs are counted, and links and folders that cannot be used are reported.
 """
 
 import os
@@ -22,43 +23,44 @@ Identity = tuple[int, int]  # device and inode: equal for two names of one file
 
 @dataclass
 class Walk:
-    """What a folder and those below hold."""
+    """What a folder and the folders below it contain."""
 
-    # By path; links to nothing are among them
+    # Sorted by path; broken links are included
     photographs: list[Path] = field(default_factory=list)
-    identities: dict[Path, Identity] = field(default_factory=dict)  # of the photographs that exist
+    # Only photographs that exist have an identity
+    identities: dict[Path, Identity] = field(default_factory=dict)
     other_files: list[Path] = field(default_factory=list)
     # A sentence for each folder that could not be read
     unreadable: list[str] = field(default_factory=list)
-    # A sentence for each link that was not followed, and for pipes
+    # A sentence for each link that was not followed, and for each pipe or device
     links: list[str] = field(default_factory=list)
     hidden: int = 0  # photographs whose own names begin with a dot
 
     @property
     def others(self) -> Counter[str]:
-        """How many other files there are of each ending."""
+        """The number of other files with each ending."""
         return count_endings(self.other_files)
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of, in sentences without a full stop."""
-        names = [f"{path} is a second name of {first}" for path, first in self.second_names()]
+        """What a user should know about, in sentences without a full stop."""
+        names = [f"{path} is another name of {first}" for path, first in self.second_names()]
         return [*sorted(self.unreadable), *self.not_followed, *names]
 
     @property
     def not_followed(self) -> list[str]:
-        """What was passed over beside files of other endings, in sentences without a full stop."""
+        """What was skipped in addition to other files, in sentences without a full stop."""
         if not self.hidden:
             return sorted(self.links)
-        files = "1 photograph whose name begins with a dot was passed over"
+        files = "1 photograph whose name begins with a dot was skipped"
         if self.hidden > 1:
-            files = f"{self.hidden} photographs whose names begin with a dot were passed over"
+            files = f"{self.hidden} photographs whose names begin with a dot were skipped"
         return [*sorted(self.links), files]
 
     def second_names(self) -> Iterator[tuple[Path, Path]]:
-        """Each photograph that is another name of an earlier one, and that one.
+        """Pairs of a second name of a photograph and its first name.
 
-        A link never comes first.
+        A link is never the first name.
         """
         names = defaultdict(list)
         for path, identity in self.identities.items():
@@ -72,17 +74,20 @@ class Walk:
 
 
 def walk(folder: Path, *, without: Path | None = None) -> Walk:
-    """Finds all photographs in ``folder`` and below; hidden files and folders are passed over.
+    """Finds all photographs in ``folder`` and below, and skips hidden files and folders.
 
     Args:
       folder: where to start; it may be hidden itself, or in a hidden folder.
       without: a folder below it that is not entered.
+
+    Returns:
+      What was found.
     """
     found = Walk()
     root, left_out = file_identity(folder), None if without is None else file_identity(without)
     walker = _Walker(found, left_out if left_out != root else None)
-    # Links are followed once all folders that have a path of their own were entered: these keep
-    # their paths.
+    # Links are followed after all folders that have a path of their own, so that these folders are
+    # entered under their own paths.
     waiting = [folder]
     while waiting:
         for start in sorted(waiting, key=lambda path: path.parts):
@@ -93,7 +98,7 @@ def walk(folder: Path, *, without: Path | None = None) -> Walk:
 
 
 def file_identity(path: Path) -> Identity | None:
-    """Device and inode of what a path leads to; None if nothing is there, or may be seen."""
+    """Device and inode of what a path leads to; None if it does not exist or may not be read."""
     try:
         about = path.stat()
     except (OSError, ValueError):
@@ -102,14 +107,14 @@ def file_identity(path: Path) -> Identity | None:
 
 
 def count_endings(files: Sequence[Path]) -> Counter[str]:
-    """How many files there are of each ending; "" counts those that have none."""
+    """The number of files with each ending; the files without an ending count under ""."""
     return Counter(path.suffix.lower() for path in files)
 
 
 def describe_skipped(others: Mapping[str, int]) -> str:
-    """Other files in words, the most frequent first.
+    """Says which other files were skipped, the most frequent ending first.
 
-    For example "12 .heic files and 1 .txt file were passed over".
+    For example "12 .heic files and 1 .txt file were skipped".
     """
     words = []
     for ending, count in sorted(others.items(), key=lambda each: (-each[1], each[0])):
@@ -118,20 +123,20 @@ def describe_skipped(others: Mapping[str, int]) -> str:
             f"{count} {ending} {files}" if ending else f"{count} {files} without an ending"
         )
     listed = " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-    return f"{listed} {'was' if sum(others.values()) == 1 else 'were'} passed over" if words else ""
+    return f"{listed} {'was' if sum(others.values()) == 1 else 'were'} skipped" if words else ""
 
 
 def in_one_line(notes: Sequence[str]) -> str:
-    """Notes with semicolons between them; of many the first, and how many more there are."""
+    """The first notes with semicolons between them, and how many more there are."""
     more = len(notes) - _MOST_NOTES
-    return "; ".join([*notes[:_MOST_NOTES], *([f"{more} more of the kind"] if more > 0 else [])])
+    return "; ".join([*notes[:_MOST_NOTES], *([f"{more} more notes"] if more > 0 else [])])
 
 
 class _Walker:
     """Enters each folder once."""
 
     def __init__(self, found: Walk, left_out: Identity | None) -> None:
-        self.linked: list[Path] = []  # links to folders, to be followed later
+        self.linked: list[Path] = []  # links to folders, which are followed later
         self._found = found
         self._left_out = left_out
         self._entered: dict[Identity, Path] = {}
@@ -148,22 +153,22 @@ class _Walker:
                 self._found.unreadable.append(f"{folder} cannot be read: {error.strerror}")
                 continue
             for entry in listed:
-                # Systems leave hidden files beside photographs, named like them, and copies of
-                # these in hidden folders: "._photo.jpg", ".thumbnails/photo.jpg".
+                # Systems leave hidden files with the names of photographs next to them, as in
+                # "._photo.jpg", and copies in hidden folders, as in ".thumbnails/photo.jpg".
                 if entry.name.startswith("."):
                     self._found.hidden += _is_hidden_photograph(entry)
                 elif self._add(entry, folder / entry.name):
                     folders.append(folder / entry.name)
 
     def _add(self, entry: os.DirEntry[str], path: Path) -> bool:
-        """Notes a file or a link; whether it is a folder to be entered now."""
+        """Records a file or a link, and returns whether it is a folder to enter now."""
         try:
             if entry.is_dir():
                 if not entry.is_symlink():
                     return self._is_new(path)
                 if _leads_up(path):
                     self._found.links.append(
-                        f"{path} is a link to a folder above it, and was not followed"
+                        f"{path} is a link to a folder above it and was not followed"
                     )
                 else:
                     self.linked.append(path)
@@ -172,7 +177,7 @@ class _Walker:
             elif entry.is_symlink() and not path.exists():
                 self._add_broken(path)
             elif path.suffix.lower() in SUFFIXES:
-                self._found.links.append(f"{path} is not an ordinary file, and was passed over")
+                self._found.links.append(f"{path} is not an ordinary file and was skipped")
         except OSError:  # a link that leads to itself
             self._add_broken(path)
         return False
@@ -188,9 +193,11 @@ class _Walker:
 
     def _add_broken(self, path: Path) -> None:
         if path.suffix.lower() in SUFFIXES:
-            self._found.photographs.append(path)  # so that it is named when it is read
+            self._found.photographs.append(path)  # reading it gives an error with its name
         else:
-            self._found.links.append(f"{path} is a link to {os.readlink(path)}, which is not there")
+            self._found.links.append(
+                f"{path} is a link to {os.readlink(path)}, which does not exist"
+            )
 
     def _is_new(self, folder: Path) -> bool:
         identity = file_identity(folder)
@@ -198,14 +205,14 @@ class _Walker:
             return False
         known = self._entered.setdefault(identity, folder)
         if known is not folder:
-            self._found.links.append(f"{folder} is a second name of {known}, where it was read")
+            self._found.links.append(f"{folder} is another name of {known} and was read only there")
         return known is folder
 
 
 def _is_hidden_photograph(entry: os.DirEntry[str]) -> bool:
-    """Whether a user may miss a hidden file.
+    """Whether a hidden file is a photograph that a user may miss.
 
-    macOS keeps hidden files beside every file on disks of other systems.
+    The hidden files that macOS keeps next to every file on disks of other systems are not.
     """
     name = PurePath(entry.name)
     if entry.name.startswith("._") or (name.suffix or name.name).lower() not in SUFFIXES:
@@ -217,7 +224,7 @@ def _is_hidden_photograph(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_up(link: Path) -> bool:
-    """Whether a link leads to its own folder or to one above: following it would be a circle."""
+    """Whether a link leads to its own folder or one above, so that following it would not end."""
     place, target = os.path.realpath(link.parent), os.path.realpath(link)
     try:
         return os.path.commonpath([place, target]) == target

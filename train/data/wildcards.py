@@ -1,7 +1,7 @@
-"""Names fitted to a glob, in time that grows with their length times the number of asterisks.
+"""Matches names with a glob, in time that grows with their length times the number of asterisks.
 
-A regular expression with twenty ``*`` may try more ways to fit a name than there are atoms. Here
-each ``*`` asks from right to left where the rest can begin.
+A regular expression with twenty ``*`` may try more ways to match a name than there are atoms. Here
+the parts between the asterisks are placed from right to left, so each is tried once at each place.
 """
 
 import fnmatch
@@ -14,10 +14,10 @@ MOST_ASTERISKS = 100
 
 
 class Glob:
-    """A pattern of ``*``, any text without "/", and ``?`` and ``[...]``, which are one letter each.
+    """A pattern in which ``*`` matches any text without "/", and ``?`` and ``[...]`` one letter.
 
-    A last ``.*`` is any ending and counts for nothing. A glob with a "/" is fitted to the path, one
-    without to the file's name, in whatever folder.
+    ``.*`` at the end matches any ending, which is not part of the result. A glob with a "/" is
+    matched with the whole path. A glob without one is matched with the file's name in any folder.
     """
 
     def __init__(self, text: str) -> None:
@@ -27,16 +27,16 @@ class Glob:
         parts = stem.split("*")
         if len(parts) > MOST_ASTERISKS:
             raise InputError(
-                f"{text[:80]!r}... has {len(parts) - 1} asterisks; {MOST_ASTERISKS - 1} are the "
-                "most."
+                f"{text[:80]!r}... has {len(parts) - 1} asterisks, and at most "
+                f"{MOST_ASTERISKS - 1} are accepted."
             )
         self._parts = [
             re.compile(fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z"))
             for part in parts
         ]
 
-    def stands_for(self, name: str) -> str | None:
-        """The folder and what each ``*`` stands for, joined by "_"; None if it does not fit."""
+    def match(self, name: str) -> str | None:
+        """The folder and what each ``*`` matches, joined by "_"; None if there is no match."""
         folder = ""
         if self._anywhere:
             folder, slash, name = name.rpartition("/")
@@ -46,19 +46,19 @@ class Glob:
             if not dot or "/" in ending:
                 return None
             name = stem
-        taken = _fit(name, self._parts)
+        taken = _match_parts(name, self._parts)
         return None if taken is None else folder + "_".join(taken)
 
 
-def _fit(name: str, parts: Sequence[re.Pattern[str]]) -> list[str] | None:
-    """What stands between the parts; None if they do not fit.
+def _match_parts(name: str, parts: Sequence[re.Pattern[str]]) -> list[str] | None:
+    """The text between the parts; None if they do not match.
 
-    Each is as long as it can be, the first one first.
+    Each text is as long as possible, and earlier ones take precedence.
     """
-    # For each part, from the last to the first: where it may begin so that all that follow fit, and
-    # where it ends.
+    # For each part, from the last to the first: the places where it may begin so that all following
+    # parts match, each with the place where it ends
     begins: list[dict[int, int]] = []
-    # From a place to the farthest one that its "*" may run to; at the end of all
+    # From each place to the farthest place that a "*" there may reach; first for the name's end
     reach = {len(name): len(name)}
     for number in range(len(parts) - 1, -1, -1):
         fits = {}
@@ -80,7 +80,7 @@ def _fit(name: str, parts: Sequence[re.Pattern[str]]) -> list[str] | None:
 
 
 def _reach(name: str, fits: dict[int, int]) -> dict[int, int]:
-    """For each place the last one in ``fits`` that no "/" parts from it."""
+    """For each place, the last place in ``fits`` that no "/" separates from it."""
     reach: dict[int, int] = {}
     farthest: int | None = None
     for place in range(len(name), -1, -1):

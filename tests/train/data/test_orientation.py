@@ -91,7 +91,7 @@ def test_data_looks_at_portraits(portraits: Path, tmp_path: Path, capsys) -> Non
     sheet = f"--sheet={tmp_path / 'sheet.png'}"
     assert main(["data", f"folder:{portraits}", "--patch-size=8", sheet]) == 0
     said = capsys.readouterr().out
-    assert "24x530 and 530x24" in said and "nothing is wrong" in said
+    assert "24x530 and 530x24" in said and "There are no problems." in said
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_an_unknown_spec_names_the_flag_and_all_specs(spec: str) -> None:
         ("test", "--test-data"),
     ):
         with pytest.raises(
-            InputError, match=f'{flag} takes "photos", "folder:PATH", .* "tfds:.*; got {spec!r}'
+            InputError, match=f'{flag} must be one of "photos", .* "tfds:.*; got {spec!r}'
         ):
             open_source(spec, split)
 
@@ -85,8 +85,7 @@ def test_a_link_to_nothing_is_named_and_other_files_are_counted(tmp_path: Path) 
         (tmp_path / name).touch()
     with pytest.raises(
         InputError,
-        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were passed "
-        r"over\.",
+        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were skipped\.",
     ):
         open_source(f"folder:{tmp_path}", "train")
     _write(tmp_path / "good.png")
@@ -104,7 +103,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{tmp_path} holds no photographs: looked"):
+    with pytest.raises(InputError, match=f"{tmp_path} holds no photographs: no file in"):
         open_source(f"folder:{tmp_path}", "train")
 
 
@@ -185,9 +184,9 @@ def test_every_photograph_without_a_partner_is_listed(tmp_path: Path) -> None:
         open_source(f"pairs:{tmp_path}/low,{tmp_path}/high", "train")
     said = str(caught.value)
     for sentence in (
-        "low/b.png: no partner b",
-        "high/c.png: no partner c",
-        "d: d.bmp and d.png have one name",
+        f"low/b.png has no partner: b is missing from {tmp_path}",
+        f"high/c.png has no partner: c is missing from {tmp_path}",
+        "d: d.bmp and d.png would all belong to one pair",
     ):
         assert sentence in said
     assert "a.png" not in said
@@ -199,7 +198,7 @@ def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> 
     for name in ("a", "b"):
         _write(tmp_path / "high" / f"{name}.png")
     with pytest.raises(
-        InputError, match=r"1 of 2 .*\n  b: the input has 7x8 pixels, the target 9x8"
+        InputError, match=r"1 of 2 .*\n  b: the input has 7x8 pixels, and the target has 9x8"
     ):
         open_source(f"pairs:{tmp_path}/low,{tmp_path}/high", "train")
 
@@ -207,13 +206,13 @@ def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("only", 'takes "LOW_DIR,HIGH_DIR"'),
-        ("{}?input=*.png", 'each with a "\\*"'),
-        ("{}?input=*.png&target=b.png", 'each with a "\\*"'),
-        ("{}?input=*_low.*&target=*.png", r"none of 1 photographs in .* is input=\*_low"),
+        ("only", 'must be "LOW_DIR,HIGH_DIR"'),
+        ("{}?input=*.png", 'with a "\\*" before'),
+        ("{}?input=*.png&target=b.png", 'with a "\\*" before'),
+        ("{}?input=*_low.*&target=*.png", r"none of the 1 photographs in .* matches input=\*_low"),
         (
             "{}?input=*&target=*.png",
-            "'b.png' in the one and for 'b' in the other; .* end both globs with",
+            "'b.png' in an input and 'b' in a target. .* end both globs with",
         ),
         ("{}/none,{}", "There is no folder .*none"),
     ],
@@ -255,5 +254,5 @@ def test_many_unusable_photographs_are_listed_by_another_command(
         InputError, match=f"{count} of {count} photographs .* cannot be used"
     ) as error:
         open_source(f"folder:{folder}", "train")
-    listed = f"The others are listed by: python -m train data 'folder:{folder}' --all"
+    listed = f"To list all of them, run: python -m train data 'folder:{folder}' --all"
     assert (listed in str(error.value)) == (count > 10)

@@ -154,7 +154,7 @@ def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> Non
     for name in ("a.txt", "b.heic", "c.heic"):
         (tmp_path / name).touch()
     assert list(data_warnings(open_splits(data))) == [
-        f"{data}: 2 .heic files and 1 .txt file were passed over"
+        f"{data}: 2 .heic files and 1 .txt file were skipped"
     ]
 
 

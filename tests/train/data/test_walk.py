@@ -58,8 +58,8 @@ def test_a_linked_folder_is_read_once_under_its_own_path_if_it_has_one(tmp_path:
     assert names(tmp_path / "here") == ["b/deep/y.png", "b/x.png", "own/z.png"]
     here = tmp_path / "here"
     assert sorted(found.links) == [
-        f"{here / 'a'} is a second name of {here / 'own'}, where it was read",
-        f"{here / 'c'} is a second name of {here / 'b' / 'deep'}, where it was read",
+        f"{here / 'a'} is another name of {here / 'own'} and was read only there",
+        f"{here / 'c'} is another name of {here / 'b' / 'deep'} and was read only there",
     ]
 
 
@@ -84,11 +84,10 @@ def test_hidden_photographs_are_counted_and_what_a_system_hides_is_not(tmp_path:
     touch(tmp_path, "a.png", "._a.png", ".DS_Store", ".thumbnails/a.png", "below/.b.JPG")
     found = walk(tmp_path)
     assert [path.name for path in found.photographs] == ["a.png"]
-    assert found.notes == ["1 photograph whose name begins with a dot was passed over"]
+    assert found.notes == ["1 photograph whose name begins with a dot was skipped"]
     touch(tmp_path, ".png")
     assert (
-        list_folder(tmp_path).skipped
-        == "2 photographs whose names begin with a dot were passed over"
+        list_folder(tmp_path).skipped == "2 photographs whose names begin with a dot were skipped"
     )
     (tmp_path / "a.png").unlink()
     with pytest.raises(
@@ -112,9 +111,9 @@ def test_second_names_and_links_to_nothing_are_said(tmp_path: Path) -> None:
         "e.png",
     ]
     assert found.notes == [
-        f"{tmp_path / 'train'} is a link to /mnt/not mounted, which is not there",
-        f"{tmp_path / 'a.png'} is a second name of {tmp_path / 'b.png'}",
-        f"{tmp_path / 'd.png'} is a second name of {tmp_path / 'c.png'}",
+        f"{tmp_path / 'train'} is a link to /mnt/not mounted, which does not exist",
+        f"{tmp_path / 'a.png'} is another name of {tmp_path / 'b.png'}",
+        f"{tmp_path / 'd.png'} is another name of {tmp_path / 'c.png'}",
     ]
     assert set(list_folder(tmp_path).notes) == set(found.notes)
 
@@ -145,9 +144,7 @@ def test_a_pipe_that_is_named_like_a_photograph_is_not_waited_for(tmp_path: Path
     os.mkfifo(tmp_path / "b.png")
     os.mkfifo(tmp_path / "pipe")
     assert names(tmp_path) == ["a.png"]
-    assert walk(tmp_path).notes == [
-        f"{tmp_path / 'b.png'} is not an ordinary file, and was passed over"
-    ]
+    assert walk(tmp_path).notes == [f"{tmp_path / 'b.png'} is not an ordinary file and was skipped"]
 
 
 def test_a_folder_may_be_left_out(tmp_path: Path) -> None:
@@ -173,16 +170,13 @@ def test_names_may_hold_what_a_file_system_allows(tmp_path: Path) -> None:
 
 
 def test_other_files_are_counted_in_words() -> None:
-    assert describe_skipped(Counter({".heic": 12})) == "12 .heic files were passed over"
+    assert describe_skipped(Counter({".heic": 12})) == "12 .heic files were skipped"
     assert describe_skipped(Counter({".heic": 12, ".txt": 1, "": 2, ".dng": 2})) == (
-        "12 .heic files, 2 files without an ending, 2 .dng files and 1 .txt file were passed over"
+        "12 .heic files, 2 files without an ending, 2 .dng files and 1 .txt file were skipped"
     )
-    assert describe_skipped(Counter({"": 1})) == "1 file without an ending was passed over"
+    assert describe_skipped(Counter({"": 1})) == "1 file without an ending was skipped"
     assert describe_skipped(Counter()) == ""
-    assert (
-        in_one_line([str(i) for i in range(12)])
-        == "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 2 more of the kind"
-    )
+    assert in_one_line([str(i) for i in range(12)]) == "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; 2 more notes"
 
 
 def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
@@ -198,6 +192,5 @@ def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
     listing = list_pairs(f"{tmp_path}/low2,{tmp_path}/high")
     assert listing.names == ("set/1", "set/2") and not listing.mismatches
     assert (
-        listing.skipped
-        == f"{tmp_path}/high/set/2.png is a second name of {tmp_path}/high/set/1.png"
+        listing.skipped == f"{tmp_path}/high/set/2.png is another name of {tmp_path}/high/set/1.png"
     )

@@ -1,1 +1,1 @@
-"""``python -m train data``: what a data set holds, and what is wrong with it."""
+"""``python -m train data``: reports what a data set contains and what is wrong with it."""

@@ -9,13 +9,15 @@ from PIL import Image, ImageDraw, ImageFont
 SheetItem = tuple[str, np.ndarray, bool]
 
 _COLUMNS = 8
-_MOST = 48  # of one split; more are sampled evenly, but what is framed is always there
+# Thumbnails of one split. If there are more photographs, they are sampled evenly, but framed ones
+# are drawn first.
+_MOST = 48
 _GAP, _CAPTION, _HEADING = 8, 16, 30
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (220, 30, 30)
 
 
 def contact_sheet(bands: Sequence[tuple[str, Sequence[SheetItem]]]) -> np.ndarray:
-    """Bands of thumbnails under their headings, one below the other, as one uint8 picture."""
+    """Draws bands of thumbnails under their headings, one below the other, as a uint8 picture."""
     parts = [_band(heading, thumbnails) for heading, thumbnails in bands]
     sheet = Image.new(
         "RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER
@@ -28,7 +30,7 @@ def contact_sheet(bands: Sequence[tuple[str, Sequence[SheetItem]]]) -> np.ndarra
 
 
 def sample(framed: Sequence[bool]) -> list[int]:
-    """Which of a split's photographs are drawn, by whether each is framed."""
+    """Chooses which photographs of a split are drawn, given whether each is framed."""
     first = [i for i, frame in enumerate(framed) if frame][:_MOST]
     others = np.flatnonzero(np.logical_not(framed))
     if not len(others):
@@ -53,7 +55,8 @@ def _band(heading: str, thumbnails: Sequence[SheetItem]) -> Image.Image:
                 (x - 3, y - 3, x + pixels.shape[1] + 2, y + pixels.shape[0] + 2), fill=_FRAME
             )
         band.paste(Image.fromarray(pixels), (x, y))
-        while font.getlength(name) > width - _GAP and len(name) > 1:  # the end of a name tells most
+        # The end of a name says the most, so a long name loses its beginning.
+        while font.getlength(name) > width - _GAP and len(name) > 1:
             name = "\u2026" + name[2:]
         draw.text((x, y + pixels.shape[0] + 3), name, fill=_INK, font=font)
     return band

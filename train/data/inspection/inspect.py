@@ -1,4 +1,4 @@
-"""``python -m train data SPEC``: what a data set holds and what is wrong with it."""
+"""``python -m train data SPEC``: reports what a data set contains and what is wrong with it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from rich.table import Table
 from train.bounds import between, check_name
 from train.console import can_show, make_console, printable
 from train.data.entries import Entry
+from train.data.folders import Listing
 from train.data.images import is_made_by, write_image
 from train.data.inspection.contact_sheet import contact_sheet, sample
 from train.data.inspection.findings import Findings, note_duplicates
@@ -22,44 +23,53 @@ from train.data.photographs import Memory
 from train.data.prepare import prepare
 from train.data.sources import Source, Split, list_source, make_photographs
 from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
+from train.data.walk import describe_skipped
 from train.errors import InputError
 from train.files.outputs import check_replaceable
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_PLAIN_BARS = " .:-=+*%#"  # for an output that has no blocks
-_PROGRAM = "lumloss_jax data"  # kept in a sheet, which is replaced by the next one
+_PLAIN_BARS = " .:-=+*%#"  # for an output that cannot show blocks
+_PROGRAM = "lumloss_jax data"  # written into each contact sheet, so that the next may replace it
 _SHEETS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """Say what a data set holds and what is wrong with it. Exit status 1 if anything is."""
+    """Report what a data set contains and what is wrong with it.
+
+    The exit status is 1 if there are problems.
+    """
 
     source: Annotated[str, tyro.conf.Positional]
     """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
-    """Photographs to pick settings on, as for fit. None: those of "photos", or a tenth of SPEC;
-    "none": none."""
+    """Photographs to pick settings on, as for fit. None: those of "photos", or a tenth of the
+    positional argument. "none": no validation."""
     test_data: str | None = None
-    """Photographs to evaluate on, as for fit. None: those of "photos", or a tenth of SPEC."""
+    """Photographs to evaluate on, as for fit. None: those of "photos", or a tenth of the
+    positional argument."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together if a tenth is set aside."""
+    """What stays in one split if a tenth is set aside, as for fit: copies of one photograph, or
+    all photographs of a folder."""
     patch_size: int = 40
-    """Side of the patches, as for fit: what is trained on may not be smaller."""
+    """Side of the training patches in pixels, as for fit. Smaller training photographs are a
+    problem."""
     sheet: Path = Path("contact_sheet.png")
-    """Picture of the photographs to write. Photographs with something wrong are framed."""
+    """Picture of the photographs to write. Photographs with problems are framed."""
     prepare: bool = False
-    """Write the data set as TFDS's array_record first, and look at that."""
+    """First write the data set as TFDS's array_record, and then inspect what was written."""
     manual_dir: Path | None = None
-    """With --prepare: the folder with what had to be downloaded by hand."""
+    """With --prepare: folder with the files that you had to download by hand."""
     data_dir: Path | None = None
-    """With --prepare: the folder to keep data sets in. None: TFDS_DATA_DIR, or
+    """With --prepare: folder to keep data sets in. None: TFDS_DATA_DIR, or
     ~/tensorflow_datasets."""
     overwrite: bool = False
-    """Replace --sheet even if it was not written by this command. A TIFF is never known to be."""
+    """Replace --sheet even if it was not written by this command. A TIFF always needs this flag,
+    because it does not say which program wrote it."""
     all: bool = False
-    """List everything that is wrong and worth knowing. Without it, the first twenty of each."""
+    """List all problems and everything worth knowing. Without this flag, the first twenty of
+    each are listed."""
 
     def __post_init__(self) -> None:
         between("--patch-size", self.patch_size, 1)
@@ -69,10 +79,20 @@ class InspectConfig:
 
 
 def inspect(config: InspectConfig) -> bool:
-    """Prints what there is to say and writes the sheet. Returns whether nothing is wrong."""
+    """Prints the report and writes the contact sheet.
+
+    Args:
+      config: what to inspect.
+
+    Returns:
+      Whether there are no problems.
+
+    Raises:
+      InputError: if the sheet cannot be written, or a source cannot be opened at all.
+    """
     console = make_console()
 
-    # --- the sheet can be written
+    # --- whether the sheet can be written
     _check_sheet(config.sheet)
     check_replaceable(
         config.sheet,
@@ -81,14 +101,14 @@ def inspect(config: InspectConfig) -> bool:
         overwrite=config.overwrite,
     )
 
-    # --- the data set is written first, if that is asked for
+    # --- the data set is written first, with --prepare
     findings = Findings()
     spec = config.source
     if config.prepare:
-        if not spec.startswith("tfds:") and (skipped := list_source(spec, "train").skipped):
-            findings.notes.append(f"{spec}: {skipped}")
+        if not spec.startswith("tfds:"):
+            findings.notes += _describe_skipped(spec, list_source(spec, "train"))
         spec = prepare(spec, manual_dir=config.manual_dir, data_dir=config.data_dir)
-        console.print(f"written; read it as {spec}", soft_wrap=True)
+        console.print(f"The data set is written. Read it as {spec}", soft_wrap=True)
 
     # --- every photograph is decoded once, as it is opened
     found: dict[Entry, Appearance] = {}
@@ -97,12 +117,12 @@ def inspect(config: InspectConfig) -> bool:
     for _, source in splits:
         appearances.append([found[entry] for entry in source.entries])
 
-    # --- what is wrong with single photographs, and with several together
+    # --- problems of single photographs, and of several together
     for (split, source), of_split in zip(splits, appearances, strict=True):
         for entry, appearance in zip(source.entries, of_split, strict=True):
             complaints = (appearance.complaint, _too_small(entry, split, config.patch_size))
             for complaint in filter(None, complaints):
-                findings.wrong.append(f"{split}: {entry.name}: {complaint}")
+                findings.wrong.append(f"{entry.name} ({split}): {complaint}")
                 findings.framed.add((split, entry.name))
     note_duplicates(findings, splits, appearances)
 
@@ -112,10 +132,18 @@ def inspect(config: InspectConfig) -> bool:
         console.print(line, soft_wrap=True, highlight=False)
     if any(source.names for _, source in splits):
         _write_sheet(config.sheet, splits, findings)
-        console.print(f"sheet  {config.sheet}", soft_wrap=True)
+        console.print(f"Contact sheet: {config.sheet}", soft_wrap=True)
     if not findings.wrong:
-        console.print("nothing is wrong")
+        console.print("There are no problems.")
     return not findings.wrong
+
+
+def _describe_skipped(spec: str, listing: Listing) -> Iterator[str]:
+    """Sentences about what lies next to the photographs of a source and was skipped."""
+    if others := describe_skipped(listing.others):
+        yield f"{spec}: {others}."
+    for note in listing.notes:
+        yield f"{note}."
 
 
 def _open(
@@ -124,10 +152,16 @@ def _open(
     """The splits, with the photographs that can be used.
 
     Args:
-      config: which splits.
+      config: which splits to open.
       spec: the photographs to train on.
-      findings: notes each photograph that cannot be used, once.
-      appearances: takes what each of the others looks like.
+      findings: the report, to which each photograph that cannot be used is added once.
+      appearances: what each of the other photographs looks like is added here.
+
+    Returns:
+      The splits that there are, in order.
+
+    Raises:
+      InputError: if the photographs to train on cannot be listed.
     """
     opened: dict[str, Source] = {}
 
@@ -136,9 +170,8 @@ def _open(
         if key in opened:
             return opened[key]
         listing = list_source(spec, split)
-        findings.wrong.extend(listing.mismatches)
-        if listing.skipped:
-            findings.notes.append(f"{spec}: {listing.skipped}")
+        findings.wrong.extend(f"{mismatch}." for mismatch in listing.mismatches)
+        findings.notes += _describe_skipped(spec, listing)
         images, inputs = make_photographs(listing, memory)
         surveyed = survey(listing.names, images, inputs)
         usable: dict[int, Entry] = {}
@@ -163,24 +196,25 @@ def _open(
             validation=config.validation_data,
             test=config.test_data,
             group_by=config.group_by,
-            memory=Memory(0),  # each is decoded once, and the few that are drawn again
+            memory=Memory(0),  # each is decoded once, and those on the sheet a second time
             opening=open_usable,
         )
     except InputError as error:
         if spec not in opened:
             raise
-        # The photographs can be shown nevertheless.
-        findings.wrong.append(f"cannot be split for fit: {error}")
+        # The photographs are described nevertheless.
+        findings.wrong.append(f"fit cannot split the photographs: {error}")
         return [("train", opened[spec])]
     if splits.validation is None and config.validation_data != NONE:
         findings.notes.append(
-            "setting aside a tenth by hash left no photograph for validation: fit goes without"
+            "Setting aside a tenth by hash left no photograph for validation, so fit would run "
+            "without validation."
         )
     return list(named(splits))
 
 
 def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: Findings) -> None:
-    """Draws a sample of each split, which includes the photographs with something wrong."""
+    """Draws a sample of each split, which includes the photographs with problems."""
     bands = []
     for split, source in splits:
         if not source.names:
@@ -202,7 +236,7 @@ def _write_sheet(path: Path, splits: Sequence[tuple[Split, Source]], findings: F
 def _check_sheet(sheet: Path) -> None:
     """Refuses a picture that cannot be written, before anything is decoded."""
     if sheet.suffix.lower() not in _SHEETS:
-        raise InputError(f"--sheet takes a name that ends in {', '.join(_SHEETS)}; got {sheet}.")
+        raise InputError(f"--sheet must be a name that ends in {', '.join(_SHEETS)}; got {sheet}.")
     above = next(folder for folder in sheet.absolute().parents if os.path.exists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK) or sheet.is_dir():
         there = sheet if sheet.is_dir() else above
@@ -211,17 +245,16 @@ def _check_sheet(sheet: Path) -> None:
 
 
 def _too_small(entry: Entry, split: Split, patch_size: int) -> str:
-    """What fit would refuse a photograph for, in words."""
+    """Why fit would refuse a photograph, in words, or ""."""
     side, size = min(entry.height, entry.width), f"{entry.width}x{entry.height} pixels"
     if split == "train" and side < patch_size:
         return (
-            f"its {size} hold no patch of {patch_size} a side; leave it out, or take a smaller "
-            "--patch-size"
+            f"it has {size}, and a training patch needs {patch_size}x{patch_size}. Leave it out, "
+            "or use a smaller --patch-size."
         )
     if split != "train" and side < SMALLEST_SCORED:
         return (
-            f"its {size} are too few to be scored, which takes {SMALLEST_SCORED} a side; leave it "
-            "out"
+            f"it has {size}, and scoring needs {SMALLEST_SCORED}x{SMALLEST_SCORED}. Leave it out."
         )
     return ""
 
@@ -230,8 +263,8 @@ def _table(
     splits: Sequence[tuple[Split, Source]], appearances: Sequence[Sequence[Appearance]]
 ) -> Table:
     caption = (
-        "MP: megapixels; brightness: luma from black to white; noise: of the inputs, 0 to 255, "
-        "median"
+        "MP: megapixels of all photographs; brightness: histogram of luma, from black to white; "
+        "noise: estimated standard deviation in the inputs, 0 to 255, median"
     )
     table = Table(caption=caption, caption_justify="left")
     for column in ("split", "count", "pixels", "MP", "bits", "brightness", "noise"):

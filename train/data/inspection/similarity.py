@@ -1,8 +1,8 @@
-"""Groups of photographs whose perceptual hashes nearly agree, in time that grows like n log n.
+"""Groups photographs whose perceptual hashes nearly agree, in time that grows like n log n.
 
-Two hashes of 64 bits that differ in at most four of them agree in at least one of five parts. So
-only hashes that share a part are compared. Equal hashes are taken as one first: a thousand frames
-of one scene may have few.
+Two hashes of 64 bits that differ in at most four bits agree in at least one of five parts. So only
+hashes that share a part are compared. Equal hashes are merged first, because a thousand frames of
+one scene may have only a few different hashes.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,24 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-ALIKE = 4  # of 64 bits: one photograph resized, recompressed, slightly cropped or retouched
+# Most bits, of 64, in which the hashes of similar photographs differ. That covers a photograph that
+# was resized, recompressed, slightly cropped or retouched.
+ALIKE = 4
 
 _PARTS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))  # first bit, number of bits
-_TABLE = 512  # hashes of one bucket whose distances are all computed at once
+_TABLE = 512  # largest bucket whose distances are all computed at once
 
 
 def group_similar(hashes: Sequence[int]) -> np.ndarray:
-    """The number of the group that each photograph belongs to, from 0, in the order of ``hashes``.
+    """Numbers the group of each photograph, from 0, in the order of ``hashes``.
 
-    A group is what a chain of similar hashes joins: each one differs from another in at most
-    ``ALIKE`` bits.
+    A chain of similar hashes makes a group: each hash differs from another one of the group in at
+    most ``ALIKE`` bits.
     """
     if not len(hashes):
         return np.empty(0, int)
     unique, which = np.unique(np.array(hashes, np.uint64), return_inverse=True)
-    # [n, 2] indices of hashes that are alike: enough to join all of a group
+    # [n, 2] indices of hashes that are similar, enough of them to join each group
     joined: list[np.ndarray] = []
     for first, bits in _PARTS:
         parts = unique >> np.uint64(first) & np.uint64(2**bits - 1)
@@ -44,15 +46,15 @@ def group_similar(hashes: Sequence[int]) -> np.ndarray:
 
 
 def _join_bucket(unique: np.ndarray, bucket: np.ndarray) -> np.ndarray:
-    """Pairs of one bucket that join what is alike in it.
+    """Pairs of similar hashes in a bucket, enough of them to join the groups in it.
 
-    A large bucket has fewer pairs than hashes.
+    Fewer pairs than hashes are returned for a large bucket.
     """
     if len(bucket) <= _TABLE:
         hashes = unique[bucket]
         distances = np.bitwise_count(hashes[:, None] ^ hashes[None])
         return bucket[np.argwhere(np.triu(distances <= ALIKE, 1))]
-    # From hash to hash, and each is compared with what no group has taken yet.
+    # Each hash is compared only with hashes that do not belong to a group yet.
     pairs = []
     left = bucket
     while len(left):

@@ -1,4 +1,4 @@
-"""Decodes every photograph of a data set once: its entry, and what it looks like."""
+"""Decodes every photograph of a data set once, for its entry and for what it looks like."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def survey(
     """Decodes each photograph once, on all cores.
 
     Args:
-      names: what errors call the photographs.
+      names: the photographs' names, for errors.
       images: the clean photographs.
       inputs: their degraded versions, if there are any.
 
@@ -41,7 +41,7 @@ def survey(
 
 
 def draw_thumbnail(source: Source, i: int) -> np.ndarray:
-    """A small uint8 picture of a photograph, decoded again; a pair is drawn side by side."""
+    """Decodes a photograph again and draws it as a small uint8 picture, a pair side by side."""
     sides = [source.images] if source.inputs is None else [source.inputs, source.images]
     pictures = []
     for images in sides:

@@ -1,4 +1,4 @@
-"""Small pictures of photographs, made while the photographs are decoded in strips."""
+"""Thumbnails of photographs, made while the photographs are decoded in strips."""
 
 import math
 from collections.abc import Callable
@@ -9,14 +9,15 @@ import PIL.Image
 from train.data.images import Rows, to_float, to_uint8
 
 LONGEST_SIDE = 128  # of a thumbnail, in pixels
-# A thumbnail is made of means over squares of pixels, at least this much larger than it.
+# Squares of pixels are averaged first, into a picture that is at least this many times as large as
+# the thumbnail. Pillow calls this the reducing gap.
 _GAP = 2.0
 
 
 class ThumbnailBuilder:
     """Makes a small picture of a photograph whose rows come in strips.
 
-    It is pixel for pixel what Pillow's ``thumbnail`` makes of the whole.
+    Its pixels equal those that Pillow's ``thumbnail`` makes from the whole photograph.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -26,11 +27,11 @@ class ThumbnailBuilder:
             int(side / small / _GAP) or 1
             for side, small in zip(self._given, self._size, strict=True)
         )
-        self._waiting: list[np.ndarray] = []  # rows that do not fill a square yet
+        self._waiting: list[np.ndarray] = []  # rows that do not fill squares yet
         self._parts: list[np.ndarray] = []
 
     def add(self, rows: np.ndarray) -> None:
-        """Takes the next rows, ``[n, W, 3]``, uint8 or uint16."""
+        """Adds the next rows, ``[n, W, 3]``, uint8 or uint16."""
         self._waiting.append(np.array(rows) if rows.dtype == np.uint8 else to_uint8(to_float(rows)))
         if sum(map(len, self._waiting)) >= self._factor[1]:
             whole = np.concatenate(self._waiting)
@@ -39,7 +40,7 @@ class ThumbnailBuilder:
             self._waiting = [whole[full:]]
 
     def picture(self) -> PIL.Image.Image:
-        """The thumbnail, once all rows are there."""
+        """The thumbnail, once all rows have been added."""
         if sum(map(len, self._waiting)):
             self._reduce(np.concatenate(self._waiting))
             self._waiting = []
@@ -62,7 +63,7 @@ def make_thumbnail(rows: Rows) -> np.ndarray:
 
 
 def _small_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height of the thumbnail; rounding keeps the shape as well as whole pixels can."""
+    """Width and height of the thumbnail, rounded so that the aspect ratio changes least."""
     if max(width, height) <= LONGEST_SIDE:
         return width, height
     aspect = width / height
@@ -76,4 +77,5 @@ def _small_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _rounded(exact: float, misfit: Callable[[int], float]) -> int:
+    """The whole number next to ``exact`` with the smaller misfit, at least 1."""
     return max(min(math.floor(exact), math.ceil(exact), key=misfit), 1)

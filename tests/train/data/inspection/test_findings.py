@@ -27,7 +27,7 @@ def seen(*splits: tuple[Split, Sequence[tuple[str, int]]]) -> Findings:
 def test_a_scene_of_a_thousand_frames_is_one_sentence() -> None:
     findings = seen(("train", [(str(i), i % 7) for i in range(1000)]))
     assert findings.notes == [
-        "1,000 photographs look alike: train 0.png, 1.png, 2.png and 997 more"
+        "1,000 photographs look alike: 0.png, 1.png, 2.png and 997 more (train)."
     ]
     assert not findings.wrong and not findings.framed
 
@@ -35,12 +35,12 @@ def test_a_scene_of_a_thousand_frames_is_one_sentence() -> None:
 def test_copies_are_one_sentence_and_do_not_count_as_alike() -> None:
     findings = seen(("train", [("a", 0)] * 1000 + [("b", 2**64 - 1)]))
     assert findings.notes == [
-        "1,000 photographs are equal pixel for pixel: train 0.png, 1.png, 2.png and 997 more"
+        "1,000 photographs have the same pixels: 0.png, 1.png, 2.png and 997 more (train)."
     ]
     findings = seen(("train", [("a", 0)] * 3 + [("b", 1)]))
     assert findings.notes == [
-        "3 photographs are equal pixel for pixel: train 0.png, 1.png, 2.png",
-        "train 0.png and train 3.png look alike",
+        "3 photographs have the same pixels: 0.png, 1.png, 2.png (train).",
+        "0.png (train) and 3.png (train) look alike.",
     ]
 
 
@@ -50,12 +50,13 @@ def test_what_is_in_two_splits_is_wrong_and_framed() -> None:
         ("test", [("a", 0), ("d", 3), ("e", 2**40 - 1)]),
     )
     assert findings.wrong == [
-        "train 0.png and test 0.png are the same photograph",
-        "4 photographs look alike: train 0.png, 1.png; test 0.png, 1.png",
+        "0.png (train) and 0.png (test) have the same pixels but are in different splits.",
+        "4 photographs look alike but are in different splits: 0.png, 1.png (train); 0.png, 1.png "
+        "(test).",
     ]
     assert findings.notes == [
-        "train 0.png and train 1.png look alike",
-        "test 0.png and test 1.png look alike",
+        "0.png (train) and 1.png (train) look alike.",
+        "0.png (test) and 1.png (test) look alike.",
     ]
     assert findings.framed == {
         ("train", "0.png"),
@@ -67,14 +68,15 @@ def test_what_is_in_two_splits_is_wrong_and_framed() -> None:
 
 def test_four_names_are_shorter_than_three_and_one_more() -> None:
     findings = seen(("train", [(str(i), 0) for i in range(4)]))
-    assert findings.notes == ["4 photographs look alike: train 0.png, 1.png, 2.png, 3.png"]
+    assert findings.notes == ["4 photographs look alike: 0.png, 1.png, 2.png, 3.png (train)."]
 
 
 def test_no_more_than_a_page_is_printed_unless_everything_is_asked_for() -> None:
     findings = Findings([f"wrong {i}" for i in range(21)], [f"note {i}" for i in range(500)])
     page = list(findings.shown(everything=False))
-    assert page[0] == "worth knowing: 500" and page[21] == "  and 480 more, which --all lists"
-    assert page[22] == "wrong: 21" and page[-1] == "  wrong 20"
+    assert page[0] == "Worth knowing (500):"
+    assert page[21] == "  ... and 480 more. Use --all to list them."
+    assert page[22] == "Problems (21):" and page[-1] == "  wrong 20"
     assert len(page) == 44
     assert len(list(findings.shown(everything=True))) == 523
     assert list(Findings().shown(everything=False)) == []

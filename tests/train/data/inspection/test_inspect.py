@@ -63,8 +63,8 @@ def test_a_sound_data_set_is_described_and_drawn(
         f"--sheet={sheet}",
     ]
     said = _said(flags, capsys, status=0)
-    assert "nothing is wrong" in said and "wrong:" not in said
-    assert f"folder:{data}: 1 .heic file was passed over" in said
+    assert "There are no problems." in said and "Problems (" not in said
+    assert f"folder:{data}: 1 .heic file was skipped." in said
     train, tested = (
         next(line for line in said.splitlines() if f"│ {split} " in line)
         for split in ("train", "test")
@@ -97,13 +97,13 @@ def test_everything_that_is_wrong_is_said_at_once(
     for sentence in (
         "empty.jpg is empty",
         "cut.png cannot be read as a photograph",
-        "train b/copy.tif and train cup.png are the same photograph",
-        "3 photographs are equal pixel for pixel: train b/copy.tif, cup.png; test cup "
-        "again.bmp.png",
-        "train cat.png and test smaller.png look alike",
+        "b/copy.tif (train) and cup.png (train) have the same pixels.",
+        "3 photographs have the same pixels but are in different splits: b/copy.tif, cup.png "
+        "(train); cup again.bmp.png (test).",
+        "cat.png (train) and smaller.png (test) look alike but are in different splits.",
     ):
         assert sentence in said
-    assert "train cat.png and test cup" not in said
+    assert "cat.png (train) and cup" not in said
     sheet = read_image(tmp_path / "s.png")
     assert np.all(sheet == (220, 30, 30), axis=2).sum() > 4 * 3 * 100  # red frames
 
@@ -126,13 +126,14 @@ def test_pairs_that_do_not_fit_are_named(
     )
     said = _said([f"pairs:{tmp_path}/low,{high}", f"--sheet={tmp_path}/s.png"], capsys, status=1)
     for sentence in (
-        "low/alone.png: no partner alone",
-        "rocket: the input has 199x160 pixels, the target 200x160",
-        "cup: the input fits the target better moved by 3 pixels down and -5 to the right",
-        "woman: the input and the target seem to show different scenes",
+        f"low/alone.png has no partner: alone is missing from {high}.",
+        "rocket: the input has 199x160 pixels, and the target has 200x160.",
+        "the input fits the target better if it is moved 3 pixels down and 5 pixels to the left.",
+        "the input and the target seem to show different scenes (correlation ",
     ):
         assert sentence in said
-    assert " cat: " not in said  # darker, and in its place
+    assert re.search(r"cup \(\w+\): .* fits", said) and re.search(r"woman \(\w+\): .* scenes", said)
+    assert "cat (" not in said  # darker, and in its place
 
 
 @pytest.mark.parametrize("sigma", [0, 15, 50])
@@ -191,9 +192,9 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
     flags += [f"--test-data=folder:{_write(tmp_path / 'test', {'cup.png': photographs['cup']})}"]
     flags += ["--validation-data=none"]
     said = _said(flags, capsys, status=0)
-    assert f"read it as tfds:{tmp_path}/tfds/restoration_folder/cats/1.0.0:train" in said
+    assert f"Read it as tfds:{tmp_path}/tfds/restoration_folder/cats/1.0.0:train" in said
     # What was not written is said, since the data set cannot tell any more.
-    assert "1 .heic file was passed over" in said and "which is not there" in said
+    assert "1 .heic file was skipped." in said and "nowhere, which does not exist." in said
 
 
 def test_what_fit_would_refuse_is_wrong(
@@ -210,15 +211,16 @@ def test_what_fit_would_refuse_is_wrong(
     )
     data, sheet = f"pairs:{tmp_path}/low,{tmp_path}/high", f"--sheet={tmp_path}/s.png"
     said = _said([data, sheet, "--patch-size=30"], capsys, status=1)
-    assert "cannot be split for fit: " in said and "left none of 1 photographs for test" in said
+    assert "fit cannot split the photographs: " in said
+    assert "left none of 1 photographs for test" in said
     assert "│ 1 pair │" in said
     flags = [data, sheet, f"--test-data=folder:{tmp_path}/test"]
     said = _said(flags, capsys, status=1)
-    assert "train: cat: its 40x30 pixels hold no patch of 40 a side" in said
-    assert "test: tiny.png: its 11x10 pixels are too few to be scored" in said
+    assert "cat (train): it has 40x30 pixels, and a training patch needs 40x40." in said
+    assert "tiny.png (test): it has 11x10 pixels, and scoring needs 11x11." in said
     assert "left no photograph for validation" in said
     (tmp_path / "test" / "tiny.png").unlink()
-    assert "nothing is wrong" in _said([*flags, "--patch-size=30"], capsys, status=0)
+    assert "There are no problems." in _said([*flags, "--patch-size=30"], capsys, status=0)
 
 
 @pytest.mark.parametrize("length", [18, 26, 30, 53, 60])
@@ -249,8 +251,8 @@ def test_where_nothing_can_be_used_that_is_what_is_said(
 @pytest.mark.parametrize(
     ("sheet", "reason"),
     [
-        ("sheet.gif", "takes a name that ends in .png, .jpg, "),
-        ("sheet", "takes a name that ends in .png, .jpg, "),
+        ("sheet.gif", "must be a name that ends in .png, .jpg, "),
+        ("sheet", "must be a name that ends in .png, .jpg, "),
         ("a.png/new/sheet.png", "cannot be written: .*a.png is in the way"),
         ("folder.png", "cannot be written: .*folder.png is in the way"),
     ],

@@ -96,7 +96,7 @@ def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(
     ]
     assert found.others == {".heic": 2, ".json": 1}
     assert found.notes == [
-        f"{photos / 'lost'} is a link to {tmp_path / 'nowhere'}, which is not there",
+        f"{photos / 'lost'} is a link to {tmp_path / 'nowhere'}, which does not exist",
         f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, and is restored under that "
         "alone",
         f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, and is restored under that "
@@ -114,8 +114,8 @@ def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(
         ("notes", "notes is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out"),
         ("a\0b", "is not the name"),
         ("gone.png", "is a link to nowhere.png, which cannot be reached"),
-        ("*.heic", "1 .heic file was passed over"),
-        ("only", "only holds no photographs: .*; 1 .heic file was passed over"),
+        ("*.heic", "1 .heic file was skipped"),
+        ("only", "only holds no photographs: .*; 1 .heic file was skipped"),
     ],
 )
 def test_what_names_no_photograph_is_an_error(
@@ -167,7 +167,7 @@ def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path,
     assert main(["restore", str(checkpoint(SPEC)), "photos", "--output=out"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].startswith("3 of 3 photographs are in")
-    assert lines[-2] == "2 .heic files and 1 .txt file were passed over"
+    assert lines[-2] == "2 .heic files and 1 .txt file were skipped"
     assert (
         lines[-1]
         == "not restored: photos/gone.png is a link to nowhere.png, which cannot be reached."
