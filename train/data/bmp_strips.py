@@ -1,4 +1,4 @@
-"""BMP pixels in strips, decoded by Pillow: libvips as it is packaged does not read the format."""
+"""BMP pixels in strips, decoded by Pillow, because the packaged libvips does not read BMP."""
 
 import io
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ def _as_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def rgb_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarray]:
-    """A BMP as RGB, in strips.
+    """Decodes a BMP to RGB, in strips.
 
-    Its pixels are in memory as the file holds them, one byte each for palettes.
+    Its pixels are in memory as they are in the file, with a palette one byte each.
 
     Args:
       content: the file's bytes.
-      name: what errors call it.
-      pixels: how many a strip has, or one row.
+      name: the file's name, for errors.
+      pixels: about how many pixels a strip has; it has at least one row.
 
     Returns:
       The strips, from top to bottom.
@@ -35,12 +35,12 @@ def rgb_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator[np
 
 
 def stored_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarray]:
-    """The pixels of a BMP as they are stored, in strips ``[n, W, C]``, where C is 1, 3 or 4.
+    """Decodes a BMP to the pixels that it stores, in strips ``[n, W, C]``, where C is 1, 3 or 4.
 
     Args:
       content: the file's bytes.
-      name: what errors call it.
-      pixels: how many a strip has, or one row.
+      name: the file's name, for errors.
+      pixels: about how many pixels a strip has; it has at least one row.
 
     Returns:
       The strips, from top to bottom.
@@ -49,7 +49,7 @@ def stored_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator
       InputError: if the file cannot be read.
     """
     try:
-        # Not by PIL.Image.open, which refuses or warns of less than MAX_MEGAPIXELS.
+        # PIL.Image.open would warn about photographs below MAX_MEGAPIXELS, or refuse them.
         with BmpImageFile(io.BytesIO(content)) as image:
             check_size(image.width, image.height, name)
             if not image.width or not image.height:
@@ -64,5 +64,5 @@ def stored_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator
         raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
     except (InputError, GeneratorExit):
         raise
-    except Exception:  # a broken header makes Pillow raise whatever its arithmetic meets
+    except Exception:  # with a broken header, Pillow may raise any exception of arithmetic
         raise InputError(f"{name} cannot be read as a photograph: its header is broken.") from None

@@ -1,14 +1,13 @@
-"""Photographs in files, to arrays and back, through libvips, which keeps all 16 bits.
+"""Reads photographs from files into arrays and writes them, with libvips, which keeps all 16 bits.
 
-What can be read: PNG, JPEG, TIFF, BMP and WebP; 8 or 16 bits; grey, colour or palette.
+PNG, JPEG, TIFF, BMP and WebP are read, with 8 or 16 bits, in grey, colour or with a palette.
 :mod:`train.data.photograph_file` decides what a file is, and :func:`decode_image` says what its
-pixels become. Everything else is an :class:`InputError` that names the file. Nothing is cut, scaled
+pixels become. Any other file gives an :class:`InputError` with its name. Nothing is cropped, scaled
 or guessed.
 
-Damage is found as far as a format shows it. PNG and deflated TIFF carry checksums. JPEG has none,
-but most damage leaves codes that cannot exist, and such a file is refused; now and then what
-remains is valid. Uncompressed TIFF, BMP and lossy WebP have neither: changed bytes there are other
-pixels, and nobody can tell.
+Damage is found if the format shows it. PNG and deflated TIFF have checksums. JPEG has none, but
+most damage leaves codes that cannot exist, and then the file is refused. Uncompressed TIFF, BMP and
+lossy WebP have neither, so changed bytes become different pixels, and nobody can tell.
 """
 
 import io
@@ -25,28 +24,25 @@ from train.data.photograph_file import PhotographFile, check_size, examine
 from train.errors import InputError
 from train.files.outputs import write_bytes
 
-# The least trouble that makes libvips give up on a file. Of damage to a JPEG's pixels its decoder
-# only warns. Of what does not harm a pixel only TIFF's warns: of tags that stand there twice, for
-# example, or not in their order.
+# The least severe problem at which libvips stops reading a file. The JPEG decoder only warns about
+# damaged pixels. Only the TIFF decoder also warns about harmless things, such as tags that occur
+# twice or in the wrong order.
 FAIL_ON = "warning"
 
 _BITS = {"uchar": "8", "ushort": "16"}
-# Bytes that a file may have beside its pixels: profiles, previews, a film that follows it
+# Bytes that a file may have in addition to its pixels: profiles, previews, a video that follows it
 _SPARE = 256_000_000
 _MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
 _MADE_BY = "exif-ifd0-Software"
 
 
 def read_image(path: Path) -> np.ndarray:
-    """The photograph in a file, as :func:`decode_image` gives it."""
+    """Reads the photograph in a file, as :func:`decode_image` decodes it."""
     return decode_image(read_file(path), str(path))
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file that may be decoded.
-
-    A file that is far longer than its pixels can need is refused.
-    """
+    """Reads the bytes of a file, unless the file is much longer than its pixels can need."""
     try:
         with path.open("rb") as file:
             _examine_file(file, str(path))
@@ -63,22 +59,27 @@ def _examine_file(file: BinaryIO, name: str) -> PhotographFile:
     if (length := file.seek(0, io.SEEK_END)) > most:
         raise InputError(
             f"{name} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels "
-            f"can need {most / 1e6:.0f} at most: save it again."
+            f"need at most {most / 1e6:.0f} MB. Save it again with another program."
         )
     return photograph
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
-    """A photograph as RGB, upright: ``[H, W, 3]``, uint8, or uint16 if the file holds 16 bits.
+    """Decodes a photograph as upright RGB.
 
-    Grey is repeated over the three channels; a palette is looked up; alpha is dropped, and the
-    colour under it is taken as stored; a colour profile is not applied. Refused: CMYK,
-    floating-point or 32-bit pixels, several pages, and what
-    :func:`train.data.photograph_file.examine` refuses.
+    Grey is repeated over the three channels, and a palette is looked up. Alpha is dropped, and the
+    colour under it is used as it is stored. A colour profile is not applied.
 
     Args:
       content: the file's bytes.
-      name: what errors call it.
+      name: the file's name, for errors.
+
+    Returns:
+      ``[H, W, 3]``, uint8, or uint16 if the file has 16 bits per channel.
+
+    Raises:
+      InputError: if the pixels are CMYK, floating-point or of 32 bits, if there are several pages,
+        or if :func:`train.data.photograph_file.examine` refuses the file.
     """
     photograph = examine(io.BytesIO(content), name)
     if photograph.kind == "BMP":
@@ -90,11 +91,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
                 _strips(image, name), image.height, image.width, orientation=photograph.orientation
             )
         return np.asarray(image.numpy())
-    # Libvips quotes broken metadata byte for byte
-    except (
-        pyvips.Error,
-        UnicodeDecodeError,
-    ) as error:
+    # libvips quotes broken metadata byte by byte, which need not be UTF-8
+    except (pyvips.Error, UnicodeDecodeError) as error:
         raise _unreadable(name, error) from None
 
 
@@ -103,7 +101,16 @@ def _joined(
 ) -> np.ndarray:
     """Joins strips of stored pixels to one upright photograph.
 
-    Each is put in its place, so the whole is in memory once.
+    Each strip is put in its place, so the whole photograph is in memory only once.
+
+    Args:
+      strips: the stored rows, from top to bottom.
+      height: of the stored photograph, in pixels.
+      width: of the stored photograph, in pixels.
+      orientation: of EXIF or TIFF, 1 to 8.
+
+    Returns:
+      The upright photograph.
     """
     first = next(strips)
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
@@ -117,10 +124,10 @@ def _joined(
 
 
 class Rows(NamedTuple):
-    """A photograph whose pixels are decoded as they are asked for."""
+    """A photograph whose pixels are decoded on demand."""
 
-    height: int
-    width: int
+    height: int  # pixels, once upright
+    width: int  # pixels, once upright
     bits: int  # 8 or 16
     strips: Iterator[np.ndarray]  # ``[n, W, 3]``, from top to bottom; each may raise an InputError
 
@@ -128,17 +135,16 @@ class Rows(NamedTuple):
 def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows:
     """Decodes a photograph as :func:`decode_image` does, in strips.
 
-    The whole is never in memory.
-
-    Except if it has to be: photographs that are turned or mirrored to stand upright, and BMP.
+    The whole photograph is never in memory, unless it is a BMP, or has to be turned or mirrored to
+    be upright.
 
     Args:
-      source: a file's bytes, or where it is.
-      name: what errors call it.
-      pixels: how many a strip has, or one row.
+      source: a file's bytes, or its path.
+      name: the file's name, for errors.
+      pixels: about how many pixels a strip has; it has at least one row.
 
     Returns:
-      Size and strips.
+      The size and the strips.
 
     Raises:
       InputError: if the file cannot be read as a photograph.
@@ -149,12 +155,12 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}.") from None
     if isinstance(source, Path) and not str(source).isprintable():
-        source = read_file(source)  # pyvips hands on names in UTF-8 alone
+        source = read_file(source)  # pyvips passes on only names in UTF-8
     if photograph.kind == "BMP":
         content = source if isinstance(source, bytes) else read_file(source)
         strips = rgb_strips(content, name, pixels=pixels)
         height, width = photograph.about.height, photograph.about.width
-        if not height or not width:  # what is wrong with the header its decoder says
+        if not height or not width:  # the decoder raises the error about the header
             next(strips)
         return Rows(height, width, 8, strips)
     try:
@@ -174,7 +180,7 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
 
 
 def cut_strips(image: np.ndarray, *, pixels: int = 2**20) -> list[np.ndarray]:
-    """Views of a decoded photograph's rows, from top to bottom, of about so many pixels each."""
+    """Views of a decoded photograph's rows, top to bottom, with about ``pixels`` pixels each."""
     height = max(pixels // max(image.shape[1], 1), 1)
     return [image[top : top + height] for top in range(0, len(image), height)]
 
@@ -198,11 +204,11 @@ def _strips(image: Any, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarra
 
 
 def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
-    """RGB pixels as they are stored, none of which is decoded yet."""
+    """The stored pixels as RGB. None of them is decoded yet."""
     image = open_image(source, photograph)
     check_header(image, photograph, name)
-    # Operations that would change nothing are left out: each costs a tenth of decoding a small
-    # photograph.
+    # Operations that would change nothing are left out, because each takes a tenth of the time of
+    # decoding a small photograph.
     if image.hasalpha():
         image = image[: image.bands - 1]
     kind, colour = image.format, "rgb16" if image.format == "ushort" else "srgb"
@@ -216,10 +222,10 @@ def _unreadable(name: str, error: Exception) -> InputError:
 
 
 def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
-    """Opens a file that is not a BMP with libvips; rows come from top to bottom.
+    """Opens a file that is not a BMP with libvips; rows are decoded from top to bottom.
 
-    libvips does not choose the decoder itself: for a JPEG with a gain map it would take one that
-    gives other pixels.
+    The decoder is chosen here. For a JPEG with a gain map, libvips would choose one that gives
+    different pixels.
     """
     kind = photograph.kind
     if photograph.about.repairs:
@@ -227,12 +233,12 @@ def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
     options = {"access": "sequential", "fail_on": "error" if photograph.about.checked else FAIL_ON}
     if isinstance(source, bytes):
         return pyvips.Operation.call(f"{kind.lower()}load_buffer", source, **options)
-    # A file may have changed since libvips read it last.
+    # The file may have changed since libvips read it last.
     return pyvips.Operation.call(f"{kind.lower()}load", str(source), revalidate=True, **options)
 
 
 def _repaired(content: bytes, photograph: PhotographFile) -> bytes:
-    """A file as its decoder accepts it."""
+    """The file with the bytes replaced that its decoder would not accept."""
     changed = bytearray(content)
     for place, value in photograph.about.repairs:
         changed[place : place + len(value)] = value
@@ -240,12 +246,12 @@ def _repaired(content: bytes, photograph: PhotographFile) -> bytes:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels as they are meant to be seen, by the orientation of EXIF or TIFF.
+    """Turns stored pixels upright, by the orientation of EXIF or TIFF.
 
-    Values that an orientation cannot have change nothing.
+    Values outside 1 to 8 change nothing.
 
-    All pixels must be there: libvips' ``autorot`` asks a decoder that runs from top to bottom for
-    earlier rows again, and with more than 512 rows gets none.
+    This needs all pixels in memory. libvips' ``autorot`` does not work with a decoder that reads
+    from top to bottom: it requests earlier rows again, and gets none if there are more than 512.
     """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -257,7 +263,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _stored_view(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of an upright photograph in which rows and columns are those that are stored."""
+    """A view of an upright photograph with rows and columns as they are stored."""
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
@@ -266,7 +272,7 @@ def _stored_view(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """Pixels as float32 in [0, 1]."""
+    """Converts pixels to float32 in [0, 1]."""
     if image.dtype == np.uint8:
         return np.divide(image, np.float32(255))
     if image.dtype == np.uint16:
@@ -275,7 +281,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Float pixels as uint8, clipped to [0, 1] and rounded to the nearest."""
+    """Converts float pixels to uint8, clipped to [0, 1] and rounded to the nearest value."""
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -285,7 +291,7 @@ def write_image(path: Path, image: np.ndarray, *, made_by: str = "") -> None:
     Args:
       path: the file; its ending names the format.
       image: ``[H, W, 3]``, ``[H, W, 1]`` or ``[H, W]``.
-      made_by: a program's name to be kept in the file, of every format except TIFF.
+      made_by: a program's name that is written into the file. TIFF does not keep it.
     """
     encoded: Any = pyvips.Image.new_from_array(np.ascontiguousarray(image))
     if made_by:
@@ -295,37 +301,32 @@ def write_image(path: Path, image: np.ndarray, *, made_by: str = "") -> None:
 
 
 def is_made_by(path: Path, program: str) -> bool:
-    """Whether :func:`write_image` wrote a picture for that program.
-
-    Raises pyvips.Error if it is not a picture.
-    """
+    """Whether :func:`write_image` wrote a file for that program; raises if it is not a picture."""
     if path.stat().st_size > _SPARE:
         return False
-    # Libvips remembers files by their names
+    # Not from the path, because libvips remembers files by their names
     image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")
     return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
 
 
 def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
-    """Refuses by the header that libvips has read, before any pixel is decoded.
+    """Refuses an image by the header that libvips has read, before any pixel is decoded.
 
     Args:
-      image: what libvips has opened.
-      photograph: what the file says of itself.
-      name: what errors call it.
+      image: the image that libvips has opened.
+      photograph: the facts in the file's header.
+      name: the file's name, for errors.
 
     Raises:
-      InputError: if its pixels have no one meaning as RGB of 8 or 16 bits.
+      InputError: if its pixels do not have one clear meaning as RGB of 8 or 16 bits.
     """
     check_size(image.width, image.height, name)
     if image.get_n_pages() > 1 and not photograph.about.previews:
-        raise InputError(
-            f"{name} holds {image.get_n_pages()} pages: keep one photograph in a file."
-        )
+        raise InputError(f"{name} has {image.get_n_pages()} pages. Save one photograph per file.")
     if image.interpretation == "cmyk":
         raise InputError(
-            f"{name} is in CMYK, which has no one meaning as RGB: convert it with its colour "
-            "profile."
+            f"{name} is in CMYK, which can mean different RGB colours. Convert it to RGB with its "
+            "colour profile."
         )
     bands = image.bands - image.hasalpha()
     if (
@@ -334,17 +335,16 @@ def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
         or image.interpretation in ("lab", "labs", "multiband")
     ):
         raise InputError(
-            f"{name} holds {image.bands} {image.interpretation} channels of {image.format} pixels: "
-            "convert it to grey or RGB of 8 or 16 bits, with or without alpha."
+            f"{name} has {image.bands} channels of {image.format} pixels ({image.interpretation}). "
+            "Convert it to grey or RGB of 8 or 16 bits, with or without alpha."
         )
 
 
 def decode_bmp(content: bytes, name: str) -> np.ndarray:
-    """``[H, W, C]``, where C is 1, 3 or 4 with alpha.
+    """Decodes a BMP to uint8 ``[H, W, C]``, where C is 1, 3, or 4 with alpha.
 
-    Pillow decodes it, since libvips as it is packaged does not read BMP.
-
-    The format has 8 bits at most, which Pillow keeps.
+    Pillow decodes it, because the packaged libvips does not read BMP. The format has at most 8
+    bits, which Pillow keeps.
     """
     about = examine(io.BytesIO(content), name).about
     return _joined(stored_strips(content, name), about.height, about.width)

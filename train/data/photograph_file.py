@@ -1,9 +1,9 @@
-"""What a photograph file is, and what is kept of it: one answer for every command.
+"""Finds out what a photograph file is and what can be kept of it, for every command.
 
-The kind of a file is told by its first bytes. Its name decides nothing: a PNG that is named
-``.jpg`` is read as the PNG that it is, and restored as one under its name. Every format's own
-module lists what stands beside the pixels; sizes, animations and metadata are checked there before
-anything is decoded. docs/photographs.md has the whole table.
+The first bytes of a file decide what it is, and its name decides nothing: a PNG that is named
+``.jpg`` is read as PNG, and restored as PNG under its name. Each format's module reads what
+accompanies the pixels, and checks sizes, animations and metadata before anything is decoded.
+docs/photographs.md has the whole table.
 """
 
 import io
@@ -18,8 +18,8 @@ from train.data.formats import bmp, jpeg, png, tiff, webp
 from train.data.formats.about import About, Refused
 from train.errors import InputError
 
-# A file of a few kilobytes can claim billions of pixels. The largest cameras of today make 150
-# megapixels.
+# A file of a few kilobytes can claim to have billions of pixels. The largest cameras of today have
+# 150 megapixels.
 MAX_MEGAPIXELS = 200
 
 KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
@@ -37,7 +37,7 @@ _NAMED = {
 }
 SUFFIXES = tuple(_NAMED)  # the endings by which photographs are found in folders
 
-# First bytes, from the place where they stand; then what people call such a file.
+# Each row: the place of some bytes near the start, the bytes, and what they mean.
 _STARTS = (
     (0, png.SIGNATURE, "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -52,24 +52,24 @@ _OTHERS = (
     (0, b"GIF8", "a GIF"),
     (4, b"ftypavif", "an AVIF"),
     (4, b"ftypavis", "an AVIF"),
-    (4, b"ftypcrx", "a raw photograph of a camera"),
+    (4, b"ftypcrx", "a camera's raw photograph"),
     (4, b"ftyphei", "a HEIC"),
     (4, b"ftyphev", "a HEIC"),
     (4, b"ftypmif1", "a HEIC"),
     (4, b"ftypmsf1", "a HEIC"),
-    (4, b"ftyp", "a film"),
+    (4, b"ftyp", "a video"),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF"),
-    (0, b"gimp xcf", "a document of GIMP"),
+    (0, b"gimp xcf", "a GIMP document"),
     (0, b"#?RADIANCE", "a Radiance HDR image"),
     (0, b"v/1\x01", "an OpenEXR image"),
-    (0, b"FUJIFILM", "a raw photograph of a camera"),
-    (0, b"IIRO", "a raw photograph of a camera"),
-    (0, b"IIU\0", "a raw photograph of a camera"),
+    (0, b"FUJIFILM", "a camera's raw photograph"),
+    (0, b"IIRO", "a camera's raw photograph"),
+    (0, b"IIU\0", "a camera's raw photograph"),
     (0, b"\0\0\x01\0", "a Windows icon"),
     (0, b"<svg", "an SVG"),
     (0, b"<!DOC", "a web page"),
@@ -77,31 +77,31 @@ _OTHERS = (
     (0, b"P5", "a PGM"),
     (0, b"P6", "a PPM"),
 )
-LONGEST_START = 16  # bytes that tell a kind
+LONGEST_START = 16  # bytes at the start of a file that are read to find its kind
 
 
 @dataclass(frozen=True)
 class PhotographFile:
-    """A file that may be decoded: what it is, and what it says beside its pixels."""
+    """A file that may be decoded: its kind, and the facts in its header."""
 
     kind: str  # one of KINDS
     about: About
 
     @property
     def orientation(self) -> int:
-        """How the stored pixels are turned, 1 to 8."""
+        """The orientation of the stored pixels, 1 to 8, as EXIF defines it."""
         return self.about.orientation
 
 
 def detect_kind(start: bytes) -> str | None:
-    """Which of ``KINDS`` a file is, by its first bytes; None for all else."""
+    """Which of ``KINDS`` a file is, by its first bytes; None if it is something else."""
     return _found(start, _STARTS)
 
 
 def examine(file: BinaryIO, name: str) -> PhotographFile:
-    """What a file is; an :class:`InputError` if it cannot be read as one photograph.
+    """Finds out what a file is; an :class:`InputError` if it cannot be read as one photograph.
 
-    Only headers are read. What is broken in them is left to the decoder, which knows what it can do
+    Only headers are read. Broken headers are left to the decoder, which knows what it can do
     without.
     """
     file.seek(0)
@@ -116,8 +116,7 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
                 f"{name} cannot be read as a photograph: it is not PNG, JPEG, TIFF, BMP or WebP."
             )
         raise InputError(
-            f"{name} is {other}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: convert "
-            "it, or leave it out."
+            f"{name} is {other}, not PNG, JPEG, TIFF, BMP or WebP. Convert it, or leave it out."
         )
     try:
         about = _FORMATS[kind].read(file)
@@ -128,53 +127,53 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuses more pixels than any camera makes.
+    """Refuses more pixels than any camera has.
 
     Args:
       width: in pixels.
       height: in pixels.
-      name: what errors call the file.
+      name: the file's name, for errors.
 
     Raises:
       InputError: if there are more than ``MAX_MEGAPIXELS``.
     """
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise InputError(
-            f"{name} has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels; "
-            f"{MAX_MEGAPIXELS} are the most: cut it up, or leave it out."
+            f"{name} has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels, and at "
+            f"most {MAX_MEGAPIXELS} can be read. Split it into smaller files, or leave it out."
         )
 
 
 def write_metadata(
     photograph: PhotographFile, source: BinaryIO, encoded: BinaryIO, target: BinaryIO
 ) -> None:
-    """Writes the pixels of ``encoded`` with the metadata of ``source``, a file of the same kind.
+    """Writes the pixels of ``encoded`` with the metadata of ``source``.
 
     Args:
       photograph: what ``source`` is.
-      source: the file whose metadata is written again.
-      encoded: the new pixels, in a file of the same kind.
+      source: the file whose metadata is copied.
+      encoded: a file of the same kind with the new pixels.
       target: the file to write.
     """
     _FORMATS[photograph.kind].copy(source, encoded, target)
 
 
 def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]:
-    """What a person should know of a file that is restored: its colour, and what is not kept.
+    """What a person should know about a restored file: its colour, and what it loses.
 
     Args:
       photograph: what the file is.
       file: its content.
-      name: its name, whose ending may be of another kind.
+      name: its name, which may have the ending of another kind.
 
     Returns:
-      Sentences.
+      Sentences without a full stop.
     """
     about = photograph.about
     notes = []
     named = _NAMED.get(PurePath(name).suffix.lower())
     if named != photograph.kind:
-        notes.append(f"it is a {photograph.kind} by its content, and stays one under its name")
+        notes.append(f"its content is {photograph.kind}, and so is that of the restored file")
     if (profile := _profile_that_differs(about.profile)) is not None:
         notes.append(f"warning: its colour profile {profile}; networks are trained on sRGB")
     elif about.colour is not None:
@@ -184,12 +183,12 @@ def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]
     if photograph.kind == "JPEG" and not about.said:
         lost = (*lost, *jpeg.what_follows(file))
     if lost:
-        notes.append(f"warning: not kept: {', '.join(lost)}")
+        notes.append(f"warning: the restored file lacks {', '.join(lost)}")
     return notes
 
 
 def _profile_that_differs(profile: bytes | None) -> str | None:
-    """What to say of a colour profile, if there is one and it is not sRGB."""
+    """What to say about a colour profile, if there is one and it is not sRGB."""
     if profile is None:
         return None
     try:
@@ -201,6 +200,7 @@ def _profile_that_differs(profile: bytes | None) -> str | None:
 
 
 def _found(start: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    """The meaning in the first row of a table that the start of a file agrees with."""
     for place, content, name in table:
         if start.startswith(content, place):
             return name

@@ -1,4 +1,4 @@
-"""Photographs that are decoded when they are asked for, and stay decoded while memory lasts."""
+"""Photographs that are decoded on demand, and stay decoded while there is memory for them."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,8 +16,8 @@ Decode = Callable[[], np.ndarray]
 class Memory:
     """A budget for decoded photographs, which all sources of a run share.
 
-    What is decoded first stays. What comes after the budget is spent is decoded each time that it
-    is asked for: slower, and the same pixels.
+    Photographs that are decoded first stay in memory. After the budget is spent, further ones are
+    decoded on each access, which is slower and gives the same pixels.
     """
 
     def __init__(self, megabytes: float) -> None:
@@ -25,7 +25,7 @@ class Memory:
         self._lock = threading.Lock()
 
     def admit(self, size: int) -> bool:
-        """Whether ``size`` bytes more may stay; from then on they count."""
+        """Reserves ``size`` more bytes, and returns whether there was room for them."""
         with self._lock:
             if size > self._left:
                 return False
@@ -34,7 +34,7 @@ class Memory:
 
 
 class Photographs(Sequence[np.ndarray]):
-    """Read-only arrays ``[H, W, 3]``, uint8 or uint16, by index; safe to read from many threads."""
+    """Read-only arrays ``[H, W, 3]``, uint8 or uint16, by index, safe to read in many threads."""
 
     def __init__(self, decoders: Iterable[Decode], memory: Memory) -> None:
         self._photographs = tuple(_CachedPhotograph(decode, memory) for decode in decoders)
@@ -52,18 +52,18 @@ class Photographs(Sequence[np.ndarray]):
         return self._photographs[index].pixels()
 
     def take(self, indices: Iterable[int]) -> "Photographs":
-        """Some of them; what is decoded already stays so."""
+        """Some of the photographs. Those that are decoded stay decoded."""
         taken = Photographs((), Memory(0))
         taken._photographs = tuple(self._photographs[i] for i in indices)
         return taken
 
     def admit(self, index: int, size: int) -> None:
-        """Reserves ``size`` bytes, if they are left: the photograph stays once it is decoded."""
+        """Reserves ``size`` bytes, if they are left, so that a photograph stays once decoded."""
         self._photographs[index].admit(size)
 
     @contextmanager
     def opened(self, index: int) -> Iterator[Rows]:
-        """A photograph's size and strips, decoded on demand; it stays while memory lasts."""
+        """A photograph's size and strips, decoded on demand, and kept if the budget allows it."""
         photograph = self._photographs[index]
         with opened(photograph.pixels if photograph.decoded else photograph.decode) as rows:
             photograph.admit(rows.height * rows.width * 3 * rows.bits // 8)
@@ -75,7 +75,7 @@ class Photographs(Sequence[np.ndarray]):
 
     @property
     def kept(self) -> int:
-        """How many are in memory, or will be once they are decoded."""
+        """The number of photographs that are in memory, or will be once they are decoded."""
         return sum(photograph.stays for photograph in self._photographs)
 
 
@@ -87,7 +87,7 @@ class _CachedPhotograph:
         self.stays = False
 
     def __reduce__(self) -> Any:
-        """In another process it is decoded there: neither pixels nor the budget are sent."""
+        """Sends only the decoder to another process, neither pixels nor the budget."""
         return _undecoded, (self.decode,)
 
     def admit(self, size: int) -> None:
@@ -99,7 +99,7 @@ class _CachedPhotograph:
         return self._kept is not None
 
     def keeping(self, rows: Rows) -> Iterator[np.ndarray]:
-        """The same strips, which are kept once the last has passed."""
+        """Yields the same strips, and keeps the photograph after the last one."""
         if self._kept is not None:
             yield from rows.strips
             return
@@ -122,7 +122,7 @@ class _CachedPhotograph:
         return pixels
 
     def _keep(self, pixels: np.ndarray) -> None:
-        with self._lock:  # of two threads that decoded the same, one keeps it
+        with self._lock:  # if two threads decoded the same photograph, only one keeps it
             if self.stays and self._kept is None:
                 self._kept = pixels
 

@@ -1,4 +1,4 @@
-"""A hash of a photograph's decoded pixels: equal photographs have equal hashes in any format."""
+"""Hashes a photograph's decoded pixels, so that equal photographs of any format can be found."""
 
 import hashlib
 from typing import Any
@@ -9,10 +9,10 @@ from train.data.images import cut_strips
 
 
 class PixelDigest:
-    """Takes the rows of a photograph from top to bottom, in strips of any height.
+    """Hashes the rows of a photograph from top to bottom, in strips of any height.
 
-    There is one digest for all files of the same pixels: 8 bits that are stored in 16, as 257 times
-    as much, are hashed as 8.
+    All files with the same pixels have the same digest. Values of 8 bits that are stored in 16
+    bits, multiplied by 257, are hashed as 8 bits.
     """
 
     def __init__(self, height: int, width: int, bits: int) -> None:
@@ -29,7 +29,7 @@ class PixelDigest:
         self._plain: Any = hashlib.sha256(f"uint8 {(height, width, 3)}".encode())
 
     def add(self, rows: np.ndarray) -> None:
-        """Hashes the next rows, ``[n, W, 3]``, uint8 or uint16 as all are."""
+        """Hashes the next rows, ``[n, W, 3]``, uint8 or uint16, with the same type every time."""
         rows = np.ascontiguousarray(rows)
         if self._deep is None:
             self._plain.update(rows.data)
@@ -37,7 +37,7 @@ class PixelDigest:
         self._deep.update(rows.data)
         if self._plain is not None:
             narrow = rows.astype(np.uint8)  # the lower byte
-            # Each pixel is 257 times its lower byte as long as what is stored could be 8 bits.
+            # A value that comes from 8 bits is 257 times its lower byte.
             if np.array_equal(narrow * np.uint16(257), rows):
                 self._plain.update(narrow.data)
             else:
@@ -49,7 +49,7 @@ class PixelDigest:
 
 
 def digest_pixels(image: np.ndarray) -> str:
-    """The digest of a decoded photograph, without a copy of it."""
+    """The digest of a decoded photograph, computed without copying it."""
     height, width = image.shape[:2]
     digest = PixelDigest(height, width, image.dtype.itemsize * 8)
     for rows in cut_strips(image):

@@ -1,7 +1,7 @@
-"""Encoded photographs where they are stored, and how much of them is in memory at once.
+"""Photographs in storage that are decoded on demand, within a budget of memory.
 
-Photographs are looked at in parallel. Each alone may have 200 megapixels, so the number of threads
-does not bound what is decoded; a budget does, which all threads share.
+Photographs are decoded in parallel. A single one may have 200 megapixels, so the number of threads
+does not limit the memory. All threads share a budget that does.
 """
 
 import threading
@@ -17,9 +17,9 @@ from train.data.images import Rows, cut_strips, decode_image, decode_rows, read_
 
 @dataclass(frozen=True)
 class StoredPhotograph:
-    """A photograph that is decoded when it is called. Other processes may be sent it."""
+    """A photograph that is decoded when it is called. It can be sent to other processes."""
 
-    name: str  # what errors call it
+    name: str  # for errors
 
     def __call__(self) -> np.ndarray:
         """The decoded photograph."""
@@ -27,12 +27,12 @@ class StoredPhotograph:
 
     def content(self) -> bytes:
         """The encoded photograph."""
-        # Abstract: each kind of storage says where its bytes are.
+        # This is abstract: each kind of storage knows where its bytes are.
         raise NotImplementedError
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:
-        """The photograph's size and strips; threads wait while too much is decoded at once."""
+        """The photograph's size and strips. A thread waits here while the budget is used up."""
         rows = decode_rows(self.content(), self.name)
         with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
             yield rows
@@ -50,14 +50,14 @@ class StoredFile(StoredPhotograph):
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:
-        """The same; the file's bytes are read as they are decoded."""
+        """The photograph's size and strips. The file is read while it is decoded."""
         rows = decode_rows(self.path, self.name)
         with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
             yield rows
 
 
 class Budget:
-    """Bytes that several threads may hold together; what is larger than the whole is held alone."""
+    """Bytes that several threads may hold together. More than the total is held by one alone."""
 
     def __init__(self, total: float) -> None:
         self._total = total
@@ -78,12 +78,13 @@ class Budget:
                 self._changed.notify_all()
 
 
-_DECODED = Budget(300e6)  # bytes of decoded pixels, if all of a photograph were there at once
+# Bytes of decoded pixels. A photograph counts with all its pixels, even if it is read in strips.
+_DECODED = Budget(300e6)
 
 
 @contextmanager
 def opened(decode: Callable[[], np.ndarray]) -> Iterator[Rows]:
-    """A photograph's size and strips, whether it is stored or decoded already."""
+    """A photograph's size and strips, from storage or from pixels that are decoded already."""
     if isinstance(decode, StoredPhotograph):
         with decode.opened() as rows:
             yield rows

@@ -217,10 +217,10 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
             tiff_of(plain_tiff(t322=32000, t323=32000, t324=200, t325=16)),
             "in tiles of 1024 megapixels",
         ),
-        "TIFF of 65,535 channels": (tiff_of(plain_tiff(t277=65535)), "holds 65535 channels"),
+        "TIFF of 65,535 channels": (tiff_of(plain_tiff(t277=65535)), "has 65535 channels"),
         "TIFF whose pages go round": (tiff_of(plain_tiff(), following=8, behind=bytes(100)), ""),
-        "TIFF of 2,000 pages": (_pages(2000), "holds more than 1000 pages"),
-        "TIFF whose pages overlap": (_overlapping_pages(), "holds more than 1000 pages"),
+        "TIFF of 2,000 pages": (_pages(2000), "has more than 1000 pages"),
+        "TIFF whose pages overlap": (_overlapping_pages(), "has more than 1000 pages"),
         "TIFF whose tags overlap": (
             tiff_of([*plain_tiff(), *_overlapping], behind=bytes(70_000)),
             "more than 64 MB of",

@@ -137,12 +137,12 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(
     image.quantize(4).save(tmp_path / "cartoon.png", format="GIF")
     for name, reason in {
         "print.tif": "is in CMYK",
-        "float.tif": "1 b-w channels of float pixels: convert it",
+        "float.tif": r"1 channels of float pixels \(b-w\). Convert it",
         "long.tif": "of int pixels",
-        "five.tif": "holds 5 srgb channels of uchar pixels",
+        "five.tif": r"has 5 channels of uchar pixels \(srgb\)",
         "lab.tif": "is in CIELAB, so convert it",
-        "pages.tif": "holds 2 pages",
-        "cartoon.png": "is a GIF, and what can be read is PNG, JPEG",
+        "pages.tif": "has 2 pages",
+        "cartoon.png": "is a GIF, not PNG, JPEG",
     }.items():
         with pytest.raises(InputError, match=f"{name} .*{reason}"):
             read_image(tmp_path / name)
@@ -154,7 +154,9 @@ def test_a_gigantic_photograph_is_refused_before_it_is_decoded(
 ) -> None:
     monkeypatch.setattr(photograph_file, "MAX_MEGAPIXELS", 0.0001)
     Image.new("RGB", (11, 10)).save(tmp_path / f"large{suffix}")
-    with pytest.raises(InputError, match=rf"large\{suffix} has 11x10 pixels, .* are the most"):
+    with pytest.raises(
+        InputError, match=rf"large\{suffix} has 11x10 pixels, .* and at most 0\.0001"
+    ):
         read_image(tmp_path / f"large{suffix}")
     Image.new("RGB", (10, 10)).save(tmp_path / f"just{suffix}")
     assert read_image(tmp_path / f"just{suffix}").shape == (10, 10, 3)

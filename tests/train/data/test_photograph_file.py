@@ -58,7 +58,7 @@ def test_a_gain_map_leaves_the_picture_that_pillow_reads() -> None:
     [
         (
             "ycbcr-raw.tif",
-            "holds Y'CbCr pixels without JPEG compression, which decoders take for RGB",
+            "has Y'CbCr pixels without JPEG compression, which decoders mistake for RGB",
         ),
         ("animation.png", "is an animation of 3 pictures"),
     ],
@@ -119,8 +119,7 @@ def test_the_content_decides_whatever_the_name(kind: str, suffix: str, tmp_path:
 def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str) -> None:
     with pytest.raises(
         InputError,
-        match=f"a.jpg is {called}, and what can be read is PNG, JPEG, TIFF, BMP and WebP: "
-        "convert it",
+        match=f"a.jpg is {called}, not PNG, JPEG, TIFF, BMP or WebP. Convert it",
     ):
         examine(io.BytesIO(start.ljust(40, b"\0")), "a.jpg")
 
@@ -148,7 +147,7 @@ def test_adobe_rgb_that_exif_alone_states_is_warned_of(tmp_path: Path) -> None:
     block[34665] = {40961: 65535, 40965: {1: "R03"}}
     for name, exif_of_it in (("adobe.jpg", block.tobytes()), ("plain.jpg", b"Exif\0\0" + exif(1))):
         (tmp_path / name).write_bytes(encoded("JPEG", pixels((9, 7, 3)), exif=exif_of_it))
-    words = "warning: its colour is Adobe RGB, as its EXIF says; networks are trained on sRGB"
+    words = "warning: its EXIF says that its colour is Adobe RGB; networks are trained on sRGB"
     assert open_stored(tmp_path / "adobe.jpg").notes == (words,)
     assert open_stored(tmp_path / "plain.jpg").notes == ()
 

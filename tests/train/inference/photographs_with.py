@@ -305,17 +305,17 @@ for _name in FORMATS:
         MAKERS["colour under full transparency", _name] = lambda name=_name: _transparent(name)
 
 SAID = {
-    "a fourth channel of unstated meaning": "not kept: the fourth byte of each pixel",
-    "what holds for the old pixels alone": "not kept: ",
-    "bytes behind the picture": "not kept: 4 bytes that follow the picture",
-    "several pictures that belong together": "one picture of 2 is kept",
+    "a fourth channel of unstated meaning": "the restored file lacks the fourth byte of each pixel",
+    "what holds for the old pixels alone": "the restored file lacks ",
+    "bytes behind the picture": "the restored file lacks 4 bytes that follow the picture",
+    "several pictures that belong together": "only one of its 2 pictures is kept",
     "a gain map for bright screens": "it has a gain map for bright screens, which is left out",
-    "smaller copies on other pages": "not kept: a smaller copy of it on another page",
-    "an animation, or several pages": "is an animation of 2 pictures|holds 2 pages",
+    "smaller copies on other pages": "the restored file lacks a smaller copy of it on another page",
+    "an animation, or several pages": "is an animation of 2 pictures|has 2 pages",
     "CMYK": "is in CMYK",
-    "Y'CbCr without JPEG compression": "holds Y'CbCr pixels without JPEG compression",
-    "a compression that few programs read": "is compressed by Zstandard",
+    "Y'CbCr without JPEG compression": "has Y'CbCr pixels without JPEG compression",
+    "a compression that few programs read": "is compressed with Zstandard",
     "floating-point pixels": "of float pixels",
-    "more than 200 megapixels": "megapixels; 200 are the most",
+    "more than 200 megapixels": "megapixels, and at most 200 can be read",
     "more than 64 MB of metadata": "has more than 64 MB of metadata",
 }

@@ -177,12 +177,12 @@ def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: 
     first, *rest = png_chunks(file.getvalue())
     (tmp_path / "in.png").write_bytes(png_of([first, rest[0], (b"bKGD", b"\1"), *rest[1:]]))
     stored = restored(tmp_path / "in.png", tmp_path / "out.png")
-    assert stored.notes == ("warning: not kept: bKGD",)
+    assert stored.notes == ("warning: the restored file lacks bKGD",)
     assert b"bKGD" not in (tmp_path / "out.png").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("alpha_mask", "notes"), [(0x8000, ("the alpha of its pixels of 16 bits",)), (0, ())]
+    ("alpha_mask", "notes"), [(0x8000, ("the alpha of its 16-bit pixels",)), (0, ())]
 )
 def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
     alpha_mask: int, notes: tuple[str, ...], tmp_path: Path
@@ -198,7 +198,7 @@ def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
     )
     (tmp_path / "in.bmp").write_bytes(file)
     stored = restored(tmp_path / "in.bmp", tmp_path / "out.bmp")
-    assert stored.notes == tuple(f"warning: not kept: {each}" for each in notes)
+    assert stored.notes == tuple(f"warning: the restored file lacks {each}" for each in notes)
     with PIL.Image.open(tmp_path / "out.bmp") as image:
         assert image.getpixel((0, 0)) == (0, 0, 255) and image.getpixel((1, 1)) == (0, 255, 0)
 
@@ -206,7 +206,9 @@ def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
 def test_a_chunk_whose_checksum_is_wrong_is_said_to_be_lost(tmp_path: Path) -> None:
     content = png((b"tEXt", b"Author\0somebody"))
     (tmp_path / "in.png").write_bytes(content.replace(b"somebody", b"nobody. "))
-    assert restored(tmp_path / "in.png", tmp_path / "out.png").notes == ("warning: not kept: tEXt",)
+    assert restored(tmp_path / "in.png", tmp_path / "out.png").notes == (
+        "warning: the restored file lacks tEXt",
+    )
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".bmp", ".tif"])
@@ -219,9 +221,7 @@ def test_nothing_is_lost_to_a_wrong_ending(tmp_path: Path, array: np.ndarray, en
     )
     path, out = tmp_path / f"in{ending}", tmp_path / f"out{ending}"
     path.write_bytes(bytes(content.write_to_buffer(".png")))
-    assert restored(path, out).notes == (
-        "it is a PNG by its content, and stays one under its name",
-    )
+    assert restored(path, out).notes == ("its content is PNG, and so is that of the restored file",)
     for file in (path, out):
         found = pyvips.Image.pngload(str(file)).numpy()
         assert found.dtype == array.dtype
@@ -238,12 +238,14 @@ def test_only_smaller_copies_of_the_first_page_may_follow_it(
     content = tiff_of_pages(*purposes)
     (tmp_path / "in.tif").write_bytes(content)
     if not copies:
-        with pytest.raises(InputError, match=f"holds {len(purposes)} pages"):
+        with pytest.raises(InputError, match=f"has {len(purposes)} pages"):
             decode_image(content, "in.tif")
         return
     np.testing.assert_array_equal(decode_image(content, "in.tif"), RGB)
     stored = restored(tmp_path / "in.tif", tmp_path / "out.tif")
-    assert stored.notes == (f"warning: not kept: {copies} smaller copies of it on other pages",)
+    assert stored.notes == (
+        f"warning: the restored file lacks {copies} smaller copies of it on other pages",
+    )
     with PIL.Image.open(tmp_path / "out.tif") as written:
         assert written.n_frames == 1
         np.testing.assert_array_equal(np.asarray(written), RGB)

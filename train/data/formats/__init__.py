@@ -1,1 +1,1 @@
-"""File formats of photographs: what each says beside its pixels, and how that is written again."""
+"""File formats of photographs: reads what accompanies the pixels, and writes it again."""

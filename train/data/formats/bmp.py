@@ -1,4 +1,4 @@
-"""BMP: its header, and how a file is written with alpha, resolution and colour.
+"""Reads the header of a BMP, and writes a BMP with alpha, resolution and colour.
 
 Pillow does not write these.
 """
@@ -21,19 +21,19 @@ _FILE_HEADER = 14
 _SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 _UNCOMPRESSED, _MASKS, _ALPHA_MASKS = 0, 3, 6
 _CALIBRATED, _SRGB, _WINDOWS, _EMBEDDED, _LINKED = 0, b"BGRs", b" niW", b"DEBM", b"KNIL"
-# Blue, green, red and alpha, byte by byte
+# Masks of red, green, blue and alpha, for bytes in the order blue, green, red, alpha
 _MASKED = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
 class _Header(NamedTuple):
-    fixed: bytes  # the header from its own length on
-    width: int
-    height: int
+    fixed: bytes  # the header, which begins with the field for its own length
+    width: int  # pixels
+    height: int  # pixels
     upward: bool  # whether the lowest row comes first
-    bits: int
-    compression: int
+    bits: int  # for each pixel
+    compression: int  # the number that the header states
     alpha_mask: int
-    start: int  # of the pixels
+    start: int  # place of the pixels in the file
 
 
 def read(file: BinaryIO) -> About:
@@ -52,8 +52,8 @@ def read(file: BinaryIO) -> About:
         behind = 0
     space = header.fixed[56:60]
     lost = [] if space != _LINKED else ["the name of a file with its colour profile"]
-    if header.bits == 16 and _states_alpha(header):  # Pillow reads the colour of such pixels alone
-        lost.append("the alpha of its pixels of 16 bits")
+    if header.bits == 16 and _states_alpha(header):  # Pillow reads only the colour of such pixels
+        lost.append("the alpha of its 16-bit pixels")
     if _undefined(file, header):
         lost.append("the fourth byte of each pixel, whose meaning the file does not state")
     return About(
@@ -66,15 +66,15 @@ def read(file: BinaryIO) -> About:
 
 
 def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
-    """Writes pixels ``[H, W, C]`` of 8 bits: 1 channel is grey, 3 are colour, 4 colour and alpha.
+    """Writes pixels with the resolution, colour and rendering intent of ``source``.
 
-    Resolution, colour and rendering intent are those of ``source``. Pixels may be mapped from a
-    file: they are written row by row.
+    The pixels are written row by row, so they may be mapped from a file.
 
     Args:
       target: the file to write.
-      pixels: rows of the photograph from top to bottom.
-      source: the file whose metadata is written again.
+      pixels: uint8 ``[H, W, C]``, from top to bottom. One channel is grey, three are colour, and
+        four are colour and alpha.
+      source: the file whose metadata is copied.
 
     Raises:
       Refused: if the result is larger than the format allows.
@@ -88,7 +88,7 @@ def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
     header = bytearray(
         (old if len(old) in (108, 124) else old[:40]).ljust(124 if len(old) == 124 else 108, b"\0")
     )
-    if len(old) < 40:  # OS/2's first: it holds no more than a size
+    if len(old) < 40:  # the first version of OS/2, which holds only a size
         header = bytearray(108)
     if len(old) not in (108, 124):  # no colour is stated
         header[40:] = bytes(len(header) - 40)
@@ -124,7 +124,7 @@ def write(target: BinaryIO, pixels: np.ndarray, source: BinaryIO) -> None:
 
 
 def _parse(file: BinaryIO) -> _Header | None:
-    """The header, if it is whole; what is wrong with it the decoder says."""
+    """Parses the header; None if it is incomplete, and then the decoder says what is wrong."""
     file.seek(0)
     begin = file.read(_FILE_HEADER + 4)
     if len(begin) < _FILE_HEADER + 4:
@@ -140,7 +140,7 @@ def _parse(file: BinaryIO) -> _Header | None:
     width, height, _, bits = struct.unpack("<iiHH", fixed[4:16])
     compression = struct.unpack("<I", fixed[16:20])[0] if size >= 40 else _UNCOMPRESSED
     if size == 64 and compression not in (_UNCOMPRESSED, 1, 2):
-        raise Refused("is a BMP of OS/2 in a coding of its own: save it as PNG.")
+        raise Refused("is an OS/2 BMP with a special compression. Save it as PNG.")
     mask = struct.unpack("<I", fixed[52:56])[0] if size in (56, 108, 124) else 0
     return _Header(fixed, abs(width), abs(height), height >= 0, bits, compression, mask, start)
 
@@ -150,14 +150,24 @@ def _states_alpha(header: _Header) -> bool:
 
 
 def _fourth_bytes(file: BinaryIO, header: _Header, top: int, rows: int) -> np.ndarray:
-    """The highest byte of pixels of 32 bits in some rows; of fewer if the file is cut off."""
+    """The highest byte of each 32-bit pixel in some rows; fewer bytes if the file is truncated.
+
+    Args:
+      file: the BMP.
+      header: its header.
+      top: the first row.
+      rows: number of rows.
+
+    Returns:
+      One byte for each pixel.
+    """
     file.seek(header.start + 4 * header.width * top)
     content = file.read(4 * header.width * rows)
     return np.frombuffer(content, np.uint8)[3::4]
 
 
 def _undefined(file: BinaryIO, header: _Header) -> bool:
-    """Whether pixels of 32 bits hold something in the byte that has no stated meaning."""
+    """Whether 32-bit pixels have different values in the byte that has no stated meaning."""
     if header.bits != 32 or _states_alpha(header) or not header.width:
         return False
     at_once = max((1 << 22) // (4 * header.width), 1)

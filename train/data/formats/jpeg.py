@@ -1,6 +1,6 @@
-"""JPEG: its segments.
+"""Reads the segments of a JPEG, and copies them to another.
 
-All that describes the picture, and not its coding, is written again byte for byte.
+Everything that describes the picture, and not its coding, is copied byte for byte.
 """
 
 import io
@@ -24,22 +24,22 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
 _APP = range(0xE0, 0xF0)
 _COUNT_OF_PICTURES = 0xB001
-_MOST_MARKERS = 10_000  # among the coded pixels: each scan of a progressive photograph has a few
-_MOST_SEGMENTS = 100_000  # before them; a file that has more is broken
+_MOST_MARKERS = 10_000  # among the coded pixels: each scan of a progressive JPEG has a few
+_MOST_SEGMENTS = 100_000  # before the coded pixels; a file with more is broken
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _BLOCK = 1 << 16
 
 
 class _Segment(NamedTuple):
     marker: int
-    start: int  # of the marker
-    length: int  # of all of it
-    data: bytes  # of APPn and comments
+    start: int  # place of the marker in the file
+    length: int  # bytes, including the marker
+    data: bytes  # content; empty for segments that are not needed
 
 
 class _Jpeg(NamedTuple):
     segments: list[_Segment]
-    scan: int  # where the first scan begins
+    scan: int  # place where the first scan begins
 
 
 def read(file: BinaryIO) -> About:
@@ -47,7 +47,7 @@ def read(file: BinaryIO) -> About:
     jpeg = _parse(file)
     width = height = 0
     exif = xmp = b""
-    parts: dict[int, bytes] = {}  # of the profile, by their numbers: they need not stand in order
+    parts: dict[int, bytes] = {}  # parts of the profile by number: they may be out of order
     pictures, gain_map, lost = 1, False, []
     for marker, _, _, data in jpeg.segments:
         if marker in _FRAMES and len(data) >= 5:
@@ -69,11 +69,11 @@ def read(file: BinaryIO) -> About:
     said: tuple[str, ...] = ()
     if gain_map:
         said = (
-            "it has a gain map for bright screens, which is left out: the picture for ordinary "
+            "it has a gain map for bright screens, which is left out. The picture for ordinary "
             "screens is kept",
         )
     elif pictures > 1:
-        said = (f"one picture of {pictures} is kept",)
+        said = (f"only one of its {pictures} pictures is kept",)
     return About(
         width=width,
         height=height,
@@ -86,7 +86,7 @@ def read(file: BinaryIO) -> About:
 
 
 def what_follows(file: BinaryIO) -> tuple[str, ...]:
-    """What stands behind the picture: seen by reading all of it."""
+    """Names what follows the picture. All of the file is read to find its end."""
     place = _parse(file).scan
     for _ in range(_MOST_MARKERS):
         found, place = _next_marker(file, place)
@@ -104,8 +104,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     """Writes the pixels of ``encoded`` with the metadata of ``source``.
 
     Args:
-      source: the file whose metadata is written again.
-      encoded: a JPEG of the new pixels.
+      source: the file whose metadata is copied.
+      encoded: a JPEG with the new pixels.
       target: the file to write.
     """
     target.write(b"\xff\xd8")
@@ -120,9 +120,9 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _parse(file: BinaryIO) -> _Jpeg:
-    """The segments before the first scan, as far as they are whole.
+    """The segments before the first scan, up to one that is incomplete.
 
-    The decoder says what is wrong with others.
+    The decoder says what is wrong with that one.
     """
     segments: list[_Segment] = []
     total, place = 0, 2
@@ -131,7 +131,7 @@ def _parse(file: BinaryIO) -> _Jpeg:
         start = file.read(4)
         if len(start) < 4 or start[0] != 0xFF or start[1] == _SCAN or start[1] == _END:
             break
-        if start[1] == 0xFF:  # markers may be filled up by any number of these
+        if start[1] == 0xFF:  # any number of these bytes may precede a marker
             place = _behind_fill(file, place)
             continue
         if start[1] in (0x00, 0x01, *range(0xD0, 0xD9)):
@@ -149,7 +149,7 @@ def _parse(file: BinaryIO) -> _Jpeg:
 
 
 def _behind_fill(file: BinaryIO, place: int) -> int:
-    """The last of the bytes that fill up a marker, which is the first byte of the marker itself."""
+    """The place of the last byte 0xFF in a row of them, at which the marker begins."""
     file.seek(place)
     while block := file.read(_BLOCK):
         left = len(block.lstrip(b"\xff"))
@@ -160,7 +160,7 @@ def _behind_fill(file: BinaryIO, place: int) -> int:
 
 
 def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
-    """The next marker that is not part of a scan, and the place after it; 0 if there is none."""
+    """The next marker outside a scan, and the place after it; the marker is 0 if there is none."""
     while True:
         file.seek(place)
         block = file.read(_BLOCK)
@@ -172,9 +172,9 @@ def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
 
 
 def _is_kept(marker: int, data: bytes) -> bool:
-    """Whether an APPn segment or a comment is written again.
+    """Whether an APPn segment or a comment is copied.
 
-    It is not if it is about the coding, or about other pictures.
+    Segments about the coding, or about other pictures in the file, are not copied.
     """
     if marker == 0xE2:
         return not data.startswith((_PICTURES, _GAIN_MAP))
@@ -182,12 +182,12 @@ def _is_kept(marker: int, data: bytes) -> bool:
 
 
 def _name(marker: int, data: bytes) -> str:
-    """What a segment that is not written again is called; "" if nothing of the user's is in it."""
+    """What warnings call a segment that is not copied; "" if nobody would miss it."""
     return "APP11 (JUMBF, such as content credentials)" if marker == 0xEB else ""
 
 
 def _pictures(index: bytes) -> int:
-    """How many pictures the index of a multi-picture file counts."""
+    """The number of pictures that the index of a multi-picture file states."""
     try:
         tags = TagFile(io.BytesIO(index))
         return tags.integer(tags.directory(tags.first).entries, _COUNT_OF_PICTURES, 1)

@@ -1,6 +1,6 @@
-"""PNG: its chunks.
+"""Reads the chunks of a PNG, and copies them to another.
 
-All that describes the picture, and not its coding, is written again byte for byte.
+Everything that describes the picture, and not its coding, is copied byte for byte.
 """
 
 import struct
@@ -23,12 +23,12 @@ from train.data.formats.tags import check_exif, read_orientation
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _MOST_CHUNKS = 300_000
-# Chunks that say how the pixels are coded: the written file has its own. iDOT is Apple's index into
+# Chunks that say how the pixels are coded. The written file has its own. iDOT is Apple's index into
 # the coded pixels.
 _CODING = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iDOT")
-# Registered chunks that hold for other pixels as well. PNG's own rule decides on chunks that are
-# not listed: the fourth letter of a name is small if an editor that does not know the chunk may
-# copy it.
+# Registered chunks that are also true for the new pixels. PNG's own rule decides about chunks that
+# are not listed: the fourth letter of a name is lower case if an editor that does not know the
+# chunk may copy it.
 _KEPT = (
     *(
         b"gAMA",
@@ -67,18 +67,18 @@ _SRGB_CODE_POINTS = (1, 13)  # primaries and transfer function of H.273
 
 class _PngChunk(NamedTuple):
     name: bytes
-    start: int  # of its length field
-    length: int  # of its data
+    start: int  # place of its length field in the file
+    length: int  # bytes of its data
 
 
 class _Png(NamedTuple):
     chunks: list[_PngChunk]
-    end: int  # behind the last chunk that is whole
-    coded: int  # index of the first IDAT
+    end: int  # place behind the last complete chunk
+    coded: int  # index of the first IDAT in chunks
 
 
 def read(file: BinaryIO) -> About:
-    """The facts in a PNG's chunks, those behind the pixels among them."""
+    """The facts in a PNG's chunks, including those behind the pixels."""
     length = file_length(file)
     png = _parse(file)
     beside = [chunk for chunk in png.chunks if chunk.name != b"IDAT"]
@@ -90,7 +90,7 @@ def read(file: BinaryIO) -> About:
     width, height, _, colour_type = struct.unpack(">IIBB", header[:10])
     frames = _data(file, held.get(b"acTL"))
     if len(frames) == 8 and (count := struct.unpack(">I", frames[:4])[0]) > 1:
-        raise Refused(f"is an animation of {count} pictures: keep one photograph in a file.")
+        raise Refused(f"is an animation of {count} pictures. Save one photograph per file.")
     profile, exif, xmp = _text(file, beside, held)
     check_exif(exif)
     described = [chunk for chunk in beside if chunk.name not in _CODING]
@@ -111,8 +111,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     """Writes the pixels of ``encoded`` with the metadata of ``source``.
 
     Args:
-      source: the file whose metadata is written again.
-      encoded: a PNG of the new pixels.
+      source: the file whose metadata is copied.
+      encoded: a PNG with the new pixels.
       target: the file to write.
     """
     given, written = _parse(source), _parse(encoded)
@@ -131,7 +131,7 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _parse(file: BinaryIO) -> _Png:
-    """All chunks that are whole. What is wrong with the others the decoder says."""
+    """All complete chunks. The decoder says what is wrong with incomplete ones."""
     length = file_length(file)
     chunks: list[_PngChunk] = []
     place, coded = len(SIGNATURE), -1
@@ -150,7 +150,7 @@ def _parse(file: BinaryIO) -> _Png:
         if name == b"IEND":
             break
         if len(chunks) > _MOST_CHUNKS:
-            raise Refused(f"has more than {_MOST_CHUNKS} chunks: save it again by another program.")
+            raise Refused(f"has more than {_MOST_CHUNKS} chunks. Save it with another program.")
     return _Png(chunks, place, coded if coded >= 0 else len(chunks))
 
 
@@ -168,21 +168,22 @@ def _write(target: BinaryIO, name: bytes, data: bytes) -> None:
 
 
 def _is_kept(file: BinaryIO, chunk: _PngChunk, header: bytes) -> bool:
-    """Whether a chunk that describes the picture is written again."""
+    """Whether a chunk that describes the picture is copied."""
     name = chunk.name
     file.seek(chunk.start + 4)
     content = file.read(chunk.length + 8)
     if struct.unpack(">I", content[-4:])[0] != zlib.crc32(content[:-4]):
         return False
-    if name == b"bKGD":  # a place in the palette, or a value in the stored depth
+    if name == b"bKGD":  # an index into the palette, or a value with the stored bits
         return header[9] != 3 and header[8] >= 8
     return name in _KEPT or bool(name[3] & 0x20)
 
 
 def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
-    """A chunk as it is written under another header.
+    """A chunk's data as the new header needs it.
 
-    A colour that stood for transparency has become a channel.
+    If one colour meant transparency, the new pixels have a channel for it instead, and sBIT needs
+    one more byte.
     """
     channels = _CHANNELS[header[9]]
     if name == b"sBIT" and len(data) == channels - 1:
@@ -193,9 +194,17 @@ def _for_new_header(name: bytes, data: bytes, header: bytes) -> bytes:
 def _text(
     file: BinaryIO, beside: Sequence[_PngChunk], held: dict[bytes, _PngChunk]
 ) -> tuple[bytes | None, bytes, bytes]:
-    """The profile, EXIF and XMP.
+    """The profile, EXIF and XMP, which may be in compressed chunks.
 
-    Counts what compressed chunks inflate to, since a few bytes may inflate to gigabytes.
+    The sizes of decompressed chunks are added up, because a few bytes may expand to gigabytes.
+
+    Args:
+      file: the PNG.
+      beside: all chunks except the pixels.
+      held: the first of these chunks with each name.
+
+    Returns:
+      The profile, or None; EXIF and XMP, or empty bytes.
     """
     exif, xmp, left = _data(file, held.get(b"eXIf")), b"", MOST_METADATA
     profile: bytes | None = None
@@ -220,7 +229,7 @@ def _text(
             profile = content
         elif keyword == b"XML:com.adobe.xmp":
             xmp = content
-        # ImageMagick's way, from before there was eXIf
+        # ImageMagick stored EXIF in this way before eXIf existed.
         elif keyword == b"Raw profile type exif" and not exif:
             exif = _from_hexadecimal(content)
     return profile, exif, xmp
@@ -234,7 +243,7 @@ def _inflated(content: bytes, most: int) -> bytes:
 
 
 def _from_hexadecimal(content: bytes) -> bytes:
-    """Behind a name and a length, each in a line of its own."""
+    """Decodes hexadecimal text that follows a name and a length, each on its own line."""
     try:
         return bytes.fromhex(b"".join(content.split(b"\n")[3:]).decode("ascii"))
     except ValueError:
@@ -242,9 +251,9 @@ def _from_hexadecimal(content: bytes) -> bytes:
 
 
 def _colour(file: BinaryIO, held: dict[bytes, _PngChunk]) -> str | None:
-    """How the colour differs from sRGB.
+    """How the colour differs from sRGB, in words, or None.
 
-    The first chunk counts that decoders go by: cICP, sRGB, gAMA and cHRM.
+    The first of cICP, sRGB, and gAMA with cHRM counts, as for decoders.
     """
     points = _data(file, held.get(b"cICP"))
     if len(points) == 4:
@@ -260,10 +269,10 @@ def _colour(file: BinaryIO, held: dict[bytes, _PngChunk]) -> str | None:
     words = []
     gamma = _data(file, held.get(b"gAMA"))
     if len(gamma) == 4 and (value := struct.unpack(">I", gamma)[0]) not in _SRGB_GAMMA:
-        words.append(f"its gamma is {value / 100000:g}, where that of sRGB is 0.45455")
+        words.append(f"its gamma is {value / 100000:g} instead of sRGB's 0.45455")
     points = _data(file, held.get(b"cHRM"))
     if len(points) == 32:
         found = struct.unpack(">8I", points)
         if max(abs(a - b) for a, b in zip(found, _SRGB_CHROMATICITIES, strict=True)) > 100:
-            words.append("its primaries are different from those of sRGB")
+            words.append("its primaries are not those of sRGB")
     return " and ".join(words) or None

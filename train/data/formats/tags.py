@@ -1,4 +1,4 @@
-"""Directories of tags, as TIFF files and EXIF blocks hold them, read within bounds.
+"""Reads directories of tags, which are in TIFF files and EXIF blocks, within bounds.
 
 Both classic TIFF and BigTIFF are read.
 """
@@ -11,8 +11,9 @@ from train.data.formats.about import MOST_METADATA, Refused, file_length
 
 ORIENTATION = 274
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
-_RULE = 1  # in the directory of interoperability
+_RULE = 1  # the tag of the rule in the directory of interoperability
 
+# Bytes of one value, by the number of its type
 SIZES = {
     1: 1,
     2: 1,
@@ -32,20 +33,20 @@ SIZES = {
     18: 8,
 }
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_MOST_DIRECTORIES = 16  # that one block is followed through
+_MOST_DIRECTORIES = 16  # of one EXIF block that are read
 
 
 class Malformed(ValueError):
-    """The block ends too early, or points outside of itself."""
+    """The block ends too early, or points outside itself."""
 
 
 class TagEntry(NamedTuple):
-    """One tag: where its value lies, and in what type."""
+    """One tag: the type of its value, and where the value is."""
 
-    kind: int
-    number: int
-    start: int
-    length: int
+    kind: int  # a key of SIZES, unless the type is unknown
+    number: int  # of values
+    start: int  # place of the values in the file
+    length: int  # bytes
 
 
 class Directory(NamedTuple):
@@ -56,7 +57,7 @@ class Directory(NamedTuple):
 
 
 class TagFile:
-    """A file of directories. Nothing is read but what is asked for."""
+    """A file of directories. Nothing is read until it is needed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -73,7 +74,7 @@ class TagFile:
         (self.first,) = struct.unpack_from(self.order + width, start, 8 if self.big else 4)
 
     def read(self, start: int, length: int) -> bytes:
-        """A part of the file that is there whole."""
+        """Reads a part of the file, which must be complete."""
         if start + length > self.length or length > MOST_METADATA:
             raise Malformed("ends too early")
         self._file.seek(start)
@@ -83,7 +84,7 @@ class TagFile:
         return content
 
     def directory(self, place: int) -> Directory:
-        """The directory at a place of the file."""
+        """Reads the directory at a place in the file."""
         head, word, each = ("Q", "Q", 20) if self.big else ("H", "I", 12)
         (count,) = struct.unpack(self.order + head, self.read(place, struct.calcsize(head)))
         if count > 65535:
@@ -107,7 +108,7 @@ class TagFile:
         return Directory(entries, following)
 
     def following(self, place: int) -> int:
-        """The place of the directory behind the one at ``place``, or 0; its tags are not read."""
+        """The place of the directory after the one at ``place``, or 0. No tags are read."""
         head, word, each = ("Q", "Q", 20) if self.big else ("H", "I", 12)
         (count,) = struct.unpack(self.order + head, self.read(place, struct.calcsize(head)))
         end = place + struct.calcsize(head) + count * each
@@ -115,11 +116,11 @@ class TagFile:
         return following
 
     def value(self, entry: TagEntry) -> bytes:
-        """The bytes of a tag's value, in the file's own order."""
+        """The bytes of a tag's value, in the file's byte order."""
         return self.read(entry.start, entry.length)
 
     def integers(self, entry: TagEntry, *, most: int = 16) -> tuple[int, ...]:
-        """The first numbers of a tag that holds whole ones."""
+        """The first numbers of a tag, or none if the tag does not hold whole numbers."""
         if entry.kind not in _INTEGERS:
             return ()
         count = min(entry.number, most)
@@ -127,33 +128,33 @@ class TagFile:
         return struct.unpack(f"{self.order}{count}{_INTEGERS[entry.kind]}", content)
 
     def coded(self, entry: TagEntry, number: int) -> bytes:
-        """A number as the first of a tag that holds whole ones would have it."""
+        """A whole number in the type and byte order of a tag."""
         return struct.pack(self.order + _INTEGERS[entry.kind], number)
 
     def integer(self, entries: dict[int, TagEntry], tag: int, otherwise: int) -> int:
-        """The first number of a tag, or ``otherwise`` if the tag is missing or holds none.
+        """The first whole number of a tag.
 
         Args:
-          entries: of a directory.
+          entries: the tags of a directory.
           tag: the tag's number.
-          otherwise: what is returned if the tag is missing or holds no whole number.
+          otherwise: what to return if the tag is missing or does not hold whole numbers.
 
         Returns:
-          The first number of the tag.
+          The number, or ``otherwise``.
         """
         numbers = self.integers(entries[tag], most=1) if tag in entries else ()
         return numbers[0] if numbers else otherwise
 
 
 def without_prefix(exif: bytes) -> bytes:
-    """An EXIF block from its byte order on; some writers put JPEG's name for it before."""
+    """An EXIF block without JPEG's name for it, which some writers put first."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     return exif
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation that an EXIF block states, 1 to 8; 0 if it states none."""
+    """The orientation that an EXIF block states, 1 to 8; 0 if it does not state one."""
     try:
         tags = TagFile(io.BytesIO(without_prefix(exif)))
         number = tags.integer(tags.directory(tags.first).entries, ORIENTATION, 0)
@@ -163,9 +164,9 @@ def read_orientation(exif: bytes) -> int:
 
 
 def read_colour(exif: bytes) -> str | None:
-    """How the colour differs from sRGB by EXIF.
+    """How the colour differs from sRGB, if EXIF says so.
 
-    Cameras that make Adobe RGB without a profile say so there.
+    Cameras that write Adobe RGB without a profile say so there.
     """
     try:
         tags = TagFile(io.BytesIO(without_prefix(exif)))
@@ -175,13 +176,13 @@ def read_colour(exif: bytes) -> str | None:
         stated = tags.value(entries[_RULE]) if _RULE in entries else b""
     except Malformed:
         return None
-    return "its colour is Adobe RGB, as its EXIF says" if stated.startswith(b"R03") else None
+    return "its EXIF says that its colour is Adobe RGB" if stated.startswith(b"R03") else None
 
 
 def check_exif(exif: bytes) -> None:
     """Refuses a block whose tags claim far more bytes than it has.
 
-    Decoders copy the value of each tag.
+    Decoders copy the value of each tag, so overlapping tags would take a lot of memory.
     """
     claimed = 0
     try:
@@ -201,6 +202,6 @@ def check_exif(exif: bytes) -> None:
             places.append(following)
             places += [tags.integer(entries, tag, 0) for tag in (EXIF, GPS, INTEROPERABILITY)]
     except Malformed:
-        pass  # what could be followed was counted
+        pass  # the directories before the malformed one have been counted
     if claimed > 4 * len(exif) + 1_000_000:
-        raise Refused("has EXIF whose tags overlap: remove the metadata, or leave the file out.")
+        raise Refused("has EXIF whose tags overlap. Remove the metadata, or leave the file out.")

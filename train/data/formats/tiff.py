@@ -1,6 +1,6 @@
-"""TIFF: its tags.
+"""Reads the tags of a TIFF, and copies them to another.
 
-All that describe the picture, and not its coding, are written again, EXIF and GPS among them.
+All tags that describe the picture, and not its coding, are copied, including EXIF and GPS.
 """
 
 import io
@@ -33,33 +33,12 @@ from train.data.formats.tags import (
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 259, 262, 277
 _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP, _RAW = 322, 323, 338, 34675, 700, 50706
 _SUBDIRECTORIES, _LAYERS, _CREDENTIALS = 330, 37724, 52545
-_NAMES = {_CREDENTIALS: "content credentials (C2PA)"}  # of tags that Pillow does not know
+_NAMES = {_CREDENTIALS: "content credentials (C2PA)"}  # names that Pillow does not know
 _PURPOSE, _STRIPS, _TILES, _WHOLE_JPEG = 254, 273, 324, 513
 
-# Tags that say how the pixels are coded: the written file has its own.
-_CODING = (
-    254,
-    255,
-    256,
-    257,
-    258,
-    259,
-    262,
-    266,
-    273,
-    277,
-    278,
-    279,
-    284,
-    317,
-    320,
-    322,
-    323,
-    324,
-    325,
-    339,
-)
-# Tags that hold for the old coding or the old pixels alone, and that nobody misses.
+# Tags that say how the pixels are coded. The written file has its own.
+_CODING = (*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 339)
+# Tags that are true only for the old coding or the old pixels, and that nobody misses.
 _STALE = (
     263,
     264,
@@ -79,13 +58,14 @@ _STALE = (
 )
 _POINTERS = (EXIF, GPS, INTEROPERABILITY)
 
-# Tags that change no pixel, whose values libtiff refuses if they are others: those that it accepts.
+# Tags that do not change pixels, each with the only values that libtiff accepts.
 _LIMITED = {ORIENTATION: range(1, 9), 263: range(1, 4), 296: range(1, 4)}
 
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "Y'CbCr"}
 _JPEG = 7
-_CHECKED = (1, 5, 8, 32946, 50001)  # not compressed, LZW, Deflate and WebP
-_UNSTATED = 0  # what a further channel means
+# Compressions in which damage is always an error to the decoder: none, LZW, Deflate and WebP
+_CHECKED = (1, 5, 8, 32946, 50001)
+_UNSTATED = 0  # value of the tag for a further channel whose meaning is not stated
 _RARE = {
     6: "JPEG in its first form",
     32809: "ThunderScan",
@@ -105,33 +85,33 @@ _Y_CB_CR, _CMYK = 6, 5
 _LAB = (8, 9, 10)
 _LARGEST_TILE = 4096 * 4096  # pixels, if the photograph itself is smaller
 _MOST_PAGES = 1000
-_MOST_PREVIEWS = 16  # each of half the size of the one before it, or one for a viewer
-_IS_PREVIEW = 1  # what the tag of a page's purpose says, and nothing beside it
+_MOST_PREVIEWS = 16  # each has half the size of the one before it, or is for a viewer
+_IS_PREVIEW = 1  # value of the tag for a page's purpose if the page is only a preview
 _MOST_SAMPLES = 64
 
 
 class _Value(NamedTuple):
     """A tag as it is written: bytes, or a directory of its own."""
 
-    kind: int
-    number: int
+    kind: int  # a key of SIZES
+    number: int  # of values
     content: "bytes | dict[int, _Value]"
 
 
 class _TagBudget:
-    """What all tags of a file together may hold: they may overlap."""
+    """A limit for the bytes of all tags of a file together, because tags may overlap."""
 
     def __init__(self) -> None:
         self._taken = 0
 
     def take(self, length: int) -> None:
-        """Counts some bytes, and refuses the file if there are too many."""
+        """Counts some bytes, and refuses the file if there are too many by now."""
         self._taken += length
         check_metadata(self._taken)
 
 
 def read(file: BinaryIO) -> About:
-    """The facts in the first directory; refuses what decoders are known to read wrongly."""
+    """The facts in the first directory. Files that decoders are known to misread are refused."""
     try:
         tags = TagFile(file)
         first = tags.directory(tags.first)
@@ -162,7 +142,7 @@ def read(file: BinaryIO) -> About:
 
 
 def _name(tag: int) -> str:
-    """What a warning calls a tag: its name, or its number if nobody has given it one."""
+    """What a warning calls a tag: its name, or its number if it has no known name."""
     known = lookup(tag).name
     return _NAMES.get(tag, f"tag {tag}" if known == "unknown" else known)
 
@@ -171,8 +151,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     """Writes the pixels of ``encoded`` with the metadata of ``source``, in a new directory.
 
     Args:
-      source: the file whose metadata is written again.
-      encoded: a TIFF of the new pixels.
+      source: the file whose metadata is copied.
+      encoded: a TIFF with the new pixels.
       target: the file to write.
     """
     given, written = TagFile(source), TagFile(encoded)
@@ -182,8 +162,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
         if tag in (*_CODING, _EXTRA):
             values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
     if _EXTRA in new.entries and given.integer(old.entries, _EXTRA, 2) == _UNSTATED:
-        # The decoder has divided the colour by an alpha that was multiplied in: then it is ordinary
-        # alpha now.
+        # If the colour was multiplied by alpha, the decoder has divided it again. Then the alpha is
+        # ordinary, and only an unstated meaning is copied.
         values[_EXTRA] = _Value(3, 1, struct.pack(written.order + "H", _UNSTATED))
     copy_bytes(encoded, target, 0, file_length(encoded))
     place = _write(target, values, written, given.order != written.order)
@@ -192,11 +172,25 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
-    """Refuses what is known to go wrong; returns how many pages hold a preview of the first."""
+    """Refuses files that are known to be misread.
+
+    Args:
+      tags: the file.
+      first: its first directory.
+      width: of the photograph, in pixels.
+      height: of the photograph, in pixels.
+
+    Returns:
+      The number of pages that are previews of the first.
+
+    Raises:
+      Refused: with the reason.
+    """
     entries = first.entries
     if _RAW in entries or tags.read(8, 2) == b"CR":
-        raise Refused("is a raw photograph of a camera: develop it, and save it as TIFF or PNG.")
-    # Of many further pages no tags are read: directories that overlap would make that endless.
+        raise Refused("is a camera's raw photograph. Develop it, and save it as TIFF or PNG.")
+    # The pages are counted without reading their tags, because overlapping directories would make
+    # that take very long.
     following, seen = first.following, {tags.first}
     while following and following not in seen and len(seen) <= _MOST_PAGES:
         seen.add(following)
@@ -207,37 +201,36 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
     previews = len(seen) - 1
     if previews and not _are_previews(tags, entries, seen - {tags.first}):
         many = len(seen) if len(seen) <= _MOST_PAGES else f"more than {_MOST_PAGES}"
-        raise Refused(f"holds {many} pages: keep one photograph in a file.")
+        raise Refused(f"has {many} pages. Save one photograph per file.")
     if (rare := _RARE.get(compression := tags.integer(entries, _COMPRESSION, 1))) is not None:
         raise Refused(
-            f"is compressed by {rare}, which few programs read in TIFF: save it with LZW or "
+            f"is compressed with {rare}, which few programs read in TIFF. Save it with LZW or "
             "Deflate."
         )
     photometric = tags.integer(entries, _PHOTOMETRIC, 1)
     if photometric == _Y_CB_CR and compression != _JPEG:
         raise Refused(
-            "holds Y'CbCr pixels without JPEG compression, which decoders take for RGB: convert "
+            "has Y'CbCr pixels without JPEG compression, which decoders mistake for RGB. Convert "
             "it to RGB."
         )
     if photometric not in _COLOURS and photometric not in _LAB:
         raise Refused(
-            f"holds pixels of photometric interpretation {photometric}: convert it to grey or RGB."
+            f"has pixels of photometric interpretation {photometric}. Convert it to grey or RGB."
         )
     samples = tags.integer(entries, _SAMPLES, 1)
     if samples > _MOST_SAMPLES:
-        raise Refused(
-            f"holds {samples} channels: convert it to grey or RGB, with or without alpha."
-        )
+        raise Refused(f"has {samples} channels. Convert it to grey or RGB, with or without alpha.")
     tile = tags.integer(entries, _TILE_WIDTH, 0) * tags.integer(entries, _TILE_HEIGHT, 0)
     if tile > max(_LARGEST_TILE, 4 * width * height):
         raise Refused(
-            f"holds {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels: save it again."
+            f"has {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels. Save it again "
+            "with another program."
         )
     return previews
 
 
 def _repairs(tags: TagFile, entries: dict[int, TagEntry]) -> tuple[tuple[int, bytes], ...]:
-    """Replacements for values that programs leave without a meaning, as 0 for the orientation."""
+    """Replacements for values without a meaning that programs write, such as orientation 0."""
     found = []
     for tag, accepted in _LIMITED.items():
         if tag in entries and tags.integer(entries, tag, 1) not in accepted:
@@ -246,7 +239,7 @@ def _repairs(tags: TagFile, entries: dict[int, TagEntry]) -> tuple[tuple[int, by
 
 
 def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) -> bool:
-    """Whether the first page is the photograph, and every other one a smaller copy of it."""
+    """Whether the first page is the photograph, and all further pages are smaller copies of it."""
     if len(further) > _MOST_PREVIEWS or tags.integer(first, _PURPOSE, 0) & _IS_PREVIEW:
         return False
     for place in further:
@@ -255,7 +248,7 @@ def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) 
             purpose = tags.integer(entries, _PURPOSE, 0)
         except Malformed:
             return False
-        # EXIF's own way to keep a preview has no tag for the purpose.
+        # A preview that is stored as EXIF prescribes has no tag for the purpose.
         by_exif = _WHOLE_JPEG in entries and _STRIPS not in entries and _TILES not in entries
         if purpose != _IS_PREVIEW and not (by_exif and purpose == 0):
             return False
@@ -265,7 +258,17 @@ def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) 
 def _values(
     tags: TagFile, directory: Directory, budget: "_TagBudget", *, depth: int = 0
 ) -> tuple[dict[int, _Value], list[int]]:
-    """All tags of a directory that are written again, and those that cannot be."""
+    """Reads the tags of a directory that are copied.
+
+    Args:
+      tags: the file.
+      directory: the directory.
+      budget: limits the bytes of all tags together.
+      depth: 0 for the first directory, and one more for each directory within another.
+
+    Returns:
+      The values by tag, and the tags that cannot be copied.
+    """
     values: dict[int, _Value] = {}
     lost = []
     for tag, entry in directory.entries.items():
@@ -283,7 +286,7 @@ def _values(
                 or entry.kind in (13, 18)
             ):
                 # Previews and layers show the old pixels, credentials vouch for them, and the
-                # rest nobody can read.
+                # other types are unknown.
                 lost.append(tag)
             else:
                 budget.take(min(entry.length, tags.length))
@@ -299,7 +302,17 @@ def _content(values: dict[int, _Value], tag: int) -> bytes:
 
 
 def _write(target: BinaryIO, values: dict[int, _Value], like: TagFile, turn: bool) -> int:
-    """Appends a directory and all its values; gives its place."""
+    """Appends a directory with all its values to a file.
+
+    Args:
+      target: the file.
+      values: the tags.
+      like: the file whose format and byte order are used.
+      turn: whether values must be converted to the other byte order.
+
+    Returns:
+      The place of the directory.
+    """
     order, word, head = like.order, "Q" if like.big else "I", "Q" if like.big else "H"
     inside = struct.calcsize(word)
     entries = b""
@@ -318,6 +331,7 @@ def _write(target: BinaryIO, values: dict[int, _Value], like: TagFile, turn: boo
 
 
 def _append(target: BinaryIO, content: bytes) -> int:
+    """Appends bytes at an even place, and returns the place."""
     place = target.seek(0, io.SEEK_END)
     if place % 2:
         place += target.write(b"\0")
@@ -326,6 +340,6 @@ def _append(target: BinaryIO, content: bytes) -> int:
 
 
 def _swapped(content: bytes, kind: int) -> bytes:
-    """A value in the other order of bytes; both halves of a fraction are numbers of their own."""
+    """A value in the other byte order. Both halves of a fraction are swapped separately."""
     size = 4 if kind in (5, 10) else SIZES[kind]
     return np.frombuffer(content, f"u{size}").byteswap().tobytes()

@@ -1,6 +1,6 @@
-"""WebP: its RIFF chunks.
+"""Reads the RIFF chunks of a WebP, and copies them to another.
 
-All that describes the picture, and not its coding, is written again byte for byte.
+Everything that describes the picture, and not its coding, is copied byte for byte.
 """
 
 import struct
@@ -18,7 +18,7 @@ from train.data.formats.about import (
 from train.data.formats.tags import check_exif, read_orientation
 
 _CODING = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
-_CREDENTIALS = b"C2PA"  # they vouch for other pixels
+_CREDENTIALS = b"C2PA"  # content credentials, which vouch for the old pixels
 _FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _ALPHA = 0x10
 _MOST_CHUNKS = 10_000
@@ -27,8 +27,8 @@ _MOST_BYTES = 2**32 - 2
 
 class _WebpChunk(NamedTuple):
     name: bytes
-    start: int
-    length: int
+    start: int  # place in the file
+    length: int  # bytes of data
 
 
 def read(file: BinaryIO) -> About:
@@ -38,7 +38,7 @@ def read(file: BinaryIO) -> About:
     check_metadata(sum(chunk.length for chunk in beside))
     frames = sum(chunk.name == b"ANMF" for chunk in chunks)
     if frames > 1:
-        raise Refused(f"is an animation of {frames} pictures: keep one photograph in a file.")
+        raise Refused(f"is an animation of {frames} pictures. Save one photograph per file.")
     held = {chunk.name: chunk for chunk in reversed(chunks)}
     exif, xmp = _data(file, held.get(b"EXIF")), _data(file, held.get(b"XMP "))
     check_exif(exif)
@@ -56,8 +56,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     """Writes the pixels of ``encoded`` with the metadata of ``source``.
 
     Args:
-      source: the file whose metadata is written again.
-      encoded: a WebP of the new pixels.
+      source: the file whose metadata is copied.
+      encoded: a WebP with the new pixels.
       target: the file to write.
 
     Raises:
@@ -90,9 +90,9 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
 
 
 def _parse(file: BinaryIO) -> tuple[list[_WebpChunk], int]:
-    """All chunks that are whole, and where they end.
+    """All complete chunks, and the place where they end.
 
-    The decoder says what is wrong with the others.
+    The decoder says what is wrong with incomplete ones.
     """
     whole = file_length(file)
     file.seek(4)
@@ -107,7 +107,7 @@ def _parse(file: BinaryIO) -> tuple[list[_WebpChunk], int]:
         chunks.append(_WebpChunk(name, place, length))
         place += 8 + length + length % 2
         if len(chunks) > _MOST_CHUNKS:
-            raise Refused(f"has more than {_MOST_CHUNKS} chunks: save it again by another program.")
+            raise Refused(f"has more than {_MOST_CHUNKS} chunks. Save it with another program.")
     return chunks, max(end, min(place, whole))
 
 
@@ -119,7 +119,7 @@ def _data(file: BinaryIO, chunk: _WebpChunk | None, *, most: int = 1 << 32) -> b
 
 
 def _size(file: BinaryIO, held: dict[bytes, _WebpChunk]) -> tuple[int, int]:
-    """Width and height, by whichever chunk holds them; (0, 0) if none is whole."""
+    """Width and height, from the first complete chunk with a size; (0, 0) if there is none."""
     if len(start := _data(file, held.get(b"VP8X"), most=10)) == 10:
         return 1 + int.from_bytes(start[4:7], "little"), 1 + int.from_bytes(start[7:10], "little")
     if len(start := _data(file, held.get(b"VP8 "), most=10)) == 10:

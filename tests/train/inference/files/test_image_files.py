@@ -30,7 +30,7 @@ def test_a_file_is_what_it_holds_whatever_its_name(
     lines = capsys.readouterr().out.splitlines()
     name = {"WEBP": "WebP"}.get(content, content)
     assert lines[0].endswith(
-        f"a.tif: restored; it is a {name} by its content, and stays one under its name"
+        f"a.tif: restored; its content is {name}, and so is that of the restored file"
     )
     assert lines[1].endswith("b.tif: restored")
     with PIL.Image.open(tmp_path / "out" / "a.tif") as written:

@@ -141,7 +141,7 @@ def test_a_file_that_is_named_is_judged_by_its_content_and_the_others_are_restor
     lines = capsys.readouterr().out.splitlines()
     assert "photos/a.png -> out/a.png: restored" in lines
     assert (
-        "photos/c -> out/c: restored; it is a PNG by its content, and stays one under its name"
+        "photos/c -> out/c: restored; its content is PNG, and so is that of the restored file"
         in lines
     )
     assert lines[-2:] == [
