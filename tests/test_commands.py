@@ -161,7 +161,7 @@ def test_the_quickstart_leads_from_photographs_to_an_exported_program(
     assert main([verb, "smoke", *flags, "--batch-size", "16"]) == 0
     checkpoints = tmp_path / "runs" / "001-smoke" / "checkpoints"
     (checkpoints / "30").rename(tmp_path / "30")  # as if it had been killed after step 20
-    assert "going on from step 20" in capsys.readouterr().out + run("fit --resume")
+    assert "resuming from step 20" in capsys.readouterr().out + run("fit --resume")
     assert sorted(path.name for path in checkpoints.iterdir())[-1] == "30"
     run("restore")
     assert len(list((tmp_path / "restored").glob("*.png"))) == 24

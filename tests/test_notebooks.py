@@ -242,7 +242,7 @@ def test_training_goes_on_from_drive_and_restores_a_photograph(tmp_path, monkeyp
         "denoiser-HASH-step-20.tar",
         "denoiser-HASH-step-30.tar",
     ]
-    assert "going on from step 20" in text
+    assert "resuming from step 20" in text
     assert "the same bits as the unbroken run: True" in text
     assert (tmp_path / "restored" / "coffee.png").is_file()
     comparison, before_after = ran.pictures

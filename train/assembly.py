@@ -1,4 +1,4 @@
-"""The parts of a run, from its configuration: the same for training and for compiling ahead."""
+"""Builds the parts of a run from its configuration, to train it or to compile it ahead of time."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -26,9 +26,9 @@ class Assembly(NamedTuple):
     """What a run trains, and how it starts."""
 
     model: nn.Module  # in float32, for evaluation
-    update: Step  # one update, in the precision asked for
-    state_from: Callable[[dict[str, Any]], TrainState]  # from a network's variables
-    fresh_state: Callable[[], TrainState]
+    update: Step  # one update, in the precision of --dtype
+    state_from: Callable[[dict[str, Any]], TrainState]  # makes a state of a network's variables
+    fresh_state: Callable[[], TrainState]  # makes a state with random weights
 
 
 def assemble(
@@ -42,10 +42,10 @@ def assemble(
 
     Args:
       config: the run.
-      across: of :func:`~train.step.make_step`; by default for an update under jax.jit.
-      batch_norm: with a mapped axis, whose statistics normalise: those of the whole batch, or each
-        device's own.
-      unroll: of :func:`~train.step.make_step`.
+      across: as for :func:`~train.step.make_step`. The default is for an update under jax.jit.
+      batch_norm: which statistics normalise under a mapped axis, those of the whole batch
+        ("global") or of each device's share ("per_device").
+      unroll: as for :func:`~train.step.make_step`.
 
     Returns:
       What the run trains, and how it starts.
@@ -57,13 +57,14 @@ def assemble(
     objective = objective_of(config.model)
     if config.model.level_weight and not sows(model, LEVEL):
         raise InputError(
-            f"--level-weight: {config.model.model} sees no noise level; take --model buifd, or "
-            "leave it out."
+            f"--level-weight {config.model.level_weight:g} needs a network that predicts the "
+            f"noise level, and {config.model.model} does not. Use --model buifd, or leave out "
+            "--level-weight."
         )
     if config.data.low_light and (model.takes_sigma or config.model.level_weight):
         raise InputError(
-            f"--low-light: its noise has no one level to tell {config.model.model}; take a "
-            "network that is told none, and no --level-weight."
+            f"--low-light makes noise without a single level that {config.model.model} could be "
+            "told or predict. Use a network without a noise level, and leave out --level-weight."
         )
     _check_loss(objective, config, model.channels)
     schedule = make_schedule(config.optimizer)
@@ -98,7 +99,7 @@ def assemble(
 
 
 def open_photographs(config: FitConfig) -> Splits:
-    """What a run trains, validates and tests on."""
+    """Opens the photographs that a run trains, validates and tests on."""
     data = config.data
     splits = open_splits(
         data.source,
@@ -111,20 +112,20 @@ def open_photographs(config: FitConfig) -> Splits:
 
 
 def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
-    """Refuses patches that the loss rejects, before a folder is made and the step is traced."""
+    """Refuses patches that the loss rejects, before a folder is made and a step is traced."""
     size = config.data.patch_size
     patch = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     try:
         jax.eval_shape(objective, objective.init(), patch, patch)
     except ValueError as error:
         raise InputError(
-            f"The loss {config.model.loss} takes no patches of {size} x {size} x {channels}: "
-            f"{error} Take another --patch-size, or another loss."
+            f"The loss {config.model.loss} does not accept patches of {size} x {size} x "
+            f"{channels}: {error} Choose a different --patch-size or a different loss."
         ) from None
 
 
 def objective_of(config: ModelConfig) -> Objective:
-    """What the network is to make small."""
+    """Returns what the network is trained to minimise."""
     return make_objective(
         config.loss,
         balance=config.balance,

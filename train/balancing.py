@@ -1,6 +1,6 @@
-"""Loss weights that are learned beside the network: the library's three methods behind one face.
+"""Loss weights that are learned together with the network, by three methods with one interface.
 
-A method's state is a pytree in the train state; ``update`` moves it in the step, after the
+The state of a method is a pytree in the train state. ``update`` changes it in each step, after the
 network's own update.
 """
 
@@ -22,40 +22,49 @@ class Balancing(Protocol):
 
     @property
     def needs_norms(self) -> bool:
-        """Whether :meth:`update` takes the norms of the losses' gradients."""
+        """Whether :meth:`update` needs the norms of the losses' gradients."""
 
     def init(self, names: Sequence[str]) -> Any:
-        """State before the first step."""
+        """Returns the state before the first step, for losses of these names."""
 
     def total(self, state: Any, values: Terms) -> jax.Array:
-        """What the network's parameters are to make small."""
+        """Returns the scalar that the network's parameters are trained to minimise."""
 
     def weights(self, state: Any) -> Terms:
-        """One for each loss, for the log."""
+        """Returns the weight of each loss, for the log."""
 
     def update(self, state: Any, values: Terms, norms: Terms) -> Any:
-        """State for the next step."""
+        """Returns the state for the next step.
+
+        Args:
+          state: the state of this step.
+          values: the losses of this step, as scalars by name.
+          norms: norms of the losses' gradients at the restored image; {} if they are not needed.
+
+        Returns:
+          The new state.
+        """
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Each loss over the uncertainty that it is learned to have; Adam moves the uncertainties."""
+    """Divides each loss by its uncertainty, which Adam learns."""
 
-    squared: frozenset[str]  # losses that are squared errors; the others are absolute ones
-    rate: float
+    squared: frozenset[str]  # losses that are squared errors; the others are absolute errors
+    rate: float  # learning rate of Adam
     needs_norms: bool = False
 
     def init(self, names: Sequence[str]) -> Any:
-        """Uncertainties of 1."""
+        """Starts with uncertainties of 1."""
         scales = losses.uncertainty_init(dict.fromkeys(names, 0.0))
         return {"scales": scales, "moments": optax.adam(self.rate).init(scales)}
 
     def total(self, state: Any, values: Terms) -> jax.Array:
-        """Sum over the two kinds of error."""
+        """Sums the losses, divided by their uncertainties, over both kinds of error."""
         return self._total(state["scales"], values)
 
     def weights(self, state: Any) -> Terms:
-        """1 / (2 s^2) or 1 / |s|."""
+        """Returns 1 / (2 s^2) for squared errors and 1 / |s| for absolute errors."""
         found: dict[str, jax.Array] = {}
         for likelihood, names in self._kinds(state["scales"]):
             scales = {name: state["scales"][name] for name in names}
@@ -63,9 +72,15 @@ class Uncertainty:
         return found
 
     def update(self, state: Any, values: Terms, norms: Terms) -> Any:
-        """One step of Adam down the gradient that joint training would give.
+        """Takes one step of Adam along the gradient that joint training would have.
 
-        The losses hold still under it.
+        Args:
+          state: the state of this step.
+          values: the losses of this step. They are constants here.
+          norms: not used.
+
+        Returns:
+          The new state.
         """
         gradients = jax.grad(self._total)(state["scales"], values)
         updates, moments = optax.adam(self.rate).update(gradients, state["moments"])
@@ -88,26 +103,38 @@ class Uncertainty:
 
 @dataclass(frozen=True)
 class GradNorm:
-    """Losses train at equal rates. Gradients are those at the restored image, which all share."""
+    """Makes all losses fall at equal rates.
 
-    rate: float
+    The gradients are taken at the restored image, which all losses have in common.
+    """
+
+    rate: float  # learning rate of the weights
     needs_norms: bool = True
 
     def init(self, names: Sequence[str]) -> Any:
-        """Weights of 1; the losses to measure progress against are those of the first step."""
+        """Starts with weights of 1. Progress is measured against the losses of the first step."""
         state = losses.gradnorm_init({name: jnp.zeros(()) for name in names})
         return {"gradnorm": state, "started": jnp.zeros((), bool)}
 
     def total(self, state: Any, values: Terms) -> jax.Array:
-        """Weighted sum."""
-        return _weighted(self.weights(state), values)
+        """Returns the weighted sum of the losses."""
+        return _weighted_sum(self.weights(state), values)
 
     def weights(self, state: Any) -> Terms:
-        """They sum to the number of losses."""
+        """Returns the weights, which sum to the number of losses."""
         return state["gradnorm"].weights
 
     def update(self, state: Any, values: Terms, norms: Terms) -> Any:
-        """One step of GradNorm."""
+        """Takes one step of GradNorm.
+
+        Args:
+          state: the state of this step.
+          values: the losses of this step.
+          norms: norms of the losses' gradients at the restored image.
+
+        Returns:
+          The new state.
+        """
         before = state["gradnorm"]
         initial = jax.tree.map(
             lambda old, new: jnp.where(state["started"], old, new),
@@ -125,26 +152,35 @@ class GradNorm:
 
 @dataclass(frozen=True)
 class Dwa:
-    """Losses that fell least from one stretch of steps to the next count most."""
+    """Gives the largest weights to the losses that fell least from one period to the next."""
 
-    every: int  # steps in a stretch, over which losses are averaged
+    every: int  # steps in a period, over which losses are averaged
     needs_norms: bool = False
 
     def init(self, names: Sequence[str]) -> Any:
-        """Weights of 1 until two stretches are over."""
+        """Starts with weights of 1, which stay until two periods are over."""
         zeros = {name: jnp.zeros(()) for name in names}
         return {"dwa": losses.dwa_init(zeros), "sums": zeros, "count": jnp.zeros((), jnp.int32)}
 
     def total(self, state: Any, values: Terms) -> jax.Array:
-        """Weighted sum."""
-        return _weighted(self.weights(state), values)
+        """Returns the weighted sum of the losses."""
+        return _weighted_sum(self.weights(state), values)
 
     def weights(self, state: Any) -> Terms:
-        """They sum to the number of losses."""
+        """Returns the weights, which sum to the number of losses."""
         return losses.dwa_weights(state["dwa"])
 
     def update(self, state: Any, values: Terms, norms: Terms) -> Any:
-        """Adds a step to the stretch, and ends it where it is full."""
+        """Adds a step to the period. The last step of a period changes the weights.
+
+        Args:
+          state: the state of this step.
+          values: the losses of this step.
+          norms: not used.
+
+        Returns:
+          The new state.
+        """
         sums = jax.tree.map(jnp.add, state["sums"], dict(values))
         count = state["count"] + 1
         full = count >= self.every
@@ -156,6 +192,6 @@ class Dwa:
         }
 
 
-def _weighted(weights: Terms, values: Terms) -> jax.Array:
+def _weighted_sum(weights: Terms, values: Terms) -> jax.Array:
     products = [weights[name] * values[name] for name in values]
     return sum(products[1:], start=products[0])

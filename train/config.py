@@ -79,7 +79,7 @@ class DataConfig:
             )
 
 
-# "balanced(METHOD)" or "balanced(METHOD, LOSS)". The library parses LOSS and reports mistakes in it.
+# "balanced(METHOD)" or "balanced(METHOD, LOSS)". The library parses LOSS and reports its mistakes.
 _BALANCED = re.compile(r"\s*balanced\(\s*(?P<method>\w+)\s*(?:,\s*(?P<loss>.+?)\s*)?\)\s*")
 
 

@@ -1,9 +1,9 @@
 """Everything that the command line prints: safe strings, and consoles that are made in one place.
 
-Names of files, folders and losses come from users and from strangers' archives. A terminal obeys
-what it is sent, rich reads ``[...]`` as markup, and an output of few characters (cp1252, ASCII)
-refuses the others. So every text passes :func:`printable` here, markup is off, and an unknown
-character is replaced.
+Names of files, folders and losses come from users and from downloaded archives. A terminal obeys
+the control characters in them, rich reads ``[...]`` as markup, and an output with few characters
+(cp1252, ASCII) refuses all others. So every text goes through :func:`printable`, markup is off, and
+unknown characters are replaced.
 """
 
 import os
@@ -27,29 +27,29 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-UNREAD = (
-    141  # exit status of a program whose output nobody reads: 128 + SIGPIPE, as a shell reports it
-)
+# Exit status of a program whose output nobody reads: 128 + SIGPIPE, as a shell reports it.
+UNREAD = 141
 
-# Control characters, lone surrogates, line and paragraph separators, and format characters, among
-# which are those that reverse the direction of text.
+# Control characters, lone surrogates, line and paragraph separators, and format characters, some of
+# which reverse the direction of text.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp", "Cf")
-_JOINERS = "\u200c\u200d"  # format characters that scripts of India and Iran and many emoji need
+# Format characters that scripts of India and Iran need, and many emoji.
+_JOINERS = "\u200c\u200d"
 
 
 def printable(text: object) -> str:
-    r"""A user's string as a terminal may show it, on one line: what could do harm is escaped.
+    r"""Escapes what could do harm in a terminal. The result has one line.
 
-    ESC becomes ``\x1b``, a newline ``\n``, a bidirectional override ``\u202e``, and a byte of a
-    file's name that is no text ``\xff``.
+    ESC becomes ``\x1b``, a newline ``\n``, a bidirectional override ``\u202e``, and a byte in a
+    file's name that is not text ``\xff``.
     """
     return "".join(map(_escaped, str(text)))
 
 
 def printable_lines(text: object) -> str:
-    """The same for a message of several lines: indents all but the first.
+    """Escapes a message of several lines, and indents all lines except the first.
 
-    So no line can pose as a new message.
+    The indent keeps a line from looking like a new message.
     """
     return "\n".join(
         line if number == 0 or line.startswith("  ") else f"  {line}"
@@ -60,7 +60,8 @@ def printable_lines(text: object) -> str:
 def _escaped(character: str) -> str:
     if character.isprintable() or character in _JOINERS:
         return character
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that could not be decoded
+    # Python represents a byte that it could not decode by one of these surrogates.
+    if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     if unicodedata.category(character) not in _UNSAFE:
         return character
@@ -68,50 +69,53 @@ def _escaped(character: str) -> str:
 
 
 class _SafeConsole(Console):
-    """Escapes every string that it is given, those in tables too."""
+    """Escapes every string that it prints, including strings in tables."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Called by rich for each string that is printed or is a cell, a title or a caption."""
+        """Escapes a string. Rich calls this for every text, cell, title and caption."""
         return super().render_str(printable(text), **options)
 
     def on_broken_pipe(self) -> None:
-        """Called by rich when nobody reads the output; the command line ends in its own way."""
+        """Lets the command line end in its own way. Rich calls this if nobody reads the output."""
         raise BrokenPipeError
 
 
 class _SafeColumn(TextColumn):
-    """A column of a progress bar that shows text as it is."""
+    """A column of a progress bar that shows text without markup."""
 
     def render(self, task: Task) -> Text:
-        """Called by rich whenever the bar moves."""
+        """Escapes the text. Rich calls this whenever the bar moves."""
         return Text(printable(self.text_format.format(task=task)))
 
 
 def make_console(*, quiet: bool = False, soft_wrap: bool = False) -> Console:
-    """A console on standard output that shows any string as it is, without markup.
+    """Makes a console on standard output that shows any string safely and without markup.
 
-    A character that the output lacks never ends the program.
+    A character that the output does not have never ends the program.
 
     Args:
       quiet: print nothing.
-      soft_wrap: leave it to the terminal to break long lines; not for tables.
+      soft_wrap: let the terminal break long lines. This is not for tables.
+
+    Returns:
+      The console.
     """
     replace_unknown_characters(sys.stdout)
     return _SafeConsole(quiet=quiet, soft_wrap=soft_wrap, markup=False, emoji=False)
 
 
 def make_bar(*columns: ProgressColumn | str, console: Console) -> Progress:
-    """A progress bar, shown on terminals only. Strings become text columns, without markup."""
+    """Makes a progress bar, which only terminals show. Strings become columns of plain text."""
     plain = [_SafeColumn(column) if isinstance(column, str) else column for column in columns]
     return Progress(*plain, console=console, disable=console.quiet or not console.is_terminal)
 
 
 def track(items: Sequence[T], description: str, *, console: Console) -> Iterator[T]:
-    """The items, with a bar that moves by one for each of them.
+    """Yields items, and shows a bar that moves by one for each of them.
 
     Args:
-      items: what to yield.
-      description: of the work, beside the bar.
+      items: the items.
+      description: text next to the bar.
       console: where the bar is shown.
 
     Returns:
@@ -129,7 +133,7 @@ def complain(message: object) -> None:
 
 
 def can_show(text: str) -> bool:
-    """Whether standard output has all characters of a text."""
+    """Whether standard output can show all characters of a text."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -139,16 +143,16 @@ def can_show(text: str) -> bool:
 
 def replace_unknown_characters(stream: TextIO) -> None:
     """Makes a stream replace characters that its encoding lacks, instead of raising an error."""
-    # Notebooks and tests have streams without it
+    # The streams of notebooks and tests do not have this method.
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None and getattr(stream, "errors", None) != "replace":
         reconfigure(errors="replace")
 
 
 def with_output(program: Callable[[], int]) -> int:
-    """Runs a program that prints; returns its exit status, or another one if its output is lost.
+    """Runs a program that prints, and returns its exit status or that of a lost output.
 
-    ``program | head -1`` closes the output after a line: the program then ends in silence.
+    ``program | head -1`` closes the output after one line. The program then ends silently.
     """
     before = sys.stdout, sys.stderr
     for stream in before:
@@ -167,7 +171,7 @@ def with_output(program: Callable[[], int]) -> int:
         if lost is None:
             raise
         if not isinstance(lost, BrokenPipeError):
-            errors.write(f"error: standard output cannot be written: {lost.strerror}.\n")
+            errors.write(f"error: cannot write to standard output: {lost.strerror}.\n")
             return 1
         return UNREAD
     finally:
@@ -175,29 +179,29 @@ def with_output(program: Callable[[], int]) -> int:
 
 
 def output_is_lost() -> bool:
-    """Whether standard output or error could not be written, within :func:`with_output`."""
+    """Whether writing to standard output or error has failed, within :func:`with_output`."""
     return any(getattr(stream, "lost", None) is not None for stream in (sys.stdout, sys.stderr))
 
 
 class _Watched:
-    """A standard stream that remembers why it could not be written, and takes no more after that.
+    """A standard stream that remembers why a write failed, and drops everything after that.
 
-    Code that catches an OSError elsewhere cannot tell otherwise whether it was the output's or a
-    file's.
+    Without it, code that catches an OSError elsewhere could not tell whether the output or a file
+    caused it.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        # None: closed by the shell, or a program without a console on Windows.
+        # A stream is None if the shell closed it, or in a Windows program without a console.
         self._stream = open(os.devnull, "w") if stream is None else stream
         self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
-        """As of any stream."""
+        """Writes a text, as any stream does."""
         with self._watching():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """As of any stream."""
+        """Flushes, as any stream does."""
         with self._watching():
             self._stream.flush()
 
@@ -207,7 +211,7 @@ class _Watched:
             yield
         except OSError as error:
             self.lost = error
-            # What is left goes nowhere: Python would complain at its end that it cannot be written.
+            # The rest is discarded. Otherwise Python would complain about it when it exits.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Photographs in low light to validate and test on, and how a run's degradation is described."""
+"""Dark photographs for validation and testing, and the description of a run's degradation."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,14 +13,21 @@ from train.data.splits import Splits
 from train.degradation import darken, draw_exposure
 from train.randomness import EXPOSURE_STREAM, NOISE_STREAM, key_of, on_cpu
 
-_TESTED_SEED = 0  # Every run is tested on the same photographs, whatever its own seed.
+_TESTED_SEED = 0  # The same for every run, so that all runs are tested on the same photographs.
 
 
 def darken_splits(splits: Splits, low_light: tuple[float, float] | None) -> Splits:
-    """Turns the photographs for validation and test into pairs, dark and clean, fixed by their names.
+    """Turns the photographs for validation and testing into pairs of a dark and a clean one.
 
-    Photographs that are pairs already stay what they are. So do those for training, which the
-    update darkens.
+    The dark one depends only on the photograph and its name. Data sets of pairs stay unchanged, and
+    so do the photographs for training, which the update darkens.
+
+    Args:
+      splits: the photographs of a run.
+      low_light: smallest and largest share of the light that is left, or None to change nothing.
+
+    Returns:
+      The photographs, some of them as pairs.
     """
     if low_light is None:
         return splits
@@ -38,13 +45,13 @@ def darken_splits(splits: Splits, low_light: tuple[float, float] | None) -> Spli
 def describe_degradation(
     source: Source, *, sigma: float, blind: bool, low_light: tuple[float, float] | None
 ) -> str:
-    """How photographs of a run are degraded, in words.
+    """Describes in words how the photographs of a run are degraded.
 
     Args:
       source: photographs to train or to test on.
       sigma: standard deviation of the noise (0 to 255).
       blind: whether the network is trained on all levels up to ``sigma``.
-      low_light: least and largest share of the light that is left, or None.
+      low_light: smallest and largest share of the light that is left, or None.
 
     Returns:
       A noun phrase.
@@ -52,13 +59,17 @@ def describe_degradation(
     if source.inputs is not None and not isinstance(source.inputs, _Dark):
         return "degraded in reality"
     if low_light is not None:
-        return f"low light, {' to '.join(f'{share:g}' for share in low_light)} of it left"
-    # The same words for what is trained on and for what is tested on, at the highest level alone.
-    return f"sigma {sigma:g}" + (f" (blind: trained on all from 0 to {sigma:g})" if blind else "")
+        least, largest = low_light
+        return f"low light ({least:g} to {largest:g} of the full light)"
+    # Training and testing are described in the same words, although blind networks are tested at
+    # the highest level only.
+    if blind:
+        return f"sigma {sigma:g} (blind: trained on all levels from 0 to {sigma:g})"
+    return f"sigma {sigma:g}"
 
 
 class _Dark(Sequence[np.ndarray]):
-    """A source's photographs in low light, ``[H, W, 3]`` in 16 bits, each made when it is read."""
+    """Dark photographs of a source, 16-bit ``[H, W, 3]``, each of which is made when it is read."""
 
     def __init__(self, source: Source, low_light: tuple[float, float]) -> None:
         self._source, self._low_light = source, low_light

@@ -1,4 +1,4 @@
-"""How clean patches are degraded before a network sees them: noise, or low light with noise."""
+"""Degrades clean patches before a network sees them, by noise or by low light with noise."""
 
 import functools
 from typing import NamedTuple
@@ -14,11 +14,11 @@ from train.randomness import EXPOSURE_STREAM, LEVEL_STREAM, NOISE_STREAM
 
 
 class DegradedBatch(NamedTuple):
-    """What the network gets, and what it should give."""
+    """The network's input, and its target."""
 
-    noisy: jax.Array
-    clean: jax.Array
-    sigma: jax.Array  # () or [B]
+    noisy: jax.Array  # [B, H, W, C], about 0 to 1
+    clean: jax.Array  # [B, H, W, C], 0 to 1
+    sigma: jax.Array  # () or [B]: standard deviation of the noise, in image units
 
 
 def degrade(
@@ -30,20 +30,23 @@ def degrade(
     blind: bool,
     low_light: tuple[float, float] | None = None,
 ) -> DegradedBatch:
-    """What the network gets of a batch, degraded afresh.
+    """Degrades a batch, with new random numbers for every sample.
 
-    A sample's draws are its own, by its number in the run: however batches are divided over
-    devices.
+    The random numbers of a sample depend on its number in the run. They do not depend on how
+    batches are divided over devices.
 
     Args:
-      key: of the run's seed.
-      numbers: of the batch's samples in the run.
-      batch: clean patches ``[B, H, W, C]``, or a pair, which is taken as it is.
+      key: random key, made of the run's seed.
+      numbers: numbers of the batch's samples in the run.
+      batch: clean patches ``[B, H, W, C]``, or a pair, which is used as it is.
       sigma: standard deviation of the Gaussian noise in image units (25/255).
-      blind: sigma is the highest, and each patch has one of its own, uniform from 0.
-      low_light: least and largest share of the light that is left to a patch, each as likely as any
-        between them by its logarithm. Noise is then the sensor's, in linear light
-        (:func:`lumloss_jax.degradations.low_light`), and sigma is not used.
+      blind: give each patch its own standard deviation, drawn uniformly from 0 to ``sigma``.
+      low_light: smallest and largest share of the light that is left to a patch. Its logarithm is
+        drawn uniformly. The noise is then that of a sensor, in linear light
+        (:func:`lumloss_jax.degradations.low_light`), and ``sigma`` is not used.
+
+    Returns:
+      The degraded and the clean batch, and the noise levels.
     """
     if isinstance(batch, Pair):
         return DegradedBatch(batch.degraded, batch.clean, jnp.float32(sigma))
@@ -73,7 +76,7 @@ def degrade(
 
 
 def draw_exposure(key: jax.Array, between: tuple[float, float]) -> jax.Array:
-    """The share of the light that is left to an image, log-uniform between two shares."""
+    """Draws the share of light that is left to an image. Its logarithm is uniform."""
     least, largest = np.log(between).astype(np.float32)
     return (
         jnp.exp(jax.random.uniform(key, (), jnp.float32, least, largest))
@@ -83,5 +86,14 @@ def draw_exposure(key: jax.Array, between: tuple[float, float]) -> jax.Array:
 
 
 def darken(key: jax.Array, image: jax.Array, exposure: jax.Array) -> jax.Array:
-    """The image ``[H, W, C]`` in that share of its light, with the noise of a sensor."""
+    """Darkens an image.
+
+    Args:
+      key: random key of the noise.
+      image: clean, ``[H, W, C]``, 0 to 1.
+      exposure: share of the light that is left, above 0 and at most 1.
+
+    Returns:
+      The image with that share of its light, and with the noise of a sensor.
+    """
     return degradations.low_light(key, image, exposure=exposure)

@@ -1,10 +1,10 @@
 """Whether an update is applied.
 
-An update is applied as a whole or not at all. If the loss, one of its terms, the gradient or
+An update is applied completely or not at all. If the loss, one of its terms, the gradient or
 anything in the new state is not finite, then parameters, batch statistics, optimizer, average and
-learned weights all stay what they were, and the next step uses the next batch. After ``max_skips``
-such steps in a row the state stands still for good, so that the loop, which reads only now and
-then, finds it as it was when it stopped.
+learned weights all stay unchanged, and the next step uses the next batch. After ``max_skips`` such
+steps in a row the state never changes again. The loop reads it only from time to time, and finds it
+as it was then.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ def should_apply(guard: Guard, nonfinite: jax.Array, max_skips: int) -> jax.Arra
     """Whether everything is finite, and not too many updates before this one were skipped in a row.
 
     Args:
-      guard: before the update.
+      guard: the guard before the update.
       nonfinite: from :func:`nonfinite_bits`.
-      max_skips: updates in a row that may be skipped.
+      max_skips: number of updates in a row that may be skipped.
 
     Returns:
       A boolean scalar.
@@ -35,15 +35,15 @@ def should_apply(guard: Guard, nonfinite: jax.Array, max_skips: int) -> jax.Arra
 def commit(
     state: TrainState, new: TrainState, nonfinite: jax.Array, *, max_skips: int
 ) -> TrainState:
-    """The new state if the update should be applied, else the old one.
+    """Chooses the new state if the update should be applied, and otherwise the old one.
 
-    Step and guard count either way.
+    Step and guard count in both cases.
 
     Args:
-      state: before the update.
-      new: from :func:`propose`.
+      state: the state before the update.
+      new: the new state, from :func:`train.step.propose`.
       nonfinite: from :func:`nonfinite_bits`.
-      max_skips: updates in a row that may be skipped.
+      max_skips: number of updates in a row that may be skipped.
 
     Returns:
       The state after the step.
@@ -58,7 +58,7 @@ def commit(
 def nonfinite_bits(
     loss: jax.Array, terms: Terms, gradient_norm: jax.Array, sound: jax.Array
 ) -> jax.Array:
-    """Which quantities of a step are not finite, as one number.
+    """Returns one number that says which quantities of a step are not finite.
 
     Args:
       loss: a scalar.
@@ -67,18 +67,18 @@ def nonfinite_bits(
       sound: whether the new state is finite.
 
     Returns:
-      An int32 scalar, 0 if all are finite. Each quantity has a bit of its own, in the order of
-      :func:`nonfinite_names`.
+      An int32 scalar, 0 if all quantities are finite. Each quantity has its own bit, in the order
+      of :func:`nonfinite_names`.
     """
     ordered = [terms[name] for name in sorted(terms)]
     finite = [*(jnp.isfinite(value) for value in (loss, *ordered, gradient_norm)), sound]
-    # No two quantities share a bit, so that the sum of the bits that are set holds them all.
+    # No two quantities share a bit, so the sum of the bits keeps all of them.
     bits = [jnp.where(is_finite, 0, 1 << i).astype(jnp.int32) for i, is_finite in enumerate(finite)]
     return sum(bits, start=jnp.int32(0))
 
 
 def nonfinite_names(guard: Guard, terms: Iterable[str]) -> list[str]:
-    """Names of what was not finite in the last skipped step."""
+    """Names the quantities that were not finite in the last skipped step."""
     names = ("loss", *sorted(terms), "gradient", "update")
     return [name for i, name in enumerate(names) if int(guard.nonfinite) >> i & 1]
 

@@ -1,4 +1,4 @@
-"""The story of a training run: prepare, start, train, finish."""
+"""A training run from beginning to end: prepare, start, train, finish."""
 
 import contextlib
 import functools
@@ -42,18 +42,22 @@ from train.validation import Validator
 
 
 def fit(
-    config: FitConfig, preset: str = "default", *, report: bool = True, watch: Watch | None = None
+    config: FitConfig,
+    *,
+    preset: str = "default",
+    report: bool = True,
+    watch: Watch | None = None,
 ) -> Path:
     """Trains a network, evaluates it and reports.
 
-    Stopped by Ctrl-C, it saves and says how to resume.
+    After Ctrl-C it saves a checkpoint and prints how to resume.
 
     Args:
       config: the run.
-      preset: name of its preset, which becomes part of the folder's name.
+      preset: name of the preset, which becomes part of the folder's name.
       report: evaluate on the test photographs and report. Callers that train many networks score
-        them later.
-      watch: told the step and the scores of each validation; training ends if it returns True.
+        them later instead.
+      watch: receives the step and the scores of each validation. Training ends if it returns True.
 
     Returns:
       The run's folder.
@@ -66,7 +70,7 @@ def fit(
     with open_session(config.run) as session, contextlib.ExitStack() as held:
         run = prepare(config, preset, session, held)
         state = start(run)
-        trained = train(run, state, watch)
+        trained = train(run, state, watch=watch)
         if report:
             finish(run, trained)
         return run.folder
@@ -74,20 +78,20 @@ def fit(
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What training leaves."""
+    """The result of training."""
 
-    state: TrainState
-    newest: Path  # a checkpoint
-    best: Path | None  # that of the best validation
+    state: TrainState  # after the last step
+    newest: Path  # the newest checkpoint
+    best: Path | None  # the checkpoint with the best validation
     ended: float  # seconds, on the monotonic clock
 
 
 def start(run: PreparedRun) -> TrainState:
-    """The state that training begins with, from the first of these that there is.
+    """Returns the state that training begins with, from the first of these that applies.
 
-    1. the run's own newest checkpoint, if it is resumed;
+    1. the run's newest checkpoint, if it is resumed;
     2. the weights of ``--init-from``;
-    3. fresh weights, drawn by the seed.
+    3. random weights, drawn with the seed.
 
     Args:
       run: from :func:`prepare`.
@@ -96,7 +100,7 @@ def start(run: PreparedRun) -> TrainState:
       The state, laid out over the devices.
 
     Raises:
-      InputError: no checkpoint is whole, or the run was trained on different photographs or by a
+      InputError: no checkpoint is intact, or the run was trained on different photographs or with a
         different configuration.
     """
     if run.config.run.resume:
@@ -104,9 +108,10 @@ def start(run: PreparedRun) -> TrainState:
         state, saved = load_newest(checkpoints, run.abstract, run.layout, run.say)
         check_fingerprint(run.splits, saved, run.folder)
         check_sealed(run.config, saved.get("config"), run.folder)
-        run.say(f"going on from step {int(state.step)} of {run.folder}")
+        run.say(f"resuming from step {int(state.step)} of {run.folder}")
         if changed := list_changed_versions(saved):
-            run.say(f"versions changed, so the last bits may differ: {', '.join(changed)}")
+            changes = ", ".join(changed)
+            run.say(f"package versions changed ({changes}), so the last bits may differ")
         return state
     if run.initial is not None:
         weights = jax.device_get(run.initial)
@@ -114,16 +119,16 @@ def start(run: PreparedRun) -> TrainState:
     return jax.jit(run.assembly.fresh_state, out_shardings=run.layout)()
 
 
-def train(run: PreparedRun, state: TrainState, watch: Watch | None = None) -> TrainedRun:
-    """Trains to the last step, a signal, or ``watch``; what it leaves is saved.
+def train(run: PreparedRun, state: TrainState, *, watch: Watch | None = None) -> TrainedRun:
+    """Trains until the last step, a signal or ``watch`` ends it, and saves a checkpoint.
 
     Args:
       run: from :func:`prepare`.
-      state: from :func:`start`. It is given away.
-      watch: told the step and the scores of each validation; training ends if it returns True.
+      state: from :func:`start`. It is donated, so the caller cannot use it afterwards.
+      watch: receives the step and the scores of each validation. Training ends if it returns True.
 
     Returns:
-      The last state, and where the newest and the best checkpoint are.
+      The last state, and the paths of the newest and the best checkpoint.
 
     Raises:
       DivergedError: too many steps in a row were not finite.
@@ -157,7 +162,7 @@ def train(run: PreparedRun, state: TrainState, watch: Watch | None = None) -> Tr
         )
         if stop.happened:
             run.say(f"stopped after step {int(trained.state.step)}; saved {trained.newest}")
-            run.say(f"resume it by: python -m train fit --resume {shlex.quote(str(run.folder))}")
+            run.say(f"to resume: python -m train fit --resume {shlex.quote(str(run.folder))}")
             raise SystemExit(130)
     return trained
 
@@ -172,7 +177,7 @@ def finish(run: PreparedRun, trained: TrainedRun) -> None:
     state, config, folder = trained.state, run.config, run.folder
     weights = sharding.whole((state.eval_params, state.eval_batch_stats))
     if run.session.is_first:
-        # --- score every photograph; the pixels are kept for the few that are shown
+        # --- score every photograph, and keep the pixels of the few that the picture shows
         predictor = predictor_for(run.model, *weights)
         predict = functools.partial(predictor.restore, sigma=config.data.sigma / 255)
         evaluations = score_with_baselines(
@@ -205,9 +210,16 @@ def finish(run: PreparedRun, trained: TrainedRun) -> None:
 
 
 class OneNetwork:
-    """The network of a run as :func:`train.training.train` trains it."""
+    """The network of a run, with the interface that :func:`train.training.train` needs."""
 
     def __init__(self, run: PreparedRun, state: TrainState, logbook: Logbook) -> None:
+        """Prepares the network for training.
+
+        Args:
+          run: from :func:`prepare`.
+          state: the state to begin with. It is donated to the first step.
+          logbook: what the run writes while it trains.
+        """
         self.config = run.config
         self.start = int(state.step)
         self.logbooks = [logbook]
@@ -217,7 +229,7 @@ class OneNetwork:
         self._metrics: Metrics
 
     def batches(self) -> Iterator[Any]:
-        """This process's rows of the batches of all steps that are left."""
+        """Yields the batches of all remaining steps, with the rows of this process only."""
         data, mesh = self.config.data, self._run.mesh
         batches = stream(
             self._run.batches,
@@ -233,26 +245,26 @@ class OneNetwork:
         self._step = self._run.session.compile(self._step, self.state, batch)
 
     def step(self, batch: Any) -> list[jax.Array]:
-        """Hands one step to the devices."""
+        """Starts one step on the devices, and returns its loss to wait for."""
         self.state, self._metrics = self._step(self.state, batch)
         return [self._metrics.loss]
 
     def wait(self) -> None:
-        """Returns when the devices have done all steps that they were handed."""
+        """Waits until the devices have finished all steps."""
         jax.block_until_ready(self.state)
 
     def read(self) -> list[Reading]:
-        """Waits for the last step and reads it."""
+        """Waits for the last step and reads its metrics."""
         values = read_metrics(self._metrics, self.config)
         return [Reading(values, self.logbooks[0], lambda: self.state)]
 
     def does_not_fit(self, why: str) -> InputError:
-        """The error if the step needs more memory than a device has."""
+        """Makes the error for a step that needs more memory than a device has."""
         return sharding.does_not_fit(self.config, why)
 
 
 def _open_writer(run: PreparedRun, start: int) -> MetricWriter:
-    """The metrics of the run, which the first process writes."""
+    """Opens the metrics of the run, which only the first process writes."""
     path, board = None, None
     if run.session.is_first:
         path = run.folder / METRICS_NAME
@@ -263,7 +275,10 @@ def _open_writer(run: PreparedRun, start: int) -> MetricWriter:
 
 
 def _make_validate(run: PreparedRun) -> Validate | None:
-    """Validates in the first process; the scores go to all, which keep the same checkpoints."""
+    """Makes the validation, which runs in the first process.
+
+    All processes receive the scores, so that they keep the same checkpoints.
+    """
     source, validator = run.splits.validation, None
     if source is None:
         return None

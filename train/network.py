@@ -1,4 +1,4 @@
-"""From a network's spec, "dncnn(depth=17, features=64)", to the module and its variables."""
+"""Makes a network and its variables from a spec such as "dncnn(depth=17, features=64)"."""
 
 import ast
 import functools
@@ -13,36 +13,31 @@ from flax.errors import FlaxError
 from lumloss_jax.models import create_model
 from train.errors import InputError, first_line
 
-_LONGEST_SPEC = 1000  # letters
-# Fields that say how many layers there are, and what their product may come to: a layer takes a
-# hundredth of a second to trace and much longer to compile, so a million of them would take hours.
+_LONGEST_SPEC = 1000  # characters
+# Fields that say how many layers there are. Their product is limited: a layer takes a hundredth of
+# a second to trace and much longer to compile, so a million layers would take hours.
 _LAYERS = ("depth", "level_depth", "block_depth", "blocks", "num_blocks", "stages", "levels")
 _MOST_LAYERS = 512
 _WIDEST = 65_536
 _MOST_PARAMETERS = 1_000_000_000  # 4 GB, and three times that with Adam's two moments
-_MOST_LEVELS = 10  # each halves the image, so that little is left of any photograph
+_MOST_LEVELS = 10  # Each level halves the image, so after ten little is left of any photograph.
 _HALVING = (("unet_scico", "depth"), ("retinexformer", "levels"))
 _DTYPES = ("float32", "bfloat16", "float16")
 _SET_BY_THE_PROGRAM = ("axis_name", "name", "parent")
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and fields of a network, "dncnn(depth=17, features=64)", or of a bare name."""
-    shown = text if len(text) <= _LONGEST_SPEC else f"{text[:50]} and so on, {len(text)} letters"
+    """Splits a spec such as "dncnn(depth=17, features=64)" or "dncnn" into name and fields."""
+    shown = text if len(text) <= _LONGEST_SPEC else f"{text[:50]} and so on, {len(text)} characters"
     wrong = InputError(
-        f'--model takes a name or a name with fields, such as "dncnn(depth=17)"; got {shown!r}.'
+        f'--model must be a name, or a name with fields such as "dncnn(depth=17)"; got {shown!r}.'
     )
     if len(text) > _LONGEST_SPEC:
         raise wrong
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    # Not text of a call, or brackets in brackets
-    except (
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        MemoryError,
-    ):
+    # The text is not Python, or it nests brackets too deeply.
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise wrong from None
     if isinstance(node, ast.Name):
         return node.id, {}
@@ -55,25 +50,25 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
         if keyword.arg in fields:
             raise InputError(f"--model: {keyword.arg} is given twice.")
         try:
-            # Literals only: nothing of the text is ever run
+            # Only literals are accepted, so nothing in the text ever runs.
             value = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, RecursionError, MemoryError):
             given = ast.get_source_segment(text.strip(), keyword.value)
             raise InputError(
-                f"--model: {keyword.arg} must be a plain value; got {given}."
+                f"--model: {keyword.arg} must be a number, a text or another literal; got {given}."
             ) from None
         fields[keyword.arg] = value
     return node.func.id, fields
 
 
 def build_model(spec: str, *, dtype: str | None = None, axis_name: str | None = None) -> nn.Module:
-    """The network that a spec names.
+    """Makes the network that a spec names.
 
     Args:
       spec: a name, or a name with fields.
-      dtype: to compute in, if another than the spec's.
-      axis_name: mapped axis over which batch norm takes its statistics; networks without batch norm
-        have no use for it.
+      dtype: number format to compute in; None for the format in the spec.
+      axis_name: mapped axis over which batch norm computes its statistics. Networks without batch
+        norm ignore it.
 
     Returns:
       The module.
@@ -88,14 +83,14 @@ def build_model(spec: str, *, dtype: str | None = None, axis_name: str | None = 
 
 @functools.lru_cache(maxsize=64)
 def _check_network(spec: str) -> None:
-    """Refuses fields that make no network, or one that no machine could hold.
+    """Refuses fields that do not make a network, and networks too large for any machine.
 
     Nothing is computed.
     """
     name, fields = parse_model(spec)
     for field in _SET_BY_THE_PROGRAM:
         if field in fields:
-            raise InputError(f"--model: {field} is set by the program; leave it out.")
+            raise InputError(f"--model: the program sets {field}. Leave it out.")
     if fields.get("dtype", "float32") not in _DTYPES:
         raise InputError(f"--model: dtype must be {' or '.join(_DTYPES)}; got {fields['dtype']!r}.")
     try:
@@ -103,19 +98,20 @@ def _check_network(spec: str) -> None:
         _check_size(name, fields)
         shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     except _MAKE_NO_NETWORK as error:
-        said = first_line(error)
-        raise InputError(f"--model {spec}: {said}{'' if said.endswith('?') else '.'}") from None
-    # Counted in Python's integers: a product of sizes may leave 64 bits.
+        message = first_line(error)
+        end = "" if message.endswith("?") else "."
+        raise InputError(f"--model {spec}: {message}{end}") from None
+    # Python's integers are used, because a product of sizes may exceed 64 bits.
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     if parameters > _MOST_PARAMETERS:
         raise InputError(
-            f"--model {spec} has {parameters:,} parameters, and at most {_MOST_PARAMETERS:,} are "
-            "accepted: take fewer layers or features."
+            f"--model {spec} has {parameters:,} parameters. At most {_MOST_PARAMETERS:,} are "
+            "accepted. Use fewer layers or features."
         )
 
 
 def _check_size(name: str, fields: dict[str, Any]) -> None:
-    """Refuses sizes that make no network, or one whose shapes alone would take minutes to find."""
+    """Refuses impossible sizes, and networks whose shapes alone would take minutes to compute."""
     layers = 1
     for field, value in fields.items():
         several = isinstance(value, list | tuple)
@@ -132,15 +128,14 @@ def _check_size(name: str, fields: dict[str, Any]) -> None:
         levels = len(sizes) if several else value if (name, field) in _HALVING else 1
         if levels > _MOST_LEVELS:
             raise ValueError(
-                f"{field}={value} halves the image more than {_MOST_LEVELS} times; take fewer "
-                "levels"
+                f"{field}={value} halves the image more than {_MOST_LEVELS} times; use fewer levels"
             )
     if layers > _MOST_LAYERS:
         given = ", ".join(f"{field}={fields[field]}" for field in _LAYERS if field in fields)
-        raise ValueError(f"{given} makes more than {_MOST_LAYERS:,} layers; take fewer")
+        raise ValueError(f"{given} makes more than {_MOST_LAYERS:,} layers; use fewer")
 
 
-# What Flax, JAX and NumPy raise for sizes that do not go together.
+# Errors of Flax, JAX and NumPy for sizes that do not fit together.
 _MAKE_NO_NETWORK = (
     FlaxError,
     TypeError,
@@ -153,7 +148,7 @@ _MAKE_NO_NETWORK = (
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
-    """Fresh parameters and batch statistics ({} without batch norm).
+    """Makes random parameters, and batch statistics ({} without batch norm).
 
     They do not depend on the size of an image.
     """
@@ -163,7 +158,7 @@ def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
 
 
 def sows(model: nn.Module, name: str) -> bool:
-    """Whether a network tells its intermediate value of that name; nothing is computed."""
+    """Whether a network sows an intermediate value with this name. Nothing is computed."""
     variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     images = jax.ShapeDtypeStruct((1, 16, 16, model.channels), jnp.float32)
     sigma = 0.1 if model.takes_sigma else None

@@ -1,4 +1,4 @@
-"""What the step differentiates: the terms of a loss, learned weights, and a network's own terms."""
+"""What the step differentiates: the terms of a loss, learned weights, and the noise level."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from lumloss_jax import losses
 from train.balancing import Balancing, Dwa, GradNorm, Terms, Uncertainty
 from train.errors import InputError
 
-LEVEL = "noise_level"  # what BUIFD sows, and the name of the term that it is trained on
+LEVEL = "noise_level"  # the value that BUIFD sows, and the term that trains it
 
 
 class ObjectiveValues(NamedTuple):
-    """What the objective is made of for one batch."""
+    """The parts of the objective for one batch."""
 
-    terms: Terms  # all, by name
-    balanced: Terms  # those whose weights are learned; {} if none are
-    norms: Terms  # of their gradients at the restored image; {} if the method needs none
+    terms: Terms  # all terms by name
+    balanced: Terms  # terms with learned weights; {} without any
+    norms: Terms  # norms of their gradients at the restored image; {} if they are not needed
 
 
 @dataclass(frozen=True)
 class Objective:
-    """(balance, restored, clean) -> (loss, values). Made by :func:`make_objective`."""
+    """A function ``(balance, restored, clean) -> (loss, values)``, from :func:`make_objective`."""
 
     loss: losses.ComposedLoss
-    shown: tuple[str, ...]  # terms to report
-    # Terms whose weights are learned, and the weights that the spec gives them
+    shown: tuple[str, ...]  # names of the terms to report
+    # Names of the terms with learned weights, and the weights that the spec gives them
     scales: tuple[tuple[str, float], ...]
-    balancing: Balancing | None
-    level_weight: float
-    level_sigma: float  # noise that a level of 1 stands for, in image units
+    balancing: Balancing | None  # None if the weights are fixed
+    level_weight: float  # weight of the error of the predicted noise level, 0 or more
+    level_sigma: float  # noise that a predicted level of 1 stands for, in image units
 
     def init(self) -> Any:
-        """State of the learned weights; {} without any."""
+        """Returns the first state of the learned weights; {} without any."""
         if self.balancing is None:
             return {}
         return self.balancing.init([name for name, _ in self.scales])
@@ -49,17 +49,18 @@ class Objective:
         level: jax.Array | None = None,
         sigma: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, ObjectiveValues]:
-        """Loss and terms of a batch.
+        """Computes the loss and the terms of a batch.
 
         Args:
           balance: from :meth:`init` or :meth:`update`.
-          restored: ``[B, H, W, C]``.
-          clean: likewise.
-          level: noise level that the network saw, relative to ``level_sigma``, ``[B, H, W, C]``.
-          sigma: the true one, in image units: one number, or one per image.
+          restored: the network's output, ``[B, H, W, C]``.
+          clean: the target, ``[B, H, W, C]``.
+          level: noise level that the network predicts, relative to ``level_sigma``,
+            ``[B, H, W, C]``.
+          sigma: true noise level in image units: one number, or one per image.
 
         Returns:
-          The loss, a scalar, and what it is made of.
+          The loss, a scalar, and its parts.
         """
         total, terms = self.loss(restored, clean)
         reported = {name: terms[name] for name in self.shown}
@@ -80,11 +81,11 @@ class Objective:
         return total, ObjectiveValues(reported, balanced, norms)
 
     def weights(self, balance: Any) -> Terms:
-        """The learned weights, by the terms' names."""
+        """Returns the learned weights by the names of their terms."""
         return {} if self.balancing is None else self.balancing.weights(balance)
 
     def update(self, balance: Any, values: ObjectiveValues) -> Any:
-        """The state of the learned weights for the next step."""
+        """Returns the state of the learned weights for the next step."""
         if self.balancing is None:
             return balance
         return self.balancing.update(balance, values.balanced, values.norms)
@@ -106,26 +107,26 @@ def make_objective(
 
     Args:
       spec: a loss, as :func:`lumloss_jax.losses.parse_loss` reads it.
-      balance: how the weights of its terms are learned: "none", "uncertainty", "gradnorm" or "dwa".
-        A spec of one term that is made of parts has the weights of the parts learned.
-      balance_rate: step of the learned weights ("uncertainty", "gradnorm").
-      balance_every: steps over which losses are averaged ("dwa").
-      level_weight: weight of the squared error of the noise level that the network sees.
-      level_sigma: noise that a level of 1 stands for, in image units.
+      balance: method to learn the weights of the terms: "none", "uncertainty", "gradnorm" or "dwa".
+        If the spec has a single term with parts, the weights of the parts are learned.
+      balance_rate: learning rate of the weights ("uncertainty" and "gradnorm").
+      balance_every: number of steps over which losses are averaged ("dwa").
+      level_weight: weight of the squared error of the noise level that the network predicts.
+      level_sigma: noise that a predicted level of 1 stands for, in image units.
 
     Returns:
-      The objective, to be called in the step.
+      The objective, which the step calls.
 
     Raises:
-      InputError: the weights of fewer than two terms are to be learned.
+      InputError: ``balance`` needs two terms or more, and the spec has fewer.
     """
     parsed = losses.parse_loss(spec)
     loss = losses.make_loss(parsed)
-    # This gives the terms' names; nothing is computed.
+    # This finds the names of the terms. Nothing is computed.
     image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     names = tuple(jax.eval_shape(loss, image, image)[1])
     labels = tuple(term.label for term in parsed.terms)
-    # A single term is the loss itself, up to its weight, so that only its parts are shown.
+    # A single term equals the loss up to its weight, so only its parts are shown.
     shown = names if len(labels) > 1 else tuple(name for name in names if name not in labels)
     scales: Mapping[str, float] = {}
     method: Balancing | None = None
@@ -137,8 +138,8 @@ def make_objective(
         )
         if len(scales) < 2:
             raise InputError(
-                f'--balance {balance} weighs two terms or more, such as "l1 + ssim"; --loss has '
-                f"{spec}."
+                f"--balance {balance} needs a --loss with two or more terms, such as "
+                f'"l1 + ssim"; got {spec}.'
             )
         parents = {name: parsed.terms[0] for name in scales} | {
             term.label: term for term in parsed.terms
@@ -154,5 +155,5 @@ def make_objective(
 
 
 def _is_squared(term: losses.LossTerm) -> bool:
-    """Whether a term is a squared error, and not an absolute one."""
+    """Whether a term is a squared error. All others are absolute errors."""
     return term.name == "mse" or dict(term.options).get("penalty") == "l2"

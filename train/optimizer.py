@@ -1,7 +1,7 @@
-"""The learning rate of each update, and what turns a gradient into an update.
+"""The learning rate of each update, and the optimizer that turns a gradient into an update.
 
-Published schedules, by ``--schedule``; each takes ``--learning-rate`` and ``--steps`` as its
-publication has them (fractions are of all steps):
+The table lists the published values of ``--schedule``. Give ``--learning-rate`` and ``--steps`` as
+in the publication. Fractions are fractions of all steps.
 
 | name | of | learning rate | optimizer, rate, steps |
 |---|---|---|---|
@@ -20,29 +20,29 @@ import optax
 
 from train.config import OptimizerConfig
 
-# Factor and, as shares of all steps, where it is applied.
+# Factor, and the shares of all steps after which it is applied.
 _SHARES = {"buifd": (0.1, (3 / 5,)), "dncnn_pytorch": (0.2, (1 / 6, 1 / 3, 1 / 2))}
-# Factor and the updates at which it is applied.
+# Factor, and the updates at which it is applied.
 _UPDATES = {
     "dncnn_kair": (0.5, (200_000, 400_000, 600_000, 800_000, 1_000_000, 2_000_000)),
     "drunet": (0.5, (100_000, 200_000, 300_000, 400_000)),
 }
-# First cycle of Retinexformer: 46 of 150 thousand updates, but 15 of 50 in the one configuration
-# that is so short.
+# The first cycle of Retinexformer has 46 of 150 thousand updates, except in one shorter
+# configuration, where it has 15 of 50 thousand.
 _FIRST_CYCLE = {50_000: 15_000}
-# 3e-4 and 1e-6 of 2e-4; the first is above the rate that the cycle starts from.
+# 3e-4 and 1e-6, divided by 2e-4. The first is above the rate that the cycle starts with.
 _FLOORS = (1.5, 0.005)
-_COSINE_FLOOR = 0.01  # of the learning rate, which is what the cosine ends at
+_COSINE_FLOOR = 0.01  # share of the learning rate at which the cosine ends
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """Learning rate as a function of the update's index, 0 for the first.
+    """Makes a function from the index of an update, 0 for the first, to its learning rate.
 
-    The cosine starts where the warm-up ends. Every other schedule counts updates from the start of
-    the run, and the warm-up scales what it gives: that moves no published number to another update.
+    The cosine starts when the warm-up ends. All other schedules count updates from the start of the
+    run, and the warm-up scales their values, so that a published change stays at its update.
     """
     rate, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
-    # The first update has index 0 and should move already, so that the ramp starts one step up.
+    # The first update, with index 0, should already change something. So the ramp starts above 0.
     if config.schedule == "cosine" and warmup:
         return optax.warmup_cosine_decay_schedule(
             rate / warmup, rate, warmup, max(steps, warmup + 1), end_value=_COSINE_FLOOR * rate
@@ -73,10 +73,10 @@ def _after_warmup(config: OptimizerConfig) -> optax.Schedule:
 
 
 def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.Schedule:
-    """Multiplies by ``factor`` from each of ``updates`` on, which themselves have it already.
+    """Multiplies the rate by ``factor`` at each of ``updates``, and keeps it for all later ones.
 
-    optax.piecewise_constant_schedule multiplies once for each, which rounds differently from a
-    power, and lets two updates of one index count as one.
+    optax.piecewise_constant_schedule multiplies several times, which rounds differently from a
+    power, and counts an update that is listed twice only once.
     """
     return lambda index: (
         rate
@@ -85,9 +85,9 @@ def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.S
 
 
 def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
-    """Two half cosines, each from ``rate`` to its floor.
+    """Makes two half cosines, each from ``rate`` to its floor.
 
-    The update at the seam still belongs to the first.
+    The update between them belongs to the first.
     """
 
     def schedule(index: jax.typing.ArrayLike) -> jax.Array:
@@ -95,7 +95,7 @@ def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
         second = index > first
         floor = rate * jnp.where(second, _FLOORS[1], _FLOORS[0])
         share = jnp.where(second, (index - first) / max(steps - first, 1), index / max(first, 1))
-        # (1 + cos x) / 2 without the cancellation near the floor.
+        # cos^2(x / 2) = (1 + cos x) / 2, without the cancellation near the floor.
         return floor + (rate - floor) * jnp.square(jnp.cos(jnp.clip(share, 0, 1) * (math.pi / 2)))
 
     return schedule
@@ -104,7 +104,7 @@ def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """The optimizer, behind clipping where asked for."""
+    """Makes the optimizer, with clipping of the gradient if the configuration has it."""
     optimizer = make_unclipped(config, schedule)
     if config.clip_norm is None:
         return optimizer
@@ -114,7 +114,7 @@ def make_optimizer(
 def make_unclipped(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """The optimizer itself. Weights decay, biases and gains of norms do not."""
+    """Makes the optimizer without clipping. Weights decay, but biases and gains of norms do not."""
     decay = {"weight_decay": config.weight_decay, "mask": _is_weight}
     if config.optimizer == "adam":
         return optax.adam(schedule)
@@ -122,7 +122,7 @@ def make_unclipped(
         return optax.adamw(schedule, **decay)
     if config.optimizer == "lion":
         return optax.lion(schedule, **decay)
-    # Decay joins the gradient before the momentum, as in the published SGD set-ups.
+    # The decay is added to the gradient before the momentum, as in the published uses of SGD.
     return optax.chain(
         optax.add_decayed_weights(**decay), optax.sgd(schedule, momentum=config.momentum)
     )

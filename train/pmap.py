@@ -1,4 +1,4 @@
-"""The update under jax.pmap, for pipelines that are built on it. ``fit`` has no use for this.
+"""The update under jax.pmap, for pipelines that are built on it. ``fit`` does not use this.
 
     step = pmap_step(config)
     state = replicate(jax.jit(assemble(config).fresh_state)())
@@ -6,9 +6,9 @@
         state, metrics = step(state, shard(batch))
     network = unreplicate(state).eval_params
 
-Every array has a leading axis over the devices, as pmap has it: the state the same on each, a batch
-its share. The step is that of ``fit``: from one state and one batch it makes the update that the
-sharded step makes, noise included.
+Every array has a leading axis over the devices, as pmap needs it. The state is the same on all
+devices, and each has its share of a batch. From the same state and batch, the step makes the same
+update as the step of ``fit``, with the same noise.
 """
 
 from collections.abc import Sequence
@@ -40,31 +40,31 @@ class MappedAxis(AcrossDevices):
         return jax.lax.psum(1, self.axis_name)
 
     def rows(self, size: int) -> tuple[jax.Array, jax.Array | int]:
-        """Numbers of this device's rows, and how many rows all devices have."""
+        """Returns the indices of this device's rows, and the number of rows of all devices."""
         here = jnp.arange(size)
         return jax.lax.axis_index(self.axis_name) * size + here, self._count() * size
 
     def mean(self, tree: Any) -> Any:
-        """The mean of every array over the devices."""
+        """Computes the mean of every array over the devices."""
         return jax.lax.pmean(tree, self.axis_name)
 
     def norm(self, tree: Any) -> Any:
-        """Norms over all images' gradients.
+        """Computes norms over the gradients of all images.
 
-        In the loss of the whole batch each image counts less than in that of a share, by the number
-        of devices.
+        In the loss of the whole batch, an image counts less than in the loss of a share, by a
+        factor of the number of devices.
         """
         squares = self.mean(jax.tree.map(jnp.square, tree))
         return jax.tree.map(lambda square: jnp.sqrt(square / self._count()), squares)
 
     def own(self, tree: Any) -> Any:
-        """The same arrays, each device's own.
+        """Marks arrays as different on each device.
 
-        jax.shard_map sums gradients of what all devices share by itself, and a mean after that
-        changes nothing: they would be too large by the number of devices. To pmap every value is a
-        device's own.
+        jax.shard_map automatically sums gradients of values that all devices share. A mean after
+        that changes nothing, so the gradients would be too large by the number of devices. For
+        jax.pmap, every value is different on each device anyway.
         """
-        lax: Any = jax.lax  # pvary is the function's name in JAX 0.7, pcast since
+        lax: Any = jax.lax  # The function is called pvary in JAX 0.7, and pcast in later versions.
         if hasattr(lax, "pcast"):
             return lax.pcast(tree, self.axis_name, to="varying")
         return lax.pvary(tree, self.axis_name)
@@ -78,34 +78,34 @@ def pmap_step(
 ) -> Step:
     """Makes the update of a run under jax.pmap: ``step(state, batch) -> (state, metrics)``.
 
-    The state is donated: what was given to the step cannot be read afterwards. Gradient, loss,
-    terms, learned weights and batch statistics are means over the devices, so that the state stays
-    the same on all, skipped updates too.
+    The state is donated, so it cannot be read after it was given to the step. Gradient, loss,
+    terms, learned weights and batch statistics are means over the devices. So the state stays the
+    same on all devices, also after skipped updates.
 
     Args:
-      config: the run; its batch size is that of all devices together. What is not about the update
-        has no effect.
-      batch_norm: "global" normalises by the statistics of the whole batch, as the sharded step
-        does, which costs two small sums over the devices for each such layer, one on the way
-        forward and one back. "per_device" normalises by those of each device's share, which costs
-        nothing, and is another training: the noise of the statistics is that of the smaller share.
-        The running statistics are the mean of the devices' then; of the variance they lack what the
-        devices' means differ by.
-      devices: to run on; all by default.
+      config: the run. Its batch size counts the patches of all devices together. Fields that do not
+        concern the update have no effect.
+      batch_norm: "global" normalises with the statistics of the whole batch, as the step of ``fit``
+        does. It costs two small sums over the devices for each batch norm, one in the forward and
+        one in the backward pass. "per_device" normalises with the statistics of each device's
+        share. It costs nothing, but it trains differently, because smaller shares have noisier
+        statistics. The running statistics are then the means over the devices, and their variance
+        lacks the variance between the devices' means.
+      devices: the devices to run on; all devices by default.
 
     Returns:
       The step.
 
     Raises:
-      InputError: ``batch_norm`` is neither, there are several processes, or the batch does not
-        divide over the devices.
+      InputError: ``batch_norm`` has another value, there are several processes, or the batch does
+        not divide over the devices.
     """
     if batch_norm not in ("global", "per_device"):
-        raise InputError(f'batch_norm takes "global" or "per_device"; got {batch_norm!r}.')
+        raise InputError(f'batch_norm must be "global" or "per_device"; got {batch_norm!r}.')
     if jax.process_count() > 1:
         raise InputError(
-            "pmap_step is for one process; several share a run by python -m train fit "
-            "--distributed."
+            f"pmap_step is for one process, and there are {jax.process_count()}. To share a run, "
+            "use python -m train fit --distributed."
         )
     devices = jax.devices() if devices is None else list(devices)
     sharding.check_divides(config.data.batch_size, _mesh(devices), config.optimizer.accumulate)
@@ -113,23 +113,26 @@ def pmap_step(
     return cast(Step, jax.pmap(update, axis_name=AXIS, devices=devices, donate_argnums=0))
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-    """A copy of every array on each device, behind a leading axis."""
+def replicate(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Copies every array to each device, and adds a leading axis over the devices."""
     mesh = _mesh(jax.devices() if devices is None else devices)
     return jax.tree.map(
         lambda x: _put(np.broadcast_to(np.asarray(x), (mesh.size, *x.shape)), mesh), tree
     )
 
 
-def shard(batch: Batch, devices: Sequence[jax.Device] | None = None) -> Any:
-    """A batch over the devices, ``[B, ...]`` to ``[devices, B / devices, ...]``, rows in order."""
+def shard(batch: Batch, *, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Divides a batch over the devices: ``[B, ...]`` becomes ``[devices, B / devices, ...]``.
+
+    The rows stay in order.
+    """
     mesh = _mesh(jax.devices() if devices is None else devices)
     sharding.check_divides(len(jax.tree.leaves(batch)[0]), mesh)
     return jax.tree.map(lambda x: _put(x.reshape(mesh.size, -1, *x.shape[1:]), mesh), batch)
 
 
 def unreplicate(tree: Any) -> Any:
-    """The arrays of the first device, on the host. All have the same state and metrics."""
+    """Returns the first device's arrays to the host. State and metrics are equal on all devices."""
     return jax.tree.map(lambda x: np.asarray(x[0]), jax.device_get(tree))
 
 

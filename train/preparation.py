@@ -1,4 +1,4 @@
-"""The first stage of a training run: finds all that can be wrong, then makes the run's folder."""
+"""The first stage of a training run: finds all mistakes in the input, then makes the folder."""
 
 import contextlib
 import dataclasses
@@ -40,10 +40,10 @@ from train.state import Step, TrainState
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run whose input is in order and whose folder is locked."""
+    """A run whose input has been checked and whose folder is locked."""
 
-    config: FitConfig  # as it was asked for
-    saved_config: FitConfig  # as its folder and its checkpoints hold it
+    config: FitConfig  # as the user gave it
+    saved_config: FitConfig  # as it is saved in the folder and in checkpoints
     folder: Path
     session: Session
     console: Console
@@ -51,11 +51,11 @@ class PreparedRun:
     splits: Splits
     batches: PatchBatches
     assembly: Assembly
-    initial: dict[str, Any] | None  # weights of --init-from
+    initial: dict[str, Any] | None  # variables of --init-from
     mesh: Mesh
-    abstract: TrainState  # shapes
-    layout: TrainState  # shardings
-    step: Step  # over the mesh
+    abstract: TrainState  # the shapes of the state
+    layout: TrainState  # the shardings of the state
+    step: Step  # compiled for the mesh
 
     @property
     def model(self) -> nn.Module:
@@ -63,26 +63,26 @@ class PreparedRun:
         return self.assembly.model
 
     def say(self, line: str) -> None:
-        """Prints a line, in the first process only."""
+        """Prints a line in the first process."""
         self.console.print(line, soft_wrap=True)
 
 
 def prepare(
     config: FitConfig, preset: str, session: Session, held: contextlib.ExitStack
 ) -> PreparedRun:
-    """Finds all that can be wrong with the input, and only then makes the folder and compiles.
+    """Finds all mistakes in the input, and only then makes the folder.
 
     Args:
       config: the run.
-      preset: its name becomes part of the folder's name.
+      preset: name of the preset, which becomes part of the folder's name.
       session: the processes of the run.
-      held: keeps the lock of the folder.
+      held: keeps the lock on the folder.
 
     Returns:
       The run, ready to start.
 
     Raises:
-      InputError: the input is wrong, or another process is at work in the folder.
+      InputError: the input is wrong, or another process uses the folder.
     """
     console = make_console(quiet=not session.is_first)
     say = functools.partial(console.print, soft_wrap=True)
@@ -96,7 +96,7 @@ def prepare(
         assembly = assemble(config)
         splits = open_photographs(config)
         if config.run.resume:
-            # First, because no other fault of photographs that changed is worth a word.
+            # This comes first. If photographs changed, no other fault in them matters.
             check_unchanged(splits, Path(config.run.resume))
         check_scorable(splits)
         batches = PatchBatches(
@@ -107,8 +107,8 @@ def prepare(
         )
     session.check_same(config, fingerprint(splits))
     initial = None
-    # A run that is resumed takes its weights from its own checkpoint. Those that it once began
-    # with may be gone.
+    # A resumed run loads its weights from its own checkpoint. The weights that it began with may
+    # have been deleted.
     if config.model.init_from is not None and not config.run.resume:
         initial = load_weights(
             Path(config.model.init_from), assembly.model, config.model.model, warn=say
@@ -170,7 +170,7 @@ def prepare(
 
 
 def describe_photographs(source: Source, data: DataConfig) -> str:
-    """How photographs of a run are degraded, in words."""
+    """Describes in words how the photographs of a run are degraded."""
     return describe_degradation(
         source, sigma=data.sigma, blind=data.blind, low_light=data.low_light
     )

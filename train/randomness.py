@@ -1,6 +1,6 @@
-"""Where random numbers come from: the streams of a run's seed, and draws fixed by a photograph's name.
+"""Random numbers: the streams of a run's seed, and keys that depend on a photograph's name.
 
-The latter are the same on every machine, whatever the environment says.
+The keys are the same on every machine and with every setting of the environment.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ INIT_STREAM, NOISE_STREAM, LEVEL_STREAM, EXPOSURE_STREAM = 0, 1, 2, 3
 
 
 def key_of(seed: int, name: str) -> jax.Array:
-    """Threefry-2x32's key of the seed, with CRC-32 of the name folded in; names need not be UTF-8."""
-    crc = zlib.crc32(name.encode(errors="surrogateescape"))
+    """Makes the Threefry-2x32 key of a seed, and folds in the CRC-32 of a name."""
+    crc = zlib.crc32(name.encode(errors="surrogateescape"))  # Names need not be UTF-8.
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), crc)
 
 
 def on_cpu() -> contextlib.AbstractContextManager[Any]:
-    """Draws on the CPU, also where there are accelerators: theirs round otherwise."""
+    """Selects the CPU for drawing random numbers, because accelerators round differently."""
     try:
         return jax.default_device(jax.local_devices(backend="cpu")[0])
-    except RuntimeError:  # a name of a platform alone leaves all others out
-        config: Any = jax.config  # which makes its attributes as it runs
+    except RuntimeError:  # JAX_PLATFORMS names other platforms only.
+        config: Any = jax.config  # Its attributes are made at run time, so they have no types.
         platforms = config.jax_platforms
         raise InputError(
-            f"The noise of tests is drawn on the CPU, which JAX_PLATFORMS={platforms} leaves out: "
-            f"set JAX_PLATFORMS={platforms},cpu."
+            "The noise for testing is drawn on the CPU, which is not part of "
+            f"JAX_PLATFORMS={platforms}. Set JAX_PLATFORMS={platforms},cpu."
         ) from None

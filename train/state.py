@@ -1,4 +1,4 @@
-"""All that an update reads, writes and reports."""
+"""Everything that an update reads, writes and reports."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,35 +14,35 @@ from train.data.batch import Pair
 
 @flax.struct.dataclass
 class Guard:
-    """What became of updates that were not finite; see guard.py."""
+    """Counts of skipped updates, which were not finite. guard.py explains them."""
 
-    skipped: jax.Array  # (), int32: of the whole run
-    consecutive_skips: jax.Array  # (), int32: up to now; 0 after each update that was applied
+    skipped: jax.Array  # (), int32: skipped updates in the whole run
+    consecutive_skips: jax.Array  # (), int32: skipped updates since the last applied one
     # (), int32: bit i is set if the i-th quantity of the last skipped step was not finite
     nonfinite: jax.Array
 
 
 @flax.struct.dataclass
 class TrainState:
-    """A pytree: the whole of a run between two steps, which is what a checkpoint holds."""
+    """A pytree with everything that a run needs between two steps. Checkpoints contain it."""
 
-    step: jax.Array  # (), int32: batches seen so far, and so the index of the next one
+    step: jax.Array  # (), int32: number of batches so far, which is the index of the next batch
     params: Any
     batch_stats: Any  # {} for networks without batch norm
     opt_state: optax.OptState
     average: Any  # moving average of params; {} without one
-    average_stats: Any  # that of batch_stats, to be used with it; {} without one
-    balance: Any  # state of learned loss weights; {} where they are fixed
+    average_stats: Any  # moving average of batch_stats; {} without one
+    balance: Any  # state of learned loss weights; {} if they are fixed
     guard: Guard
 
     @property
     def eval_params(self) -> Any:
-        """The parameters to run the network with: the average, where there is one."""
+        """The parameters to evaluate: the average, if there is one."""
         return self.average or self.params
 
     @property
     def eval_batch_stats(self) -> Any:
-        """The batch statistics to run them with. Averaged weights need averaged statistics."""
+        """The batch statistics for :attr:`eval_params`. An average needs averaged statistics."""
         return self.average_stats or self.batch_stats
 
 
@@ -53,10 +53,20 @@ def create_state(
     averaged: bool = False,
     balance: Any = None,
 ) -> TrainState:
-    """The state before the first update, from a network's variables."""
+    """Makes the state before the first update from a network's variables.
+
+    Args:
+      variables: "params" and "batch_stats", as :func:`train.network.init_variables` makes them.
+      optimizer: the optimizer whose state is kept.
+      averaged: keep a moving average of parameters and batch statistics.
+      balance: state of learned loss weights; None if they are fixed.
+
+    Returns:
+      The state.
+    """
     params = variables["params"]
-    # Each count is an array of its own: the state is donated to the step, and no buffer can be
-    # given away twice.
+    # Each count is a separate array, because the state is donated to the step, and a buffer can be
+    # donated only once.
     step, skipped, consecutive_skips, nonfinite = (jnp.zeros((), jnp.int32) for _ in range(4))
     return TrainState(
         step=step,
@@ -71,13 +81,13 @@ def create_state(
 
 
 class Metrics(NamedTuple):
-    """What an update has to report."""
+    """What an update reports. All values are scalars."""
 
-    step: jax.Array  # of the new state
+    step: jax.Array  # the new state's step
     loss: jax.Array
     terms: Terms
-    weights: Terms  # learned ones
-    gradient_norm: jax.Array
+    weights: Terms  # learned weights of the terms
+    gradient_norm: jax.Array  # global L2 norm, before clipping
     learning_rate: jax.Array
     guard: Guard
 

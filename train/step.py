@@ -1,4 +1,4 @@
-"""One update. It is pure and knows no device: sharding.py decides where it runs."""
+"""One update, as a pure function. It does not know devices: sharding.py decides where it runs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,28 +18,28 @@ from train.state import Metrics, Step, TrainState
 
 
 class AcrossDevices:
-    """What a step asks about devices. This one is for a program of all devices at once: jax.jit.
+    """What a step must know about devices. This class is for jax.jit, one program for all devices.
 
-    There a batch is the whole one whatever the shardings, and there is nothing to do. An axis that
-    the step is mapped over has a class of its own (:class:`train.pmap.MappedAxis`).
+    There the step always sees the whole batch, for any sharding, and has nothing to do. A step that
+    is mapped over an axis uses a subclass (:class:`train.pmap.MappedAxis`).
     """
 
     axis_name: str | None = None
 
     def rows(self, size: int) -> tuple[jax.Array, jax.Array | int]:
-        """Numbers of the ``size`` rows that are here, and how many rows the whole batch has."""
+        """Returns the indices of this device's ``size`` rows, and the rows of the whole batch."""
         return jnp.arange(size), size
 
     def mean(self, tree: Any) -> Any:
-        """The mean of every array over the devices."""
+        """Computes the mean of every array over the devices."""
         return tree
 
     def norm(self, tree: Any) -> Any:
-        """Norms over the whole batch, from those over each device's share."""
+        """Computes norms over the whole batch from the norms over each device's share."""
         return tree
 
     def own(self, tree: Any) -> Any:
-        """The same arrays as each device's own, whose gradients nobody sums."""
+        """Marks arrays as different on each device, so that their gradients are not summed."""
         return tree
 
 
@@ -62,30 +62,32 @@ def make_step(
     across: AcrossDevices = ONE_PROGRAM,
     unroll: int = 1,
 ) -> Step:
-    """Makes ``step(state, batch) -> (state, metrics)``, which goes down the gradient.
+    """Makes ``step(state, batch) -> (state, metrics)``, which follows the gradient downwards.
 
     Clean patches are degraded first, differently in each step. A :class:`~train.data.batch.Pair` is
-    used as it is. Both may come as the integers that are stored in files.
+    used as it is. Both may contain the integers that files store.
 
     Args:
-      model: the network; gives the restored image.
-      optimizer: what turns a gradient into an update.
-      objective: what the network is to make small.
+      model: the network, which returns the restored image.
+      optimizer: turns a gradient into an update.
+      objective: what the network is trained to minimise.
       sigma: standard deviation of the noise in image units (25/255). The noisy image is not
         clipped.
-      seed: with a sample's number in the run, all that its noise depends on.
-      blind: sigma is the highest, and each patch has one of its own, uniform from 0.
-      low_light: darken clean patches instead, as :func:`~train.degradation.degrade` says.
+      seed: seed of the noise. The noise of a sample depends on it and on the sample's number in the
+        run, and on nothing else.
+      blind: give each patch its own standard deviation, drawn uniformly from 0 to ``sigma``.
+      low_light: darken clean patches instead, as :func:`~train.degradation.degrade` describes.
       schedule: learning rate of an update, for the log.
-      accumulate: microbatches that a batch is divided into, which go through the network one after
-        the other. Their mean gradient makes one update.
-      average_decay: of the state's averages of parameters and batch statistics, if it has them.
-      max_skips: updates in a row that may be skipped.
-      across: how results of several devices become one. The state is then the same on every device.
-        Batch norm takes its statistics over the whole batch if the network has the axis's name too,
-        and over each device's share otherwise.
-      unroll: microbatches in one turn of the loop over them. The update is the same; train/compilation/aot.py
-        counts the cost of a microbatch by it.
+      accumulate: number of microbatches that a batch is divided into. They go through the network
+        one after the other, and their mean gradient makes one update.
+      average_decay: decay of the averages of parameters and batch statistics, if the state has
+        them.
+      max_skips: number of updates in a row that may be skipped.
+      across: how results of several devices are combined. The state is then the same on every
+        device. Batch norm uses the statistics of the whole batch if the network has the axis's name
+        too, and otherwise those of each device's share.
+      unroll: number of microbatches in one iteration of the loop over them. It does not change the
+        update. train/compilation/aot.py uses it to count the cost of a microbatch.
 
     Returns:
       The step, a pure function.
@@ -93,8 +95,8 @@ def make_step(
 
     def step(state: TrainState, batch: jax.Array | Pair) -> tuple[TrainState, Metrics]:
         degraded = degraded_batch(state.step, jax.tree.map(to_unit_range, batch))
-        # The one sum over devices. Shares are of one size and every loss is a mean over images, so
-        # that the mean of the means is the mean over the batch.
+        # This is the only sum over devices. All shares have the same size, and every loss is a mean
+        # over images, so the mean of the shares' means is the mean over the batch.
         loss, values, batch_stats, gradients = across.mean(gradients_of(state, degraded))
         gradient_norm = optax.tree.norm(gradients)
 
@@ -162,11 +164,11 @@ def forward(
       model: the network.
       params: its parameters.
       batch_stats: its running batch statistics; {} without batch norm.
-      batch: what it gets.
+      batch: the network's input.
 
     Returns:
-      The restored images, the noise level that the network saw (None if it tells none), and the new
-      batch statistics.
+      The restored images, the noise level that the network predicts (None if it predicts none), and
+      the new batch statistics.
     """
     variables = {"params": params, "batch_stats": batch_stats}
     known = batch.sigma if model.takes_sigma else None
@@ -180,12 +182,12 @@ def forward(
 def microbatches(batch: DegradedBatch, count: int, batch_size: int) -> DegradedBatch:
     """Divides a batch: ``[B, ...]`` becomes ``[count, B / count, ...]``.
 
-    Each microbatch gets a share of every device's rows, so that no row moves.
+    Each microbatch gets a share of every device's rows, so no row moves to another device.
 
     Args:
-      batch: its noise level may be one number.
-      count: divides the batch size.
-      batch_size: rows of the batch.
+      batch: the batch. Its noise level may be a scalar.
+      count: number of microbatches, which must divide the batch size.
+      batch_size: number of rows in the batch.
 
     Returns:
       All microbatches, stacked.
@@ -206,14 +208,14 @@ def accumulate_means(
     own: Callable[[Any], Any] = lambda x: x,
     unroll: int = 1,
 ) -> tuple[Any, Any]:
-    """Calls a function for microbatches one after the other.
+    """Calls a function for microbatches, one after the other.
 
     Args:
-      one: ``one(batch_stats, batch) -> (batch_stats, values)``.
-      batch_stats: what the first call gets; each gets what the one before gave.
+      one: the function, ``one(batch_stats, batch) -> (batch_stats, values)``.
+      batch_stats: batch statistics for the first call. Each later call gets those of the call before.
       batches: from :func:`microbatches`.
-      own: makes the zeros that sums begin with a device's own, under a mapped axis.
-      unroll: microbatches in one turn of the loop.
+      own: under a mapped axis, marks the zeros that sums begin with as different on each device.
+      unroll: number of microbatches in one iteration of the loop.
 
     Returns:
       The last batch statistics, and the means of the values.
@@ -226,8 +228,8 @@ def accumulate_means(
 
     _, shapes = jax.eval_shape(one, batch_stats, jax.tree.map(lambda x: x[0], batches))
     zeros = own(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-    # Without the barrier what makes the microbatches would be fused into what uses them, and would
-    # be counted again for each.
+    # Without the barrier, the operations that make the microbatches would be fused into those that
+    # use them, and would be counted again for each microbatch.
     if unroll > 1:
         batch_stats, zeros, batches = jax.lax.optimization_barrier((batch_stats, zeros, batches))
     (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), batches, unroll=unroll)
@@ -241,25 +243,25 @@ def propose(
     batch_stats: Any,
     average_decay: float,
 ) -> TrainState:
-    """What an update would make of a state, except for learned loss weights.
+    """Computes the state after an update, except for learned loss weights.
 
     Args:
-      state: before the update.
+      state: the state before the update.
       optimizer: turns the gradient into an update.
-      gradients: of the parameters.
-      batch_stats: new ones.
-      average_decay: of the averages, once there were many updates.
+      gradients: gradients of the parameters.
+      batch_stats: the new batch statistics.
+      average_decay: decay of the averages after many updates.
 
     Returns:
-      The state, whose step and guard are still the old ones.
+      The new state. Its step and guard are still the old ones.
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    applied = state.step - state.guard.skipped  # updates so far
-    # An average over more updates than there were would be one of initial weights.
+    applied = state.step - state.guard.skipped  # number of updates so far
+    # In the first updates a smaller decay keeps the initial weights from dominating the average.
     decay = jnp.minimum(average_decay, (1 + applied) / (10 + applied))
 
-    # optax.incremental_update adds two products, which rounds differently from this.
+    # optax.incremental_update adds two products instead, which rounds differently.
     def averaged(old: Any, now: Any) -> Any:
         return jax.tree.map(lambda x, y: x + (1 - decay) * (y - x), old, now) if old else old
 

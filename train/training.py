@@ -1,8 +1,8 @@
-"""The training loop: the same for one network and for several that take every step together.
+"""The training loop, for one network and for several networks that take every step together.
 
-:func:`train` knows no network. It asks a :class:`Trainee` for batches and steps, keeps the host
-just ahead of the devices, and decides after each step whether to log, validate, save or stop. What
-is logged and saved goes into the :class:`Logbook` of each network.
+:func:`train` does not know the networks. It asks a :class:`Trainee` for batches and steps, keeps
+the host a little ahead of the devices, and decides after each step whether to log, validate, save
+or stop. What is logged and saved goes into the :class:`Logbook` of each network.
 """
 
 import collections
@@ -68,7 +68,7 @@ def actions_after(
 
 @dataclasses.dataclass(frozen=True)
 class Logbook:
-    """What the run of one network writes into its folder while it trains."""
+    """Writes the metrics, pictures and checkpoints of one network while it trains."""
 
     writer: MetricWriter
     checkpoints: Checkpoints
@@ -106,7 +106,7 @@ class Logbook:
 
 
 class Reading(NamedTuple):
-    """What the last step made of one network."""
+    """The result of the last step for one network."""
 
     values: dict[str, float]  # metrics by name
     logbook: Logbook
@@ -118,37 +118,37 @@ class Trainee(Protocol):
 
     @property
     def config(self) -> FitConfig:
-        """The configuration; for several networks, what they have in common."""
+        """The configuration. Several networks return what they have in common."""
 
     @property
     def start(self) -> int:
-        """Steps that were done before the training began or was resumed."""
+        """Number of steps that were done before training began or was resumed."""
 
     @property
     def logbooks(self) -> Sequence[Logbook]:
-        """One for each network."""
+        """One logbook for each network."""
 
     def batches(self) -> Iterator[Any]:
-        """The batches of all steps that are left, each sent to the devices ahead of its use."""
+        """Yields the batches of all remaining steps, and sends them to the devices in advance."""
 
     def compile(self, batch: Any) -> None:
-        """Called once with the first batch, to compile what the first step would wait for."""
+        """Compiles the step. It is called once, with the first batch."""
 
     def step(self, batch: Any) -> list[jax.Array]:
-        """Hands one step to the devices; gives a loss of each program, to wait for."""
+        """Starts one step on the devices, and returns a loss of each program to wait for."""
 
     def wait(self) -> None:
-        """Returns when the devices have done all steps that they were handed."""
+        """Waits until the devices have finished all steps."""
 
     def read(self) -> list[Reading]:
-        """Waits for the last step and reads it, without the networks that have diverged.
+        """Waits for the last step and reads it, except for networks that have diverged.
 
         Raises:
           DivergedError: the only network has diverged.
         """
 
     def does_not_fit(self, why: str) -> InputError:
-        """The error if the step needs more memory than a device has; ``why`` is the backend's."""
+        """Makes the error for a step that needs too much memory; ``why`` is the backend's text."""
 
 
 def train(
@@ -160,18 +160,18 @@ def train(
     shown: MetricWriter | None = None,
     watch: Watch | None = None,
 ) -> int:
-    """Takes steps until the last one, a signal, or ``watch``; what it leaves is saved.
+    """Trains until the last step, a signal or ``watch`` ends it, and saves a checkpoint.
 
     Args:
-      trainee: what is trained.
-      stop: asked after every step whether the run has been told to stop.
-      console: for the summary.
-      trace: profiles the steps that it was made for.
-      shown: a writer of its own for the progress bar, if those of the logbooks are quiet.
-      watch: told the step and the scores of each validation; training ends if it returns True.
+      trainee: the network or networks to train.
+      stop: says after every step whether the run has been told to stop.
+      console: prints the summary.
+      trace: profiles some of the steps.
+      shown: a separate writer for the progress bar, if the writers of the logbooks are quiet.
+      watch: receives the step and the scores of each validation. Training ends if it returns True.
 
     Returns:
-      The number of steps that are done, those before a resume included.
+      The number of steps that are done, including steps before a resume.
 
     Raises:
       DivergedError: too many steps in a row were not finite.
@@ -182,7 +182,7 @@ def train(
     writers = [*(logbook.writer for logbook in logbooks), *([] if shown is None else [shown])]
     meter = Meter(config.data.batch_size, config.data.patch_size, networks=len(logbooks))
     ahead: collections.deque[list[jax.Array]] = collections.deque()
-    done = start  # also if there is no step left to take
+    done = start  # stays so if no step is left
 
     with trace, sharding.within_memory(trainee.does_not_fit):
         for done, batch in enumerate(meter.timed(trainee.batches()), start + 1):
@@ -191,13 +191,13 @@ def train(
             if is_first:
                 trainee.compile(batch)
             trace.before(done)
-            # Everything except the batch is on the devices already, and the batch is on its way.
+            # All arrays are on the devices or on their way, so a transfer here would be a mistake.
             with jax.transfer_guard("disallow"):
                 losses = trainee.step(batch)
             trace.after(done, losses[-1])
             meter.stepped(losses[-1])
             if is_first:
-                # What the first step takes is mostly compilation, which no rate should count.
+                # The first step is mostly compilation, which the rates should not include.
                 trainee.wait()
                 for writer in writers:
                     writer.started()
@@ -237,19 +237,20 @@ def train(
 
 
 def read_metrics(metrics: Metrics, config: FitConfig) -> dict[str, float]:
-    """Metrics as numbers by name, the loss first.
+    """Reads metrics as numbers by name, the loss first.
 
     Raises:
-      DivergedError: the state stands still, because too many steps in a row were not finite.
+      DivergedError: the state does not change any more, because too many steps in a row were not
+        finite.
     """
     read = jax.device_get(metrics)
     if read.guard.consecutive_skips >= config.optimizer.max_skips:
         last = int(read.step)
         named = ", ".join(nonfinite_names(read.guard, read.terms))
         raise DivergedError(
-            f"steps {last - int(read.guard.consecutive_skips) + 1} to {last} were all skipped: not "
-            f"finite in the last of them: {named}. Nothing of them was applied; the weights in the "
-            "last checkpoint are from before them. Take a lower --learning-rate than "
+            f"Steps {last - int(read.guard.consecutive_skips) + 1} to {last} were all skipped. In "
+            f"the last of them these were not finite: {named}. The weights in the newest "
+            "checkpoint are from before these steps. Use a lower --learning-rate than "
             f"{config.optimizer.learning_rate:g}, or set --clip-norm."
         )
     values = {

@@ -1,4 +1,4 @@
-"""Validation while a network trains, under noise that is the same each time."""
+"""Validation while a network trains, with the same noise every time."""
 
 from typing import Any, NamedTuple
 
@@ -12,14 +12,15 @@ from train.inference.scoring.baseline_table import METRICS
 from train.inference.scoring.metrics_table import score
 from train.inference.scoring.protocols import add_fixed_noise
 
-# Enough to rank checkpoints by, and one size, so that one compilation serves all.
+# These are enough photographs to rank checkpoints. All have the same size, so that the network is
+# compiled only once.
 _PHOTOGRAPHS = 16
 _SIDE = 256
-_SEED = 0  # of the noise: the same in every run, whatever its own seed
+_SEED = 0  # seed of the noise, the same for all runs
 
 
 class Validation(NamedTuple):
-    """Mean scores by name, and the first photograph."""
+    """Mean scores by name, and the first photograph as float ``[H, W, 3]``, 0 to 1."""
 
     scores: dict[str, float]
     noisy: np.ndarray
@@ -28,16 +29,16 @@ class Validation(NamedTuple):
 
 
 class Validator:
-    """Restores the middles of some photographs, and scores them."""
+    """Restores the middles of some photographs and scores them."""
 
     def __init__(self, model: nn.Module, source: Source, *, sigma: float) -> None:
-        """Cuts the middles out: squares of 256 pixels, or of what the smallest photograph has.
+        """Cuts out the middles: squares of 256 pixels, or less if the smallest photograph has less.
 
         Args:
           model: the network, in float32.
-          source: the first 16 photographs of it are taken; degraded halves of pairs are restored as
-            they are.
-          sigma: of the noise added to others, 0 to 255.
+          source: the first 16 of its photographs are used. Degraded photographs of pairs are
+            restored as they are.
+          sigma: standard deviation of the noise for clean photographs, 0 to 255.
         """
         entries = source.entries[:_PHOTOGRAPHS]
         side = min(_SIDE, *(min(entry.height, entry.width) for entry in entries))
@@ -54,7 +55,7 @@ class Validator:
         self._sigma = sigma / 255
 
     def __call__(self, params: Any, batch_stats: Any) -> Validation:
-        """Scores of a network with these parameters and running statistics."""
+        """Scores the network with these parameters and batch statistics."""
         predictor = predictor_for(self._model, params, batch_stats)
         restored = [predictor.restore(noisy, sigma=self._sigma) for noisy in self._noisy]
         scores = [
@@ -68,6 +69,6 @@ class Validator:
 
 
 def _middle(image: np.ndarray, side: int) -> np.ndarray:
-    """In float, of its own: what the whole photograph takes is not kept."""
+    """Copies the middle as floats, so that the whole photograph does not stay in memory."""
     top, left = ((size - side) // 2 for size in image.shape[:2])
     return to_float(image[top : top + side, left : left + side])

@@ -26,7 +26,7 @@ def fit(arguments: list[str]) -> None:
     config, preset = read_fit(arguments)
     from train import loop  # Its imports take seconds, so the arguments are checked first.
 
-    loop.fit(config, preset)
+    loop.fit(config, preset=preset)
 
 
 def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:

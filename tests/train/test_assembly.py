@@ -27,13 +27,13 @@ def test_patches_that_are_too_small_for_the_loss_are_refused_before_there_is_a_f
     flags = {"fit": ["--loss", MIXED], "compare": ["--losses", "l1", MIXED]}[verb]
     assert main([verb, *flags]) == 2
     said = capsys.readouterr().err
-    assert f"The loss {MIXED} takes no patches of 40 x 40 x 3: " in said
-    assert "176 x 176" in said and "Take another --patch-size, or another loss." in said
+    assert f"The loss {MIXED} does not accept patches of 40 x 40 x 3: " in said
+    assert "176 x 176" in said and "Choose a different --patch-size or a different loss." in said
     assert not list(tmp_path.iterdir())
 
 
 def test_so_they_are_before_anything_is_compiled_for_other_devices() -> None:
-    with pytest.raises(InputError, match=r"loss .* takes no patches of 175 x 175 x 3: "):
+    with pytest.raises(InputError, match=r"loss .* does not accept patches of 175 x 175 x 3: "):
         aot.compile_for(_config(MIXED, 175), sharding.make_mesh(1))
 
 

@@ -61,7 +61,7 @@ def test_output_to_a_full_disk_is_one_sentence(program: str) -> None:
     with open("/dev/full", "w") as full:
         done = _run(["-c", program], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
-    assert done.stderr == "error: standard output cannot be written: No space left on device.\n"
+    assert done.stderr == "error: cannot write to standard output: No space left on device.\n"
 
 
 def test_a_pipe_that_is_not_the_output_keeps_its_traceback() -> None:

@@ -134,7 +134,7 @@ def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
     assert main(["fit", *flags, f"--out={run}"]) == 0
     printed = capsys.readouterr().out
     # Of the run, and over its scores
-    assert printed.count("low light, 0.02 to 0.1 of it left") == 2
+    assert printed.count("low light (0.02 to 0.1 of the full light)") == 2
     with (run / "evaluation.csv").open() as file:
         scores = {row["method"]: float(row["psnr"]) for row in csv.DictReader(file)}
     assert scores["noisy"] < 12  # dark
@@ -143,7 +143,7 @@ def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
     for path in (run / "checkpoints").glob("4*"):
         shutil.rmtree(path)
     assert main(["fit", "--resume", str(run)]) == 0
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "resuming from step 2" in capsys.readouterr().out
     assert (run / "evaluation.csv").read_text() == whole
 
 
@@ -156,12 +156,12 @@ def described(source: Source, **options: Any) -> str:
 def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
     assert described(source) == "sigma 25"
     assert described(source, sigma=55, blind=True) == (
-        "sigma 55 (blind: trained on all from 0 to 55)"
+        "sigma 55 (blind: trained on all levels from 0 to 55)"
     )
     dark = darken_splits(Splits(source, None, source), LIGHT).test
     for photographs in (source, dark):
         words = described(photographs, low_light=LIGHT)
-        assert words == "low light, 0.02 to 0.1 of it left"
+        assert words == "low light (0.02 to 0.1 of the full light)"
     pairs = dataclasses.replace(source, inputs=source.images)
     assert described(pairs, blind=True) == "degraded in reality"
 
@@ -173,8 +173,14 @@ def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
         (["--low-light", "0.2", "0.1"], "above 0 and at most 1"),
         (["--low-light", "0.1", "2"], "above 0 and at most 1"),
         (["--low-light", "0.1", "0.2", "--blind"], "leave out --blind"),
-        (["--low-light", "0.1", "0.2", "--model=drunet"], "no one level to tell drunet"),
-        (["--low-light", "0.1", "0.2", "--model=buifd", "--level-weight=1"], "no --level-weight"),
+        (
+            ["--low-light", "0.1", "0.2", "--model=drunet"],
+            "without a single level that drunet could be told",
+        ),
+        (
+            ["--low-light", "0.1", "0.2", "--model=buifd", "--level-weight=1"],
+            "leave out --level-weight",
+        ),
     ],
 )
 def test_what_low_light_cannot_be_is_refused(

@@ -74,7 +74,7 @@ def test_killed_terminated_and_interrupted_a_run_ends_with_the_same_bits(launche
     printed = _check(launches, strikes, 90, [-9, -9, 130, 130, 0], "--validation-data=none")
     assert printed.count("stopped after step") == 2
     assert printed.count(f"python -m train fit --resume {launches.folder / 'parts90'}") == 2
-    assert "going on from step" in printed
+    assert "resuming from step" in printed
 
 
 @pytest.mark.slow

@@ -172,8 +172,8 @@ def test_a_diverging_run_stops_with_the_step_and_the_mend(
     assert main(["fit", *flags, *wild, "--max-skips=4"]) == 2
     said = capsys.readouterr().err
     assert (
-        "steps 2 to 5 were all skipped: not finite in the last of them: loss, color, luminance, "
-        "gradient" in said
+        "Steps 2 to 5 were all skipped. In the last of them these were not finite: loss, color, "
+        "luminance, gradient" in said
     )
     assert "lower --learning-rate than 1e+38" in said
     # The steps that were skipped before the run stopped have checkpoints; what they hold is what

@@ -47,7 +47,7 @@ def test_terms_are_reported_by_name() -> None:
 @pytest.mark.parametrize("balance", ["uncertainty", "gradnorm", "dwa"])
 def test_one_term_alone_cannot_be_balanced(balance: str) -> None:
     with pytest.raises(
-        InputError, match=f"--balance {balance} weighs two terms or more.*--loss has mse"
+        InputError, match=f"--balance {balance} needs a --loss with two or more terms.*got mse"
     ):
         make_objective("mse", balance=balance)
 

@@ -201,7 +201,7 @@ def test_what_pmap_cannot_take_is_refused_before_compiling() -> None:
     ):
         shard(CLEAN[:6])
     with pytest.raises(
-        InputError, match='batch_norm takes "global" or "per_device"; got \'local\''
+        InputError, match='batch_norm must be "global" or "per_device"; got \'local\''
     ):
         pmap_step(PLAIN, batch_norm="local")
 

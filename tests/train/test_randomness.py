@@ -15,7 +15,7 @@ def test_a_platform_without_the_cpu_is_told_how_to_have_it(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", fail)
     monkeypatch.setattr(type(jax.config), "jax_platforms", "cuda")
     with pytest.raises(
-        InputError, match=r"which JAX_PLATFORMS=cuda leaves out: set JAX_PLATFORMS=cuda,cpu"
+        InputError, match=r"not part of JAX_PLATFORMS=cuda. Set JAX_PLATFORMS=cuda,cpu"
     ):
         on_cpu()
 

@@ -1,4 +1,4 @@
-"""How fast a run goes, what it waits for, and the memory it takes."""
+"""How fast a run is, how long it waits for data, and how much memory it uses."""
 
 import math
 import sys
@@ -13,17 +13,23 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Measures between two readings; time from :meth:`read` to :meth:`restart` does not count."""
+    """Measures rates. The time from :meth:`read` to :meth:`restart` does not count."""
 
     def __init__(self, batch_size: int, patch_size: int, *, networks: int = 1) -> None:
-        """In each step each of ``networks`` sees ``batch_size`` patches of ``patch_size`` a side."""
+        """Starts the clock.
+
+        Args:
+          batch_size: number of patches that each network sees in a step.
+          patch_size: side of a patch, in pixels.
+          networks: number of networks that train together.
+        """
         self._each = f" for each of {networks} networks" if networks > 1 else ""
         self._images = batch_size
         self._megapixels = batch_size * patch_size**2 / 1e6
-        self._newest: Any = None  # an array, whose type does not say that it has is_ready
+        self._newest: Any = None  # an array; its type lacks the method is_ready
         self._steps = 0
         self._all_waited = self._all_seconds = 0.0
-        self.steps = 0  # of all that was read
+        self.steps = 0  # number of steps in all readings
         self.restart()
 
     def restart(self) -> None:
@@ -33,9 +39,10 @@ class Meter:
         self._began = time.perf_counter()
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches.
+        """Yields the batches, and measures the time that the devices wait for them.
 
-        The time until one comes counts as waiting if the devices had nothing left to do by then.
+        The time for a batch counts as waiting if the devices have finished everything when it
+        comes.
         """
         iterator = iter(batches)
         while True:
@@ -49,12 +56,12 @@ class Meter:
             yield batch
 
     def stepped(self, result: jax.Array) -> None:
-        """A step was handed to the devices; ``result`` is of its results."""
+        """Notes that a step has started; ``result`` is one of its results."""
         self._steps += 1
         self._newest = result
 
     def read(self) -> dict[str, float]:
-        """Rates and shares since the clock was started."""
+        """Returns rates and shares since the clock was started."""
         seconds = time.perf_counter() - self._began
         self._all_seconds += seconds
         self._all_waited += self._waited
@@ -68,7 +75,7 @@ class Meter:
         }
 
     def summary(self) -> str:
-        """All that was measured, in a line."""
+        """Summarises all measurements in one line."""
         seconds = self._all_seconds or 1.0
         rate = self.steps / seconds
         memory = memory_bytes()
@@ -76,27 +83,26 @@ class Meter:
         return (
             f"{rate * self._images:.0f} images/s, {rate * self._megapixels:.2f} "
             f"megapixels/s{self._each}; "
-            f"waited for data {self._all_waited / seconds:.1%} of a step{in_use}"
+            f"waited for data {self._all_waited / seconds:.1%} of the time{in_use}"
         )
 
 
 def memory_bytes() -> float:
-    """Bytes in use on the first device.
+    """Returns the number of bytes in use on the first device.
 
-    A CPU does not tell; there it is main memory of this process.
-
-    NaN on Windows, which Python does not ask.
+    On a CPU, which does not report it, this is the main memory of the process. On Windows it is
+    NaN, because Python cannot ask for it there.
     """
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return int(stats["bytes_in_use"])
     if sys.platform == "win32":
         return math.nan
-    import resource  # Windows has no such module
+    import resource  # Windows does not have this module.
 
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
-    # The most there ever was: macOS tells no more
+    # This is the maximum so far, because macOS does not report the present value.
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024

@@ -1,6 +1,6 @@
-"""Reads the lines of metrics.jsonl back.
+"""Reads the lines of metrics.jsonl, and removes lines beyond a step.
 
-A run may have been killed while it wrote one, or the disk may have failed.
+Some lines may be damaged, because a run was killed while it wrote one, or because the disk failed.
 """
 
 import os
@@ -14,29 +14,32 @@ from train.files.json_files import UnreadableError, is_number, parse_json
 from train.files.outputs import whole_or_none
 
 FILE_NAME = "metrics.jsonl"
-_ASIDE = ".unreadable"  # follows the name of the file that keeps what cannot be read
-_LONGEST = 1_000_000  # bytes of a line
-_LARGEST = 1_000_000_000  # bytes of a file: four million lines
+_ASIDE = ".unreadable"  # ending of the name of the file that keeps unreadable lines
+_LONGEST = 1_000_000  # bytes in a line
+_LARGEST = 1_000_000_000  # bytes in a file, which is four million lines
 
 
 class Line(NamedTuple):
-    """One line, as it stands and as it is read."""
+    """One line, as bytes and as the object that it contains."""
 
     content: bytes
-    row: dict[str, Any] | None  # None if it is no object with a step
+    row: dict[str, Any] | None  # None if the line is not an object with a step
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of a file, except the last one if a kill cut it short; none if there is no file."""
+    """Yields the lines of a file, except for an incomplete last line.
+
+    Without a file there are none.
+    """
     if not os.path.lexists(path):
         return
     found = os.lstat(path)
-    if not stat.S_ISREG(found.st_mode):  # a pipe or a device is not waited for
-        raise InputError(f"{path} is not a regular file: move it away.")
+    if not stat.S_ISREG(found.st_mode):  # Reading a pipe or a device could take forever.
+        raise InputError(f"{path} is not a regular file. Move it away.")
     if found.st_size > _LARGEST:
         raise InputError(
-            f"{path} has {found.st_size / 1e6:,.0f} MB, where a run writes some hundred bytes for "
-            "each logged step: move it away."
+            f"{path} has {found.st_size / 1e6:,.0f} MB. A run writes only a few hundred bytes per "
+            "logged step, so this file is something else. Move it away."
         )
     with path.open("rb") as file:
         while content := file.readline(_LONGEST):
@@ -49,11 +52,11 @@ def read_lines(path: Path) -> Iterator[Line]:
 def cut_back(path: Path, start: int) -> str:
     """Removes the lines beyond step ``start``.
 
-    Lines that cannot be read are moved to a file beside this one. They are the user's, who may know
-    what they are.
+    Unreadable lines are moved to another file in the same folder, because the user may know what
+    they are.
 
     Returns:
-      A sentence about these, or "".
+      A sentence about unreadable lines, or "" if there are none.
     """
     if not os.path.lexists(path):
         return ""
@@ -68,18 +71,15 @@ def cut_back(path: Path, start: int) -> str:
     if not unreadable:
         return ""
     return (
-        f"{path.name} had {unreadable} lines that cannot be read; they are in {aside}, and the "
-        "run goes on"
+        f"{path.name} had {unreadable} unreadable lines. They were moved to {aside}, and the run "
+        "continues"
     )
 
 
 def _keep_aside(path: Path, aside: Path) -> None:
-    """Appends lines that cannot be read to a file of their own, one by one.
-
-    There may be gigabytes of them.
-    """
+    """Appends unreadable lines to another file, one by one, because there may be gigabytes."""
     if os.path.lexists(aside) and not stat.S_ISREG(os.lstat(aside).st_mode):
-        raise InputError(f"{aside} is not a regular file: move it away.")
+        raise InputError(f"{aside} is not a regular file. Move it away.")
     with aside.open("ab") as file:
         for line in read_lines(path):
             if line.row is None:

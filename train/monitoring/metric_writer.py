@@ -16,10 +16,10 @@ from train.console import make_bar
 from train.monitoring.metric_lines import cut_back
 from train.monitoring.tensorboard import Board
 
-# Where the output is no terminal (CI, a log file) a bar cannot move: a line now and then says the
-# same.
+# If the output is not a terminal (in CI, or in a log file), a bar cannot move. Then a line is
+# printed from time to time instead.
 _SECONDS_BETWEEN_LINES = 15.0
-# In the file only.
+# Metrics that are only written to the file.
 SPEED = ("images_per_second", "megapixels_per_second", "waiting_for_data", "memory_mb")
 _NOT_SHOWN = ("gradient_norm", "learning_rate", "skipped", *SPEED)
 
@@ -36,13 +36,13 @@ class MetricWriter:
         steps: int,
         board: Board | None = None,
     ) -> None:
-        """Opens the files, and drops lines beyond step ``start``, which a resume writes again.
+        """Opens the files, and removes lines beyond step ``start``, which a resume writes again.
 
         Args:
-          path: of metrics.jsonl; None to write no lines.
+          path: metrics.jsonl; None to write no lines.
           console: where the bar is shown.
           start: the step that the run resumes from, or 0.
-          steps: of the whole run.
+          steps: number of steps of the whole run.
           board: TensorBoard's events, if they are written.
         """
         if path is not None and (told := cut_back(path, start)):
@@ -69,7 +69,7 @@ class MetricWriter:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the metrics of the update that made ``step``."""
-        # JSON has no NaN: of a skipped step null is written.
+        # JSON does not have NaN, so null is written for a skipped step.
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
@@ -95,7 +95,7 @@ class MetricWriter:
         """Writes an image for TensorBoard.
 
         Args:
-          step: the number of updates before it.
+          step: the step that it belongs to.
           name: the picture's name.
           image: uint8 ``[H, W, 3]``.
         """
@@ -103,7 +103,7 @@ class MetricWriter:
             self._board.picture(step, name, image)
 
     def started(self) -> None:
-        """Starts the clock: compilation is over."""
+        """Starts the clock, after compilation."""
         self._began = time.monotonic()
 
     def __enter__(self) -> "MetricWriter":

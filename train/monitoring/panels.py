@@ -1,22 +1,22 @@
-"""What a network makes of a photograph, as one picture for TensorBoard."""
+"""A picture for TensorBoard that shows how a network restores a photograph."""
 
 import numpy as np
 
 from train.data.images import to_uint8
 
-ERROR_SCALE = 4  # errors are small: a quarter of the range is white
+ERROR_SCALE = 4  # Errors are small, so an error of a quarter of the range is drawn in white.
 
 
 def panels(noisy: np.ndarray, restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Draws noisy, restored, clean, brightness error and colour error side by side.
 
-    The errors are what the luminance loss takes means of: of the difference's Rec. 601 luma, and of
-    its channels.
+    The luminance loss averages the same two errors: the absolute Rec. 601 luma of the difference,
+    and the absolute difference of each channel.
 
     Args:
       noisy: float ``[H, W, 3]`` in [0, 1].
-      restored: of the same shape.
-      clean: of the same shape.
+      restored: the same shape and range.
+      clean: the same shape and range.
 
     Returns:
       uint8 ``[H, 5 W, 3]``.

@@ -16,28 +16,28 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from train.files.outputs import whole_or_none
 
-_LONGEST = 64_000_000  # bytes of an event; a picture takes a few
-_ASIDE = "unreadable."  # before the name of an event file that holds something else
+_LONGEST = 64_000_000  # bytes in an event; a picture has a few million
+_ASIDE = "unreadable."  # beginning of the new name of an event file with other content
 
 
 class Board:
-    """Writes events of one run.
+    """Writes the events of one run.
 
-    By itself, not through tensorboardX's queue: the thread behind that dies of a full disk, and
-    whoever writes to the queue then waits for ever.
+    It does not use the queue of tensorboardX. If the disk is full, the thread behind that queue
+    dies, and the program would wait for it forever.
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:
-        """Events beyond step ``start`` are cut first: after a resume no step appears twice."""
+        """Removes events beyond step ``start``, so that no step appears twice after a resume."""
         folder.mkdir(exist_ok=True)
         for path in sorted(folder.glob("events.*")):
             cut_back(path, start)
-        # Named by the second: two of one second are told apart by where they start, and of one
-        # start only one counts.
+        # The writer names a file by the second. The start tells two files of the same second apart,
+        # and of two files with the same start only one matters.
         self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".from{start}")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One point on each curve, on disk at once."""
+        """Adds one point to each curve, and writes them to disk immediately."""
         for name, value in values.items():
             self._write(step, summary.scalar(name, value))
         self._writer.flush()
@@ -46,7 +46,7 @@ class Board:
         """Writes an image.
 
         Args:
-          step: the number of updates before it.
+          step: the step that it belongs to.
           name: the picture's name.
           image: uint8 ``[H, W, 3]``.
         """
@@ -57,16 +57,16 @@ class Board:
         self._writer.write_event(Event(wall_time=time.time(), step=step, summary=content))
 
     def close(self) -> None:
-        """Completes the file; what the disk did not take was an error when it was written."""
+        """Closes the file. Errors are ignored here, because the write has already raised them."""
         with contextlib.suppress(OSError):
             self._writer.close()
 
 
 def cut_back(path: Path, start: int) -> None:
-    """Removes the events beyond step ``start`` from a file, and one that a kill cut short.
+    """Removes the events beyond step ``start`` from a file, and an incomplete last event.
 
-    A file that holds something else is kept beside the new one, under a name of its own. What is no
-    file, such as a link or a pipe, is left alone.
+    If the file contains something else, it is kept under a new name. Anything that is not a file,
+    such as a link or a pipe, is left alone.
     """
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return
@@ -83,27 +83,25 @@ def cut_back(path: Path, start: int) -> None:
 
 
 def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:
-    """The whole records of an event file, as they are stored and as they are read.
+    """Yields the complete records of an event file, as bytes and as events.
 
-    An event is None if it cannot be read.
-
-    A record is its length in eight bytes and a checksum of these in four, the event, and a checksum
-    of it in four.
+    An event is None if it cannot be read. A record is made of the event's length in eight bytes, a
+    checksum of the length in four bytes, the event, and a checksum of the event in four bytes.
     """
     with path.open("rb") as file:
         left = os.fstat(file.fileno()).st_size
         while len(head := file.read(12)) == 12:
             (length,) = struct.unpack_from("<Q", head)
             left -= 12 + length + 4
-            if left < 0:  # cut short, or the length is wrong
+            if left < 0:  # The record is incomplete, or the length is wrong.
                 return
-            # No event of ours: what follows it cannot be found without reading it
+            # No event is so long. The next record could only be found by reading all of it.
             if length > _LONGEST:
                 yield head, None
                 return
             body = file.read(length + 4)
             try:
                 event = Event.FromString(body[:-4])
-            except Exception:  # protobuf's own error, for which there are no types
+            except Exception:  # Protobuf raises its own error, which has no type here.
                 event = None
             yield head + body, event

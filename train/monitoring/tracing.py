@@ -1,4 +1,4 @@
-"""A profile of some steps, for TensorBoard's and Perfetto's trace viewers."""
+"""Profiles some steps, for the trace viewers of TensorBoard and Perfetto."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,17 +8,17 @@ import jax
 
 
 class Trace:
-    """Traces steps ``first`` to ``last`` into ``folder``; nothing where no steps are asked for."""
+    """Traces a range of steps, or nothing."""
 
     def __init__(
         self, folder: Path, steps: tuple[int, int] | None, say: Callable[[str], object]
     ) -> None:
-        """Prepares a trace, which begins with the first step.
+        """Prepares a trace, which begins with the first step of the range.
 
         Args:
           folder: where the trace is written.
-          steps: the first and last step to trace; None for none.
-          say: takes a sentence about the trace.
+          steps: the first and last step to trace; None to trace nothing.
+          say: prints a line about the trace.
         """
         self._folder = folder
         self._first, self._last = steps or (0, -1)
@@ -26,13 +26,18 @@ class Trace:
         self._running = False
 
     def before(self, step: int) -> None:
-        """Called before ``step`` is handed to the devices."""
+        """Starts the trace if it begins with ``step``. Call this before the step starts."""
         if self._first <= step <= self._last and not self._running:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
 
     def after(self, step: int, result: jax.Array) -> None:
-        """Called after ``step`` was handed to the devices; ``result`` is of its results."""
+        """Ends the trace if it ends with ``step``. Call this after the step has started.
+
+        Args:
+          step: the step.
+          result: one of its results, to wait for.
+        """
         if self._running and step >= self._last:
             result.block_until_ready()
             self._stop()
@@ -40,7 +45,7 @@ class Trace:
     def _stop(self) -> None:
         jax.profiler.stop_trace()
         self._running = False
-        self._say(f"profile of steps {self._first} to {self._last}: {self._folder}")
+        self._say(f"wrote a profile of steps {self._first} to {self._last} to {self._folder}")
 
     def __enter__(self) -> "Trace":
         return self

@@ -117,8 +117,8 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(
     assert ended["told"] == [130, 130]
     stopped = launches.said("told", 0).partition("stopped after step ")[2].split(";")[0]
     assert 2 <= int(stopped) < launches.steps
-    assert f"going on from step {stopped} of" in launches.said("killed", 0)
-    assert f"going on from step {stopped} of" in launches.said("on one", 0)
+    assert f"resuming from step {stopped} of" in launches.said("killed", 0)
+    assert f"resuming from step {stopped} of" in launches.said("on one", 0)
 
 
 @pytest.mark.slow

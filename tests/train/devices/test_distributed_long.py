@@ -39,7 +39,7 @@ def test_a_checkpoint_of_two_processes_goes_on_anywhere(launches: Any) -> None:
         tasks.append(launches.fit(name, resume, *flags, processes=processes, devices=devices))
     assert launches.run(*tasks) == [[0], [0] * 4, [0, 0]]
     for name in elsewhere:
-        assert "going on from step 10" in launches.said(name, 0)
+        assert "resuming from step 10" in launches.said(name, 0)
         assert launches.difference(name, "origin") < 1e-5
 
 
@@ -64,7 +64,7 @@ def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(launches:
     ]
     whole, parts, rest = launches.run(*tasks)
     assert (whole, parts[1], rest) == ([0, 0], -signal.SIGKILL, [0, 0])
-    assert "going on from step 10" in launches.said("rest", 0)
+    assert "resuming from step 10" in launches.said("rest", 0)
     assert launches.metrics("parts") == launches.metrics("whole")
     assert launches.digests("parts", launches.steps) == launches.digests("whole", launches.steps)
 

@@ -259,7 +259,7 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
             ["--losses", "l1", "balanced(dw)"],
             "--losses: balanced accepts the methods uncertainty, gradnorm, dwa; got 'dw'",
         ),
-        (["--losses", "mse", "balanced(dwa, l1)"], "dwa weighs two terms or more"),
+        (["--losses", "mse", "balanced(dwa, l1)"], "dwa needs a --loss with two or more terms"),
         (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),
         (["--loss", "l1"], "list the losses after --losses"),
         (["--learning-rate=0.1"], "--learning-rates"),

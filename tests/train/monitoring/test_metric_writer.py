@@ -109,12 +109,12 @@ def test_lines_that_cannot_be_read_are_kept_aside_and_said(tmp_path: Path) -> No
         pass
     assert _lines(path) == [{"step": 2, "loss": 0.5}, {"step": 4}]
     assert (tmp_path / "metrics.jsonl.unreadable").read_bytes() == b"".join(wrong)
-    assert f"metrics.jsonl had {len(wrong)} lines that cannot be read" in output.getvalue()
+    assert f"metrics.jsonl had {len(wrong)} unreadable lines" in output.getvalue()
 
 
 def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
-    with pytest.raises(InputError, match="is not a regular file: move it away"):
+    with pytest.raises(InputError, match="is not a regular file. Move it away"):
         MetricWriter(tmp_path / "metrics.jsonl", Console(file=io.StringIO()), start=0, steps=9)
 
 
@@ -184,7 +184,7 @@ def test_metrics_of_gigabytes_are_refused(tmp_path: Path) -> None:
     path.write_text('{"step": 1}\n')
     os.truncate(path, 4_000_000_000)
     with pytest.raises(
-        InputError, match=r"metrics.jsonl has 4,000 MB, where a run writes some hundred bytes"
+        InputError, match=r"metrics.jsonl has 4,000 MB. A run writes only a few hundred bytes"
     ):
         MetricWriter(path, Console(file=io.StringIO()), start=1, steps=2)
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
