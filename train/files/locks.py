@@ -8,6 +8,7 @@ holds the folder of that training.
 import contextlib
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,9 @@ def _lock_file(folder: Path, path: Path) -> int:
             file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise InputError(f"{folder} cannot be written to: {error.strerror}.") from None
+        if why := why_not_ours(os.fstat(file)):
+            os.close(file)
+            raise InputError(f"{path}, which marks a folder in use, {why}. Move it away.")
         try:
             lock(file)
         except BlockingIOError:
@@ -84,6 +88,19 @@ def _lock_file(folder: Path, path: Path) -> int:
         os.ftruncate(file, 0)
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
+
+
+def why_not_ours(found: os.stat_result) -> str:
+    """Why a file must not be written to in place, although its name is ours; "" if it may be.
+
+    A stranger can plant a hard link to a file that belongs to the user, which would then be
+    changed, or a pipe, which would be waited for.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    if found.st_nlink > 1:
+        return "is a hard link to a file that has another name too"
+    return ""
 
 
 def _let_go(file: int, path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from train.errors import InputError
 from train.files.json_files import UnreadableError, is_number, parse_json
+from train.files.locks import why_not_ours
 from train.files.outputs import whole_or_none
 
 FILE_NAME = "metrics.jsonl"
@@ -78,8 +79,8 @@ def cut_back(path: Path, start: int) -> str:
 
 def _keep_aside(path: Path, aside: Path) -> None:
     """Appends unreadable lines to another file, one by one, because there may be gigabytes."""
-    if os.path.lexists(aside) and not stat.S_ISREG(os.lstat(aside).st_mode):
-        raise InputError(f"{aside} is not a regular file. Move it away.")
+    if os.path.lexists(aside) and (why := why_not_ours(os.lstat(aside))):
+        raise InputError(f"{aside} {why}. Move it away.")
     with aside.open("ab") as file:
         for line in read_lines(path):
             if line.row is None:

@@ -107,6 +107,22 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None
     assert (tmp_path / "mine").read_text() == "mine"
 
 
+def test_a_hard_link_in_the_place_of_the_lock_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    os.link(tmp_path / "thesis", tmp_path / locks.FILE_NAME)
+    with pytest.raises(InputError, match=r"\.in_use, .* is a hard link to a file .* Move it away"):
+        with locks.hold(tmp_path):
+            pass
+    assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / locks.FILE_NAME)
+    with pytest.raises(InputError, match=r"\.in_use, .* is not a regular file"):
+        with locks.hold(tmp_path):
+            pass
+
+
 def test_a_file_system_without_locks_is_written_to_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

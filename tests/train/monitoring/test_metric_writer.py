@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from train.errors import InputError
+from train.monitoring.metric_lines import cut_back
 from train.monitoring.metric_writer import MetricWriter
 from train.monitoring.tensorboard import Board, records
 
@@ -116,6 +117,15 @@ def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
     with pytest.raises(InputError, match="is not a regular file. Move it away"):
         MetricWriter(tmp_path / "metrics.jsonl", Console(file=io.StringIO()), start=0, steps=9)
+
+
+def test_lines_are_never_kept_aside_in_a_file_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("no JSON\n")
+    (tmp_path / "thesis").write_text("years of work")
+    os.link(tmp_path / "thesis", tmp_path / "metrics.jsonl.unreadable")
+    with pytest.raises(InputError, match=r"metrics\.jsonl\.unreadable is a hard link"):
+        cut_back(tmp_path / "metrics.jsonl", 4)
+    assert (tmp_path / "thesis").read_text() == "years of work"
 
 
 def test_an_event_file_that_holds_something_else_is_kept_aside(tmp_path: Path) -> None:

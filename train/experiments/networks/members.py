@@ -189,7 +189,7 @@ class Members:
                     folder / _COST,
                 )
             if newest == self._fit.optimizer.steps:
-                (folder / _DONE).touch()
+                write_text("", folder / _DONE)
 
     def score(
         self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int

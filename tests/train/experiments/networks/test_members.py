@@ -68,6 +68,14 @@ def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
     assert [path.name for path in elsewhere.iterdir()] == ["thesis.tex"]
 
 
+def test_the_mark_of_a_trained_network_is_never_written_through_a_link(members, folder, tmp_path):
+    (folder / "done").unlink()
+    (folder / "done").symlink_to(tmp_path / "elsewhere")
+    assert members.ensure_trained(MEMBER)
+    assert (folder / "done").is_file() and not (folder / "done").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder, splits):
     """The table is written, and that its network diverged is not: it is found out from the table."""
     table = (folder / "test.csv").read_text().splitlines()
