@@ -211,9 +211,6 @@ OPEN: set[str] = {
     "train/inference/tiles/tiles.py",
     "train/inference/tiles/tiling.py",
     "train/experiments/networks/population.py",
-    "train/devices/session.py",
-    "train/devices/sharding.py",
-    "train/checkpoints/versions.py",
 }
 # Signatures that others prescribe.
 PRESCRIBED = {

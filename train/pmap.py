@@ -108,7 +108,9 @@ def pmap_step(
             "use python -m train fit --distributed."
         )
     devices = jax.devices() if devices is None else list(devices)
-    sharding.check_divides(config.data.batch_size, _mesh(devices), config.optimizer.accumulate)
+    sharding.check_divides(
+        config.data.batch_size, _mesh(devices), parts=config.optimizer.accumulate
+    )
     update = assemble(config, across=MappedAxis(AXIS), batch_norm=batch_norm).update
     return cast(Step, jax.pmap(update, axis_name=AXIS, devices=devices, donate_argnums=0))
 

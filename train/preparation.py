@@ -91,8 +91,8 @@ def prepare(
     # --- check the input, before anything is written or compiled
     with session.raise_everywhere():
         check_path(Path(config.run.resume or config.run.out or "runs"))
-        mesh = sharding.make_mesh(config.run.devices, config.run)
-        sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
+        mesh = sharding.make_mesh(config.run.devices, run=config.run)
+        sharding.check_divides(config.data.batch_size, mesh, parts=config.optimizer.accumulate)
         assembly = assemble(config)
         splits = open_photographs(config)
         if config.run.resume:
@@ -139,7 +139,7 @@ def prepare(
     # --- lay the state out over the devices
     abstract = jax.eval_shape(assembly.fresh_state)
     layout = sharding.state_sharding(abstract, mesh)
-    step = sharding.compile_step(assembly.update, mesh, layout)
+    step = sharding.compile_step(assembly.update, mesh, layout=layout)
 
     # --- say what is about to happen
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))

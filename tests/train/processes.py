@@ -65,12 +65,14 @@ def updates(task: Task, run: RunConfig) -> None:
         return state.replace(params=bent)
 
     for name, (order, parallel) in task["meshes"].items():
-        mesh = sharding.mesh_of([jax.devices()[i] for i in order], RunConfig(parallel=parallel))
+        mesh = sharding.mesh_of([jax.devices()[i] for i in order], run=RunConfig(parallel=parallel))
         layout = sharding.state_sharding(jax.eval_shape(start), mesh)
         rows = sharding.rows_of_process(mesh, 8)
         (batch,) = sharding.to_devices(stream(batches, start=0, stop=1, rows=rows), mesh)
         state = jax.jit(start, out_shardings=layout)()
-        step = compile_everywhere(sharding.compile_step(made.update, mesh, layout), state, batch)
+        step = compile_everywhere(
+            sharding.compile_step(made.update, mesh, layout=layout), state, batch
+        )
         state, metrics = step(state, batch)
         gradient = sharding.whole(jax.tree.leaves(tree_get(state.opt_state, "trace")))
         batch = sharding.whole(batch)

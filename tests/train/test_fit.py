@@ -207,9 +207,9 @@ def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["fit", "--loss", "luminance_l2"], ["--loss", "luminance_l1"]),
         (
             ["fit", "--batch-size", "6"],
-            ["--batch-size 6 does not divide over 4 devices: take 4 or 8"],
+            ["--batch-size 6 does not divide over 4 devices. Use 4 or 8"],
         ),
-        (["fit", "--devices", "9"], ["--devices 9: there are 4 here"]),
+        (["fit", "--devices", "9"], ["--devices 9 is too many, because there are 4"]),
         (
             ["fit", "--patch-size", "4000"],
             ["--patch-size 4000 is larger than 4 of 4", "astronaut (512x512)"],

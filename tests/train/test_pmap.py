@@ -194,11 +194,9 @@ def test_the_step_with_an_axis_name_is_right_under_shard_map_too() -> None:
 
 
 def test_what_pmap_cannot_take_is_refused_before_compiling() -> None:
-    with pytest.raises(InputError, match="16 does not divide over 3 devices: take 15 or 18"):
+    with pytest.raises(InputError, match="16 does not divide over 3 devices. Use 15 or 18"):
         pmap_step(PLAIN, devices=jax.devices()[:3])
-    with pytest.raises(
-        InputError, match="batch-size 6 does not divide over 4 devices: take 4 or 8"
-    ):
+    with pytest.raises(InputError, match="batch-size 6 does not divide over 4 devices. Use 4 or 8"):
         shard(CLEAN[:6])
     with pytest.raises(
         InputError, match='batch_norm must be "global" or "per_device"; got \'local\''

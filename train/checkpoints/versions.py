@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import metadata
 
-# A run repeats bit for bit only if none of these changed.
+# A run repeats bit for bit only if none of these has changed.
 OF_TRAINING = (
     "lumloss-jax",
     "jax",
@@ -14,7 +14,7 @@ OF_TRAINING = (
     "grain",
     "numpy",
 )
-# These have a part in the numbers of a report.
+# These can change the numbers in a report.
 OF_REPORTS = (
     "jax",
     "jaxlib",
@@ -28,6 +28,6 @@ OF_REPORTS = (
 )
 
 
-def package_versions(packages: Sequence[str] = OF_TRAINING) -> dict[str, str]:
-    """The installed versions, by package."""
+def package_versions(*, packages: Sequence[str] = OF_TRAINING) -> dict[str, str]:
+    """Returns the installed versions by package."""
     return {name: metadata.version(name) for name in packages}

@@ -86,16 +86,16 @@ def compile_for(config: FitConfig, mesh: Mesh, *, room: int | None = None) -> Pr
 
 
 def _compile(config: FitConfig, mesh: Mesh, *, unroll: int = 1) -> jax.stages.Compiled:
-    sharding.check_divides(config.data.batch_size, mesh, config.optimizer.accumulate)
+    sharding.check_divides(config.data.batch_size, mesh, parts=config.optimizer.accumulate)
     assembly = assemble(config, unroll=unroll)
-    mesh = sharding.mesh_of(list(mesh.devices.flat), config.run)
+    mesh = sharding.mesh_of(list(mesh.devices.flat), run=config.run)
     abstract = jax.eval_shape(assembly.fresh_state)
     layout = sharding.state_sharding(abstract, mesh)
     state = _laid_out(abstract, layout)
     size = config.data.patch_size
     shape = (config.data.batch_size, size, size, assembly.model.channels)
     patches = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding.split_by_batch(mesh))
-    step: Any = sharding.compile_step(assembly.update, mesh, layout)
+    step: Any = sharding.compile_step(assembly.update, mesh, layout=layout)
     with uncached():
         lowered = step.lower(state, Pair(patches, patches) if _is_paired(config) else patches)
         with sharding.within_memory(functools.partial(sharding.does_not_fit, config)):

@@ -1,1 +1,1 @@
-"""Devices and the processes that share a run: where arrays lie, and how a run ends."""
+"""Devices, and the processes that share a run: where arrays are stored, and how a run ends."""

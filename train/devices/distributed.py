@@ -1,8 +1,8 @@
 """A run of several processes, one for each host, which agree on what they train.
 
-JAX's own runtime does it: a coordinator in process 0 introduces the processes, hears their
-heartbeats, and fixes the step after which all stop when one is told to. Every process runs the same
-program on its share of each batch; process 0 alone writes and prints.
+This uses JAX's runtime. A coordinator in process 0 connects the processes, receives their
+heartbeats, and chooses the step after which all stop when one is told to. Every process runs the
+same program on its share of each batch, and only process 0 writes and prints.
 """
 
 import contextlib
@@ -26,37 +26,38 @@ from train.devices.signals import stop_on_signal
 from train.errors import InputError
 from train.files.json_files import digest_json
 
-START_SECONDS = 300  # that processes wait for one another
-SILENT_SECONDS = 60  # after which a process that was not heard of is dead
-# That a process waits for one that is heard to be alive: it reads, compiles, validates
+START_SECONDS = 300  # how long processes wait for each other at the start
+SILENT_SECONDS = 60  # A process without a heartbeat for this long is considered dead.
+# How long a process waits for another one that is alive. That one may be reading, compiling or
+# validating.
 _PATIENCE_SECONDS = 7 * 86400
-_TEXT_BLOCK = 4096  # bytes; a text is sent in a whole number of them
-_SHARED_SECONDS = 10.0  # that a network's file system may take to show a new folder
+_TEXT_BLOCK = 4096  # bytes; texts are padded to a multiple of this
+_SHARED_SECONDS = 10.0  # how long a network file system may need to show a new folder
 
-# How the last words of a process begin.
+# The beginning of the last words of a process.
 ENDED = "this process stopped because another process of the run failed, or because it was killed"
 _meetings = itertools.count()
 
 
 def connect(run: RunConfig, leave_word: Callable[[str], None]) -> None:
-    """Joins the other processes, if ``--distributed`` says that there are any.
+    """Connects to the other processes, if ``--distributed`` says that there are any.
 
-    It must be called before any device is looked at.
+    Call this before any device is used.
 
     Args:
       run: the flags.
-      leave_word: of :func:`train.devices.last_words.ending_together`. JAX's runtime aborts a process that
-        waits for the others in vain.
+      leave_word: from :func:`train.devices.last_words.ending_together`. JAX's runtime aborts a
+        process that waits for the others in vain.
 
     Raises:
-      InputError: nothing says which process this is.
+      InputError: this process cannot find out its index.
     """
     if not run.distributed or jax.distributed.is_initialized():
         return
     leave_word(
-        f"error: --distributed: the processes did not find one another within {START_SECONDS} s: "
-        "start as many as --processes says, each with its own --process, where all can reach the "
-        "--coordinator."
+        "error: --distributed: the processes did not find each other within "
+        f"{START_SECONDS} s. Start --processes of them, each with a different --process, on hosts "
+        "that can reach the --coordinator."
     )
     try:
         jax.distributed.initialize(
@@ -68,45 +69,45 @@ def connect(run: RunConfig, leave_word: Callable[[str], None]) -> None:
         )
     except ValueError as error:
         raise InputError(
-            "--distributed: no TPU pod, SLURM, Open MPI or GKE job says which process this is "
-            f"({error}) Give --coordinator HOST:PORT (of process 0), --processes N and --process "
-            "I to each."
+            "--distributed: the index of this process was not found, because this is not a job of "
+            f"a TPU pod, SLURM, Open MPI or GKE ({error}) Give each process --coordinator "
+            "HOST:PORT (the address of process 0), --processes N and --process I."
         ) from None
-    leave_word(f"{ENDED} before it had a folder. Start it again, on every host.")
+    leave_word(f"{ENDED} before it had a folder. Start it again on every host.")
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this process is the one that writes and prints."""
     return jax.process_index() == 0
 
 
 def describe_processes() -> str:
-    """The number of processes, for the line that says what a run is on; "" for one."""
+    """Returns the number of processes for the line about a run's devices; "" for one process."""
     return f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
 
 
 def barrier() -> None:
-    """Waits until every process is here.
+    """Waits until every process has called this.
 
-    What moves data between devices has less patience (30 s on CPU).
+    Collective operations on devices wait only for a short time (30 s on CPU).
     """
     barrier_at(f"meeting {next(_meetings)}", _PATIENCE_SECONDS)
 
 
 def barrier_at(name: str, seconds: int) -> None:
-    """Waits so many seconds until every process is at the barrier of that name."""
+    """Waits until every process is at the barrier with this name, but at most ``seconds``."""
     if jax.process_count() > 1:
         everyone = set(range(jax.process_count()))
         ocp.multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
 
 
 def gather(text: str) -> list[str]:
-    """A text of each process, in their order. Every process has to call this."""
+    """Returns the texts of all processes, in order. Every process must call this."""
     if jax.process_count() == 1:
         return [text]
     barrier()
     content = np.frombuffer(text.encode(), np.uint8)
-    # What processes exchange has one shape, and each length is a compilation: let there be few.
+    # All processes must send the same shape, and each shape is compiled. So lengths are rounded up.
     sizes = multihost_utils.process_allgather(np.int32(len(content)))
     length = _TEXT_BLOCK * max(1, -(-int(sizes.max()) // _TEXT_BLOCK))
     rows = multihost_utils.process_allgather(np.pad(content, (0, length - len(content))))
@@ -114,13 +115,13 @@ def gather(text: str) -> list[str]:
 
 
 def broadcast_from_first(text: str) -> str:
-    """The text of process 0, in every process."""
+    """Returns the text of process 0 in every process."""
     return gather(text)[0]
 
 
 @contextlib.contextmanager
 def raise_everywhere() -> Iterator[None]:
-    """Within it an error of one process's input is raised in all, so that none waits in vain."""
+    """Raises an input error of one process in all of them, so that no process waits in vain."""
     found: InputError | None = None
     try:
         yield
@@ -135,7 +136,7 @@ def raise_everywhere() -> Iterator[None]:
 
 
 def check_same(config: FitConfig, photographs: Mapping[str, str]) -> None:
-    """Refuses processes that have different flags or photographs than the first one."""
+    """Refuses processes whose flags or photographs differ from those of the first process."""
     flags = digest_json(
         dataclasses.asdict(dataclasses.replace(config, run=without_host_flags(config.run)))
     )
@@ -146,31 +147,32 @@ def check_same(config: FitConfig, photographs: Mapping[str, str]) -> None:
     for process, other in enumerate(others, 1):
         if wrong := [name for name in {**first, **other} if other.get(name) != first.get(name)]:
             raise InputError(
-                f"process {process} has different {' and different '.join(wrong)} than process 0. "
-                "Give the same command on every host, except for --process, and the same files."
+                f"The {' and the '.join(wrong)} of process {process} differ from those of process "
+                "0. Give every host the same files and, except for --process, the same command."
             )
 
 
 def without_host_flags(run: RunConfig) -> RunConfig:
-    """What a run keeps of its flags: it may be resumed on other hosts, or on one."""
+    """Removes the flags about hosts, because a run may be resumed on different or fewer hosts."""
     return dataclasses.replace(
         run, distributed=False, coordinator=None, processes=None, process=None
     )
 
 
 def check_shared(path: Path) -> None:
-    """Refuses a folder that only process 0 sees: a checkpoint is written by all, into one."""
+    """Refuses a folder that only process 0 sees, because all processes write a checkpoint there."""
     until = time.monotonic() + _SHARED_SECONDS
     while not path.exists():
         if time.monotonic() > until:
             raise InputError(
-                f"{path} is not there, but process 0 wrote it: give an --out that all hosts share."
+                f"Process 0 wrote {path}, but this host does not see it. Give an --out that all "
+                "hosts share."
             )
         time.sleep(0.1)
 
 
 class Stop:
-    """Whether the run is to end after a step; the same answer in every process."""
+    """Says whether the run ends after a step. All processes get the same answer."""
 
     def __init__(self, received: list[int]) -> None:
         self._received = received
@@ -178,11 +180,11 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether the run was told to end, also if that came after its last step."""
+        """Whether the run was told to end, even after its last step."""
         return self.happened or bool(self._received)
 
     def after(self, step: int) -> bool:
-        """To be asked after every step, by every process."""
+        """Whether the run ends after ``step``. Every process must call this after every step."""
         alone = jax.process_count() == 1
         told = (
             bool(self._received) if alone else multihost_utils.reached_preemption_sync_point(step)
@@ -193,16 +195,16 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Within it all processes look for Ctrl-C and SIGTERM, to any of them, between two steps.
+    """Lets the run end between two steps after Ctrl-C or SIGTERM to any process.
 
-    A second signal kills.
+    A second signal kills the process.
     """
     if jax.process_count() == 1:
         with stop_on_signal() as received:
             yield Stop(received)
         return
-    # SIGTERM is heard by JAX's runtime, which tells the other processes and finds a step that none
-    # has passed yet.
+    # JAX's runtime handles SIGTERM. It tells the other processes, and chooses a step that none of
+    # them has passed yet.
     previous = signal.getsignal(signal.SIGINT)
 
     def pass_on(number: int, frame: FrameType | None) -> None:

@@ -1,11 +1,11 @@
-"""What a process of a run says when it ends, even if nothing in it can speak any more.
+"""A last message for the user from a process, even if it is killed.
 
-JAX's runtime aborts a process that has lost another, and Python gets no word in. So a shell holds
-the other end of a pipe, and speaks for the process when it is gone:
+JAX's runtime aborts a process that has lost another one, and Python cannot print anything then. So
+a shell reads from the other end of a pipe, and prints the message when the process has ended:
 
     process ---- "resume with --resume runs/001" ----> pipe ----> shell
-    process ---- "well", if it ends in order --------> pipe ----> shell: says nothing
-    process -x   killed or aborted               (pipe closes)    shell: says the last line it read
+    process ---- "well", if it ends normally --------> pipe ----> shell: prints nothing
+    process -x   killed or aborted               (pipe closes)    shell: prints the last line
 """
 
 import contextlib
@@ -23,18 +23,18 @@ from train.console import complain, printable
 from train.devices.distributed import ENDED, barrier_at
 from train.errors import InputError
 
-LEAVING_SECONDS = 10  # that a process that fails waits for the others to fail as well
+LEAVING_SECONDS = 10  # how long a failed process waits for the others to fail as well
 
 
 @contextlib.contextmanager
 def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
-    """Within it the processes of a run end together: if one fails or is killed, the others end too.
+    """Makes the processes of a run end together. If one fails or is killed, the others end too.
 
     Args:
       run: the flags.
 
     Yields:
-      A function that keeps the last words of this process, which replace the ones before.
+      A function that sets the last words of this process. They replace the words before.
     """
     if not run.distributed:
         yield lambda words: None
@@ -49,44 +49,43 @@ def ending_together(run: RunConfig) -> Iterator[Callable[[str], None]]:
 
         def leave_word(words: str) -> None:
             if shell.stdin is not None:
-                shell.stdin.write(
-                    f"{printable(words)}\n"
-                )  # one line, whatever the folder is called
+                # The escaped words have one line, for any name of a folder.
+                shell.stdin.write(f"{printable(words)}\n")
 
         try:
             yield leave_word
-        except SystemExit:  # after a signal, in every process
+        except SystemExit:  # After a signal, every process ends like this.
             leave_word("well")
             raise
         except BaseException as error:
             try:
-                # If the same has happened to all, they meet here and each ends by itself. A process
-                # that continues never comes here.
+                # If all processes failed, they meet here, and each ends normally. A process that
+                # continues never arrives.
                 barrier_at("leaving", LEAVING_SECONDS)
-            except Exception:  # of Orbax, or of JAX's runtime
+            except Exception:  # Orbax and JAX's runtime raise different errors.
                 known = isinstance(error, InputError | jax.errors.JaxRuntimeError)
                 if known:
                     complain(f"error: {error}")
                 else:
                     traceback.print_exc()
-                os._exit(1)  # at its regular end JAX would wait for the others
+                os._exit(1)  # A normal exit would make JAX wait for the others.
             leave_word("well")
             raise
         leave_word("well")
 
 
 def restart_hint(folder: Path) -> str:
-    """Last words of a run that has a folder, but no checkpoint."""
+    """Returns the last words of a run that has a folder, but no checkpoint."""
     return (
-        f"{ENDED}. There is no checkpoint in {folder} yet: give the same command again on every "
+        f"{ENDED}. There is no checkpoint in {folder} yet. Give the same command again on every "
         "host"
     )
 
 
 def resume_hint(folder: Path) -> str:
-    """Last words of a run that has a checkpoint."""
+    """Returns the last words of a run that has a checkpoint."""
     resume = f"--resume {shlex.quote(str(folder))}"
     return (
-        f"{ENDED}. Resume from the last checkpoint: give the same command on every host, with "
+        f"{ENDED}. To resume from the last checkpoint, give the same command on every host, with "
         f"{resume}"
     )

@@ -1,7 +1,7 @@
-"""A training run's one handle on the other processes that share it, if there are any.
+"""Everything that a training run asks about the other processes that share it, if there are any.
 
-The story of a run asks this object, and nothing else, about processes: which one writes, whether
-all of them were given the same input, when all of them stop, and what each says if it is killed.
+A session knows which process writes, whether all were given the same input, when all stop, and what
+each prints if it is killed.
 """
 
 import contextlib
@@ -17,27 +17,27 @@ from train.devices import distributed, last_words
 
 
 class Session:
-    """This process among those of a run. A run of one process is a session as well."""
+    """This process among the processes of a run. There may be only one."""
 
     def __init__(self, leave_word: Callable[[str], None]) -> None:
-        """``leave_word`` keeps the last words of this process, which replace the ones before."""
+        """Makes a session; ``leave_word`` sets the last words of this process."""
         self._leave_word = leave_word
         self.is_first = distributed.is_first()  # the process that writes and prints
 
     def describe(self) -> str:
-        """The number of processes for a line about devices; "" for one process."""
+        """Returns the number of processes for a line about devices; "" for one process."""
         return distributed.describe_processes()
 
     def raise_everywhere(self) -> AbstractContextManager[None]:
-        """Within it an error of one process is raised in all, so that none waits in vain."""
+        """Raises an input error of one process in all of them, so that no process waits in vain."""
         return distributed.raise_everywhere()
 
     def check_same(self, config: FitConfig, photographs: Mapping[str, str]) -> None:
-        """Refuses processes that were given different flags or find different photographs."""
+        """Refuses processes whose flags or photographs differ from those of the first process."""
         distributed.check_same(config, photographs)
 
     def broadcast_from_first(self, text: str) -> str:
-        """The text of the first process, in every process."""
+        """Returns the text of the first process in every process."""
         return distributed.broadcast_from_first(text)
 
     def check_shared(self, path: Path) -> None:
@@ -45,28 +45,37 @@ class Session:
         distributed.check_shared(path)
 
     def compile(self, step: Any, state: Any, batch: Any) -> Any:
-        """The step, compiled in every process before it runs in any of them."""
+        """Compiles a step in every process before it runs in any of them.
+
+        Args:
+          step: a jitted function of ``state`` and ``batch``.
+          state: its first argument.
+          batch: its second argument.
+
+        Returns:
+          A function with the same arguments.
+        """
         return compile_everywhere(step, state, batch)
 
     def has_folder(self, folder: Path) -> None:
-        """From now on the last words name the run's folder, which has no checkpoint yet."""
+        """Sets last words that name the run's folder, which has no checkpoint yet."""
         self._leave_word(last_words.restart_hint(folder))
 
     def has_checkpoint(self, folder: Path) -> None:
-        """From now on the last words say how to resume the run in ``folder``."""
+        """Sets last words that say how to resume the run in ``folder``."""
         self._leave_word(last_words.resume_hint(folder))
 
     def stopping(self) -> AbstractContextManager[distributed.Stop]:
-        """Within it all processes look for Ctrl-C and SIGTERM between two steps."""
+        """Lets the run end between two steps after Ctrl-C or SIGTERM."""
         return distributed.stopping()
 
     def barrier(self) -> None:
-        """Waits until every process is here."""
+        """Waits until every process has called this."""
         distributed.barrier()
 
 
 def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
-    """The step, compiled in every process before it runs in any of them.
+    """Compiles a step in every process before it runs in any of them.
 
     Args:
       step: a jitted function of ``state`` and ``batch``.
@@ -74,7 +83,7 @@ def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
       batch: its second argument.
 
     Returns:
-      A function of the same arguments.
+      A function with the same arguments.
     """
     if jax.process_count() > 1:
         step = step.lower(state, batch).compile()
@@ -84,7 +93,7 @@ def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
 
 @contextlib.contextmanager
 def open_session(run: RunConfig) -> Iterator[Session]:
-    """Joins the other processes, before any device is looked at; all of them end together.
+    """Connects to the other processes before any device is used. All of them end together.
 
     Raises:
       InputError: the other processes cannot be found.

@@ -1,9 +1,9 @@
-"""Where arrays lie and how functions are compiled: mesh, shardings, compiler options.
+"""Where arrays are stored and how functions are compiled: mesh, shardings, compiler options.
 
-Two ways to use many devices, both of which divide every batch over all of them. Data parallel: each
-device holds the whole state, and gradients are summed over devices. Fully sharded (FSDP): devices
-of a group divide the large arrays of the state between them, parameters, optimizer moments and
-average alike, and gather a parameter when it is used; groups hold copies of one another.
+There are two ways to use many devices. Both divide every batch over all devices. Data parallel:
+each device stores the whole state, and gradients are summed over devices. Fully sharded (FSDP): the
+devices of a group divide the large arrays of the state among them (parameters, optimizer moments
+and average), and gather a parameter when it is used. Every group stores a copy of the state.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 BATCH_AXIS = "data"
 STATE_AXIS = "fsdp"
-# Arrays of fewer elements (32 KiB of float32) are held whole: to gather them would take longer than
-# they save memory.
+# Smaller arrays (below 32 KiB of float32) are stored whole. To gather them would cost more time
+# than the saved memory is worth.
 SMALLEST_DIVIDED = 8192
 
-# jaxlib 0.10 sends CPU convolutions to a one-threaded path whose weight gradient is slow; this
-# keeps them with Eigen and about halves the time of a training step.
+# jaxlib 0.10 computes CPU convolutions in a single thread, with a slow weight gradient. This option
+# keeps them with Eigen, and about halves the time of a training step.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
@@ -39,26 +39,27 @@ class DoesNotFit(InputError):
     """A step that needs more memory than a device has."""
 
 
-def make_mesh(devices: int | None = None, run: RunConfig | None = None) -> Mesh:
-    """The mesh of a run over the first ``devices`` devices, or over all of them."""
+def make_mesh(devices: int | None, *, run: RunConfig | None = None) -> Mesh:
+    """Makes a mesh over the first ``devices`` devices, or over all of them if it is None."""
     available = jax.devices()
     if devices is not None and devices > len(available):
         raise InputError(
-            f"--devices {devices}: there are {len(available)} here; take that many or fewer."
+            f"--devices {devices} is too many, because there are {len(available)} devices. Use "
+            f"{len(available)} or fewer."
         )
     if devices is not None and devices < len(available) and jax.process_count() > 1:
         raise InputError(
-            f"--devices {devices}: of several processes all {len(available)} devices are taken; "
-            "drop it."
+            f"--devices {devices} is not accepted, because several processes use all of their "
+            f"{len(available)} devices. Leave it out."
         )
-    return mesh_of(available[:devices], run)
+    return mesh_of(available[:devices], run=run)
 
 
-def mesh_of(devices: Sequence[Any], run: RunConfig | None = None) -> Mesh:
-    """A mesh over these devices.
+def mesh_of(devices: Sequence[Any], *, run: RunConfig | None = None) -> Mesh:
+    """Makes a mesh over these devices.
 
-    Data parallel it has one axis. With FSDP it has two: groups that hold a copy of the state each,
-    and the devices of a group.
+    A data parallel mesh has one axis. With FSDP it has two axes: groups, each of which stores a
+    copy of the state, and the devices of a group.
     """
     sharded = run is not None and run.parallel == "fsdp"
     arranged = (
@@ -69,10 +70,10 @@ def mesh_of(devices: Sequence[Any], run: RunConfig | None = None) -> Mesh:
 
 
 def _arrange(devices: Sequence[Any], shards: int | None) -> np.ndarray:
-    """``[copies, shards]``, neighbours in the network next to each other.
+    """Arranges devices as ``[copies, shards]``, with neighbours in the network side by side.
 
-    Slices of TPUs are linked by a slow network: a copy of the state lies within one, unless it is
-    asked to be larger.
+    A slow network connects slices of TPUs. So a copy of the state stays within one slice, unless
+    --shards is larger than a slice.
     """
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     each = len(devices) // slices
@@ -80,14 +81,15 @@ def _arrange(devices: Sequence[Any], shards: int | None) -> np.ndarray:
     if len(devices) % shards:
         sizes = [size for size in range(1, len(devices) + 1) if len(devices) % size == 0]
         raise InputError(
-            f"--shards {shards} does not divide {len(devices)} devices: take one of {sizes}."
+            f"--shards {shards} does not divide {len(devices)} devices. Use one of {sizes}."
         )
-    # Where no whole axes of a torus make up a group, it takes a part of one.
+    # If whole axes of a torus do not make up a group, the group gets a part of an axis.
     split = {"allow_split_physical_axes": True}
     if slices == 1:
         try:
             return mesh_utils.create_device_mesh((each // shards, shards), devices, **split)
-        except AssertionError:  # by --devices, chips that fill no box: as they stand in JAX's list
+        # The chips of --devices do not fill a box. They stay in the order of JAX's list.
+        except AssertionError:
             return np.asarray(devices).reshape(each // shards, shards)
     within = math.gcd(each, shards)
     beyond = shards // within
@@ -96,27 +98,29 @@ def _arrange(devices: Sequence[Any], shards: int | None) -> np.ndarray:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the sharding of an array that every device stores whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split_by_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis is divided over all devices."""
+    """Returns the sharding of an array whose first axis is divided over all devices."""
     return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each array of a state lies, by its shape alone.
+    """Chooses where each array of a state is stored, by its shape.
 
-    Moments and average so follow their parameter.
-
-    Of an array that is large enough the longest axis that the devices of a group divide is divided
-    over them (of two as long the last one: output channels); every other array is whole on each
-    device.
+    Moments and averages have the shape of their parameter, so they are stored together with it. A
+    large array is divided over the devices of a group along its longest axis that is divisible. If
+    two axes have the same length, the last one is divided, which is that of the output channels.
+    Every other array is whole on each device.
 
     Args:
-      state: shapes, or the state itself.
-      mesh: of :func:`mesh_of`; without an axis for the state everything is whole.
+      state: the state, or its shapes.
+      mesh: from :func:`mesh_of`. Without an axis for the state, all arrays are whole.
+
+    Returns:
+      A state of shardings.
     """
     shards = mesh.shape.get(STATE_AXIS, 1)
 
@@ -130,16 +134,16 @@ def state_sharding(state: TrainState, mesh: Mesh) -> TrainState:
     return jax.tree.map(lay, state)
 
 
-def check_divides(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
-    """Refuses a batch that does not divide over the devices, or over the parts of a step.
+def check_divides(batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
+    """Refuses a batch that does not divide over the devices and the parts of a step.
 
     Args:
-      batch_size: of all devices together.
+      batch_size: number of patches on all devices together.
       mesh: the devices.
-      parts: of ``--accumulate``.
+      parts: value of ``--accumulate``.
 
     Raises:
-      InputError: it does not divide; the error names the nearest sizes that do.
+      InputError: the batch does not divide. The message gives the nearest sizes that do.
     """
     divisor = mesh.size * parts
     if batch_size % divisor == 0:
@@ -151,21 +155,21 @@ def check_divides(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
         if parts == 1
         else f"{mesh.size} devices in {parts} parts (--accumulate)"
     )
-    raise InputError(f"--batch-size {batch_size} does not divide over {what}: take {sizes}.")
+    raise InputError(f"--batch-size {batch_size} does not divide over {what}. Use {sizes}.")
 
 
 def rows_of_process(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Numbers of a batch's rows that the devices of this process take, ascending.
+    """Returns the indices of the batch's rows that this process's devices need, in order.
 
-    No block where a mesh winds through the hosts: on a v5e-16 the first takes devices 0, 1, 6 and
-    15.
+    They need not be consecutive, because a mesh may wind through the hosts. On a v5e-16, the first
+    host has the devices 0, 1, 6 and 15.
     """
     places = split_by_batch(mesh).addressable_devices_indices_map((batch_size,))
     return np.unique(np.concatenate([np.arange(batch_size)[rows] for rows in places.values()]))
 
 
 def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:
-    """Global arrays of this process's rows, each sent to the devices one batch ahead of its use."""
+    """Makes global arrays of this process's rows, and sends them to the devices one batch ahead."""
 
     def divided(local: np.ndarray) -> jax.Array:
         size = len(local) * mesh.size // len(mesh.local_devices)
@@ -182,9 +186,9 @@ def to_devices(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Any]:
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each asked for before the one before it is given.
+    """Yields the same items, but takes each one from ``items`` before the previous is yielded.
 
-    What begins to move to a device when it is made so arrives while the device is at work.
+    So an array that starts to move to a device when it is made arrives while the device is busy.
     """
     waiting: list[T] = []
     for item in items:
@@ -194,7 +198,7 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 def whole(tree: Any) -> Any:
-    """All of every array on this host, wherever its parts lie. Every process has to call this."""
+    """Gathers every array completely on this host. Every process must call this."""
 
     def gathered(x: jax.Array) -> np.ndarray:
         if x.is_fully_replicated:
@@ -204,21 +208,24 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(gathered, tree)
 
 
-def compile_step(step: Step, mesh: Mesh, layout: TrainState | None = None) -> Step:
-    """The step over a mesh: the batch is divided, and the state is donated.
+def compile_step(step: Step, mesh: Mesh, *, layout: TrainState | None = None) -> Step:
+    """Compiles a step for a mesh. The batch is divided, and the state is donated.
 
-    XLA adds what has to move between devices.
+    XLA adds the transfers between devices.
 
     Args:
       step: the update.
-      mesh: of :func:`mesh_of`.
-      layout: of :func:`state_sharding`; None: the state is whole on every device.
+      mesh: from :func:`mesh_of`.
+      layout: from :func:`state_sharding`; None to store the whole state on every device.
+
+    Returns:
+      The jitted step.
     """
-    lies = replicated(mesh) if layout is None else layout
+    state_layout = replicated(mesh) if layout is None else layout
     return jax.jit(
         step,
-        in_shardings=(lies, split_by_batch(mesh)),
-        out_shardings=(lies, replicated(mesh)),
+        in_shardings=(state_layout, split_by_batch(mesh)),
+        out_shardings=(state_layout, replicated(mesh)),
         donate_argnums=0,
         compiler_options=compiler_options() if mesh.devices.flat[0].platform == "cpu" else None,
     )
@@ -226,14 +233,14 @@ def compile_step(step: Step, mesh: Mesh, layout: TrainState | None = None) -> St
 
 @contextlib.contextmanager
 def within_memory(error_of: Callable[[str], InputError]) -> Iterator[None]:
-    """Within it, that a device's memory is exhausted becomes the error that ``error_of`` makes.
+    """Replaces the error for exhausted memory of a device by the error that ``error_of`` makes.
 
     Args:
-      error_of: from the backend's own words to an error that says what to do, such as
-        :func:`does_not_fit` of a run.
+      error_of: makes an error that says what to do, such as :func:`does_not_fit`, from the
+        backend's text.
 
     Raises:
-      InputError: the one that ``error_of`` made.
+      InputError: the error that ``error_of`` makes.
     """
     try:
         yield
@@ -244,30 +251,30 @@ def within_memory(error_of: Callable[[str], InputError]) -> Iterator[None]:
 
 
 def does_not_fit(config: FitConfig, why: str) -> DoesNotFit:
-    """The error of a run whose step needs more memory than a device has."""
-    whole = (
-        " Where the state alone is too large, --parallel fsdp divides it."
+    """Makes the error for a run whose step needs more memory than a device has."""
+    advice = (
+        " If the state alone is too large, --parallel fsdp divides it."
         if config.run.parallel == "data"
         else ""
     )
     return DoesNotFit(
-        f"--batch-size {config.data.batch_size} does not fit a device's memory ({why}): take a "
-        f"smaller one, --accumulate 2 or --dtype bfloat16.{whole}"
+        f"--batch-size {config.data.batch_size} does not fit into a device's memory ({why}). Use a "
+        f"smaller one, --accumulate 2 or --dtype bfloat16.{advice}"
     )
 
 
 @functools.cache
 def compiler_options() -> dict[str, Any] | None:
-    """Options for this backend, where a trial compilation accepts them.
+    """Returns compiler options for this backend, if a trial compilation accepts them.
 
-    An unknown name is an error that can be caught here; in XLA_FLAGS it would end the process.
+    Here an unknown name is an error that can be caught. In XLA_FLAGS it would end the process.
     """
     if jax.default_backend() != "cpu":
         return None
     trial: Any = jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS)
     try:
         trial.lower(0.0).compile()
-    # An older or newer jaxlib names its options differently, and its error has no one type
+    # Older and newer versions of jaxlib have different options, and raise different errors.
     except Exception:
         return None
     return dict(_CPU_OPTIONS)

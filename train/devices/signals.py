@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as something that a loop looks at between steps, or that cleans up."""
+"""Handles Ctrl-C and SIGTERM: a loop can check for them, and a program can clean up."""
 
 import contextlib
 import signal
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM.
+    """Gives a list that is empty until Ctrl-C or SIGTERM, for a loop to check after each step.
 
-    The loop looks at it after each step. A second signal kills.
+    A second signal kills the process.
     """
     received: list[int] = []
     previous: dict[int, Any] = {
@@ -33,10 +33,10 @@ def stop_on_signal() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Within it SIGTERM ends the program as Ctrl-C does: half-written files are removed."""
+    """Makes SIGTERM end the program like Ctrl-C does, so that half-written files are removed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        # The status of a process that a signal ended, as a shell has it
+        # This is the status that a shell reports for a process that a signal ended.
         raise SystemExit(128 + number)
 
     previous = signal.signal(signal.SIGTERM, leave)

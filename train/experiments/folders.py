@@ -115,10 +115,10 @@ def _read_settings(path: Path, config: Any) -> dict[str, Any]:
 def _check_divides(config: Any) -> None:
     """Refuses a batch that cannot be divided, since it could not be changed in a folder."""
     run = config.fit.run
-    mesh = sharding.make_mesh(run.devices, run)
+    mesh = sharding.make_mesh(run.devices, run=run)
     if config.population != "loop":  # each network has its whole batch on one device
         mesh = sharding.mesh_of(jax.devices()[:1])
-    sharding.check_divides(config.fit.data.batch_size, mesh, config.fit.optimizer.accumulate)
+    sharding.check_divides(config.fit.data.batch_size, mesh, parts=config.fit.optimizer.accumulate)
 
 
 def _fixed(settings: dict[str, Any]) -> dict[str, Any]:

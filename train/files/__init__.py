@@ -1,1 +1,1 @@
-"""Files of the application: written whole or not at all, read within bounds, locked while in use."""
+"""Files of the application: written completely or not at all, read within bounds, and locked."""

@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written or damaged: bounded when read, checked before use."""
+"""JSON files that others may have written or damaged. Their size is limited when they are read."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ LONGEST = 16_000_000  # bytes
 
 
 class UnreadableError(Exception):
-    """A file that holds no JSON, or too much of it; says why, without the file's name.
+    """A file that is not JSON, or is too large. The message gives the reason, but not the file.
 
     Attributes:
-      errno: the system's number of the error, if it was one of reading.
+      errno: the system's error number, if reading failed.
     """
 
     def __init__(self, why: str, *, errno: int | None = None) -> None:
@@ -25,21 +25,24 @@ class UnreadableError(Exception):
 
 
 def read_json(path: Path, *, longest: int = LONGEST) -> Any:
-    """What the file holds.
+    """Reads the value in a JSON file.
 
     Args:
-      path: of a regular file: a pipe or a device is not waited for.
-      longest: most bytes that it may have.
+      path: a regular file. Pipes and devices are refused, because reading them could take forever.
+      longest: largest number of bytes that the file may have.
+
+    Returns:
+      The value.
 
     Raises:
       FileNotFoundError: there is no such file.
-      UnreadableError: it cannot be read, or holds no JSON.
+      UnreadableError: the file cannot be read, or is not JSON.
     """
     return parse_json(read_bounded(path, longest=longest))
 
 
 def read_bounded(path: Path, *, longest: int = LONGEST) -> bytes:
-    """The bytes of a regular file; raises as :func:`read_json` does."""
+    """Reads the bytes of a regular file. It raises the errors of :func:`read_json`."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UnreadableError("it is not a regular file")
@@ -47,7 +50,7 @@ def read_bounded(path: Path, *, longest: int = LONGEST) -> bytes:
             content = file.read(longest + 1)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
+    except (OSError, ValueError) as error:  # A NUL byte in a name is a ValueError.
         number = getattr(error, "errno", None)
         raise UnreadableError(
             getattr(error, "strerror", None) or str(error), errno=number
@@ -58,20 +61,20 @@ def read_bounded(path: Path, *, longest: int = LONGEST) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """The value that UTF-8 JSON stands for; an :class:`UnreadableError` if it stands for none."""
+    """Parses UTF-8 JSON. Anything else is an :class:`UnreadableError`."""
     try:
         return json.loads(content.decode("utf-8"))
     except RecursionError:
         raise UnreadableError("it is nested too deeply") from None
-    except ValueError as error:  # of UTF-8, of JSON, or of a number with too many digits
+    except ValueError as error:  # The UTF-8 or the JSON is wrong, or a number has too many digits.
         raise UnreadableError(f"it is not JSON: {error}") from None
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number that a float can hold.
+    """Whether a JSON value is a number that a float can represent.
 
-    True and false are not numbers, though Python counts with them. JSON has integers of any length,
-    and arithmetic with one beyond the range of floats would be an error much later.
+    True and false are not numbers, although Python can count with them. JSON allows integers of any
+    length, and arithmetic with one beyond the range of floats would fail much later.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -79,5 +82,5 @@ def is_number(value: Any) -> bool:
 
 
 def digest_json(content: Mapping[str, Any]) -> str:
-    """SHA-256 of something that JSON can hold, whatever the order of its keys."""
+    """Computes a SHA-256 digest that does not depend on the order of the keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""One lock for each folder that a command writes to, so that no two write to the same run.
+"""Locks a folder while a command writes to it, so that no two commands write to the same run.
 
-The operating system holds the lock, so it disappears with the process, however that ends. A process
-may hold a folder several times over: a comparison holds its own folder, and each of its trainings
-holds the folder of that training.
+The operating system holds the lock, so it disappears with the process, in whatever way that ends. A
+process may lock a folder several times: a comparison locks its folder, and each of its trainings
+locks the folder of that training.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from train.errors import InputError
 
 FILE_NAME = ".in_use"
 
-# Windows forbids others to read bytes that are locked. This one lies beyond what the file says.
+# On Windows, other processes cannot read locked bytes. This byte is beyond the file's text.
 _LOCKED_BYTE = 1 << 30
-_LONGEST_SAID = 1000  # bytes
+_LONGEST_TEXT = 1000  # bytes
 
-_held: dict[Path, int] = {}  # folders that this process holds, and how many times
+_held: dict[Path, int] = {}  # folders that this process has locked, and how many times
 
 
 @contextlib.contextmanager
@@ -29,10 +29,10 @@ def hold(folder: Path) -> Iterator[None]:
     """Keeps other processes out of ``folder`` until the block ends.
 
     Args:
-      folder: one that exists.
+      folder: an existing folder.
 
     Raises:
-      InputError: another process holds it, or nothing can be written there.
+      InputError: another process has locked it, or it is not writable.
     """
     place = folder.resolve()
     if place in _held:
@@ -53,7 +53,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def is_marked(folder: Path) -> bool:
-    """Whether a process holds the folder, or held it when it was killed."""
+    """Whether a process has locked the folder, or had locked it when it was killed."""
     return os.path.lexists(folder / FILE_NAME)
 
 
@@ -61,7 +61,7 @@ def _lock_file(folder: Path, path: Path) -> int:
     """Opens the lock's file and locks it."""
     while True:
         try:
-            # A link is not followed: what is locked is also written to.
+            # A link is not followed, because the file that is locked is also written.
             file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except OSError as error:
             raise InputError(f"{folder} cannot be written to: {error.strerror}.") from None
@@ -71,20 +71,19 @@ def _lock_file(folder: Path, path: Path) -> int:
         try:
             lock(file)
         except BlockingIOError:
-            holder = os.read(file, _LONGEST_SAID).decode(errors="replace")
+            holder = os.read(file, _LONGEST_TEXT).decode(errors="replace")
             os.close(file)
-            said = f" ({holder})" if holder else ""
+            who = f"another process ({holder})" if holder else "another process"
             raise InputError(
-                f"{folder}: another process is at work there{said}. Wait until it has ended, or "
-                "write to a new folder."
+                f"{folder} is used by {who}. Wait until it has ended, or write to a new folder."
             ) from None
         except OSError:
-            pass  # this file system has no locks, and a run there goes without
+            pass  # This file system does not have locks, so the run does without.
         # The process that held the lock before may have removed the file after it was opened here.
         if is_at(file, path):
             break
         os.close(file)
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+    with contextlib.suppress(OSError):  # If the disk is full, the lock works without this text.
         os.ftruncate(file, 0)
         os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
@@ -105,12 +104,13 @@ def why_not_ours(found: os.stat_result) -> str:
 
 def _let_go(file: int, path: Path) -> None:
     """Removes the lock's file, and with it the lock."""
-    if sys.platform == "win32":  # which removes no file that is open
+    if sys.platform == "win32":  # Windows cannot remove an open file.
         os.close(file)
         with contextlib.suppress(OSError):
             path.unlink()
         return
-    # A file that is another by now belongs to another process: somebody removed ours.
+    # If there is a different file now, somebody removed ours, and this one belongs to another
+    # process.
     if is_at(file, path):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -118,7 +118,7 @@ def _let_go(file: int, path: Path) -> None:
 
 
 def is_at(file: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+    """Whether an open file is still the file at ``path``."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
@@ -129,11 +129,11 @@ if sys.platform == "win32":
     import msvcrt
 
     def lock(file: int) -> None:
-        """Locks an open file until it is closed; a BlockingIOError if another process has it."""
+        """Locks an open file until it is closed. BlockingIOError: another process has locked it."""
         os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except PermissionError as error:  # how Windows says that it is locked
+        except PermissionError as error:  # This is the error of Windows for a locked byte.
             raise BlockingIOError(*error.args) from None
         finally:
             os.lseek(file, 0, os.SEEK_SET)
@@ -142,5 +142,5 @@ else:
     import fcntl
 
     def lock(file: int) -> None:
-        """Locks an open file until it is closed; a BlockingIOError if another process has it."""
+        """Locks an open file until it is closed. BlockingIOError: another process has locked it."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

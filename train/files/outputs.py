@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, and folders to write them to.
+"""Files that appear completely or not at all, and folders to write them to.
 
-Every file that this program makes is written under a hidden name beside its final one, waited for
-until it is on disk, and then renamed. A process that is killed leaves the hidden file; the next one
-that writes to the folder removes it.
+Every file of this program is first written under a hidden name in the same folder. When it is on
+disk, it is renamed. A killed process leaves the hidden file, and the next process that writes to
+the folder removes it.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ from typing import Any
 from train.errors import InputError
 from train.files import locks
 
-# Errors of the system that writing the next file would meet as well.
+# Errors of the system that the next file would cause as well.
 LASTING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES)
 
-# Hidden names are short, whatever the file is called: a name may have 255 bytes in all.
+# Hidden names do not contain the final name, because a name may have only 255 bytes.
 _PREFIX = ".lumloss-"
-_PROBE = bytes(16384)  # a disk without room for this has no room for a result
+_PROBE = bytes(16384)  # A disk that is too full for this is too full for any result.
 
-# What spreadsheets take for a formula. With an apostrophe before it that was in the name already,
-# the name still comes back as it was.
+# Texts that spreadsheets read as a formula. Leading apostrophes are included, so that a name that
+# has some already stays the same after writing and reading.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
-_cleared: set[Path] = set()  # folders whose leftovers this process has looked for
+_cleared: set[Path] = set()  # folders in which this process has removed leftovers
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder of --output, or says before any work why that cannot be."""
+    """Makes the folder of --output, or raises an error before any work is done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -48,14 +48,14 @@ def check_writable(folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise InputError(
-            f"--output {folder} cannot be written to: {error.strerror}. Choose another folder."
+            f"--output {folder} cannot be written to: {error.strerror}. Choose a different folder."
         ) from None
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether ``a.png`` and ``A.PNG`` are one file in ``folder``.
+    """Whether ``a.png`` and ``A.PNG`` are the same file in ``folder``.
 
-    They are on most cards, on Windows and on macOS.
+    They are the same on most memory cards, on Windows and on macOS.
     """
     with temporary_beside(folder / "name", ".name") as temporary:
         return temporary.with_name(temporary.name.upper()).exists()
@@ -64,52 +64,52 @@ def ignores_case(folder: Path) -> bool:
 def check_replaceable(
     path: Path, is_ours: Callable[[Path], bool], *, option: str, overwrite: bool
 ) -> None:
-    """Refuses, before any work, to replace a file that this program did not write.
+    """Refuses, before any work is done, to replace a file that this program did not write.
 
     Args:
-      path: the file to be written.
-      is_ours: whether a file of that name is one that the same command wrote before; it may raise
-        anything.
-      option: the flag that names the file or its folder, for the error.
-      overwrite: whether the user has asked for it.
+      path: the file that will be written.
+      is_ours: says whether the same command wrote the existing file. It may raise any error.
+      option: the flag that names the file or its folder, for the error message.
+      overwrite: whether the user has allowed it.
 
     Raises:
-      InputError: if the file is there, and is not known to be this program's.
+      InputError: the file exists, and this program may not have written it.
     """
     if overwrite or not os.path.lexists(path):
         return
-    # What others wrote may be anything, and readers raise whatever they meet
+    # The file may contain anything, so reading it may raise any error.
     with contextlib.suppress(Exception):
         if path.is_file() and is_ours(path):
             return
     raise InputError(
-        f"{option}: {path} is there already and was not written by this command. Move it, choose "
-        f"another {option}, or give --overwrite."
+        f"{option}: {path} exists and was not written by this command. Move it, choose a different "
+        f"{option}, or give --overwrite."
     )
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Writes ``value``; the file appears whole or not at all."""
+    """Writes a value as JSON. The file appears completely or not at all."""
     write_text(json.dumps(value, indent=2) + "\n", path)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes UTF-8 with line ends as they are; the file appears whole or not at all."""
+    """Writes UTF-8 with unchanged line ends. The file appears completely or not at all."""
     write_bytes(text.encode(), path)
 
 
 def write_bytes(content: bytes | memoryview, path: Path) -> None:
-    """Writes ``content``; the file appears whole or not at all."""
+    """Writes bytes. The file appears completely or not at all."""
     with whole_or_none(path) as temporary:
-        # Python repeats a short write until all is written or the system says why not
+        # Python repeats an incomplete write until everything is written or the system reports an
+        # error.
         temporary.write_bytes(content)
 
 
 @contextmanager
 def whole_or_none(path: Path) -> Iterator[Path]:
-    """A hidden file beside ``path``, renamed to ``path`` if the block ends well, else removed.
+    """Gives a hidden file, which becomes ``path`` if the block succeeds, and is removed otherwise.
 
-    What writes to the file must notice when the disk is full; :func:`write_bytes` does.
+    The code that writes to the file must notice a full disk, as :func:`write_bytes` does.
     """
     with temporary_beside(path, path.suffix) as temporary:
         yield temporary
@@ -119,14 +119,14 @@ def whole_or_none(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Waits until what was written to a file is on disk."""
+    """Waits until the content of a file is on disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
 def temporary_beside(path: Path, suffix: str) -> Iterator[Path]:
-    """A hidden file beside ``path``, gone when the block ends, unless it was moved away."""
+    """Gives a hidden file in the folder of ``path``, and removes it after the block."""
     clear_leftovers(path.parent)
     temporary, lock = _make_hidden(path.parent, suffix)
     try:
@@ -138,11 +138,10 @@ def temporary_beside(path: Path, suffix: str) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes hidden files that killed processes have left in ``folder``, once in a process.
+    """Removes hidden files that killed processes have left in ``folder``, once per process.
 
-    A file that a living process is writing is locked and stays. So does one on a file system that
-    knows no locks, and on Windows, where a file that is to be renamed cannot be kept open with a
-    lock on it.
+    A file that another process is writing is locked, and stays. All of them stay on file systems
+    without locks, and on Windows, where a locked file is open and could not be renamed.
     """
     if sys.platform == "win32":
         return
@@ -158,21 +157,21 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def _make_hidden(folder: Path, suffix: str) -> tuple[Path, int | None]:
-    """A new hidden file, and what holds its lock."""
+    """Makes a hidden file, and returns it with the open file that holds its lock."""
     while True:
         path = folder / f"{_PREFIX}{secrets.token_hex(8)}{suffix}"
-        # By tempfile it would be the owner's alone, whatever the umask lets others do.
+        # The tempfile module would make a file that only the owner can read, for any umask.
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if sys.platform == "win32":  # which renames no file that is open
+        if sys.platform == "win32":  # Windows cannot rename an open file.
             os.close(file)
             return path, None
         try:
             locks.lock(file)
-        # Another process is about to remove it, which it took for a leftover
+        # Another process is about to remove this file, because it looks like a leftover.
         except BlockingIOError:
             os.close(file)
             continue
-        except OSError:  # this file system has no locks
+        except OSError:  # This file system does not have locks.
             return path, file
         if locks.is_at(file, path):
             return path, file
@@ -180,7 +179,7 @@ def _make_hidden(folder: Path, suffix: str) -> tuple[Path, int | None]:
 
 
 def _remove_unless_locked(path: Path) -> None:
-    """Raises OSError for a file that is in use, or that cannot be known not to be."""
+    """Removes a file. OSError: the file is in use, or the file system cannot say."""
     file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:
         locks.lock(file)
@@ -190,7 +189,7 @@ def _remove_unless_locked(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Waits until a new name is on disk, where the system can: Windows cannot open a folder."""
+    """Waits until a new name is on disk. Windows cannot do this, as it cannot open a folder."""
     with contextlib.suppress(OSError):
         file = os.open(folder, os.O_RDONLY)
         try:
@@ -200,10 +199,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_rows(rows: Sequence[Any], path: Path) -> None:
-    """A table of dataclasses of one kind as CSV, a line each, unrounded; whole or not at all.
+    """Writes dataclasses of the same class as CSV, one per line, without rounding.
 
-    A spreadsheet runs a cell that begins with "=" and the like, and names of files are a stranger's
-    text: such a cell begins with an apostrophe here. :func:`read_cell` takes it off again.
+    Names of files come from others, and a spreadsheet runs a cell that begins with "=" or similar.
+    Such a cell gets an apostrophe in front, which :func:`read_cell` removes. The file appears
+    completely or not at all.
     """
     names = [field.name for field in fields(rows[0])]
     file = io.StringIO()
@@ -214,10 +214,10 @@ def write_rows(rows: Sequence[Any], path: Path) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """Numbers are left as they are, a minus sign included."""
+    """Escapes a text. Numbers stay unchanged, also with a minus sign."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def read_cell(text: str) -> str:
-    """A text as it was before :func:`write_rows` wrote it."""
+    """Returns the text that :func:`write_rows` was given for a cell."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -1,7 +1,7 @@
-"""Dataclasses from JSON: keys are known and values are of their fields' types, or it is an error.
+"""Makes dataclasses of JSON. Unknown keys and values of a wrong type are errors.
 
-Python's dataclasses check no types, and a file that somebody edited, or a disk that failed, holds
-any.
+Python's dataclasses do not check types, and a file may contain values of any type if somebody
+edited it or if the disk failed.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from train.errors import InputError, did_you_mean
 
 _LONGEST_SHOWN = 60  # characters of a wrong value
 
-# Names of JSON's types, of one value and of several.
+# Names of JSON's types, for one value and for several.
 _NAMES: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "of true or false"),
     int: ("a whole number", "of whole numbers"),
@@ -25,29 +25,30 @@ _NAMES: dict[Any, tuple[str, str]] = {
 
 
 class _WrongError(Exception):
-    """A value is not of its type."""
+    """A value does not have the type of its field."""
 
 
 def from_tree(kind: type[Any], tree: Any, where: str, *, key: str = "") -> Any:
-    """A dataclass from what JSON gave; fields that are missing have their defaults.
+    """Makes a dataclass of a JSON value. Missing fields get their defaults.
 
     Args:
       kind: the dataclass.
-      tree: what was read.
-      where: the file, for errors.
-      key: where in the file the dataclass stands, as in "optimizer.steps"; the file itself has
-        none.
+      tree: the JSON value.
+      where: name of the file, for error messages.
+      key: path of the value within the file, such as "optimizer"; "" for the whole file.
 
     Returns:
-      The dataclass.
+      An instance of the dataclass.
 
     Raises:
-      InputError: a key is unknown, or a value is not of its field's type, or is refused by the
-        dataclass.
+      InputError: a key is unknown, a value does not have the type of its field, or the dataclass
+        refuses it.
     """
     if not isinstance(tree, dict):
-        place = f"{key} must hold" if key else "it must hold"
-        raise InputError(f"{where}: {place} the fields of {kind.__name__}; got {_shown(tree)}.")
+        place = f"{key} must be" if key else "the content must be"
+        raise InputError(
+            f"{where}: {place} an object with the fields of {kind.__name__}; got {_shown(tree)}."
+        )
     fields = typing.get_type_hints(kind)
     values = {}
     for name, value in tree.items():
@@ -55,7 +56,7 @@ def from_tree(kind: type[Any], tree: Any, where: str, *, key: str = "") -> Any:
         if name not in fields:
             hint = did_you_mean(name, fields)
             raise InputError(
-                f"{where}: unknown key {_shown(name)}.{hint} Known here: {', '.join(fields)}."
+                f"{where}: unknown key {_shown(name)}.{hint} Accepted keys: {', '.join(fields)}."
             )
         if dataclasses.is_dataclass(fields[name]):
             values[name] = from_tree(fields[name], value, where, key=path)
@@ -72,7 +73,7 @@ def from_tree(kind: type[Any], tree: Any, where: str, *, key: str = "") -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    """The value as the field holds it: JSON has lists for tuples, and whole numbers for others."""
+    """Converts a JSON value to its field's type: lists to tuples, and whole numbers to floats."""
     origin = typing.get_origin(kind)
     if origin is Literal:
         return _checked(
@@ -110,7 +111,7 @@ def _checked(value: Any, holds: Callable[[], bool]) -> Any:
 
 
 def _accepted(kind: Any) -> str:
-    """In words, what a field accepts."""
+    """Describes in words what a field accepts."""
     origin = typing.get_origin(kind)
     if origin is Literal:
         return " or ".join(f'"{value}"' for value in _args(kind))
@@ -131,6 +132,6 @@ def _args(kind: Any) -> tuple[Any, ...]:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+    except (RecursionError, ValueError):  # It is nested too deeply, or a number is too long.
         text = f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -107,7 +107,7 @@ def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(
     """Under FSDP the digests, too, are those of whole arrays; the large one here is divided."""
     large = np.random.default_rng(0).normal(size=(128, 64)).astype(np.float32)
     state = state.replace(balance={"large": jnp.asarray(large)})
-    mesh = sharding.make_mesh(4, RunConfig(parallel="fsdp"))
+    mesh = sharding.make_mesh(4, run=RunConfig(parallel="fsdp"))
     whole, divided = sharding.replicated(mesh), sharding.state_sharding(state, mesh)
     for name, before, after in (("there", divided, whole), ("back", whole, divided)):
         with open_checkpoints(tmp_path / name, ABOUT) as checkpoints:

@@ -217,7 +217,7 @@ def test_the_largest_batch_is_searched_for_upwards_or_downwards(
 
 def test_what_exceeds_the_memory_of_a_device_whose_compiler_does_not_say_so_is_refused():
     with pytest.raises(
-        sharding.DoesNotFit, match=r"--batch-size 8 .* \(0.00 GiB of 0.00\): take a smaller one"
+        sharding.DoesNotFit, match=r"--batch-size 8 .* \(0.00 GiB of 0.00\). Use a smaller one"
     ):
         aot.compile_for(TINY, sharding.make_mesh(1), room=1000)
 
@@ -240,11 +240,11 @@ def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed
         def compile():
             raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(sharding, "compile_step", lambda step, mesh, layout: Refused)
+    monkeypatch.setattr(sharding, "compile_step", lambda step, mesh, *, layout: Refused)
     message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\nPages of it."
     with pytest.raises(
         sharding.DoesNotFit,
-        match=r"--batch-size 8 does not fit a device's memory .* in memory space hbm\)",
+        match=r"--batch-size 8 does not fit into a device's memory .* in memory space hbm\)",
     ):
         aot.compile_for(TINY, sharding.make_mesh(1))
     message = "INTERNAL: a bug"
@@ -255,4 +255,6 @@ def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed
 @needs_libtpu
 def test_a_batch_that_no_chip_has_room_for_is_refused_in_a_sentence(capsys):
     assert main(["compile", "smoke", "--topology=v5e:1x1", "--batch-size=460800"]) == 2
-    assert "error: --batch-size 460800 does not fit a device's memory" in capsys.readouterr().err
+    assert (
+        "error: --batch-size 460800 does not fit into a device's memory" in capsys.readouterr().err
+    )

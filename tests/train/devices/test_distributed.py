@@ -92,9 +92,9 @@ def test_processes_with_different_flags_or_photographs_are_refused(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     assert ended["other"] == [2, 2]
-    wrong = "different flags and different train photographs and different test photographs"
+    wrong = "The flags and the train photographs and the test photographs of process 1 differ"
     for process in (0, 1):
-        assert f"error: process 1 has {wrong} than process 0" in launches.said("other", process)
+        assert f"error: {wrong} from those of process 0" in launches.said("other", process)
     assert not (launches.folder / "other").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_coordinator_that_is_not_there_is_named(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     assert ended["nobody"][0] not in (0, 70)
-    assert "the processes did not find one another within 2 s" in launches.said("nobody", 1)
+    assert "the processes did not find each other within 2 s" in launches.said("nobody", 1)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,8 @@ def test_where_nothing_says_which_process_this_is_the_flags_are_named(
 
     monkeypatch.setattr(jax.distributed, "initialize", undetected)
     with pytest.raises(
-        InputError, match=r"Give --coordinator HOST:PORT .* --processes N and --process I to each"
+        InputError,
+        match=r"Give each process --coordinator HOST:PORT .* --processes N and --process I",
     ):
         distributed.connect(RunConfig(distributed=True), lambda words: None)
 
@@ -206,5 +207,5 @@ def test_a_folder_that_only_process_0_sees_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "_SHARED_SECONDS", 0.0)
-    with pytest.raises(InputError, match="give an --out that all hosts share"):
+    with pytest.raises(InputError, match="Give an --out that all hosts share"):
         distributed.check_shared(tmp_path / "nowhere")

@@ -34,7 +34,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize(
-    ("batch", "sizes"), [(100, None), (102, "take 100 or 104"), (3, "take 4"), (5, "take 4 or 8")]
+    ("batch", "sizes"), [(100, None), (102, "Use 100 or 104"), (3, "Use 4"), (5, "Use 4 or 8")]
 )
 def test_a_batch_must_divide_over_the_devices(batch: int, sizes: str | None) -> None:
     mesh = sharding.make_mesh(4)
@@ -42,7 +42,7 @@ def test_a_batch_must_divide_over_the_devices(batch: int, sizes: str | None) -> 
         sharding.check_divides(batch, mesh)
     else:
         with pytest.raises(
-            InputError, match=f"--batch-size {batch} does not divide over 4 devices: {sizes}"
+            InputError, match=f"--batch-size {batch} does not divide over 4 devices. {sizes}"
         ):
             sharding.check_divides(batch, mesh)
 
@@ -51,15 +51,15 @@ def test_a_batch_must_divide_into_its_parts_too() -> None:
     sharding.check_divides(16, sharding.make_mesh(4), parts=2)
     with pytest.raises(
         InputError,
-        match=r"12 does not divide over 4 devices in 2 parts \(--accumulate\): take 8 or 16",
+        match=r"12 does not divide over 4 devices in 2 parts \(--accumulate\). Use 8 or 16",
     ):
         sharding.check_divides(12, sharding.make_mesh(4), parts=2)
 
 
 def test_a_mesh_takes_the_devices_asked_for_or_all() -> None:
-    assert sharding.make_mesh().size == len(jax.devices()) == 4
+    assert sharding.make_mesh(None).size == len(jax.devices()) == 4
     assert sharding.make_mesh(2).size == 2
-    with pytest.raises(InputError, match="--devices 5: there are 4 here"):
+    with pytest.raises(InputError, match="--devices 5 is too many, because there are 4 devices"):
         sharding.make_mesh(5)
 
 
@@ -96,11 +96,13 @@ def initial() -> TrainState:
 
 @functools.cache
 def compiled(devices: int, run: RunConfig) -> Any:
-    mesh = sharding.make_mesh(devices, run)
+    mesh = sharding.make_mesh(devices, run=run)
     layout = sharding.state_sharding(initial(), mesh)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), initial())
     return (
-        sharding.compile_step(assemble(CONFIG).update, mesh, layout).lower(state, CLEAN).compile()
+        sharding.compile_step(assemble(CONFIG).update, mesh, layout=layout)
+        .lower(state, CLEAN)
+        .compile()
     )
 
 
@@ -155,7 +157,7 @@ def test_under_fsdp_each_device_holds_its_part_of_what_is_large() -> None:
 
 def test_the_longest_axis_that_divides_is_divided_and_small_arrays_are_not() -> None:
     def spec(*shape: int, devices: int = 4, run: RunConfig = RUNS["fsdp"]) -> PartitionSpec:
-        mesh = sharding.make_mesh(devices, run)
+        mesh = sharding.make_mesh(devices, run=run)
         return sharding.state_sharding(jax.ShapeDtypeStruct(shape, jnp.float32), mesh).spec
 
     axis = sharding.STATE_AXIS
@@ -189,9 +191,9 @@ def test_the_step_is_compiled_ahead_of_time_as_it_will_run() -> None:
 
 def test_shards_divide_the_devices() -> None:
     with pytest.raises(
-        InputError, match=r"--shards 3 does not divide 4 devices: take one of \[1, 2, 4\]"
+        InputError, match=r"--shards 3 does not divide 4 devices. Use one of \[1, 2, 4\]"
     ):
-        sharding.make_mesh(4, RunConfig(parallel="fsdp", shards=3))
+        sharding.make_mesh(4, run=RunConfig(parallel="fsdp", shards=3))
     with pytest.raises(InputError, match="--shards 2 needs --parallel fsdp"):
         RunConfig(shards=2)
 
@@ -220,7 +222,7 @@ def test_a_copy_of_the_state_lies_within_a_slice_where_it_can(
     shards: int | None, groups: list[int]
 ) -> None:
     chips = [Chip(id=i, slice_index=i % 2) for i in range(8)]
-    arranged = sharding.mesh_of(chips, RunConfig(parallel="fsdp", shards=shards)).devices
+    arranged = sharding.mesh_of(chips, run=RunConfig(parallel="fsdp", shards=shards)).devices
     assert [len(group) for group in arranged] == groups
     slices = [{chip.slice_index for chip in group} for group in arranged]
     assert all(len(found) == (2 if shards == 8 else 1) for found in slices)
@@ -231,7 +233,7 @@ def test_a_copy_of_the_state_lies_within_a_slice_where_it_can(
 def test_a_copy_of_the_state_lies_on_chips_side_by_side(shards: int) -> None:
     """Also where no axes of a torus have that many chips: of 4x4x4, 2, 8 and 32."""
     chips = torus(4, 4, 4)
-    arranged = sharding.mesh_of(chips, RunConfig(parallel="fsdp", shards=shards)).devices
+    arranged = sharding.mesh_of(chips, run=RunConfig(parallel="fsdp", shards=shards)).devices
     assert sorted(chip.id for chip in arranged.flat) == list(range(64))
     for group in arranged:
         assert len(group) == shards
@@ -243,5 +245,5 @@ def test_chips_that_fill_no_box_are_taken_as_they_stand() -> None:
     chips = torus(2, 2, 1)[:3]
     assert list(sharding.mesh_of(chips).devices) == chips
     assert [
-        list(group) for group in sharding.mesh_of(chips, RunConfig(parallel="fsdp")).devices
+        list(group) for group in sharding.mesh_of(chips, run=RunConfig(parallel="fsdp")).devices
     ] == [chips]

@@ -52,7 +52,7 @@ def test_how_much_is_done_and_by_what_means_may_change(splits, held, tmp_path):
         ("vmap", {"accumulate": 3}, "--batch-size 16 does not divide over 1 devices in 3 parts"),
         ("mesh", {"accumulate": 3}, "--batch-size 16 does not divide over 1 devices in 3 parts"),
         ("loop", {"accumulate": 8}, "--batch-size 16 does not divide over 4 devices in 8 parts"),
-        ("mesh", {"devices": 9}, "--devices 9: there are 4 here"),
+        ("mesh", {"devices": 9}, "--devices 9 is too many, because there are 4"),
     ],
 )
 def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_written(
@@ -94,7 +94,7 @@ def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, mon
         with monkeypatch.context() as patched:
             patched.setattr(locks, "_held", {})  # as another process finds it
             with pytest.raises(
-                InputError, match=rf"another process is at work there \(process {os.getpid()} on "
+                InputError, match=rf"is used by another process \(process {os.getpid()} on "
             ):
                 open_folder(configured(tmp_path / "run"), splits, "compare", held)
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["population"] == "vmap"

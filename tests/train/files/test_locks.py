@@ -46,9 +46,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_folder_that_another_process_holds_is_refused(
     holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        InputError, match=rf"another process is at work there \(process {holder.pid} on "
-    ):
+    with pytest.raises(InputError, match=rf"is used by another process \(process {holder.pid} on "):
         with locks.hold(tmp_path):
             pytest.fail("two processes hold one folder")
     holder.communicate(timeout=60)
@@ -82,7 +80,7 @@ def test_out_that_another_process_holds_is_refused_for_that(
 ) -> None:
     (tmp_path / "config.json").touch()  # that the folder is not empty is not worth a word now
     with contextlib.ExitStack() as held:
-        with pytest.raises(InputError, match="another process is at work there"):
+        with pytest.raises(InputError, match="is used by another process"):
             new_folder(str(tmp_path), "default", held)
 
 

@@ -59,7 +59,7 @@ def _written(folder: Path, key: str, value: Any) -> Path:
         ("run.parallel", "both", 'run.parallel must be "data" or "fsdp"; got'),
         ("seed", True, "seed must be a whole number; got True"),
         ("seed", "0" * 1000, "seed must be a whole number; got '000"),
-        ("optimizer", [], "optimizer must hold the fields of OptimizerConfig; got []"),
+        ("optimizer", [], "optimizer must be an object with the fields of OptimizerConfig; got []"),
         ("optimizer.steps", 0, "--steps must be at least 1; got 0"),
         ("optimizer.stepz", 5, "unknown key 'stepz'. Did you mean 'steps'?"),
     ],
@@ -98,7 +98,7 @@ def test_what_json_writes_another_way_is_accepted(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[]", "it must hold the fields of FitConfig; got []"),
+        (b"[]", "the content must be an object with the fields of FitConfig; got []"),
         (b"\xff{}", "cannot be read as the configuration of a run: it is not JSON"),
         (b"[" * 100_000, "cannot be read as the configuration of a run: it is nested too deeply"),
         (

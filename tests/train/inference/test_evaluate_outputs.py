@@ -71,10 +71,7 @@ def test_files_of_others_are_replaced_only_when_told_to(
     out.mkdir()
     (out / name).write_text("photograph,taken\n")
     assert main(command) == 2
-    assert (
-        f"{out / name} is there already and was not written by this command"
-        in capsys.readouterr().err
-    )
+    assert f"{out / name} exists and was not written by this command" in capsys.readouterr().err
     assert os.listdir(out) == [name] and (out / name).read_text() == "photograph,taken\n"
     assert main([*command, "--overwrite"]) == 0
     assert main(command) == 0  # what stands there now is ours
@@ -88,7 +85,7 @@ def test_to_know_an_export_as_ours_a_file_of_gigabytes_is_not_read(
     path.write_bytes(b"\xff" * 7 + b"\x00")  # of safetensors: a header of 2^56 bytes
     os.truncate(path, 3_000_000_000)
     tracemalloc.start()
-    with pytest.raises(InputError, match="is there already and was not written by this command"):
+    with pytest.raises(InputError, match="exists and was not written by this command"):
         outputs.check_replaceable(path, export._is_ours, option="--output", overwrite=False)
     assert tracemalloc.get_traced_memory()[1] < 600_000_000
     tracemalloc.stop()

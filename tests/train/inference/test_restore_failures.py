@@ -156,7 +156,7 @@ def test_another_process_that_writes_to_the_folder_is_not_disturbed(
         assert process.stdout is not None
         process.stdout.readline()
         assert main(command) == 2
-        assert "another process is at work there" in capsys.readouterr().err
+        assert "is used by another process" in capsys.readouterr().err
         assert os.listdir(tmp_path / "out") == [".in_use"]
         process.kill()
         process.wait(60)

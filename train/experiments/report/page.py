@@ -83,6 +83,6 @@ def describe_environment() -> dict[str, str]:
     device = " ".join(filter(None, [f"{len(devices)} x {devices[0].device_kind}", machine]))
     return {
         "Python": platform.python_version(),
-        **package_versions(OF_REPORTS),
+        **package_versions(packages=OF_REPORTS),
         "on": device,
     }

@@ -275,10 +275,7 @@ def test_a_picture_of_others_is_replaced_only_when_told_to(
     theirs = sheet.read_bytes()
     command = ["data", "photos", f"--sheet={sheet}"]
     assert main(command) == 2
-    assert (
-        f"--sheet: {sheet} is there already and was not written by this command"
-        in capsys.readouterr().err
-    )
+    assert f"--sheet: {sheet} exists and was not written by this command" in capsys.readouterr().err
     assert sheet.read_bytes() == theirs
     # The other endings differ in how the sheet is known again, which needs no second look
     if suffix == ".png":
