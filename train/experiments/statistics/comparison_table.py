@@ -5,6 +5,7 @@ Every number of a report can be had from it again; nothing is averaged before it
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from train.inference.scoring.metrics_table import score as measure
 from train.inference.scoring.protocols import add_fixed_noise
 
 _LONGEST = 64_000_000  # bytes of a table: some hundred for each row
+_LARGEST = 1e6  # of any metric, far beyond what restored photographs can have
 
 # restore(noisy, sigma), where sigma is the noise's level from 0 to 255, for networks that need it.
 # None: the noise was not added here.
@@ -162,6 +164,13 @@ def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow
         name: read_cell(row[name]) if kind is str else kind(row[name])
         for name, kind in fields.items()
     }
+    # A network that diverged has no PSNR, and its other metrics are never used
+    for name in METRICS if not math.isnan(values["psnr"]) else ():
+        if not abs(values[name]) <= _LARGEST:
+            raise ValueError(
+                f"{name} is {values[name]}, and a number from -{_LARGEST:,.0f} to {_LARGEST:,.0f} "
+                "is needed"
+            )
     return ComparisonRow(**values)
 
 
