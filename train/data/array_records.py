@@ -1,8 +1,8 @@
-"""Checks files of array_record before a record is read: how many there are, and how large they are.
+"""Checks the number and the sizes of the records in an array_record file before any is read.
 
-Such a file is a row of Riegeli chunks, one for each record. A chunk's header says how large its
-content is when it is unpacked, and the reader takes that memory at once. A file of 128 kB may hold
-a record of several gigabytes of zeros.
+Such a file is a sequence of Riegeli chunks, one for each record. A chunk's header says how large
+its content is when it is unpacked, and the reader allocates that memory at once. A file of 128 kB
+may contain a record of several gigabytes of zeros.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,67 +11,71 @@ from typing import Any, BinaryIO, NamedTuple
 
 from train.errors import InputError, first_line
 
-# Encoded photographs hardly shrink, and raw ones shrink little. What is larger and shrinks more is
-# no photograph.
+# Encoded photographs hardly shrink, and raw ones shrink little. A record that is larger than this
+# and shrinks more cannot be a photograph.
 MAX_UNPACKED = 64_000_000  # bytes of one record
-_MAX_RATIO = 20
+_MAX_RATIO = 20  # unpacked bytes for each packed byte
 
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40  # bytes, of Riegeli's format
 _USABLE = _BLOCK - _BLOCK_HEADER
 
 
 class _RiegeliChunk(NamedTuple):
-    start: int  # offset in the file
+    start: int  # place in the file
     packed: int  # bytes
-    unpacked: int
+    unpacked: int  # bytes
 
 
 def check_files(files: Iterable[tuple[Path, int]]) -> None:
-    """Refuses files without the records that their data set states, or with huge records.
+    """Refuses files that lack the records that their data set states, or have huge records.
 
     Args:
-      files: each with the number of records that the data set's description gives it.
+      files: each with its number of records in the data set's description.
+
+    Raises:
+      InputError: if a file cannot be used.
     """
     from array_record.python import array_record_module
 
     for path, count in files:
         if not path.is_file():
             raise InputError(f"{path}, a file of the data set, is missing or is not a file.")
-        if count > path.stat().st_size:  # told before the reader is asked for the last of them
+        if count > path.stat().st_size:  # checked first, because the reader would look for the last
             raise InputError(
-                f"{path} cannot hold the {count} records that dataset_info.json gives it."
+                f"{path} cannot hold the {count} records that dataset_info.json states. Prepare "
+                "the data set again."
             )
         for chunk in _chunks(path):
             if chunk.unpacked > max(MAX_UNPACKED, _MAX_RATIO * chunk.packed):
                 raise InputError(
                     f"{path} cannot be read: a record at byte {chunk.start} unpacks from "
-                    f"{chunk.packed} bytes to {chunk.unpacked / 1e6:.0f} MB, which is no "
+                    f"{chunk.packed} bytes to {chunk.unpacked / 1e6:.0f} MB, so it cannot be a "
                     "photograph."
                 )
         try:
             reader: Any = array_record_module.ArrayRecordReader(str(path))
             held = reader.num_records()
             reader.close()
-        except Exception as error:  # the bindings raise whatever C++ made of a broken file
+        except Exception as error:  # the bindings raise different exceptions for broken files
             raise InputError(f"{path} cannot be read: {first_line(error)}.") from None
         if held != count:
             raise InputError(
-                f"{path} holds {held} records, where dataset_info.json says {count}: copy it, or "
-                "prepare it, again."
+                f"{path} holds {held} records, but dataset_info.json states {count}. Copy the file "
+                "again, or prepare the data set again."
             )
 
 
 def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
-    """The chunks of a file by their headers, as far as the headers make sense.
+    """The chunks of a file, by their headers, up to one that makes no sense.
 
-    The reader tells whether they do.
+    The reader reports that one.
     """
     size = path.stat().st_size
     start = 0
     with path.open("rb") as file:
         while start < size:
             header = _read(file, start)
-            # Its checksum: zeros are the holes of a file
+            # The first eight bytes are a checksum. Zeros mean that the file has a hole here.
             if len(header) < _CHUNK_HEADER or not any(header[:8]):
                 return
             packed, records, unpacked = (
@@ -84,7 +88,7 @@ def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
 
 
 def _read(file: BinaryIO, start: int) -> bytes:
-    """The header of the chunk at ``start``, around the headers of blocks."""
+    """The header of the chunk at ``start``, without the block headers that interrupt it."""
     header = b""
     while len(header) < _CHUNK_HEADER:
         if start % _BLOCK == 0:
@@ -99,9 +103,9 @@ def _read(file: BinaryIO, start: int) -> bytes:
 
 
 def _skip(start: int, length: int) -> int:
-    """Where ``length`` bytes of content end in a file.
+    """The place where ``length`` bytes of content from ``start`` on end in a file.
 
-    The header of a block interrupts them every 64 kilobytes.
+    A block header interrupts the content every 64 kilobytes.
     """
     block = start - start % _BLOCK
     inside = max(start % _BLOCK - _BLOCK_HEADER, 0) + length
@@ -110,5 +114,5 @@ def _skip(start: int, length: int) -> int:
 
 
 def _boundary(place: int) -> int:
-    """The first offset from ``place`` at which a chunk can begin: never within a block's header."""
+    """The first place from ``place`` on at which a chunk can begin, outside block headers."""
     return place + max(_BLOCK_HEADER - place % _BLOCK, 0) if place % _BLOCK else place

@@ -1,4 +1,4 @@
-"""What a batch is: an array of clean patches, or this."""
+"""A batch of training patches: an array of clean ones, or pairs."""
 
 from typing import Any, NamedTuple
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Pair(NamedTuple):
-    """Patches that were degraded in reality and their clean versions: both ``[B, H, W, C]``.
+    """Really degraded patches and their clean versions, both ``[B, H, W, C]``.
 
-    A batch of clean patches alone is a bare array; the step degrades it afresh each time. A pair
-    passes it untouched.
+    A batch of only clean patches is an array, and each training step degrades it with new noise.
+    The step uses a pair as it is.
     """
 
     degraded: Any  # np.ndarray on the host, jax.Array on devices

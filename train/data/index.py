@@ -1,10 +1,12 @@
-"""Remembers what photographs were decoded to, so that a data set is decoded once.
+"""Remembers the sizes and digests of photographs, so that a data set is decoded only once.
 
-One SQLite file, ``.cache/photographs.sqlite`` in the checkout, beside what JAX compiled; several
-processes may use it at once, and it may be deleted at any time. A file is known by its path, and
-only as long as its size, its inode, the times of its content and of any change (in nanoseconds) and
-the decoders' versions are what they were. What was changed within the last two seconds is not taken
-down: another change in the same tick of the clock would not show.
+The index is one SQLite file, ``.cache/photographs.sqlite`` in the checkout, next to JAX's compiled
+programs. Several processes may use it at once, and it may be deleted at any time.
+
+A file is known by its path. It is decoded again if its size, its inode, the times of its content
+and of any change (in nanoseconds), or the versions of the decoders have changed. A file that was
+changed within the last two seconds is not recorded, because another change in the same tick of the
+clock would not show.
 """
 
 import contextlib
@@ -25,11 +27,11 @@ from train.data.libvips import pyvips
 
 PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
 
-_YOUNGEST = 2_000_000_000  # age of a file's last change, in nanoseconds
+_YOUNGEST = 2_000_000_000  # least age of a file's last change, in nanoseconds
 _LIBVIPS = ".".join(str(pyvips.version(i)) for i in range(3))
 _DECODERS = f"5 {_LIBVIPS} {PIL.__version__}"  # the first number counts changes of this module
 
-# A change of the columns needs a change of PATH: an older checkout may have made the file.
+# If the columns change, PATH must change too, because an older checkout may have made the file.
 _TABLE = """
     CREATE TABLE IF NOT EXISTS photographs (
         place TEXT PRIMARY KEY, state TEXT, checksum TEXT,
@@ -38,7 +40,7 @@ _TABLE = """
 """
 
 _COLUMNS = ("place", "state", "checksum", "height", "width", "bits", "digest")
-_PATIENCE = 5  # seconds to wait for another process to finish with it
+_PATIENCE = 5  # seconds to wait while another process uses the file
 _warned: set[str] = set()
 
 T = TypeVar("T")
@@ -47,22 +49,23 @@ T = TypeVar("T")
 class Stamp(NamedTuple):
     """Where a photograph is, and the state of the files that it comes from."""
 
-    place: str
-    state: str
+    place: str  # path, or data set with a number
+    state: str  # a hash of sizes and times
 
 
 class KnownEntries(NamedTuple):
-    """What the index knows of a listing; each list is in the listing's order."""
+    """What the index knows about a listing, each list in the listing's order."""
 
     entries: list[Entry | None]  # None: the photograph must be decoded
-    stamps: list[Stamp | None]  # of the clean photographs; None if nothing may be recorded
-    input_stamps: list[Stamp | None]  # of the degraded ones
+    # Stamps of the clean photographs; None if nothing may be recorded
+    stamps: list[Stamp | None]
+    input_stamps: list[Stamp | None]  # the same for the degraded photographs
 
 
 def look_up(listing: Listing) -> KnownEntries:
-    """The entries of photographs that need not be decoded again.
+    """Finds the entries of photographs that need not be decoded again.
 
-    The entry of a pair is known if both halves are, and if they are of one size.
+    The entry of a pair is known if both halves are known and have the same size.
     """
     stamps, input_stamps = _stamp_listing(listing)
     clean, degraded = _read_facts(stamps), _read_facts(input_stamps)
@@ -80,11 +83,11 @@ def look_up(listing: Listing) -> KnownEntries:
 
 
 def remember(known: KnownEntries, entries: Sequence[Entry]) -> None:
-    """Records what decoding gave; what was known under the same stamps is replaced.
+    """Records the facts about photographs that were decoded, and replaces older facts.
 
     Args:
-      known: what :func:`look_up` gave before photographs were decoded.
-      entries: of all photographs of the listing.
+      known: the result of :func:`look_up` before the photographs were decoded.
+      entries: the entries of all photographs in the listing.
     """
     found: list[tuple[Stamp | None, PixelFacts]] = []
     for i, entry in enumerate(entries):
@@ -105,7 +108,7 @@ def remember(known: KnownEntries, entries: Sequence[Entry]) -> None:
 
 
 def _stamp_listing(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | None]]:
-    """Stamps of the clean photographs and of the degraded ones; None if there is no stamp."""
+    """The stamps of the clean and of the degraded photographs; None if there is no stamp."""
     count = len(listing.names)
     nothing: list[Stamp | None] = [None] * count
     if listing.files:
@@ -121,7 +124,7 @@ def _stamp_listing(listing: Listing) -> tuple[list[Stamp | None], list[Stamp | N
 
 
 def _read_facts(stamps: Sequence[Stamp | None]) -> list[PixelFacts | None]:
-    """What is known under each stamp."""
+    """The facts that are known for each stamp, or None."""
 
     def read(index: sqlite3.Connection) -> list[PixelFacts | None]:
         return [None if stamp is None else _row(index, stamp) for stamp in stamps]
@@ -131,7 +134,7 @@ def _read_facts(stamps: Sequence[Stamp | None]) -> list[PixelFacts | None]:
 
 
 def _row(index: sqlite3.Connection, stamp: Stamp) -> PixelFacts | None:
-    """What is known under a stamp; None if the row is of another state, or damaged."""
+    """The facts for a stamp; None if the row is for another state, or damaged."""
     found = index.execute("SELECT * FROM photographs WHERE place = ?", (stamp.place,)).fetchone()
     if found is None:
         return None
@@ -141,16 +144,13 @@ def _row(index: sqlite3.Connection, stamp: Stamp) -> PixelFacts | None:
 
 
 def _key(stamp: Stamp, facts: PixelFacts) -> tuple[str, str]:
-    """The state that a row holds for, and a hash that shows whether the row is damaged."""
+    """The state for which a row is valid, and a hash that shows whether the row is damaged."""
     state = f"{_DECODERS} {stamp.state}"
     return state, hashlib.sha256(f"{stamp.place} {state} {tuple(facts)}".encode()).hexdigest()
 
 
 def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
-    """The stamp of files; None if one is missing, or changed too recently.
-
-    A second change within that time would not show.
-    """
+    """The stamp of files; None if one is missing or was changed too recently."""
     states = hashlib.sha256()
     for path in files:
         try:
@@ -171,7 +171,7 @@ def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
 
 
 def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-    """What ``action`` gives; ``otherwise`` if there can be no index, which only costs time."""
+    """The result of ``action``, or ``otherwise`` if the index cannot be used: that is only slow."""
     try:
         PATH.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(PATH, timeout=_PATIENCE)) as index, index:
@@ -180,28 +180,28 @@ def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
             if columns != _COLUMNS:
                 _warn_once(
                     f"its table has the columns {', '.join(columns)[:200]}, so another program or "
-                    "version made it"
+                    "another version made it"
                 )
                 return otherwise
             return action(index)
-    except (OSError, sqlite3.OperationalError) as error:  # no room, read-only, locked for long
+    except (OSError, sqlite3.OperationalError) as error:  # full, read-only, or locked for too long
         _warn_once(str(error))
-    except sqlite3.DatabaseError as error:  # damaged, or no database
+    except sqlite3.DatabaseError as error:  # damaged, or not a database
         aside = PATH.with_name(f"{PATH.name}.unreadable")
         try:
             os.replace(PATH, aside)
         except OSError:
             _warn_once(str(error))
         else:
-            _warn_once(f"{error}. It is kept as {aside.name}, and a new one is made")
+            _warn_once(f"{error}. It was renamed to {aside.name}, and a new one will be made")
     return otherwise
 
 
 def _warn_once(why: str) -> None:
-    """Warns once of each reason."""
+    """Prints a warning, once for each reason."""
     if why not in _warned:
         _warned.add(why)
         complain(
-            f"warning: {PATH}, which remembers what photographs were decoded to, cannot be used: "
-            f"{why}. They are decoded again, which takes time and changes nothing."
+            f"warning: {PATH}, the index of decoded photographs, cannot be used: {why}. All "
+            "photographs are decoded again. This takes time, and results stay the same."
         )

@@ -1,4 +1,4 @@
-"""How much noise a photograph holds, told from itself."""
+"""Estimates the noise in a photograph from the photograph alone."""
 
 import warnings
 
@@ -9,13 +9,12 @@ from skimage.restoration import estimate_sigma
 def noise_level(image: np.ndarray) -> float:
     """Estimates the standard deviation of an image's noise from its finest wavelets.
 
-    The image is ``[H, W, C]``, and the result is in its units.
-
-    It is the mean over channels, except flat ones, such as the blue of a night: they say
-    nothing about noise. 0 where none is left.
+    The image is ``[H, W, C]``, and the result is in its units. It is the mean over the channels.
+    Flat channels, such as blue at night, say nothing about noise and are left out. If no channel
+    is left, the result is 0.
     """
     channels = np.moveaxis(image, -1, 0)
-    # Where no wavelet is left it takes the median of nothing, and gives NaN
+    # Without any wavelet, the estimate is the median of an empty array: NaN with a warning.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = [estimate_sigma(channel) for channel in channels if np.ptp(channel) > 0]

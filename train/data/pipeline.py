@@ -1,12 +1,12 @@
-"""The stream of training batches: a pure function of (seed, global batch index).
+"""The stream of training batches, a pure function of (seed, global batch index).
 
-No state is carried from one batch to the next, so a run resumes anywhere, and any number of hosts,
-threads and worker processes sees the same global batches: batch ``i`` of a seed is the same array
-wherever and whenever it is cut.
+No state is carried from one batch to the next. So a run can resume at any batch, and any number of
+hosts, threads and worker processes sees the same global batches: batch ``i`` of a seed is the same
+array wherever and whenever it is cut.
 
-Several batches are cut at once, in a window, which costs Grain as much as one batch. If photographs
-do not all stay decoded in memory the window is large: each photograph is decoded once for all its
-patches in the window.
+Several batches are cut together, in a window, which costs Grain as much as one batch. If not all
+photographs stay decoded in memory, the window is large, and each photograph is decoded once for all
+its patches in the window.
 """
 
 import functools
@@ -24,34 +24,36 @@ from train.data.windows import Windows
 from train.data.workers import Workers
 from train.errors import InputError, list_some
 
-# Patches that are cut at once from photographs on disk, and from those in memory. As many again
-# wait to be taken.
+# Bytes of the patches that are cut together, from photographs on disk and from photographs in
+# memory. Another window of the same size waits to be used.
 _WINDOW_BYTES, _WINDOW_BYTES_IN_MEMORY = 256e6, 16e6
-# From memory more batches at once are no quicker: what one costs Grain is then little beside
-# cutting it.
+# Most batches in a window from memory. More would not be faster, because Grain's share of the time
+# is already small.
 _WINDOW_IN_MEMORY = 8
 
 
 class _Places(NamedTuple):
-    """Where patches are cut: one number each for every patch."""
+    """Where patches are cut, with one number for every patch in each array."""
 
-    which: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    orientation: np.ndarray
+    which: np.ndarray  # number of the photograph
+    row: np.ndarray  # pixels from the top
+    column: np.ndarray  # pixels from the left
+    orientation: np.ndarray  # 0 to 7
 
 
 class PatchBatches:
     """Cuts batches of random patches, each in one of the eight flips and rotations."""
 
     def __init__(self, source: Source, *, patch_size: int, batch_size: int, seed: int) -> None:
-        """Every position of every photograph is equally likely: large ones give more patches.
+        """Prepares to draw every position in every photograph with the same probability.
+
+        So large photographs give more patches than small ones.
 
         Args:
           source: the photographs.
           patch_size: side of a patch, in pixels.
-          batch_size: patches in a batch.
-          seed: of the places that are drawn.
+          batch_size: number of patches in a batch.
+          seed: the seed from which the positions are drawn.
 
         Raises:
           InputError: if a photograph is smaller than a patch.
@@ -60,14 +62,14 @@ class PatchBatches:
             smallest = min(min(entry.height, entry.width) for entry in source.entries)
             raise InputError(
                 f"--patch-size {patch_size} is larger than {len(small)} of {len(source.names)} "
-                f"photographs: {list_some(small)}; take --patch-size {smallest} or less, or leave "
-                "these out."
+                f"photographs: {list_some(small)}. Use --patch-size {smallest} or less, or leave "
+                "these photographs out."
             )
         self.cutter = Cutter(source, patch_size)
         self._batch_size = batch_size
         self._seed = seed
         sizes = np.array([(entry.height, entry.width) for entry in source.entries])
-        # How many places there are for a patch in each photograph, from top to bottom and across
+        # Number of places for a patch in each photograph, from top to bottom and from left to right
         rows, self._columns = (sizes - patch_size + 1).T
         self._ends = np.cumsum(rows * self._columns)
         self._starts = self._ends - rows * self._columns
@@ -79,16 +81,16 @@ class PatchBatches:
         rows: slice | np.ndarray = slice(None),
         filler: PatchFiller | None = None,
     ) -> Batch:
-        """Cuts several batches at once, and decodes each photograph once for all of them.
+        """Cuts several batches together, and decodes each photograph once for all of them.
 
         Args:
           indices: numbers of the batches.
-          rows: which patches of each batch.
-          filler: who cuts them; this thread if it is not given.
+          rows: which patches of each batch to cut.
+          filler: cuts the patches; None: this thread.
 
         Returns:
-          ``[N, B, P, P, 3]``, uint8, or uint16 if any photograph has 16 bits. From pairs there are
-          two of these arrays, cut at the same places and turned in the same way.
+          ``[N, B, P, P, 3]``, uint8, or uint16 if any photograph has 16 bits. For pairs, two such
+          arrays, cut at the same places and turned in the same way.
         """
         places = [self._draw(index, rows) for index in indices]
         which = np.concatenate([place.which for place in places]).tolist()
@@ -122,7 +124,7 @@ class PatchBatches:
         )
 
     def window(self) -> int:
-        """How many batches are cut at once."""
+        """The number of batches that are cut together."""
         size = sum(
             self.cutter.empty_patches(side, self._batch_size).nbytes
             for side in range(len(self.cutter.sides))
@@ -132,7 +134,8 @@ class PatchBatches:
         return max(1, int(_WINDOW_BYTES // size))
 
     def _draw(self, index: int, rows: slice | np.ndarray) -> _Places:
-        # Drawn for the whole batch whichever rows are cut, so that every host draws alike.
+        # Places are drawn for the whole batch even if only some rows are cut, so that every host
+        # draws the same.
         generator = np.random.default_rng([self._seed, index])
         positions = generator.integers(self._ends[-1], size=self._batch_size)[rows]
         orientations = generator.integers(8, size=self._batch_size)[rows]
@@ -152,23 +155,23 @@ def stream(
 ) -> Iterator[Batch]:
     """Yields this process's rows of batches ``start`` to ``stop``, in order, cut ahead of time.
 
-    One Grain element is one window of whole batches: per-patch elements are an order of magnitude
-    slower.
+    One element of Grain is a window of whole batches. One element per patch would be an
+    order of magnitude slower.
 
     Args:
-      batches: what is cut.
+      batches: cuts the batches.
       start: number of the first batch.
-      stop: number after the last one.
-      rows: which of each batch this process takes.
-      threads: threads that decode, in this process; what is decoded one thread cuts.
-      workers: processes that decode and cut instead, if photographs do not all stay in memory; 0
-        for none.
+      stop: number after the last batch.
+      rows: which patches of each batch this process cuts.
+      threads: number of threads in this process that decode; decoded photographs are cut by one.
+      workers: number of processes that decode and cut instead, if not all photographs stay in
+        memory; 0: no processes.
 
     Returns:
       The batches, one by one.
     """
     windows = grain.MapDataset.source(Windows(start, stop, batches.window()))
-    # One thread reads windows: while a window is cut, only the one in use is in memory beside it.
+    # One thread reads windows, so at most two are in memory: one in use, and one being cut.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     filler = (
         Workers(workers, batches.cutter)

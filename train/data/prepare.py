@@ -1,9 +1,9 @@
-"""Writes data sets as array_record, once, through TFDS.
+"""Writes data sets as array_record, once, with TFDS.
 
-They may be TFDS's own, those of our builders, or any folder.
+A data set may come from a builder of TFDS, from one of our own, or from any folder.
 
-Of those of TFDS itself ``div2k`` is made for restoration. It is supported and was not run here
-whole: there was no way to download it. Its builder was run on files laid out and named like those.
+Among TFDS's data sets, ``div2k`` is made for restoration. It is supported, but it could not be
+downloaded for a complete test. Its builder was tested on files with the same layout and names.
 """
 
 import contextlib
@@ -19,35 +19,35 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from train.data.datasets import FORMAT, import_tfds, make_builder, open_folder
+from train.data.dataset_builders import FORMAT, import_tfds, make_builder, open_folder
 from train.data.folders import expand_folder
 from train.data.photographs import Memory
 from train.data.sources import list_source, open_source
 from train.errors import InputError
 from train.files.locks import hold
 
-_LONGEST_NAME = 100  # letters of a configuration
-_INCOMPLETE = "incomplete."  # how TFDS names the folder that it writes to, until that is whole
+_LONGEST_NAME = 100  # characters in the name of a configuration
+_INCOMPLETE = "incomplete."  # TFDS's prefix for a folder that is not written completely yet
 
 
 def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None = None) -> str:
-    """Writes the data set of ``spec``, unless it is there already.
+    """Writes the data set of ``spec``, unless it exists already.
 
     Args:
-      spec: "tfds:NAME[/CONFIG]:SPLIT", all of whose splits are written, or a folder or pairs.
-      manual_dir: where the user has put what TFDS does not download by itself.
-      data_dir: where data sets are kept; TFDS's own choice (~/tensorflow_datasets or TFDS_DATA_DIR)
-        where not given.
+      spec: a folder, pairs, or "tfds:NAME[/CONFIG]:SPLIT", all splits of which are written.
+      manual_dir: the folder with the files that the user had to download by hand.
+      data_dir: the folder to keep data sets in; None: TFDS's own (~/tensorflow_datasets or
+        TFDS_DATA_DIR).
 
     Returns:
       The spec that reads the data set.
 
     Raises:
-      InputError: if it cannot be prepared, or something else is in its place.
+      InputError: if the data set cannot be prepared, or something else is in its place.
     """
     tfds = import_tfds()
-    # TFDS warns of configurations that are made by the program, which ours are; its bars are for a
-    # terminal.
+    # TFDS warns about configurations that a program makes, as this one does. Its progress bars are
+    # for a terminal.
     logging.getLogger("absl").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -60,7 +60,8 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
         builder = _folder_builder(spec, name, data_dir)
     else:
         raise InputError(
-            f'--prepare writes what "tfds:", "folder:" or "pairs:" names; got {spec!r}.'
+            f'--prepare needs a data set that begins with "tfds:", "folder:" or "pairs:"; got '
+            f"{spec!r}."
         )
     _check_format(builder)
     _lend_files(builder)
@@ -69,11 +70,11 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
             )
-    except AssertionError as error:  # TFDS's way to say that --manual-dir is missing
-        raise InputError(f"{name}: pass --manual-dir. {' '.join(str(error).split())}") from None
+    except AssertionError as error:  # TFDS raises this if --manual-dir is missing
+        raise InputError(f"{name} needs --manual-dir. {' '.join(str(error).split())}") from None
     except InputError:
         raise
-    # Of a full disk array_record says RuntimeError; builders raise what they meet
+    # On a full disk, array_record raises RuntimeError. Builders may raise anything.
     except Exception as error:
         raise InputError(
             f"{name} cannot be prepared: {' '.join(str(error).split())[:500]}"
@@ -84,9 +85,9 @@ def prepare(spec: str, *, manual_dir: Path | None = None, data_dir: Path | None 
 
 @contextlib.contextmanager
 def _alone(builder: Any) -> Iterator[None]:
-    """Keeps other processes from writing the same data set, and removes what killed ones have left.
+    """Keeps other processes from writing the same data set, and removes leftovers of killed ones.
 
-    Only for our own builders: other programs may be writing what TFDS's own make.
+    This is done only for our own builders, because other programs may write TFDS's data sets.
     """
     target = Path(builder.data_dir)
     if (
@@ -103,7 +104,7 @@ def _alone(builder: Any) -> Iterator[None]:
 
 
 def _folder_name(rest: str) -> str:
-    """A TFDS configuration's name for a folder: its own, in letters that a path may have."""
+    """The name of a TFDS configuration for a folder: its own, in characters that paths may have."""
     folder = expand_folder(rest.partition("?")[0].partition(",")[0]).resolve()
     name = re.sub(r"[^\w.\-]", "_", folder.name)[:_LONGEST_NAME] or "root"
     return name if re.match(r"\w", name) else f"_{name}"
@@ -112,7 +113,7 @@ def _folder_name(rest: str) -> str:
 def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
     from train.data.builders.restoration_folder import FolderConfig, RestorationFolder
 
-    # Nothing unreadable and nobody without a partner is written
+    # Opening the source refuses unreadable photographs, and photographs without a partner.
     open_source(spec, "train", memory=Memory(0))
     listing = list_source(spec, "train")
     return RestorationFolder(
@@ -121,42 +122,39 @@ def _folder_builder(spec: str, name: str, data_dir: Path | None) -> Any:
 
 
 def _check_format(builder: Any) -> None:
-    """Refuses to write over what is there.
+    """Refuses to write if something else is in the data set's place.
 
-    TFDS would leave files of another format or of another folder untouched.
+    TFDS would not write anything if files in another format, or from another folder, are there.
     """
     there = Path(builder.data_dir)
     if any(letter in str(there) for letter in "?\0"):
         raise InputError(
-            f"--data-dir leads to {there}, and no spec can name a folder with a question mark: "
-            "choose another."
+            f"--data-dir leads to {there}, and a spec cannot name a folder with a question mark. "
+            "Choose another folder."
         )
     if not os.path.lexists(there):
         return
-    # TFDS would take it for a data set, and write nothing
+    # TFDS would mistake it for a data set, and write nothing.
     if not (there / "dataset_info.json").is_file():
         raise InputError(
-            f"{there} is there already and holds no data set: move it away, or pass another "
+            f"{there} exists already and does not hold a data set. Move it away, or choose another "
             "--data-dir."
         )
     kept = open_folder(there).info.as_proto.file_format
     if kept != FORMAT or builder.name == "restoration_folder":
         whose = (
-            " of this folder, or of another of its name"
+            " of this folder, or of another folder with this name"
             if builder.name == "restoration_folder"
             else ""
         )
         raise InputError(
-            f"{there} holds a data set already{whose}, as {kept}: move it away, or pass another "
+            f"{there} already holds a data set{whose}, as {kept}. Move it away, or choose another "
             "--data-dir."
         )
 
 
 def _lend_files(builder: Any) -> None:
-    """Lends Python's file functions to builders that walk through folders by TensorFlow.
-
-    div2k's is among them.
-    """
+    """Gives Python's file functions to builders that use TensorFlow's, such as div2k's."""
     module = sys.modules[type(builder).__module__]
     if importlib.util.find_spec("tensorflow") or not hasattr(module, "tf"):
         return

@@ -1,8 +1,9 @@
-"""What is trained on, what settings are picked on, what is tested on, and a record of all three.
+"""Splits photographs into training, validation and test, and keeps a record of the splits.
 
-What is given by a flag is taken whole. What is not given comes from --data: ``photos`` has splits
-of its own; of any other source a tenth each is set aside for validation and test, by a hash of the
-decoded pixels. So adding a photograph moves no other, and copies of one photograph stay together.
+A split that is given by a flag is used whole. The others come from --data. ``photos`` has its own
+splits. From any other source, a tenth each is set aside for validation and test, by a hash of the
+decoded pixels. So adding a photograph does not move another one to a different split, and copies of
+one photograph stay together.
 """
 
 import hashlib
@@ -19,15 +20,16 @@ from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 
 FILE_NAME = "split.json"
-_LONGEST_FILE = 1_000_000_000  # bytes: a hundred for each photograph
-SMALLEST_SCORED = 11  # pixels a side: SSIM's window
-NONE = "none"  # --validation-data none: all that is not tested on is trained on
+_LONGEST_FILE = 1_000_000_000  # bytes; a photograph takes about a hundred
+SMALLEST_SCORED = 11  # pixels on each side, the size of SSIM's window
+NONE = "none"  # with --validation-data none, only test photographs are set aside
 
-_TENTHS: dict[Split, int] = {"test": 0, "validation": 1}  # of ten; the other eight are trained on
+# The tenth that is set aside for each split, from 0 to 9. The other eight are trained on.
+_TENTHS: dict[Split, int] = {"test": 0, "validation": 1}
 
 
 class Splits(NamedTuple):
-    """Three sources that share no photograph, unless flags say otherwise."""
+    """Three sources without a common photograph, unless flags say otherwise."""
 
     train: Source
     validation: Source | None
@@ -38,7 +40,7 @@ class OpenSource(Protocol):
     """Opens a spec, as :func:`~train.data.sources.open_source` does."""
 
     def __call__(self, spec: str, split: Split, *, memory: Memory) -> Source:
-        """The source."""
+        """Opens the source of a split."""
 
 
 def open_splits(
@@ -50,16 +52,16 @@ def open_splits(
     memory: Memory | None = None,
     opening: OpenSource = open_source,
 ) -> Splits:
-    """Opens all three; what is not given is set aside from ``data``.
+    """Opens all three splits. Those that are not given are set aside from ``data``.
 
     Args:
-      data: spec of the source to train on.
-      validation: spec; "none" for no validation.
-      test: spec.
-      group_by: what stays together in one split: photographs of equal pixels, or all of one folder
-        (bursts, scenes).
-      memory: what decoded photographs may take.
-      opening: opens a spec. The verb ``data`` continues with broken photographs, and a run stops.
+      data: the photographs to train on, as a spec.
+      validation: the photographs to validate on, as a spec; "none": no validation.
+      test: the photographs to test on, as a spec.
+      group_by: what stays together in one split: photographs with equal pixels, or all photographs
+        of a folder (bursts, scenes).
+      memory: how much decoded photographs may take; 1000 megabytes if it is not given.
+      opening: opens a spec. The verb ``data`` continues if photographs are broken, and a run stops.
 
     Returns:
       The splits.
@@ -71,8 +73,8 @@ def open_splits(
     given: dict[Split, str | None] = {"validation": validation, "test": test}
     if data == "photos":
         given = {split: "photos" if spec is None else spec for split, spec in given.items()}
-    # Memory goes to the source that is opened first: what is trained on is needed over and over, the
-    # rest now and then.
+    # The source that is opened first gets the memory first. Training needs its photographs all the
+    # time, and the others are needed only now and then.
     source = opening(data, "train", memory=memory)
     opened: dict[Split, Source] = {}
     for split, spec in given.items():
@@ -92,25 +94,26 @@ def open_splits(
             what = "photographs" if group_by == "pixels" else "folders"
             raise InputError(
                 f"{data}: setting aside a tenth by hash left none of {len(source.names)} "
-                f"photographs for {split}; add {what}, or name others by {FLAGS['test']}."
+                f"photographs for {split}. Add {what}, or give other photographs with "
+                f"{FLAGS['test']}."
             )
     held = opened.get("validation")
     return Splits(train, held if held is not None and held.names else None, opened["test"])
 
 
 def check_scorable(splits: Splits) -> None:
-    """Refuses, before anything is trained, what SSIM's window does not fit into afterwards."""
+    """Refuses, before anything is trained, photographs that are smaller than SSIM's window."""
     for split, source in named(splits):
         if split != "train" and (small := smaller_than(source, SMALLEST_SCORED)):
             raise InputError(
                 f"{len(small)} of {len(source.names)} photographs of {split} are too small to be "
-                f"scored, which takes {SMALLEST_SCORED} pixels a side: {list_some(small)}; leave "
-                "them out."
+                f"scored, which needs {SMALLEST_SCORED} pixels on each side: {list_some(small)}. "
+                "Leave them out."
             )
 
 
 def leaked(splits: Splits) -> list[str]:
-    """Photographs of validation and test that are also trained on, pixel for pixel."""
+    """Names the photographs of validation and test that have the same pixels as trained ones."""
     trained = {entry.digest: entry.name for entry in splits.train.entries}
     leaks = []
     for split, source in named(splits):
@@ -121,21 +124,21 @@ def leaked(splits: Splits) -> list[str]:
 
 
 def leak_warnings(splits: Splits) -> list[str]:
-    """One sentence if photographs that are scored are also trained on; else none."""
+    """One sentence if photographs that are scored are also trained on, and otherwise none."""
     seen = leaked(splits)
     return [f"trained on too, so their scores mean little: {list_some(seen)}"] if seen else []
 
 
 def seen_in_training(source: Source, checkpoint: Path) -> str:
-    """Which photographs a network was trained on, in a sentence; "" if none are known to be.
+    """Says which photographs a network was trained on, if any are known.
 
     Args:
-      source: the photographs that are to be scored.
+      source: the photographs that will be scored.
       checkpoint: a run's folder, or one of its checkpoints. The run's record of its photographs is
-        read there; an imported network has none.
+        read there. An imported network does not have one.
 
     Returns:
-      The sentence that :func:`leak_warnings` gives.
+      The sentence of :func:`leak_warnings`, or "".
     """
     for folder in (checkpoint, checkpoint.parent.parent):
         try:
@@ -149,7 +152,7 @@ def seen_in_training(source: Source, checkpoint: Path) -> str:
 
 
 def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
-    """Sentences that a run with so many worker processes should read before it starts."""
+    """Sentences to print before a run starts with this number of worker processes."""
     yield from leak_warnings(splits)
     yield from dict.fromkeys(
         f"{each.spec}: {each.skipped}" for _, each in named(splits) if each.skipped
@@ -158,18 +161,18 @@ def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
     decoded = len(images) - images.kept if isinstance(images, Photographs) else 0
     if decoded:
         yield (
-            f"{decoded} of {len(images)} photographs do not fit --memory-mb and are decoded over "
-            "and over: slower"
+            f"{decoded} of {len(images)} photographs do not fit into --memory-mb and are decoded "
+            "again each time, which is slower"
         )
     elif workers:
         yield (
-            f"--workers {workers} does nothing: all photographs fit --memory-mb, from where "
-            "threads cut faster"
+            f"--workers {workers} does nothing: all photographs fit into --memory-mb, and from "
+            "memory threads cut faster"
         )
 
 
 def describe(splits: Splits) -> dict[str, Any]:
-    """The record of a split: specs, names, sizes and hashes of pixels, ready for JSON."""
+    """The record of the splits for JSON: specs, names, sizes and hashes of pixels."""
     record: dict[str, Any] = {}
     for split, source in named(splits):
         photographs = {entry.name: _describe_entry(entry) for entry in source.entries}
@@ -178,7 +181,7 @@ def describe(splits: Splits) -> dict[str, Any]:
 
 
 def fingerprint(splits: Splits) -> dict[str, str]:
-    """One hash for each split, which a checkpoint holds."""
+    """One hash for each split. Checkpoints keep these hashes."""
     return {
         split: hashlib.sha256(json.dumps(record["photographs"]).encode()).hexdigest()
         for split, record in describe(splits).items()
@@ -193,15 +196,15 @@ def save_splits(splits: Splits, folder: Path) -> None:
 def check_unchanged(
     splits: Splits, folder: Path, *, instead: str = "start a new run with --init-from"
 ) -> None:
-    """Refuses to resume a run with different photographs, and says which differ.
+    """Refuses to resume a run with different photographs, and says what has changed.
 
     Args:
-      splits: the photographs that are there now.
-      folder: the run's.
-      instead: what the user can do if the photographs are lost.
+      splits: the photographs as they are now.
+      folder: the run's folder.
+      instead: what the user can do if the old photographs are lost.
 
     Raises:
-      InputError: if photographs differ, or the record of them cannot be read.
+      InputError: if photographs differ, or the run's record of them cannot be read.
     """
     path = folder / FILE_NAME
     try:
@@ -220,8 +223,8 @@ def check_unchanged(
         changes += _changes(split, before.get(split, {}), now.get(split, {}))
     if changes:
         raise InputError(
-            f"the photographs are not those that {folder} was started with: {'; '.join(changes)}. "
-            f"Bring them back, or {instead}."
+            f"the photographs have changed since {folder} was started: {'; '.join(changes)}. "
+            f"Restore the old photographs, or {instead}."
         )
 
 
@@ -241,12 +244,12 @@ def _parse_record(record: Any) -> dict[str, dict[str, str]]:
 def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) -> None:
     """Refuses photographs that a run's checkpoint was not trained with.
 
-    The record beside the checkpoint may have been changed.
+    The record next to the checkpoint may have been changed.
 
     Args:
-      splits: the photographs that are there now.
-      about: what the checkpoint says of itself, its fingerprint included.
-      folder: the run's.
+      splits: the photographs as they are now.
+      about: what the checkpoint states about itself, including its fingerprint.
+      folder: the run's folder.
 
     Raises:
       InputError: if the fingerprints differ.
@@ -257,13 +260,14 @@ def check_fingerprint(splits: Splits, about: Mapping[str, Any], folder: Path) ->
     other = [split for split in FLAGS if before.get(split) != now.get(split)]
     if other:
         raise InputError(
-            f"the checkpoint in {folder} was trained with other photographs, or in another order "
-            f"({', '.join(other)}), though {FILE_NAME} names those that are there now: bring them "
-            "back, or start a new run with --init-from."
+            f"the checkpoint in {folder} was trained with different photographs, or in a different "
+            f"order ({', '.join(other)}), although {FILE_NAME} lists the present ones. Restore the "
+            "old photographs, or start a new run with --init-from."
         )
 
 
 def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Says which photographs of a split were added, removed and changed."""
     differences = {
         "added": [name for name in now if name not in before],
         "removed": [name for name in before if name not in now],
@@ -275,7 +279,7 @@ def _changes(split: str, before: Mapping[str, str], now: Mapping[str, str]) -> I
 
 
 def named(splits: Splits) -> Iterator[tuple[Split, Source]]:
-    """What there is of the three, by name."""
+    """The splits that exist, with their names."""
     yield "train", splits.train
     if splits.validation is not None:
         yield "validation", splits.validation
@@ -283,12 +287,13 @@ def named(splits: Splits) -> Iterator[tuple[Split, Source]]:
 
 
 def _describe_entry(entry: Entry) -> str:
+    """Size, bits and digests of a photograph, as the record keeps them."""
     degraded = f" from {entry.input_digest}" if entry.input_digest else ""
     return f"{entry.width}x{entry.height} {entry.bits} bit {entry.digest}{degraded}"
 
 
 def _tenth(entry: Entry, group_by: str) -> int:
-    """0 to 9, each as likely."""
+    """The tenth that a photograph belongs to, 0 to 9, each with the same probability."""
     digest = entry.digest
     if group_by == "folder":
         folder = entry.name.rpartition("/")[0]

@@ -1,13 +1,13 @@
-"""Ranges of a run's batches that are cut at once."""
+"""Divides the batches of a run into ranges that are cut together."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 class Windows(Sequence[range]):
-    """``start`` to ``stop`` in ranges of 1, 2, 4 and so on up to ``most`` batches.
+    """``start`` to ``stop`` in ranges of 1, 2, 4 and so on, up to ``most`` batches.
 
-    The first ranges are short, so that training starts soon.
+    The first ranges are short so that training starts soon.
     """
 
     def __init__(self, start: int, stop: int, most: int) -> None:
@@ -15,8 +15,8 @@ class Windows(Sequence[range]):
 
         Args:
           start: number of the first batch.
-          stop: number after the last one.
-          most: how many batches a range has at most.
+          stop: number after the last batch.
+          most: largest number of batches in a range.
         """
         self._start, self._stop, self._most = start, stop, most
         self._doublings = most.bit_length() - 1

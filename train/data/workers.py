@@ -1,4 +1,4 @@
-"""Processes that decode photographs and cut patches, if photographs do not fit into memory."""
+"""Worker processes that decode photographs and cut patches if photographs do not fit in memory."""
 
 import multiprocessing
 import os
@@ -13,29 +13,29 @@ import numpy as np
 from train.data.cutting import Corner, Cutter, Wanted
 from train.errors import InputError
 
-_TOGETHER = 8  # photographs that a worker is given at a time
+_TOGETHER = 8  # largest number of photographs that a worker gets at a time
 
 
 class Workers:
-    """Worker processes for one cutter. They end by ``close`` or with this process."""
+    """Worker processes for one cutter. They end with ``close``, or when this process ends."""
 
     def __init__(self, number: int, cutter: Cutter) -> None:
-        """They start when they are first needed; each is sent the cutter once."""
+        """Prepares the processes. They start when they are first needed, with a cutter each."""
         self._number = number
-        # Spawned: a fork would lose the threads of JAX and libvips.
+        # They are spawned, because a fork would lose the threads of JAX and libvips.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(cutter,))
 
     def fill(
         self, side: int, wanted: Wanted, corners: Sequence[Corner], patches: np.ndarray
     ) -> None:
-        """Writes all patches, as :class:`train.data.cutting.PatchFiller` says.
+        """Cuts all patches, as :class:`train.data.cutting.PatchFiller` says.
 
         Args:
-          side: which side of pairs is cut.
+          side: which side of pairs to cut.
           wanted: numbers of the patches to cut, by photograph.
-          corners: where each patch is, by its number.
-          patches: takes the pixels of each patch, by its number.
+          corners: the place of each patch, by its number.
+          patches: the array that the patches are written to, by their numbers.
 
         Raises:
           InputError: if a worker process was ended from outside.
@@ -50,28 +50,28 @@ class Workers:
                 patches[numbers] = found
         except BrokenProcessPool:
             raise InputError(
-                f"one of {self._number} worker processes was ended, most likely for want of "
-                "memory: take fewer --workers."
+                f"one of {self._number} worker processes was killed, most likely because memory "
+                "ran out. Use fewer --workers."
             ) from None
 
     def close(self) -> None:
-        """Ends them."""
+        """Ends the processes."""
         self._pool.shutdown(cancel_futures=True)
 
 
-_cutter: Cutter  # one in each worker
+_cutter: Cutter  # this worker's own
 
 
 def _begin(cutter: Cutter) -> None:
     global _cutter
     _cutter = cutter
-    # Ctrl-C reaches every process of a terminal, and the first process decides what it means.
+    # Ctrl-C reaches every process of a terminal. The main process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed; it would wait for work for ever otherwise."""
+    """Ends this worker when its parent is killed. Otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -46,8 +46,8 @@ def test_a_record_that_fills_the_memory_is_refused_before_it_is_read(tmp_path: P
 def test_files_that_do_not_hold_what_is_said_of_them_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a", [b"one", b"two"])
     for count, message in (
-        (3, "holds 2 records, where"),
-        (1, "holds 2 records, where"),
+        (3, "holds 2 records, but"),
+        (1, "holds 2 records, but"),
         (10**18, "cannot hold"),
     ):
         with pytest.raises(InputError, match=message):

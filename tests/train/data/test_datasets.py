@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from train.data import datasets
+from train.data import dataset_builders, datasets
 from train.data.entries import decode_entries
 from train.data.images import read_image
 from train.data.photographs import Memory
@@ -52,7 +52,7 @@ def test_usual_names_of_features_are_known(held: tuple[str, ...], read: dict[str
     builder = SimpleNamespace(info=SimpleNamespace(features=dict.fromkeys(held)))
     assert datasets.pick_features(builder, None, "x:train") == read
     with pytest.raises(
-        InputError, match=r"which of a, b are the photographs\? Say it by \?target=FEATURE"
+        InputError, match=r"which of a, b are the photographs\? Add \?target=FEATURE"
     ):
         datasets.pick_features(
             SimpleNamespace(info=SimpleNamespace(features={"a": 0, "b": 0})), None, "x:train"
@@ -83,13 +83,13 @@ def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(
     info = json.loads((copied / "dataset_info.json").read_text())
     info["fileFormat"] = "tfrecord"
     (copied / "dataset_info.json").write_text(json.dumps(info))
-    with pytest.raises(InputError, match="is prepared as tfrecord, .* write it as array_record"):
+    with pytest.raises(InputError, match="is prepared as tfrecord, .* Write it as array_record"):
         open_source(f"tfds:{copied}:train", "train")
     kept = tmp_path / "kept" / "lol"
     kept.mkdir(parents=True)
     copied.rename(kept / "1.0.0")
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(kept.parent))
-    command = "prepare it by: python -m train data tfds:lol:train --prepare --data-dir FOLDER"
+    command = "To prepare it, run: python -m train data tfds:lol:train --prepare --data-dir FOLDER"
     with pytest.raises(InputError, match=f"'lol' is prepared as tfrecord, .* {command}"):
         open_source("tfds:lol:train", "train")
 
@@ -112,16 +112,16 @@ def test_an_unprepared_data_set_names_the_command(
         ("{}:validation", "Splits: train, test"),
         ("{}:train[9:]", "incompatible with 3 examples. Splits: train, test"),
         ("{}:train[:0]", "holds no photographs"),
-        ("{}:train?target=hihg", 'takes "target=FEATURE" .* of .*high'),
-        ("{}", 'takes "NAME'),
+        ("{}:train?target=hihg", 'write "target=FEATURE" .*features are .*high'),
+        ("{}", 'must be "tfds:NAME'),
         (
             "nothing_like_it:train",
-            "there is no data set 'nothing_like_it'. Our own are bsds500, lol",
+            "there is no data set 'nothing_like_it'. Choose one of ours .bsds500, lol",
         ),
         ("lol/none:train", "'lol/none' cannot be opened"),
         (
             "restoration_folder:train",
-            "is made from a folder: python -m train data folder:PATH --prepare",
+            "needs a folder. Run: python -m train data folder:PATH --prepare",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_an_error_without_a_message_is_named_by_its_kind(
 
     monkeypatch.setattr("tensorflow_datasets.builder_cls", silent)
     with pytest.raises(InputError, match=r"'lol' cannot be opened: ValueError\."):
-        datasets.make_builder("lol")
+        dataset_builders.make_builder("lol")
     builder = datasets.open_builder(f"{lol}/tfds/lol/1.0.0")
     monkeypatch.setattr(builder, "as_data_source", silent)
     monkeypatch.setattr(datasets, "open_builder", lambda name: builder)

@@ -10,7 +10,7 @@ import pytest
 
 from train.__main__ import main
 from train.data import datasets
-from train.data.datasets import make_builder
+from train.data.dataset_builders import make_builder
 from train.data.sources import list_source, open_source
 from train.errors import InputError
 
@@ -211,33 +211,33 @@ def first_split(**changes: Any) -> Callable[[Any], None]:
     [
         (
             first_split(shardLengths=["9000000000000000000"]),
-            "9000000000000000000 records, more than any disk holds",
+            "9000000000000000000 records, more than a disk can hold",
         ),
         (first_split(shardLengths=["900000000"]), r"cannot hold the 900000000 records"),
-        (first_split(shardLengths=["4"]), r"holds 3 records, where dataset_info\.json says 4"),
-        (first_split(shardLengths=["2"]), r"holds 3 records, where dataset_info\.json says 2"),
-        (first_split(shardLengths=["-3"]), "hold -3, which is below 0"),
-        (first_split(shardLengths=["-3", "6"]), "hold -3, which is below 0"),
-        (first_split(shardLengths=["three"]), "is not a data set's description"),
-        (first_split(shardLengths=[3.5]), "is not a data set's description"),
+        (first_split(shardLengths=["4"]), r"holds 3 records, but dataset_info\.json states 4"),
+        (first_split(shardLengths=["2"]), r"holds 3 records, but dataset_info\.json states 2"),
+        (first_split(shardLengths=["-3"]), "has -3 records, which is below 0"),
+        (first_split(shardLengths=["-3", "6"]), "has -3 records, which is below 0"),
+        (first_split(shardLengths=["three"]), "does not describe a data set"),
+        (first_split(shardLengths=[3.5]), "does not describe a data set"),
         (
             first_split(shardLengths=["1"] * 1000),
-            "1000 shards for train, where its folder holds 4 files",
+            "1000 shards for train, and its folder holds only 4 files",
         ),
         (
             first_split(shardLengths=["2", "1"]),
             "00000-of-00002, a file of the data set, is missing",
         ),
         (first_split(shardLengths=[]), "holds no photographs"),
-        (first_split(filepathTemplate="{DATASET:>99999999999}"), "files of train are called"),
-        (first_split(filepathTemplate="{DATASET.__class__}"), "files of train are called"),
-        (first_split(filepathTemplate="/etc/{SPLIT}"), "files of train are called"),
-        (first_split(filepathTemplate="../../{SPLIT}"), "files of train are called"),
-        (first_split(name="../x"), "one of its splits is called"),
+        (first_split(filepathTemplate="{DATASET:>99999999999}"), "files of train have names"),
+        (first_split(filepathTemplate="{DATASET.__class__}"), "files of train have names"),
+        (first_split(filepathTemplate="/etc/{SPLIT}"), "files of train have names"),
+        (first_split(filepathTemplate="../../{SPLIT}"), "files of train have names"),
+        (first_split(name="../x"), "one of its splits has the name"),
         (lambda content: content.update(name="../../x"), "its name is"),
         (lambda content: content.update(name="a\x1b[2J"), r"its name is 'a\\x1b\[2J'"),
         (lambda content: content.update(version="1"), "its version is '1'"),
-        (lambda content: content.update(configName="../x"), "its configuration is called"),
+        (lambda content: content.update(configName="../x"), "its configuration has the name"),
         (lambda content: content.update(fileFormat="pickle"), "'pickle' is not a valid FileFormat"),
         (lambda content: content.pop("fileFormat"), "is prepared as tfrecord"),
         (lambda content: content.pop("splits"), "is not prepared in"),
@@ -259,7 +259,7 @@ def test_numbers_and_names_of_a_description_are_not_believed(
 @pytest.mark.parametrize(
     ("feature", "message"),
     [
-        ({"pythonClassName": f"{CLASSES}.image_feature.Image"}, "in JSON of its own or not at all"),
+        ({"pythonClassName": f"{CLASSES}.image_feature.Image"}, "in the form that TFDS uses now"),
         ({"pythonClassName": f"{CLASSES}.image_feature.Image", "text": {}}, "cannot be opened"),
         (
             {
@@ -277,7 +277,7 @@ def test_features_that_make_no_sense_are_refused(
     with pytest.raises(InputError, match=message):
         open_source(f"tfds:{prepared}:train", "train")
     (prepared / "features.json").write_text(json.dumps(features_of({"**/../high": feature})))
-    with pytest.raises(InputError, match="it calls a feature"):
+    with pytest.raises(InputError, match="it names a feature"):
         open_source(f"tfds:{prepared}:train", "train")
 
 

@@ -115,7 +115,7 @@ def test_a_patch_as_large_as_the_photograph_is_allowed() -> None:
 
 def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
     with pytest.raises(
-        InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\); take .* 6"
+        InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\)\. Use .* 6"
     ):
         _batches(_source((12, 9), (6, 9)), patch_size=8)
 

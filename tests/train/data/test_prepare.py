@@ -37,7 +37,7 @@ def test_a_path_may_hold_colons_and_slices_still_work(tmp_path: Path) -> None:
     assert len(open_source(spec, "train").names) == 3
     for split, count in (("train[1:]", 2), ("train[:1]+train[2:]", 2), ("train[:34%]", 1)):
         assert len(open_source(f"{spec.removesuffix('train')}{split}", "train").names) == count
-    with pytest.raises(InputError, match="no spec can name a folder with a question mark"):
+    with pytest.raises(InputError, match="a spec cannot name a folder with a question mark"):
         prepare(f"folder:{tmp_path}/p", data_dir=tmp_path / "what?")
     assert not (tmp_path / "what?").exists()
 
@@ -47,7 +47,7 @@ def test_a_folder_that_is_in_the_way_is_not_taken_for_a_data_set(tmp_path: Path)
     there = tmp_path / "tfds" / "restoration_folder" / "p" / "1.0.0"
     there.mkdir(parents=True)
     (there / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="is there already and holds no data set: move it away"):
+    with pytest.raises(InputError, match="exists already and does not hold a data set. Move it"):
         prepare(f"folder:{folder}", data_dir=tmp_path / "tfds")
     assert (there / "mine.txt").read_text() == "keep"
 

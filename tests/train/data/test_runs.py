@@ -129,7 +129,7 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     assert main(["fit", "--resume", str(run)]) == 2
     said = capsys.readouterr().err
     assert (
-        f"the checkpoint in {run} was trained with other photographs, or in another order (train)"
+        f"the checkpoint in {run} was trained with different photographs, or in a different order (train)"
         in said
     )
 

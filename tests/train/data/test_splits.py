@@ -115,7 +115,7 @@ def test_packaged_photographs_come_with_all_three() -> None:
 
 def test_too_few_photographs_to_set_any_aside_is_an_error_with_the_mend(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="left none of 1 photographs for .*name others by --test-data"
+        InputError, match="left none of 1 photographs for .*give other photographs with --test-data"
     ):
         open_splits(_write(tmp_path, _names(1)))
 
@@ -136,7 +136,7 @@ def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None
         open_splits(data, validation="none", test=data, memory=Memory(10 * 8 * 3 / 1e6))
     )
     assert "trained on too" in leak and "000.png (test)" in leak
-    assert "20 of 30 photographs do not fit --memory-mb" in memory
+    assert "20 of 30 photographs do not fit into --memory-mb" in memory
 
 
 def test_memory_goes_to_what_is_trained_on_before_a_large_test_set(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_photograph_too_small_to_be_scored_is_refused_before_training(tmp_path
     write_image(test / "tiny.png", np.zeros((11, 10, 3), np.uint8))
     with pytest.raises(
         InputError,
-        match=r"1 of 2 photographs of test are too small .* 11 pixels a side: tiny.png \(10x11\)",
+        match=r"1 of 2 photographs of test are too small .* 11 pixels on each side. tiny.png \(10x11\)",
     ):
         check_scorable(open_splits(data, validation="none", test=f"folder:{test}"))
 

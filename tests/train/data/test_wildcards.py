@@ -64,7 +64,7 @@ def test_odd_queries_are_one_sentence(query: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("query", ["target=a&target=b", "input=a", "target=", "target=a&x=b", ""])
 def test_so_are_those_of_data_sets(query: str) -> None:
     builder = SimpleNamespace(info=SimpleNamespace(features={"a": 0, "b": 0}))
-    with pytest.raises(InputError, match='"\\?" takes "target=FEATURE"'):
+    with pytest.raises(InputError, match='write "target=FEATURE"'):
         pick_features(builder, query, "x:train")
 
 

@@ -157,16 +157,14 @@ def test_a_photograph_that_changes_under_the_stream_stops_it_by_name(tmp_path: P
         )
         batch_of(batches, 0)
         write_image(tmp_path / "only.png", np.zeros(shape, kind))
-        with pytest.raises(
-            InputError, match=r"only\.png is not the photograph any more that it was"
-        ):
+        with pytest.raises(InputError, match=r"only\.png has changed since the run began"):
             batch_of(batches, 1)
 
 
 def test_workers_are_not_taken_where_all_is_in_memory_and_it_is_said(pairs: Path) -> None:
     for megabytes, said in (
-        (10, "--workers 2 does nothing: all photographs fit"),
-        (0, "5 of 5 photographs do not fit"),
+        (10, "--workers 2 does nothing: all photographs fit into"),
+        (0, "5 of 5 photographs do not fit into"),
     ):
         source = open_source(f"folder:{pairs}/high", "train", memory=Memory(megabytes))
         other = open_source(f"folder:{pairs}/low", "test")

@@ -1,1 +1,1 @@
-"""TFDS builders of our own, each in a package: TFDS names a data set by its builder's package."""
+"""Our own TFDS builders, each in a package, because TFDS names a data set after the package."""

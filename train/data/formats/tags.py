@@ -33,7 +33,7 @@ SIZES = {
     18: 8,
 }
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_MOST_DIRECTORIES = 16  # of one EXIF block that are read
+_MOST_DIRECTORIES = 16  # directories of one EXIF block that are read
 
 
 class Malformed(ValueError):
@@ -44,7 +44,7 @@ class TagEntry(NamedTuple):
     """One tag: the type of its value, and where the value is."""
 
     kind: int  # a key of SIZES, unless the type is unknown
-    number: int  # of values
+    number: int  # how many values there are
     start: int  # place of the values in the file
     length: int  # bytes
 

@@ -94,7 +94,7 @@ class _Value(NamedTuple):
     """A tag as it is written: bytes, or a directory of its own."""
 
     kind: int  # a key of SIZES
-    number: int  # of values
+    number: int  # how many values there are
     content: "bytes | dict[int, _Value]"
 
 

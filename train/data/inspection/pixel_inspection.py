@@ -18,7 +18,7 @@ from train.data.inspection.thumbnails import ThumbnailBuilder
 from train.data.noise_level import noise_level
 from train.data.pixel_digest import PixelDigest
 
-BINS = 10  # of brightness, over 0 to 1
+BINS = 10  # bins of brightness, which divide 0 to 1
 _WINDOW = 512  # side of the middle part on which alignment is estimated
 # Side of the part of it on which noise is estimated. A larger part would take most of the time.
 _NOISE_WINDOW = 256

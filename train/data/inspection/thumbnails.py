@@ -8,7 +8,7 @@ import PIL.Image
 
 from train.data.images import Rows, to_float, to_uint8
 
-LONGEST_SIDE = 128  # of a thumbnail, in pixels
+LONGEST_SIDE = 128  # pixels of a thumbnail's longer side
 # Squares of pixels are averaged first, into a picture that is at least this many times as large as
 # the thumbnail. Pillow calls this the reducing gap.
 _GAP = 2.0

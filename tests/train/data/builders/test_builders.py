@@ -82,9 +82,9 @@ def test_lol_is_built_from_the_real_files(shared: Path, tmp_path: Path) -> None:
 
 def test_lol_says_what_folder_it_takes(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match="holds neither our485/ and eval15/ nor low/ and high/"):
+    with pytest.raises(InputError, match="has neither our485/ and eval15/ nor low/ and high/"):
         prepare("tfds:lol:train", manual_dir=tmp_path, data_dir=tmp_path / "tfds")
-    with pytest.raises(InputError, match=r"pass --manual-dir.*Download LOL version 1"):
+    with pytest.raises(InputError, match=r"needs --manual-dir.*Download LOL version 1"):
         prepare("tfds:lol:train", data_dir=tmp_path / "tfds")
 
 
@@ -103,7 +103,7 @@ def test_a_folder_is_stored_byte_for_byte(tmp_path: Path) -> None:
     assert read.names == kept.names
     assert read.entries == kept.entries
     assert [image.dtype for image in read.images] == [np.uint16, np.uint8, np.uint8]
-    with pytest.raises(InputError, match="holds a data set already.*--data-dir"):
+    with pytest.raises(InputError, match="already holds a data set.*--data-dir"):
         prepare(f"folder:{photographs}", data_dir=tmp_path / "tfds")
 
 
@@ -131,7 +131,9 @@ def test_pairs_are_stored_as_pairs_and_none_that_is_broken(lol: Path, tmp_path: 
 
 
 def test_what_is_no_data_set_to_write_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--prepare writes what .* names; got 'photos'"):
+    with pytest.raises(
+        InputError, match="--prepare needs a data set that begins with .*; got 'photos'"
+    ):
         prepare("photos", data_dir=tmp_path)
 
 
@@ -139,7 +141,7 @@ def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All but its download, on photographs named like its own."""
-    from train.data.datasets import make_builder
+    from train.data.dataset_builders import make_builder
 
     for side, suffix, shape in (("lr", "x2", (4, 5, 3)), ("hr", "", (8, 10, 3))):
         (tmp_path / side).mkdir()

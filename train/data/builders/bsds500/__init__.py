@@ -1,4 +1,4 @@
-"""BSDS500, its 500 photographs, with CBSD68 set apart."""
+"""The 500 photographs of BSDS500, with CBSD68 as its test split."""
 
 from train.data.builders.bsds500.builder import CBSD68, Bsds500
 

@@ -1,6 +1,6 @@
-"""BSDS500's photographs, from a folder that the user has downloaded.
+"""Prepares the photographs of BSDS500 from a folder that the user has downloaded.
 
-CBSD68 is tested on and never trained on.
+CBSD68 is the test split and is never trained on.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from train.errors import InputError
+from train.errors import InputError, list_some
 
-# The 68 on which denoising is compared: chosen from BSDS300's test photographs by Roth and Black,
-# "Fields of Experts", CVPR 2005, and part of BSDS500's validation photographs.
+# The 68 photographs on which papers compare denoising. Roth and Black chose them from the test
+# photographs of BSDS300 ("Fields of Experts", CVPR 2005). In BSDS500 they are in the validation
+# split.
 CBSD68 = frozenset(
     """
     3096 12084 14037 16077 19021 21077 24077 33039 101085 101087 102061 103070 105025 106024
@@ -29,13 +30,13 @@ _HOMEPAGE = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping
 
 
 class Bsds500(tfds.core.GeneratorBasedBuilder):
-    """Photographs of 481x321 pixels, upright or lying: 432 to train on, 68 to test on."""
+    """Photographs of 481x321 or 321x481 pixels: 432 to train on and 68 to test on."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download the Berkeley Segmentation Data Set 500 from its authors' page,
     https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html, unpack it,
-    and pass its folder as --manual-dir: whichever folder has the JPEG files in it or below.
+    and give a folder that has the JPEG files in it or below as --manual-dir.
     """
 
     def _info(self) -> Any:
@@ -57,7 +58,7 @@ class Bsds500(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         folder = Path(dl_manager.manual_dir)
-        # Its photographs are numbered; whatever else the folder holds is none of them.
+        # The names of its photographs are numbers. Other files in the folder do not belong to it.
         photographs = {
             path.stem: path for path in sorted(folder.rglob("*.jpg")) if path.stem.isdigit()
         }
@@ -65,7 +66,7 @@ class Bsds500(tfds.core.GeneratorBasedBuilder):
         if missing:
             raise InputError(
                 f"{folder} lacks {len(missing)} of the 68 photographs of CBSD68: "
-                f"{', '.join(missing[:10])}."
+                f"{list_some(missing)}. Unpack the data set again."
             )
         test = {name: path for name, path in photographs.items() if name in CBSD68}
         train = {name: path for name, path in photographs.items() if name not in CBSD68}

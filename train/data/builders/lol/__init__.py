@@ -1,4 +1,4 @@
-"""LOL: photographs in low light and the same scenes well lit."""
+"""LOL: photographs in low light, and the same scenes in normal light."""
 
 from train.data.builders.lol.builder import Lol
 

@@ -1,6 +1,6 @@
-"""LOL version 1, from a folder that the user has downloaded.
+"""Prepares LOL version 1 from a folder that the user has downloaded.
 
-``our485`` is trained on, and ``eval15`` is tested on.
+``our485`` is the training split, and ``eval15`` is the test split.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ _SPLITS = {"train": "our485", "test": "eval15"}
 
 
 class Lol(tfds.core.GeneratorBasedBuilder):
-    """Pairs of photographs, 400x600, in low and in normal light."""
+    """Pairs of photographs of 400x600 pixels, in low and in normal light."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download LOL version 1 from its authors' page, https://daooshee.github.io/BMVC2018website/,
-    unpack it, and pass the folder that holds our485/ and eval15/, or low/ and high/ alone, as
+    unpack it, and give the folder with our485/ and eval15/, or with low/ and high/, as
     --manual-dir.
     """
 
@@ -34,7 +34,7 @@ class Lol(tfds.core.GeneratorBasedBuilder):
                     "name": tfds.features.Text(),
                 }
             ),
-            description="Photographs in low light and the same scenes well lit.",
+            description="Photographs in low light, and the same scenes in normal light.",
             homepage="https://daooshee.github.io/BMVC2018website/",
             citation=(
                 "Wei, Wang, Yang, Liu: Deep Retinex Decomposition for Low-Light Enhancement, BMVC "
@@ -53,8 +53,8 @@ class Lol(tfds.core.GeneratorBasedBuilder):
             found = {"train": folder}
         if not found:
             raise InputError(
-                f"{folder} holds neither our485/ and eval15/ nor low/ and high/, the folders of "
-                "LOL."
+                f"{folder} has neither our485/ and eval15/ nor low/ and high/. Give the folder of "
+                "LOL that has them."
             )
         return {split: self._generate_examples(path) for split, path in found.items()}
 
@@ -62,7 +62,8 @@ class Lol(tfds.core.GeneratorBasedBuilder):
         listing = list_pairs(f"{folder / 'low'},{folder / 'high'}")
         if listing.mismatches:
             raise InputError(
-                f"{folder} holds what has no partner: {list_some(listing.mismatches, between='; ')}"
+                f"{folder} holds photographs without a partner: "
+                f"{list_some(listing.mismatches, between='; ')}."
             )
         for name, high, low in zip(listing.names, listing.files, listing.input_files, strict=True):
             yield name, {"low": low, "high": high, "name": name}

@@ -1,8 +1,8 @@
-"""Any folder of photographs, or of pairs, written once into array_record files.
+"""Writes any folder of photographs or of pairs into array_record files.
 
-Files are stored byte for byte, so 16 bits, orientation and every format stay what they are; what
-reads them decodes them. There is one split, ``train``: what is set aside for tests is decided where
-the data set is used.
+Files are stored byte for byte and decoded when they are read, so every format, 16 bits and
+orientation are kept. There is one split, ``train``. Photographs for tests are set aside where the
+data set is used.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from train.data.folders import Listing
 
 @dataclass(kw_only=True)
 class FolderConfig(tfds.core.BuilderConfig):
-    """A name for the data set, and the photographs that it is made of."""
+    """A name for the data set, and the photographs in it."""
 
     listing: Listing | None = field(default=None, repr=False)
 
 
 class RestorationFolder(tfds.core.GeneratorBasedBuilder):
-    """Photographs as encoded bytes: ``target``, ``input`` where there are pairs, and ``name``."""
+    """Photographs as encoded bytes: ``target``, ``input`` if there are pairs, and ``name``."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -44,8 +44,7 @@ class RestorationFolder(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         if not isinstance(config, FolderConfig) or config.listing is None:
             raise ValueError(
-                "restoration_folder is made from a folder: python -m train data folder:PATH "
-                "--prepare"
+                "restoration_folder needs a folder. Run: python -m train data folder:PATH --prepare"
             )
         return config.listing
 
