@@ -1,7 +1,7 @@
 """Luminance L1 loss, image-restoration losses and metrics in JAX.
 
-This door is light: it imports jax and chex, nothing else. Networks are behind
-``lumloss_jax.models``, which needs Flax (in a checkout ``pip install '.[models]'``).
+Importing this package is light: it imports jax and chex only. The networks are in
+``lumloss_jax.models``, which needs Flax (in a checkout, ``pip install '.[models]'``).
 """
 
 from lumloss_jax import color, degradations, losses, metrics

@@ -1,10 +1,10 @@
-"""The one place for input checks.
+"""Input checks, all in one place.
 
-Every public function calls these first, then does its maths. A check looks at static facts only
-(dtype, rank, sizes, and values that are concrete), so it runs once, when a function is traced, and
-costs a compiled step nothing. It raises ``ValueError`` naming the argument, what it got, what it
-accepts and what to do; ``chex.disable_asserts()`` does not silence it. Sizes that are symbolic
-(``jax.export``) are left unchecked.
+Every public function calls these first and then does its computation. A check looks only at static
+facts (dtype, rank, sizes, and values that are concrete), so it runs once, when a function is
+traced, and costs a compiled step nothing. It raises ``ValueError`` with the argument's name, what
+was given, what is accepted and what to do; ``chex.disable_asserts()`` does not silence it. Symbolic
+sizes (``jax.export``) are not checked.
 """
 
 import difflib
@@ -24,7 +24,7 @@ _WIDEST_WINDOW = 65_535  # wider than any photograph; its weights are a tuple in
 
 
 def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 3)) -> jax.Array:
-    """Checks one float image ``[..., H, W, C]`` and gives it back in the accumulation dtype."""
+    """Checks one float image ``[..., H, W, C]`` and returns it in the accumulation dtype."""
     try:
         image = jnp.asarray(image)
     except (TypeError, ValueError):
@@ -36,8 +36,8 @@ def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 
         raise ValueError(_wrong_dtype(name, image))
     if image.ndim < 3:
         raise ValueError(
-            f"{name} has shape {shape}, which lacks a channel axis: images are [..., H, W, C]; "
-            f"add it with {name}[..., None]."
+            f"{name} has shape {shape}, which lacks a channel axis: images are [..., H, W, C]. "
+            f"Add the axis with {name}[..., None]."
         )
     if isinstance(shape[-1], int) and shape[-1] not in channels:
         raise ValueError(_wrong_channels(name, shape, channels))
@@ -51,7 +51,7 @@ def check_image(name: str, image: ArrayLike, *, channels: tuple[int, ...] = (1, 
 def check_pair(
     predictions: ArrayLike, targets: ArrayLike, *, channels: tuple[int, ...] = (1, 3)
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks two float images of one shape and gives both back in one accumulation dtype.
+    """Checks two float images of the same shape and returns both in one accumulation dtype.
 
     Images are ``[..., H, W, C]``.
     """
@@ -60,18 +60,18 @@ def check_pair(
     if predictions.shape != targets.shape:
         raise ValueError(
             f"predictions have shape {predictions.shape} and targets {targets.shape}: the two "
-            "must be the same; nothing is broadcast, since a greyscale image against a colour "
-            "one would give a wrong loss silently."
+            "must be the same. They are not broadcast, because comparing a greyscale image with "
+            "a colour image would silently give a wrong result."
         )
     dtype = accumulation_dtype(predictions, targets)
     return predictions.astype(dtype), targets.astype(dtype)
 
 
 def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
-    """Checks per-pixel weights against an image and gives them as ``[..., H, W, 1]`` in its dtype.
+    """Checks per-pixel weights against an image; returns ``[..., H, W, 1]`` in the image's dtype.
 
-    The mask has the image's rank less one, or the image's rank with a last axis of 1; its other
-    sizes are the image's or 1.
+    The mask has either one axis fewer than the image, or the same number of axes with a last one of
+    size 1. Each of its other sizes is the image's or 1.
     """
     if mask is None:
         return None
@@ -79,7 +79,8 @@ def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
     mask = jnp.asarray(mask)
     if jnp.issubdtype(mask.dtype, jnp.complexfloating):
         raise ValueError(
-            f"mask has dtype {mask.dtype}: weights are bool, integer or float; take its real part."
+            f"mask has dtype {mask.dtype}, but weights are bool, integer or float: use its real "
+            "part."
         )
     shape = mask.shape
     if mask.ndim == image.ndim - 1:
@@ -90,9 +91,9 @@ def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
     )
     if not fits:
         raise ValueError(
-            f"mask has shape {shape} for images of shape {image.shape}: it takes "
-            f"{image.shape[:-1]} or {(*image.shape[:-1], 1)}, where any size may be 1; one weight "
-            f"per image is mask.reshape(-1{', 1' * (image.ndim - 2)})."
+            f"mask has shape {shape} for images of shape {image.shape}: it must have shape "
+            f"{image.shape[:-1]} or {(*image.shape[:-1], 1)}, where any size may be 1. For one "
+            f"weight per image, use mask.reshape(-1{', 1' * (image.ndim - 2)})."
         )
     return mask.astype(image.dtype)
 
@@ -100,9 +101,9 @@ def check_mask(mask: ArrayLike | None, image: jax.Array) -> jax.Array | None:
 def check_scalar(
     name: str, value: ArrayLike, dtype: jnp.dtype, *, minimum: float | None = None
 ) -> jax.Array:
-    """Checks a number that may be traced: shape (), finite and not negative if it is concrete.
+    """Checks a number that may be traced: shape (), and if concrete, finite and not negative.
 
-    ``minimum`` is the least value, for scales that zero would break.
+    ``minimum`` is the smallest value that is accepted, for scales that must not be zero.
     """
     if isinstance(value, str | bytes) or value is None or np.shape(value) != ():
         got = (
@@ -111,7 +112,7 @@ def check_scalar(
             else repr(value)
         )
         raise ValueError(
-            f"{name} must be one number, shape (); got {got}. To try several, jax.vmap over them."
+            f"{name} must be one number, shape (); got {got}. To try several, use jax.vmap."
         )
     _check_not_negative(name, value)
     number = jnp.asarray(value)
@@ -125,12 +126,12 @@ def check_scalar(
 
 
 def check_option(name: str, value: object, accepted: Iterable[str]) -> str:
-    """Checks that a named option is one of those accepted."""
+    """Checks that a named option has one of the accepted values."""
     accepted = tuple(accepted)
     if isinstance(value, str) and value in accepted:
         return value
     listed = ", ".join(map(repr, accepted))
-    raise ValueError(f"{name} takes {listed}; got {value!r}{did_you_mean(value, accepted)}")
+    raise ValueError(f"{name} accepts {listed}; got {value!r}{did_you_mean(value, accepted)}")
 
 
 def did_you_mean(given: object, accepted: Iterable[str], *, otherwise: str = ".") -> str:
@@ -153,7 +154,7 @@ def check_odd_size(name: str, value: object) -> int:
     size = _static_int(name, value, "an odd int, 1 or more", 7)
     if size < 1 or size % 2 == 0:
         raise ValueError(
-            f"{name} must be odd, 1 or more, so that a window has a centre; got {size}."
+            f"{name} must be odd and at least 1, so that a window has a centre; got {size}."
         )
     if size > _WIDEST_WINDOW:
         raise ValueError(f"{name} is a side in pixels, at most {_WIDEST_WINDOW}; got {size}.")
@@ -170,7 +171,7 @@ def check_count(name: str, value: object, *, minimum: int = 0) -> int:
 
 
 def check_data_range(data_range: ArrayLike, dtype: jnp.dtype) -> jax.Array:
-    """Checks the distance from black to white, which may be traced: one number, more than 0."""
+    """Checks the distance from black to white: one number above 0, which may be traced."""
     if (
         not isinstance(data_range, jax.core.Tracer)
         and np.shape(data_range) == ()
@@ -184,7 +185,7 @@ def check_data_range(data_range: ArrayLike, dtype: jnp.dtype) -> jax.Array:
 
 
 def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
-    """Checks that height and width, where they are known, are at least ``minimum``."""
+    """Checks that height and width are at least ``minimum``, as far as they are known."""
     if any(isinstance(size, int) and size < minimum for size in image.shape[-3:-1]):
         height, width = image.shape[-3:-1]
         raise ValueError(
@@ -193,20 +194,20 @@ def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
 
 
 def check_crop_border(border: object, image: jax.Array) -> int:
-    """Checks a number of pixels to cut off each side: a static int that leaves at least one."""
+    """Checks the number of pixels to cut off each side: static, and it must leave a pixel."""
     border = check_count("crop_border", border)
     if any(isinstance(size, int) and size <= 2 * border for size in image.shape[-3:-1]):
         height, width = image.shape[-3:-1]
         raise ValueError(
             f"crop_border={border} leaves nothing of images of {height} x {width} pixels: it cuts "
-            "that many off each side, so it can be at most "
+            "that many pixels off each side, so it can be at most "
             f"{(min(s for s in (height, width) if isinstance(s, int)) - 1) // 2} here."
         )
     return border
 
 
 def check_static_number(name: str, value: Any, *, above: float) -> float:
-    """Checks a number that must be known when tracing: finite, and more than ``above``."""
+    """Checks a number that must be known at trace time: finite, and more than ``above``."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
             f"{name} is traced, but it must be a static Python number: bind it with "
@@ -224,8 +225,8 @@ def check_static_number(name: str, value: Any, *, above: float) -> float:
 def _static_int(name: str, value: Any, wanted: str, example: int) -> int:
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
-            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit, "
-            f"with functools.partial(..., {name}={example}), or name it in jit's static_argnames."
+            f"{name} is traced, but it sets shapes and must be a static int: bind it before jit "
+            f"with functools.partial(..., {name}={example}), or list it in jit's static_argnames."
         )
     try:
         if isinstance(value, bool):
@@ -236,34 +237,34 @@ def _static_int(name: str, value: Any, wanted: str, example: int) -> int:
 
 
 def _wrong_dtype(name: str, image: jax.Array) -> str:
-    takes = f"{name} have dtype {image.dtype}, but images are floats of nominal range [0, 1]: "
+    start = f"{name} have dtype {image.dtype}, but images are floats of nominal range [0, 1]: "
     if jnp.issubdtype(image.dtype, jnp.integer):
         peak = {"uint8": 255, "uint16": 65535}.get(str(image.dtype), 255)
-        return f"{takes}convert with {name}.astype('float32') / {peak}."
-    return f"{takes}convert with {name}.astype('float32')."
+        return f"{start}convert with {name}.astype('float32') / {peak}."
+    return f"{start}convert with {name}.astype('float32')."
 
 
 def _wrong_channels(name: str, shape: tuple[int, ...], channels: tuple[int, ...]) -> str:
-    takes = f"{name} have shape {shape}, but images are [..., H, W, C] with C in {channels}: "
+    start = f"{name} have shape {shape}, but images are [..., H, W, C] with C in {channels}: "
     if shape[-1] == 4:
-        return f"{takes}four channels look like RGBA; drop alpha with {name}[..., :3]."
+        return f"{start}four channels look like RGBA, so drop alpha with {name}[..., :3]."
     if shape[-1] in (1, 3):
         return (
-            f"{takes}this function needs colour; repeat a greyscale channel three times if that "
-            "is what you mean."
+            f"{start}this function needs colour. If you mean greyscale, repeat the channel three "
+            "times."
         )
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         return (
-            f"{takes}channels first (CHW)? Use jnp.moveaxis({name}, -3, -1). "
+            f"{start}channels first (CHW)? Use jnp.moveaxis({name}, -3, -1). "
             f"Greyscale images without a channel axis? Use {name}[..., None]."
         )
     if shape[-3] in (1, 3, 4):
-        return f"{takes}this looks like channels first (NCHW); use jnp.moveaxis({name}, -3, -1)."
-    return f"{takes}if these are greyscale without a channel axis, use {name}[..., None]."
+        return f"{start}this looks like channels first (NCHW), so use jnp.moveaxis({name}, -3, -1)."
+    return f"{start}if these are greyscale without a channel axis, use {name}[..., None]."
 
 
 def _value_on_host(value: ArrayLike) -> np.ndarray | None:
-    """The value where it can be looked at, else None."""
+    """The value if it can be read here, else None."""
     if isinstance(value, jax.core.Tracer):
         return None
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
@@ -273,7 +274,7 @@ def _value_on_host(value: ArrayLike) -> np.ndarray | None:
 
 
 def _check_not_negative(name: str, value: ArrayLike) -> None:
-    """Refuses concrete values that are negative or not finite; traced ones cannot be looked at."""
+    """Refuses concrete values that are negative or not finite; traced ones cannot be read."""
     host = _value_on_host(value)
     if host is None:
         return

@@ -1,7 +1,7 @@
 """Separable filters over the spatial axes of ``[..., H, W, C]``, written out tap by tap.
 
-No matrix product and no convolution primitive: on a TPU both would round their inputs to bfloat16
-by default.
+They use neither matrix products nor convolution primitives: on a TPU, both would round their inputs
+to bfloat16 by default.
 """
 
 import math
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Below this many taps a loop costs a CPU what it saves.
+# With fewer taps than this, a loop costs a CPU as much as it saves.
 _LOOP_FROM = 5
 
 
@@ -40,9 +40,8 @@ def local_average(
 ) -> jax.Array:
     """Average of ``image`` ``[..., H, W, C]`` over a window around each pixel, same shape.
 
-    Only what exists counts: pixels outside the image and pixels under a zero of ``mask`` ``[..., H,
-    W, 1]`` neither add to the sum nor to the weight it is divided by. Where the mask itself is 0
-    the average is 0.
+    Pixels outside the image, and pixels where ``mask`` ``[..., H, W, 1]`` is 0, add neither to the
+    sum nor to the weight that it is divided by. Where the mask itself is 0, the average is 0.
     """
     if len(taps) == 1:
         return image
@@ -53,7 +52,7 @@ def local_average(
     sums, weights = image * mask, jnp.broadcast_to(mask, (*image.shape[:-1], 1))
     for axis in (image.ndim - 3, image.ndim - 2):
         sums, weights = _slide_same(sums, taps, axis), _slide_same(weights, taps, axis)
-    # Decided by the mask, not by the weights: under the tail of a narrow Gaussian these are so
+    # The mask decides, not the weights: under the tail of a narrow Gaussian the weights are so
     # small that their square, which the mask's gradient divides by, is 0.
     empty = jnp.broadcast_to(mask, weights.shape) <= 0
     return jnp.where(empty, jnp.zeros_like(sums), sums) / jnp.where(
@@ -62,13 +61,13 @@ def local_average(
 
 
 def slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
-    """Correlates one axis with ``taps``, windows inside the image only."""
+    """Correlates one axis with ``taps``, for windows that lie inside the image."""
     if len(taps) < _LOOP_FROM or not isinstance(image.shape[axis], int):
         return _slide_at_once(image, taps, axis)
-    # One sum, two ways to write it. XLA's CPU backend fuses the pass along W with the one along H
-    # and computes the latter again for every tap: s * s products a pixel instead of 2 s, 4 times the
-    # time at s = 15. It does not fuse across a loop. A TPU does not repeat itself, and a loop would
-    # only make it read the image twice.
+    # The same sum is written in two ways. XLA's CPU backend fuses the pass along W with the one
+    # along H and computes the latter again for every tap: s * s products per pixel instead of 2 s,
+    # which takes 4 times as long at s = 15. It does not fuse across a loop. A TPU does not repeat
+    # the computation, and a loop would only make it read the image twice.
     return lax.platform_dependent(
         image,
         cpu=lambda image: _slide_in_halves(image, taps, axis),
@@ -110,7 +109,7 @@ def _slide_in_halves(image: jax.Array, taps: tuple[float, ...], axis: int) -> ja
 
 
 def _slide_same(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
-    """Slides with zeros outside the image: sums over the pixels that exist."""
+    """Slides with zeros outside the image, so that the sums are over the pixels that exist."""
     taps = _reachable(taps, image.shape[axis])
     radius = len(taps) // 2
     widths = [(0, 0)] * image.ndim
@@ -119,13 +118,13 @@ def _slide_same(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Arr
 
 
 def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
-    """The weight that exists in the window at each position of one axis, to divide ``image``."""
+    """The sum of the window's weights inside the image, at each position of one axis."""
     size = image.shape[axis]
     taps = _reachable(taps, size)
     radius = len(taps) // 2
     if isinstance(size, int):
         sums = jnp.asarray(np.convolve(np.ones(size), taps)[radius : radius + size], image.dtype)
-    else:  # A symbolic size (jax.export): positions are known at run time only.
+    else:  # With a symbolic size (jax.export), positions are known only at run time.
         position = jnp.arange(size)[:, None] + jnp.arange(-radius, radius + 1)[None, :]
         exists = (position >= 0) & (position < size)
         sums = jnp.sum(

@@ -1,4 +1,4 @@
-"""Means under weights, accumulated in float32, also over the devices of a mapped axis."""
+"""Weighted means, accumulated in float32, also over the devices of a mapped axis."""
 
 from collections.abc import Sequence
 
@@ -26,18 +26,18 @@ def weighted_mean(
 
     It is 0 if all weights are 0.
 
-    With ``axis_name`` numerator and weight are summed over that mapped axis first: the mean over
-    all shards.
+    With ``axis_name``, numerator and weight are first summed over that mapped axis, which gives the
+    mean over all shards.
     """
     if weights is None:
-        # Shards have one shape, so the mean of their means is the mean over all
+        # All shards have the same shape, so the mean of their means is the mean over all
         mean = jnp.mean(values)
         return mean if axis_name is None else lax.pmean(mean, axis_name)
     total = jnp.sum(values * weights)
     weight = jnp.sum(jnp.broadcast_to(weights, values.shape))
     if axis_name is not None:
-        # One by one: jax 0.7.2 cannot differentiate a sum of two in shard_map where one, the
-        # weight, has no gradient.
+        # Each has its own psum: jax 0.7.2 cannot differentiate a psum of both in shard_map, because
+        # one of them, the weight, has no gradient.
         total, weight = lax.psum(total, axis_name), lax.psum(weight, axis_name)
     empty = weight == 0
     return jnp.where(empty, jnp.zeros_like(total), total) / jnp.where(
@@ -48,7 +48,7 @@ def weighted_mean(
 def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     """Mean of ``values`` ``[..., H, W, C]`` per image, under ``weights`` ``[..., H, W, 1]``.
 
-    Where an image's weights are all 0 nothing was measured: its mean is NaN, with a gradient of 0,
+    If an image's weights are all 0, nothing was measured: its mean is NaN, with a gradient of 0,
     and ``jnp.nanmean`` over the images leaves it out.
     """
     axes = (-3, -2, -1)
@@ -60,9 +60,9 @@ def image_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
 
 
 def divide_or_nan(total: jax.Array, weight: jax.Array) -> jax.Array:
-    """``total / weight``, NaN where the weight is 0.
+    """``total / weight``, or NaN where the weight is 0.
 
-    There the gradient is 0, since the quotient is not chosen.
+    The gradient is 0 there, because the quotient is not selected.
     """
     empty = weight == 0
     quotient = total / jnp.where(empty, jnp.ones_like(weight), weight)
@@ -72,7 +72,7 @@ def divide_or_nan(total: jax.Array, weight: jax.Array) -> jax.Array:
 def hide_masked(image: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Puts 0 where the mask is 0, before any arithmetic.
 
-    What stands there, even NaN, reaches neither the value nor the gradient.
+    Whatever was there, even NaN, reaches neither the value nor the gradient.
     """
     if mask is None:
         return image

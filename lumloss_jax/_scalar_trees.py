@@ -12,9 +12,9 @@ Tree = Any
 
 
 def as_float(value: ArrayLike) -> jax.Array:
-    """A number as an array in the accumulation dtype, not weakly typed.
+    """A number as a strongly typed array in the accumulation dtype.
 
-    A state then keeps its types from step to step.
+    This way a state keeps its types from step to step.
     """
     array = jnp.asarray(value)
     return array.astype(_means.accumulation_dtype(array))
@@ -28,7 +28,7 @@ def stack(tree: Tree) -> jax.Array:
 
 
 def unstack(values: jax.Array, like: Tree) -> Tree:
-    """A vector as leaves of the structure and dtypes of ``like``."""
+    """A vector as a pytree with the structure and dtypes of ``like``."""
     leaves, structure = jax.tree.flatten(like)
     return jax.tree.unflatten(
         structure, [values[i].astype(leaf.dtype) for i, leaf in enumerate(leaves)]
@@ -40,14 +40,14 @@ def check_scalars(name: str, tree: Tree) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
         raise ValueError(
-            f"{name} hold nothing: they are a pytree with one scalar per loss, such as "
+            f"{name} are empty, but they must be a pytree with one scalar per loss, such as "
             f"{{'l1': 0.1}}."
         )
     for path, leaf in leaves:
         if jnp.shape(leaf) != ():
             raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}: one scalar per "
-                "loss."
+                f"{name}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, but there must "
+                "be one scalar per loss."
             )
 
 
@@ -57,6 +57,6 @@ def check_same(name: str, tree: Tree, like: Tree) -> None:
     got, wanted = str(jax.tree.structure(tree)), str(jax.tree.structure(like))
     if got != wanted:
         raise ValueError(
-            f"{name} have structure {got}, not {wanted}: one leaf for each loss, under the same "
-            "names."
+            f"{name} have structure {got}, not {wanted}: there must be one leaf for each loss, "
+            "under the same names."
         )

@@ -1,12 +1,12 @@
-"""Structural similarity, shared by the metrics and the losses: local maps, masks, five scales.
+"""Structural similarity for the metrics and the losses: local maps, masks and scales.
 
 Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural
 similarity", IEEE TIP 13(4), 2004; Wang, Simoncelli, Bovik, "Multiscale structural similarity for
 image quality assessment", Asilomar 2003.
 
-Images are ``[..., H, W, C]`` in the accumulation dtype, checked, divided by their data range, with
-0 under the zeros of the mask (``_means.hide_masked``). Every channel is compared on its own.
-Windows lie inside the image only.
+Images are ``[..., H, W, C]`` in the accumulation dtype. They are already checked, divided by their
+data range, and 0 where the mask is 0 (``_means.hide_masked``). Every channel is compared on its
+own. Only windows inside the image are used.
 """
 
 import functools
@@ -23,18 +23,18 @@ from lumloss_jax import _checks, _filters
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
-# Wang et al. 2003, section 3.2, from fine to coarse.
+# From Wang et al. 2003, section 3.2, fine to coarse.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 # (K1 L)^2 and (K2 L)^2 of Wang et al. 2004 with L = 1. They also keep the quotients and their
 # gradients finite.
 _C1 = 0.01**2
 _C2 = 0.03**2
-# x^w has an infinite slope at 0. A mean of contrasts below this is 0 to float32 rounding, so it
-# counts as 0, slope 0.
+# x^w has an infinite slope at 0. A mean contrast below this is 0 up to float32 rounding, so it
+# counts as 0, with slope 0.
 _SMALLEST_BASE = 1e-20
-# Before 0.10 jax raises where it should transpose a loop of a custom derivative. Written out, the
-# gradient is right there too, and slow on CPUs.
+# Before version 0.10, jax raises an error instead of transposing a loop of a custom derivative.
+# With the loop written out, the gradient is right in those versions too, but slow on CPUs.
 _LOOPS_ARE_TRANSPOSED = jax.__version_info__ >= (0, 10)
 
 _T = TypeVar("_T")
@@ -51,12 +51,12 @@ class SimilarityMaps(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What SSIM needs to know of two images under a window; each ``[..., H, W, C]``."""
+    """What SSIM needs to know about two images under a window; each ``[..., H, W, C]``."""
 
     mean_p: jax.Array
     mean_t: jax.Array
-    variances: jax.Array  # of the predictions plus of the targets
-    variance_of_difference: jax.Array  # the sum of the variances less twice the covariance
+    variances: jax.Array  # variance of the predictions plus variance of the targets
+    variance_of_difference: jax.Array  # variances minus twice the covariance
 
 
 def similarity_maps(predictions: jax.Array, targets: jax.Array) -> SimilarityMaps:
@@ -66,8 +66,8 @@ def similarity_maps(predictions: jax.Array, targets: jax.Array) -> SimilarityMap
         \mathrm{SSIM} = \frac{2 \mu_p \mu_t + C_1}{\mu_p^2 + \mu_t^2 + C_1} \cdot
         \underbrace{\frac{2 \sigma_{pt} + C_2}{\sigma_p^2 + \sigma_t^2 + C_2}}_\text{contrast}
 
-    Moments are those of the population under an 11 x 11 Gaussian of sigma 1.5. Both quotients are
-    written as 1 less what is missing, so that they are exact near 1, and 1 for equal images.
+    The moments are population moments under an 11 x 11 Gaussian of sigma 1.5. Both quotients are
+    written as 1 minus a difference, so that they are exact near 1, and exactly 1 for equal images.
     """
     m = _moments(predictions, targets)
     difference = m.mean_p - m.mean_t
@@ -77,7 +77,7 @@ def similarity_maps(predictions: jax.Array, targets: jax.Array) -> SimilarityMap
 
 
 def window_weights(mask: jax.Array | None, image: jax.Array) -> jax.Array | None:
-    """The weight of each window of ``image``: the least of ``mask`` over it.
+    """The weight of each window of ``image``: the smallest value of ``mask`` in it.
 
     Shape ``[..., H - 10, W - 10, 1]``.
     """
@@ -93,14 +93,16 @@ def multi_scale_similarity(
     mask: jax.Array | None,
     scale_weights: tuple[float, ...] = SCALE_WEIGHTS,
 ) -> tuple[jax.Array, jax.Array | None]:
-    r"""MS-SSIM per image ``[...]``, and what each image counts ``[...]`` (None without a mask).
+    r"""MS-SSIM per image ``[...]``, and the weight of each image ``[...]`` (None without a mask).
 
     .. math::
-        \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot \max(\overline{ssim}_{J,c}, 0)^{w_J}
+        \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot
+        \max(\overline{ssim}_{J,c}, 0)^{w_J}
 
-    From scale to scale images are averaged 2 x 2, an odd last row or column dropped, and the mask
-    takes the least of the four. An image counts with the mean weight of its windows at the coarsest
-    scale; where that is 0 the scale has nothing to compare, and the value is 0.
+    From scale to scale, images are averaged over 2 x 2 pixels and an odd last row or column is
+    dropped; the mask keeps the smallest of the four. The weight of an image is the mean weight of
+    its windows at the coarsest scale. If that is 0, there is nothing to compare at that scale, and
+    the value is 0.
     """
     product = None
     weights = None
@@ -122,11 +124,11 @@ def multi_scale_similarity(
 
 
 def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
-    """Checks the exponents, fine to coarse, and that the image is large enough for all scales."""
+    """Checks the exponents, fine to coarse, and that the image is large enough for all of them."""
     if isinstance(scale_weights, jax.core.Tracer):
         raise ValueError(
             "scale_weights are traced, but they must be static Python numbers: bind them before "
-            "jit."
+            "jit with functools.partial."
         )
     try:
         exponents = tuple(float(weight) for weight in scale_weights)
@@ -143,7 +145,7 @@ def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
     _checks.check_sides(
         image,
         side,
-        f"{scales} of MS-SSIM need at least {side} x {side}; give fewer scale_weights, or use ssim",
+        f"{scales} of MS-SSIM need at least {side} x {side}; use fewer scale_weights, or ssim",
     )
     return exponents
 
@@ -157,11 +159,11 @@ def check_window(image: jax.Array) -> None:
 
 @jax.custom_jvp
 def _moments(predictions: jax.Array, targets: jax.Array) -> Moments:
-    """Moments under the window by the law of total variance: down columns, then along rows.
+    """Moments under the window by the law of total variance, first down columns, then along rows.
 
     E[x^2] - E[x]^2 would lose up to 4e-4 of SSIM to float32 cancellation in flat bright windows,
-    where C2 is all that the quotient stands on. Squares of what differs from the mean lose 1e-6,
-    and no variance comes out negative.
+    where only C2 keeps the quotient meaningful. Squares of differences from the mean lose 1e-6, and
+    no variance comes out negative.
     """
     return _by_platform(_moments_by_taps, predictions, targets)
 
@@ -172,7 +174,7 @@ def _moments_jvp(
 ) -> tuple[Moments, Moments]:
     """The derivative in closed form, d var(x) = 2 (E[x dx] - E[x] E[dx]).
 
-    It keeps two images instead of one for each tap.
+    It stores two images instead of one for each tap.
     """
     (p, t), (dp, dt) = primals, tangents
     m = _moments(p, t)
@@ -189,11 +191,11 @@ def _moments_jvp(
 
 
 def _by_platform(by_taps: Callable[..., _T], *images: jax.Array, loop: bool = True) -> _T:
-    """One sum over taps, two ways to write it: on CPUs as a ``loop``, unless told not to.
+    """The same sum over taps, written in two ways: on CPUs as a loop, unless ``loop`` is False.
 
-    XLA's CPU backend fuses the passes along both axes and what follows into one, and computes the
-    first again for every tap of the second: 45 times the time for value and gradient. It does not
-    fuse across a loop. Elsewhere a loop would only read the images again for every tap.
+    XLA's CPU backend fuses the passes along both axes and what follows, and computes the first pass
+    again for every tap of the second, so that value and gradient take 45 times as long. It does not
+    fuse across a loop. On other devices, a loop would only read the images again for every tap.
     """
     return lax.platform_dependent(
         *images,
@@ -257,7 +259,7 @@ def _weights(dtype: jnp.dtype) -> jax.Array:
 
 
 def _tap(image: jax.Array, k: ArrayLike, axis: int) -> jax.Array:
-    """What the k-th tap of every window inside the image lies on."""
+    """The pixel under the k-th tap of every window inside the image."""
     return lax.dynamic_slice_in_dim(image, k, image.shape[axis] - (WINDOW_SIZE - 1), axis)
 
 
@@ -268,21 +270,21 @@ def _over_taps(
 ) -> tuple[jax.Array, ...]:
     """Combines ``term(0)`` to ``term(10)``.
 
-    The loop starts from the first term, not from zeros, which shard_map would take for values that
-    all shards share.
+    The loop starts from the first term and not from zeros, because shard_map would take zeros for
+    values that all shards share.
     """
 
     def step(k: ArrayLike, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return jax.tree.map(combine, total, term(k))
 
-    # An unrolled fori_loop is a loop all the same where it is transposed
+    # Even if unrolled, a fori_loop counts as a loop when it is transposed
     if unroll and not _LOOPS_ARE_TRANSPOSED:
         return functools.reduce(lambda total, k: step(k, total), range(1, WINDOW_SIZE), term(0))
     return lax.fori_loop(1, WINDOW_SIZE, step, term(0), unroll=unroll)
 
 
 def _spatial_mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean over H and W, ``[..., C]``; 0 where the weights are all 0."""
+    """Mean over H and W, ``[..., C]``; 0 if the weights are all 0."""
     if weights is None:
         return jnp.mean(values, axis=(-3, -2))
     total = jnp.sum(values * weights, axis=(-3, -2))
@@ -297,10 +299,10 @@ def _power(base: jax.Array, exponent: float) -> jax.Array:
 
 
 def _halve(image: jax.Array) -> jax.Array:
-    """Mean of each 2 x 2 block, an odd last row or column dropped.
+    """Mean of each 2 x 2 block; an odd last row or column is dropped.
 
-    It is one reduction, not a sum of four slices of the reshaped image: the compiler of jax 0.12
-    gets the derivative of that sum wrong on CPUs, by as much as the gradient itself.
+    This is one reduction, not a sum of four slices of the reshaped image: on CPUs, the compiler of
+    jax 0.12 gets the derivative of that sum wrong, by as much as the gradient itself.
     """
     height, width = image.shape[-3] // 2, image.shape[-2] // 2
     blocks = image[..., : 2 * height, : 2 * width, :]
@@ -309,7 +311,7 @@ def _halve(image: jax.Array) -> jax.Array:
 
 
 def _halve_mask(mask: jax.Array | None) -> jax.Array | None:
-    """The least of each 2 x 2 block; an axis of size 1, which broadcasts, stays."""
+    """The smallest of each 2 x 2 block; an axis of size 1, which broadcasts, stays as it is."""
     if mask is None:
         return None
     for axis in (mask.ndim - 3, mask.ndim - 2):

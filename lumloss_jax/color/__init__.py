@@ -1,11 +1,11 @@
 """Colour spaces of sRGB images, jittable and differentiable, and encodings of linear light.
 
-The spaces are luma, luminance, lightness, Y'CbCr, XYZ, Lab, OKLab, ICtCp and HVI, the encodings
-sRGB's, PQ and PU21.
+The spaces are luma, luminance, lightness, Y'CbCr, XYZ, Lab, OKLab, ICtCp and HVI. The encodings are
+sRGB, PQ and PU21.
 
-All take and give float arrays ``[..., H, W, C]``, red, green, blue, nominal range [0, 1], and
-compute in float32 (float64 for float64 input). Nothing is clipped. What loses no information has
-its inverse here.
+All functions accept and return float arrays ``[..., H, W, C]``, with channels red, green, blue and
+nominal range [0, 1], and compute in float32 (float64 for float64 input). Nothing is clipped. Every
+conversion that loses no information has its inverse here.
 """
 
 from lumloss_jax.color._hvi import hvi_to_rgb, rgb_to_hvi

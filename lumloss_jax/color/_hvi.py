@@ -1,4 +1,4 @@
-"""HVI, both ways: a space for dark images, in which dark colours are drawn together."""
+"""Conversion to and from HVI, a space for dark images that draws dark colours together."""
 
 import math
 
@@ -8,10 +8,10 @@ from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
 
-# Inside the power of the collapse. It bounds its slope at black, by 8e5 for k = 0.2.
+# Added inside the power of the collapse, to bound its slope at black (by 8e5 for k = 0.2).
 _EPSILON = 1e-8
 # A colour nearer to black, or to grey, than this counts as black, or as grey, with slope 0: hue and
-# saturation have none there, and the quotients' slopes would grow without bound.
+# saturation are undefined there, and the slopes of the quotients would grow without bound.
 _SMALLEST = 1e-12
 _SMALLEST_K = 1e-6
 
@@ -24,21 +24,21 @@ def rgb_to_hvi(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
         C = \big(\sin \tfrac{\pi I}{2} + 10^{-8}\big)^k
 
     with h the hue of HSV in turns and S its saturation. C draws dark colours together, so that
-    their noise of hue counts less than in HSV, and more than in RGB: an L1 loss weighs it by C / I,
-    92 times at 1/255 for k = 0.2.
+    noise in their hue counts less than in HSV, but more than in RGB: an L1 loss weighs it by C / I,
+    which is 92 at an intensity of 1/255 for k = 0.2.
 
-    Protocol: HVI-CIDNet's forward transform without the 1e-8 that it adds to I and to the chroma,
-    which moves values by at most 8e-6. Unlike its inverse, which turns greys into colours by up to
-    1e-4, :func:`hvi_to_rgb` is exact.
+    Protocol: HVI-CIDNet's forward transform, without the 1e-8 that it adds to I and to the chroma;
+    this changes values by at most 8e-6. Its inverse gives greys a tint of up to 1e-4, while
+    :func:`hvi_to_rgb` is exact.
 
     Args:
       image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
-        clipped but I inside C.
+        clipped except I inside C.
       k: exponent of the collapse, above 0; one number, which may be traced and learned.
 
     Returns:
       H, V (-1 to 1), I (0 to 1) as ``[..., H, W, 3]``; float64 for float64 input, else float32. The
-      gradient of H and V is 0 at greys and at black, where hue has none.
+      gradient of H and V is 0 at greys and at black, where hue is undefined.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete k of 0 or less.
@@ -73,7 +73,7 @@ def rgb_to_hvi(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
             green == intensity, 2 + (blue - red) / safe_spread, 4 + (red - green) / safe_spread
         ),
     )
-    # A turn more or less is the same point
+    # A full turn more or less gives the same point
     angle = jnp.where(coloured, sextant, nothing) * (math.pi / 3)
     radius = _collapse(intensity, k) * jnp.where(coloured, spread / safe_intensity, nothing)
     return jnp.concatenate([radius * jnp.cos(angle), radius * jnp.sin(angle), intensity], axis=-1)
@@ -85,12 +85,12 @@ def hvi_to_rgb(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
     .. math::
         S = \frac{\sqrt{H^2 + V^2}}{C}, \quad 2 \pi h = \mathrm{atan2}(V, H)
 
-    and from h, S, I as from hue, saturation and value of HSV.
+    and then red, green, blue follow from h, S, I as from the hue, saturation and value of HSV.
 
     Args:
       image: float array ``[..., H, W, 3]`` of H, V, I.
-      k: exponent of the collapse, as it was for :func:`rgb_to_hvi`. It gets a gradient, which the
-        reference's does not.
+      k: exponent of the collapse, as given to :func:`rgb_to_hvi`. Unlike in the reference code, it
+        has a gradient.
 
     Returns:
       Red, green, blue ``[..., H, W, 3]``; nothing is clipped. float64 for float64 input, else

@@ -1,4 +1,4 @@
-"""ICtCp, both ways: the space of HDR video, built on PQ."""
+"""Conversion to and from ICtCp, the colour space of HDR video, built on PQ."""
 
 import jax
 from jax.typing import ArrayLike
@@ -8,7 +8,7 @@ from lumloss_jax.color._luminance_encodings import light_of_pq, pq_of_light
 from lumloss_jax.color._oklab import Matrix, apply, inverse
 from lumloss_jax.color._srgb import encode, linearise
 
-# ITU-R BT.2087: linear light from the primaries of BT.709, which sRGB has, to those of BT.2020.
+# ITU-R BT.2087: linear light from the primaries of BT.709, which sRGB uses, to BT.2020's.
 _TO_BT2020: Matrix = ((0.6274, 0.3293, 0.0433), (0.0691, 0.9195, 0.0114), (0.0164, 0.0880, 0.8956))
 # ITU-R BT.2100, in parts of 4096.
 _TO_LMS: Matrix = (
@@ -36,14 +36,14 @@ def rgb_to_ictcp(
     Delta E_ITP is 720 times the length of :math:`(\Delta I, \Delta C_T / 2, \Delta C_P)`; 1 is
     about a just noticeable difference.
 
-    Protocol: ``colour.RGB_to_ICtCp`` of absolute BT.2020 light, with a floor of 0.
+    Protocol: equals ``colour.RGB_to_ICtCp`` of absolute BT.2020 light if the floor is 0.
 
     Args:
       image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
         clipped.
       white: luminance of white in cd/m2, above 0; it may be traced. 100 or 203 are usual for SDR.
-      floor: least cone signal in cd/m2, 0 or more; it may be traced. PQ's slope grows without bound
-        towards black. Below the floor the gradient is 0.
+      floor: smallest cone signal in cd/m2, 0 or more; it may be traced. It is needed because PQ's
+        slope grows without bound towards black. Below the floor, the gradient is 0.
 
     Returns:
       I (0 to 1), C_T, C_P (-0.5 to 0.5; 0 for greys) as ``[..., H, W, 3]``; float64 for float64
@@ -81,11 +81,11 @@ def ictcp_to_rgb(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
 
     Args:
       image: float array ``[..., H, W, 3]`` of I, C_T, C_P.
-      white: luminance of white in cd/m2, as it was for :func:`rgb_to_ictcp`.
+      white: luminance of white in cd/m2, as given to :func:`rgb_to_ictcp`.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
-      is clipped. float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], because
+      nothing is clipped. float64 for float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete white of 0 or

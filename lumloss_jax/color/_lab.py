@@ -1,6 +1,6 @@
-"""CIE XYZ and L*a*b*, both ways, and lightness: sRGB's primaries, D65, the 2 degree observer.
+"""CIE XYZ, L*a*b* and lightness, for sRGB's primaries, D65 and the 2 degree observer.
 
-Matrix and white point are those that scikit-image uses, so that Lab values and colour differences
+Matrix and white point are the same as in scikit-image, so that Lab values and colour differences
 agree with it.
 """
 
@@ -32,13 +32,14 @@ _INTERCEPT = 4 / 29
 def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709") -> jax.Array:
     r"""Lightness L* of a gamma-encoded sRGB image, over 100: equal steps look equally large.
 
-    .. math:: L^* / 100 = 1.16 f(Y) - 0.16, \quad f(Y) = Y^{1/3} \text{ above } (6/29)^3, \text{ a line below}
+    .. math:: L^* / 100 = 1.16 f(Y) - 0.16, \quad
+        f(Y) = Y^{1/3} \text{ above } (6/29)^3, \text{ a line below}
 
     with Y the relative luminance (:func:`rgb_to_luminance`).
 
     Args:
       image: float array ``[..., H, W, C]``, C = 3 or 1. Red, green, blue; nominal range [0, 1];
-        nothing is clipped: the line goes on below 0.
+        nothing is clipped, and the line continues below 0.
       coefficients: as in :func:`rgb_to_luma`.
 
     Returns:
@@ -95,7 +96,8 @@ def rgb_to_xyz(image: ArrayLike) -> jax.Array:
 def rgb_to_lab(image: ArrayLike) -> jax.Array:
     r"""CIE L*a*b* of a gamma-encoded sRGB image.
 
-    .. math:: L^* = 116 f(Y) - 16, \quad a^* = 500 (f(X/X_n) - f(Y)), \quad b^* = 200 (f(Y) - f(Z/Z_n))
+    .. math:: L^* = 116 f(Y) - 16, \quad a^* = 500 (f(X/X_n) - f(Y)), \quad
+        b^* = 200 (f(Y) - f(Z/Z_n))
 
     Args:
       image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
@@ -124,9 +126,9 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
         sum_channels(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
     )
     red, green, blue = (image[..., i : i + 1] for i in range(3))
-    # a* and b* are small differences of large numbers. Written in differences of channels, which a
-    # grey has not, they keep their digits near grey, where the hue of CIEDE2000 depends on them:
-    # 3e-5 of it in float32, not 1e-2.
+    # a* and b* are small differences of large numbers. Written in differences of channels, which
+    # are 0 for a grey, they keep their digits near grey, where the hue of CIEDE2000 depends on
+    # them: in float32 its error is then 3e-5 instead of 1e-2.
     from_green = (
         linearised_difference(red, green),
         linear[..., 1:2],
@@ -148,8 +150,8 @@ def xyz_to_rgb(image: ArrayLike) -> jax.Array:
       image: float array ``[..., H, W, 3]`` of X, Y, Z, where Y is 1 for white.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
-      is clipped. float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], because
+      nothing is clipped. float64 for float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``.
@@ -177,8 +179,8 @@ def lab_to_rgb(image: ArrayLike) -> jax.Array:
       image: float array ``[..., H, W, 3]`` of L* (0 to 100), a*, b*.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
-      is clipped (``skimage.color.lab2rgb`` clips). float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], because
+      nothing is clipped (``skimage.color.lab2rgb`` clips). float64 for float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``.
@@ -205,9 +207,9 @@ def lightness(luminance: jax.Array) -> jax.Array:
 
 
 def lab_lightness(image: jax.Array) -> jax.Array:
-    """The L* of :func:`rgb_to_lab`, 0 to 100, ``[..., H, W, 1]``.
+    """L* as in :func:`rgb_to_lab`, 0 to 100, ``[..., H, W, 1]``.
 
-    One channel is its own luminance, encoded.
+    A single channel is taken as its own encoded luminance.
     """
     return 100 * lightness(sum_channels(linearise(image), _RGB_TO_XYZ[1]))
 
@@ -230,7 +232,7 @@ def _inverse_f(f: jax.Array) -> jax.Array:
 def _chromatic(
     from_green: tuple[jax.Array, jax.Array, jax.Array], first: int, second: int
 ) -> jax.Array:
-    """Two of X/Xn, Y/Yn, Z/Zn, the first less the second, from R - G, G and B - G."""
+    """Difference of two of X/Xn, Y/Yn, Z/Zn, computed from R - G, G and B - G."""
     red_less_green, green, blue_less_green = from_green
     weights = [
         _RGB_TO_XYZ[first][c] / _WHITE[first] - _RGB_TO_XYZ[second][c] / _WHITE[second]
@@ -240,12 +242,12 @@ def _chromatic(
 
 
 def _difference_of_f(first: jax.Array, second: jax.Array, difference: jax.Array) -> jax.Array:
-    """f(first) - f(second), given their difference with more digits than the two have."""
+    """f(first) - f(second), where ``difference`` has more digits than the two arguments."""
     f_1, f_2 = _f(first), _f(second)
     curved_1, curved_2 = first > _THRESHOLD, second > _THRESHOLD
     curved = curved_1 & curved_2
     squares = f_1 * f_1 + f_1 * f_2 + f_2 * f_2  # a - b = (a^3 - b^3) / (a^2 + a b + b^2)
-    # Off the curve the squares may be 0; `where` would carry the NaN of that quotient into the
+    # Off the curve, the squares may be 0, and `where` would carry the NaN of the quotient into the
     # gradient.
     on_curve = difference / jnp.where(curved, squares, jnp.ones_like(squares))
     return jnp.where(

@@ -1,7 +1,7 @@
-"""PQ and PU21, both ways: encodings of absolute light with steps that look about equal.
+"""PQ and PU21 and their inverses: encodings of absolute light whose steps look about equal.
 
-Linear images are in units of their white, whose luminance in cd/m2 is an argument. Images in cd/m2
-have a white of 1.
+Linear images are in units of their white, whose luminance in cd/m2 is an argument. Images that are
+already in cd/m2 have a white of 1.
 """
 
 import jax
@@ -13,7 +13,7 @@ from lumloss_jax import _checks
 _PEAK = 10000.0  # cd/m2, where both encodings end
 _DARKEST = 0.005  # cd/m2
 _SMALLEST_WHITE = 1e-6  # an inverse divides by it
-# Far beyond that luminance the inverses would divide by 0, and light and its gradient would be
+# Far beyond the peak luminance, the inverses would divide by 0, and light and its gradient would be
 # infinite.
 _LEAST_DENOMINATOR = 0.05
 
@@ -23,7 +23,7 @@ _M_1, _M_2 = 2610 / 16384, 2523 / 32
 _C_2, _C_3 = 2413 / 128, 2392 / 128
 _STEP = _C_2 - _C_3
 
-# PU21, variant banding_glare, the one that its authors ask to use.
+# PU21, variant banding_glare, which its authors recommend.
 _P_1, _P_2, _P_3, _P_4 = 0.353487901, 0.3734658629, 8.277049286e-05, 0.9062562627
 _P_5, _P_6, _P_7 = 0.09150303166, 0.9099517204, 596.3148142
 
@@ -41,8 +41,9 @@ def linear_to_pq(
       image: float array ``[..., H, W, C]``, C = 1 or 3, of linear light x, in units of its white.
       white: luminance of x = 1 in cd/m2, above 0; it may be traced. 100 or 203 are usual for SDR,
         and images in cd/m2 have 1.
-      floor: least luminance in cd/m2, 0 or more; it may be traced. The slope of :math:`y^{m_1}`
-        grows without bound towards black. Below the floor the gradient is 0.
+      floor: smallest luminance in cd/m2, 0 or more; it may be traced. It is needed because the
+        slope of :math:`y^{m_1}` grows without bound towards black. Below the floor, the gradient is
+        0.
 
     Returns:
       Encoded values, same shape: 0.508 for 100 cd/m2, 1 for 10000, more beyond; float64 for float64
@@ -73,11 +74,11 @@ def pq_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
 
     Args:
       image: float array ``[..., H, W, C]``, C = 1 or 3, of encoded values from 0 to 1.
-      white: luminance of x = 1 in cd/m2, as it was for :func:`linear_to_pq`.
+      white: luminance of x = 1 in cd/m2, as given to :func:`linear_to_pq`.
 
     Returns:
-      Linear light, same shape, in units of white; 0 for what is below the value of black. float64
-      for float64 input, else float32.
+      Linear light, same shape, in units of white; values below that of black give 0. float64 for
+      float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 1 or 3]``, or a concrete white of 0
@@ -99,10 +100,11 @@ def linear_to_pu21(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
     r"""PU21 values of linear light: metrics and losses made for SDR images then suit HDR ones.
 
     .. math::
-        V = \max\left(p_7 \left( \left( \frac{p_1 + p_2 L^{p_4}}{1 + p_3 L^{p_4}} \right)^{p_5} - p_6 \right), 0\right)
+        V = \max\left(p_7 \left( \left(
+        \frac{p_1 + p_2 L^{p_4}}{1 + p_3 L^{p_4}} \right)^{p_5} - p_6 \right), 0\right)
 
     with :math:`L = \text{white} \cdot x` in cd/m2, clipped to [0.005, 10000], and the variant
-    "banding_glare". 100 cd/m2 give 256, so that SDR images keep about their scale of 8 bits: the
+    "banding_glare". 100 cd/m2 give 256, so that SDR images keep roughly their 8-bit scale: the
     authors compute PSNR and SSIM of V with a data range of 256.
 
     Args:
@@ -137,12 +139,13 @@ def pu21_to_linear(image: ArrayLike, *, white: ArrayLike = 100.0) -> jax.Array:
     r"""Linear light of PU21 values: the inverse of :func:`linear_to_pu21` within its range.
 
     .. math::
-        x = \frac{1}{\text{white}} \left( \frac{\max(w - p_1, 0)}{p_2 - p_3 w} \right)^{1/p_4}, \quad
+        x = \frac{1}{\text{white}}
+        \left( \frac{\max(w - p_1, 0)}{p_2 - p_3 w} \right)^{1/p_4}, \quad
         w = \max(V / p_7 + p_6, 0)^{1/p_5}
 
     Args:
       image: float array ``[..., H, W, C]``, C = 1 or 3, of encoded values from 0 to 595.4.
-      white: luminance of x = 1 in cd/m2, as it was for :func:`linear_to_pu21`.
+      white: luminance of x = 1 in cd/m2, as given to :func:`linear_to_pu21`.
 
     Returns:
       Linear light, same shape, in units of white; float64 for float64 input, else float32.
@@ -183,7 +186,7 @@ def light_of_pq(values: jax.Array) -> jax.Array:
 
 
 def _power(base: jax.Array, exponent: float) -> jax.Array:
-    """x^q, and 0 with slope 0 for x of 0 or less, where its own slope is infinite or it is NaN."""
+    """x^q; for x of 0 or less, where it is NaN or has an infinite slope, 0 with slope 0."""
     positive = base > 0
     return jnp.where(
         positive, jnp.where(positive, base, jnp.ones_like(base)) ** exponent, jnp.zeros_like(base)

@@ -1,6 +1,6 @@
-"""OKLab, both ways: a space in which equal distances look about equal.
+"""Conversion to and from OKLab, a space in which equal distances look about equal.
 
-Hue stays put as chroma changes.
+In OKLab, hue stays constant as chroma changes.
 """
 
 import jax
@@ -14,8 +14,8 @@ from lumloss_jax.color._srgb import encode, linearise
 
 Matrix = tuple[tuple[float, float, float], ...]
 
-# The direct matrix from linear sRGB. The way over XYZ, with its rounded matrices, is off by up to
-# 1e-4.
+# The direct matrix from linear sRGB. A conversion through XYZ, with its rounded matrices, is off by
+# up to 1e-4.
 _RGB_TO_LMS: Matrix = (
     (0.4122214708, 0.5363325363, 0.0514459929),
     (0.2119034982, 0.6806995451, 0.1073969566),
@@ -48,21 +48,22 @@ _LAB_TO_ROOTS = inverse(_ROOTS_TO_LAB)
 def rgb_to_oklab(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array:
     r"""OKLab of a gamma-encoded sRGB image.
 
-    .. math:: (L, a, b)^T = B \, \sqrt[3]{A \, (\mathrm{lin}(R'), \mathrm{lin}(G'), \mathrm{lin}(B'))^T}
+    .. math:: (L, a, b)^T =
+        B \, \sqrt[3]{A \, (\mathrm{lin}(R'), \mathrm{lin}(G'), \mathrm{lin}(B'))^T}
 
-    with lin the sRGB curve (:func:`srgb_to_linear`) and the cube root taken of each of three cone
-    signals, sign kept. The distance of two colours is Delta E_OK.
+    with lin the sRGB curve (:func:`srgb_to_linear`). The cube root is taken of each of the three
+    cone signals and keeps the sign. The distance of two colours is Delta E_OK.
 
-    Protocol: CSS Color 4 and coloraide, within 4e-8. colour-science goes over XYZ and differs by up
-    to 1.1e-4.
+    Protocol: CSS Color 4 and coloraide, within 4e-8. colour-science converts through XYZ and
+    differs by up to 1.1e-4.
 
     Args:
       image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
         clipped.
-      chord_below: cone signal below which the cube root gives way to the straight line from 0, 0 or
-        more; it may be traced. The root's slope grows without bound towards black. For a loss,
-        1.5e-4, half a step of 8 bits, bounds the slope in linear light by 354 and changes no colour
-        that 8 bits tell from black.
+      chord_below: cone signal below which a straight line through 0 replaces the cube root, 0 or
+        more; it may be traced. The slope of the root grows without bound towards black. For a loss,
+        1.5e-4 (half an 8-bit step) bounds the slope in linear light by 354, and changes no colour
+        that 8 bits can tell from black.
 
     Returns:
       L (0 black to 1 white), a, b (about -0.33 to 0.33 within sRGB) as ``[..., H, W, 3]``; float64
@@ -96,11 +97,11 @@ def oklab_to_rgb(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
 
     Args:
       image: float array ``[..., H, W, 3]`` of L, a, b.
-      chord_below: as it was for :func:`rgb_to_oklab`.
+      chord_below: as given to :func:`rgb_to_oklab`.
 
     Returns:
-      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], nothing
-      is clipped. float64 for float64 input, else float32.
+      Red, green, blue ``[..., H, W, 3]``; colours that sRGB cannot show lie outside [0, 1], because
+      nothing is clipped. float64 for float64 input, else float32.
 
     Raises:
       ValueError: for an image that is not float ``[..., H, W, 3]``, or a concrete negative
@@ -121,8 +122,8 @@ def oklab_to_rgb(image: ArrayLike, *, chord_below: ArrayLike = 0.0) -> jax.Array
 
 
 def _root(signals: jax.Array, chord_below: jax.Array) -> jax.Array:
-    # At exactly 0 the slope is infinite, and `where` would carry it into the gradient: there the
-    # value is 0, slope 0.
+    # At exactly 0, the slope is infinite, and `where` would carry it into the gradient. So the
+    # value there is 0 with slope 0.
     curved = (jnp.abs(signals) >= chord_below) & (signals != 0)
     root = jnp.cbrt(jnp.where(curved, signals, jnp.ones_like(signals)))
     return jnp.where(curved, root, signals * _chord_slope(chord_below))

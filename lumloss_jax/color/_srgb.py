@@ -1,4 +1,4 @@
-"""The sRGB transfer curve, both ways, and relative luminance, which is defined in linear light."""
+"""The sRGB transfer curve, its inverse, and relative luminance, which needs linear light."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def srgb_to_linear(image: ArrayLike) -> jax.Array:
 
     .. math:: x \le 0.04045: \; x / 12.92 \qquad x > 0.04045: \; ((x + 0.055) / 1.055)^{2.4}
 
-    Nothing is clipped: the straight line goes on below 0 and the power above 1.
+    Nothing is clipped: the straight line continues below 0 and the power above 1.
 
     Args:
       image: float array ``[..., H, W, C]``, C = 1 or 3, nominal range [0, 1].
@@ -73,12 +73,12 @@ def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709")
 
     .. math:: Y = c_r \, \mathrm{lin}(R') + c_g \, \mathrm{lin}(G') + c_b \, \mathrm{lin}(B')
 
-    where lin is :func:`srgb_to_linear`, whatever the coefficients.
+    where lin is :func:`srgb_to_linear` for all coefficients.
 
     Args:
-      image: float array ``[..., H, W, C]``, C = 3, or C = 1, which is linearised only. Red, green,
+      image: float array ``[..., H, W, C]``, C = 3, or C = 1, which is only linearised. Red, green,
         blue; nominal range [0, 1]; nothing is clipped.
-      coefficients: as in :func:`rgb_to_luma`; the default is that of sRGB's primaries.
+      coefficients: as in :func:`rgb_to_luma`; the default belongs to sRGB's primaries.
 
     Returns:
       Relative luminance ``[..., H, W, 1]``, 0 black to 1 white; float64 for float64 input, else
@@ -121,14 +121,14 @@ def encode(image: jax.Array) -> jax.Array:
 def linearised_difference(first: jax.Array, second: jax.Array) -> jax.Array:
     """linearise(first) - linearise(second), to the relative precision of first - second.
 
-    On the curve it is lin(b) ((1 + d)^2.4 - 1) with d = (a - b) / (b + 0.055), and expm1 and log1p
-    keep all the digits of a small d. Near grey these are the digits that hue is made of.
+    On the curve, it is lin(b) ((1 + d)^2.4 - 1) with d = (a - b) / (b + 0.055), and expm1 and log1p
+    keep all digits of a small d. Near grey, hue depends on these digits.
     """
     plain = linearise(first) - linearise(second)
     close = (jnp.minimum(first, second) > _ENCODED_THRESHOLD) & (
         jnp.abs(first - second) < 0.1 * second
     )
-    # Off the curve base + 0.055 may be 0; `where` would carry its NaN into the gradient.
+    # Off the curve, base + 0.055 may be 0, and `where` would carry its NaN into the gradient.
     base = jnp.where(close, second, jnp.ones_like(second))
     ratio = jnp.where(close, first - second, jnp.zeros_like(second)) / (base + _OFFSET)
     return jnp.where(close, linearise(base) * jnp.expm1(_GAMMA * jnp.log1p(ratio)), plain)

@@ -1,4 +1,4 @@
-"""Y'CbCr of Rec. 601, studio and full range, both ways."""
+"""Conversion to and from Y'CbCr of Rec. 601, in studio and in full range."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ from lumloss_jax import _checks
 from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 
 _RED, _GREEN, _BLUE = COEFFICIENTS["rec601"]
-# What brings B - Y and R - Y to a range of 1: twice their largest value.
+# Divisors that bring B - Y and R - Y to a range of 1: twice their largest value.
 _BLUE_SPAN, _RED_SPAN = 2 * (1 - _BLUE), 2 * (1 - _RED)
-# In steps of 8 bit: black, the distance from black to white, and the range of Cb and Cr round their
+# In 8-bit steps: black, the distance from black to white, and the range of Cb and Cr around their
 # middle, 128.
 _STUDIO = (16.0, 219.0, 224.0)
 _FULL = (0.0, 255.0, 255.0)
@@ -25,13 +25,12 @@ def rgb_to_ycbcr(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
         C_b = \frac{128 + 224 \, (B' - Y') / 1.772}{255}, \quad
         C_r = \frac{128 + 224 \, (R' - Y') / 1.402}{255}
 
-    with Y' the luma (:func:`rgb_to_luma`); in full range 0, 255, 255 take the place of 16, 219,
-    224.
+    with Y' the luma (:func:`rgb_to_luma`); in full range, 0, 255, 255 replace 16, 219, 224.
 
-    Protocol: studio range is MATLAB's, BasicSR's and KAIR's ``rgb2ycbcr`` and
-    ``skimage.color.rgb2ycbcr(image) / 255``, in which differences of Y are 219/255 of those of
-    luma, so that PSNR on Y reads 1.32 dB higher. Full range is JPEG's (JFIF,
-    ``PIL.Image.convert("YCbCr")`` before rounding); OpenCV's floats have 0.5 for 128/255.
+    Protocol: studio range is ``rgb2ycbcr`` of MATLAB, BasicSR and KAIR, and
+    ``skimage.color.rgb2ycbcr(image) / 255``. Differences of Y are 219/255 of the differences of
+    luma there, so that PSNR on Y reads 1.32 dB higher. Full range is JPEG's (JFIF,
+    ``PIL.Image.convert("YCbCr")`` before rounding); OpenCV's floats have 0.5 instead of 128/255.
 
     Args:
       image: float array ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1]; nothing is
@@ -77,13 +76,14 @@ def ycbcr_to_rgb(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
 
     .. math::
         Y' = \frac{255 \, Y - 16}{219}, \quad B' = Y' + 1.772 \, \frac{255 \, C_b - 128}{224}, \quad
-        R' = Y' + 1.402 \, \frac{255 \, C_r - 128}{224}, \quad G' = \frac{Y' - 0.299 R' - 0.114 B'}{0.587}
+        R' = Y' + 1.402 \, \frac{255 \, C_r - 128}{224}, \quad
+        G' = \frac{Y' - 0.299 R' - 0.114 B'}{0.587}
 
-    in full range with 0, 255, 255 in place of 16, 219, 224.
+    and in full range with 0, 255, 255 instead of 16, 219, 224.
 
     Args:
       image: float array ``[..., H, W, 3]`` of Y, Cb, Cr over 255; nothing is clipped.
-      full_range: as it was for :func:`rgb_to_ycbcr`.
+      full_range: as given to :func:`rgb_to_ycbcr`.
 
     Returns:
       Red, green, blue ``[..., H, W, 3]``, nominal range [0, 1]; float64 for float64 input, else
@@ -114,6 +114,6 @@ def ycbcr_to_rgb(image: ArrayLike, *, full_range: bool = False) -> jax.Array:
 def _range(full_range: object) -> tuple[float, float, float]:
     if not isinstance(full_range, bool):
         raise ValueError(
-            f"full_range must be True or False, known when tracing; got {full_range!r}."
+            f"full_range must be True or False, known at trace time; got {full_range!r}."
         )
     return _FULL if full_range else _STUDIO

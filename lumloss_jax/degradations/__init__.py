@@ -1,14 +1,15 @@
-"""Degradations: clean images in, training and test inputs out, in pure functions.
+"""Degradations: pure functions that turn clean images into inputs for training and testing.
 
-All are jittable, and differentiable where that makes sense.
+All can be jitted, and differentiated if that makes sense.
 
-All are called alike, ``(key, image, *, options)``, so that they compose: a random key (those
-without randomness take None too), a float image ``[..., H, W, C]`` of nominal range [0, 1], options
-by keyword. Amounts (noise level, quality) are one number or one per image, in image units (25/255,
-not 25), and may be traced. What differs from image to image is drawn by a function of its own, so
-that it can be had: ``blind_sigma``, ``blind_sensor_variances``, ``low_light_exposure``. Computed in
-float32 (float64 for float64 input); the same key gives the same result on any number of devices.
-There is no mask: what a loss leaves out is the loss's business.
+All are called in the same way, ``(key, image, *, options)``, so that they compose: with a random
+key (None is accepted by those without randomness), a float image ``[..., H, W, C]`` of nominal
+range [0, 1], and options by keyword. Amounts (noise level, quality) are one number or one per
+image, in image units (25/255, not 25), and may be traced. Amounts that differ from image to image
+come from functions of their own, so that you can use or log them: ``blind_sigma``,
+``blind_sensor_variances``, ``low_light_exposure``. Everything is computed in float32 (float64 for
+float64 input), and the same key gives the same result on any number of devices. There is no mask:
+ignoring pixels is up to the loss.
 """
 
 from lumloss_jax.degradations._blur import box_blur, gaussian_blur

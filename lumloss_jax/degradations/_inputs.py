@@ -1,6 +1,6 @@
-"""Checks that only degradations need: keys, and amounts per batch, image or pixel.
+"""Checks for degradations only: keys, and amounts per batch, image or pixel.
 
-As in ``_checks``: static facts only, ``ValueError`` at trace time.
+As in ``_checks``, they look only at static facts and raise ``ValueError`` at trace time.
 """
 
 import math
@@ -25,8 +25,8 @@ def check_key(key: jax.Array) -> jax.Array:
         )
     if key.ndim != (0 if typed else 1):
         raise ValueError(
-            f"key must be one key, but it has shape {key.shape}: one key serves a whole batch; "
-            "for a key per image use jax.vmap over keys and images."
+            f"key must be one key, but it has shape {key.shape}: one key serves a whole batch. "
+            "For a key per image, use jax.vmap over keys and images."
         )
     return jnp.asarray(key)
 
@@ -42,11 +42,12 @@ def check_amount(
     advice: str = "",
     maps: bool = False,
 ) -> jax.Array:
-    """Checks an amount that may be traced; gives it in ``dtype``, to broadcast against images.
+    """Checks an amount that may be traced; returns it in ``dtype``, ready to broadcast to images.
 
-    It is one number, or one per image (``image_shape[:-3]``), or with ``maps`` one per pixel: the
-    image's rank less one, or its rank with a last axis of 1, where any size may be 1. Concrete
-    values lie in [minimum, maximum], or ``advice`` ends the message.
+    It is one number, or one per image (``image_shape[:-3]``). With ``maps``, it may also be one per
+    pixel: with one axis fewer than the image, or with the same number of axes and a last one of
+    size 1; any size may be 1. Concrete values must lie in [minimum, maximum]; ``advice`` ends the
+    message if they do not.
     """
     check_bounds(name, value, minimum=minimum, maximum=maximum, advice=advice)
     amount = jnp.asarray(value)
@@ -66,14 +67,15 @@ def check_amount(
     )
     if maps and fits and amount.ndim == rank:
         return amount
-    takes = "one number" + (f", one per image {per_image}" if per_image else "")
+    accepted = "one number" + (f", one per image {per_image}" if per_image else "")
     if maps:
-        takes += f", or a map {image_shape[:-1]} where any size may be 1"
+        accepted += f", or a map {image_shape[:-1]} in which any size may be 1"
     advice = ""
     if maps and per_image and shape == image_shape[-3:-1]:
-        advice = f"; a map shared by all images is {name}[{'None, ' * len(per_image)}...]"
+        advice = f"; for a map that all images share, use {name}[{'None, ' * len(per_image)}...]"
     raise ValueError(
-        f"{name} has shape {shape} for images of shape {image_shape}: it takes {takes}{advice}."
+        f"{name} has shape {shape} for images of shape {image_shape}: it must be "
+        f"{accepted}{advice}."
     )
 
 
@@ -103,20 +105,20 @@ def check_bounds(
     wrong = numbers[~(np.isfinite(numbers) & (numbers >= minimum) & (numbers <= maximum))]
     if wrong.size:
         if math.isfinite(maximum):
-            takes = f"lie in [{minimum:g}, {maximum:g}]"
+            wanted = f"lie in [{minimum:g}, {maximum:g}]"
         else:
-            takes = (
+            wanted = (
                 "be finite and not negative"
                 if minimum == 0
                 else f"be finite and at least {minimum:g}"
             )
-        raise ValueError(f"{name} must {takes}; got {wrong.flat[0]:g}{advice and f': {advice}'}.")
+        raise ValueError(f"{name} must {wanted}; got {wrong.flat[0]:g}{advice and f': {advice}'}.")
 
 
 def check_range(
     low_name: str, low: ArrayLike, high_name: str, high: ArrayLike, *, minimum: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks the two ends of a range, in this order, and gives them in float32.
+    """Checks the two ends of a range, in this order, and returns them in float32.
 
     Each is one number that may be traced.
     """
@@ -133,7 +135,7 @@ def check_range(
 
 
 def check_sizes(name: str, shape: object) -> tuple[int, ...]:
-    """Checks the shape of what is drawn: a tuple of static sizes."""
+    """Checks the shape of an array to draw: a tuple of static sizes."""
     if not isinstance(shape, tuple) or any(isinstance(size, float | jax.Array) for size in shape):
         raise ValueError(
             f"{name} must be a tuple of sizes, such as images.shape[:-3]; got {shape!r}."
@@ -142,7 +144,7 @@ def check_sizes(name: str, shape: object) -> tuple[int, ...]:
 
 
 def check_flag(name: str, value: object) -> bool:
-    """Checks a switch: it chooses what is computed, so it must be a Python bool."""
+    """Checks a switch, which must be a Python bool because it chooses what is computed."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
             f"{name} is traced, but it must be True or False: bind it with functools.partial "
@@ -154,7 +156,7 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def check_degradation(key: jax.Array, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checks what every random degradation takes first."""
+    """Checks the first two arguments of every random degradation."""
     return check_key(key), _checks.check_image("image", image)
 
 

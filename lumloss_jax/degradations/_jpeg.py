@@ -1,9 +1,9 @@
-"""JPEG compression as a function: a file's round trip in steps that jit and differentiate.
+"""JPEG compression as a function that can be jitted and differentiated.
 
-The steps are those of the baseline standard as libjpeg carries them out: 8-bit YCbCr, chroma
+It follows the steps of the baseline standard as libjpeg carries them out: 8-bit YCbCr, chroma
 averaged over 2 x 2 pixels (4:2:0) or kept (4:4:4), a discrete cosine transform of blocks of 8 x 8,
-division by a table that quality scales, rounding, and all of it backwards. Entropy coding loses
-nothing and is left out.
+division by a table that depends on the quality, rounding, and then the same steps backwards.
+Entropy coding loses nothing and is left out.
 """
 
 import math
@@ -50,8 +50,8 @@ _CHROMA_STEPS = (
 )
 
 
-# Row u of the transform, cos((2 i + 1) u pi / 16), without its norm: rows 0 and 4 are then 1 and -1
-# alone, so that sums of whole numbers stay whole and a coefficient halfway between two steps is
+# Row u of the transform, cos((2 i + 1) u pi / 16), without its norm. Rows 0 and 4 then consist of 1
+# and -1, so that sums of whole numbers stay whole and a coefficient halfway between two steps is
 # rounded as libjpeg rounds it.
 _COSINES = np.array(
     [[math.cos((2 * i + 1) * u * math.pi / 16) for i in range(8)] for u in range(8)]
@@ -64,40 +64,40 @@ _NORM = np.sqrt(np.outer(_NORM_SQUARED, _NORM_SQUARED))
 def jpeg(
     key: jax.Array | None, image: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0"
 ) -> jax.Array:
-    r"""Compresses to JPEG and back, as a function that jits and differentiates.
+    r"""Compresses to JPEG and decodes again; it can be jitted and differentiated.
 
     .. math:: y = \mathrm{decode}\big(q \, \mathrm{round}(\mathrm{DCT}(x) / q)\big), \quad
         q = \mathrm{table} \cdot \begin{cases} 50 / \text{quality} & \text{below } 50 \\
         2 - \text{quality} / 50 & \text{from } 50 \end{cases}
 
-    in 8-bit YCbCr, in whole numbers wherever libjpeg has them. Every rounding passes its gradient
-    straight through (that of the identity), so the whole has the gradient of its colour
+    in 8-bit YCbCr, in whole numbers wherever libjpeg uses them. Every rounding passes the gradient
+    straight through, as the identity would, so the result has the gradient of its colour
     conversions, averages and clips.
 
-    How far it is from the real codec, measured on the whole of scikit-image's astronaut, coffee,
-    chelsea and camera at qualities 10 to 95 and both subsamplings: 50 to 55 dB PSNR between its
-    result and Pillow's (libjpeg-turbo). Both lie 26 to 45 dB from the original, within 0.02 dB of
-    one another. What is left is libjpeg's fixed-point transform, which now and then rounds a
-    coefficient the other way: with that transform in its place the two agree bit for bit.
+    The distance from the real codec was measured on scikit-image's astronaut, coffee, chelsea and
+    camera at qualities 10 to 95 and with both subsamplings. The PSNR between its result and
+    Pillow's (libjpeg-turbo) is 50 to 55 dB. Both lie 26 to 45 dB from the original, within 0.02 dB
+    of each other. The remaining difference comes from libjpeg's fixed-point transform, which
+    occasionally rounds a coefficient the other way: with that transform, the two agree bit for bit.
 
     Args:
-      key: not used, and may be None: JPEG is no random thing. It is there because all degradations
-        are called alike.
+      key: ignored, and may be None, because JPEG is not random. It exists so that all degradations
+        are called in the same way.
       image: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, range [0, 1], rounded to
-        8 bits first; values outside are clipped and pass no gradient. Any H and W: the last row and
-        column are repeated up to whole blocks.
+        8 bits first; values outside are clipped and pass no gradient. H and W can be any size: the
+        last row and column are repeated to fill the blocks.
       quality: 1 (smallest file) to 100, as in libjpeg and Pillow, rounded to a whole number. One
         number or one per image, ``image.shape[:-3]``; may be traced, and is then clipped to that
         range. It has no gradient.
-      subsampling: ``"4:2:0"``, colour at half the height and width, as most files have it;
-        ``"4:4:4"``, at full. A greyscale image has no colour to keep.
+      subsampling: ``"4:2:0"``, colour at half the height and width, as in most files, or
+        ``"4:4:4"``, colour at full size. It makes no difference to a greyscale image.
 
     Returns:
       The decoded image, same shape, in steps of 1/255; float64 for float64 input, else float32.
 
     Raises:
       ValueError: when traced, for an image that is not float ``[..., H, W, 1 or 3]``, a quality of
-        another shape or a concrete one outside [1, 100], an unknown subsampling, a key that is
+        another shape or a concrete one outside [1, 100], an unknown subsampling, or a key that is
         neither a key nor None.
 
     References:
@@ -105,10 +105,11 @@ def jpeg(
       Bengio et al., arXiv:1308.3432, 2013.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> ramp = jnp.broadcast_to(jnp.linspace(0, 1, 16)[:, None, None], (16, 16, 3))
-      >>> for quality in (10, 90):
-      ...     error = jnp.abs(jpeg(None, ramp, quality=quality) - ramp).mean()
+      >>> compress = jax.jit(functools.partial(jpeg, None))
+      >>> for quality in (10, 90):  # compiled once for both
+      ...     error = jnp.abs(compress(ramp, quality=quality) - ramp).mean()
       ...     print(f"{quality}: {error:.4f}")
       10: 0.0147
       90: 0.0005
@@ -148,7 +149,7 @@ def _steps(base: tuple[tuple[int, ...], ...], quality: jax.Array, image: jax.Arr
 
 
 def _code(plane: jax.Array, steps: jax.Array) -> jax.Array:
-    """One plane ``[..., H, W]`` through transform, rounding and back; 0 to 255."""
+    """Transforms, rounds and transforms back one plane ``[..., H, W]``; 0 to 255."""
     height, width = plane.shape[-2:]
     plane = _pad_to_multiple(_pad_to_multiple(plane, 8, -2), 8, -1)
     down, across = plane.shape[-2] // 8, plane.shape[-1] // 8
@@ -164,26 +165,26 @@ def _code(plane: jax.Array, steps: jax.Array) -> jax.Array:
 
 
 def _transform(blocks: jax.Array, matrix: jax.Array) -> jax.Array:
-    """M X M^T of every block X of ``[..., H/8, 8, W/8, 8]``, in float32 on a TPU too."""
+    """M X M^T for every block X of ``[..., H/8, 8, W/8, 8]``, in float32 even on a TPU."""
     return jnp.einsum(
         "...aibj,ui,vj->...aubv", blocks, matrix, matrix, precision=lax.Precision.HIGHEST
     )
 
 
 def _code_at_half_size(plane: jax.Array, steps: jax.Array) -> jax.Array:
-    """:func:`_code` of a plane averaged over 2 x 2 pixels, brought back to its size."""
+    """:func:`_code` of a plane averaged over 2 x 2 pixels, enlarged to its original size."""
     height, width = plane.shape[-2:]
-    # libjpeg repeats the last column up to whole blocks before it averages, but rows only up to an
-    # even number.
+    # Before it averages, libjpeg repeats the last column up to whole blocks, but the last row only
+    # up to an even number.
     small = _halve(_pad_to_multiple(_pad_to_multiple(plane, 2, -2), 16, -1))
     small = _code(small, steps)[..., : (width + 1) // 2]
     return _double(small)[..., :height, :width]
 
 
 def _halve(plane: jax.Array) -> jax.Array:
-    """Averages of 2 x 2 pixels, rounded down and up in turn from column to column.
+    """Averages of 2 x 2 pixels, rounded down and up alternately from column to column.
 
-    No bias is left.
+    This leaves no bias.
     """
     rows = plane[..., 0::2, :] + plane[..., 1::2, :]
     sums = rows[..., 0::2] + rows[..., 1::2]
@@ -193,9 +194,9 @@ def _halve(plane: jax.Array) -> jax.Array:
 
 
 def _double(plane: jax.Array) -> jax.Array:
-    """Twice the size: each new pixel is 9/16 the nearest old one, the rest three others."""
+    """Doubles the size: each new pixel takes 9/16 from the nearest old one, the rest from three."""
     width = plane.shape[-1]
-    if isinstance(width, int) and width <= 2:  # libjpeg interpolates no plane as narrow as this
+    if isinstance(width, int) and width <= 2:  # libjpeg does not interpolate such a narrow plane
         return jnp.repeat(jnp.repeat(plane, 2, axis=-2), 2, axis=-1)
     above, below = _shift(plane, -1, -2), _shift(plane, 1, -2)
     rows = _interleave(3 * plane + above, 3 * plane + below, -2)
@@ -204,7 +205,7 @@ def _double(plane: jax.Array) -> jax.Array:
 
 
 def _shift(plane: jax.Array, step: int, axis: int) -> jax.Array:
-    """The neighbour before (-1) or after (1) along an axis; the edge is its own neighbour."""
+    """The neighbour before (-1) or after (1) along an axis; at an edge, the pixel itself."""
     size = plane.shape[axis]
     first, last = (
         lax.slice_in_dim(plane, 0, 1, axis=axis),
@@ -230,10 +231,11 @@ def _pad_to_multiple(plane: jax.Array, multiple: int, axis: int) -> jax.Array:
 
 
 def _to_ycbcr(pixels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Luma and the colour differences of ITU-R BT.601 as in JFIF, whole numbers from 0 to 255.
+    """Luma and colour differences of ITU-R BT.601 as in JFIF, in whole numbers from 0 to 255.
 
-    Not :func:`lumloss_jax.color.rgb_to_ycbcr`: halves must come out exact here, as they do wherever
-    two channels are equal, since libjpeg rounds them up in luma and down in the differences.
+    This is not :func:`lumloss_jax.color.rgb_to_ycbcr`, because halves must come out exactly here,
+    as they do wherever two channels are equal: libjpeg rounds them up in luma and down in the
+    differences.
     """
     green = pixels[..., 1]
     red, blue = pixels[..., 0] - green, pixels[..., 2] - green

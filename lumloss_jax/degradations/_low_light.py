@@ -1,4 +1,4 @@
-"""Low light: what a camera would have written had less light reached it, sensor noise included."""
+"""Low light: what a camera would have recorded with less light, including its sensor noise."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,15 +14,15 @@ from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._sensor import sensor_sigma
 from lumloss_jax.degradations._straight_through import clip_to_range
 
-# A camera at low ISO: the low end of what blind_sensor_variances draws, on its line.
+# A camera at low ISO: the lowest values that blind_sensor_variances draws.
 _SHOT_VARIANCE = 1e-4
 _READ_VARIANCE = 6.3e-9
 
-# The exposures that calibration looks among, as powers of two, and how often: 24 stops shrink to
-# under 1e-4 of one.
+# The range of exposures that calibration searches, as powers of two, and the number of its steps,
+# which shrink 24 stops to less than 1e-4 of one.
 _DARKEST, _BRIGHTEST = -20.0, 4.0
 _ITERATIONS = 12
-# Brightness is compared by its logarithm, and a black image has none.
+# Brightness is compared by its logarithm, which a black image does not have.
 _SMALLEST_BRIGHTNESS = 1e-7
 
 
@@ -39,34 +39,37 @@ def low_light(
     r"""Turns a normally lit photograph into one taken with less light.
 
     .. math:: s = \mathrm{lin}(x^\gamma), \quad
-        y = \mathrm{enc}\big(\mathrm{clip}(e s + \sqrt{a e s + b} \, n)\big), \quad n \sim \mathcal{N}(0, 1)
+        y = \mathrm{enc}\big(\mathrm{clip}(e s + \sqrt{a e s + b} \, n)\big), \quad
+        n \sim \mathcal{N}(0, 1)
 
-    lin and enc are sRGB's curve and its inverse (:func:`lumloss_jax.color.srgb_to_linear`): light
-    is scaled, and noise is added, where both are linear, so that shadows drown in noise and its
-    grain is coarser there, as in a real file. :func:`low_light_exposure` finds the exposure that
-    gives a chosen brightness.
+    lin and enc are the sRGB curve and its inverse (:func:`lumloss_jax.color.srgb_to_linear`). Light
+    is scaled and noise is added in linear light, so that the noise drowns the shadows and is
+    coarser there, as in a real file. :func:`low_light_exposure` finds the exposure that gives a
+    chosen brightness.
 
     Args:
       key: one random key, typed or legacy, for the whole batch.
       image: float array ``[..., H, W, C]``, C = 3 or 1, gamma-encoded sRGB, range [0, 1]; below 0
         counts as 0.
       exposure: e, the share of the light that is left, 0 or more: 1/8 is three stops down. One
-        number or one per image, ``image.shape[:-3]``; may be traced, as may all that follow but
+        number or one per image, ``image.shape[:-3]``; may be traced, like all the following except
         ``clip``.
-      gamma: contrast of the scene, a power of the encoded values, at least 0.01; above 1 deepens
-        shadows before the light is taken away, 1 leaves them.
+      gamma: contrast of the scene, a power of the encoded values, at least 0.01. Values above 1
+        deepen the shadows before the light is reduced; 1 changes nothing.
       shot_variance: a, as in :func:`poisson_gaussian_noise`, on linear light with white at 1. The
-        default is a camera at low ISO; :func:`blind_sensor_variances` draws it and b for all.
+        default is for a camera at low ISO; :func:`blind_sensor_variances` draws a and b for any
+        ISO.
       read_variance: b, likewise.
-      clip: whether the sensor clips to [0, 1], as all do. It lifts the mean of the deepest shadows
-        a little, since noise cannot go below black. Clipped values pass no gradient.
+      clip: whether the sensor clips to [0, 1], as all sensors do. This lifts the mean of the
+        deepest shadows a little, because noise cannot go below black. Clipped values pass no
+        gradient.
 
     Returns:
       The dark image, same shape, gamma-encoded; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or
-        3]``, an amount of another shape or a concrete one out of its range.
+      ValueError: when traced, for something that is not a random key, an image that is not float
+        ``[..., H, W, 1 or 3]``, an amount of a different shape, or a concrete one out of its range.
 
     References:
       Lv et al., "Attention Guided Low-Light Image Enhancement with a Large Scale Low-Light
@@ -74,8 +77,8 @@ def low_light(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> grey = jnp.full((1, 32, 32, 3), 0.5)
-      >>> dark = low_light(jax.random.key(0), grey, exposure=1 / 16)  # four stops
+      >>> grey = jnp.full((1, 16, 16, 1), 0.5)
+      >>> dark = jax.jit(low_light)(jax.random.key(0), grey, exposure=1 / 16)  # four stops
       >>> print(f"{jnp.mean(dark):.2f}")
       0.12
     """
@@ -101,12 +104,13 @@ def low_light_exposure(
 ) -> jax.Array:
     r"""The exposure at which :func:`low_light` gives each image a chosen mean brightness.
 
-    .. math:: \text{find } e: \quad \mathrm{mean} \, Y'(\mathrm{low\_light}(x; e)) = \text{brightness}
+    .. math:: \text{find } e: \quad
+        \mathrm{mean} \, Y'(\mathrm{low\_light}(x; e)) = \text{brightness}
 
-    with Y' the luma (Rec. 601). Give it the same key and options as :func:`low_light`, and the
-    noise that will be drawn is part of the calibration: the mean is met within 1e-4 of itself, and
-    not only on average. It is found by a bracketed secant (the Illinois method) over 24 stops, in
-    14 evaluations.
+    with Y' the luma (Rec. 601). Give it the same key and options as :func:`low_light`. The noise
+    that will be drawn is then part of the calibration, so that the mean is reached with a relative
+    error of 1e-4, and not only on average. The exposure is found by a bracketed secant method
+    (Illinois) over 24 stops, in 14 evaluations.
 
     Args:
       key: the key that :func:`low_light` will get.
@@ -119,25 +123,24 @@ def low_light_exposure(
       clip: as for :func:`low_light`.
 
     Returns:
-      The exposure, ``image.shape[:-3]``, from 2^-20 to 2^4; at an end of that range where the
-      brightness cannot be reached (a black image, or one whose clipped noise alone is brighter). It
-      is a constant for gradients. float64 for float64 input, else float32.
+      The exposure, ``image.shape[:-3]``, from 2^-20 to 2^4. It is at an end of that range if the
+      brightness cannot be reached (for a black image, or one whose clipped noise alone is
+      brighter). It is a constant for gradients. float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`low_light`.
+      ValueError: in the same cases as :func:`low_light`.
 
     References:
       Dowell and Jarratt, "A modified regula falsi method for computing the root of an equation",
       BIT 1971.
 
     Example:
-      >>> import jax, lumloss_jax, jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> key = jax.random.key(0)
-      >>> photographs = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
+      >>> photographs = jnp.array([0.3, 0.6]).reshape(2, 1, 1, 1) * jnp.ones((2, 8, 8, 1))
       >>> exposure = low_light_exposure(key, photographs, brightness=0.05)
-      >>> dark = low_light(key, photographs, exposure=exposure)
-      >>> means = jnp.mean(lumloss_jax.color.rgb_to_luma(dark), axis=(1, 2, 3))
-      >>> [f"{mean:.4f}" for mean in means]
+      >>> dark = jax.jit(low_light)(key, photographs, exposure=exposure)
+      >>> [f"{mean:.4f}" for mean in dark.mean(axis=(1, 2, 3))]
       ['0.0500', '0.0500']
     """
     key, image = _inputs.check_degradation(key, image)
@@ -166,10 +169,11 @@ def _camera(
 ) -> Callable[[jax.Array], jax.Array]:
     """The dark image as a function of exposure.
 
-    Whatever does not depend on it, including the noise, is computed once.
+    Everything that does not depend on it, including the noise, is computed once.
     """
     lit = image > 0
-    # The power of 0 has no finite gradient by gamma, nor by the image where gamma is below 1.
+    # The power of 0 has no finite gradient with respect to gamma, nor to the image if gamma is
+    # below 1.
     contrasted = jnp.where(
         lit, jnp.where(lit, image, jnp.ones_like(image)) ** gamma, jnp.zeros_like(image)
     )
@@ -219,8 +223,8 @@ def _find_root(
         root = jnp.clip(root, low, high)
         value = function(root)
         below = value < 0
-        # Plain regula falsi keeps one end for ever; Illinois halves its value when it is kept a
-        # second time.
+        # Plain regula falsi may keep one end forever. The Illinois method halves the value at an
+        # end that is kept a second time.
         kept = jnp.where(below == was_below, 0.5, 1.0).astype(value.dtype)
         return (
             jnp.where(below, root, low),

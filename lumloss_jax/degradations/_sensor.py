@@ -13,12 +13,12 @@ from lumloss_jax.degradations._straight_through import clip_to_range
 
 SAMPLINGS = ("normal", "poisson")
 
-# Above this many photons jax's rejection sampler loses digits to float32 (its logarithms reach
-# 1e5), while a normal distribution is within a skewness of 0.01 of Poisson's: there the normal
-# takes over.
+# Above this many photons, jax's rejection sampler loses digits to float32 (its logarithms reach
+# 1e5), while the Poisson distribution has a skewness of only 0.01. So the normal distribution
+# replaces it there.
 _MOST_COUNTED = 1e4
 
-# Its logarithm is drawn from; smaller than any sensor's by far.
+# The logarithm is taken of this value. It is far smaller than any sensor's.
 _SMALLEST_SHOT = 1e-12
 
 # Brooks et al. 2019, fitted to the cameras of the Darmstadt noise data set.
@@ -29,8 +29,8 @@ class SensorVariances(NamedTuple):
     """The two parameters of :func:`poisson_gaussian_noise`.
 
     Attributes:
-      shot_variance: variance for each unit of signal, the a of a x + b.
-      read_variance: variance in the dark, the b of a x + b.
+      shot_variance: variance per unit of signal, a in a x + b.
+      read_variance: variance in the dark, b in a x + b.
     """
 
     shot_variance: jax.Array
@@ -51,8 +51,8 @@ def poisson_gaussian_noise(
     .. math:: \mathrm{E}[y] = x, \quad \mathrm{Var}[y] = a \max(x, 0) + b
 
     with a the shot variance and b the read variance. Photon counts are proportional to linear
-    light: on gamma-encoded images this is a signal-dependent noise like any other, on linear ones
-    it is the camera's.
+    light: on linear images this is the noise of a camera, on gamma-encoded images it is merely some
+    noise that depends on the signal.
 
     Args:
       key: one random key, typed or legacy, for the whole batch.
@@ -63,10 +63,11 @@ def poisson_gaussian_noise(
       read_variance: b, the variance at black, 0 or more, likewise. It is the square of a sigma in
         image units.
       sampling: ``"normal"``, y = x + sqrt(a x + b) n with n standard normal: cheap, and
-        differentiable in all three. ``"poisson"``, y = a Poisson(x / a) + sqrt(b) n: whole photons,
-        skewed in the dark as real ones are; slower (some 25 times on a CPU), needs a threefry key,
-        and its gradient by the image is taken as 1 and by a as 0. Above 10,000 photons, where the
-        two agree, it draws from the normal one.
+        differentiable with respect to x, a and b. ``"poisson"``, y = a Poisson(x / a) + sqrt(b) n:
+        whole photons, with the skewed distribution of real ones in the dark. It is slower (some 25
+        times on a CPU) and needs a threefry key; its gradient with respect to the image is taken as
+        1, and with respect to a as 0. Above 10,000 photons, where the two agree, it draws from the
+        normal one.
       clip: whether to clip the result to [0, 1], as a sensor that saturates does. Clipped values
         pass no gradient.
 
@@ -74,9 +75,9 @@ def poisson_gaussian_noise(
       The noisy image, same shape; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for a key that is none, an image that is not float ``[..., H, W, 1 or
-        3]``, a variance of another shape or a concrete one that is negative or not finite, an
-        unknown sampling.
+      ValueError: when traced, for something that is not a random key, an image that is not float
+        ``[..., H, W, 1 or 3]``, a variance of a different shape, a concrete one that is negative or
+        not finite, or an unknown sampling.
 
     References:
       Foi et al., "Practical Poissonian-Gaussian Noise Modeling and Fitting for Single-Image
@@ -126,7 +127,8 @@ def blind_sensor_variances(
     .. math:: \log a \sim \mathcal{U}(\log a_{\min}, \log a_{\max}), \quad
         \log b \sim \mathcal{N}(2.18 \log a + 1.20, 0.26)
 
-    The two go together: a higher gain raises both. Values are for linear light with white at 1.
+    The two are correlated, because a higher gain raises both. Values are for linear light with
+    white at 1.
 
     Args:
       key: one random key, typed or legacy.
@@ -138,19 +140,18 @@ def blind_sensor_variances(
       ``SensorVariances(shot_variance, read_variance)``, float32, each of ``shape``.
 
     Raises:
-      ValueError: for a key that is none, a shape that is no tuple of sizes, concrete bounds that
-        are not above 0, not finite or the wrong way round.
+      ValueError: for something that is not a random key, a shape that is not a tuple of sizes,
+        concrete bounds that are not above 0, not finite or in the wrong order.
 
     References:
       Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019.
 
     Example:
-      >>> import jax, jax.numpy as jnp
-      >>> images = jnp.full((4, 8, 8, 3), 0.5)
-      >>> key_of_levels, key_of_noise = jax.random.split(jax.random.key(0))
-      >>> variances = blind_sensor_variances(key_of_levels, images.shape[:-3])
-      >>> poisson_gaussian_noise(key_of_noise, images, **variances._asdict()).shape
-      (4, 8, 8, 3)
+      >>> import jax
+      >>> variances = blind_sensor_variances(jax.random.key(0), (4,))  # for four images
+      >>> shot = variances.shot_variance
+      >>> shot.shape, bool(1e-4 <= shot.min() and shot.max() <= 0.012)
+      ((4,), True)
     """
     key = _inputs.check_key(key)
     shape = _inputs.check_sizes("shape", shape)
@@ -180,7 +181,7 @@ def sensor_sigma(image: jax.Array, shot: jax.Array, read: jax.Array) -> jax.Arra
 def _photon_noise(key: jax.Array, image: jax.Array, shot: jax.Array) -> jax.Array:
     """The noise of counting, a Poisson(x / a) - x.
 
-    It is constant for gradients, since whole numbers have none.
+    It is a constant for gradients, because whole numbers have none.
     """
     key_of_few, key_of_many = jax.random.split(key)
     image, shot = jax.lax.stop_gradient(
@@ -201,8 +202,8 @@ def _check_threefry(key: jax.Array) -> jax.Array:
     implementation = str(jax.random.key_impl(key))
     if "threefry" not in implementation:
         raise ValueError(
-            "sampling='poisson' needs a threefry key, since jax samples Poisson with no other; "
-            f"got one of {implementation}: make it with jax.random.key(0, impl='threefry2x32'), "
+            "sampling='poisson' needs a threefry key, because jax samples Poisson with no other; "
+            f"got one of {implementation}: make one with jax.random.key(0, impl='threefry2x32'), "
             "or use sampling='normal'."
         )
     return key

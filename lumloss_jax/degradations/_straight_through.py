@@ -1,4 +1,4 @@
-"""Steps without a useful derivative of their own: rounding, and clipping with its edge inside."""
+"""Steps that need a derivative of their own: rounding, and clipping that includes its edges."""
 
 import jax
 import jax.numpy as jnp

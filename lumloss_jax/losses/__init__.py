@@ -1,4 +1,4 @@
-"""Losses of (predictions, targets): each gives one scalar, lower is better."""
+"""Losses of (predictions, targets): each returns one scalar, and lower is better."""
 
 from lumloss_jax.losses._adversarial import (
     adversarial_discriminator_loss,

@@ -1,4 +1,4 @@
-"""Adversarial losses, from a discriminator's scores of restored and of real images."""
+"""Adversarial losses, computed from a discriminator's scores of restored and real images."""
 
 import chex
 import jax
@@ -19,9 +19,10 @@ def adversarial_generator_loss(
     weights: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""What the restoring network pays for images that the discriminator tells from real ones.
+    r"""Adversarial loss of the restoring network: it is low if images are taken for real ones.
 
-    With f the scores of restored images, r those of real ones, s(x) = log(1 + e^x), and E the mean:
+    With f the scores of restored images, r the scores of real ones, s(x) = log(1 + e^x), and E the
+    mean:
 
     .. math::
         \begin{aligned}
@@ -31,29 +32,30 @@ def adversarial_generator_loss(
         \text{relativistic average} &: E\, s(-(f - E r)) + E\, s(r - E f)
         \end{aligned}
 
-    Scores are logits: the discriminator ends without a sigmoid. Its parameters are held fixed by
-    differentiating with respect to the generator's only.
+    Scores are logits, so the discriminator must end without a sigmoid. To hold its parameters
+    fixed, differentiate with respect to the generator's parameters only.
 
     Args:
       fake_scores: float array ``[N, ...]``, the discriminator's scores of the restored images, one
         per image or per patch; or ``[]``, one score, for vmap.
-      real_scores: scores of the real images, of the same shape; for the relativistic average only,
-        which needs them.
-      kind: one of the four above, with underscores: ``"non_saturating"``, ``"hinge"``,
-        ``"least_squares"``, ``"relativistic_average"``.
+      real_scores: scores of the real images, of the same shape; required for the relativistic
+        average, and not accepted otherwise.
+      kind: one of the four losses above: ``"non_saturating"``, ``"hinge"``, ``"least_squares"``,
+        ``"relativistic_average"``.
       weights: one weight per image, ``[N]``; bool, integer or float, 0 or more. Means become
-        weighted means. Where it is 0 the scores are not read. All 0: loss 0, gradient 0. There are
-        no weights per pixel: a score sees many.
-      axis_name: mapped axis or axes (pmap, shard_map) over which means are taken, those of the
-        relativistic average too: the value over all shards.
+        weighted means. Where it is 0, the scores are not read. If all weights are 0, the loss and
+        its gradient are 0. Weights per pixel are not possible, because a score depends on many
+        pixels.
+      axis_name: mapped axis or axes (pmap, shard_map) over which all means are taken, including the
+        means in the relativistic average, which gives the value over all shards.
 
     Returns:
-      The loss, shape (), lower is better; 0 or more, except hinge, which is any number. float64
-      for float64 input, else float32.
+      The loss, shape (), lower is better; 0 or more, except for hinge, which can be negative.
+      float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for scores that are not floats of one shape, an unknown kind, real
-        scores that are missing or have no use, or weights that are not one per image.
+      ValueError: when traced, for scores that are not floats of the same shape, an unknown kind,
+        real scores that are missing or would be ignored, or weights that are not one per image.
 
     References:
       Goodfellow et al., "Generative adversarial nets", NeurIPS 2014, arXiv:1406.2661
@@ -98,9 +100,10 @@ def adversarial_discriminator_loss(
     weights: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""What the discriminator pays for scores that do not tell restored images from real ones.
+    r"""Adversarial loss of the discriminator: it is low if restored and real images are told apart.
 
-    With f the scores of restored images, r those of real ones, s(x) = log(1 + e^x), and E the mean:
+    With f the scores of restored images, r the scores of real ones, s(x) = log(1 + e^x), and E the
+    mean:
 
     .. math::
         \begin{aligned}
@@ -110,15 +113,14 @@ def adversarial_discriminator_loss(
         \text{relativistic average} &: E\, s(f - E r) + E\, s(-(r - E f))
         \end{aligned}
 
-    Score images that the generator made without a path back to it:
-    ``jax.lax.stop_gradient(restored)``, or differentiate with respect to the discriminator's
-    parameters only.
+    No gradient should flow back to the generator: score ``jax.lax.stop_gradient(restored)``, or
+    differentiate with respect to the discriminator's parameters only.
 
     Args:
       fake_scores: float array ``[N, ...]``, scores (logits) of the restored images, one per image
         or per patch; or ``[]``, one score, for vmap.
       real_scores: float array of the same shape, scores of the real images.
-      kind: see :func:`adversarial_generator_loss`; both sides take the same.
+      kind: see :func:`adversarial_generator_loss`; use the same kind for both networks.
       weights: one weight per image, ``[N]``, for the restored and the real image alike; see
         :func:`adversarial_generator_loss`.
       axis_name: mapped axis or axes to take means over, see :func:`adversarial_generator_loss`.
@@ -127,7 +129,7 @@ def adversarial_discriminator_loss(
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`adversarial_generator_loss`.
+      ValueError: in the same cases as :func:`adversarial_generator_loss`.
 
     References:
       See :func:`adversarial_generator_loss`.
@@ -144,7 +146,7 @@ def adversarial_discriminator_loss(
     _checks.check_option("kind", kind, KINDS)
     fake, real, weights = _check_both_scores(fake_scores, real_scores, weights)
     if kind == "relativistic_average":
-        # The generator's loss with the sides changed
+        # The generator's loss with the roles swapped
         return _relativistic(real, fake, weights, axis_name)
     on_fake, on_real = {
         "non_saturating": (jax.nn.softplus, lambda scores: jax.nn.softplus(-scores)),
@@ -161,7 +163,7 @@ def adversarial_discriminator_loss(
 def _relativistic(
     winner: jax.Array, loser: jax.Array, weights: jax.Array | None, axis_name: AxisName | None
 ) -> jax.Array:
-    """Wants winners' scores above the mean of the losers', and losers' below the winners'."""
+    """Low if winners' scores are above the losers' mean, and losers' below the winners' mean."""
     mean = _means.weighted_mean
     above = winner - mean(loser, weights, axis_name)
     below = loser - mean(winner, weights, axis_name)
@@ -173,15 +175,15 @@ def _relativistic(
 def _check_both_scores(
     fake_scores: ArrayLike, real_scores: ArrayLike, weights: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Both scores ``[N, K]`` in one dtype, K scores per image, and weights ``[N, 1]``."""
+    """Both scores ``[N, K]`` in the same dtype, K scores per image, and weights ``[N, 1]``."""
     fake, real = (
         _check_scores("fake_scores", fake_scores),
         _check_scores("real_scores", real_scores),
     )
     if fake.shape != real.shape:
         raise ValueError(
-            f"fake_scores have shape {fake.shape} and real_scores {real.shape}: score as many "
-            "real images as restored ones, with the same discriminator."
+            f"fake_scores have shape {fake.shape} and real_scores {real.shape}: score the same "
+            "number of real and restored images with the same discriminator."
         )
     dtype = _means.accumulation_dtype(fake, real)
     fake, checked_weights = _weigh(fake.astype(dtype), weights)
@@ -194,8 +196,8 @@ def _check_scores(name: str, scores: ArrayLike) -> jax.Array:
     scores = jnp.asarray(scores)
     if not jnp.issubdtype(scores.dtype, jnp.floating):
         raise ValueError(
-            f"{name} have dtype {scores.dtype}: they are logits, floats as the discriminator "
-            "gives them."
+            f"{name} have dtype {scores.dtype}, but they must be logits: floats, as the "
+            "discriminator returns them."
         )
     if any(isinstance(size, int) and size == 0 for size in scores.shape):
         raise ValueError(
@@ -213,8 +215,8 @@ def _weigh(scores: jax.Array, weights: ArrayLike | None) -> tuple[jax.Array, jax
         return scores, None
     if jnp.shape(weights) != images:
         raise ValueError(
-            f"weights have shape {jnp.shape(weights)}, but they are one per image, {images}: a "
-            "score sees many pixels, so there are no weights per pixel or per score."
+            f"weights have shape {jnp.shape(weights)}, but there must be one per image, {images}: "
+            "a score depends on many pixels, so weights per pixel or per score are not possible."
         )
     weights = _checks.check_mask(jnp.reshape(jnp.asarray(weights), (-1,)), scores)
     return _means.hide_masked(scores, weights), weights

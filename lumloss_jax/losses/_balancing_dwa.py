@@ -1,7 +1,7 @@
-"""Weights that balance themselves: dynamic weight averaging, by how much each loss fell of late.
+"""Self-balancing weights: dynamic weight averaging, by how much each loss fell recently.
 
-Pure functions of pytrees. A pytree of losses holds one scalar per leaf, in any structure,
-such as the terms that a composition gives.
+All functions here are pure functions of pytrees. A pytree of losses holds one scalar per leaf, in
+any structure, such as the terms that a composed loss returns.
 """
 
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from jax.typing import ArrayLike
 from lumloss_jax import _checks, _scalar_trees
 from lumloss_jax._scalar_trees import Tree
 
-# Losses that are divided by are floored at this, so that a loss of exactly 0 gives a number.
+# Losses in a denominator are at least this, so that a loss of exactly 0 gives a finite number.
 _SMALLEST_LOSS = 1e-12
 
 
 class DwaState(NamedTuple):
-    """What dynamic weight averaging remembers: a pytree of scalars.
+    """State of dynamic weight averaging: a pytree of scalars.
 
     Attributes:
       last: losses of the last epoch.
       before_last: losses of the epoch before it.
-      epochs: how many epochs were seen.
+      epochs: how many epochs have been seen.
     """
 
     last: Tree
@@ -39,7 +39,7 @@ def dwa_init(losses: Tree) -> DwaState:
       losses: pytree of scalars, one per loss; only structure and dtype are used.
 
     Returns:
-      The state; its weights are 1 until two epochs were seen.
+      The state; its weights are 1 until two epochs have been seen.
 
     Raises:
       ValueError: for a pytree without leaves, or with one that is not a scalar.
@@ -55,13 +55,13 @@ def dwa_init(losses: Tree) -> DwaState:
 
 
 def dwa_update(state: DwaState, losses: Tree) -> DwaState:
-    """Takes in the losses of one more epoch.
+    """Adds the losses of one more epoch to the state.
 
     Args:
-      state: from :func:`dwa_init` or the epoch before.
-      losses: pytree of scalars of the same structure: the mean of each loss over the epoch, not
-        weighted. Single steps are too noisy for the ratio; where there are no epochs, take means
-        over some hundreds of steps.
+      state: state from :func:`dwa_init` or from the previous epoch.
+      losses: pytree of scalars of the same structure: the unweighted mean of each loss over the
+        epoch. Single steps are too noisy for the ratio. If training has no epochs, use means over a
+        few hundred steps.
 
     Returns:
       The new state. No gradient flows through it.
@@ -87,16 +87,17 @@ def dwa_weights(state: DwaState, *, temperature: ArrayLike = 2.0) -> Tree:
     r"""Weights of dynamic weight averaging: losses that fell least in the last epoch count most.
 
     .. math::
-        w_i = K \, \frac{\exp(r_i / T)}{\sum_k \exp(r_k / T)}, \qquad r_i = \frac{L_i(t - 1)}{L_i(t - 2)}
+        w_i = K \, \frac{\exp(r_i / T)}{\sum_k \exp(r_k / T)}, \qquad
+        r_i = \frac{L_i(t - 1)}{L_i(t - 2)}
 
-    for K losses; all 1 until two epochs were seen.
+    for K losses; all weights are 1 until two epochs have been seen.
 
     Args:
       state: from :func:`dwa_update`.
-      temperature: T, above 0; large makes the weights equal. May be traced.
+      temperature: T, above 0; a large value makes the weights more equal. It may be traced.
 
     Returns:
-      The weights, a pytree of scalars of the losses' structure, above 0, which sum to K.
+      The weights, a pytree of scalars above 0 with the losses' structure; they sum to K.
 
     Raises:
       ValueError: when traced, for a temperature that is not one number or is concretely 0 or less.
@@ -109,7 +110,7 @@ def dwa_weights(state: DwaState, *, temperature: ArrayLike = 2.0) -> Tree:
       >>> state = dwa_init({"l1": 0.0, "ms_ssim": 0.0})
       >>> for epoch in ({"l1": 0.2, "ms_ssim": 0.4}, {"l1": 0.1, "ms_ssim": 0.4}):
       ...     state = dwa_update(state, epoch)
-      >>> weights = dwa_weights(state)  # l1 halved, ms_ssim stood still
+      >>> weights = dwa_weights(state)  # l1 halved, ms_ssim did not fall
       >>> print(f"{weights['l1']:.4f} {weights['ms_ssim']:.4f}")
       0.8756 1.1244
     """

@@ -1,7 +1,7 @@
-"""Weights that balance themselves: GradNorm, which makes losses train at equal rates.
+"""Self-balancing weights: GradNorm, which makes losses train at equal rates.
 
-Pure functions of pytrees, with no optimiser of their own. A pytree of losses holds one scalar per
-leaf, in any structure, such as the terms that a composition gives.
+All functions here are pure functions of pytrees and have no optimiser of their own. A pytree of
+losses holds one scalar per leaf, in any structure, such as the terms that a composed loss returns.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from jax.typing import ArrayLike
 from lumloss_jax import _checks, _means, _scalar_trees
 from lumloss_jax._scalar_trees import Tree
 
-# Losses and norms that are divided by are floored at this, so that a loss of exactly 0 gives a
+# Losses and norms in a denominator are at least this, so that a loss of exactly 0 gives a finite
 # number.
 _SMALLEST_LOSS = 1e-12
-# A weight of 0 would have no gradient to come back by.
+# A weight of 0 would have no gradient with which to recover.
 _SMALLEST_WEIGHT = 1e-3
 
 
 class GradNormState(NamedTuple):
-    """What GradNorm remembers: pytrees of scalars.
+    """State of GradNorm: pytrees of scalars.
 
     Attributes:
-      weights: one for each loss, which sum to the number of losses.
-      initial_losses: the losses that training began with.
+      weights: one weight for each loss; they sum to the number of losses.
+      initial_losses: the losses at the start of training.
     """
 
     weights: Tree
@@ -38,8 +38,8 @@ def gradnorm_init(losses: Tree) -> GradNormState:
     """State of GradNorm at the first step: weights of 1.
 
     Args:
-      losses: pytree of scalars, the losses at the first step, above 0; progress is measured against
-        them.
+      losses: pytree of scalars above 0, the losses at the first step; progress is measured relative
+        to them.
 
     Returns:
       The state; ``state.weights`` are the weights.
@@ -65,7 +65,7 @@ def gradnorm_update(
     alpha: ArrayLike = 1.5,
     learning_rate: ArrayLike = 0.025,
 ) -> GradNormState:
-    r"""One step of GradNorm: weights move so that losses that lag behind train faster.
+    r"""One step of GradNorm: it changes weights so that losses that lag behind train faster.
 
     With :math:`G_i = w_i \lVert \nabla L_i \rVert`, its mean :math:`\bar G`, and the rate of
     training :math:`r_i = \tilde L_i / \mathrm{mean}_j \tilde L_j`, where :math:`\tilde L_i = L_i /
@@ -75,19 +75,19 @@ def gradnorm_update(
         L_\text{grad} = \sum_i \big| G_i - \bar G r_i^\alpha \big|, \qquad
         w_i \leftarrow w_i - \eta \, \frac{\partial L_\text{grad}}{\partial w_i} \Big/ \bar G
 
-    with the aim :math:`\bar G r_i^\alpha` held constant; then the weights are scaled so that they
-    sum to their number. The paper leaves the optimiser open. This is plain gradient descent over
-    the mean norm, so that eta does not depend on the scale of losses or network; before the scaling
-    no weight falls below 0.001.
+    with the target :math:`\bar G r_i^\alpha` held constant; then the weights are scaled so that
+    they sum to their number. The paper does not fix the optimiser. This is plain gradient descent,
+    divided by the mean norm so that eta does not depend on the scale of the losses or the network.
+    Before scaling, every weight is raised to at least 0.001.
 
     Args:
-      state: from :func:`gradnorm_init` or the step before.
-      losses: L_i, pytree of scalars, this step's losses, not weighted.
-      norms: norms of the gradients of the losses, not weighted, with respect to parameters that
-        they share (the last shared layer, in the paper), from :func:`gradient_norms`; pytree of
+      state: state from :func:`gradnorm_init` or from the previous step.
+      losses: L_i, pytree of scalars, the unweighted losses of this step.
+      norms: norms of the gradients of the unweighted losses with respect to parameters that they
+        share (in the paper, the last shared layer), from :func:`gradient_norms`; a pytree of
         scalars of the same structure.
       alpha: strength of the pull towards equal rates, 0 or more; 0 makes the weighted norms equal.
-        May be traced.
+        It may be traced.
       learning_rate: eta, 0 or more; may be traced.
 
     Returns:
@@ -104,7 +104,7 @@ def gradnorm_update(
     Example:
       >>> state = gradnorm_init({"l1": 0.2, "ms_ssim": 0.4})
       >>> losses, norms = {"l1": 0.1, "ms_ssim": 0.4}, {"l1": 1.0, "ms_ssim": 1.0}
-      >>> # ms_ssim has not moved: it gets more
+      >>> # ms_ssim has not fallen, so its weight grows
       >>> state = gradnorm_update(state, losses, norms)
       >>> print(f"{state.weights['l1']:.3f} {state.weights['ms_ssim']:.3f}")
       0.975 1.025
@@ -133,15 +133,15 @@ def gradnorm_update(
 def gradient_norms(losses: Callable[[Tree], Tree], parameters: Tree) -> Tree:
     r"""Norms of losses' gradients, :math:`\lVert \nabla L_i \rVert_2`, for :func:`gradnorm_update`.
 
-    One forward pass, and one backward pass per loss: keep ``parameters`` to those that matter, such
-    as the last shared layer.
+    This takes one forward pass, and one backward pass per loss. Restrict ``parameters`` to what
+    matters, such as the last shared layer.
 
     Args:
-      losses: function of the parameters that gives a pytree of scalars.
+      losses: function of the parameters that returns a pytree of scalars.
       parameters: pytree of float arrays.
 
     Returns:
-      The norms, a pytree of scalars, 0 or more, of the structure that ``losses`` gives.
+      The norms, a pytree of scalars, 0 or more, with the structure that ``losses`` returns.
 
     Raises:
       ValueError: for losses that are not scalars.

@@ -1,7 +1,7 @@
-"""Weights that balance themselves: each loss over the uncertainty that it is learned to have.
+"""Self-balancing weights: each loss is divided by its learned uncertainty.
 
-Pure functions of pytrees, with no optimiser of their own. A pytree of losses holds one scalar per
-leaf, in any structure, such as the terms that a composition gives.
+All functions here are pure functions of pytrees and have no optimiser of their own. A pytree of
+losses holds one scalar per leaf, in any structure, such as the terms that a composed loss returns.
 """
 
 import jax
@@ -13,13 +13,13 @@ from lumloss_jax._scalar_trees import Tree
 
 LIKELIHOODS = ("gaussian", "laplace")
 
-# Added to s^2: a scale that reaches 0 would divide by it. At s = 1 this is below float32's
-# resolution.
+# Added to s^2, so that a scale of 0 does not lead to a division by 0. At s = 1 this is below
+# float32's resolution.
 _SMALLEST_SQUARE = 1e-8
 
 
 def uncertainty_init(losses: Tree) -> Tree:
-    """Scales of 1 for a pytree of losses, to be learned beside the network's parameters.
+    """Scales of 1 for a pytree of losses, which are learned together with the network's parameters.
 
     Args:
       losses: pytree of scalars, one per loss; only its structure is used.
@@ -40,26 +40,26 @@ def uncertainty_init(losses: Tree) -> Tree:
 
 
 def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Array:
-    r"""Total of losses, each over the uncertainty that it is learned to have.
+    r"""Sum of losses, each divided by its learned uncertainty.
 
-    For squared errors, whose likelihood is Gaussian of standard deviation :math:`s_i`, and for
-    absolute errors (L1, the luminance loss), whose likelihood is a Laplace distribution of scale
+    For squared errors, whose likelihood is Gaussian with standard deviation :math:`s_i`, and for
+    absolute errors (L1, the luminance loss), whose likelihood is a Laplace distribution with scale
     :math:`|s_i|`:
 
     .. math::
         L_\text{gaussian} = \sum_i \frac{L_i}{2 s_i^2} + \log(1 + s_i^2), \qquad
         L_\text{laplace} = \sum_i \frac{L_i}{|s_i|} + \log(1 + |s_i|)
 
-    Differentiate with respect to the scales and the network's parameters at once and give both to
-    one optimiser. With log(1 + .) in place of log the total cannot go negative, and a loss near 0
-    does not pull its weight to infinity as fast. For a constant loss the Gaussian scale settles
+    Differentiate with respect to the scales and the network's parameters together, and give both to
+    one optimiser. With log(1 + .) instead of log, the total cannot become negative, and a loss near
+    0 drives its weight to infinity less quickly. For a constant loss, the Gaussian scale settles
     where :math:`2 s^4 = L (1 + s^2)`, the Laplace scale where :math:`s^2 = L (1 + |s|)`.
 
     Args:
       scales: s_i, pytree of scalars, from :func:`uncertainty_init`; their sign has no meaning.
       losses: L_i, pytree of scalars of the same structure, 0 or more.
-      likelihood: ``"gaussian"`` for squared errors, ``"laplace"`` for absolute ones, for all
-        leaves; for a mixture add two totals.
+      likelihood: ``"gaussian"`` for squared errors, ``"laplace"`` for absolute ones. It applies to
+        all leaves; for a mixture, add two totals.
 
     Returns:
       The total, shape (), 0 or more, lower is better; float64 if a loss is, else float32.
@@ -81,7 +81,7 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Arra
       >>> total = functools.partial(uncertainty_loss, likelihood="laplace")
       >>> print(f"{total(scales, losses):.4f}")  # 0.3 + 2 log 2
       1.6863
-      >>> # down: both losses are surer than that
+      >>> # positive: both scales will shrink
       >>> gradient = jax.grad(total)(scales, losses)
       >>> print(f"{gradient['color']:.4f}")
       0.3000
@@ -98,7 +98,7 @@ def uncertainty_loss(scales: Tree, losses: Tree, *, likelihood: str) -> jax.Arra
 
 
 def uncertainty_weights(scales: Tree, *, likelihood: str) -> Tree:
-    r"""The weights that learned scales give their losses, for logging or to use as constants.
+    r"""The weights that learned scales give to their losses, for logging or for use as constants.
 
     .. math::
         w_i = \frac{1}{2 s_i^2} \text{ (gaussian)}, \qquad w_i = \frac{1}{|s_i|} \text{ (laplace)}
@@ -111,7 +111,7 @@ def uncertainty_weights(scales: Tree, *, likelihood: str) -> Tree:
       The weights, a pytree of scalars of the same structure, above 0.
 
     Raises:
-      ValueError: as :func:`uncertainty_loss`.
+      ValueError: in the same cases as :func:`uncertainty_loss`.
 
     Example:
       >>> print(f"{uncertainty_weights({'l1': 0.5}, likelihood='laplace')['l1']:.4f}")

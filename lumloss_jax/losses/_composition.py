@@ -1,4 +1,4 @@
-"""Weighted sums of named losses, which give back the total and every term."""
+"""Weighted sums of named losses, which return the total and every term."""
 
 import collections
 import functools
@@ -20,7 +20,7 @@ Terms = dict[str, jax.Array]
 
 
 class ComposedLoss(Protocol):
-    """What :func:`make_loss` gives: a loss that returns its total and its terms."""
+    """What :func:`make_loss` returns: a loss that returns its total and its terms."""
 
     def __call__(
         self,
@@ -31,7 +31,7 @@ class ComposedLoss(Protocol):
         mask: ArrayLike | None = None,
         axis_name: AxisName | None = None,
     ) -> tuple[jax.Array, Terms]:
-        """Gives ``(total, terms)``."""
+        """Returns ``(total, terms)``."""
         ...
 
 
@@ -44,35 +44,36 @@ def weighted_sum(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[jax.Array, Terms]:
-    r"""Weighted sum of named losses of one prediction, with each of them beside it.
+    r"""Weighted sum of named losses of one prediction, and the value of each loss.
 
     .. math::
         L = \sum_i w_i \, L_i(P, T)
 
-    The losses may be any functions of (predictions, targets): this library's, with options bound by
-    ``functools.partial``, or your own. Weights are data: traced (learned, scheduled, swept by
-    vmap), they cost no new trace when they change.
+    The losses may be any functions of (predictions, targets): functions of this library, with
+    options bound by ``functools.partial``, or your own. The weights are data: if they are traced
+    (learned, scheduled, swept by vmap), changing them does not cause a new trace.
 
     Args:
-      losses: name -> ``loss(predictions, targets)``, which gives one scalar, or a scalar and a dict
-        of the parts it was made of (as a composition does). A loss is called with ``mask`` and
-        ``axis_name`` too where these are given.
+      losses: name -> ``loss(predictions, targets)``, which returns one scalar, or a scalar and a
+        dict of its parts (as a composed loss does). A loss is also called with ``mask`` and
+        ``axis_name`` if these are given.
       weights: name -> weight, one for each loss; numbers of shape (), 0 or more, may be traced.
-      predictions: handed to every loss as it is.
-      targets: likewise.
-      mask: weights per pixel, for every loss; None calls the losses without it.
-      axis_name: mapped axis or axes to take the means over, for every loss; None calls the losses
-        without it.
+      predictions: passed unchanged to every loss.
+      targets: passed unchanged to every loss.
+      mask: weights per pixel, for every loss; if None, the losses are called without it.
+      axis_name: mapped axis or axes to take the means over, for every loss; if None, the losses are
+        called without it.
 
     Returns:
       ``(total, terms)``: the weighted sum, shape (), lower is better, float64 if a term is, else
-      float32; and the unweighted value of each loss under its name, in the order given. Parts stand
-      after their loss under their own names, or as ``"loss.part"`` where two would share one name.
+      float32; and the unweighted value of each loss under its name, in the order given. Parts
+      follow their loss under their own names, or as ``"loss.part"`` if two would have the same
+      name.
 
     Raises:
-      ValueError: when traced, for no losses, for weights whose names are not those of the losses,
-        for a weight that is not a number or is concretely negative, for a loss that does not give a
-        scalar, and for a mask or axis_name that a loss does not take.
+      ValueError: when traced, for no losses, for weights whose names differ from the names of the
+        losses, for a weight that is not a number or is concretely negative, for a loss that does
+        not return a scalar, and for a mask or axis_name that a loss does not accept.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -85,7 +86,7 @@ def weighted_sum(
       0.2000 = 0.1000 + 10 * 0.0100
     """
     if not losses:
-        raise ValueError("losses is empty: it takes at least one name and function.")
+        raise ValueError("losses is empty: give at least one name and function.")
     _check_names(losses, weights)
     context = {"mask": mask, "axis_name": axis_name}
     context = {keyword: value for keyword, value in context.items() if value is not None}
@@ -105,7 +106,7 @@ def weighted_sum(
 def make_loss(spec: LossSpec | str) -> ComposedLoss:
     """The loss of a spec as one function of (predictions, targets).
 
-    The same spec gives the same function, so that jit finds what it compiled before.
+    The same spec gives the same function object, so that jit reuses what it has compiled.
 
     Args:
       spec: a :class:`LossSpec`, or its text.
@@ -113,12 +114,14 @@ def make_loss(spec: LossSpec | str) -> ComposedLoss:
     Returns:
       ``f(predictions, targets, *, weights=None, mask=None, axis_name=None) -> (total, terms)``: the
       weighted sum, shape (), lower is better, and the unweighted value of each term by its label. A
-      luminance_l1 term is followed by its two parts, "luminance" and "color" (prefixed ``"label."``
-      where a spec holds several); nothing is computed twice. ``weights``, label -> number, takes
-      the place of the spec's weights: they may be traced, and cost no new trace.
+      luminance_l1 term is followed by its two parts, "luminance" and "color" (prefixed with
+      ``"label."`` if a spec holds several); nothing is computed twice. ``weights``, label ->
+      number, replaces the spec's weights; they may be traced, and changing them does not cause a
+      new trace.
 
     Raises:
-      ValueError: as :func:`parse_loss`; the function raises what its losses raise.
+      ValueError: in the same cases as :func:`parse_loss`. The returned function raises what its
+        losses raise.
 
     Example:
       >>> import jax.numpy as jnp
@@ -163,24 +166,24 @@ def _check_names(losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]) -
     missing = [name for name in losses if name not in weights]
     if missing:
         raise ValueError(
-            f"weights lacks {', '.join(map(repr, missing))}: give every loss a weight, if it is "
-            "1.0."
+            f"weights lacks {', '.join(map(repr, missing))}: give every loss a weight, even if it "
+            "is 1.0."
         )
 
 
 def _check_takes(name: str, loss: Loss, keywords: Mapping[str, object]) -> None:
-    """Says which loss cannot be masked or averaged over shards, before its own call fails."""
+    """Raises an error that names a loss that cannot be masked or averaged over shards."""
     try:
         parameters = inspect.signature(loss).parameters.values()
     except (TypeError, ValueError):
-        return  # a callable without a readable signature: its own error will have to do
+        return  # the signature cannot be read: the loss raises its own error
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
     for keyword in keywords:
         if not any(p.name == keyword and p.kind is not p.POSITIONAL_ONLY for p in parameters):
             raise ValueError(
-                f"the loss {name!r} takes no {keyword}: call it without, or give it a keyword "
-                f"argument {keyword}=None."
+                f"the loss {name!r} does not accept {keyword}: leave {keyword} out, or give the "
+                f"loss a keyword argument {keyword}=None."
             )
 
 
@@ -200,16 +203,16 @@ def _as_value_and_parts(name: str, result: Any) -> tuple[jax.Array, Terms]:
     else:
         wrong, got = name, type(result).__name__
     raise ValueError(
-        f"the loss {wrong!r} gave {got}, but a loss gives one scalar array: take the mean of a "
-        "value per image or per pixel; a loss that also gives the parts it was made of gives "
+        f"the loss {wrong!r} returned {got}, but a loss must return one scalar array: take the "
+        "mean of values per image or per pixel. A loss that also returns its parts returns "
         "(scalar, dict of scalars)."
     )
 
 
 def _merge(values: Terms, parts: dict[str, Terms]) -> Terms:
-    """Every loss, each followed by its parts.
+    """All losses, each followed by its parts.
 
-    Parts that would share a name are called ``loss.part``.
+    Parts that would have the same name are called ``loss.part``.
     """
     uses = collections.Counter(values)
     for terms in parts.values():

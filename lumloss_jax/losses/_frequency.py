@@ -1,4 +1,4 @@
-"""Frequency loss: L1 between Fourier spectra, where periodic artefacts are single peaks."""
+"""Frequency loss: L1 between Fourier spectra, in which periodic artefacts are single peaks."""
 
 import chex
 import jax
@@ -28,33 +28,34 @@ def frequency_loss(
 
     .. math::
         L_\text{complex} = \tfrac{1}{2} \, \mathrm{mean} \big( |\mathrm{Re}\, F(P - T)|
-        + |\mathrm{Im}\, F(P - T)| \big), \qquad L_\text{amplitude} = \mathrm{mean} \, \big| |F(P)| - |F(T)| \big|
+        + |\mathrm{Im}\, F(P - T)| \big), \qquad
+        L_\text{amplitude} = \mathrm{mean} \, \big| |F(P)| - |F(T)| \big|
 
-    The transform keeps energy, so the loss does not grow with the image: Gaussian noise of standard
-    deviation s costs 0.56 s (complex) at any size. Code that leaves the transform unscaled has
-    sqrt(H W) times this loss. Add it to a pixel loss, with a small weight: on its own the amplitude
-    says nothing about where things are.
+    The transform preserves energy, so the loss does not grow with the image: Gaussian noise of
+    standard deviation s costs 0.56 s (complex) at any size. Code that does not scale the transform
+    gives sqrt(H W) times this loss. Add it to a pixel loss with a small weight, because the
+    amplitude alone does not depend on where things are.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
         1], not clipped.
       targets: float array of the same shape.
-      spectrum: ``"complex"`` compares real and imaginary parts, that is amplitude and phase;
-        ``"amplitude"`` compares amplitudes only, and is blind to a shift of the whole image
+      spectrum: ``"complex"`` compares real and imaginary parts, and so amplitude and phase;
+        ``"amplitude"`` compares only amplitudes, and does not see a shift of the whole image
         (periodic at its border).
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. Both
         images are multiplied by it before the transform, and each image's loss is divided by the
-        mean of its mask, so that a weight per image makes a weighted mean over images. Where it is
-        0 the images are not read. All 0: loss 0, gradient 0.
+        mean of its mask, so that a weight per image makes a weighted mean over images. Where the
+        mask is 0, the images are not read. If all weights are 0, the loss and its gradient are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards. H and W themselves cannot be sharded.
+        first, which gives the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
-        for an unknown spectrum, or for a mask that does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, for an unknown spectrum, or for a mask that does not fit or is concretely negative.
 
     References:
       Cho et al., "Rethinking coarse-to-fine approach in single image deblurring", ICCV 2021,
@@ -64,7 +65,7 @@ def frequency_loss(
     Example:
       >>> import jax.numpy as jnp
       >>> targets = jnp.full((1, 8, 8, 1), 0.5)
-      >>> # all of it at frequency 0, real: sqrt(64) * 0.1 / 64 / 2
+      >>> # only frequency 0, real: sqrt(64) * 0.1 / 64 / 2
       >>> brighter = targets + 0.1
       >>> print(f"{frequency_loss(brighter, targets):.5f}")
       0.00625
@@ -77,13 +78,13 @@ def frequency_loss(
     chex.assert_equal_shape([predictions, targets])
 
     predictions, targets = (_means.hide_masked(image, mask) for image in (predictions, targets))
-    share = None  # what each image counts, [..., 1, 1, 1]
+    share = None  # weight of each image, [..., 1, 1, 1]
     if mask is not None:
         share = jnp.mean(mask, axis=(-3, -2, -1), keepdims=True)
         mask = mask / jnp.where(share == 0, jnp.ones_like(share), share)
         predictions, targets = predictions * mask, targets * mask
     if spectrum == "complex":
-        # The transform is linear: once, of the difference
+        # The transform is linear, so the difference is transformed once
         difference = _transform(predictions - targets)
         error = 0.5 * (absolute(difference.real) + absolute(difference.imag))
     else:

@@ -1,4 +1,4 @@
-"""Gradient loss: L1 between spatial derivatives, which shows blur and ringing and no shift."""
+"""Gradient loss: L1 between spatial derivatives, which sees blur and ringing but no shift."""
 
 import functools
 
@@ -29,30 +29,31 @@ def gradient_loss(
         L = \tfrac{1}{2} \, \mathrm{mean} \, |\partial_y (P - T)|
           + \tfrac{1}{2} \, \mathrm{mean} \, |\partial_x (P - T)|
 
-    Derivatives are per pixel: a ramp that climbs by 0.1 from pixel to pixel has derivative 0.1
-    under both operators. The usual Sobel kernels, not normalised, give 8 times that. Nothing is
-    padded: derivatives stand where all the pixels they read are in the image. The loss does not see
-    a constant shift: add it to one that does.
+    Derivatives are per pixel: a ramp that rises by 0.1 from pixel to pixel has derivative 0.1 under
+    both operators. The usual Sobel kernels, which are not normalised, give 8 times that. Nothing is
+    padded: there are derivatives only where all the pixels that they read are inside the image. The
+    loss does not see a constant shift, so add it to a loss that does.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
         1], not clipped; H and W at least 3 for Sobel, 2 for differences.
       targets: float array of the same shape.
-      operator: ``"sobel"``, a central difference smoothed by (1, 2, 1) / 4 the other way, calm
-        under noise; ``"difference"``, next pixel less this one, which sees the finest detail.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        derivative counts with the least weight among the pixels of its window (3 x 3, or 2). Where
-        it is 0 the images are not read. Nothing left: loss 0, gradient 0.
+      operator: ``"sobel"``, a central difference smoothed by (1, 2, 1) / 4 along the other axis,
+        which is less sensitive to noise; ``"difference"``, the next pixel minus this one, which
+        sees the finest detail.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a derivative is the smallest weight in its window (3 x 3, or 2). Where the mask is
+        0, the images are not read. If nothing is left, the loss and its gradient are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards. H and W themselves cannot be sharded.
+        first, which gives the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        are too small, for an unknown operator, or for a mask that does not fit or is concretely
-        negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or are too small, for an unknown operator, or for a mask that does not fit or is
+        concretely negative.
 
     References:
       Sobel and Feldman, "An isotropic 3x3 image gradient operator", 1968. Mathieu, Couprie, LeCun,
@@ -61,7 +62,7 @@ def gradient_loss(
     Example:
       >>> import jax.numpy as jnp
       >>> targets = jnp.zeros((1, 4, 4, 1))
-      >>> # climbs by 0.1 across, not at all down
+      >>> # rises by 0.1 across, and not at all down
       >>> ramp = targets + 0.1 * jnp.arange(4.0).reshape(1, 1, 4, 1)
       >>> sobel = gradient_loss(ramp, targets)
       >>> difference = gradient_loss(ramp, targets, operator="difference")
@@ -75,11 +76,11 @@ def gradient_loss(
     if any(isinstance(size, int) and size < least for size in predictions.shape[-3:-1]):
         raise ValueError(
             f"images of shape {predictions.shape} are too small: operator={operator!r} needs "
-            f"at least {least} x {least}."
+            f"at least {least} x {least} pixels."
         )
     chex.assert_equal_shape([predictions, targets])
 
-    # Derivatives are linear: once, of the difference.
+    # Derivatives are linear, so they are taken once, of the difference.
     difference = _means.hide_masked(predictions, mask) - _means.hide_masked(targets, mask)
     weights = (
         None

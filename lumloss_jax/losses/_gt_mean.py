@@ -1,4 +1,4 @@
-"""GT-mean: a loss that ignores overall brightness once that is nearly right."""
+"""GT-mean: makes a loss ignore overall brightness once it is nearly right."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 def gt_mean(
     loss: Callable[..., Any], *, sigma: float = 0.1, epsilon: float = 1e-3, clip: bool = True
 ) -> Callable[..., Any]:
-    r"""Gives a loss its GT-mean form, which also compares the images at equal mean brightness.
+    r"""The GT-mean form of a loss, which also compares the images at equal mean brightness.
 
     .. math::
         L_\text{GT}(P, T) = W \, L(P, T) + (1 - W) \, L\Big(\frac{\mu_T}{\mu_P} P, T\Big)
@@ -29,32 +29,34 @@ def gt_mean(
         W = \frac{(\mu_P - \mu_T)^2}{4 \sigma^2 (\mu_P^2 + \mu_T^2)}
           + \frac{1}{2} \log \frac{\mu_P^2 + \mu_T^2}{2 \mu_P \mu_T}
 
-    Far from the right brightness W is 1 and the loss is as it was; close to it W is 0 and the loss
-    sees what brightness hid: noise, colour, structure.
+    Far from the right brightness, W is 1 and the loss is unchanged. Close to it, W is 0 and the
+    loss sees what brightness had hidden: noise, colour and structure.
 
-    Two things differ from the authors' public code, which can give NaN on black images and feeds
-    the ratio of means back: the means are floored at ``epsilon``, and no gradient flows through the
-    ratio or through W, so the gradient is that of the loss at a given gain.
+    Two things differ from the authors' public code, which can give NaN on black images and
+    differentiates through the ratio of the means: here the means are at least ``epsilon``, and no
+    gradient flows through the ratio or through W, so the gradient is the gradient of the loss at a
+    given gain.
 
     Args:
-      loss: any loss of (predictions, targets) that takes ``mask`` and ``axis_name``, as those of
-        this library do; it may also return (total, terms), as compositions do. Each image's W
-        reaches it as a weight per image.
-      sigma: standard deviation of the Gaussians over their mean, above 0, static. W is 1 where the
-        means are more than about 2.8 sigma apart, relative to their size.
-      epsilon: the least mean brightness, above 0, static: it keeps ratio and W finite on black
-        images, and on predictions with a mean of 0 or less, which early training can give.
-      clip: clips the brightened prediction to [0, 1], as the authors do; pixels beyond get no
-        gradient from the second term. False leaves them.
+      loss: any loss of (predictions, targets) that accepts ``mask`` and ``axis_name``, as the
+        losses of this library do; it may also return (total, terms), as composed losses do. Each
+        image's W is passed to it as a weight per image.
+      sigma: standard deviation of the Gaussians divided by their mean, above 0, static. W is 1 if
+        the means are more than about 2.8 sigma apart, relative to their size.
+      epsilon: the smallest mean brightness, above 0, static. It keeps the ratio and W finite for
+        black images, and for predictions with a mean of 0 or less, which can occur early in
+        training.
+      clip: whether to clip the brightened prediction to [0, 1], as the authors do. Pixels outside
+        get no gradient from the second term then.
 
     Returns:
-      ``f(predictions, targets, *, mask=None, axis_name=None, **options)``, which gives what
-      ``loss`` gives, 0 or more and lower is better if that is so for ``loss``; options are handed
-      on to it. A mask weighs the means too.
+      ``f(predictions, targets, *, mask=None, axis_name=None, **options)``, which returns what
+      ``loss`` returns, 0 or more and lower is better if that is so for ``loss``. Options are passed
+      on to it. A mask also weights the means.
 
     Raises:
-      ValueError: for a loss that cannot be called, or a sigma or epsilon that is not above 0; the
-        function raises what ``loss`` raises.
+      ValueError: for a loss that cannot be called, or a sigma or epsilon that is not above 0. The
+        returned function raises what ``loss`` raises.
 
     References:
       Liao et al., "GT-mean loss: a simple yet effective solution for brightness mismatch in
@@ -93,10 +95,10 @@ def gt_mean(
 
         matched = gain * predictions
         matched = jnp.clip(matched, 0, 1) if clip else matched
-        shares = jnp.mean(mask, axis=(-3, -2, -1), keepdims=True)  # what each image counts
+        shares = jnp.mean(mask, axis=(-3, -2, -1), keepdims=True)  # weight of each image
         mean_distance = _means.weighted_mean(distance, shares, axis_name)
-        # A loss weighs an image by its mask and divides by all weights: the mean weight gives that
-        # division back.
+        # A loss weights an image by its mask and divides by the sum of all weights; multiplying by
+        # the mean weight undoes that division.
         as_it_is = loss(predictions, targets, mask=distance * mask, axis_name=axis_name, **options)
         brightened = loss(
             matched, targets, mask=(1 - distance) * mask, axis_name=axis_name, **options

@@ -1,8 +1,8 @@
-"""The luminance L1 loss: absolute error of brightness plus absolute error of colour, weighted.
+"""The luminance L1 loss: a weighted sum of the absolute errors of brightness and of colour.
 
 De Jonge, "LuminanceL1Loss: A loss function which measures percieved brightness and colour
-differences", arXiv:2311.04614, 2023. The paper's word "luminance" is kept for the weight and the
-term, whatever the signal.
+differences", arXiv:2311.04614, 2023. The weight and the term keep the paper's name "luminance" for
+every brightness signal.
 """
 
 from typing import NamedTuple
@@ -52,7 +52,7 @@ def luminance_l1_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""Error of brightness plus error of colour, weighted.
+    r"""Weighted sum of an error of brightness and an error of colour.
 
     .. math::
         L = w_l \, \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big)
@@ -62,54 +62,54 @@ def luminance_l1_loss(
     the penalty, ``|x|`` by default. With the default weights and penalty the loss has the scale of
     plain L1, so a learning rate found for L1 is a good first guess.
 
-    Pure: jit, grad, vmap, scan, remat, pmap, shard_map and export it as you like. One value per
-    image is ``jax.vmap(luminance_l1_loss)(predictions, targets)``.
+    The function is pure: you can use jit, grad, vmap, scan, remat, pmap, shard_map and export on
+    it. For one value per image, use ``jax.vmap(luminance_l1_loss)(predictions, targets)``.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
         1], not clipped.
       targets: float array of the same shape.
       luminance_weight: w_l, a number of shape (), 0 or more; it may be traced (learned, scheduled,
-        swept by vmap). Too much of it costs colour fidelity.
+        swept by vmap). Too large a weight costs colour fidelity.
       color_weight: w_c, likewise.
       brightness: y. ``"luma"``, the weighted sum of the gamma-encoded channels, which is the
-        paper's greyscale; ``"luminance"``, that sum in linear light (sRGB curve); ``"lightness"``,
-        CIE L* of that, over 100.
+        paper's greyscale; ``"luminance"``, the same sum in linear light (sRGB curve);
+        ``"lightness"``, CIE L* of that luminance, divided by 100.
       coefficients: weights of red, green, blue: ``"rec601"`` (default for luma), ``"rec709"``
         (default for luminance and lightness), ``"rec2020"``, or three Python numbers that sum to 1.
         For linear-light images use ``brightness="luma", coefficients="rec709"``. Greyscale images
         ignore them.
-      window_size: s, the side of the window in pixels; odd, static; 1 is no window. At a border it
-        averages the pixels that exist; it may be larger than the image.
+      window_size: s, the side of the window in pixels; odd, static; 1 means no window. At a border,
+        it averages the pixels inside the image. It may be larger than the image.
       window: ``"box"`` or ``"gaussian"``.
-      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8. An
-        error with a box.
-      penalty: rho. ``"l1"``, ``|x|`` with slope 0 at 0 as in PyTorch (``jnp.abs`` has +1);
-        ``"l2"``, x^2 (no half); ``"charbonnier"``, sqrt(x^2 + eps^2), which is eps at equality;
-        ``"huber"``, x^2 / 2 up to delta, then ``delta (|x| - delta / 2)``.
-      charbonnier_epsilon: eps, above 0, 0.001 if not given; may be traced. An error with any other
-        penalty.
-      huber_delta: delta, above 0, 0.05 if not given; may be traced. An error with any other
-        penalty.
+      window_sigma: sigma of the Gaussian in pixels, static; default 0.3 ((s - 1) / 2 - 1) + 0.8. It
+        is an error to give it with a box.
+      penalty: rho. ``"l1"``, ``|x|`` with slope 0 at 0 as in PyTorch (``jnp.abs`` has slope 1);
+        ``"l2"``, x^2 (without a half); ``"charbonnier"``, sqrt(x^2 + eps^2), which is eps at
+        equality; ``"huber"``, x^2 / 2 up to delta, then ``delta (|x| - delta / 2)``.
+      charbonnier_epsilon: eps, above 0, 0.001 if not given; may be traced. It is an error to give
+        it with any other penalty.
+      huber_delta: delta, above 0, 0.05 if not given; may be traced. It is an error to give it with
+        any other penalty.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool,
-        integer or float, 0 or more. Means become weighted means. Where it is 0 the images are not
-        read: NaN there is harmless. All 0: loss 0, gradient 0.
+        integer or float, 0 or more. Means become weighted means. Where the mask is 0, the images
+        are not read: NaN there is harmless. If all weights are 0, the loss and its gradient are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards, also under uneven masks. Without it the value is the
-        shard's own. Gradients of replicated parameters: in pmap take their ``lax.pmean``, with
-        ``axis_name`` and without. In shard_map JAX has summed them over the shards already: with
-        ``axis_name`` they are right as they stand (a pmean changes nothing), without it they are
-        too large by the number of shards.
+        first, which gives the value over all shards, also under uneven masks. Without it, the value
+        is the shard's own. For gradients of replicated parameters in pmap, take their
+        ``lax.pmean``, with or without ``axis_name``. In shard_map, JAX has already summed them over
+        the shards: with ``axis_name`` they are right (a pmean changes nothing), without it they are
+        too large by a factor of the number of shards.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
-      Half-precision input is accumulated in float32, but its gradients come back in half precision,
-      where float16 underflows on large batches: cast first.
+      Half-precision input is accumulated in float32, but its gradients are returned in half
+      precision, in which float16 underflows on large batches. Cast the input to float32 first.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
-        for an option outside those above or one that the chosen window or penalty does not use, an
-        even or traced window, a concrete negative weight or mask.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, for an option that is not accepted or that the chosen window or penalty does not use,
+        an even or traced window, or a concrete negative weight or mask.
 
     References:
       De Jonge, arXiv:2311.04614, 2023.
@@ -117,15 +117,15 @@ def luminance_l1_loss(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> targets = jnp.zeros((1, 8, 8, 3))
-      >>> # every channel off by 0.1: brightness and colour are both off by 0.1
+      >>> # if every channel is off by 0.1, so are brightness and colour
       >>> brighter = targets + 0.1
       >>> print(f"{luminance_l1_loss(brighter, targets):.4f}")
       0.1000
-      >>> # colour off by 0.3 / 3, brightness by 0.299 * 0.3
+      >>> # colour is off by 0.3 / 3, brightness by 0.299 * 0.3
       >>> redder = targets.at[..., 0].add(0.3)
       >>> print(f"{luminance_l1_loss(redder, targets):.4f}")
       0.0949
-      >>> loss, gradient = jax.value_and_grad(luminance_l1_loss)(redder, targets)
+      >>> loss, gradient = jax.jit(jax.value_and_grad(luminance_l1_loss))(redder, targets)
       >>> gradient.shape
       (1, 8, 8, 3)
     """
@@ -167,19 +167,19 @@ def luminance_l1_terms(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> LuminanceL1Terms:
-    r"""The two terms of :func:`luminance_l1_loss` separately, for logging and learned weights.
+    r"""The two terms of :func:`luminance_l1_loss`, separately, for logging or learned weights.
 
     .. math::
         B = \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big), \qquad
         K = \mathrm{mean}_\text{elements} \, \rho(P - T)
 
-    The loss is ``luminance_weight * B + color_weight * K``: weigh them yourself and nothing is
-    computed twice.
+    The loss is ``luminance_weight * B + color_weight * K``. If you compute this sum yourself,
+    nothing is computed twice.
 
     Args:
       predictions: float array ``[..., H, W, C]``, as for the loss.
       targets: float array of the same shape.
-      brightness: as for the loss, and so are all that follow.
+      brightness: see :func:`luminance_l1_loss`.
       coefficients: see :func:`luminance_l1_loss`.
       window_size: see :func:`luminance_l1_loss`.
       window: see :func:`luminance_l1_loss`.
@@ -194,7 +194,7 @@ def luminance_l1_terms(
       ``LuminanceL1Terms(luminance, color)``, two scalars of shape (), 0 or more, lower is better.
 
     Raises:
-      ValueError: as the loss.
+      ValueError: in the same cases as the loss.
 
     References:
       De Jonge, arXiv:2311.04614, 2023.
@@ -241,15 +241,15 @@ def _brightness_difference(
     brightness: str,
     channel_weights: tuple[float, float, float],
 ) -> jax.Array:
-    """y(P) - y(T), ``[..., H, W, 1]``; what is linear is applied once, to a difference."""
+    """y(P) - y(T), ``[..., H, W, 1]``; linear steps are applied once, to the difference."""
     if brightness == "luma":
         return sum_channels(difference, channel_weights)
     p, t = linearise(predictions), linearise(targets)
     if brightness == "luminance":
         return sum_channels(p - t, channel_weights)
     p, t = (lightness(sum_channels(image, channel_weights)) for image in (p, t))
-    # Compiled, the two curves may be rounded apart for equal colours, and |.| would push them with
-    # full slope.
+    # In a compiled function, the two curves may be rounded differently for equal colours, and |.|
+    # would push them apart with full slope.
     equal = jnp.all(difference == 0, axis=-1, keepdims=True)
     return jnp.where(equal, jnp.zeros_like(p), p - t)
 
@@ -267,7 +267,7 @@ def window_taps(size: object, window: str, sigma: float | None) -> tuple[float, 
 
 
 def check_sigma_is_used(window: str, sigma: float | None) -> None:
-    """Raises ``ValueError`` for the sigma of a box, which has none, so that it is not ignored."""
+    """Raises ``ValueError`` if a sigma is given with a box window, which would ignore it."""
     if sigma is not None and window != "gaussian":
         raise ValueError(
             f"window_sigma is for window='gaussian', but the window is {window!r}: leave it out, "

@@ -1,4 +1,4 @@
-"""rho, the cost of a difference, element by element: shared by losses that offer a choice."""
+"""Penalties: the cost of a difference, element by element, for losses that offer a choice."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +12,8 @@ from lumloss_jax import _checks
 PENALTIES = ("l1", "l2", "charbonnier", "huber")
 DEFAULTS = {"charbonnier_epsilon": 1e-3, "huber_delta": 0.05}
 
-# The square of a smaller scale underflows in float32: Charbonnier's gradient at 0 would be 0/0, and
-# Huber's parabola would vanish.
+# The square of a smaller scale underflows in float32: the gradient of Charbonnier at 0 would be
+# 0/0, and the parabola of Huber would vanish.
 SMALLEST_SCALE = 1e-18
 
 
@@ -24,7 +24,7 @@ def make_penalty(
     charbonnier_epsilon: ArrayLike | None = None,
     huber_delta: ArrayLike | None = None,
 ) -> Callable[[jax.Array], jax.Array]:
-    """The penalty of that name as a function of the difference.
+    """The named penalty as a function of the difference.
 
     Raises ``ValueError`` for options that it does not accept.
     """
@@ -59,7 +59,7 @@ def check_scale_is_used(penalty: str, options: Mapping[str, Any]) -> None:
 def absolute(difference: jax.Array) -> jax.Array:
     """``|x|`` with derivative sign(x), 0 at 0.
 
-    jnp.abs has derivative 1 there in jax 0.10 and would push what is right already.
+    In jax 0.10, jnp.abs has derivative 1 there and would push pixels that are already right.
     """
     return jnp.abs(difference)
 

@@ -1,4 +1,4 @@
-"""Perceptual loss: distance of the features that a fixed network sees in two images."""
+"""Perceptual loss: distance between the features that a fixed network sees in two images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,44 +27,44 @@ def perceptual_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""Weighted sum of mean differences between the features of two images, layer by layer.
+    r"""Weighted sum over layers of the mean difference between the features of two images.
 
     .. math::
         L = \sum_l w_l \, \mathrm{mean}_\text{elements} \, \rho\big(\phi_l(P) - \phi_l(T)\big)
 
-    The features :math:`\phi_l` are yours: any function of an image batch, most often the
-    activations of a frozen VGG or of a network trained on your own photographs. It scales its input
-    as its network wants it (for VGG: less the ImageNet mean, over its standard deviation), takes
-    greyscale if you feed it that, and holds its parameters fixed; gradients flow through it into
-    the predictions.
+    You provide the features :math:`\phi_l`: any function of an image batch, most often the
+    activations of a frozen VGG or of a network trained on your own photographs. The function must
+    scale its input as its network expects (for VGG: minus the ImageNet mean, divided by its
+    standard deviation), accept greyscale if you pass it, and hold its parameters fixed. Gradients
+    flow through it into the predictions.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; nominal range [0,
         1], not clipped.
       targets: float array of the same shape.
-      features: ``features(images)`` gives the layers of images ``[..., H, W, C]`` as a mapping of
+      features: ``features(images)`` returns the layers of images ``[..., H, W, C]`` as a mapping of
         names to arrays, or as a sequence of arrays, each ``[..., anything]`` with the images'
-        leading axes. Called once for the predictions and once for the targets. With flax.linen: sow
-        the activations, or return them as a dict, and bind the variables: ``lambda images:
-        vgg.apply(variables, images)``.
+        leading axes. It is called once for the predictions and once for the targets. With
+        flax.linen, sow the activations or return them as a dict, and bind the variables: ``lambda
+        images: vgg.apply(variables, images)``.
       layers: w_l, numbers of shape (), 0 or more, may be traced: name -> weight for features that
-        are a mapping (the layers not named are left out), or one weight for each array of a
+        are a mapping (layers that are not named are ignored), or one weight for each array of a
         sequence.
-      penalty: rho. ``"l1"``, ``|x|``, or ``"l2"``, x^2 (no half).
-      mask: one weight per image, ``[..., 1, 1]`` or ``[..., 1, 1, 1]``, 0 or more: the means become
-        weighted means over images. A feature sees many pixels, so there are no weights per pixel:
-        multiply both images by such a mask first, if that is what you mean. Where the weight is 0
-        the images are not read. All 0: loss 0, gradient 0.
+      penalty: rho. ``"l1"``, ``|x|``, or ``"l2"``, x^2 (without a half).
+      mask: one weight per image, ``[..., 1, 1]`` or ``[..., 1, 1, 1]``, 0 or more; the means become
+        weighted means over images. Weights per pixel are not possible, because a feature depends on
+        many pixels. If you need them, multiply both images by such a mask first. Where the weight
+        is 0, the images are not read. If all weights are 0, the loss and its gradient are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards.
+        first, which gives the value over all shards.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 features, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
-        mask per pixel, layers that the features do not have, features that lack the images' leading
-        axes, or a concrete negative weight.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, a mask per pixel, layers that the features do not have, features that lack the
+        images' leading axes, or a concrete negative weight.
 
     References:
       Johnson, Alahi, Fei-Fei, "Perceptual losses for real-time style transfer and
@@ -72,7 +72,7 @@ def perceptual_loss(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> def features(images):  # in earnest, a network
+      >>> def features(images):  # normally a network
       ...     edges = images[:, :, 1:] - images[:, :, :-1]
       ...     return {"edges": edges, "mean": images.mean(axis=(1, 2))}
       >>> targets = jnp.zeros((1, 4, 4, 3))
@@ -116,9 +116,9 @@ def _check_weight_per_image(mask: ArrayLike | None, image: jax.Array) -> jax.Arr
     weights = _checks.check_mask(mask, image)
     if mask is not None and weights is not None and weights.shape[-3:] != (1, 1, 1):
         raise ValueError(
-            f"mask has shape {jnp.shape(mask)}, but perceptual_loss takes one weight per image "
-            f"only, {(*image.shape[:-3], 1, 1)}: a feature sees many pixels. Multiply both images "
-            "by a mask per pixel first."
+            f"mask has shape {jnp.shape(mask)}, but perceptual_loss accepts only one weight per "
+            f"image, {(*image.shape[:-3], 1, 1)}, because a feature depends on many pixels. "
+            "Multiply both images by a mask per pixel first."
         )
     return weights
 
@@ -126,15 +126,15 @@ def _check_weight_per_image(mask: ArrayLike | None, image: jax.Array) -> jax.Arr
 def _select(
     layers: Any, seen: Any, wanted: Any
 ) -> list[tuple[str, ArrayLike, jax.Array, jax.Array]]:
-    """Label, weight and both features of each layer asked for."""
+    """Label, weight and both features of each requested layer."""
     if isinstance(layers, Mapping) != isinstance(seen, Mapping):
         raise ValueError(
             f"features give a {type(seen).__name__} and layers are a {type(layers).__name__}: "
-            "give a mapping of names to weights for a mapping of features, one weight for each "
-            "for a sequence."
+            "for a mapping of features, give a mapping of names to weights; for a sequence, give "
+            "one weight for each array."
         )
     if not len(layers):
-        raise ValueError("layers is empty: it takes at least one layer and its weight.")
+        raise ValueError("layers is empty: give at least one layer and its weight.")
     if isinstance(layers, Mapping):
         for name in layers:
             if name not in seen:
@@ -144,7 +144,7 @@ def _select(
         return [(repr(name), weight, seen[name], wanted[name]) for name, weight in layers.items()]
     if len(layers) != len(seen):
         raise ValueError(
-            f"layers holds {len(layers)} weights, but features give {len(seen)} arrays: one for "
-            "each."
+            f"layers holds {len(layers)} weights, but features give {len(seen)} arrays: give one "
+            "weight for each."
         )
     return [(f"layer {i}", weight, seen[i], wanted[i]) for i, weight in enumerate(layers)]

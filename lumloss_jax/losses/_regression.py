@@ -1,4 +1,4 @@
-"""Pixel losses, means of a penalty of the difference: what other losses are compared with."""
+"""Pixel losses (means of a penalty of the difference), with which other losses are compared."""
 
 import chex
 import jax
@@ -27,18 +27,19 @@ def l1_loss(
         1], not clipped.
       targets: float array of the same shape.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool,
-        integer or float, 0 or more. The mean becomes a weighted mean. Where it is 0 the images are
-        not read: NaN there is harmless. All 0: loss 0, gradient 0.
+        integer or float, 0 or more. The mean becomes a weighted mean. Where the mask is 0, the
+        images are not read: NaN there is harmless. If all weights are 0, the loss and its gradient
+        are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards, also under uneven masks. Without it the value is the
-        shard's own.
+        first, which gives the value over all shards, also under uneven masks. Without it, the value
+        is the shard's own.
 
     Returns:
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
-        or for a mask that does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, or for a mask that does not fit or is concretely negative.
 
     References:
       Zhao et al., "Loss functions for image restoration with neural networks", IEEE TCI 3(1), 2017,
@@ -61,7 +62,7 @@ def mse_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""Mean squared error, with no half.
+    r"""Mean squared error, without a factor of one half.
 
     .. math::
         L = \mathrm{mean}_\text{elements} \, (P - T)^2
@@ -76,11 +77,11 @@ def mse_loss(
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`l1_loss`.
+      ValueError: in the same cases as :func:`l1_loss`.
 
     References:
-      Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, arXiv:1608.03981, which sums
-      instead of averaging and halves: its loss is H W C / 2 times this one.
+      Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, arXiv:1608.03981, whose loss
+      is a sum instead of a mean, with a half: H W C / 2 times this one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -100,18 +101,18 @@ def charbonnier_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""Charbonnier loss: L1 rounded off near 0, so that its gradient is smooth.
+    r"""Charbonnier loss: L1 that is rounded near 0, so that its gradient is smooth.
 
     .. math::
         L = \mathrm{mean}_\text{elements} \, \sqrt{(P - T)^2 + \epsilon^2}
 
-    At equality it is epsilon, not 0.
+    For equal images it is epsilon, not 0.
 
     Args:
       predictions: float array ``[..., H, W, C]``, as for :func:`l1_loss`.
       targets: float array of the same shape.
-      epsilon: where L1 begins to round off, in image units; one number above 0, may be traced. Some
-        public code adds a number *e* to the square instead: pass its root here.
+      epsilon: size below which L1 is rounded, in image units; one number above 0, may be traced.
+        Some public code adds a number *e* to the square instead; for that, pass its square root.
       mask: weights per pixel, see :func:`l1_loss`.
       axis_name: mapped axis or axes to take the mean over, see :func:`l1_loss`.
 
@@ -119,8 +120,8 @@ def charbonnier_loss(
       The loss, shape (), epsilon or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`l1_loss`, and for a concrete epsilon below 1e-18, whose square is 0 in
-        float32.
+      ValueError: in the same cases as :func:`l1_loss`, and for a concrete epsilon below 1e-18,
+        whose square is 0 in float32.
 
     References:
       Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed
@@ -152,13 +153,15 @@ def huber_loss(
 
     .. math::
         L = \mathrm{mean}_\text{elements} \begin{cases}
-            d^2 / 2 & |d| \le \delta \\ \delta \, (|d| - \delta / 2) & \text{else} \end{cases}, \quad d = P - T
+            d^2 / 2 & |d| \le \delta \\
+            \delta \, (|d| - \delta / 2) & \text{else} \end{cases}, \quad d = P - T
 
     Args:
       predictions: float array ``[..., H, W, C]``, as for :func:`l1_loss`.
       targets: float array of the same shape.
       delta: where the parabola ends, in image units; one number above 0, may be traced. The default
-        suits images in [0, 1], where optax's 1.0 would be half of :func:`mse_loss`.
+        suits images in [0, 1]; with optax's default of 1.0, the loss would be half of
+        :func:`mse_loss` on them.
       mask: weights per pixel, see :func:`l1_loss`.
       axis_name: mapped axis or axes to take the mean over, see :func:`l1_loss`.
 
@@ -166,8 +169,8 @@ def huber_loss(
       The loss, shape (), 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: as :func:`l1_loss`, and for a concrete delta below 1e-18, whose square is 0 in
-        float32.
+      ValueError: in the same cases as :func:`l1_loss`, and for a concrete delta below 1e-18, whose
+        square is 0 in float32.
 
     References:
       Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35(1),

@@ -1,7 +1,7 @@
-"""The registry of losses that a spec may name, and specs as data: ``0.84*ms_ssim + 0.16*l1``.
+"""The losses that a spec may name, and specs as data: ``0.84*ms_ssim + 0.16*l1``.
 
-A name is the function's name less ``_loss``. Options are checked here without making an array, so
-that a config can be read before JAX's devices are set up.
+A name is the function's name without ``_loss``. Options are checked here without making an array,
+so that a config can be read before JAX's devices are set up.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ Check = Callable[[str, Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class LossTerm:
-    """One term of a :class:`LossSpec`: a weight, a loss by name, its options.
+    """One term of a :class:`LossSpec`: a weight, the name of a loss, and its options.
 
-    Options are kept in the function's order, converted to the option's type, and dropped where they
-    are the default: two terms that mean the same are equal.
+    Options are kept in the function's order, converted to their types, and dropped if they have the
+    default value. So two terms that mean the same are equal.
 
     Args:
       weight: a finite number, 0 or more.
-      name: the loss function's name less ``_loss``.
+      name: the loss function's name without ``_loss``.
       options: pairs of an option's name and its value.
 
     Raises:
@@ -51,7 +51,7 @@ class LossTerm:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        """Brings the fields to the one canonical form."""
+        """Brings the fields to their canonical form."""
         object.__setattr__(self, "weight", check_weight(self.weight))
         check_name(self.name)
         given = dict(self.options)
@@ -83,16 +83,16 @@ class LossTerm:
 
 @dataclasses.dataclass(frozen=True)
 class LossSpec:
-    """A weighted sum of losses as data: frozen, hashable, with one canonical form, ``str(spec)``.
+    """A weighted sum of losses as data: frozen, hashable, with one canonical text, ``str(spec)``.
 
-    ``parse_loss(str(spec)) == spec``. The order of the terms is kept, since a sum in floating point
+    ``parse_loss(str(spec)) == spec``. The order of the terms is kept, because a floating-point sum
     depends on it.
 
     Args:
-      terms: one :class:`LossTerm` or more, no loss with the same options twice.
+      terms: one or more :class:`LossTerm`; the same loss with the same options may not occur twice.
 
     Raises:
-      ValueError: for no terms, or for one that stands twice.
+      ValueError: for no terms, or for one that occurs twice.
 
     Example:
       >>> print(LossSpec((LossTerm(0.84, "ms_ssim"), LossTerm(0.16, "l1"))))
@@ -102,7 +102,7 @@ class LossSpec:
     terms: tuple[LossTerm, ...]
 
     def __post_init__(self) -> None:
-        """Checks what the terms cannot check alone."""
+        """Checks what a term cannot check alone."""
         object.__setattr__(self, "terms", tuple(self.terms))
         if not self.terms:
             raise ValueError("a loss spec needs at least one term, such as 'luminance_l1'.")
@@ -110,7 +110,7 @@ class LossSpec:
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(
-                    f"{label} stands twice in the loss spec: add the weights and write it once."
+                    f"{label} occurs twice in the loss spec: add the weights and write it once."
                 )
 
     def __str__(self) -> str:
@@ -119,15 +119,15 @@ class LossSpec:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """One loss: the public function, checks of its options, and what to call."""
+    """One loss: the public function, the checks of its options, and the function to call."""
 
     function: Callable[..., jax.Array]
     checks: Mapping[str, Check] = dataclasses.field(default_factory=dict)
     check_together: Callable[[Mapping[str, Any]], object] = lambda options: None
     with_parts: Callable[..., Any] | None = (
-        None  # gives (value, parts), for a loss that is made of parts
+        None  # returns (value, parts), for a loss that has parts
     )
-    # What an option of None stands for
+    # What an option of None means
     implied: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -149,14 +149,14 @@ def _one_of(accepted: Iterable[str]) -> Check:
 
 def _number(lowest: float, *, description: str) -> Check:
     def check(option: str, value: Any) -> float:
-        # An int beyond the floats is less than infinity and yet has no float: compare with the
-        # largest one.
+        # An int beyond the largest float is less than infinity and still has no float, so it is
+        # compared with the largest one.
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
             or not lowest <= value <= sys.float_info.max
         ):
-            raise ValueError(f"{option} takes {description}; got {value!r}.")
+            raise ValueError(f"{option} must be {description}; got {value!r}.")
         return float(value)
 
     return check
@@ -172,7 +172,7 @@ _scale: Check = _number(
 
 def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
     if not isinstance(value, str | tuple):
-        raise ValueError(f"{option} takes a name or three numbers, (r, g, b); got {value!r}.")
+        raise ValueError(f"{option} must be a name or three numbers, (r, g, b); got {value!r}.")
     weights = check_coefficients(value)
     return value if isinstance(value, str) else weights
 
@@ -180,7 +180,7 @@ def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
 def _scale_weights(option: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, tuple) or not value:
         raise ValueError(
-            f"{option} takes one number or more above 0, fine to coarse, such as (0.5, 0.5); got "
+            f"{option} must be a tuple of numbers above 0, fine to coarse, such as (0.5, 0.5); got "
             f"{value!r}."
         )
     return tuple(_scale(option, weight) for weight in value)
@@ -203,12 +203,11 @@ def _each_option_is_used(options: Mapping[str, Any]) -> None:
     _penalties.check_scale_is_used(options.get("penalty", "l1"), options)
 
 
-# Losses that are no function of (predictions, targets) and literals alone, with where to go
-# instead.
+# Losses that need more than (predictions, targets) and literals, and what to do instead.
 _ELSEWHERE = {
-    "adversarial_discriminator": "adversarial_discriminator_loss takes scores, not images: it "
+    "adversarial_discriminator": "adversarial_discriminator_loss reads scores, not images: it "
     "trains a discriminator.",
-    "adversarial_generator": "adversarial_generator_loss takes scores, not images: add it to the "
+    "adversarial_generator": "adversarial_generator_loss reads scores, not images: add it to the "
     "total yourself.",
     "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it "
     "with functools.partial and add it with weighted_sum.",
@@ -256,7 +255,7 @@ def check_weight(weight: object) -> float:
 def check_name(name: str) -> None:
     """Checks that a spec may name this loss."""
     if not isinstance(name, str):
-        raise ValueError(f"a loss is named by a string; got {name!r}.")
+        raise ValueError(f"the name of a loss must be a string; got {name!r}.")
     if name in LOSSES:
         return
     if name.removesuffix("_loss") in _ELSEWHERE:
@@ -278,9 +277,9 @@ def check_value(name: str, option: str, value: object) -> Any:
 
 def _unknown(kind: str, name: str, accepted: Mapping[str, object]) -> str:
     hint = _checks.did_you_mean(name, accepted, otherwise="") or _checks.did_you_mean(
-        name.lower().removesuffix("_loss"), accepted, otherwise="; not one of those accepted."
+        name.lower().removesuffix("_loss"), accepted, otherwise="; it is not accepted."
     )
-    listed = ", ".join(accepted) or "none, it takes no options"
+    listed = ", ".join(accepted) or "nothing, because it has no options"
     return f"unknown {kind} {name!r}{hint}\naccepted: {listed}"
 
 

@@ -1,4 +1,4 @@
-"""Reads ``"0.84*ms_ssim + 0.16*l1"`` into a spec by Python's grammar, and marks mistakes."""
+"""Parses ``"0.84*ms_ssim + 0.16*l1"`` into a spec with Python's grammar, and marks mistakes."""
 
 import ast
 import re
@@ -20,9 +20,9 @@ _LONGEST = 2000  # characters; Python's parser recurses, and a longer text is no
 def parse_loss(text: str) -> LossSpec:
     """Reads a loss spec such as ``"0.84*ms_ssim + 0.16*l1"`` or ``"luminance_l1(window_size=7)"``.
 
-    The text is parsed with Python's grammar and never evaluated: numbers, strings, None, True,
-    False and tuples of them are all that an option takes. No array is made, so it can run before
-    JAX's devices are set up.
+    The text is parsed with Python's grammar and never evaluated: an option can only be a number, a
+    string, None, True, False, or a tuple of these. No array is made, so it can run before JAX's
+    devices are set up.
 
     Args:
       text: terms joined by ``+``; a term is ``name``, ``name(option=value, ...)``, with ``weight
@@ -32,8 +32,8 @@ def parse_loss(text: str) -> LossSpec:
       The spec, with options converted and defaults dropped.
 
     Raises:
-      ValueError: for text that is not such a sum, with the text, a mark under the place, what is
-        accepted there, and the nearest accepted name.
+      ValueError: for text that is not such a sum. The message shows the text with a mark under the
+        mistake, what is accepted there, and the nearest accepted name.
 
     Example:
       >>> spec = parse_loss("0.5 * luminance_l1(window='box', window_size=7) + mse")
@@ -55,10 +55,10 @@ def parse_loss(text: str) -> LossSpec:
 
 
 class _Parser:
-    """One text on its way to a spec; knows how to point at a place in it."""
+    """Parses one text and marks the place of a mistake in it."""
 
     def __init__(self, text: str) -> None:
-        # One line, no tabs: a mark must stand where it is printed
+        # One line without tabs, so that a mark is printed at the right place
         self.text = re.sub(r"\s", " ", text).strip()
 
     def spec(self) -> LossSpec:
@@ -69,7 +69,8 @@ class _Parser:
             )
         if len(self.text) > _LONGEST:
             raise ValueError(
-                f"the loss spec has {len(self.text)} characters; it takes at most {_LONGEST}."
+                f"the loss spec has {len(self.text)} characters, but at most {_LONGEST} are "
+                "accepted: shorten it."
             )
         nodes = []
         rest = self._tree()
@@ -81,7 +82,7 @@ class _Parser:
         for node in reversed([*nodes, rest]):
             term = self._term(node)
             if term.label in terms:
-                self._fail(node, f"{term.label} stands twice: add the weights and write it once.")
+                self._fail(node, f"{term.label} occurs twice: add the weights and write it once.")
             terms[term.label] = term
         return LossSpec(tuple(terms.values()))
 
@@ -95,7 +96,7 @@ class _Parser:
         except (RecursionError, MemoryError, ValueError):
             start, reason = 0, "cannot read this: too deeply nested, or not text."
         raise ValueError(
-            self._marked(start, start + 1, f"{reason} A spec is like '0.84*ms_ssim + 0.16*l1'.")
+            self._marked(start, start + 1, f"{reason} An example is '0.84*ms_ssim + 0.16*l1'.")
         )
 
     def _term(self, node: ast.expr) -> LossTerm:
@@ -104,11 +105,13 @@ class _Parser:
             if not isinstance(node.op, ast.Mult):
                 self._fail(
                     node,
-                    "terms are joined by +, a weight by *; there are no other operators and no "
-                    "brackets.",
+                    "terms are joined with +, and a weight with *; other operators and brackets "
+                    "are not supported.",
                 )
             if all(isinstance(side, ast.Name | ast.Call) for side in (node.left, node.right)):
-                self._fail(node, "a weight is a number; losses are added, not multiplied.")
+                self._fail(
+                    node, "a weight must be a number: losses can be added but not multiplied."
+                )
             left_is_weight = not isinstance(node.left, ast.Name | ast.Call)
             number, call = (node.left, node.right) if left_is_weight else (node.right, node.left)
             weight = self._at(number, check_weight, self._literal(number))
@@ -117,29 +120,30 @@ class _Parser:
         if not isinstance(call, ast.Name):
             self._fail(
                 call,
-                "a term is a loss by name, with one weight before it and no brackets: '0.5*l1'.",
+                "a term must be the name of a loss with at most one weight and without brackets, "
+                "as in '0.5*l1'.",
             )
         self._at(call, check_name, call.id)
         return LossTerm(weight, call.id)
 
     def _call(self, weight: float, call: ast.Call) -> LossTerm:
         if not isinstance(call.func, ast.Name):
-            self._fail(call.func, "a loss is called by its plain name.")
+            self._fail(call.func, "a loss must be given by its plain name.")
         name = call.func.id
         self._at(call.func, check_name, name)
         for argument in call.args:
             self._fail(
                 argument,
-                "options are written name=value: "
-                f"{', '.join(LOSSES[name].checks) or 'none taken'}.",
+                "options are written as name=value. Accepted: "
+                f"{', '.join(LOSSES[name].checks) or 'none'}.",
             )
         options: dict[str, Any] = {}
         for keyword in call.keywords:
             if keyword.arg is None:
-                self._fail(keyword.value, "options are written name=value, one by one.")
+                self._fail(keyword.value, "options are written one by one, as name=value.")
             if keyword.arg in options:
                 self._fail(keyword, f"{keyword.arg} is given twice.")
-            # The option's name first, so that the mark stands under the name if that is what is
+            # The option's name is checked first, so that the mark is under the name if the name is
             # wrong.
             known = keyword.arg in LOSSES[name].checks
             place = keyword.value if known else keyword
@@ -153,13 +157,13 @@ class _Parser:
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             self._fail(
                 node,
-                "takes a plain value here: a number, a string in quotes, None, True, False or a "
-                "tuple.",
+                "there must be a plain value here: a number, a string in quotes, None, True, False "
+                "or a tuple.",
             )
         return tuple(value) if isinstance(value, list) else value
 
     def _at(self, node: ast.expr | ast.keyword, check: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a check and, where it raises, points at the node."""
+        """Runs a check and, if it raises, marks the node."""
         try:
             return check(*arguments)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Structural losses: 1 - SSIM, 1 - MS-SSIM, with the mathematics that the metrics use."""
+"""Structural losses, 1 - SSIM and 1 - MS-SSIM, computed in the same way as the metrics."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ def ssim_loss(
         L = 1 - \mathrm{mean} \, \frac{(2 \mu_p \mu_t + C_1)(2 \sigma_{pt} + C_2)}
             {(\mu_p^2 + \mu_t^2 + C_1)(\sigma_p^2 + \sigma_t^2 + C_2)}
 
-    over all 11 x 11 Gaussian windows (sigma 1.5) that lie inside the image, channel by channel: the
-    SSIM of MATLAB, of scikit-image with ``gaussian_weights=True, sigma=1.5,
+    over all 11 x 11 Gaussian windows (sigma 1.5) that lie inside the image, channel by channel.
+    This is the SSIM of MATLAB, of scikit-image with ``gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False``, and of ``metrics.ssim``.
 
     Args:
@@ -33,20 +33,21 @@ def ssim_loss(
         11; nominal range [0, ``data_range``], not clipped.
       targets: float array of the same shape.
       data_range: distance from black to white, above 0; one number, may be traced.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        window counts with the least weight among its pixels, so that what is masked does not leak.
-        Where it is 0 the images are not read. No window left: loss 0, gradient 0.
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a window is the smallest weight in it, so that masked pixels do not leak. Where
+        the mask is 0, the images are not read. If no window is left, the loss and its gradient are
+        0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards. H and W themselves cannot be sharded.
+        first, which gives the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
       The loss, shape (), from 0 (equal) to 2, lower is better; float64 for float64 input, else
       float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        have a side below 11, a data_range that is concretely 0 or less, or a mask that does not fit
-        or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or have a side below 11, a data_range that is concretely 0 or less, or a mask that
+        does not fit or is concretely negative.
 
     References:
       Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE
@@ -54,16 +55,17 @@ def ssim_loss(
       IEEE TCI 3(1), 2017, arXiv:1511.08861.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> black, white = jnp.zeros((1, 16, 16, 3)), jnp.ones((1, 16, 16, 3))
-      >>> # C1 / (1 + C1) is left
-      >>> print(f"{ssim_loss(black, black):.4f} {ssim_loss(black, white):.4f}")
+      >>> loss = jax.jit(ssim_loss)
+      >>> # C1 / (1 + C1) remains
+      >>> print(f"{loss(black, black):.4f} {loss(black, white):.4f}")
       0.0000 0.9999
     """
     predictions, targets, mask = _prepare(predictions, targets, data_range, mask)
     _ssim.check_window(predictions)
     similarity = _ssim.similarity_maps(predictions, targets).similarity
-    # The mean of 1 - SSIM, not 1 - the mean of SSIM: without any window it has to be 0.
+    # The mean of 1 - SSIM, not 1 - the mean of SSIM: without any window it must be 0.
     return _means.weighted_mean(1 - similarity, _ssim.window_weights(mask, predictions), axis_name)
 
 
@@ -79,13 +81,14 @@ def ms_ssim_loss(
     r"""1 minus the multi-scale structural similarity.
 
     .. math::
-        L = 1 - \mathrm{mean}_{n, c} \; \mathrm{SSIM}_J^{w_J} \prod_{j < J} \mathrm{contrast}_j^{w_j}
+        L = 1 - \mathrm{mean}_{n, c} \; \mathrm{SSIM}_J^{w_J}
+        \prod_{j < J} \mathrm{contrast}_j^{w_j}
 
-    Contrast and structure are compared at each of J scales (five by default, each half the one
-    before), brightness at the coarsest only. Means over windows that are negative count as 0, with
-    a gradient of 0. Odd sizes lose their last row or column on the way down. The loss hardly sees a
-    small shift of brightness or colour; Zhao et al. mix it with L1, ``"0.84*ms_ssim + 0.16*l1"`` as
-    a spec (without the Gaussian that theirs puts on L1).
+    Contrast and structure are compared at each of J scales (five by default, each half the size of
+    the one before), brightness only at the coarsest. A negative mean over windows counts as 0, with
+    a gradient of 0. Odd sizes lose their last row or column from scale to scale. The loss hardly
+    sees a small shift of brightness or colour. Zhao et al. mix it with L1, which is ``"0.84*ms_ssim
+    + 0.16*l1"`` as a spec (without the Gaussian that they apply to L1).
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, H and W at least
@@ -94,20 +97,21 @@ def ms_ssim_loss(
       scale_weights: w_1 ... w_J from fine to coarse, above 0, static; fewer for smaller images.
       data_range: distance from black to white, above 0; one number, may be traced.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. From
-        scale to scale each 2 x 2 block keeps its least weight; a window counts with the least
-        weight among its pixels, an image with the mean weight of its windows at the coarsest scale.
-        Where it is 0 the images are not read. No window left: loss 0, gradient 0.
+        scale to scale, each 2 x 2 block keeps its smallest weight. The weight of a window is the
+        smallest weight in it, and the weight of an image is the mean weight of its windows at the
+        coarsest scale. Where the mask is 0, the images are not read. If no window is left, the loss
+        and its gradient are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
-        first: the value over all shards. H and W themselves cannot be sharded.
+        first, which gives the value over all shards. H and W themselves cannot be sharded.
 
     Returns:
       The loss, shape (), from 0 (equal) to 1, lower is better; float64 for float64 input, else
       float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        too small for the scales, scale weights that are not numbers above 0, a data_range that is
-        concretely 0 or less, or a mask that does not fit or is concretely negative.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or too small for the scales, scale weights that are not numbers above 0, a data_range
+        that is concretely 0 or less, or a mask that does not fit or is concretely negative.
 
     References:
       Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment",
@@ -115,13 +119,12 @@ def ms_ssim_loss(
       TCI 3(1), 2017, arXiv:1511.08861.
 
     Example:
-      >>> import jax, jax.numpy as jnp
-      >>> targets = jax.random.uniform(jax.random.key(0), (1, 32, 32, 1))
-      >>> print(f"{ms_ssim_loss(targets, targets, scale_weights=(0.5, 0.5)):.4f}")
-      0.0000
-      >>> negative = 1 - targets
-      >>> print(f"{ms_ssim_loss(negative, targets, scale_weights=(0.5, 0.5)):.4f}")
-      1.0000
+      >>> import functools, jax, jax.numpy as jnp
+      >>> targets = jnp.linspace(0, 1, 24 * 24).reshape(1, 24, 24, 1)
+      >>> # two scales, since the image is small
+      >>> loss = jax.jit(functools.partial(ms_ssim_loss, scale_weights=(0.5, 0.5)))
+      >>> print(f"{loss(targets, targets):.4f} {loss(1 - targets, targets):.4f}")
+      0.0000 1.0000
     """
     predictions, targets, mask = _prepare(predictions, targets, data_range, mask)
     exponents = _ssim.check_scales(predictions, scale_weights)
@@ -136,7 +139,7 @@ def ms_ssim_loss(
 def _prepare(
     predictions: ArrayLike, targets: ArrayLike, data_range: ArrayLike, mask: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Images of range 1, 0 where the mask is 0, and the mask.
+    """The images scaled to range 1, with 0 where the mask is 0, and the mask.
 
     The images are ``[..., H, W, C]``, the mask ``[..., H, W, 1]``.
     """

@@ -1,7 +1,8 @@
 """Image quality metrics: one value per image, for reports and for choosing between models.
 
-All take predictions and targets ``[..., H, W, C]`` and give ``[...]``, in float32 (float64 for
-float64 input). Each docstring names the protocol, that is whose number it equals.
+All functions accept predictions and targets ``[..., H, W, C]`` and return ``[...]``, in float32
+(float64 for float64 input). Each docstring names the protocol: the implementations that give the
+same number.
 """
 
 from lumloss_jax.metrics._brightness_and_chroma import brightness_error, chroma_error

@@ -1,4 +1,4 @@
-"""Separate errors of brightness and of colourfulness, so that a gain in one shows its price."""
+"""Separate errors of brightness and of chroma, which show what a gain in one costs."""
 
 import jax
 import jax.numpy as jnp
@@ -19,34 +19,35 @@ def brightness_error(
     mask: ArrayLike | None = None,
     gt_mean: str | None = None,
 ) -> jax.Array:
-    r"""Mean absolute error of CIE lightness, of each image.
+    r"""Mean absolute error of CIE lightness of each image.
 
     .. math:: \mathrm{mean} \; |L^*(P) - L^*(T)|
 
-    with L* from 0, black, to 100, white. It sees no error of hue or chroma: :func:`chroma_error`
-    goes with it.
+    with L* from 0 (black) to 100 (white). It does not see errors of hue or chroma: use it together
+    with :func:`chroma_error`.
 
     Protocol: ``abs(skimage.color.rgb2lab(p) - skimage.color.rgb2lab(t))[..., 0].mean()``.
 
     Args:
-      predictions: float array ``[..., H, W, C]``, gamma-encoded sRGB, C = 3 (red, green, blue), or
-        1, a grey; not clipped.
+      predictions: float array ``[..., H, W, C]``, gamma-encoded sRGB, C = 3 (red, green, blue) or 1
+        (grey); not clipped.
       targets: float array of the same shape.
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; what is left is error of local
-        brightness.
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; the result is then the error of
+        local brightness.
 
     Returns:
       Units of L*, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else
       float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
-        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or
+        data range.
 
     References:
       CIE 15:2004, section 8.2.1.
@@ -78,12 +79,12 @@ def chroma_error(
     mask: ArrayLike | None = None,
     gt_mean: str | None = None,
 ) -> jax.Array:
-    r"""Mean absolute error of CIE chroma, of each image: colours too pale or too strong.
+    r"""Mean absolute error of CIE chroma of each image: colours too pale or too strong.
 
     .. math:: \mathrm{mean} \; |C^*(P) - C^*(T)|, \quad C^* = \sqrt{a^{*2} + b^{*2}}
 
-    It sees no error of hue (:func:`ciede2000` does) and none of brightness
-    (:func:`brightness_error`).
+    It sees neither errors of hue (:func:`ciede2000` does) nor of brightness
+    (:func:`brightness_error` does).
 
     Protocol: ``abs(c(p) - c(t)).mean()`` with ``c = lambda x:
     numpy.hypot(*skimage.color.rgb2lab(x).T[1:])``.
@@ -95,16 +96,17 @@ def chroma_error(
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number so.
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number with
+        "(GT-mean)".
 
     Returns:
-      Units of C*, about those of L*, shape ``[...]``, 0 or more, lower is better; float64 for
-      float64 input, else float32. The gradient of C* at a grey is 0.
+      Units of C*, similar in size to units of L*, shape ``[...]``, 0 or more, lower is better;
+      float64 for float64 input, else float32. The gradient of C* at a grey is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of the same shape, a
         border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:

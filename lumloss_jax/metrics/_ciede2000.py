@@ -1,4 +1,4 @@
-"""The CIEDE2000 formula, with a finite gradient at its corners: equal, grey and opposite hues.
+"""The CIEDE2000 formula, with a finite gradient for equal colours, greys and opposite hues.
 
 Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes, supplementary test
 data, and mathematical observations", Color Research and Application 30(1), 2005.
@@ -19,12 +19,12 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
     """
     l_1, a_1, b_1 = (lab_1[..., i : i + 1] for i in range(3))
     l_2, a_2, b_2 = (lab_2[..., i : i + 1] for i in range(3))
-    # (2)-(7): a is stretched near grey, then chroma and hue of that.
+    # (2)-(7): a is stretched near grey; chroma and hue follow from it.
     g = 0.5 * (1 - _seventh_power_share((chroma(a_1, b_1) + chroma(a_2, b_2)) / 2))
     a_1, a_2 = (1 + g) * a_1, (1 + g) * a_2
     c_1, c_2 = chroma(a_1, b_1), chroma(a_2, b_2)
     h_1, h_2 = _hue(a_1, b_1), _hue(a_2, b_2)
-    # (8)-(11): the hue difference goes the short way round; with a grey it is 0.
+    # (8)-(11): the difference of hues is the shorter way around; with a grey it is 0.
     grey = c_1 * c_2 == 0
     angle = h_2 - h_1
     angle = jnp.where(
@@ -34,7 +34,8 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
     )
     angle = jnp.where(grey, jnp.zeros_like(angle), angle)
     dl, dc, dh = l_2 - l_1, c_2 - c_1, 2 * safe_sqrt(c_1 * c_2) * jnp.sin(angle / 2)
-    # (12)-(14): means; that of two hues more than half a turn apart lies on the other side.
+    # (12)-(14): means; if two hues are more than half a turn apart, their mean is on the other
+    # side.
     mean_l, mean_c, hue_sum = (l_1 + l_2) / 2, (c_1 + c_2) / 2, h_1 + h_2
     apart = jnp.abs(h_1 - h_2) > math.pi
     other_side = jnp.where(hue_sum < 2 * math.pi, hue_sum / 2 + math.pi, hue_sum / 2 - math.pi)
@@ -59,9 +60,9 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
-    """Square root with slope 0 at 0, where its own is infinite.
+    """Square root with slope 0 at 0, where the true slope is infinite.
 
-    The square is never negative, except by rounding.
+    The argument is never negative, except by rounding.
     """
     positive = square > 0
     return jnp.where(
@@ -72,7 +73,7 @@ def safe_sqrt(square: jax.Array) -> jax.Array:
 
 
 def chroma(a: jax.Array, b: jax.Array) -> jax.Array:
-    """C* of a* and b*, with slope 0 for a grey, where it has none."""
+    """C* of a* and b*, with slope 0 for a grey, where the slope is undefined."""
     return safe_sqrt(a * a + b * b)
 
 
@@ -88,7 +89,7 @@ def _seventh_power_share(c: jax.Array) -> jax.Array:
 
 def _hue(a: jax.Array, b: jax.Array) -> jax.Array:
     """Angle from 0 to 2 pi; 0, with slope 0, for a grey."""
-    # By the square that the slope is divided by: it underflows at 1e-20, before a and b do.
+    # Tested on the square by which the slope is divided: it underflows at 1e-20, before a and b do.
     grey = a * a + b * b == 0
     angle = jnp.arctan2(jnp.where(grey, jnp.zeros_like(b), b), jnp.where(grey, jnp.ones_like(a), a))
     return jnp.where(angle < 0, angle + 2 * math.pi, angle)

@@ -22,8 +22,8 @@ def cie76(
 
     .. math:: \Delta E_{76} = \sqrt{(\Delta L^*)^2 + (\Delta a^*)^2 + (\Delta b^*)^2}
 
-    About 2.3 is a just noticeable difference; saturated colours come out too far apart, which
-    :func:`ciede2000` mends.
+    A just noticeable difference is about 2.3. Differences of saturated colours are too large, which
+    :func:`ciede2000` corrects.
 
     Protocol: ``skimage.color.deltaE_cie76(rgb2lab(p), rgb2lab(t)).mean()`` (D65, 2 degree
     observer).
@@ -35,9 +35,9 @@ def cie76(
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "CIE76
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "CIE76
         (GT-mean)".
 
     Returns:
@@ -45,7 +45,7 @@ def cie76(
       float32. The gradient where two colours are equal is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of the same shape, a
         border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
@@ -83,7 +83,8 @@ def ciede2000(
 
     .. math::
         \Delta E_{00} = \sqrt{
-          \Big(\frac{\Delta L'}{S_L}\Big)^2 + \Big(\frac{\Delta C'}{S_C}\Big)^2 + \Big(\frac{\Delta H'}{S_H}\Big)^2
+          \Big(\frac{\Delta L'}{S_L}\Big)^2 + \Big(\frac{\Delta C'}{S_C}\Big)^2
+          + \Big(\frac{\Delta H'}{S_H}\Big)^2
           + R_T \frac{\Delta C'}{S_C} \frac{\Delta H'}{S_H}}
 
     with all parametric factors 1. One unit is about a just noticeable difference.
@@ -98,9 +99,9 @@ def ciede2000(
       data_range: the value of white, above 0; images are divided by it first. It may be traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "CIEDE2000
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "CIEDE2000
         (GT-mean)".
 
     Returns:
@@ -108,7 +109,7 @@ def ciede2000(
       float32. The gradient where two colours are equal is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of the same shape, a
         border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:

@@ -20,11 +20,11 @@ def mae(
     mask: ArrayLike | None = None,
     gt_mean: str | None = None,
 ) -> jax.Array:
-    r"""Mean absolute error of each image, as a share of the data range.
+    r"""Mean absolute error of each image, as a fraction of the data range.
 
     .. math:: \mathrm{mean} \; |P - T| / R
 
-    Protocol: ``numpy.abs(p - t).mean()`` on images in [0, 1]; R brings those of any other range to
+    Protocol: ``numpy.abs(p - t).mean()`` on images in [0, 1]; R scales images of any other range to
     it.
 
     Args:
@@ -34,17 +34,18 @@ def mae(
         traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MAE
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "MAE
         (GT-mean)".
 
     Returns:
       Error, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
-        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or
+        data range.
 
     References:
       Willmott, Matsuura, "Advantages of the mean absolute error (MAE) over the root mean square
@@ -76,11 +77,11 @@ def mse(
     mask: ArrayLike | None = None,
     gt_mean: str | None = None,
 ) -> jax.Array:
-    r"""Mean squared error of each image, as a share of the data range squared.
+    r"""Mean squared error of each image, as a fraction of the squared data range.
 
     .. math:: \mathrm{mean} \; (P - T)^2 / R^2
 
-    Protocol: ``skimage.metrics.mean_squared_error`` on images in [0, 1]; R brings those of any
+    Protocol: ``skimage.metrics.mean_squared_error`` on images in [0, 1]; R scales images of any
     other range to it.
 
     Args:
@@ -90,17 +91,18 @@ def mse(
         traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MSE
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "MSE
         (GT-mean)".
 
     Returns:
       Error, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
-        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or
+        data range.
 
     References:
       Wang, Bovik, "Mean squared error: love it or leave it?", IEEE Signal Processing Magazine
@@ -133,15 +135,15 @@ def psnr(
     floor: ArrayLike = 1e-10,
     gt_mean: str | None = None,
 ) -> jax.Array:
-    r"""Peak signal-to-noise ratio in dB, of each image.
+    r"""Peak signal-to-noise ratio of each image in dB.
 
     .. math:: 10 \log_{10} \frac{R^2}{\max(\mathrm{MSE}, \text{floor} \cdot R^2)}
 
-    with R the data range. The mean over a data set is that of the images' values (``jnp.mean``), as
-    papers report it; the PSNR of the pooled squared error is a lower number.
+    with R the data range. For a data set, papers report the mean of the images' values
+    (``jnp.mean``); the PSNR of the pooled squared error is a lower number.
 
-    Protocol: ``skimage.metrics.peak_signal_noise_ratio`` on the floats as they are. Round to 8 bit
-    and clip first where a table asks for it.
+    Protocol: ``skimage.metrics.peak_signal_noise_ratio`` on unrounded, unclipped floats. If a table
+    requires it, round to 8 bits and clip first.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1; not clipped.
@@ -150,23 +152,25 @@ def psnr(
         traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN (``jnp.nanmean`` leaves it out).
-      floor: least MSE as a fraction of R^2. The default is 100 dB, and keeps the gradient finite as
-        images become equal; 0.0 gives inf for equal images, as scikit-image does.
-      gt_mean: None. ``"luma"`` first scales each prediction to its target's mean luma (rec601) and
-        clips to [0, R], as KinD does (Retinexformer's code takes the weights of red and blue the
-        wrong way round, which differs where the colour cast does); ``"channels"`` likewise with the
-        mean of all channels. Such numbers are higher and must be named so: "PSNR (GT-mean)".
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN (``jnp.nanmean`` leaves it out).
+      floor: smallest MSE as a fraction of R^2. The default corresponds to 100 dB, and keeps the
+        gradient finite as images become equal; 0.0 gives inf for equal images, as scikit-image
+        does.
+      gt_mean: None changes nothing. ``"luma"`` first scales each prediction to its target's mean
+        luma (rec601) and clips to [0, R], as KinD does. (Retinexformer's code swaps the weights of
+        red and blue, which makes a difference if the colour casts differ.) ``"channels"`` does the
+        same with the mean of all channels. Such numbers are higher and must be reported as "PSNR
+        (GT-mean)".
 
     Returns:
       dB, shape ``[...]``, higher is better, at most 100 with the default floor; float64 for float64
       input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
-        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask, floor or data
-        range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask, floor
+        or data range.
 
     References:
       Huynh-Thu, Ghanbari, "Scope of validity of PSNR in image/video quality assessment",
@@ -203,14 +207,15 @@ def psnr_y(
     floor: ArrayLike = 1e-10,
     gt_mean: str | None = None,
 ) -> jax.Array:
-    r"""PSNR of luma in dB, of each image: the PSNR-Y of super-resolution and deblurring tables.
+    r"""PSNR of each image's luma in dB: the PSNR-Y of super-resolution and deblurring tables.
 
     .. math:: 10 \log_{10} \frac{1}{\max(\mathrm{mean} \, (s \, (y(P) - y(T)) / R)^2, \text{floor})}
 
-    with y the luma of Rec. 601 and s the share of the data range that it takes: 219/255 in studio
-    range, which alone reads 1.3219 dB higher than full range, 1. A table must say which.
+    with y the luma of Rec. 601 and s the fraction of the data range that it covers: 1 in full range
+    and 219/255 in studio range, which by itself gives 1.3219 dB more. A table must say which it
+    uses.
 
-    Protocol: ``"studio"`` is MATLAB's ``rgb2ycbcr`` and BasicSR's and KAIR's Y, without their
+    Protocol: ``"studio"`` is Y of ``rgb2ycbcr`` in MATLAB, BasicSR and KAIR, without their
     rounding; ``"full"`` is the luma of JPEG and of OpenCV's greyscale.
 
     Args:
@@ -220,11 +225,11 @@ def psnr_y(
         traced.
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; the
-        mean becomes a weighted mean. Where it is 0 the images are not read. An image whose weights
-        are all 0 scores NaN.
+        mean becomes a weighted mean. Where the mask is 0, the images are not read. An image whose
+        weights are all 0 scores NaN.
       luma_range: ``"studio"`` or ``"full"``.
-      floor: least mean squared error as a fraction of R^2; see :func:`psnr`.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "PSNR-Y
+      floor: smallest mean squared error as a fraction of R^2; see :func:`psnr`.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "PSNR-Y
         (GT-mean)".
 
     Returns:
@@ -232,7 +237,7 @@ def psnr_y(
       input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of one shape, a
+      ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of the same shape, a
         border that leaves nothing, an unknown ``luma_range`` or ``gt_mean``, a concrete negative
         mask, floor or data range.
 
@@ -258,7 +263,7 @@ def psnr_y(
         channels=(3,),
     )
     floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
-    # Of the difference: luma commutes with it
+    # Luma is linear, so it is taken once, of the difference
     luma = sum_channels(difference(pair), COEFFICIENTS["rec601"])
     return decibels(
         _means.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor
@@ -268,7 +273,8 @@ def psnr_y(
 def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:
     """PSNR of a mean squared error at data range 1."""
     mse = jnp.maximum(mse, floor)
-    # With floor 0 only: the logarithm of 0 has no finite gradient, and `where` would carry it on.
+    # Only with a floor of 0: the logarithm of 0 has no finite gradient, and `where` would pass it
+    # on.
     zero = mse == 0
     return jnp.where(
         zero, jnp.full_like(mse, jnp.inf), -10 * jnp.log10(jnp.where(zero, jnp.ones_like(mse), mse))

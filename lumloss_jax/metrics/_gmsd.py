@@ -1,4 +1,4 @@
-"""GMSD and MS-GMSD: how unevenly an image's edges have suffered."""
+"""GMSD and MS-GMSD: how unevenly the edges of an image are damaged."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from lumloss_jax.metrics._ciede2000 import safe_sqrt
 from lumloss_jax.metrics._protocol import prepare
 
 _CONSTANT = 170.0  # on the scale of 8 bits
-_SMALLEST_SIDE = 17  # below it the coarsest of four scales has hardly a pixel inside its border
+_SMALLEST_SIDE = 17  # below it, the coarsest of four scales has hardly a pixel inside its border
 _SCALE_WEIGHTS = (0.096, 0.596, 0.289, 0.019)  # from fine to coarse
 _ALPHA = 0.5
 _IN_PHASE = (0.5959, -0.2746, -0.3213)
@@ -34,12 +34,12 @@ def gmsd(
     with g the size of the Prewitt gradient of luma, on the scale of 8 bits, after averaging 2 x 2
     pixels. The standard deviation divides by the number of pixels.
 
-    It sees damage that is uneven, such as blur, ringing and blocks. An error that is the same
-    everywhere, a shift of brightness or colour, scores nearly 0: it is a poor loss, and it belongs
-    beside a metric that sees brightness.
+    It sees uneven damage, such as blur, ringing and blocks. An error that is the same everywhere,
+    such as a shift of brightness or colour, scores nearly 0. So it is a poor loss, and you should
+    report it together with a metric that sees brightness.
 
-    Protocol: the paper's and ``piq.gmsd``. The authors' MATLAB code divides by the number of pixels
-    less one, which is up to 3e-4 more on small images.
+    Protocol: the paper, and ``piq.gmsd``. The authors' MATLAB code divides by the number of pixels
+    minus 1, which gives up to 3e-4 more on small images.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1; not clipped.
@@ -47,20 +47,21 @@ def gmsd(
       data_range: the distance from black to white in the images' own units, above 0; it may be
         traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        pixel of the similarity map counts with the least of the mask over the 6 x 6 pixels that it
-        was computed from. Where the mask is 0 the images are not read. An image of which nothing
-        counts scores NaN (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "GMSD
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a pixel of the similarity map is the smallest weight of the 6 x 6 pixels from
+        which it was computed. Where the mask is 0, the images are not read. An image in which
+        nothing counts scores NaN (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "GMSD
         (GT-mean)".
 
     Returns:
       Deviation, shape ``[...]``, from 0 for equal images to about 0.5, lower is better; float64 for
-      float64 input, else float32. The gradient is 0 where the deviation is.
+      float64 input, else float32. The gradient is 0 where the deviation is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape, a
-        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, a border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or
+        data range.
 
     References:
       Xue, Zhang, Mou, Bovik, "Gradient magnitude similarity deviation: a highly efficient
@@ -68,10 +69,11 @@ def gmsd(
       arXiv:1308.3052.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> targets = jnp.zeros((1, 16, 16, 1)).at[:, :, 8:].set(1.0)
       >>> blurred = targets.at[:, :, 6:10].set(0.5)
-      >>> print(f"{gmsd(targets, targets)[0]:.4f} {gmsd(blurred, targets)[0]:.4f}")
+      >>> metric = jax.jit(gmsd)
+      >>> print(f"{metric(targets, targets)[0]:.4f} {metric(blurred, targets)[0]:.4f}")
       0.0000 0.3939
     """
     pair = prepare(
@@ -104,10 +106,10 @@ def ms_gmsd(
         G_c = \gamma \, G + (1 - \gamma) \, \frac{D_{IQ}}{100}, \qquad
         \gamma = \frac{2}{1 + 0.32 \, e^{-15 G}} - 1
 
-    with :math:`\sigma_j` as in :func:`gmsd` at four scales, each half the one before, the first of
-    full size, and with a similarity of :math:`(1.5 \, g_P \, g_T + 170) / (g_P^2 + g_T^2 - 0.5 \,
-    g_P \, g_T + 170)`. :math:`D_{IQ}` is the root mean square difference of the chroma I and Q at
-    the coarsest scale.
+    with :math:`\sigma_j` as in :func:`gmsd` at four scales, each half the size of the one before,
+    starting at full size, and with a similarity of :math:`(1.5 \, g_P \, g_T + 170) / (g_P^2 +
+    g_T^2 - 0.5 \, g_P \, g_T + 170)`. :math:`D_{IQ}` is the root mean square difference of the
+    chroma I and Q at the coarsest scale.
 
     Protocol: ``piq.multi_scale_gmsd(p, t, chromatic=chromatic)``. The authors' code was not found.
 
@@ -118,35 +120,36 @@ def ms_gmsd(
       data_range: the distance from black to white in the images' own units, above 0; it may be
         traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        pixel of a map counts with the least of the mask over the pixels that it was computed from,
-        24 x 24 at the coarsest scale. Where the mask is 0 the images are not read. An image of
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a pixel of a map is the smallest weight of the pixels from which it was computed,
+        24 x 24 at the coarsest scale. Where the mask is 0, the images are not read. An image in
         which nothing counts at the coarsest scale scores NaN.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-GMSD
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "MS-GMSD
         (GT-mean)".
       chromatic: False for MS-GMSD, which reads luma only, True for MS-GMSDc, which needs colour;
         static.
 
     Returns:
       Deviation, shape ``[...]``, 0 for equal images, lower is better: MS-GMSD is at most about 0.5,
-      MS-GMSDc can exceed
-      1. float64 for float64 input, else float32. The gradient is 0 where the deviation is.
+      MS-GMSDc can exceed 1; float64 for float64 input, else float32. The gradient is 0 where the
+      deviation is 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        smaller than 17 x 17, one channel with ``chromatic``, a border that leaves nothing, an
-        unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or smaller than 17 x 17, a single channel with ``chromatic``, a border that leaves
+        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
       Zhang, Sander, Bermak, "Gradient magnitude similarity deviation on multiple scales for color
       image quality assessment", ICASSP 2017.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> targets = jnp.full((1, 32, 32, 3), 0.5)
       >>> redder = targets.at[..., 0].add(0.1)
-      >>> with_chroma = ms_gmsd(redder, targets, chromatic=True)
-      >>> print(f"{ms_gmsd(redder, targets)[0]:.4f} {with_chroma[0]:.4f}")
+      >>> metric = jax.jit(ms_gmsd, static_argnames="chromatic")
+      >>> with_chroma = metric(redder, targets, chromatic=True)
+      >>> print(f"{metric(redder, targets)[0]:.4f} {with_chroma[0]:.4f}")
       0.0010 0.0778
     """
     local.check_flag("chromatic", chromatic)
@@ -182,7 +185,7 @@ def ms_gmsd(
 def _variance_of_similarity(sides: local.Sides, alpha: float) -> tuple[jax.Array, jax.Array | None]:
     """Variance of the edges' similarity per image ``[...]``, and the weight of each pixel.
 
-    The variance of 1 - x is that of x.
+    The variance of 1 - x equals the variance of x.
     """
     edges = local.edge_strength(sum_channels(sides.images, COEFFICIENTS["rec601"]))
     off = local.dissimilarity(edges[0], edges[1], _CONSTANT, alpha)

@@ -1,4 +1,4 @@
-"""HaarPSI: how similar two images are in the Haar wavelets that the eye's first stages resemble."""
+"""HaarPSI: similarity of two images' Haar wavelets, which resemble early stages of vision."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,11 @@ from lumloss_jax.metrics import _local_similarity as local
 from lumloss_jax.metrics._protocol import prepare
 
 _SMALLEST_SIDE = 16
-# The authors' I and Q. Others' differ in the fourth digit, and with them the metric in the third.
+# The authors' I and Q. Other implementations differ in the fourth digit, and their metric in the
+# third.
 _IN_PHASE = (0.596, -0.274, -0.322)
 _QUADRATURE = (0.211, -0.523, 0.312)
-# A constant of 0 would leave 0/0 where neither image has a detail.
+# A constant of 0 would give 0/0 where neither image has any detail.
 _SMALLEST_CONSTANT = 1e-6
 
 
@@ -32,17 +33,18 @@ def haarpsi(
     r"""Haar wavelet-based perceptual similarity index of each image.
 
     .. math::
-        \left( \frac{1}{\alpha} \, s^{-1} \! \left( \frac{\sum w \, s(\alpha S)}{\sum w} \right) \right)^2, \quad
+        \left( \frac{1}{\alpha} \, s^{-1} \! \left(
+        \frac{\sum w \, s(\alpha S)}{\sum w} \right) \right)^2, \quad
         s(x) = \frac{1}{1 + e^{-x}}, \quad
         S = \mathrm{mean}_k \frac{2 \, |c_k(P)| \, |c_k(T)| + C}{c_k(P)^2 + c_k(T)^2 + C}
 
-    with :math:`c_1, c_2` the Haar coefficients of luma at the two finest scales, down and across,
-    each map weighted by :math:`w = \max(|c_3(P)|, |c_3(T)|)`; colour images add a map of the chroma
-    I and Q.
+    with :math:`c_1, c_2` the Haar coefficients of luma at the two finest scales, down and across.
+    Each map is weighted by :math:`w = \max(|c_3(P)|, |c_3(T)|)`. Colour images add a map of the
+    chroma I and Q.
 
-    It agrees with people's opinions far better than SSIM does. It compares sizes of details and not
-    their signs: a photograph and its negative score 0.95. Beside it, report a metric that sees
-    brightness.
+    It agrees with human opinions far better than SSIM does. It compares the sizes of details but
+    not their signs: a photograph and its negative score 0.95. Report it together with a metric that
+    sees brightness.
 
     Protocol: the authors' ``haar_psi(255 * t, 255 * p)`` in MATLAB and NumPy. piq's I and Q are
     rounded differently, so that its values of colour images differ by up to 1e-3.
@@ -54,35 +56,38 @@ def haarpsi(
       data_range: the distance from black to white in the images' own units, above 0; it may be
         traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        coefficient counts with the least of the mask over its largest window, 16 x 16 pixels. Where
-        the mask is 0 the images are not read. An image of which nothing counts scores NaN
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a coefficient is the smallest weight in its largest window, 16 x 16 pixels. Where
+        the mask is 0, the images are not read. An image in which nothing counts scores NaN
         (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "HaarPSI
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "HaarPSI
         (GT-mean)".
-      constant: C, 1e-6 or more, on the scale of 8 bits; it may be traced. For medical images 5 was
-        fitted.
-      steepness: alpha, above 0; it may be traced. For medical images 4.9 was fitted.
-      downsample: whether images are averaged 2 x 2 first, as the authors do; static.
+      constant: C, 1e-6 or more, on the 8-bit scale; it may be traced. A fit to medical images gave
+        5.
+      steepness: alpha, above 0; it may be traced. A fit to medical images gave 4.9.
+      downsample: whether images are first averaged over 2 x 2 pixels, as the authors do; static.
 
     Returns:
-      Similarity, shape ``[...]``, above 0 to 1 for equal images, higher is better; float64 for
-      float64 input, else float32. Two black images score 1.
+      Similarity, shape ``[...]``, above 0 and at most 1 (for equal images), higher is better;
+      float64 for float64 input, else float32. Two black images score 1.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        smaller than 16 x 16, a border that leaves nothing, an unknown ``gt_mean``, a ``downsample``
-        that is not True or False, a concrete negative mask, data range, constant or steepness.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or smaller than 16 x 16, a border that leaves nothing, an unknown ``gt_mean``, a
+        ``downsample`` that is not True or False, a concrete negative mask, data range, constant or
+        steepness.
 
     References:
       Reisenhofer, Bosse, Kutyniok, Wiegand, "A Haar wavelet-based perceptual similarity index for
       image quality assessment", Signal Processing: Image Communication 61, 2018, arXiv:1607.06140.
 
     Example:
-      >>> import jax
-      >>> targets = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))
-      >>> print(f"{haarpsi(targets, targets)[0]:.4f}")
-      1.0000
+      >>> import jax, jax.numpy as jnp
+      >>> targets = jnp.zeros((1, 16, 16, 1)).at[:, :, 8:].set(1.0)
+      >>> blurred = targets.at[:, :, 6:10].set(0.5)
+      >>> metric = jax.jit(haarpsi)
+      >>> print(f"{metric(targets, targets)[0]:.4f} {metric(blurred, targets)[0]:.4f}")
+      1.0000 0.4129
     """
     pair = prepare(
         predictions,
@@ -130,12 +135,12 @@ def haarpsi(
 
 
 def _index(difference: jax.Array, weight: jax.Array, steepness: jax.Array) -> jax.Array:
-    """HaarPSI per image, from 1 minus the similarity and from the weight of each map and pixel.
+    """HaarPSI per image, from 1 minus the similarity and the weight of each pixel of each map.
 
     Both have shape ``[..., H, W, 3]``.
 
-    All is written as what is missing to 1: s(a) - s(a (1 - D)) = s(a) s(-a (1 - D)) (1 - exp(-a
-    D)).
+    Everything is written as a difference from 1: s(a) - s(a (1 - D)) = s(a) s(-a (1 - D)) (1 -
+    exp(-a D)).
     """
     axes = (-3, -2, -1)
     top, rest = jax.nn.sigmoid(steepness), jax.nn.sigmoid(-steepness)
@@ -143,7 +148,7 @@ def _index(difference: jax.Array, weight: jax.Array, steepness: jax.Array) -> ja
         top * jax.nn.sigmoid(-steepness * (1 - difference)) * -jnp.expm1(-steepness * difference)
     )
     total = jnp.sum(weight, axes)
-    black = total == 0  # both lumas: there is nothing to compare
+    black = total == 0  # both lumas are black, so there is nothing to compare
     lost = jnp.sum(weight * missing, axes)
     lost = jnp.where(black, jnp.zeros_like(lost), lost) / jnp.where(
         black, jnp.ones_like(total), total

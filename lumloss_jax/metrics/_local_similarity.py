@@ -1,9 +1,9 @@
-"""What HaarPSI, GMSD, MS-GMSD and MDSI share: scaling to 8 bits, weights, halving, edges, pooling.
+"""Shared by HaarPSI, GMSD, MS-GMSD and MDSI: 8-bit scale, weights, halving, edges, pooling.
 
 The constants of these metrics were chosen for 8-bit values, so images of data range 1 are
-multiplied by 255. Nothing is rounded and nothing is clipped. Outside the image stand zeros, as in
-the authors' code, so that the border of a bright image is an edge. A pixel of a map counts with the
-least of the mask over all that it was computed from.
+multiplied by 255. Nothing is rounded or clipped. Outside the image there are zeros, as in the
+authors' code, so that the border of a bright image is an edge. The weight of a pixel of a map is
+the smallest weight of the pixels from which it was computed.
 """
 
 import functools
@@ -23,16 +23,16 @@ _AXES = (-3, -2, -1)
 
 
 class Sides(NamedTuple):
-    """Both images, stacked so that one computation serves them, and what is known of each pixel."""
+    """Both images, stacked for one computation, and the weight and equality of each pixel."""
 
-    # [2, ..., H, W, C]: the predictions, then the targets, on the scale of 8 bits
+    # [2, ..., H, W, C]: the predictions, then the targets, on the 8-bit scale
     images: jax.Array
     counts: jax.Array | None  # [..., H, W, 1], the mask
     equal: jax.Array  # [..., H, W, 1]: 1 where both have the same colour, else 0
 
 
 def both_sides(pair: Pair) -> Sides:
-    """The pair as these metrics read it."""
+    """The pair in the form that these metrics use."""
     images = 255 * jnp.stack([pair.predictions, pair.targets])
     counts = pair.mask
     if counts is not None:
@@ -62,7 +62,7 @@ def edge_strength(plane: jax.Array) -> jax.Array:
 
 
 def haar_magnitude(plane: jax.Array, level: int, axis: int) -> jax.Array:
-    """Size of the Haar wavelet coefficients of ``[..., H, W, 1]`` at a level along an axis.
+    """Size of the Haar wavelet coefficients of ``[..., H, W, 1]`` at one level along one axis.
 
     Its slope is 0 where it is 0.
 
@@ -81,15 +81,15 @@ def haar_magnitude(plane: jax.Array, level: int, axis: int) -> jax.Array:
 
 
 def mean_of_four(plane: jax.Array) -> jax.Array:
-    """Mean of 2 x 2 pixels at each pixel: itself, the next ones down and across."""
+    """Mean of 2 x 2 pixels at each pixel: the pixel itself and the next ones down and across."""
     padded = _pad(plane, 0, 1, 0.0)
     return slide_sum(slide_sum(padded, 2, -3), 2, -2) / 4
 
 
 def least_around(weights: jax.Array, before: int, after: int) -> jax.Array:
-    """The least weight of ``[..., H, W, 1]`` within some pixels of each pixel, along both axes.
+    """The smallest weight of ``[..., H, W, 1]`` in a neighbourhood of each pixel, along both axes.
 
-    What lies outside the image does not count, so that a mask of ones is no mask.
+    Pixels outside the image do not count, so that a mask of ones has no effect.
     """
     values = _pad(weights, before, after, jnp.inf)
     for axis in (values.ndim - 3, values.ndim - 2):
@@ -102,7 +102,7 @@ def least_around(weights: jax.Array, before: int, after: int) -> jax.Array:
 
 
 def slide_sum(values: jax.Array, size: int, axis: int) -> jax.Array:
-    """Sums of ``size`` values from each place on along an axis."""
+    """Sums of ``size`` successive values along an axis, starting at each position."""
     window = [1] * values.ndim
     window[axis] = size
     zero = np.zeros((), values.dtype)
@@ -110,16 +110,17 @@ def slide_sum(values: jax.Array, size: int, axis: int) -> jax.Array:
 
 
 def magnitude(values: jax.Array) -> jax.Array:
-    """|x| with slope 0 at 0, where that of jnp.abs is 1."""
+    """|x| with slope 0 at 0, where jnp.abs has slope 1."""
     return values * jnp.sign(values)
 
 
 def dissimilarity(
     first: jax.Array, second: jax.Array, constant: ArrayLike, alpha: float = 0.0
 ) -> jax.Array:
-    """1 less the similarity of two magnitudes, ((2 - alpha) a b + c) / (a^2 + b^2 - alpha a b + c).
+    """1 - ((2 - alpha) a b + c) / (a^2 + b^2 - alpha a b + c), for two magnitudes a and b.
 
-    (a - b)^2 / (...) keeps the digits that 1 - similarity loses: 1e-4 of HaarPSI in float32.
+    The form (a - b)^2 / (...) keeps the digits that 1 - similarity loses, which are 1e-4 of HaarPSI
+    in float32.
     """
     off = first - second
     return off * off / (first * first + second * second - alpha * first * second + constant)
@@ -128,13 +129,13 @@ def dissimilarity(
 def zero_where(equal: jax.Array, values: jax.Array) -> jax.Array:
     """``values`` with 0, and slope 0, where ``equal`` is 1.
 
-    In a compiled function both sides may be rounded apart.
+    In a compiled function, both sides may be rounded differently.
     """
     return jnp.where(equal > 0, jnp.zeros_like(values), values)
 
 
 def pool(values: jax.Array, counts: jax.Array | None) -> jax.Array:
-    """Mean of ``[..., H, W, 1]`` per image ``[...]`` under what counts; 0 if nothing does."""
+    """Mean of ``[..., H, W, 1]`` per image ``[...]``, weighted by ``counts``; 0 if all are 0."""
     if counts is None:
         return jnp.mean(values, _AXES)
     weight = jnp.sum(jnp.broadcast_to(counts, values.shape), _AXES)
@@ -144,13 +145,13 @@ def pool(values: jax.Array, counts: jax.Array | None) -> jax.Array:
 def variance(values: jax.Array, counts: jax.Array | None) -> jax.Array:
     """Variance of ``[..., H, W, 1]`` per image ``[...]``.
 
-    The sum is divided by the number of pixels, not by one less.
+    The sum is divided by the number of pixels, not by that number minus 1.
     """
     return pool(jnp.square(values - pool(values, counts)[..., None, None, None]), counts)
 
 
 def nan_where_nothing_counts(values: jax.Array, counts: jax.Array | None) -> jax.Array:
-    """``values`` ``[...]``, NaN with gradient 0 for images whose pixels count nothing."""
+    """``values`` ``[...]``, with NaN and gradient 0 for images in which no pixel counts."""
     if counts is None:
         return values
     nothing = jnp.broadcast_to(jnp.sum(counts, _AXES) == 0, values.shape)
@@ -160,12 +161,12 @@ def nan_where_nothing_counts(values: jax.Array, counts: jax.Array | None) -> jax
 def check_flag(name: str, value: object) -> bool:
     """Checks an option that is on or off."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, known when tracing; got {value!r}.")
+        raise ValueError(f"{name} must be True or False, known at trace time; got {value!r}.")
     return value
 
 
 def check_smallest(image: jax.Array, side: int, metric: str) -> None:
-    """Checks the least height and width of a metric."""
+    """Checks the smallest height and width that a metric accepts."""
     _checks.check_sides(image, side, f"{metric} needs at least {side} x {side}")
 
 
@@ -191,7 +192,7 @@ def _pad(values: jax.Array, before: int, after: int, outside: float) -> jax.Arra
 
 def _blocks(values: jax.Array, outside: float) -> jax.Array:
     """``[..., H, W, C]`` as ``[..., ceil(H / 2), 2, ceil(W / 2), 2, C]``."""
-    # Padded always and cut afterwards, since a symbolic size (jax.export) may be odd or even.
+    # Always padded and cut afterwards, because a symbolic size (jax.export) may be odd or even.
     height, width = (values.shape[-3] + 1) // 2, (values.shape[-2] + 1) // 2
     padded = _pad(values, 0, 1, outside)[..., : 2 * height, : 2 * width, :]
     return padded.reshape(*values.shape[:-3], height, 2, width, 2, values.shape[-1])

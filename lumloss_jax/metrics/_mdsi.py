@@ -11,10 +11,10 @@ from lumloss_jax.metrics._protocol import prepare
 
 _LUMA = (0.2989, 0.5870, 0.1140)
 _CHROMA = ((0.30, 0.04, -0.35), (0.34, -0.60, 0.17))
-# On the scale of 8 bits: of both edges, of an edge and that of the fused image, of chroma.
+# Constants on the 8-bit scale: for both edges, for an edge and the fused image's, for chroma.
 _C_1, _C_2, _C_3 = 140.0, 55.0, 550.0
 _SHARE_OF_EDGES = 0.6
-# Nearer to 0 than this the slope of x^(1/4) is taken as 0, where its own grows without bound.
+# Closer to 0 than this, the slope of x^(1/4) is taken as 0, because it grows without bound.
 _SMALLEST_BASE = 1e-8
 
 
@@ -32,16 +32,16 @@ def mdsi(
     .. math::
         \big( \mathrm{mean} \, |z - \bar z| \big)^{1/4}, \quad z = (0.6 \, G + 0.4 \, C)^{1/4}
 
-    with G a similarity of the Prewitt gradients of luma of P, of T and of their mean, and C one of
-    two planes of chroma. Where the sum is negative z is the principal complex root. Images of at
-    least 384 pixels are first averaged over about 1/256 of their shorter side.
+    with G a similarity of the Prewitt gradients of the luma of P, T and their mean, and C a
+    similarity of two planes of chroma. Where the sum is negative, z is the principal complex root.
+    Images of at least 384 pixels are first averaged over about 1/256 of their shorter side.
 
     It is not symmetric: G favours edges that the prediction keeps. An error that is the same
-    everywhere scores little.
+    everywhere has a low score.
 
     Protocol: the authors' MATLAB code with the target as its reference, and ``piq.mdsi(p, t)`` in
-    this order. piq rounds a factor of 2.5 to 2, the authors to 3, so that the two differ for a side
-    of 640 and the like.
+    this order. piq rounds a factor of 2.5 to 2 and the authors round it to 3, so that the two
+    differ for a side of 640, for example.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 (red, green, blue) or 1, which counts as
@@ -50,32 +50,33 @@ def mdsi(
       data_range: the distance from black to white in the images' own units, above 0; it may be
         traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        pixel of the similarity map counts with the least of the mask over the pixels that it was
-        computed from, 3 x 3 after averaging. Where the mask is 0 the images are not read. An image
-        of which nothing counts scores NaN (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MDSI
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a pixel of the similarity map is the smallest weight of the pixels from which it
+        was computed, 3 x 3 after averaging. Where the mask is 0, the images are not read. An image
+        in which nothing counts scores NaN (``jnp.nanmean`` leaves it out).
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "MDSI
         (GT-mean)".
 
     Returns:
       Deviation, shape ``[...]``, from 0 for equal images to about 0.7, lower is better; float64 for
-      float64 input, else float32. The gradient is 0 where the deviation is; it is steep near there,
-      so a loss would take its fourth power.
+      float64 input, else float32. The gradient is 0 where the deviation is 0, and steep close to
+      it, so a loss should use the fourth power.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape,
-        sizes that are not known (``jax.export`` with symbolic ones), a border that leaves nothing,
-        an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape, unknown sizes (symbolic ones of ``jax.export``), a border that leaves nothing, an
+        unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
       Nafchi, Shahkolaei, Hedjam, Cheriet, "Mean deviation similarity index: efficient and reliable
       full-reference image quality evaluator", IEEE Access 4, 2016, arXiv:1608.07433.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> targets = jnp.zeros((1, 16, 16, 1)).at[:, :, 8:].set(1.0)
       >>> blurred = targets.at[:, :, 6:10].set(0.5)
-      >>> print(f"{mdsi(targets, targets)[0]:.4f} {mdsi(blurred, targets)[0]:.4f}")
+      >>> metric = jax.jit(mdsi)
+      >>> print(f"{metric(targets, targets)[0]:.4f} {metric(blurred, targets)[0]:.4f}")
       0.0000 0.6099
     """
     pair = prepare(
@@ -110,13 +111,13 @@ def mdsi(
 def _average(sides: local.Sides) -> local.Sides:
     """Means of f x f pixels around every f-th pixel.
 
-    f is the shorter side over 256, rounded; it is 1 below 384 pixels.
+    f is the shorter side divided by 256 and rounded, so it is 1 below 384 pixels.
     """
     height, width = sides.images.shape[-3:-1]
     if not (isinstance(height, int) and isinstance(width, int)):
         raise ValueError(
-            "mdsi averages over a number of pixels that depends on the image's size, so it needs "
-            "sizes that are known: export it for one height and width."
+            "mdsi averages over a number of pixels that depends on the image's size, so it cannot "
+            "have symbolic sizes: export it for one height and width."
         )
     factor = max(1, int(min(height, width) / 256 + 0.5))
     if factor == 1:
@@ -145,7 +146,7 @@ def _average(sides: local.Sides) -> local.Sides:
 def _dissimilarity(images: jax.Array) -> jax.Array:
     """1 minus the similarity of edges and chroma, ``[..., H, W, 1]``.
 
-    It is above 1 where the similarity is negative.
+    It exceeds 1 where the similarity is negative.
     """
     luma = sum_channels(images, _LUMA)
     fused = (luma[:1] + luma[1:]) / 2
@@ -170,7 +171,7 @@ def _fourth_root_less_one(off: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Real and imaginary part of (1 - off)^(1/4) - 1, with slope 0 where 1 - off is nearly 0."""
     similarity = 1 - off
     positive, negative = similarity > _SMALLEST_BASE, similarity < -_SMALLEST_BASE
-    # The power's own slope at 0 would be infinite, and `where` would carry it into the gradient.
+    # The slope of the power is infinite at 0, and `where` would carry it into the gradient.
     near_one = jnp.expm1(jnp.log1p(-jnp.where(positive, off, jnp.zeros_like(off))) / 4)
     root = jnp.where(negative, -similarity, jnp.ones_like(off)) ** 0.25 * 0.5**0.5
     real = jnp.where(positive, near_one, jnp.where(negative, root - 1, -jnp.ones_like(off)))

@@ -1,4 +1,4 @@
-"""What every metric does before it measures: check, crop, mask, scale and match means."""
+"""The steps before every metric: check, crop, mask, scale and match means."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 
 GT_MEANS = ("luma", "channels")
 
-# A prediction darker than this on average is not scaled: the ratio's gradient would grow without
-# bound.
+# A prediction whose mean is darker than this is not scaled, because the gradient of the ratio would
+# grow without bound.
 _DARKEST_MEAN = 1e-6
 
 
@@ -37,7 +37,7 @@ def prepare(
     gt_mean: str | None,
     channels: tuple[int, ...] = (1, 3),
 ) -> Pair:
-    """The pair as a metric reads it."""
+    """Prepares a pair of images for a metric."""
     p, t = _checks.check_pair(predictions, targets, channels=channels)
     m = _checks.check_mask(mask, p)
     scale = _checks.check_data_range(data_range, p.dtype)
@@ -53,20 +53,20 @@ def prepare(
 
 
 def difference(pair: Pair) -> jax.Array:
-    """P - T, and exactly 0, with slope 0 even under |.|, where the two are equal.
+    """P - T, which is exactly 0 where the two are equal, with slope 0 even under |.|.
 
-    Compiled, p / R - t / R is a product and a fused multiply-add, which leaves the rounding of one
-    of them: 1e-8, and 158 dB where the floor is 0.
+    In a compiled function, p / R - t / R is a product and a fused multiply-add, which leaves the
+    rounding error of one of them: 1e-8, which is 158 dB if the floor is 0.
     """
     off = pair.predictions - pair.targets
     return jnp.where(pair.predictions == pair.targets, jnp.zeros_like(off), off)
 
 
 def zero_where_equal(values: jax.Array, pair: Pair) -> jax.Array:
-    """``values`` ``[..., H, W, 1]`` with 0, and slope 0, at pixels whose colours are equal.
+    """``values`` ``[..., H, W, 1]``, with 0 and slope 0 at pixels whose colours are equal.
 
-    Likewise f(p) - f(t), which compiled may leave 1e-6 of Lab for p = t, and with it a slope as
-    large as any.
+    In a compiled function, f(p) - f(t) may leave 1e-6 of Lab for p = t, and with it a slope as
+    large as for any difference.
     """
     equal = jnp.all(pair.predictions == pair.targets, axis=-1, keepdims=True)
     return jnp.where(equal, jnp.zeros_like(values), values)
@@ -92,7 +92,7 @@ def _match_mean(
 def _crop_border(image: jax.Array, border: int) -> jax.Array:
     """Cuts ``border`` pixels off all four sides of ``[..., H, W, C]``.
 
-    A mask's axis of size 1 is left as it is.
+    An axis of a mask that has size 1 is left unchanged.
     """
     if border == 0:
         return image

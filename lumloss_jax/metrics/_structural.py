@@ -26,13 +26,13 @@ def ssim(
         \frac{2 \sigma_{pt} + C_2}{\sigma_p^2 + \sigma_t^2 + C_2},
         \quad C_1 = (0.01 R)^2, \; C_2 = (0.03 R)^2
 
-    over an 11 x 11 Gaussian window of sigma 1.5, windows inside the image only, each channel on its
+    over all 11 x 11 Gaussian windows of sigma 1.5 that lie inside the image, each channel on its
     own.
 
-    Protocol: the authors' MATLAB code on full-size images, which is KAIR's and Retinexformer's,
+    Protocol: the authors' MATLAB code on full-size images, as in KAIR and Retinexformer,
     ``pytorch_msssim.ssim``, piq without downsampling, and ``skimage.metrics.structural_similarity``
-    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. scikit-image's default
-    (7 x 7 box) and torchmetrics (padded border) give other numbers.
+    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. The defaults of
+    scikit-image (7 x 7 box) and torchmetrics (padded border) give different numbers.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1, at least 11 x 11 pixels; not clipped.
@@ -40,11 +40,11 @@ def ssim(
       data_range: R, the distance from black to white in the images' own units, above 0; it may be
         traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        window counts with the least of the mask over it, so one that touches a 0 does not count,
-        and the images are not read there. An image without a window that counts scores NaN
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a window is the smallest weight in it. So a window that touches a 0 does not
+        count, and the images are not read there. An image without a window that counts scores NaN
         (``jnp.nanmean`` leaves it out).
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "SSIM
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "SSIM
         (GT-mean)".
 
     Returns:
@@ -52,20 +52,21 @@ def ssim(
       better; float64 for float64 input, else float32.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        smaller than the window, a border that leaves nothing, an unknown ``gt_mean``, a concrete
-        negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or smaller than the window, a border that leaves nothing, an unknown ``gt_mean``, a
+        concrete negative mask or data range.
 
     References:
       Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to
       structural similarity", IEEE Transactions on Image Processing 13(4), 2004.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> targets = jnp.linspace(0, 1, 16 * 16 * 3).reshape(1, 16, 16, 3)
-      >>> print(f"{ssim(targets, targets)[0]:.4f}")
+      >>> metric = jax.jit(ssim)
+      >>> print(f"{metric(targets, targets)[0]:.4f}")
       1.0000
-      >>> print(f"{ssim(1 - targets, targets)[0]:.4f}")  # inverted: anticorrelated
+      >>> print(f"{metric(1 - targets, targets)[0]:.4f}")  # inverted: anticorrelated
       -0.8262
     """
     pair = prepare(
@@ -94,16 +95,17 @@ def ms_ssim(
     r"""Multi-scale structural similarity of each image.
 
     .. math::
-        \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot \max(\overline{ssim}_{J,c}, 0)^{w_J}
+        \mathrm{mean}_c \; \prod_{j<J} \max(\overline{cs}_{j,c}, 0)^{w_j} \cdot
+        \max(\overline{ssim}_{J,c}, 0)^{w_J}
 
     with ssim as in :func:`ssim` and cs its second quotient, averaged over the windows of scale j
-    and channel c. From scale to scale images are averaged 2 x 2; an odd last row or column is
-    dropped.
+    and channel c. From scale to scale, images are averaged over 2 x 2 pixels, and an odd last row
+    or column is dropped.
 
-    Protocol: ``pytorch_msssim.ms_ssim`` and piq's on sizes that stay even at every scale; on others
-    the libraries part in the third decimal (pytorch_msssim pads with zeros on both sides and counts
-    them, piq repeats a row and a column, torchmetrics drops the last row and column, as here, but
-    pads SSIM's windows).
+    Protocol: ``ms_ssim`` of pytorch_msssim and piq, for sizes that stay even at every scale. For
+    other sizes, the libraries differ in the third decimal: pytorch_msssim pads with zeros on both
+    sides and counts them, piq repeats a row and a column, and torchmetrics drops the last row and
+    column, as here, but pads SSIM's windows.
 
     Args:
       predictions: float array ``[..., H, W, C]``, C = 3 or 1, sides of at least 176 pixels for five
@@ -112,33 +114,34 @@ def ms_ssim(
       data_range: the distance from black to white in the images' own units, above 0; it may be
         traced.
       crop_border: pixels cut off each side first; static.
-      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
-        window counts with the least of the mask over it, a coarser pixel with the least of its
-        four. Where the mask is 0 the images are not read. An image without a window that counts at
-        the coarsest scale (there it is 176 pixels wide) scores NaN.
-      scale_weights: w_1 ... w_J, fine to coarse, above 0, static; the default is that of Wang et
-        al.
-      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "MS-SSIM
+      mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. The
+        weight of a window is the smallest weight in it; the weight of a coarser pixel is the
+        smallest of its four. Where the mask is 0, the images are not read. An image without a
+        window that counts at the coarsest scale (there it is 176 pixels wide) scores NaN.
+      scale_weights: w_1 ... w_J, fine to coarse, above 0, static; the default is from Wang et al.
+      gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "MS-SSIM
         (GT-mean)".
 
     Returns:
-      Similarity, shape ``[...]``, from 0 to 1 for equal images, higher is better; float64 for
+      Similarity, shape ``[...]``, from 0 to 1 (for equal images), higher is better; float64 for
       float64 input, else float32. A negative term counts as 0, with gradient 0.
 
     Raises:
-      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of one shape or
-        too small for the scales, scale weights that are not numbers above 0, a border that leaves
-        nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+      ValueError: when traced, for images that are not float ``[..., H, W, 1 or 3]`` of the same
+        shape or too small for the scales, scale weights that are not numbers above 0, a border that
+        leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
 
     References:
       Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment",
       Asilomar 2003.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> targets = jnp.linspace(0, 1, 24 * 24).reshape(1, 24, 24, 1)
-      >>> print(f"{ms_ssim(targets, targets, scale_weights=(0.5, 0.5))[0]:.4f}")
-      1.0000
+      >>> # two scales, since the image is small
+      >>> metric = jax.jit(functools.partial(ms_ssim, scale_weights=(0.5, 0.5)))
+      >>> print(f"{metric(targets, targets)[0]:.4f} {metric(targets / 2, targets)[0]:.4f}")
+      1.0000 0.7333
     """
     pair = prepare(
         predictions,

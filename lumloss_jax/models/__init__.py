@@ -2,11 +2,13 @@
 
 ``model.apply(variables, images, *, sigma=None, train=False)`` returns one array, the restored
 images: channels last, float32, same shape as the images, not clipped. ``sigma`` is the noise's
-standard deviation in image units, for the networks that take it (drunet); the blind ones refuse it.
-With ``train=True`` batch norm uses the batch's statistics: apply with ``mutable=["batch_stats"]``.
+standard deviation in image units, for networks that need it (drunet); blind networks raise an error
+if they get it. With ``train=True``, batch norm uses the batch's statistics: apply with
+``mutable=["batch_stats"]``.
 
-A network also tells its ``channels``, whether it ``takes_sigma``, and its ``receptive_field``.
-Those that are published for images of blue, green, red name their ``image_layers``.
+A network also has the attributes ``channels``, ``takes_sigma`` (whether it needs a noise level) and
+``receptive_field``. Networks that are published for images of blue, green, red list their
+``image_layers``.
 """
 
 import importlib.util

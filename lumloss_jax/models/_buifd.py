@@ -3,24 +3,27 @@
 ::
 
     images y -+- DnCNN ------------------------------- prior p ---.
-              +- 5 x 5 convolutions, sigmoid - noise level l -----+- [y, p, l, y (1 - l), p l] - fusion - restored
-              `---------------------------------------------------'
+              +- 5 x 5 convolutions, sigmoid - noise level l -----+- [y, p, l, y (1 - l), p l] -.
+              `---------------------------------------------------'                             |
+                                                                            restored - fusion --'
 
-The prior branch is DnCNN with 20 layers. The level branch has seven convolutions, batch norm in all
-but the first and the last, and gives one value in (0, 1) for each pixel and channel: the noise's
-standard deviation, 1 being the largest of the training. The fusion is three 3x3 convolutions with
-neither biases nor activations. Where noise is weak the input counts, where it is strong the prior.
-Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped; any height
-and width. 1,196,448 parameters (colour), 1,186,016 (grey).
+The prior branch is DnCNN with 20 layers. The level branch has seven convolutions, with batch norm
+in all except the first and the last, and predicts one value in (0, 1) for each pixel and channel:
+the noise's standard deviation, where 1 is the largest in training. The fusion is three 3x3
+convolutions with neither biases nor activations. Where noise is weak, the input has more influence;
+where it is strong, the prior has. Input and output are ``[..., H, W, channels]``, nominal range [0,
+1], neither clipped; any height and width. 1,196,448 parameters (colour), 1,186,016 (grey).
 
 The level is sown to ``intermediates`` as ``noise_level``, ``[..., H, W, channels]``:
-``model.apply(variables, images, mutable=["intermediates"])`` gives it too. The authors train on the
-sum of squared errors of the image and of the level against sigma / noise_max, where noise_max is 55
-/ 255 or 75 / 255, each over twice the batch size; the prior has no loss of its own.
+``model.apply(variables, images, mutable=["intermediates"])`` returns it too. The authors train on
+the squared errors of the image and of the level (compared with sigma / noise_max, where noise_max
+is 55 / 255 or 75 / 255), each summed and divided by twice the batch size. The prior has no loss of
+its own.
 
-All this is as in the published code (there too the level has as many channels as the image, and the
-fusion is linear), but that returns the noise and the level, and this the restored image, like every
-network of this package. The authors' colour weights expect blue, green, red.
+All of this is as in the published code (there too, the level has as many channels as the image, and
+the fusion is linear). But the published code returns the noise and the level, and this returns the
+restored image, like every network of this package. The authors' colour weights expect blue, green,
+red.
 
 M. El Helou, S. Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level
 learning", IEEE TIP 29, 2020, arXiv:1907.03029.
@@ -42,12 +45,12 @@ from lumloss_jax.models._receptive_field import ReceptiveField
 
 
 class BUIFD(nn.Module):
-    """DnCNN's result and the noisy image, fused according to an estimated noise level: BUIFD.
+    """BUIFD: fuses DnCNN's result with the noisy image according to an estimated noise level.
 
-    A linear fusion reads image y, prior p, level l, y (1 - l) and p l. The module's text has the
-    figure. Images ``[..., H, W, channels]`` of any size, nominal range [0, 1], become restored ones
-    of that shape, not clipped; the level, of that shape too and in (0, 1), is sown as
-    ``noise_level``.
+    A linear fusion reads image y, prior p, level l, y (1 - l) and p l. See the figure in the
+    module's docstring. Images ``[..., H, W, channels]`` of any size, nominal range [0, 1], become
+    restored images of the same shape, not clipped. The level, also of this shape and in (0, 1), is
+    sown as ``noise_level``.
 
     Attributes:
       depth: number of convolutions of the prior, at least 2.
@@ -55,26 +58,29 @@ class BUIFD(nn.Module):
       level_depth: number of convolutions of the noise-level branch, at least 2.
       level_features: channels between them.
       fusion_features: channels between the three convolutions of the fusion.
-      channels: of the images, 3 or 1.
-      norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
-      initializer: ``"buifd"``, as published; others as for DnCNN.
-      dtype: of the computation in both branches. Parameters stay float32, and so do fusion and
-        output: all of the image passes through the fusion, and is not rounded to eight bits there.
-      remat: recompute each block in the backward pass instead of storing its inside: less memory, a
-        third more time.
+      channels: number of channels of the images, 3 or 1.
+      norm_epsilon: epsilon of batch norm.
+      norm_momentum: fraction of the old running value that batch norm keeps (1 - PyTorch's
+        momentum).
+      initializer: ``"buifd"``, as published, or another one of DnCNN's.
+      dtype: dtype of the computation in both branches. Parameters, the fusion and the output stay
+        float32: the whole image passes through the fusion and must not be rounded to the eight bits
+        of bfloat16.
+      remat: recompute each block in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
       ValueError: when called, for a ``depth`` or ``level_depth`` below 2, for images that are not
-        float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would ignore.
+        float ``[..., H, W, channels]``, and for a ``sigma``, because a blind network would ignore
+        it.
 
     References:
       El Helou and Suesstrunk, "Blind universal Bayesian image denoising with Gaussian noise level
       learning", IEEE TIP 29, 2020, arXiv:1907.03029.
 
     Example:
-      Shapes alone: the restored images and what was sown.
+      Only shapes, of the restored images and of what was sown.
 
       >>> import functools, jax
       >>> from lumloss_jax.models import variable_shapes
@@ -119,7 +125,7 @@ class BUIFD(nn.Module):
 
         Args:
           images: float array ``[..., H, W, channels]``.
-          sigma: must be None: the network is blind.
+          sigma: must be None, because the network is blind.
           train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
 
         Returns:
@@ -176,7 +182,8 @@ class LevelBranch(nn.Module):
         """``[..., H, W, channels]`` to the same, in (0, 1)."""
         if self.depth < 2:
             raise ValueError(
-                f"level_depth must be at least 2, a first and a last convolution; got {self.depth}."
+                "level_depth must be at least 2, for a first and a last convolution; got "
+                f"{self.depth}."
             )
         block = nn.remat(WideConvBlock) if self.remat else WideConvBlock
         x = self.settings.conv(images, self.features, kernel_size=5, bias=False, name="conv_first")

@@ -1,4 +1,4 @@
-"""A network by its name and fields."""
+"""Creates networks from a name and fields."""
 
 import dataclasses
 from typing import Any
@@ -13,19 +13,19 @@ from lumloss_jax.models._presets import PRESETS
 
 
 def create_model(name: str, **config: Any) -> nn.Module:
-    """The network of that name, a Flax Linen module.
+    """The network with the given name, a Flax Linen module.
 
     Args:
       name: one of ``PRESETS``.
       **config: fields of its class, instead of the preset's values.
 
     Returns:
-      The module. ``model.init(key, images)`` makes its variables, ``model.apply(variables,
-      images)`` restores.
+      The module. ``model.init(key, images)`` creates its variables, and ``model.apply(variables,
+      images)`` restores images.
 
     Raises:
-      ValueError: for an unknown name or field, with the nearest one and those accepted, or a value
-        of another type.
+      ValueError: for an unknown name or field (the message suggests the nearest one and lists all
+        that are accepted), or for a value of a different type.
 
     Example:
       Shapes and counts without computing or storing anything:
@@ -33,14 +33,14 @@ def create_model(name: str, **config: Any) -> nn.Module:
       >>> import jax, jax.numpy as jnp
       >>> model = create_model("dncnn", depth=20)
       >>> images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-      >>> # drunet: and sigma=0.1
+      >>> # drunet also needs sigma=0.1
       >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
       >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
       669312
 
-      A small one, run:
+      A small network, run:
 
-      >>> model = create_model("dncnn", depth=3, features=4)
+      >>> model = create_model("dncnn", depth=2, features=4)
       >>> images = jnp.full((1, 8, 8, 3), 0.5)
       >>> variables = jax.jit(model.init)(jax.random.key(0), images)
       >>> restored = jax.jit(model.apply)(variables, images)  # starts as the identity
@@ -51,7 +51,7 @@ def create_model(name: str, **config: Any) -> nn.Module:
     accepted = tuple(sorted(field_names(preset.network)))
     for field in config:
         _checks.check_option(f"{name}'s config", field, accepted)
-    # A list, as it comes out of a JSON file, would make the module unhashable.
+    # A list, which a JSON file may contain, would make the module unhashable.
     fields = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config.items()
     }
@@ -61,22 +61,22 @@ def create_model(name: str, **config: Any) -> nn.Module:
 
 
 def field_names(network: type[nn.Module]) -> set[str]:
-    """The fields that a network takes, less the two that Flax adds to every module."""
+    """The fields that a network accepts, without the two that Flax adds to every module."""
     return {field.name for field in dataclasses.fields(network) if field.init} - {"parent", "name"}
 
 
 def variable_shapes(model: nn.Module) -> Any:
-    """The tree of a model's variables as shapes and dtypes; nothing is computed or stored.
+    """Shapes and dtypes of a model's variables, as a tree; nothing is computed or stored.
 
     Args:
       model: a network of this package.
 
     Returns:
-      What ``model.init`` would give, a ``jax.ShapeDtypeStruct`` for each array; it does not depend
-      on the images' size.
+      The tree that ``model.init`` would return, with a ``jax.ShapeDtypeStruct`` for each array. It
+      does not depend on the size of the images.
 
     Raises:
-      ValueError: for fields that make no network, as ``model.init`` would.
+      ValueError: for fields that do not define a network, as ``model.init`` would.
 
     Example:
       >>> shapes = variable_shapes(create_model("drunet"))

@@ -9,22 +9,22 @@ All convolutions are 3x3 with stride 1. Input and output are ``[..., H, W, chann
 range [0, 1], neither clipped; any height and width. The receptive field is 2 * depth + 1 pixels
 wide. Parameters with the default fields: 558,336 (17 layers, colour), 669,312 (20 layers, colour).
 
-Published forms differ in details that matter when weights are imported; here they are fields, and
-presets by name:
+Published forms differ in details that matter when weights are imported. Here these details are
+fields, and each form is a preset:
 
-| preset | biases | batch norm: epsilon, momentum kept | outside the image | weights of |
+| preset | biases | batch norm: epsilon, momentum | outside the image | weights from |
 |---|---|---|---|---|
 | ``dncnn`` | none | 1e-5, 0.9 | zeros | majedelhelou/BUIFD, SaoYan/DnCNN-PyTorch |
 | ``dncnn_blind`` | as ``dncnn``, with 20 layers | | | the same |
 | ``dncnn_kair`` | all, also before batch norm | 1e-4, 0.1 | zeros | cszn/KAIR |
-| ``dncnn_kair_merged`` | all | none: folded into the convolutions | zeros | cszn/KAIR, the released files |
+| ``dncnn_kair_merged`` | all | none: folded into convolutions | zeros | cszn/KAIR, released files |
 | ``dncnn_scico`` | none | 1e-5, 0.99 | circular | lanl/scico |
 
-Differences from the paper: the paper's batch norm has gains that start near zero, and its last
-convolution starts at random; here gains start at one and the last convolution at zero
-(``initializer="matconvnet"`` is the paper's). The reference code returns the noise, this the
-restored image, like every network of this package. The colour weights of BUIFD's authors expect
-blue, green, red.
+Differences from the paper: in the paper, the gains of batch norm start near zero and the last
+convolution starts at random values. Here the gains start at one and the last convolution at zero
+(``initializer="matconvnet"`` is the paper's choice). The reference code returns the noise, and this
+returns the restored image, like every network of this package. The colour weights of BUIFD's
+authors expect blue, green, red.
 
 K. Zhang, W. Zuo, Y. Chen, D. Meng, L. Zhang, "Beyond a Gaussian denoiser: residual learning of deep
 CNN for image denoising", IEEE TIP 26(7), 2017.
@@ -47,42 +47,43 @@ BIASES = ("none", "first", "all")
 
 
 class DnCNN(nn.Module):
-    """Stacked 3x3 convolutions that predict the noise, which is taken off: DnCNN.
+    """DnCNN: stacked 3x3 convolutions that predict the noise, which is then subtracted.
 
-    Convolution and ReLU; ``depth`` - 2 times convolution, batch norm, ReLU; a last convolution
-    gives the noise, and the output is the input less the noise. The module's text has the figure
-    and the published forms. Images ``[..., H, W, channels]`` of any size, nominal range [0, 1],
-    become restored ones of that shape, not clipped.
+    The layers are convolution and ReLU; then ``depth`` - 2 times convolution, batch norm, ReLU;
+    then a last convolution, which predicts the noise. The output is the input minus the noise. The
+    module's docstring has a figure and lists the published forms. Images ``[..., H, W, channels]``
+    of any size, nominal range [0, 1], become restored images of the same shape, not clipped.
 
     Attributes:
       depth: number of convolutions, at least 2.
       features: channels between them.
-      channels: of the images, 3 or 1.
-      batch_norm: False leaves it out (then with biases, unless ``bias`` says otherwise).
-      bias: which convolutions have one: ``"none"``, ``"first"``, ``"all"``; None is none with batch
-        norm, all without.
-      norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
-      padding: outside the image, ``"zeros"`` or ``"circular"``.
+      channels: number of channels of the images, 3 or 1.
+      batch_norm: False leaves it out (and adds biases, unless ``bias`` says otherwise).
+      bias: which convolutions have a bias: ``"none"``, ``"first"`` or ``"all"``. None means
+        ``"none"`` with batch norm and ``"all"`` without.
+      norm_epsilon: epsilon of batch norm.
+      norm_momentum: fraction of the old running value that batch norm keeps (1 - PyTorch's
+        momentum).
+      padding: what surrounds the image, ``"zeros"`` or ``"circular"``.
       initializer: ``"zero_last"``, or a published recipe: ``"buifd"``, ``"matconvnet"``,
         ``"kair"``, ``"orthogonal"``, ``"scico"``, ``"torch"``.
-      dtype: of the computation; ``jnp.bfloat16`` halves its memory. Parameters stay float32, and so
-        does the output.
-      remat: recompute each block in the backward pass instead of storing its inside: less memory, a
-        third more time.
+      dtype: dtype of the computation; ``jnp.bfloat16`` halves its memory. Parameters and output
+        stay float32.
+      remat: recompute each block in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for fields that build no network (``depth`` below 2, an unknown
-        option), for images that are not float ``[..., H, W, channels]``, and for a ``sigma``, which
-        a blind network would ignore.
+      ValueError: when called, for fields that do not define a network (``depth`` below 2, an
+        unknown option), for images that are not float ``[..., H, W, channels]``, and for a
+        ``sigma``, because a blind network would ignore it.
 
     References:
       Zhang et al., "Beyond a Gaussian denoiser: residual learning of deep CNN for image denoising",
       IEEE TIP 26(7), 2017, arXiv:1608.03981.
 
     Example:
-      Shapes alone; :func:`create_model` has one that computes.
+      Only shapes; :func:`create_model` has an example that computes.
 
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
@@ -118,7 +119,7 @@ class DnCNN(nn.Module):
 
     @property
     def biases(self) -> str:
-        """Which convolutions have a bias, with the default settled."""
+        """Which convolutions have a bias, with the default resolved."""
         if self.bias is None:
             return "none" if self.batch_norm else "all"
         return _checks.check_option("bias", self.bias, BIASES)
@@ -131,7 +132,7 @@ class DnCNN(nn.Module):
 
         Args:
           images: float array ``[..., H, W, channels]``.
-          sigma: must be None: the network is blind.
+          sigma: must be None, because the network is blind.
           train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
 
         Returns:
@@ -139,7 +140,7 @@ class DnCNN(nn.Module):
         """
         if self.depth < 2:
             raise ValueError(
-                f"depth must be at least 2, a first and a last convolution; got {self.depth}."
+                f"depth must be at least 2, for a first and a last convolution; got {self.depth}."
             )
         refuse_sigma("dncnn", sigma)
         images = check_images(images, self.channels)

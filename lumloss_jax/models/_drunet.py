@@ -1,23 +1,24 @@
-"""DRUNet (Zhang et al., 2021): a residual UNet that is told the noise level.
+"""DRUNet (Zhang et al., 2021): a residual UNet that gets the noise level as an input.
 
 ::
 
-    images, sigma - head - down1 - down2 - down3 - body - plus - up3 - plus - up2 - plus - up1 - plus - tail - restored
-                         |       |       |       `---------'            |            |            |
-                         |       |       `------------------------------'            |            |
-                         |       `---------------------------------------------------'            |
-                         `------------------------------------------------------------------------'
+    images, sigma - head - down1 - down2 - down3 - body - (+) up3 - (+) up2 - (+) up1 - (+) tail
+                         |       |       |       `---------'         |         |         |
+                         |       |       `---------------------------'         |         |
+                         |       `---------------------------------------------'         |
+                         `---------------------------------------------------------------'
 
-down: ``blocks`` residual blocks, then a 2x2 convolution of stride 2 to the next width. up: a 2x2
-transposed convolution, then the blocks. A residual block is z + conv(ReLU(conv(z))), 3x3, no
-normalisation. Skips are sums and carry what the down stages put out. By default four levels of 64,
-128, 256, 512 features, four blocks each and no biases, so the network is homogeneous of degree one;
-32,640,960 parameters (colour), 32,638,656 (grey).
+The output of tail is the restored image. down is ``blocks`` residual blocks, then a 2x2 convolution
+of stride 2 to the next width. up is a 2x2 transposed convolution, then the blocks. A residual block
+is z + conv(ReLU(conv(z))), with 3x3 convolutions and no normalisation. (+) adds a skip, which
+carries the output of head or of a down stage. By default there are four levels of 64, 128, 256, 512
+features with four blocks each and no biases, so the network is homogeneous of degree one. It has
+32,640,960 parameters (colour) or 32,638,656 (grey).
 
 Input ``[..., H, W, channels]``, nominal range [0, 1], and ``sigma``, the noise's standard deviation
-in the same units (25 grey levels are 25 / 255): it becomes one more channel, behind the colours.
-Output of the same shape, not clipped and without a global residual: the network gives the image
-itself. Height and width need to be multiples of 2^(levels - 1), 8 by default: other sizes are
+in the same units (25 grey levels are 25 / 255): it becomes one more channel, after the colours. The
+output has the same shape, is not clipped, and has no global residual: the network predicts the
+image itself. Height and width must be multiples of 2^(levels - 1), 8 by default; other sizes are
 padded inside, by repeating the last row and column, and cropped.
 
 Differences from the authors' code: DPIR's evaluation cuts every image into four overlapping tiles;
@@ -41,7 +42,7 @@ from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_f
 
 
 class ResidualBlock(nn.Module):
-    """z + conv(ReLU(conv(z))), of z's width."""
+    """z + conv(ReLU(conv(z))), with the width of z."""
 
     settings: Settings
     bias: bool
@@ -67,7 +68,7 @@ class ResidualStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """``[..., H, W, C]`` to the same, or doubled or halved with other channels."""
+        """``[..., H, W, C]`` to the same, or to a doubled or halved size with other channels."""
         if self.up_to is not None:
             x = self.settings.doubling_conv(x, self.up_to, bias=self.bias, name="expand")
         for i in range(self.blocks):
@@ -80,37 +81,38 @@ class ResidualStage(nn.Module):
 
 
 class DRUNet(nn.Module):
-    """A UNet of residual blocks and additive skips that is told the noise level: DRUNet.
+    """DRUNet: a UNet of residual blocks and additive skips that gets the noise level as an input.
 
-    The noise level becomes a channel behind the colours; stages halve the size with strided
-    convolutions, double it with transposed ones, and each skip is added before a stage that
-    doubles. The module's text has the figure. Images ``[..., H, W, channels]``, nominal range [0,
-    1], become restored ones of that shape, not clipped. Height and width that are no multiples of
-    2^(levels - 1), 8 by default, are padded inside by the last row and column, and cropped.
+    The noise level becomes a channel after the colours. Stages halve the size with strided
+    convolutions and double it with transposed ones, and each skip is added before a stage that
+    doubles. See the figure in the module's docstring. Images ``[..., H, W, channels]``, nominal
+    range [0, 1], become restored images of the same shape, not clipped. Height and width that are
+    not multiples of 2^(levels - 1), 8 by default, are padded inside by repeating the last row and
+    column, and cropped.
 
     Attributes:
       features: width of each level, from the full resolution down; its length is the number of
         levels.
       blocks: residual blocks in each stage.
-      channels: of the images, 3 or 1.
-      bias: whether convolutions have one; with biases the network is no longer homogeneous.
+      channels: number of channels of the images, 3 or 1.
+      bias: whether convolutions have a bias; with biases, the network is no longer homogeneous.
       initializer: ``"kair"``, orthogonal with gain 0.2 as published; ``"torch"``, PyTorch's
-        defaults; or as for DnCNN.
-      dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a
-        third more time.
+        defaults; or another one of DnCNN's.
+      dtype: dtype of the computation; parameters and output stay float32.
+      remat: recompute each stage in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
 
     Raises:
-      ValueError: when called, for ``features`` that hold no levels, for images that are not float
-        ``[..., H, W, channels]``, and without a ``sigma`` or with one that is negative, not finite,
-        above 1 or of a shape that does not fit.
+      ValueError: when called, for empty ``features``, for images that are not float ``[..., H, W,
+        channels]``, and for a ``sigma`` that is missing, negative, not finite, above 1 or of a
+        shape that does not fit.
 
     References:
       Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10),
       2021, arXiv:2008.13751.
 
     Example:
-      Shapes alone: a noise level for each of two images.
+      Only shapes, with a noise level for each of two images.
 
       >>> from functools import partial
       >>> import jax
@@ -135,7 +137,7 @@ class DRUNet(nn.Module):
     @property
     def receptive_field(self) -> ReceptiveField:
         """How far the network looks; see :class:`ReceptiveField`."""
-        convolutions = 2 * self.blocks  # of one stage
+        convolutions = 2 * self.blocks  # in one stage
         radii = [2 * convolutions] * (len(self.features) - 1) + [convolutions]
         radii[0] += 2  # head and tail
         return unet_receptive_field(radii)
@@ -150,7 +152,7 @@ class DRUNet(nn.Module):
           images: float array ``[..., H, W, channels]``.
           sigma: standard deviation of the noise in image units: one number, one per image, or a map
             ``[..., H, W]``.
-          train: of no effect: the network has no batch norm.
+          train: has no effect, because the network has no batch norm.
 
         Returns:
           The restored images, same shape, float32; not clipped.

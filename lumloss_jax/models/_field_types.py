@@ -1,4 +1,4 @@
-"""What a network's fields may hold, from their annotations, checked when the network is made."""
+"""Checks the values of a network's fields against their annotations, when it is created."""
 
 import dataclasses
 import math
@@ -13,15 +13,15 @@ from jax.typing import DTypeLike
 
 
 def check_field(network: type[nn.Module], field: str, value: Any) -> None:
-    """Refuses a value that is not of the field's type.
+    """Raises an error for a value that does not have the field's type.
 
     Args:
-      network: class of the network.
-      field: one of its fields.
-      value: what it is given.
+      network: the network's class.
+      field: name of one of its fields.
+      value: the value for that field.
 
     Raises:
-      ValueError: with the field, the value and what is accepted.
+      ValueError: if the type is wrong; the message has the field, the value and what is accepted.
     """
     (kind,) = (one.type for one in dataclasses.fields(network) if one.name == field)
     accepted = _accepted(kind)
@@ -62,7 +62,7 @@ def _fits(value: Any, kind: Any) -> bool:
 def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number larger than every float
         return False
 
 

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it, for a trained network that only restores."""
+"""Folds batch norm into the convolutions before it, for a trained network that only restores."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,17 +15,18 @@ from lumloss_jax.models._create import variable_shapes
 def fold_batch_norm(
     model: nn.Module, variables: Mapping[str, Any]
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The same network without batch norm, and variables with which it restores the same.
+    """The same network without batch norm, and variables with which it gives the same result.
 
     Per output channel, with s = gain / sqrt(running variance + epsilon):
 
         kernel' = s * kernel        bias' = s * (bias - running mean) + batch norm's bias
 
-    Worked out in float64, so that only the result is rounded. Restoring needs fewer passes over
-    memory then; train before folding, since the folded network has no batch norm left to train.
+    This is computed in float64, so that only the result is rounded. Restoring then needs fewer
+    passes over memory. Train before folding, because the folded network has no batch norm left to
+    train.
 
     Args:
-      model: a network with the field ``batch_norm``, set.
+      model: a network whose field ``batch_norm`` is True.
       variables: its ``{"params": ..., "batch_stats": ...}``.
 
     Returns:
@@ -36,11 +37,11 @@ def fold_batch_norm(
       ValueError: for a network without that field, or without batch norm to fold.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import jax
       >>> from lumloss_jax.models import create_model
       >>> model = create_model("dncnn", depth=3, features=4)
-      >>> images = jnp.full((1, 8, 8, 3), 0.5)
-      >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+      >>> # normally trained variables
+      >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape), variable_shapes(model))
       >>> folded, folded_variables = fold_batch_norm(model, variables)
       >>> sorted(folded_variables["params"]["block_0"]["conv"]), folded.batch_norm
       (['bias', 'kernel'], False)
@@ -49,12 +50,12 @@ def fold_batch_norm(
     defaults = {field.name: field.default for field in dataclasses.fields(model)}
     if "batch_norm" not in defaults:
         raise ValueError(
-            f"{network} has no form without batch norm, so there is nothing to fold it into."
+            f"{network} has no form without batch norm, so its batch norm cannot be folded."
         )
     if not model.batch_norm:
-        raise ValueError(f"this {network} has no batch norm to fold: batch_norm=False.")
-    # bias=None, where that is the default, means biases wherever there is no batch norm; else it is
-    # a yes or a no.
+        raise ValueError(f"this {network} has batch_norm=False, so there is no batch norm to fold.")
+    # If bias=None is the default, it means biases wherever there is no batch norm. Otherwise the
+    # field is True or False.
     without: dict[str, Any] = {"batch_norm": False}
     if "bias" in defaults:
         without["bias"] = None if defaults["bias"] is None else True
@@ -66,7 +67,7 @@ def fold_batch_norm(
     result = {}
     for (_, *layer, leaf), shape in traverse_util.flatten_dict(variable_shapes(folded)).items():
         path, norm = tuple(layer), (*layer[:-1], "norm")
-        # A bias that was not there is zero.
+        # A bias that did not exist is zero.
         value = (
             params[(*path, leaf)]
             if leaf == "kernel"

@@ -1,6 +1,6 @@
-"""The attention blocks of Retinexformer: channels attend to each other, guided by the light.
+"""The attention blocks of Retinexformer: channels attend to each other, guided by light.
 
-The figure in ``_retinexformer`` shows where they stand.
+The figure in ``_retinexformer`` shows where they are used.
 """
 
 import functools
@@ -14,13 +14,13 @@ from lumloss_jax import _means
 from lumloss_jax.models._initializers import torch_kernel, uniform_of_fan_in
 from lumloss_jax.models._layers import Settings
 
-# Saves the gradient of black images, whose queries and keys are 0. Its square is still a normal
-# float32.
+# Keeps the gradient finite for black images, whose queries and keys are 0. Its square is still a
+# normal float32.
 NORM_FLOOR = 1e-12
 
-# The tanh form is up to 9e-4 off in the output
+# With the tanh form, the output would be off by up to 9e-4
 _gelu = functools.partial(jax.nn.gelu, approximate=False)
-# The rest starts as in PyTorch
+# All other initial values are as in PyTorch
 _linear = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
@@ -37,18 +37,18 @@ class Block(nn.Module):
         width = x.shape[-1]
         x = x + Attention(self.settings, self.heads, name="attention")(x, guide)
         norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")
-        y = norm(x.astype(_means.accumulation_dtype(x)))  # in float32 whatever the dtype
+        y = norm(x.astype(_means.accumulation_dtype(x)))  # in float32 for every dtype
         y = _gelu(conv(y, 4 * width, name="expand"))  # [..., H, W, 4C]
         y = _gelu(grouped_conv(self.settings, y, 3, 4 * width, name="depthwise"))
         return x + conv(y, width, name="contract")  # [..., H, W, C]
 
 
 class Attention(nn.Module):
-    """Attention between the channels of each head; what moves is the values, lit by the guide.
+    """Attention between the channels of each head; its values are multiplied by the guide.
 
-    All it knows of the whole image is in :meth:`channel_sums`; those of tiles add up to those of
-    the image. They and :meth:`channel_maps` are methods, so that ``nn.intercept_methods`` can
-    collect them and put others in place.
+    It reads the whole image only through :meth:`channel_sums`, and the sums of tiles add up to the
+    sums of the image. These sums and :meth:`channel_maps` are methods, so that
+    ``nn.intercept_methods`` can collect and replace them.
     """
 
     settings: Settings
@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, guide: jax.Array) -> jax.Array:
-        """Features and guide, both ``[..., H, W, C]``, to what is added to the features."""
+        """Features and guide, both ``[..., H, W, C]``, to the change of the features."""
         chex.assert_equal_shape([x, guide])
         width = x.shape[-1]
         per_head = (*x.shape[:-1], self.heads, width // self.heads)
@@ -65,12 +65,12 @@ class Attention(nn.Module):
             linear(use_bias=False, name=name)(x) for name in ("queries", "keys", "values")
         )
         rescale = self.param("rescale", nn.initializers.ones, (self.heads, 1, 1))
-        # Of [..., H, W, heads, D]
+        # Both have shape [..., H, W, heads, D]
         sums = self.channel_sums(queries.reshape(per_head), keys.reshape(per_head))
         maps = self.channel_maps(*sums, rescale).astype(values.dtype)  # [..., heads, D, D]
         mixed = jnp.einsum("...nde,...hwne->...hwnd", maps, (values * guide).reshape(per_head))
         mixed = linear(name="project")(mixed.reshape(x.shape))  # [..., H, W, C]
-        # Of the unlit values
+        # The position term uses the values without the guide
         position = _gelu(grouped_conv(self.settings, values, 3, width, name="position_0"))
         position = grouped_conv(self.settings, position, 3, width, name="position_1")
         chex.assert_equal_shape([x, mixed, position])
@@ -106,8 +106,8 @@ class Attention(nn.Module):
         query_norms, key_norms = (
             jnp.sqrt(jnp.maximum(x, NORM_FLOOR**2)) for x in (query_squares, key_squares)
         )
-        # Divided twice: the gradient squares what divides, and the square of a product of two
-        # floors would be 0.
+        # There are two divisions because the gradient squares the denominator, and the square of a
+        # product of two floors would be 0.
         cosines = products / key_norms[..., :, None] / query_norms[..., None, :]
         rescale = rescale.reshape((1,) * (cosines.ndim - 3) + rescale.shape).astype(cosines.dtype)
         return jax.nn.softmax(cosines * rescale, axis=-1)
@@ -116,7 +116,7 @@ class Attention(nn.Module):
 def grouped_conv(
     settings: Settings, x: jax.Array, size: int, groups: int, name: str, bias: bool = False
 ) -> jax.Array:
-    """A convolution within groups of channels, whose number stays; PyTorch's initialisers."""
+    """A convolution in groups of channels that keeps their number; PyTorch's initialisers."""
     bias_init = uniform_of_fan_in(size * size * x.shape[-1] // groups)
     conv = functools.partial(
         nn.Conv, x.shape[-1], (size, size), kernel_init=torch_kernel, bias_init=bias_init

@@ -1,17 +1,17 @@
-"""How a network's parameters start: the published recipes, under one name each.
+"""Initial values of a network's parameters: the published recipes, each under one name.
 
 | name | convolutions | last convolution | biases | batch-norm gain | used by |
 |---|---|---|---|---|---|
 | ``zero_last`` | normal, variance 2 / fan_in | zero | zero | one | our DnCNN |
-| ``torch`` | uniform within 1 / sqrt(fan_in) | the same | the same | one | PyTorch's default: UNet, DPIR UNet |
-| ``buifd`` | normal, variance 2 / fan_in | the same | zero | normal, clipped to +-0.025 | BUIFD's DnCNN, SaoYan's |
-| ``matconvnet`` | normal, variance 2 / (9 * 64) | the same | zero | normal, at least 0.025 in size | the first DnCNN |
-| ``kair`` | orthogonal, gain 0.2 | the same | zero | uniform in [0.1, 1] | KAIR's DnCNN, DRUNet |
-| ``orthogonal`` | orthogonal, gain 1 | the same | zero | one | the first authors' PyTorch DnCNN |
-| ``scico`` | truncated normal, variance 2 / fan_in | the same | zero | one | scico's DnCNN and UNet |
+| ``torch`` | uniform within 1 / sqrt(fan_in) | same | same | one | PyTorch: UNet, DPIR UNet |
+| ``buifd`` | normal, variance 2 / fan_in | same | zero | normal, size <= 0.025 | BUIFD |
+| ``matconvnet`` | normal, variance 2 / (9 * 64) | same | zero | normal, size >= 0.025 | DnCNN |
+| ``kair`` | orthogonal, gain 0.2 | same | zero | uniform in [0.1, 1] | KAIR's DnCNN, DRUNet |
+| ``orthogonal`` | orthogonal, gain 1 | same | zero | one | the first authors' PyTorch DnCNN |
+| ``scico`` | truncated normal, variance 2 / fan_in | same | zero | one | scico's DnCNN, UNet |
 
-With a last convolution of zero a residual network starts as the identity, so its first loss is that
-of the noisy image; a random one there costs about 2 dB in the first epochs.
+If its last convolution is zero, a residual network starts as the identity, so its first loss is the
+loss of the noisy image. Random values there cost about 2 dB in the first epochs.
 """
 
 import math
@@ -26,8 +26,8 @@ from lumloss_jax import _checks
 
 Initializer = Callable[..., jax.Array]
 
-# Both recipes of the batch-norm gain are written for 3x3 convolutions of 64 features and keep that
-# number for others.
+# Both recipes for the gain of batch norm assume 3x3 convolutions of 64 features, and keep that
+# number for other widths.
 _GAIN_DEVIATION = math.sqrt(2 / (9 * 64))
 _GAIN_BOUND = 0.025
 
@@ -35,7 +35,7 @@ _GAIN_BOUND = 0.025
 class Initializers(NamedTuple):
     """One recipe.
 
-    ``bias`` is a function of the layer's fan_in, which the shape of a bias does not tell.
+    ``bias`` is a function of the layer's fan_in, which cannot be derived from the shape of a bias.
     """
 
     kernel: Initializer
@@ -45,7 +45,7 @@ class Initializers(NamedTuple):
 
 
 def initializers(name: str) -> Initializers:
-    """The recipe of that name; raises ``ValueError`` with the accepted names for any other."""
+    """The recipe with the given name; raises ``ValueError`` for an unknown name."""
     return _RECIPES[_checks.check_option("initializer", name, _RECIPES)]
 
 

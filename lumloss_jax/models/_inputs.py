@@ -1,4 +1,4 @@
-"""What every network checks and does with its input: images, noise level, padding to a multiple."""
+"""Checks and steps for every network's input: images, noise level, padding to a multiple."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def check_features(features: tuple[int, ...]) -> None:
 
 
 def check_images(images: ArrayLike, channels: int) -> jax.Array:
-    """Checks float images ``[..., H, W, channels]`` and gives them in float32 (float64 stays)."""
+    """Checks float images ``[..., H, W, channels]``; returns them in float32 (float64 is kept)."""
     got = np.shape(images)
     if len(got) >= 3 and got[-1] in (1, 3) and channels in (1, 3) and got[-1] != channels:
         remedy = (
@@ -36,20 +36,20 @@ def check_images(images: ArrayLike, channels: int) -> jax.Array:
 
 
 def refuse_sigma(network: str, sigma: ArrayLike | None) -> None:
-    """Raises for a blind network that is given a noise level: it would be ignored silently."""
+    """Raises an error if a blind network gets a noise level, which it would silently ignore."""
     if sigma is not None:
         raise ValueError(
-            f"{network} is blind and takes no sigma (it estimates the noise itself); leave sigma "
-            "out, or use drunet, which takes it."
+            f"{network} is blind and does not accept sigma, because it estimates the noise itself: "
+            "leave sigma out, or use drunet, which accepts it."
         )
 
 
 def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax.Array:
-    """Checks a noise level against images ``[..., H, W, C]`` and gives it as ``[..., H, W, 1]``.
+    """Checks a noise level against images ``[..., H, W, C]``; returns it as ``[..., H, W, 1]``.
 
     It is one number, one number per image (the images' shape without H, W, C), or a map ``[..., H,
-    W]`` or ``[..., H, W, 1]`` in which any size may be 1. Image units: 25 grey levels of 255 are 25
-    / 255.
+    W]`` or ``[..., H, W, 1]`` in which any size may be 1. It is in image units: 25 grey levels of
+    255 are 25 / 255.
     """
     if sigma is None:
         raise ValueError(
@@ -59,7 +59,7 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
     dtype = sigma.dtype if isinstance(sigma, jax.Array) else np.asarray(sigma).dtype
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         raise ValueError(
-            f"sigma has dtype {dtype}: it is a float in image units, such as 25 / 255."
+            f"sigma has dtype {dtype}, but it must be a float in image units, such as 25 / 255."
         )
     if not isinstance(sigma, jax.core.Tracer):
         _check_level(sigma)
@@ -76,8 +76,8 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
     )
     if not fits:
         raise ValueError(
-            f"sigma has shape {np.shape(sigma)} for images of shape {images.shape}: it takes (), "
-            f"{tuple(batch)}, {wanted[:-1]} or {wanted}, where any size may be 1."
+            f"sigma has shape {np.shape(sigma)} for images of shape {images.shape}: it must have "
+            f"shape (), {tuple(batch)}, {wanted[:-1]} or {wanted}, where any size may be 1."
         )
     return jnp.broadcast_to(level.astype(images.dtype), wanted)
 
@@ -85,10 +85,10 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
 def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
     """Repeats the last row and column until height and width are multiples.
 
-    Crop the result to the size before.
+    Crop the result to the original size.
 
-    The next multiple is written as ((h + m - 1) // m) * m, a form that symbolic sizes of
-    ``jax.export`` can carry.
+    The next multiple is written as ((h + m - 1) // m) * m, because symbolic sizes of ``jax.export``
+    support this form.
     """
     *batch, height, width, _ = images.shape
     padded = [((size + multiple - 1) // multiple) * multiple for size in (height, width)]
@@ -99,7 +99,7 @@ def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
 
 
 def _check_level(sigma: ArrayLike) -> None:
-    """Refuses concrete levels that are negative, not finite, or meant for the scale of 0 to 255."""
+    """Refuses concrete levels that are negative, not finite, or meant for a scale of 0 to 255."""
     if isinstance(sigma, jax.Array) and not sigma.is_fully_addressable:
         return  # a global array of several hosts: this process cannot read it
     try:

@@ -1,4 +1,4 @@
-"""Layers that the networks share, and the settings that go through all layers of one network."""
+"""Layers that the networks share, and the settings that all layers of a network share."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,12 +17,12 @@ PADDINGS = ("zeros", "circular")
 class ImageLayers(NamedTuple):
     """The layers of a network that read or write images, as paths such as ``prior/conv_first``.
 
-    With the order of their channels reversed, a network trained on blue, green, red restores red,
+    If the order of their channels is reversed, a network trained on blue, green, red restores red,
     green, blue.
 
     Attributes:
-      reading: convolutions whose input channels are those of an image, once or several times.
-      writing: convolutions whose output channels are those of an image.
+      reading: convolutions whose input channels are an image's channels, once or several times.
+      writing: convolutions whose output channels are an image's channels.
     """
 
     reading: tuple[str, ...]
@@ -31,17 +31,17 @@ class ImageLayers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What every layer of one network has in common; hashable, so that it can be a module's field.
+    """Settings that all layers of a network share; hashable, so that they can be a module's field.
 
     Attributes:
-      train: batch norm uses the batch's statistics and updates the running ones; else it uses the
-        running ones.
-      initializer: a name of ``_initializers``.
-      dtype: of the computation. Parameters and batch statistics are float32 whatever it is.
-      padding: what stands outside the image, ``"zeros"`` or ``"circular"``.
+      train: whether batch norm uses the batch's statistics and updates the running ones; otherwise
+        it uses the running ones.
+      initializer: name of a recipe in ``_initializers``.
+      dtype: dtype of the computation. Parameters and batch statistics are always float32.
+      padding: what surrounds the image, ``"zeros"`` or ``"circular"``.
       norm_epsilon: added to the variance by batch norm.
-      norm_momentum: in Flax's sense, the share of the old running value that is kept; PyTorch's is
-        1 - this.
+      norm_momentum: as in Flax, the fraction of the old running value that is kept; in PyTorch, the
+        momentum is 1 minus this fraction.
       axis_name: mapped axis over which batch norm takes its statistics (pmap, shard_map).
     """
 
@@ -88,9 +88,9 @@ class Settings:
     def doubling_conv(self, x: jax.Array, features: int, *, name: str, bias: bool) -> jax.Array:
         """A 2x2 transposed convolution of stride 2, which doubles height and width.
 
-        With ``transpose_kernel`` Flax keeps the kernel as (2, 2, out, in) and unflipped, which is
-        PyTorch's order except for a permutation. PyTorch counts its fan_in over the output channels,
-        and so does an initialiser here.
+        With ``transpose_kernel``, Flax keeps the kernel as (2, 2, out, in) and unflipped, which is
+        PyTorch's order except for a permutation. PyTorch counts its fan_in over the output
+        channels, and so do the initialisers here.
         """
         recipe = initializers(self.initializer)
         return nn.ConvTranspose(
@@ -107,7 +107,7 @@ class Settings:
         )(x)
 
     def norm(self, x: jax.Array, *, name: str) -> jax.Array:
-        """Flax's batch norm over all axes but the last."""
+        """Flax's batch norm over all axes except the last."""
         return nn.BatchNorm(
             use_running_average=not self.train,
             momentum=self.norm_momentum,
@@ -116,12 +116,12 @@ class Settings:
             scale_init=initializers(self.initializer).norm_scale,
             axis_name=self.axis_name,
             name=name,
-            # Statistics in float32; said here for strict promotion
+            # The statistics are float32; this cast is for strict promotion
         )(x.astype(_means.accumulation_dtype(x)))
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm where asked for, ReLU.
+    """Convolution, optional batch norm, ReLU.
 
     ``scale`` is the change of size: 1 keeps it, 2 doubles it (2x2 transposed), 0.5 halves it (2x2,
     stride 2).
@@ -152,7 +152,7 @@ class ConvBlock(nn.Module):
 
 
 def double_nearest(x: jax.Array) -> jax.Array:
-    """``[..., H, W, C]`` to ``[..., 2H, 2W, C]``, each pixel four times; symbolic sizes too."""
+    """``[..., H, W, C]`` to ``[..., 2H, 2W, C]``, each pixel four times; sizes may be symbolic."""
     *batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[..., :, None, :, None, :], (*batch, height, 2, width, 2, channels))
     return x.reshape(*batch, 2 * height, 2 * width, channels)
@@ -161,7 +161,7 @@ def double_nearest(x: jax.Array) -> jax.Array:
 def _wrap(x: jax.Array, kernel_size: int) -> jax.Array:
     """Puts the opposite edges around ``x``.
 
-    By slices, since ``jnp.pad`` cannot wrap symbolic sizes.
+    It uses slices, because ``jnp.pad`` cannot wrap symbolic sizes.
     """
     before, after = (kernel_size - 1) // 2, kernel_size // 2
     for axis in (-3, -2):

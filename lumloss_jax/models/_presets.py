@@ -1,4 +1,4 @@
-"""Networks by name: which class, which fields, and what they cost."""
+"""The named networks: their classes, their fields and their cost."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,12 +18,11 @@ class Preset(NamedTuple):
     """One named network.
 
     Attributes:
-      network: its class, a Flax Linen module.
+      network: class of the network, a Flax Linen module.
       config: fields that differ from the class's defaults.
-      parameters: how many trained numbers it has (batch norm's running values not counted).
-      macs_per_pixel: multiplications with addition for each pixel, over convolutions and matrix
-        products.
-      reference: where the form comes from.
+      parameters: number of trained parameters (without batch norm's running values).
+      macs_per_pixel: multiply-accumulate operations per pixel, in convolutions and matrix products.
+      reference: source of the network's form.
 
     Example:
       >>> preset = PRESETS["drunet"]

@@ -5,16 +5,16 @@ from typing import NamedTuple
 
 
 class ReceptiveField(NamedTuple):
-    """How far around a pixel a network looks, and which sizes it works on without padding.
+    """How far around a pixel a network looks, and which sizes it processes without padding.
 
-    Attention over the whole image is not part of it. Every network has it as a property:
+    It does not include attention over the whole image. Every network has it as a property,
     ``model.receptive_field``.
 
     Attributes:
       stride: the network pads height and width to multiples of this number.
       radius: distance in pixels, along either axis, to the farthest pixel of the input that a
         pixel of the output depends on.
-      wraps: whether the pixels beyond an edge are those of the opposite edge.
+      wraps: whether the pixels beyond an edge come from the opposite edge.
       reflects: whether sizes are padded by reflection; otherwise the last row and column are
         repeated.
 
@@ -41,11 +41,11 @@ def unet_receptive_field(
     """The receptive field of a UNet, in which every level has half the height and width.
 
     A pixel of the deepest level covers 2^(levels - 1) pixels of the first, and an output pixel may
-    lie at either end of them: hence the last summand.
+    lie at either end of them, which explains the last summand.
 
     Args:
-      radii: for each level from the full resolution down, how many of the level's own pixels its
-        convolutions look far, on the way down and up together.
+      radii: for each level, from the full resolution down, how far its convolutions look in pixels
+        of that level, on the way down and up together.
       wraps: see :class:`ReceptiveField`.
       reflects: see :class:`ReceptiveField`.
 

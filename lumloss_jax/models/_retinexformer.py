@@ -1,31 +1,31 @@
-"""Retinexformer (Cai et al., 2023): low-light enhancement by a Transformer guided by the light.
+"""Retinexformer (Cai et al., 2023): low-light enhancement with a Transformer guided by light.
 
 ::
 
     images - estimator - guide (F channels), light map: lit = images * light + images
 
-    lit - embed - blocks, F - halve - blocks, 2F - halve - blocks, 4F          full, half, quarter size
+    lit - embed - blocks, F - halve - blocks, 2F - halve - blocks, 4F     full, half, quarter size
                      |                   |                    |
-        output - blocks, F -- fuse -- blocks, 2F -- fuse -- double             restored = lit + output
+        output - blocks, F -- fuse -- blocks, 2F -- fuse -- double        restored = lit + output
 
 The estimator reads the images and their channel mean. A block is attention and a convolutional
-feed-forward, each added to what it reads. Attention runs between the channels of a head, over all
-pixels at once, so that its cost is linear in the pixels; the values it mixes are multiplied by the
-guide, which goes down the levels by convolutions of its own.
+feed-forward network, each added to its input. Attention is between the channels of a head, over all
+pixels at once, so that its cost is linear in the number of pixels. The values that it mixes are
+multiplied by the guide, which is brought to the lower levels by convolutions of its own.
 
-The paper's names: estimator is its illumination estimator, which gives the illumination map (light
-map) and light-up features (guide); restorer is the corruption restorer; block is IGAB, attention
-IG-MSA; all of it is ORF, the one-stage Retinex framework.
+In the paper, the estimator is called illumination estimator, with illumination map (light map) and
+light-up features (guide); the restorer is the corruption restorer, the block IGAB, the attention
+IG-MSA, and the whole is ORF, the one-stage Retinex framework.
 
 Input and output are ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1], neither clipped.
-Height and width need to be multiples of 2^levels, 4 by default: other sizes are padded inside, at
-bottom and right, by reflection without the edge (as in the authors' evaluation), and cropped;
-attention sees padding as any pixel. 1,605,701 parameters.
+Height and width must be multiples of 2^levels, 4 by default; other sizes are padded inside, at the
+bottom and right, by reflection without the edge (as in the authors' evaluation), and cropped.
+Attention treats padding like any other pixels. There are 1,605,701 parameters.
 
-Differences from the paper are those of its published code, which this follows: the estimator has a
-5x5 convolution in four groups (the figure says 9x9), and nothing is normalised before attention. Of
-our own: the norms of queries and keys divide their product instead of each of them, which is the
-same number.
+This follows the published code, which differs from the paper: the estimator has a 5x5 convolution
+in four groups (the paper's figure says 9x9), and nothing is normalised before attention. One more
+difference is only in form: the product of queries and keys is divided by their norms, instead of
+each of them, which gives the same number.
 
 Y. Cai, H. Bian, J. Lin, H. Wang, R. Timofte, Y. Zhang, "Retinexformer: one-stage Retinex-based
 Transformer for low-light image enhancement", ICCV 2023.
@@ -52,37 +52,39 @@ GROUPS = 4  # in the estimator's wide convolution
 class Retinexformer(nn.Module):
     """Retinexformer: brightens a low-light image, then removes the artefacts that this reveals.
 
-    An estimator gives a light map m and a guide; images * m + images goes through a UNet of guided
-    attention blocks, whose output is added to it. The module's text has the figure. Images ``[...,
-    H, W, 3]``, red, green, blue, nominal range [0, 1], become restored ones of that shape, not
-    clipped; what each stage lit, of that shape too, is sown as ``lit_images``. Height and width
-    that are no multiples of 2^levels, 4 by default, are padded inside by reflection, and cropped.
+    An estimator predicts a light map m and a guide. A UNet of guided attention blocks reads the lit
+    images, m times the images plus the images, and its output is added to them. See the figure in
+    the module's docstring. Images ``[..., H, W, 3]``, red, green, blue, nominal range [0, 1],
+    become restored images of the same shape, not clipped. The brightened images of each stage, also
+    of this shape, are sown as ``lit_images``. Height and width that are not multiples of 2^levels,
+    4 by default, are padded inside by reflection, and cropped.
 
     Attributes:
-      features: F, channels at full size; they double with each level. A multiple of 4 and of
-        ``heads``.
-      stages: estimator and restorer pairs in a row, each with weights of its own.
-      levels: how often a restorer halves the image.
-      num_blocks: blocks at each level on the way down, then in the bottleneck; the way up has those
-        of the way down.
-      heads: attention heads at full size; they double with each level, so a head has F / heads
-        channels throughout.
-      dtype: of the computation; parameters, attention maps and lit images stay float32, and so does
-        the output.
-      remat: recompute each block in the backward pass instead of storing its inside: less memory, a
-        third more time.
+      features: F, number of channels at full size, which doubles with each level. It must be a
+        multiple of 4 and of ``heads``.
+      stages: number of estimator and restorer pairs in a row, each with its own weights.
+      levels: how many times a restorer halves the image.
+      num_blocks: number of blocks at each level on the way down, then in the bottleneck. The way up
+        has as many as the way down.
+      heads: number of attention heads at full size, which doubles with each level, so that a head
+        always has F / heads channels.
+      dtype: dtype of the computation; parameters, attention maps, lit images and output stay
+        float32.
+      remat: recompute each block in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
 
     Raises:
-      ValueError: when called, for fields that build no network (``features`` no multiple of 4 or of
-        ``heads``, a ``num_blocks`` that does not fit ``levels``), for images that are not float
-        ``[..., H, W, 3]``, and for a ``sigma``, which a blind network would ignore.
+      ValueError: when called, for fields that do not define a network (``features`` that are not a
+        multiple of 4 and of ``heads``, a ``num_blocks`` that does not fit ``levels``), for images
+        that are not float ``[..., H, W, 3]``, and for a ``sigma``, because a blind network would
+        ignore it.
 
     References:
       Cai et al., "Retinexformer: one-stage Retinex-based Transformer for low-light image
       enhancement", ICCV 2023, arXiv:2303.06705.
 
     Example:
-      Shapes alone: the restored images and what was sown.
+      Only shapes, of the restored images and of what was sown.
 
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
@@ -111,8 +113,8 @@ class Retinexformer(nn.Module):
         *outer, bottleneck = self.num_blocks
         radii = []
         for count in outer:
-            # Three pixels for each block, down and up; the 4x4 convolution that halves looks one
-            # pixel further.
+            # Three pixels for each block, on the way down and up; the 4x4 convolution that halves
+            # adds one.
             radii.append(2 * 3 * count + 1)
         radii.append(3 * bottleneck)
         radii[0] += 4  # estimator, embedding and output
@@ -151,8 +153,8 @@ class Retinexformer(nn.Module):
 
         Args:
           images: float array ``[..., H, W, 3]``.
-          sigma: must be None: the network is blind.
-          train: of no effect: the network has no batch norm.
+          sigma: must be None, because the network is blind.
+          train: has no effect, because the network has no batch norm.
 
         Returns:
           The restored images, same shape, float32; not clipped.
@@ -185,26 +187,26 @@ class Retinexformer(nn.Module):
         ):
             got = f"features={self.features}, stages={self.stages}, heads={self.heads}"
             raise ValueError(
-                f"{got}: each is at least 1, features a multiple of {GROUPS} (the groups) and of "
-                "heads."
+                f"{got}: each must be at least 1, and features must be a multiple of {GROUPS} (the "
+                "groups) and of heads."
             )
         if self.levels < 0 or len(self.num_blocks) != self.levels + 1 or min(self.num_blocks) < 0:
             got = f"num_blocks={self.num_blocks}, levels={self.levels}"
             raise ValueError(
-                f"{got}: num_blocks holds levels + 1 numbers, 0 or more; the bottleneck's is the "
-                "last."
+                f"{got}: num_blocks must contain levels + 1 numbers, 0 or more; the last is for "
+                "the bottleneck."
             )
 
 
 class Estimator(nn.Module):
-    """Lights images up; the features it does that with are the restorer's guide. No activations."""
+    """Brightens images; its features are the restorer's guide. It has no activations."""
 
     settings: Settings
     features: int
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """``[..., H, W, 3]`` to the lit images, the same, and the guide ``[..., H, W, F]``."""
+        """``[..., H, W, 3]`` to lit images of the same shape and the guide ``[..., H, W, F]``."""
         conv = functools.partial(self.settings.conv, kernel_size=1, bias=True)
         # [..., H, W, 4]
         x = jnp.concatenate([images, jnp.mean(images, axis=-1, keepdims=True)], axis=-1)
@@ -216,7 +218,7 @@ class Estimator(nn.Module):
 
 
 class Restorer(nn.Module):
-    """The UNet of attention blocks: what is wrong with the lit images."""
+    """The UNet of attention blocks, which predicts a correction of the lit images."""
 
     settings: Settings
     num_blocks: tuple[int, ...]
@@ -225,7 +227,7 @@ class Restorer(nn.Module):
 
     @nn.compact
     def __call__(self, lit: jax.Array, guide: jax.Array) -> jax.Array:
-        """``[..., H, W, 3]`` and ``[..., H, W, F]`` to what must be added, ``[..., H, W, 3]``."""
+        """``[..., H, W, 3]`` and ``[..., H, W, F]`` to the correction, ``[..., H, W, 3]``."""
         conv = functools.partial(self.settings.conv, bias=False)
         *outer, bottleneck = self.num_blocks
         kept = []
@@ -259,15 +261,15 @@ class Restorer(nn.Module):
 
 
 def _pad_by_reflection(images: jax.Array, axis: int, multiple: int) -> jax.Array:
-    """Reflects one axis at its end until it is a multiple.
+    """Extends one axis at its end by reflection until its size is a multiple.
 
-    By gathering, as symbolic sizes of ``jax.export`` need.
+    It gathers, which symbolic sizes of ``jax.export`` need.
     """
     size = images.shape[axis]
     padded = ((size + multiple - 1) // multiple) * multiple
     if padded == size:
         return images
-    # There and back; an axis of 1 repeats its pixel
+    # One period is there and back; an axis of size 1 repeats its pixel
     period = jnp.maximum(2 * jnp.arange(size)[-1], 1)
     position = jnp.arange(padded) % period
     return jnp.take(images, jnp.minimum(position, period - position), axis=axis)

@@ -1,8 +1,8 @@
-"""What PyTorch code calls the layers of each network, in rows, and known renamings.
+"""Names of each network's layers in PyTorch code, as rows, and known renamings.
 
 A row pairs a PyTorch module's name with a Flax module's path and says what kind of layer it is;
-shapes and axes follow from the kind (``_torch_weights``). A network without a row function goes by
-its Flax paths joined with dots.
+shapes and axes follow from the kind (``_torch_weights``). A network without a row function uses its
+Flax paths, joined with dots.
 """
 
 import re
@@ -22,8 +22,8 @@ from lumloss_jax.models._unet_dpir import DPIRUNet
 class Row(NamedTuple):
     """One layer: its PyTorch name, its Flax path, and its kind.
 
-    Kinds: ``conv`` (transposed ones too), ``dense``, ``batch_norm``, ``layer_norm``, and
-    ``parameter``, where both names are those of an array that is taken as it is.
+    The kinds are ``conv`` (also transposed), ``dense``, ``batch_norm``, ``layer_norm``, and
+    ``parameter``, for which both names belong to an array that is copied unchanged.
     """
 
     torch: str
@@ -32,10 +32,10 @@ class Row(NamedTuple):
 
 
 class Naming(NamedTuple):
-    """Names of one network, as functions of its module: its rows, and other names in files.
+    """Names of one network, as functions of its module: rows, and other names in files.
 
-    ``renamings`` are pairs of a regular expression and its replacement, which leads to the name in
-    the rows; the first that matches a key is used.
+    ``renamings`` are pairs of a regular expression and a replacement, which gives the name in the
+    rows. The first that matches a key is used.
     """
 
     rows: Callable[[Any], list[Row]]
@@ -58,7 +58,7 @@ def dncnn_rows(
 
 
 def _dncnn_prefix(model: DnCNN) -> str:
-    # The three code bases tell by their biases: majedelhelou/BUIFD, cszn/DnCNN, cszn/KAIR.
+    # The biases tell the three code bases apart: majedelhelou/BUIFD, cszn/DnCNN, cszn/KAIR.
     return {"none": "dncnn.dncnn.", "first": "dncnn.", "all": "model."}[model.biases]
 
 
@@ -86,7 +86,7 @@ def _buifd_renamings(model: BUIFD) -> list[tuple[str, str]]:
 def _conv_blocks(
     prefix: str, path: tuple[str, ...], names: list[str], batch_norm: bool, start: int = 0
 ) -> list[Row]:
-    """Convolution blocks flattened into a list: a slot each for convolution, norm and ReLU."""
+    """Convolution blocks as one flat list, with a slot each for convolution, norm and ReLU."""
     rows = []
     for i, name in enumerate(names):
         slot = start + (3 if batch_norm else 2) * i
@@ -142,7 +142,7 @@ def _drunet(model: DRUNet) -> list[Row]:
         rows.extend(blocks(f"m_down{i}", f"down_{i}"))
         rows.append(Row(f"m_down{i}.{model.blocks}", (f"down_{i}", "reduce"), "conv"))
     body = blocks("m_body", "body")
-    # A body of one block is no list in the authors' code, so its name lacks the index.
+    # In the authors' code, a body of one block is not a list, so its name lacks the index.
     rows.extend(
         [row._replace(torch=row.torch.replace(".0.res", ".res")) for row in body]
         if model.blocks == 1
@@ -185,7 +185,7 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
             rows.append(Row(f"{torch}.1", (path, f"halve_{level}"), "conv"))
             rows.append(Row(f"{torch}.2", (path, f"halve_guide_{level}"), "conv"))
         rows.extend(blocks(f"{denoiser}.bottleneck", path, "bottleneck", bottleneck))
-        # Theirs count from the bottleneck up
+        # The authors count from the bottleneck up
         for i, (level, count) in enumerate(reversed(list(enumerate(outer)))):
             torch = f"{denoiser}.decoder_layers.{i}"
             rows.append(Row(f"{torch}.0", (path, f"double_{level}"), "conv"))
@@ -202,9 +202,9 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
     ]
 
 
-# Modules that PyTorch puts around others, at any depth and in any order: DataParallel and averages,
-# torch.compile, fully sharded training, activation checkpoints. No network has a layer of that
-# name.
+# Modules that PyTorch wraps around others, at any depth and in any order: DataParallel and
+# averages, torch.compile, fully sharded training, activation checkpoints. No network here has a
+# layer with one of these names.
 WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 
 NAMINGS: Mapping[type[nn.Module], Naming] = {
@@ -218,12 +218,12 @@ NAMINGS: Mapping[type[nn.Module], Naming] = {
 
 
 def naming_of(model: nn.Module) -> Naming | None:
-    """The names of that network, or None where no PyTorch code of it is known."""
+    """The names of a network's layers, or None if no PyTorch code for it is known."""
     return NAMINGS.get(type(model))
 
 
 def rows_by_path(paths: list[tuple[str, ...]]) -> list[Row]:
-    """Rows for a network without PyTorch code: its variables' paths joined with dots."""
+    """Rows for a network without PyTorch code: the paths of its variables, joined with dots."""
     leaves: dict[tuple[str, ...], set[str]] = {}
     for _, *layer, leaf in paths:
         leaves.setdefault(tuple(layer), set()).add(leaf)
@@ -234,7 +234,7 @@ def rows_by_path(paths: list[tuple[str, ...]]) -> list[Row]:
 
 
 def canonical(key: str, renamings: list[tuple[str, str]]) -> str:
-    """A file's key under the name that the rows use: without wrappers, known renamings applied."""
+    """The name in the rows for a file's key: without wrappers, with known renamings applied."""
     *modules, leaf = key.split(".")
     key = ".".join([*(name for name in modules if name not in WRAPPERS), leaf])
     for pattern, replacement in renamings:

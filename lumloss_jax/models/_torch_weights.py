@@ -1,10 +1,10 @@
-"""PyTorch's state dictionaries to Flax variables and back, as NumPy arrays.
+"""Conversion between PyTorch's state dictionaries and Flax variables, as NumPy arrays.
 
-Facts that this rests on, each checked by parity with PyTorch's outputs: a convolution's weight
-(out, in, h, w) is the kernel (h, w, in, out), unflipped, since both compute a correlation; a
-transposed one's (in, out, h, w) is the kernel (h, w, out, in) that ``transpose_kernel=True`` takes,
-unflipped too, so the same permutation serves; a linear weight (out, in) is the kernel (in, out);
-PyTorch's running variance is unbiased and is kept as it is.
+This relies on some facts, each checked by parity with PyTorch's outputs. A convolution's weight
+(out, in, h, w) is the kernel (h, w, in, out), unflipped, because both compute a correlation. The
+weight of a transposed convolution (in, out, h, w) is the kernel (h, w, out, in) for
+``transpose_kernel=True``, also unflipped, so the same permutation works. A linear weight (out, in)
+is the kernel (in, out). PyTorch's running variance is unbiased and is kept unchanged.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from lumloss_jax.models._torch_names import Row, canonical, naming_of, rows_by_p
 
 _CONV_AXES = (2, 3, 1, 0)
 
-# Per kind: PyTorch's entry, Flax's collection and leaf, and the axes that take the one to the
+# For each kind: PyTorch's entry, Flax's collection and leaf, and the axes that convert one to the
 # other.
 _ENTRIES: dict[str, tuple[tuple[str, str, str, tuple[int, ...] | None], ...]] = {
     "conv": (("weight", "params", "kernel", _CONV_AXES), ("bias", "params", "bias", None)),
@@ -34,13 +34,13 @@ _ENTRIES: dict[str, tuple[tuple[str, str, str, tuple[int, ...] | None], ...]] = 
     ),
     "layer_norm": (("weight", "params", "scale", None), ("bias", "params", "bias", None)),
 }
-_COUNTER = "num_batches_tracked"  # of a batch norm; Flax has none, and nothing here depends on it
-_AVERAGED = "n_averaged"  # how many steps torch.optim.swa_utils.AveragedModel has averaged
-# Where training code puts the dictionary in a checkpoint; if there is an average, it is the one to
-# use.
+_COUNTER = "num_batches_tracked"  # batch norm's counter, which Flax does not have or need
+_AVERAGED = "n_averaged"  # number of steps that torch.optim.swa_utils.AveragedModel has averaged
+# Keys under which training code stores the dictionary in a checkpoint. If there is an average, it
+# is preferred.
 _WRAPPERS = ("params_ema", "params", "state_dict")
-_MOST_LINES = 50  # of one error
-_MOST_COMPARED = 20_000  # pairs of names: looking for the nearest one is slow
+_MOST_LINES = 50  # lines in one error
+_MOST_COMPARED = 20_000  # pairs of names, because the search for the nearest name is slow
 _LONGEST_NAME = 200
 
 
@@ -56,23 +56,23 @@ def from_torch_state_dict(
 ) -> dict[str, Any]:
     """Flax variables from a PyTorch state dictionary of NumPy arrays.
 
-    A dictionary below ``"params_ema"``, ``"params"`` or ``"state_dict"`` is taken out, the first of
-    them that is there. Names of wrappers (``module.`` of DataParallel, ``_orig_mod.`` of
-    torch.compile) and the renamings between code bases are understood. Half precision becomes
-    float32, and counters of batch norm and averages are dropped.
+    If there is a dictionary under ``"params_ema"``, ``"params"`` or ``"state_dict"``, the first of
+    them is used. Names of wrappers (``module.`` of DataParallel, ``_orig_mod.`` of torch.compile)
+    and renamings between code bases are understood. Half precision becomes float32, and the
+    counters of batch norm and averages are dropped.
 
     Args:
       name: a preset, as for :func:`create_model`.
-      state_dict: arrays by PyTorch's names, ``{"dncnn.dncnn.0.weight": array, ...}``.
-      **config: the network's fields, which must be those the weights were trained with.
+      state_dict: arrays under PyTorch's names, ``{"dncnn.dncnn.0.weight": array, ...}``.
+      **config: the network's fields, which must be the same as in training.
 
     Returns:
-      ``{"params": ..., "batch_stats": ...}`` of float32 NumPy arrays, as ``create_model(name,
-      **config)`` takes them; without batch norm there is no ``batch_stats``.
+      ``{"params": ..., "batch_stats": ...}`` of float32 NumPy arrays, for the network of
+      ``create_model(name, **config)``. Without batch norm, there is no ``batch_stats``.
 
     Raises:
-      ValueError: if keys are missing, unknown or of another shape: one error that lists them (50 at
-        most), each unknown key with the nearest missing one, nearest first.
+      ValueError: if keys are missing or unknown, or have a different shape. One error lists them
+        all (at most 50), and each unknown key with the nearest missing one, nearest first.
 
     Example:
       >>> import numpy as np
@@ -121,22 +121,22 @@ def to_torch_state_dict(
 
     Args:
       name: a preset, as for :func:`create_model`.
-      variables: ``{"params": ..., "batch_stats": ...}``, or any tree of that form, such as
+      variables: ``{"params": ..., "batch_stats": ...}``, or any tree of this form, such as
         gradients.
       **config: the network's fields.
 
     Returns:
-      Arrays by the reference code's names, in its order, float32; ``torch.from_numpy`` on each
-      makes a dictionary that its ``load_state_dict`` takes. Batch norm's counters are 0.
-      ``unet_scico``, whose reference is no PyTorch code, goes by its Flax paths, joined with dots.
+      Float32 arrays under the reference code's names, in its order. With ``torch.from_numpy``
+      applied to each, its ``load_state_dict`` accepts the dictionary. Batch norm's counters are 0.
+      ``unet_scico``, whose reference is not PyTorch code, uses its Flax paths, joined with dots.
 
     Raises:
-      ValueError: where variables are missing, unknown or of another shape.
+      ValueError: if variables are missing or unknown, or have a different shape.
 
     Example:
       >>> fields = {"depth": 2, "features": 4, "channels": 1}
       >>> shapes = variable_shapes(create_model("dncnn", **fields))
-      >>> # or trained ones
+      >>> # normally trained variables
       >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
       >>> state_dict = to_torch_state_dict("dncnn", variables, **fields)
       >>> {key: array.shape for key, array in state_dict.items()}
@@ -164,14 +164,14 @@ def to_torch_state_dict(
         state_dict[entry.key] = np.ascontiguousarray(
             array if entry.axes is None else array.transpose(np.argsort(entry.axes))
         )
-        # PyTorch's last running value
+        # The counter follows PyTorch's last running value
         if entry.path[0] == "batch_stats" and entry.path[-1] == "var":
             state_dict[f"{entry.key.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
     return state_dict
 
 
 def _layout(model: nn.Module) -> tuple[list[Row], list[_Entry]]:
-    """The rows of a network, and every array it has, in PyTorch's order, under both names."""
+    """The rows of a network, and all its arrays, in PyTorch's order, under both names."""
     shapes = {
         path: leaf.shape
         for path, leaf in traverse_util.flatten_dict(variable_shapes(model)).items()
@@ -187,7 +187,7 @@ def _layout(model: nn.Module) -> tuple[list[Row], list[_Entry]]:
             continue
         for entry, collection, leaf, axes in _ENTRIES[row.kind]:
             path = (collection, *row.path, leaf)
-            if path in shapes:  # a layer may lack its bias
+            if path in shapes:  # a layer may have no bias
                 shape = (
                     shapes[path]
                     if axes is None
@@ -214,9 +214,9 @@ def _compare(
     arrays: Mapping[str, np.ndarray],
     given: Mapping[str, str],
 ) -> None:
-    """Raises one error for all that does not fit.
+    """Raises one error that lists everything that does not fit.
 
-    ``given`` has the name by which each array came.
+    ``given`` has the original name of each array.
     """
     missing = [key for key in wanted if key not in arrays]
     unknown = [key for key in arrays if key not in wanted]
@@ -247,7 +247,7 @@ def _compare(
 
 
 def _shown(key: str) -> str:
-    """A file's name of an array as an error may show it: short, and without control characters."""
+    """A name from a file in a form that an error can show: short, without control characters."""
     short = key if len(key) <= _LONGEST_NAME else f"{key[:_LONGEST_NAME]}..."
     return short if short.isprintable() else ascii(short)[1:-1]
 
@@ -257,5 +257,5 @@ def _is_float(array: np.ndarray) -> bool:
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as in PyTorch
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite, as in PyTorch
         return array.astype(np.float32)

@@ -2,21 +2,23 @@
 
 ::
 
-    images - [2 conv] f1 ---------------------------------- cat - [2 conv] - 1x1 conv - plus - restored
-       |         pool - [2 conv] f2 --------------- cat - [2 conv] - up'                  |
-       |                   pool - [2 conv] f3 - up'                                       |
-       `----------------------------------------------------------------------------------'
+    images - [2 conv] f1 --------------------------------- cat - [2 conv] - 1x1 conv - (+) restored
+       |         pool - [2 conv] f2 -------------- cat - [2 conv] - up'                 |
+       |                   pool - [2 conv] f3 - up'                                     |
+       `--------------------------------------------------------------------------------'
 
-Each conv is 3x3, batch norm, ReLU; pool takes the maximum of 2x2; up doubles by nearest neighbour,
-then conv to the width of the level above; what is kept comes first in the concatenation. One level
-more than drawn by default: four, of 64, 128, 256, 512 features, 8,564,163 parameters (colour, with
-batch norm). Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped.
-Height and width need to be multiples of 2^(levels - 1), 8 by default: other sizes are padded
-inside, by repeating the last row and column, and cropped.
+Each conv is a 3x3 convolution, batch norm and ReLU; pool is the maximum of 2x2 pixels; up doubles
+the size by nearest neighbour, followed by a conv to the width of the level above. The kept features
+come first in the concatenation. By default there is one level more than drawn: four, with 64, 128,
+256, 512 features and 8,564,163 parameters (colour, with batch norm). Input and output are ``[...,
+H, W, channels]``, nominal range [0, 1], neither clipped. Height and width must be multiples of
+2^(levels - 1), 8 by default; other sizes are padded inside, by repeating the last row and column,
+and cropped.
 
 Differences from the paper: padded convolutions (the output has the input's size), batch norm,
-nearest-neighbour doubling and convolution in place of a transposed convolution, and the residual.
-The form, its layer names and its initialisers (PyTorch's defaults) are those of deepinv's UNet.
+nearest-neighbour doubling and convolution instead of a transposed convolution, and the residual.
+The form, the layer names and the initialisers (PyTorch's defaults) are the same as in deepinv's
+UNet.
 
 O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image
 segmentation", MICCAI 2015.
@@ -57,40 +59,40 @@ class ConvStage(nn.Module):
 class UNet(nn.Module):
     """The classical UNet: features kept on the way down are concatenated on the way up.
 
-    Each level is two convolutions with batch norm and ReLU; a maximum over 2x2 leads down,
-    nearest-neighbour doubling and a convolution lead up. The module's text has the figure. Images
-    ``[..., H, W, channels]``, nominal range [0, 1], become restored ones of that shape, not
-    clipped. Height and width that are no multiples of 2^(levels - 1), 8 by default, are padded
-    inside by the last row and column, and cropped.
+    Each level has two convolutions with batch norm and ReLU. A maximum over 2x2 pixels leads down;
+    nearest-neighbour doubling and a convolution lead up. See the figure in the module's docstring.
+    Images ``[..., H, W, channels]``, nominal range [0, 1], become restored images of the same
+    shape, not clipped. Height and width that are not multiples of 2^(levels - 1), 8 by default, are
+    padded inside by repeating the last row and column, and cropped.
 
     Attributes:
       features: width of each level, from the full resolution down; its length is the number of
         levels.
-      channels: of the images, 3 or 1.
+      channels: number of channels of the images, 3 or 1.
       batch_norm: False leaves it out.
-      bias: whether convolutions have one, also those before batch norm; the last one always has.
+      bias: whether convolutions have a bias, also before batch norm; the last one always has one.
       residual: whether the input is added to the output.
-      norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
-      padding: outside the image, ``"zeros"`` or ``"circular"``.
-      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others
-        as for DnCNN.
-      dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each level in the backward pass instead of storing its inside: less memory, a
-        third more time.
+      norm_epsilon: epsilon of batch norm.
+      norm_momentum: fraction of the old running value that batch norm keeps (1 - PyTorch's
+        momentum).
+      padding: what surrounds the image, ``"zeros"`` or ``"circular"``.
+      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"``, which starts as the identity;
+        or another one of DnCNN's.
+      dtype: dtype of the computation; parameters and output stay float32.
+      remat: recompute each level in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that
-        are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would
-        ignore.
+      ValueError: when called, for empty ``features``, an unknown option, images that are not float
+        ``[..., H, W, channels]``, and for a ``sigma``, because a blind network would ignore it.
 
     References:
       Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image
       segmentation", MICCAI 2015, arXiv:1505.04597.
 
     Example:
-      Shapes alone; :func:`create_model` has one that computes.
+      Only shapes; :func:`create_model` has an example that computes.
 
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
@@ -130,7 +132,7 @@ class UNet(nn.Module):
 
         Args:
           images: float array ``[..., H, W, channels]``.
-          sigma: must be None: the network is blind.
+          sigma: must be None, because the network is blind.
           train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
 
         Returns:

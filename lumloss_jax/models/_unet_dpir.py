@@ -1,15 +1,15 @@
-"""The plain UNet of DPIR (Zhang et al., 2021): DRUNet's outline, blind, with a global residual.
+"""The plain UNet of DPIR (Zhang et al., 2021): DRUNet's layout, blind, with a global residual.
 
-As DRUNet (see the figure in ``_drunet``), with these differences: no noise channel; the blocks are
-convolution, batch norm where asked for, ReLU, without residual sums; ``blocks`` of them per stage
-and one more in the body; batch norm and ReLU also after each strided and each transposed
-convolution, ReLU alone after the head; biases everywhere; and the input is added to the output.
-Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped. Sizes that
-are no multiples of 2^(levels - 1) are padded inside, by repeating the last row and column, and
-cropped. 11,558,915 parameters (colour).
+It is like DRUNet (see the figure in ``_drunet``), with these differences: there is no noise
+channel; the blocks are convolution, optional batch norm and ReLU, without residual sums; there are
+``blocks`` of them per stage and one more in the body; batch norm and ReLU also follow each strided
+and each transposed convolution, and ReLU alone follows the head; all convolutions have biases; and
+the input is added to the output. Input and output are ``[..., H, W, channels]``, nominal range [0,
+1], neither clipped. Sizes that are not multiples of 2^(levels - 1) are padded inside, by repeating
+the last row and column, and cropped. There are 11,558,915 parameters (colour).
 
-No training recipe is published for it; it starts from PyTorch's defaults, as the authors' class
-does.
+No training recipe has been published for it. It starts from PyTorch's defaults, as the authors'
+class does.
 
 K. Zhang, Y. Li, W. Zuo, L. Zhang, L. Van Gool, R. Timofte, "Plug-and-play image restoration with
 deep denoiser prior", IEEE TPAMI 44(10), 2021.
@@ -43,7 +43,7 @@ class ResizingStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """``[..., H, W, C]`` to the same, or doubled or halved with other channels."""
+        """``[..., H, W, C]`` to the same, or to a doubled or halved size with other channels."""
 
         def block(x: jax.Array, features: int, name: str, scale: float = 1) -> jax.Array:
             return ConvBlock(self.settings, features, self.bias, self.batch_norm, scale, name=name)(
@@ -62,39 +62,39 @@ class ResizingStage(nn.Module):
 class DPIRUNet(nn.Module):
     """DPIR's plain UNet: additive skips as in DRUNet, no noise level, and the input is added.
 
-    Stages are convolution and ReLU, with batch norm where asked for, without residual sums inside;
-    the module's text says what else differs from DRUNet. Images ``[..., H, W, channels]``, nominal
-    range [0, 1], become restored ones of that shape, not clipped. Height and width that are no
-    multiples of 2^(levels - 1), 8 by default, are padded inside by the last row and column, and
-    cropped.
+    Stages consist of convolution, optional batch norm and ReLU, without residual sums. The module's
+    docstring lists all differences from DRUNet. Images ``[..., H, W, channels]``, nominal range [0,
+    1], become restored images of the same shape, not clipped. Height and width that are not
+    multiples of 2^(levels - 1), 8 by default, are padded inside by repeating the last row and
+    column, and cropped.
 
     Attributes:
       features: width of each level, from the full resolution down; its length is the number of
         levels.
       blocks: convolutions in each stage; the body has one more.
-      channels: of the images, 3 or 1.
-      batch_norm: True adds it, behind every convolution but head and tail.
-      bias: whether convolutions have one, also those before batch norm.
-      norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
-      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"`` starts as the identity; others
-        as for DnCNN.
-      dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each stage in the backward pass instead of storing its inside: less memory, a
-        third more time.
+      channels: number of channels of the images, 3 or 1.
+      batch_norm: True adds it after every convolution except head and tail.
+      bias: whether convolutions have a bias, also before batch norm.
+      norm_epsilon: epsilon of batch norm.
+      norm_momentum: fraction of the old running value that batch norm keeps (1 - PyTorch's
+        momentum).
+      initializer: ``"torch"``, PyTorch's defaults; ``"zero_last"``, which starts as the identity;
+        or another one of DnCNN's.
+      dtype: dtype of the computation; parameters and output stay float32.
+      remat: recompute each stage in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
-      ValueError: when called, for ``features`` that hold no levels, an unknown option, images that
-        are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network would
-        ignore.
+      ValueError: when called, for empty ``features``, an unknown option, images that are not float
+        ``[..., H, W, channels]``, and for a ``sigma``, because a blind network would ignore it.
 
     References:
       Zhang et al., "Plug-and-play image restoration with deep denoiser prior", IEEE TPAMI 44(10),
       2021, arXiv:2008.13751.
 
     Example:
-      Shapes alone; :func:`create_model` has one that computes.
+      Only shapes; :func:`create_model` has an example that computes.
 
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
@@ -133,7 +133,7 @@ class DPIRUNet(nn.Module):
 
         Args:
           images: float array ``[..., H, W, channels]``.
-          sigma: must be None: the network is blind.
+          sigma: must be None, because the network is blind.
           train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
 
         Returns:

@@ -5,17 +5,17 @@
     images - [units] f ------------------------------------ cat - [units] - 1x1 conv - restored
                  unit 2f, pool - [units] 2f - unit f, up'
 
-A unit is a 3x3 convolution, batch norm, ReLU; [units] are ``block_depth`` of them. Widths double
-from level to level. The unit that widens runs before the pool (maximum of 2x2), the one that
-narrows before the doubling (nearest neighbour). What is kept comes first in the concatenation.
+A unit is a 3x3 convolution, batch norm and ReLU; [units] are ``block_depth`` of them. Widths double
+from level to level. The unit that widens comes before the pool (maximum of 2x2), and the unit that
+narrows before the doubling (nearest neighbour). The kept features come first in the concatenation.
 Input and output are ``[..., H, W, channels]``, nominal range [0, 1], neither clipped. Parameters:
 11,659,264 (four levels, 64 features, colour).
 
-Height and width need to be multiples of 2^(depth - 1); other sizes, which the reference refuses,
-are padded inside by repeating the last row and column, and cropped. The circular padding then meets
-the repeated rows.
+Height and width must be multiples of 2^(depth - 1). Other sizes, which the reference code refuses,
+are padded inside by repeating the last row and column, and cropped. The circular padding then
+includes the repeated rows.
 
-SCICO trains it on tomograms; here it is a UNet without biases to compare with.
+SCICO trains it on tomograms. Here it is a UNet without biases, for comparison.
 
 T. Balke et al., "Scientific computational imaging code (SCICO)", JOSS 7(78), 2022.
 """
@@ -37,36 +37,37 @@ from lumloss_jax.models._unet import ConvStage
 class ScicoUNet(nn.Module):
     """SCICO's UNet: circular padding, batch norm everywhere, no biases, and no global residual.
 
-    A unit is convolution, batch norm, ReLU; one widens before each pool, one narrows before each
-    doubling, and kept features are concatenated. The module's text has the figure. Images ``[...,
-    H, W, channels]``, nominal range [0, 1], become restored ones of that shape, not clipped. Height
-    and width that are no multiples of 2^(depth - 1), 8 by default, are padded inside by the last
-    row and column, and cropped.
+    A unit is convolution, batch norm and ReLU. One widens before each pool, one narrows before each
+    doubling, and kept features are concatenated. See the figure in the module's docstring. Images
+    ``[..., H, W, channels]``, nominal range [0, 1], become restored images of the same shape, not
+    clipped. Height and width that are not multiples of 2^(depth - 1), 8 by default, are padded
+    inside by repeating the last row and column, and cropped.
 
     Attributes:
       depth: number of levels.
       features: width of the first level; it doubles from level to level.
-      channels: of the images, 3 or 1.
+      channels: number of channels of the images, 3 or 1.
       block_depth: units on each side of each level.
-      norm_epsilon: of batch norm.
-      norm_momentum: share of the old running value that batch norm keeps (1 - PyTorch's momentum).
-      padding: outside the image, ``"circular"`` or ``"zeros"``.
-      initializer: ``"scico"``, truncated normal of variance 2 / fan_in; others as for DnCNN.
-      dtype: of the computation; parameters stay float32, and so does the output.
-      remat: recompute each level in the backward pass instead of storing its inside: less memory, a
-        third more time.
+      norm_epsilon: epsilon of batch norm.
+      norm_momentum: fraction of the old running value that batch norm keeps (1 - PyTorch's
+        momentum).
+      padding: what surrounds the image, ``"circular"`` or ``"zeros"``.
+      initializer: ``"scico"``, truncated normal of variance 2 / fan_in, or another one of DnCNN's.
+      dtype: dtype of the computation; parameters and output stay float32.
+      remat: recompute each level in the backward pass instead of storing its inside: this needs
+        less memory and takes a third longer.
       axis_name: mapped axis over which batch norm takes its statistics, under pmap and shard_map.
 
     Raises:
       ValueError: when called, for a ``depth`` or ``block_depth`` below 1, an unknown option, images
-        that are not float ``[..., H, W, channels]``, and for a ``sigma``, which a blind network
-        would ignore.
+        that are not float ``[..., H, W, channels]``, and for a ``sigma``, because a blind network
+        would ignore it.
 
     References:
       Balke et al., "Scientific computational imaging code (SCICO)", JOSS 7(78), 2022.
 
     Example:
-      Shapes alone; :func:`create_model` has one that computes.
+      Only shapes; :func:`create_model` has an example that computes.
 
       >>> import jax
       >>> from lumloss_jax.models import variable_shapes
@@ -110,7 +111,7 @@ class ScicoUNet(nn.Module):
 
         Args:
           images: float array ``[..., H, W, channels]``.
-          sigma: must be None: the network is blind.
+          sigma: must be None, because the network is blind.
           train: batch norm uses the batch's statistics; apply with ``mutable=["batch_stats"]``.
 
         Returns:
@@ -141,13 +142,13 @@ class ScicoUNet(nn.Module):
         for level in range(2, self.depth + 1):
             kept.append(x)
             width *= 2
-            # Wider at the old resolution
+            # This widens at the old resolution
             x = ConvBlock(settings, width, False, True, name=f"down_{level}")(x)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))  # [..., H / 2, W / 2, C]
             x = stage(settings, width, self.block_depth, False, True, name=f"encoder_{level}")(x)
         for level in range(self.depth, 1, -1):
             width //= 2
-            # Narrower at the low resolution
+            # This narrows at the low resolution
             x = ConvBlock(settings, width, False, True, name=f"up_{level}")(x)
             x = double_nearest(x)  # [..., 2H, 2W, C]
             x = jnp.concatenate([kept[level - 2], x], axis=-1)  # [..., H, W, 2 width]

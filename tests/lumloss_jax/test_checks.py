@@ -126,7 +126,7 @@ def test_masks_are_real_numbers() -> None:
 
 def test_an_option_is_answered_with_those_accepted_and_the_nearest() -> None:
     assert _checks.check_option("window", "box", ("box", "gaussian")) == "box"
-    with refuses("window takes 'box', 'gaussian'; got 'gausian'", "did you mean 'gaussian'?"):
+    with refuses("window accepts 'box', 'gaussian'; got 'gausian'", "did you mean 'gaussian'?"):
         _checks.check_option("window", "gausian", ("box", "gaussian"))
     with refuses("got None"):
         _checks.check_option("window", None, ("box", "gaussian"))

@@ -119,7 +119,7 @@ def test_coefficients(coefficients, weights):
 def test_bad_coefficients_are_named(function):
     image = np.zeros((2, 2, 3), np.float32)
     for wrong, message in [
-        ("rec7o9", "coefficients takes .*did you mean 'rec709'"),
+        ("rec7o9", "coefficients accepts .*did you mean 'rec709'"),
         ((0.2989, 0.5870, 0.1140), r"must sum to 1 within 1e-6.*0.9999"),
         ((0.5, 0.5), "three numbers"),
         (1.0, "three numbers"),

@@ -112,7 +112,7 @@ def test_symbolic_sizes_export():
         ({"sigma": -1.0}, "sigma must be finite and not negative; got -1"),
         ({"sigma": np.nan}, "sigma must be finite"),
         ({"sigma": np.ones(2), "size": 3}, r"sigma has shape \(2,\)"),
-        ({"sigma": np.ones((23, 19)), "size": 3}, "takes one number"),
+        ({"sigma": np.ones((23, 19)), "size": 3}, "must be one number"),
         ({"sigma": 1.0, "size": 4}, "size must be odd"),
         ({"sigma": 1.0, "size": 2.5}, "size must be an odd int"),
     ],

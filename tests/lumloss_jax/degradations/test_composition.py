@@ -61,7 +61,7 @@ def test_what_is_no_degradation_is_refused():
     with pytest.raises(ValueError, match="at least one degradation"):
         compose()
     with pytest.raises(
-        ValueError, match="takes functions of a key and an image; got 0.1.*functools.partial"
+        ValueError, match="accepts functions of a key and an image; got 0.1.*functools.partial"
     ):
         compose(NOISE, 0.1)
     with pytest.raises(ValueError, match="key must be a jax.random key"):

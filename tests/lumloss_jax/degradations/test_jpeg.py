@@ -238,7 +238,7 @@ def test_symbolic_sizes_export():
         ({"quality": np.full((2, 8, 8), 50)}, "quality has shape"),
         ({"quality": "high"}, "quality must be real numbers"),
         ({"quality": 50, "subsampling": "420"}, "did you mean '4:2:0'"),
-        ({"quality": 50, "subsampling": 0}, "subsampling takes '4:2:0', '4:4:4'; got 0"),
+        ({"quality": 50, "subsampling": 0}, "subsampling accepts '4:2:0', '4:4:4'; got 0"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -181,7 +181,7 @@ def test_exposure_is_a_constant_for_gradients(photographs):
     [
         ({"exposure": -0.1}, "exposure must be finite and not negative; got -0.1"),
         ({"exposure": np.ones(2)}, r"exposure has shape \(2,\)"),
-        ({"exposure": np.ones((3, 96, 96))}, r"takes one number, one per image \(3,\)\."),
+        ({"exposure": np.ones((3, 96, 96))}, r"must be one number, one per image \(3,\)\."),
         ({"gamma": 0.0}, "gamma must be finite and at least 0.01; got 0"),
         ({"shot_variance": -1e-3}, "shot_variance must be finite and not negative"),
         ({"read_variance": -1e-3}, "read_variance must be finite and not negative"),

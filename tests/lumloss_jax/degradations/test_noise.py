@@ -181,14 +181,14 @@ def test_ramp_gives_each_column_its_level():
     ("sigma", "message"),
     [
         (-0.1, r"sigma must lie in \[0, 1\]; got -0.1"),
-        (25, r"sigma must lie in \[0, 1\]; got 25: .* divide those of 0 to 255 by 255"),
+        (25, r"sigma must lie in \[0, 1\]; got 25: .* divide levels for 0 to 255 by 255"),
         (np.array([0.1, -0.2, 0.1, 0.1]), "got -0.2"),
         (float("nan"), "got nan"),
         (float("inf"), "got inf"),
         ("25", "sigma must be real numbers; got '25'"),
         (np.ones(3), r"one per image \(4,\), or a map \(4, 96, 96\)"),
         (np.ones((4, 96, 95)), r"sigma has shape \(4, 96, 95\)"),
-        (np.ones((96, 96)), r"shared by all images is sigma\[None, \.\.\.\]"),
+        (np.ones((96, 96)), r"that all images share, use sigma\[None, \.\.\.\]"),
         (np.ones((4, 96, 96, 3)), r"sigma has shape \(4, 96, 96, 3\)"),
         (1j, "real"),
         (True, "real numbers; got True"),
@@ -240,5 +240,5 @@ def test_wrong_shapes_are_refused():
         sigma_ramp((2, 4, 4, 3), start=np.zeros(3), stop=1)
     with pytest.raises(ValueError, match=r"stop must lie in \[0, 1\]"):
         sigma_ramp((2, 4, 4, 3), start=0, stop=-1)
-    with pytest.raises(ValueError, match="axis takes 'width', 'height'"):
+    with pytest.raises(ValueError, match="axis accepts 'width', 'height'"):
         sigma_ramp((2, 4, 4, 3), start=0, stop=1, axis="rows")

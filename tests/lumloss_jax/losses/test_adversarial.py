@@ -186,7 +186,7 @@ def test_scores_far_out_give_finite_losses_and_gradients(kind):
     [
         (
             lambda: adversarial_generator_loss(FAKE, kind="wgan"),
-            "kind takes 'non_saturating', 'hinge'",
+            "kind accepts 'non_saturating', 'hinge'",
         ),
         (lambda: adversarial_discriminator_loss(FAKE, REAL, kind="hings"), "did you mean 'hinge'"),
         (

@@ -81,7 +81,7 @@ def test_no_gradient_flows_through_the_state():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: dwa_init(()), "losses hold nothing"),
+        (lambda: dwa_init(()), "losses are empty"),
         (lambda: dwa_update(after(), {"l1": 1.0}), "losses have structure"),
         (
             lambda: dwa_update(after(), {**NOTHING, "l1": np.ones(2)}),

@@ -126,7 +126,7 @@ def test_norms_against_one_gradient_for_each_loss():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gradnorm_init([]), "losses hold nothing"),
+        (lambda: gradnorm_init([]), "losses are empty"),
         (lambda: gradnorm_init({"a": np.ones(2)}), r"losses\['a'\] has shape \(2,\)"),
         (lambda: gradnorm_update(gradnorm_init(NORMS), {"a": 1.0}, NORMS), "losses have structure"),
         (lambda: gradnorm_update(gradnorm_init(NORMS), NORMS, (1.0, 2.0)), "norms have structure"),

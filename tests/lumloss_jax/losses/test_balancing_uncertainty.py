@@ -92,10 +92,10 @@ def test_scales_begin_at_one_in_the_losses_structure():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: uncertainty_init({}), "losses hold nothing"),
+        (lambda: uncertainty_init({}), "losses are empty"),
         (
             lambda: uncertainty_init({"l1": np.ones(3)}),
-            r"losses\['l1'\] has shape \(3,\): one scalar per loss",
+            r"losses\['l1'\] has shape \(3,\), but there must be one scalar per loss",
         ),
         (
             lambda: uncertainty_loss({"l1": 1.0}, {"mse": 1.0}, likelihood="laplace"),
@@ -107,9 +107,9 @@ def test_scales_begin_at_one_in_the_losses_structure():
         ),
         (
             lambda: uncertainty_loss(1.0, 1.0, likelihood="laplacian"),
-            "likelihood takes 'gaussian', 'laplace'.*did you",
+            "likelihood accepts 'gaussian', 'laplace'.*did you",
         ),
-        (lambda: uncertainty_weights(1.0, likelihood=None), "likelihood takes"),
+        (lambda: uncertainty_weights(1.0, likelihood=None), "likelihood accepts"),
     ],
 )
 def test_errors(call, message):

@@ -169,16 +169,16 @@ ONE = {"l1": losses.l1_loss}
         ),
         (
             ({"own": lambda p, t: jnp.abs(p - t)}, {"own": 1}),
-            "'own' gave an array of shape (2, 12, 12, 3)",
+            "'own' returned an array of shape (2, 12, 12, 3)",
         ),
         (
             ({"own": lambda p, t: 0.0}, {"own": 1}),
-            "'own' gave float, but a loss gives one scalar array",
+            "'own' returned float, but a loss must return one scalar array",
         ),
-        (({"own": lambda p, t: None}, {"own": 1}), "'own' gave NoneType"),
+        (({"own": lambda p, t: None}, {"own": 1}), "'own' returned NoneType"),
         (
             ({"own": lambda p, t: (jnp.zeros(()), {"map": p})}, {"own": 1}),
-            "'own.map' gave an array of shape (2,",
+            "'own.map' returned an array of shape (2,",
         ),
     ],
 )
@@ -190,7 +190,7 @@ def test_what_is_no_weighted_sum_is_refused(arguments, message):
 def test_a_loss_that_takes_no_mask_is_named():
     for keyword, value in (("mask", MASK), ("axis_name", "batch")):
         with pytest.raises(
-            ValueError, match=rf"the loss 'own' takes no {keyword}: call it without"
+            ValueError, match=rf"the loss 'own' does not accept {keyword}: leave {keyword} out"
         ):
             weighted_sum(
                 {"own": lambda p, t: jnp.zeros(())},

@@ -78,6 +78,6 @@ def test_noise_costs_the_same_at_any_size(size):
 def test_an_unknown_spectrum_is_named():
     image = np.zeros((4, 4, 1), np.float32)
     with pytest.raises(
-        ValueError, match="spectrum takes 'complex', 'amplitude'; got 'amplitudes'; did you mean"
+        ValueError, match="spectrum accepts 'complex', 'amplitude'; got 'amplitudes'; did you mean"
     ):
         frequency_loss(image, image, spectrum="amplitudes")

@@ -77,7 +77,7 @@ def test_both_operators_give_the_slope_of_a_ramp_per_pixel(operator):
         (
             (9, 9, 3),
             "sobol",
-            "operator takes 'sobel', 'difference'; got 'sobol'; did you mean 'sobel'",
+            "operator accepts 'sobel', 'difference'; got 'sobol'; did you mean 'sobel'",
         ),
     ],
 )

@@ -72,19 +72,19 @@ IMAGE_ERRORS: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
         IMAGES,
         ("predictions have shape (2, 7, 9, 3)", "targets (2, 8, 9, 3)"),
     ),
-    "one target for the batch": (IMAGES, IMAGES[0], ("targets (8, 9, 3)", "nothing is broadcast")),
+    "one target for the batch": (IMAGES, IMAGES[0], ("targets (8, 9, 3)", "not broadcast")),
     "no pixels": (IMAGES[:0], IMAGES[:0], ("(0, 8, 9, 3)", "holds no pixels", "at least 1")),
 }
 OPTION_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "an even window": ({"window_size": 4}, ("window_size must be odd, 1 or more", "got 4")),
-    "no window": ({"window_size": 0}, ("window_size must be odd, 1 or more", "got 0")),
+    "an even window": ({"window_size": 4}, ("window_size must be odd and at least 1", "got 4")),
+    "no window": ({"window_size": 0}, ("window_size must be odd and at least 1", "got 0")),
     "a float window": (
         {"window_size": 3.0},
         ("window_size must be an odd int, 1 or more; got 3.0",),
     ),
     "an unknown window": (
         {"window": "gaussan"},
-        ("window takes 'box', 'gaussian'; got 'gaussan'", "'gaussian'?"),
+        ("window accepts 'box', 'gaussian'; got 'gaussan'", "'gaussian'?"),
     ),
     "a box with a sigma": (
         {"window_sigma": 2.0},
@@ -97,24 +97,24 @@ OPTION_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "an unknown brightness": (
         {"brightness": "luminence"},
         (
-            "brightness takes 'luma', 'luminance', 'lightness'; got 'luminence'",
+            "brightness accepts 'luma', 'luminance', 'lightness'; got 'luminence'",
             "did you mean 'luminance'?",
         ),
     ),
     "an unknown penalty": (
         {"penalty": "L1"},
-        ("penalty takes 'l1', 'l2', 'charbonnier', 'huber'; got 'L1'",),
+        ("penalty accepts 'l1', 'l2', 'charbonnier', 'huber'; got 'L1'",),
     ),
     "unknown coefficients": (
         {"coefficients": "rec610"},
         (
-            "coefficients takes 'rec601', 'rec709', 'rec2020'; got 'rec610'",
+            "coefficients accepts 'rec601', 'rec709', 'rec2020'; got 'rec610'",
             "did you mean 'rec601'?",
         ),
     ),
     "coefficients of four digits": (
         {"coefficients": (0.2989, 0.587, 0.114)},
-        ("coefficients must sum to 1 within 1e-6", "sum to 0.9999: divide by that"),
+        ("coefficients must sum to 1 within 1e-6", "sum to 0.9999: divide them by their sum"),
     ),
     "two coefficients": (
         {"coefficients": (0.5, 0.5)},
@@ -147,7 +147,7 @@ OPTION_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"mask": np.ones((2, 9, 8))},
         (
             "mask has shape (2, 9, 8)",
-            "it takes (2, 8, 9) or (2, 8, 9, 1)",
+            "it must have shape (2, 8, 9) or (2, 8, 9, 1)",
             "mask.reshape(-1, 1, 1)",
         ),
     ),
@@ -161,7 +161,7 @@ WEIGHT_ERRORS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "not a number": (float("nan"), ("must be finite and not negative; got nan",)),
     "several": (
         np.ones(3, np.float32),
-        ("must be one number, shape (); got shape (3,)", "jax.vmap over them"),
+        ("must be one number, shape (); got shape (3,)", "use jax.vmap"),
     ),
     "text": ("0.5", ("must be one number", "got '0.5'")),
     "none": (None, ("must be one number", "got None")),

@@ -127,14 +127,17 @@ def test_features_are_asked_once_for_each_image_and_never_for_hidden_ones():
     ("options", "message"),
     [
         ({"layers": {"relu1": 1.0}}, "features give a list and layers are a dict"),
-        ({"layers": (1.0,)}, "layers holds 1 weights, but features give 2 arrays: one for each"),
+        (
+            {"layers": (1.0,)},
+            "layers holds 1 weights, but features give 2 arrays: give one weight for each",
+        ),
         ({"layers": ()}, "layers is empty"),
         ({"layers": (1.0, -1.0)}, "the weight of layer 1 must be finite and not negative; got -1"),
         ({"layers": (1.0, np.ones(2))}, "the weight of layer 1 must be one number"),
-        ({"layers": (1.0, 1.0), "penalty": "huber"}, "penalty takes 'l1', 'l2'; got 'huber'"),
+        ({"layers": (1.0, 1.0), "penalty": "huber"}, "penalty accepts 'l1', 'l2'; got 'huber'"),
         (
             {"layers": (1.0, 1.0), "mask": np.ones((2, 8, 8))},
-            "takes one weight per image only, (2, 1, 1)",
+            "accepts only one weight per image, (2, 1, 1)",
         ),
         (
             {

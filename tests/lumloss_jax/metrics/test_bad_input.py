@@ -67,7 +67,7 @@ def test_bad_images_are_named(name, predictions, targets, message):
         ({"mask": -np.ones((2, 1, 1))}, "mask must be finite and not negative"),
         (
             {"gt_mean": "lumma"},
-            "gt_mean takes 'luma', 'channels'; got 'lumma'; did you mean 'luma'",
+            "gt_mean accepts 'luma', 'channels'; got 'lumma'; did you mean 'luma'",
         ),
     ],
 )
@@ -124,9 +124,7 @@ def test_one_value_per_leading_index(name):
 def test_mdsi_names_what_it_cannot_export():
     height, width = export.symbolic_shape("h, w")
     image = jax.ShapeDtypeStruct((height, width, 3), jnp.float32)
-    with pytest.raises(
-        ValueError, match="sizes that are known: export it for one height and width"
-    ):
+    with pytest.raises(ValueError, match="symbolic sizes: export it for one height and width"):
         export.export(jax.jit(metrics.mdsi))(image, image)
 
 

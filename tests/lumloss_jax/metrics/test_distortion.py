@@ -66,7 +66,7 @@ def test_floor(psnr):
 
 def test_unknown_luma_range_is_named():
     with pytest.raises(
-        ValueError, match="luma_range takes 'studio', 'full'; got 'studo'; did you mean 'studio'"
+        ValueError, match="luma_range accepts 'studio', 'full'; got 'studo'; did you mean 'studio'"
     ):
         metrics.psnr_y(PREDICTIONS, TARGETS, luma_range="studo")
 

@@ -102,7 +102,7 @@ def test_drunet_is_homogeneous_without_biases(random_variables, jit):
         (25, "divide by 255"),
         (-0.1, "not negative"),
         (np.nan, "finite"),
-        (np.zeros(3, np.float32), r"shape \(3,\).*takes \(\), \(2,\)"),
+        (np.zeros(3, np.float32), r"shape \(3,\).*must have shape \(\), \(2,\)"),
         (np.zeros((2, 8, 11), np.float32), r"\(2, 8, 12\)"),
         ("much", "dtype"),
         (np.zeros(2, bool), "dtype bool"),
