@@ -2,9 +2,9 @@
 
     python benchmarks/cpu_compiler_options.py
 
-Times are medians of rounds in which both run once, in an order drawn anew, so that what else the
-machine does meets both alike. On other backends, and with a jaxlib that does not know the options,
-there are none and the ratio is 1.
+Times are medians of rounds in which both run once, in a new random order, so that other load on the
+machine affects both in the same way. On other backends, and with a jaxlib that does not know the
+options, there are none and the ratio is 1.
 """
 
 import statistics

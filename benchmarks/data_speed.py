@@ -6,8 +6,8 @@
 Both sides cut a random patch, turn it one of eight ways and give float32 in [0, 1]. Ours ends in
 arrays on JAX's device. torch's DataLoader is the usual one, a patch an item, in its best number of
 worker processes; from disk it reads the folder's files through Pillow. It ends in tensors on the
-CPU. Rates are medians of rounds in which every variant runs once, in an order drawn anew, so that
-what else the machine does meets all alike. torch is needed for its own rows only.
+CPU. Rates are medians of rounds in which every variant runs once, in a new random order, so that
+other load on the machine affects all in the same way. torch is needed only for its own rows.
 """
 
 import functools

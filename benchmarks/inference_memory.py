@@ -86,7 +86,7 @@ def alone(options: Options) -> None:
 def _let_pass_after(count: int) -> None:
     """From the ``count``-th batch of a pass on, a network's call gives what it was given, or what it gave last."""
     run, batches = predict.Predictor._run, Grid.batches
-    number = 0  # of a batch in its pass; 0 between passes
+    number = 0  # a batch's number in its pass; 0 between passes
     last: dict[Any, Any] = {}
 
     def counted(

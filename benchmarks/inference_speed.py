@@ -4,9 +4,9 @@
     megapixels python benchmarks/inference_speed.py --megapixels 2 --rounds 1
 
 Both sides restore the same photograph in the same tiles on the same threads; PyTorch in the better
-of its two layouts, which a first tile decides. Rounds alternate, in an order drawn anew. Before
-that, one tile is restored by both, and the pixels must agree. Each run is in a process of its own,
-which warms up on two tiles; its peak memory includes libraries.
+of its two layouts, which a first tile decides. Every round has a new random order. Before that, one
+tile is restored by both, and the pixels must agree. Each run is in a process of its own, which
+warms up on two tiles; its peak memory includes libraries.
 
 PyTorch attends within each tile, since the whole photograph at once does not fit: as many
 operations for each pixel, but not the same result. Ours attends over the whole photograph, which is
@@ -47,7 +47,7 @@ class Options:
     """What to measure."""
 
     megapixels: float = 12.0
-    """Of the photograph, which is as wide as 3 to 2."""
+    """Size of the photograph, whose sides are as 3 to 2."""
     rounds: int = 3
     """Rounds, in each of which every side runs once."""
     networks: tuple[str, ...] = NETWORKS

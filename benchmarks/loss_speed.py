@@ -5,9 +5,9 @@
     as ratios to L1 python benchmarks/loss_speed.py --tpu      bytes that the compiled value and
     gradient read and write on a TPU v5e
 
-Times are medians of rounds in which every variant runs once, in an order drawn anew, so that what
-else the machine does meets all alike. ``--tpu`` compiles ahead of time: no TPU is needed, libtpu is
-(pip install 'libtpu==0.0.42.*' beside jax 0.10.2).
+Times are medians of rounds in which every variant runs once, in a new random order, so that other
+load on the machine affects all in the same way. ``--tpu`` compiles ahead of time: no TPU is needed,
+libtpu is (pip install 'libtpu==0.0.42.*' beside jax 0.10.2).
 """
 
 import functools
@@ -133,7 +133,7 @@ def report(seconds: dict[str, list[float]], what: str) -> None:
 
 
 def main(options: Options) -> None:
-    """Measures what is asked for."""
+    """Measures what the options request."""
     if options.tpu:
         bytes_on_tpu(options)
     elif options.step:

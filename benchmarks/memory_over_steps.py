@@ -1,4 +1,4 @@
-"""Whether training takes more memory the longer it goes on: 2,000 steps of the whole loop, checkpoints and all.
+"""Whether training takes more memory over time: 2,000 steps of the whole loop, with checkpoints.
 
     python benchmarks/memory_over_steps.py
 

@@ -1,6 +1,6 @@
-"""Rounds of timing, in each of which every variant runs once, so that what else the machine does meets all alike.
+"""Rounds of timing, in which every variant runs once, so that other load affects all alike.
 
-And what is to be known of the process and of the machine that they run on.
+It also describes the process and the machine that they run on.
 """
 
 import os
@@ -14,7 +14,7 @@ import jax
 
 
 def seconds_of(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, in an order drawn anew; a first round warms up and is not counted."""
+    """Seconds of each variant in each round, in a new random order; a first round only warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     order = list(variants)
     for turn in range(rounds + 1):

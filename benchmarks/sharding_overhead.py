@@ -6,10 +6,10 @@
 Each count of devices gets a process of its own, in which jax is told to make that many CPU devices.
 The cores are the same for all and the work is the same in total: what is lost are the sums over
 devices, the batch norms' among them, and convolutions of smaller batches; what may be gained is a
-core that one device's operations leave idle. Rounds go through the processes in an order drawn
-anew, one at a time while the others wait, and every ratio is the median over rounds of a count's
-time over the time of one device in the same round. What else the machine does meets both, though
-not alike: on a busy machine more threads get more of the cores.
+core that one device's operations leave idle. Rounds go through the processes in a new random order,
+one at a time while the others wait, and every ratio is the median over rounds of a count's time
+over the time of one device in the same round. What else the machine does meets both, though not
+alike: on a busy machine more threads get more of the cores.
 
 With more devices than cores the ratio says little about devices that have cores of their own.
 """

@@ -71,7 +71,7 @@ class Options:
     topologies: tuple[str, ...] = ("v5e:2x2", "v5e:16x16", "v6e:2x4")
     """Chips, as python -m train compile takes them; v5e and v6e."""
     networks: tuple[str, ...] = tuple(NETWORKS)
-    """Of those listed in this file."""
+    """Networks, out of the ones that this file lists."""
     parallel: Literal["data", "fsdp"] = "data"
     """Whether every chip holds the whole state, or its share of it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
