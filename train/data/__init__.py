@@ -1,1 +1,1 @@
-"""Photographs in: files, sources, and the stream of training batches."""
+"""Reads photographs: files, sources, and the stream of training batches."""

@@ -155,7 +155,7 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}.") from None
     if isinstance(source, Path) and not str(source).isprintable():
-        source = read_file(source)  # pyvips passes on only names in UTF-8
+        source = read_file(source)  # pyvips accepts only names in UTF-8
     if photograph.kind == "BMP":
         content = source if isinstance(source, bytes) else read_file(source)
         strips = rgb_strips(content, name, pixels=pixels)
@@ -335,16 +335,16 @@ def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
         or image.interpretation in ("lab", "labs", "multiband")
     ):
         raise InputError(
-            f"{name} has {image.bands} channels of {image.format} pixels ({image.interpretation}). "
-            "Convert it to grey or RGB of 8 or 16 bits, with or without alpha."
+            f"{name} has {image.bands} channel{'s' * (image.bands > 1)} of {image.format} pixels "
+            f"({image.interpretation}). Convert it to grey or RGB of 8 or 16 bits, with or without "
+            "alpha."
         )
 
 
 def decode_bmp(content: bytes, name: str) -> np.ndarray:
     """Decodes a BMP to uint8 ``[H, W, C]``, where C is 1, 3, or 4 with alpha.
 
-    Pillow decodes it, because the packaged libvips does not read BMP. The format has at most 8
-    bits, which Pillow keeps.
+    Pillow decodes it, because the packaged libvips does not. BMP has at most 8 bits per channel.
     """
     about = examine(io.BytesIO(content), name).about
     return _joined(stored_strips(content, name), about.height, about.width)

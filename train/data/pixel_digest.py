@@ -36,7 +36,8 @@ class PixelDigest:
             return
         self._deep.update(rows.data)
         if self._plain is not None:
-            narrow = rows.astype(np.uint8)  # the lower byte
+            narrow = rows.astype(np.uint8)  # keeps the lower byte
+
             # A value that comes from 8 bits is 257 times its lower byte.
             if np.array_equal(narrow * np.uint16(257), rows):
                 self._plain.update(narrow.data)

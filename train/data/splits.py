@@ -126,7 +126,11 @@ def leaked(splits: Splits) -> list[str]:
 def leak_warnings(splits: Splits) -> list[str]:
     """One sentence if photographs that are scored are also trained on, and otherwise none."""
     seen = leaked(splits)
-    return [f"trained on too, so their scores mean little: {list_some(seen)}"] if seen else []
+    return (
+        [f"these photographs are also trained on, so their scores mean little: {list_some(seen)}"]
+        if seen
+        else []
+    )
 
 
 def seen_in_training(source: Source, checkpoint: Path) -> str:
@@ -147,7 +151,11 @@ def seen_in_training(source: Source, checkpoint: Path) -> str:
             continue
         trained = set(record.get("train", {}).values())
         seen = [entry.name for entry in source.entries if _describe_entry(entry) in trained]
-        return f"trained on too, so their scores mean little: {list_some(seen)}" if seen else ""
+        return (
+            f"these photographs are also trained on, so their scores mean little: {list_some(seen)}"
+            if seen
+            else ""
+        )
     return ""
 
 

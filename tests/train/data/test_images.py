@@ -137,7 +137,7 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(
     image.quantize(4).save(tmp_path / "cartoon.png", format="GIF")
     for name, reason in {
         "print.tif": "is in CMYK",
-        "float.tif": r"1 channels of float pixels \(b-w\). Convert it",
+        "float.tif": r"1 channel of float pixels \(b-w\). Convert it",
         "long.tif": "of int pixels",
         "five.tif": r"has 5 channels of uchar pixels \(srgb\)",
         "lab.tif": "is in CIELAB, so convert it",

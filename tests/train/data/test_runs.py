@@ -113,7 +113,10 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
         f"--test-data=folder:{folder}",
     ]
     assert main(["fit", *flags, "--steps=2", f"--out={run}"]) == 0
-    assert "trained on too, so their scores mean little: 0.png (test)" in capsys.readouterr().out
+    assert (
+        "these photographs are also trained on, so their scores mean little: 0.png (test)"
+        in capsys.readouterr().out
+    )
     # Smaller than a patch, which is not the point
     write_image(data / "3.png", np.zeros((4, 4, 3), np.uint8))
     (data / "4.png").rename(data / "four.png")

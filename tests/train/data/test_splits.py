@@ -135,7 +135,7 @@ def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None
     leak, memory = data_warnings(
         open_splits(data, validation="none", test=data, memory=Memory(10 * 8 * 3 / 1e6))
     )
-    assert "trained on too" in leak and "000.png (test)" in leak
+    assert "are also trained on" in leak and "000.png (test)" in leak
     assert "20 of 30 photographs do not fit into --memory-mb" in memory
 
 
@@ -233,7 +233,9 @@ def test_photographs_that_a_run_was_trained_on_are_named(tmp_path: Path) -> None
     for checkpoint in (run, run / "checkpoints" / "4"):
         assert seen_in_training(splits.test, checkpoint) == ""
         said = seen_in_training(splits.train, checkpoint)
-        assert said.startswith("trained on too, so their scores mean little: ")
+        assert said.startswith(
+            "these photographs are also trained on, so their scores mean little: "
+        )
         assert splits.train.names[0] in said
     (run / "split.json").write_text("{")
     assert seen_in_training(splits.train, run) == ""

@@ -16,7 +16,9 @@ def leaking(photographs: Path, small_run: tuple[str, ...], tmp_path: Path) -> li
     return [*flags, f"--test-data=folder:{photographs / 'train'}", f"--out={tmp_path / 'run'}"]
 
 
-LEAK = "trained on too, so their scores mean little: 0.png (test), 1.png (test)"
+LEAK = (
+    "these photographs are also trained on, so their scores mean little: 0.png (test), 1.png (test)"
+)
 
 
 def test_a_comparison_says_which_photographs_were_trained_on_too(

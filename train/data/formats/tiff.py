@@ -67,13 +67,13 @@ _JPEG = 7
 _CHECKED = (1, 5, 8, 32946, 50001)
 _UNSTATED = 0  # value of the tag for a further channel whose meaning is not stated
 _RARE = {
-    6: "JPEG in its first form",
+    6: "old-style JPEG",
     32809: "ThunderScan",
     33003: "JPEG 2000",
     33005: "JPEG 2000",
     34661: "JBIG",
-    34676: "SGI's logarithms",
-    34677: "SGI's logarithms",
+    34676: "SGI's LogLuv",
+    34677: "SGI's LogLuv",
     34712: "JPEG 2000",
     34887: "LERC",
     34925: "LZMA",
