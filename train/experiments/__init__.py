@@ -1,1 +1,1 @@
-"""Experiments of many trainings: losses are compared and settings searched, with statistics."""
+"""Experiments of many training runs: comparing losses and searching settings, with statistics."""

@@ -1,10 +1,10 @@
-"""Which loss is better on these photographs: trains the same network under each, and compares.
+"""Finds out which loss is better on these photographs, by training the same network under each.
 
-The comparison is paired by construction: a seed fixes initial weights, patches, their noise and the
-number of steps, whatever the loss. Learning rate and clipping depend on a loss's scale, so they are
-picked for each loss on validation photographs, with the first seed. The test photographs are scored
-once, at the end. A comparison that was stopped continues where it was; with more seeds it trains
-those that are missing.
+The comparison is paired by construction: a seed fixes the initial weights, the patches, their noise
+and the number of steps, whatever the loss is. The right learning rate and clipping depend on the
+scale of a loss, so they are picked for each loss on validation photographs, with the first seed.
+The test photographs are scored once, at the end. A comparison that was interrupted continues where
+it stopped. If more seeds are asked for, only the missing ones are trained.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import leak_warnings
 from train.experiments.compare_config import CompareConfig
-from train.experiments.folders import open_folder, open_with_validation
+from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.networks.members import NOISE_SEED, Member, Members
 from train.experiments.picking import (
@@ -40,13 +40,13 @@ from train.experiments.statistics.comparison_table import ComparisonRow
 from train.experiments.statistics.conclusions import conclude
 from train.files.outputs import write_json, write_rows
 
-# Simulated with no true difference, 68 photographs and 3 seeds first, then as many seeds as the
-# first look named: the second look adds 0.4 to 3 percentage points of false alarms.
-_FALSE_ALARMS_OF_TWO_LOOKS = " (6 to 10 % of two looks, simulated)"
+# Simulated with no true difference and 68 photographs, with 3 seeds at the first look and as many
+# as it suggested at the second. The second look adds 0.4 to 3 percentage points of false alarms.
+_FALSE_ALARMS_OF_TWO_LOOKS = " (6 to 10 % for two looks, in a simulation)"
 
 
 def compare(config: CompareConfig, command: str) -> Path:
-    """Trains what is not trained yet, scores, concludes and writes the report.
+    """Trains the networks that are still untrained, scores all, and writes the report.
 
     Args:
       config: what is compared, and how.
@@ -66,23 +66,22 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     console = make_console()
     began = time.monotonic()
 
-    # --- whatever may be wrong with the input is found before anything is written or trained
+    # --- errors in the input are found before anything is written or trained
     for loss in config.losses:
         member = Member(loss, config.fit.seed, config.learning_rates[0], None)
         assemble(member.config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare", held)
-    again = f"the same flags and --out {shlex.quote(str(folder))}"
-    console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
+    console.print(advise_repeating(folder), soft_wrap=True)
     warnings = leak_warnings(splits) + noise_warnings(config, splits.test)
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
-    members = Members(folder / "members", config.fit, console, config.population)
+    members = Members(folder / "members", config.fit, console, population=config.population)
 
     # --- learning rate and clipping for each loss, on validation photographs
     tried = try_settings(config, members, validation)
 
-    # --- every seed, on test photographs
+    # --- networks of every seed, on test photographs
     scored, tried = score_seeds(config, members, tried, splits.test)
     write_rows(list(itertools.chain(*scored.values())), folder / "scores.csv")
 
@@ -97,7 +96,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     write_json(records, folder / "conclusions.json")
     write_report(report, folder / "report.html")
     _announce(report, console)
-    console.print(f"{len(scored)} networks compared, {time.monotonic() - began:.0f} s")
+    console.print(f"{len(scored)} networks compared in {time.monotonic() - began:.0f} s")
     files = {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}
     for what, name in files.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
@@ -105,7 +104,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
 
 
 def _announce(report: Report, console: Console) -> None:
-    """Prints the report's sentences."""
+    """Prints the sentences of the report."""
     console.print(report.headline, soft_wrap=True)
     for comparison in report.comparisons[: len(report.losses) - 1]:
         others = describe_other_metrics(comparison, report.comparisons)
@@ -124,9 +123,9 @@ def _make_report(
     notes: Sequence[str],
     command: str,
 ) -> Report:
-    """What the page says and shows."""
+    """Collects what the page says and shows."""
     rows = list(itertools.chain(*scored.values()))
-    # Photographs that were degraded in reality have no noise levels.
+    # Photographs with real degradations have no noise levels.
     levels = config.primary_sigmas if test.inputs is None else ()
     conclusions = conclude(
         rows, config.losses, primary=config.primary, primary_sigmas=levels, margin=config.margin
@@ -137,13 +136,13 @@ def _make_report(
     of_first_seed = {}
     for member in scored:
         if member.seed == config.fit.seed:
-            of_first_seed[member.loss] = members.restorer(member)
+            of_first_seed[member.loss] = members.load_or_retrain(member)
     middle = sorted(config.levels)[len(config.levels) // 2]
     crops = find_crops(
         of_first_seed, rows, test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops
     )
 
-    # --- what was tried, and what it cost
+    # --- settings that were tried, and the time that training took
     trials, choices = [], []
     for loss, values in tried.items():
         trials += [Member(loss, config.fit.seed, *setting) for setting in values]
@@ -168,7 +167,7 @@ def _make_report(
 
 
 def noise_warnings(config: CompareConfig, test: Source) -> list[str]:
-    """One sentence if test noise differs from training noise, or flags of noise have no effect."""
+    """One sentence if the test noise was not trained on, or if flags about noise have no effect."""
     trained, blind = config.fit.data.sigma, config.fit.data.blind
     if test.inputs is not None:
         given = {
@@ -176,9 +175,14 @@ def noise_warnings(config: CompareConfig, test: Source) -> list[str]:
             "--primary-sigmas": config.primary_sigmas != (),
             "--draws": config.draws > 1,
         }
-        unused = ", ".join(flag for flag in given if given[flag])
-        why = "these are degraded already, and are scored once, as they are"
-        return [f"of no effect on the test photographs: {unused}; {why}."] if unused else []
+        unused = [flag for flag in given if given[flag]]
+        if not unused:
+            return []
+        have = "have" if len(unused) > 1 else "has"
+        return [
+            f"{', '.join(unused)} {have} no effect on the test photographs, which are degraded "
+            "already and are scored once, as they are."
+        ]
     unknown = []
     for sigma in sorted(config.levels):
         if sigma > trained or (sigma != trained and not blind):
@@ -186,15 +190,16 @@ def noise_warnings(config: CompareConfig, test: Source) -> list[str]:
     if not unknown:
         return []
     at = f"up to sigma {trained:g}" if blind else f"at sigma {trained:g}"
-    judged = ", ".join(f"{sigma:g}" for sigma in unknown)
+    scored = ", ".join(f"{sigma:g}" for sigma in unknown)
+    highest = max(*config.levels, trained)
     return [
-        f"networks that are trained {at} are judged at {judged}, noise that they never met: take "
-        f"--blind --sigma {max(*config.levels, trained):g} to train at every level up to that."
+        f"networks trained {at} are scored at {scored}, noise that they never meet in training. "
+        f"Use --blind --sigma {highest:g} to train at every level up to {highest:g}."
     ]
 
 
 def _without_out(command: str) -> str:
-    """The command without --out: its folder exists by now, and would only be continued."""
+    """The command without --out, whose folder exists by now and would only be continued."""
     kept, words = [], iter(shlex.split(command))
     for word in words:
         if word == "--out":
@@ -205,15 +210,15 @@ def _without_out(command: str) -> str:
 
 
 def _describe_cost(config: CompareConfig, members: Members, all_members: Sequence[Member]) -> str:
-    """What training took, in a sentence; it is compared with nothing."""
+    """Says how long the training took."""
     seconds, steps = members.cost(all_members)
     ways = {
         "loop": "one after the other (loop)",
         "vmap": "at once on one device (vmap)",
         "mesh": "at once, divided over devices (mesh)",
     }
-    trained = f"{len(all_members)} networks were trained {ways[config.population]}"
+    trained = f"{len(all_members)} networks were trained {ways[config.population]}."
     if not steps:  # an earlier version trained them
-        return f"{trained}; what it took was not measured."
-    took = f"{seconds:.0f} s in all, {1000 * seconds / steps:.1f} ms for each step of each network"
-    return f"{trained}: {took}, compilation, validation and saving included."
+        return f"{trained} How long this took was not measured."
+    took = f"{seconds:.0f} s in total, {1000 * seconds / steps:.1f} ms per step of each network"
+    return f"{trained} This took {took}, including compilation, validation and saving."

@@ -1,4 +1,4 @@
-"""What is compared, and how; read by the command line before anything heavy is imported."""
+"""Settings of a comparison. The command line reads them before anything heavy is imported."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _DEFAULT = ModelConfig().loss
 
 
 def canonical_loss(loss: str) -> str:
-    """One spelling of a loss, whatever the user's spaces.
+    """The one spelling of a loss, however the user placed spaces.
 
     ``balanced(METHOD)`` balances the default loss.
     """
@@ -29,62 +29,66 @@ def canonical_loss(loss: str) -> str:
 
 
 def check_not_distributed(verb: str, fit: FitConfig) -> None:
-    """Refuses to share an experiment with other hosts."""
+    """Raises an error if an experiment is to be shared with other hosts."""
     if fit.run.distributed:
         raise InputError(
-            f"{verb} takes no --distributed: it runs in one process, on all of its devices."
+            f"{verb} does not support --distributed: it runs in one process, on all devices of "
+            "that process. Leave --distributed out."
         )
 
 
 def check_population(population: PopulationMode, fit: FitConfig) -> None:
-    """Refuses what networks that train at once cannot do."""
+    """Raises an error for options that networks which train at once do not support."""
     if population == "loop":
         return
     if fit.run.profile is not None:
         raise InputError(
-            f"--profile traces one network's training; --population {population} has many: loop."
+            f"--profile traces the training of one network, but --population {population} trains "
+            "several at once. Use --population loop, or leave --profile out."
         )
     if fit.run.parallel != "data":
         raise InputError(
-            f"--population {population} holds each network whole: leave --parallel out."
+            f"--parallel {fit.run.parallel} divides a network, but --population {population} "
+            "keeps each network whole. Leave --parallel out."
         )
     if population == "vmap" and (fit.run.devices or 1) > 1:
         raise InputError(
-            "--population vmap trains on one device: take mesh for --devices, or leave these out."
+            f"--devices {fit.run.devices} does not fit --population vmap, which trains on one "
+            "device. Use --population mesh, or leave --devices out."
         )
 
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Train a network under several losses, and say which restores best and how sure that is."""
+    """Train a network under several losses; report which restores best, and how certain it is."""
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
-    """Losses; the first is compared with each of the others. Also "balanced(METHOD, LOSS)", weights
-    being learned."""
+    """Losses. The first is compared with each of the others. "balanced(METHOD, LOSS)" learns the
+    weights of a loss."""
     seeds: int = 3
-    """Trainings of each loss, with seeds --seed, --seed + 1 and so on."""
+    """Number of training runs for each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. None given: --sigma."""
+    """Noise levels (0 to 255) to score at. Default: --sigma."""
     primary: Primary = "psnr"
-    """The metric that verdicts are on, and settings are picked by; all others are shown and not
-    claimed."""
+    """Metric that verdicts are based on and that settings are picked by. The other metrics are
+    shown without a verdict."""
     primary_sigmas: tuple[float, ...] = ()
-    """Those of --sigmas that verdicts are on, by the mean over them. None given: all."""
+    """Noise levels out of --sigmas over whose mean verdicts are given. Default: all of them."""
     margin: float | None = None
-    """Difference in --primary that matters, for "not worse". None: 0.1 dB; of what is not in dB
-    nothing is tested."""
+    """Smallest difference in --primary that matters, for "not worse". Default: 0.1 dB, or no such
+    test if the metric is not in dB."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Learning rates to pick from, for each loss."""
     clip_norms: tuple[float, ...] = (1.0,)
-    """Gradient norms to try clipping at, beside not clipping, at the learning rate that was
+    """Gradient norms to try clipping at, in addition to no clipping, at the learning rate that was
     picked."""
     population: PopulationMode = "loop"
-    """Networks train one after the other, all at once on one device, or at once divided over
-    --devices."""
+    """How networks are trained: one after the other (loop), all at once on one device (vmap), or at
+    once and divided over --devices (mesh)."""
     draws: int = 1
-    """Draws of noise that a score is the mean of."""
+    """Number of noise draws that each score is averaged over."""
     crops: int = 4
-    """Photographs to show in the report: those on which the losses differ most."""
+    """Number of photographs to show in the report: those on which the losses differ most."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the comparison's folder; if it already holds an
     unfinished comparison, that one is continued."""
@@ -93,7 +97,7 @@ class CompareConfig:
         spelled = tuple(map(canonical_loss, self.losses))
         if len(spelled) < 2 or len(set(spelled)) < len(spelled):
             raise InputError(
-                "--losses takes two or more different losses; got "
+                f"--losses must be two or more different losses; got "
                 f"{', '.join(self.losses) or 'none'}."
             )
         object.__setattr__(self, "losses", spelled)
@@ -105,14 +109,14 @@ class CompareConfig:
             self.primary_sigmas
         ):
             raise InputError(
-                "--primary-sigmas takes different ones of --sigmas, "
+                "--primary-sigmas must be different levels out of --sigmas, "
                 f"{' '.join(f'{s:g}' for s in self.levels)}; got "
                 f"{' '.join(f'{s:g}' for s in self.primary_sigmas)}."
             )
         if self.margin is not None:
             more_than("--margin", self.margin, 0)
         if not self.learning_rates:
-            raise InputError("--learning-rates must be at least one number.")
+            raise InputError("--learning-rates must be one number or more; got none.")
         for rate in self.learning_rates:
             more_than("--learning-rates", rate, 0)
         for norm in self.clip_norms:
@@ -124,11 +128,11 @@ class CompareConfig:
     def levels(self) -> tuple[float, ...]:
         """Noise levels to score at: --sigmas, or else --sigma.
 
-        They are not written into ``sigmas``: of a preset, that would stay when a flag changes
+        They are not written into ``sigmas``: a preset would then keep them when a flag changes
         --sigma.
         """
         return self.sigmas or (self.fit.data.sigma,)
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON holds them, with the noise levels that are scored at."""
+        """All settings in the form of the JSON file, including the noise levels to score at."""
         return {**dataclasses.asdict(self), "sigmas": self.levels}

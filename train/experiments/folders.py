@@ -1,9 +1,10 @@
-"""Where an experiment of many trainings stands: its folder, its settings, its photographs."""
+"""The folder of an experiment, with its settings and the record of its photographs."""
 
 import contextlib
 import dataclasses
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +24,66 @@ from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 
 _SETTINGS = "settings.json"
-_FEWEST_TESTED = 2  # photographs: of one there is no spread, and so no interval
-# How much is done of an experiment and how, not what of: what is done already stays what it would
-# be.
+_FEWEST_TESTED = 2  # photographs: a single one has no spread, and so no interval
+# Settings that say how much of an experiment is done, and how. Changing them does not change the
+# results of what is done already.
 _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
 
 
 def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
-    """Opens the photographs.
+    """Opens the photographs, and checks that they suffice for an experiment.
 
-    There are some to pick settings on, and all can be scored.
+    Args:
+      fit: how networks are trained, which names the photographs.
+      verb: ``compare`` or ``tune``, for errors.
+
+    Returns:
+      All photographs, and those for validation.
+
+    Raises:
+      InputError: if there are none to pick settings on, too few to test on, or some that cannot be
+        scored.
     """
     splits = open_photographs(fit)
     check_scorable(splits)
     if splits.validation is None:
         raise InputError(
-            f"{verb} picks settings on validation photographs and there are none: give "
-            "--validation-data, or more in --data."
+            f"{verb} picks settings on validation photographs, but there are none. Use "
+            "--validation-data, or give more photographs in --data."
         )
     if (found := len(splits.test.names)) < _FEWEST_TESTED:
         raise InputError(
-            f"{verb} takes {_FEWEST_TESTED} test photographs or more, and 10 for a verdict; "
-            f"{splits.test.spec} has {found}: name others by --test-data."
+            f"{verb} needs at least {_FEWEST_TESTED} test photographs, and 10 for a verdict; "
+            f"{splits.test.spec} has {found}. Choose others with --test-data."
         )
     return splits, splits.validation
 
 
+def advise_repeating(folder: Path) -> str:
+    """A line for the console: where results go, and how to resume the experiment."""
+    return (
+        f"Results go to {folder}. If this is interrupted, resume it by repeating the command with "
+        f"--out {shlex.quote(str(folder))}."
+    )
+
+
 def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitStack) -> Path:
-    """Opens the experiment's folder and locks it.
+    """Opens the folder of the experiment and locks it.
 
-    It is new, or holds a part of this experiment, with the same settings and photographs.
-
-    What another process trains there, this one would take for stopped, and remove: ``held`` keeps
-    it out.
+    The folder is new, or holds a part of this experiment, with the same settings and photographs.
 
     Args:
-      config: the experiment's configuration.
+      config: the configuration of the experiment.
       splits: its photographs.
-      verb: names a new folder.
-      held: keeps the lock, so that no other process takes a training for stopped and removes it.
+      verb: ``compare`` or ``tune``, which names a new folder.
+      held: keeps the lock. Without it, another process could mistake a network that is being
+        trained for an abandoned one, and remove it.
 
     Returns:
       The folder.
 
     Raises:
-      InputError: if it holds another experiment, or cannot be written.
+      InputError: if it holds a different experiment, or cannot be written.
     """
     _check_divides(config)
     check_path(Path(config.fit.run.out or "runs"))
@@ -78,14 +94,14 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
         held.enter_context(locks.hold(folder))
         held.enter_context(advising_resume(folder))
         before = _read_settings(saved, config)
-        other = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
-        if other:
-            named = ", ".join(name.replace("_", "-") for name in other)
+        different = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
+        if different:
+            named = ", ".join(name.replace("_", "-") for name in different)
             raise InputError(
-                f"--out {out} holds an experiment with other settings ({named}): write to a new "
-                "folder, or give the flags that it was started with."
+                f"--out {out} holds an experiment with different settings ({named}). Write to a "
+                "new folder, or use the flags that it was started with."
             )
-        if set(os.listdir(folder)) <= {_SETTINGS, locks.FILE_NAME}:  # killed before there was more
+        if set(os.listdir(folder)) <= {_SETTINGS, locks.FILE_NAME}:  # killed at the very start
             save_splits(splits, folder)
         check_unchanged(splits, folder, instead="write to a new folder")
         write_json(settings, saved)
@@ -98,22 +114,25 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
 
 
 def _read_settings(path: Path, config: Any) -> dict[str, Any]:
-    """The settings in an experiment's folder; options that were added since have their defaults."""
+    """The settings in the folder; options that a later version added have their defaults."""
     try:
         saved = read_json(path)
     except UnreadableError as error:
         raise InputError(
-            f"{path} cannot be read as an experiment's settings: {error}. Write to a new folder."
+            f"{path} cannot be read as the settings of an experiment: {error}. Write to a new "
+            "folder."
         ) from None
     defaults = json.loads(json.dumps(dataclasses.asdict(type(config)())))
     filled = _filled(saved, defaults)
     if not isinstance(filled, dict) or not isinstance(filled.get("fit"), dict):
-        raise InputError(f"{path} does not hold an experiment's settings: write to a new folder.")
+        raise InputError(
+            f"{path} does not hold the settings of an experiment. Write to a new folder."
+        )
     return filled
 
 
 def _check_divides(config: Any) -> None:
-    """Refuses a batch that cannot be divided, since it could not be changed in a folder."""
+    """Refuses a batch that devices cannot share; once the folder exists it could not be changed."""
     run = config.fit.run
     mesh = sharding.make_mesh(run.devices, run=run)
     if config.population != "loop":  # each network has its whole batch on one device
@@ -122,9 +141,9 @@ def _check_divides(config: Any) -> None:
 
 
 def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without what may change from one time to the next.
+    """Settings without those that may change when an experiment is resumed.
 
-    In ``fit`` that is where and how it runs.
+    In ``fit`` these are where and how it runs.
     """
     kept = {name: None if name in _MAY_CHANGE else value for name, value in settings.items()}
     return {
@@ -134,7 +153,7 @@ def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filled(saved: Any, defaults: Any) -> Any:
-    """Settings that an earlier version saved, with the defaults of options that it did not have."""
+    """Settings that an earlier version saved, with defaults for options that it did not have."""
     if not isinstance(saved, dict) or not isinstance(defaults, dict):
         return saved
     return {

@@ -1,4 +1,4 @@
-"""Records the looks at test photographs: each after the first may be another false alarm."""
+"""Records the looks at test results: each after the first is another chance of a false alarm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,12 +34,13 @@ def record_look(folder: Path, look: Any) -> list[Any]:
 
 
 def look_warnings(looks: Sequence[str], *, simulated: str = "") -> list[str]:
-    """One sentence if there were several looks, which are given in words; else none."""
+    """Makes one sentence if there were several looks, which are given in words; otherwise none."""
     if len(looks) < 2:
         return []
     return [
-        f"looked at with {', then '.join(looks)}: each look after the first is another chance for "
-        f"a false alarm, which together are more frequent than 5 %{simulated}."
+        f"the test results were looked at with {', then with '.join(looks)}. Each look after the "
+        "first is another chance of a false alarm, so that false alarms are more frequent than "
+        f"5 %{simulated}."
     ]
 
 
@@ -50,20 +51,24 @@ def _read(path: Path, *, like: Any) -> list[Any]:
         return []
     except UnreadableError as error:
         raise InputError(
-            f"{path}, the record of the looks at the test photographs, cannot be read: {error}."
+            f"{path}, the record of the looks at the test photographs, cannot be read: {error}. "
+            "Move it away and repeat the command."
         ) from None
     if not isinstance(before, list):
-        raise InputError(f"{path} must hold a list, the looks at the test photographs.")
+        raise InputError(
+            f"{path} does not hold a list, the looks at the test photographs. Move it away and "
+            "repeat the command."
+        )
     if not all(_is_like(look, like) for look in before):
         raise InputError(
             f"{path} holds something other than looks at the test photographs. Move it away and "
-            "give the same command again."
+            "repeat the command."
         )
     return before
 
 
 def _is_like(value: Any, example: Any) -> bool:
-    """Whether two values of JSON have the same types and keys."""
+    """Whether two JSON values have the same types and keys."""
     if type(value) is not type(example):
         return False
     if not isinstance(example, dict):

@@ -1,6 +1,6 @@
 """Picks learning rate and clipping for each loss on validation photographs.
 
-Settings with which a network diverged are left out.
+Settings with which a network diverged are never picked.
 """
 
 import itertools
@@ -15,12 +15,12 @@ from train.experiments.networks.members import Member, Members
 from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
 
 Setting = tuple[float, float | None]  # learning rate, norm to clip at
-# Score on validation photographs, higher is better; -inf for a network that diverged
+# Score of each setting on validation photographs: higher is better, -inf if a network diverged.
 Tried = dict[Setting, float]
 
 
 def try_settings(config: CompareConfig, members: Members, validation: Source) -> dict[str, Tried]:
-    """Tries learning rates for every loss, then clipping at the best of them.
+    """Tries learning rates for every loss, then clipping at the best rate.
 
     Args:
       config: the rates and norms to try, and the metric to judge by.
@@ -28,7 +28,7 @@ def try_settings(config: CompareConfig, members: Members, validation: Source) ->
       validation: the photographs to judge on.
 
     Returns:
-      What was tried, by loss.
+      For each loss the settings that were tried, with their scores.
     """
     rates: dict[str, list[Setting]] = {}
     for loss in config.losses:
@@ -37,7 +37,7 @@ def try_settings(config: CompareConfig, members: Members, validation: Source) ->
 
     clipped: dict[str, list[Setting]] = {}
     for loss, values in tried.items():
-        # If every rate diverged, clipping may be what is missing: it is tried at the lowest one.
+        # If every rate diverged, clipping may help: it is then tried at the lowest rate.
         rate, _ = min(values) if _all_diverged(values) else _best(values)
         clipped[loss] = [(rate, norm) for norm in config.clip_norms]
     with_clipping = _try(config, members, validation, clipped)
@@ -50,7 +50,7 @@ def _try(
     validation: Source,
     settings: Mapping[str, Sequence[Setting]],
 ) -> dict[str, Tried]:
-    """Trains one network with each setting; gives the primary metric's mean for each."""
+    """Trains one network with each setting, and returns each one's mean of the primary metric."""
     levels = config.primary_sigmas if validation.inputs is None else ()
     sign = 1 if METRICS[config.primary].higher_is_better else -1
     trials = []
@@ -59,7 +59,9 @@ def _try(
     members.ensure_all_trained(trials)
     tried: dict[str, Tried] = {loss: {} for loss in settings}
     for member in trials:
-        scored = members.score(member, validation, "validation", config.levels, config.draws)
+        scored = members.train_and_score(
+            member, validation, "validation", sigmas=config.levels, draws=config.draws
+        )
         rows = [row for row in scored if not levels or row.sigma in levels]
         values = [getattr(row, config.primary) for row in rows]
         value = sign * math.fsum(values) / len(values) if values else -math.inf
@@ -72,16 +74,16 @@ def score_seeds(
 ) -> tuple[dict[Member, list[ComparisonRow]], dict[str, Tried]]:
     """Trains and scores every seed of every loss at the best setting that was tried.
 
-    If another seed diverges at that setting, all seeds of the loss take the next best.
+    If any seed diverges at that setting, all seeds of the loss use the next best one.
 
     Args:
       config: the losses and seeds.
       members: trains and scores networks.
-      tried: what :func:`try_settings` gave.
+      tried: what :func:`try_settings` returned.
       test: the photographs to score.
 
     Returns:
-      Scores of each network, and ``tried`` with what diverged since.
+      Scores of each network, and ``tried`` with -inf for settings that diverged here.
 
     Raises:
       InputError: if every setting of a loss diverged.
@@ -96,7 +98,9 @@ def score_seeds(
         members.ensure_all_trained(plan)
         scored = {}
         for member in plan:
-            scored[member] = members.score(member, test, "test", config.levels, config.draws)
+            scored[member] = members.train_and_score(
+                member, test, "test", sigmas=config.levels, draws=config.draws
+            )
         diverged = [member for member, rows in scored.items() if not rows]
         if not diverged:
             return scored, tried
@@ -105,27 +109,27 @@ def score_seeds(
 
 
 def pick(loss: str, tried: Tried) -> Setting:
-    """The best of what was tried; an InputError if everything diverged."""
+    """Returns the best setting that was tried; raises an InputError if all diverged."""
     if _all_diverged(tried):
         rates = sorted({rate for rate, _ in tried})
         listed = ", ".join(f"{rate:g}" for rate in rates)
         raise InputError(
-            f"{loss} diverged at every learning rate that was tried, {listed}: write to a new "
-            "folder with lower --learning-rates."
+            f"{loss} diverged at every learning rate that was tried ({listed}). Use lower "
+            "--learning-rates and a new folder."
         )
     return _best(tried)
 
 
 def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
-    """Rows of the report's table of what was tried.
+    """Makes the rows of one loss for the report's table of settings that were tried.
 
     Args:
       loss: the loss.
       tried: its settings with their scores.
-      metric: what the scores are of.
+      metric: the metric of the scores.
 
     Returns:
-      Cells by the headings of their columns.
+      A row for each setting: its cells by the headings of their columns.
     """
     about = METRICS[metric]
     sign, unit = (1 if about.higher_is_better else -1), f" {about.unit}" if about.unit else ""
@@ -140,14 +144,14 @@ def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
                 f"{about.label} on validation photographs": "diverged"
                 if value == -math.inf
                 else score,
-                "taken": "yes" if (rate, clip) == _best(tried) else "",
+                "picked": "yes" if (rate, clip) == _best(tried) else "",
             }
         )
     return rows
 
 
 def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
-    """One sentence for each loss whose best learning rate lies at an end of the grid."""
+    """Makes a sentence for each loss whose best learning rate lies at the edge of the grid."""
     lowest, highest = min(config.learning_rates), max(config.learning_rates)
     if lowest == highest:
         return []
@@ -156,19 +160,20 @@ def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str
         rate, _ = pick(loss, values)
         if rate in (lowest, highest):
             warnings.append(
-                f"{loss}: learning rate {rate:g} was picked at the edge of the grid: a wider "
-                "--learning-rates may find better."
+                f"{loss}: the learning rate that was picked, {rate:g}, lies at the edge of the "
+                "grid. A wider range of --learning-rates may contain a better one."
             )
     return warnings
 
 
 def seed_warnings(config: CompareConfig) -> list[str]:
-    """One sentence if settings were picked with a seed that is also compared; else none."""
+    """Makes a sentence if settings were picked with a seed that is also compared."""
     if len(config.learning_rates) + len(config.clip_norms) < 2:
         return []
     return [
-        f"settings were picked with seed {config.fit.seed}, which is also one of those compared: "
-        "it may do a little better, under every loss, than a seed that nothing was picked with."
+        f"settings were picked with seed {config.fit.seed}, which is also one of the seeds "
+        "compared. Under every loss it may do a little better than a seed that was not used for "
+        "picking."
     ]
 
 

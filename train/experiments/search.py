@@ -1,10 +1,10 @@
-"""The trials of a search on disk, and what is tried next.
+"""Keeps the trials of a search on disk, and chooses what is tried next.
 
-What is tried is a function of the seed and of the trials before.
+The choice depends only on the seed and on the trials before it.
 
-A search may be killed at any moment. Resumed, it tries the same settings in the same order as one
-that ran undisturbed: each trial draws from random numbers of its own, and a trial that was running
-is run again as the same trial.
+A search may be killed at any moment. When it is resumed, it tries the same settings in the same
+order as an undisturbed search: each trial draws from its own random numbers, and a trial that was
+interrupted runs again as the same trial.
 """
 
 import hashlib
@@ -25,25 +25,24 @@ from train.files.outputs import whole_or_none
 
 FILE_NAME = "trials.log"
 _LONGEST = 64_000_000  # bytes: a few thousand for each trial
-_BATCH = (
-    "batch"  # attribute of the study: number of the batch's first trial, and how many trials it has
-)
+# Attribute of the study: the number of the batch's first trial, and how many trials it has.
+_BATCH = "batch"
 
 
 class TrialSampler(optuna.samplers.BaseSampler):
     """Optuna's TPE, with draws that depend only on the seed, the number and earlier trials.
 
-    TPE by itself draws from one stream of random numbers. How far that has been read is lost when a
-    process ends.
+    TPE itself draws from one stream of random numbers, and the position in that stream is lost when
+    a process ends.
     """
 
     def __init__(self, seed: int, *, several_at_once: bool) -> None:
-        """Makes no draws yet.
+        """Makes a sampler; nothing is drawn yet.
 
         Args:
-          seed: of the search.
-          several_at_once: whether trials are asked for while others run, which TPE then takes for
-            bad ones.
+          seed: seed of the search.
+          several_at_once: whether trials are asked for while others run. TPE then treats the
+            running ones as bad, so that it does not choose the same settings again.
         """
         self._seed, self._several_at_once = seed, several_at_once
 
@@ -61,7 +60,7 @@ class TrialSampler(optuna.samplers.BaseSampler):
         Args:
           study: the search.
           trial: the trial to draw for.
-          search_space: the settings with what they may be.
+          search_space: the settings, with the values that they may have.
 
         Returns:
           The drawn values by name.
@@ -77,13 +76,14 @@ class TrialSampler(optuna.samplers.BaseSampler):
     ) -> Any:
         """Draws one setting, in the first trials.
 
-        Whether others of the trial were drawn before a kill or after makes no difference.
+        The result does not depend on whether the trial's other settings were drawn before a kill
+        or after it.
 
         Args:
           study: the search.
           trial: the trial to draw for.
           param_name: the setting.
-          param_distribution: what it may be.
+          param_distribution: the values that it may have.
 
         Returns:
           The drawn value.
@@ -100,7 +100,7 @@ class TrialSampler(optuna.samplers.BaseSampler):
 
 
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
-    """The search so far, of a folder that no other process works in."""
+    """Opens the search in a folder that no other process works in; it continues if there is one."""
     directions = ["minimize" if config.objective == "ciede2000" else "maximize"]
     pruner: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(n_startup_trials=4)
     if config.pareto:
@@ -119,16 +119,16 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
         )
     except OSError as error:
         raise InputError(f"{path} cannot be read or written: {error.strerror or error}.") from None
-    # Lines that are JSON, and not of a search: Optuna raises whatever they lead to
+    # Optuna raises all kinds of errors for lines that are JSON, but not part of a search.
     except Exception as error:
         raise InputError(_damaged(path, f"{type(error).__name__}: {error}")) from error
 
 
 def next_batch(study: optuna.Study, config: TuneConfig) -> list[Trial]:
-    """The trials to run next: those of a batch that a kill interrupted, or new ones.
+    """Chooses the trials to run next: those of an interrupted batch, or new ones.
 
-    A batch is written down before its first trial is asked for. So it is known after a kill which
-    trials belong to it, and a trial is never asked for with the results of its own batch in hand.
+    A batch is written down before its first trial is asked for. After a kill it is therefore known
+    which trials belong to it, and no trial is asked for when results of its own batch are known.
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
@@ -144,20 +144,20 @@ def next_batch(study: optuna.Study, config: TuneConfig) -> list[Trial]:
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count."""
+    """The trials that count: those that were completed or stopped early."""
     return study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
 
 
 def is_behind(
     trial: Trial, values: Mapping[int, float], reported: dict[int, float], last: int
 ) -> bool:
-    """Reports values of a trial, and compares them with the median of the others.
+    """Reports values of a trial, and compares them with the median of the other trials.
 
     Args:
       trial: the trial.
       values: its values by step, in order.
-      reported: what was reported of the trial before; the new values are added.
-      last: step of the whole training, at which stopping saves nothing.
+      reported: the values that were reported before, to which the new ones are added.
+      last: last step of the training, at which stopping would save nothing.
 
     Returns:
       Whether the trial should be stopped.
@@ -170,7 +170,7 @@ def is_behind(
 
 
 def _clean(path: Path) -> None:
-    """Removes what a kill left behind: Optuna's lock, and a last line that was written in part."""
+    """Removes what a kill left behind: Optuna's lock, and a last line that is incomplete."""
     for left in path.parent.glob(f"{FILE_NAME}.lock*"):
         left.unlink(missing_ok=True)
     if not path.exists():
@@ -186,7 +186,7 @@ def _clean(path: Path) -> None:
             temporary.write_bytes(b"".join(lines))
     for number, line in enumerate(lines, 1):
         if not _is_object(line):
-            raise InputError(_damaged(path, f"line {number} is no JSON object"))
+            raise InputError(_damaged(path, f"line {number} is not a JSON object"))
 
 
 def _is_object(line: bytes) -> bool:
@@ -198,6 +198,6 @@ def _is_object(line: bytes) -> bool:
 
 def _damaged(path: Path, why: str) -> str:
     return (
-        f"{path} is not the record of a search, or is damaged ({why}). Restore it from a copy, or "
-        "write to a new folder; the trained networks are left where they are."
+        f"{path} is not the record of a search, or it is damaged ({why}). Restore it from a copy, "
+        "or write to a new folder. The trained networks stay where they are."
     )

@@ -1,16 +1,15 @@
-"""Which weight and window suit these photographs: a search with Optuna, then one honest look.
+"""Searches with Optuna for the weight and window that suit these photographs best.
 
-Each trial is a run of ``fit`` under one luminance loss, judged on validation photographs; one that
-falls behind the median of the others at the same step is stopped. The best setting is then trained
-again beside the default one, from seeds that the search never saw, and the two are compared on the
-test photographs as ``compare`` would: the search's own best score is the luckiest of many and says
-nothing about the next photograph, nor about the next seed.
+Each trial is a run of ``fit`` with one luminance loss, judged on validation photographs. A trial
+that falls behind the median of the others at the same step is stopped. The best setting and the
+default one are then trained again, from seeds that the search never used, and compared on the test
+photographs as ``compare`` would. The best score of the search itself is the luckiest of many: it
+says nothing about the next photograph, nor about the next seed.
 """
 
 import contextlib
 import itertools
 import math
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import Splits, leak_warnings
 from train.errors import InputError
-from train.experiments.folders import open_folder, open_with_validation
+from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.networks.members import Member, Members
 from train.experiments.report.page import describe_environment, write_page
@@ -46,10 +45,7 @@ _FEWEST_FOR_IMPORTANCE = 8
 
 
 def tune(config: TuneConfig) -> Path:
-    """Searches, and compares the best setting with the default on test photographs.
-
-    Returns the folder.
-    """
+    """Searches, compares the best setting with the default one, and returns the folder."""
     with contextlib.ExitStack() as held:
         return _tune(config, held)
 
@@ -58,12 +54,11 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     console = make_console()
     began = time.monotonic()
 
-    # --- whatever may be wrong with the input is found before anything is written or trained
+    # --- errors in the input are found before anything is written or trained
     assemble(_member(DEFAULT, config).config(config.fit, Path()))
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, splits, "tune", held)
-    again = f"the same flags and --out {shlex.quote(str(folder))}"
-    console.print(f"{folder}: if it is stopped, {again} resume it", soft_wrap=True)
+    console.print(advise_repeating(folder), soft_wrap=True)
     warnings = leak_warnings(splits)
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
@@ -71,18 +66,17 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     # --- search, on validation photographs
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(config, folder)
-    members = Members(folder / "members", config.fit, console, config.population)
+    members = Members(folder / "members", config.fit, console, population=config.population)
     search(study, config, members, validation, console)
     if not study.best_trials:
         raise InputError(
-            f"none of {config.trials} settings was trained to its end: all diverged at learning "
-            f"rate {config.fit.optimizer.learning_rate:g}; write to a new folder with a lower "
-            "--learning-rate."
+            f"All {config.trials} settings diverged at learning rate "
+            f"{config.fit.optimizer.learning_rate:g}. Use a lower --learning-rate and a new folder."
         )
     best = best_settings(study)
     for setting, reached in best.items():
-        words = f"{setting}: {_words(reached, config)}"
-        console.print(f"best on validation photographs: {words}", soft_wrap=True)
+        scores = f"{setting}: {_describe_values(reached, config)}"
+        console.print(f"best on validation photographs: {scores}", soft_wrap=True)
 
     # --- one look at the test photographs
     spec, against = choose(study, config)
@@ -91,8 +85,8 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         comparison = _against_default(spec, config, members, splits, folder)
         against = f"{against} {comparison}".strip()
         looks = record_look(folder, {"chosen": spec, "seeds": config.seeds})
-    often = f"{len(looks)} times by now" if len(looks) > 1 else "once"
-    console.print(f"on test photographs, {often}: {against}", soft_wrap=True)
+    often = f"looked at {len(looks)} times so far" if len(looks) > 1 else "looked at once"
+    console.print(f"on test photographs ({often}): {against}", soft_wrap=True)
     described = []
     for look in looks:
         seeds = f"{look['seeds']} seed{'s' * (look['seeds'] > 1)}"
@@ -101,7 +95,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         console.print(f"note: {note}", soft_wrap=True)
         warnings.append(note)
 
-    # --- what the search found out about each setting
+    # --- the effect of each setting, as far as the search shows it
     shares = importances(study, config)
     figures = setting_figures(study, shares, _names(config), spec)
     for figure in figures:
@@ -126,7 +120,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         "looks": len(looks),
     }
     write_json(found, folder / "found.json")
-    console.print(f"{len(finished(study))} trials, {time.monotonic() - began:.0f} s")
+    console.print(f"{len(finished(study))} trials in {time.monotonic() - began:.0f} s")
     for what, name in {"found": "found.json", "sensitivity": "sensitivity.html"}.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
     return folder
@@ -135,14 +129,14 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 def search(
     study: optuna.Study, config: TuneConfig, members: Members, validation: Source, console: Console
 ) -> None:
-    """Tries settings until there are as many as were asked for, and resumes a search.
+    """Tries settings until there are as many trials as were asked for, including earlier ones.
 
     Args:
-      study: the search so far; trials are added.
-      config: what is searched.
+      study: the search so far, to which trials are added.
+      config: what to search for.
       members: trains and scores networks.
       validation: the photographs to judge on.
-      console: is told of each trial.
+      console: shows a line for each trial.
     """
     while (done := len(finished(study))) < config.trials:
         batch = next_batch(study, config)
@@ -155,23 +149,23 @@ def search(
             state = TrialState.PRUNED if values is None else TrialState.COMPLETE
             study.tell(trial, values, state=state)
             if values is not None:
-                console.print(f"  {_words(values, config)}")
+                console.print(f"  {_describe_values(values, config)}")
             elif members.diverged(_member(spec, config)):
                 console.print("  diverged")
             else:
-                console.print("  behind the median: stopped")
+                console.print("  stopped early, because it fell behind the median")
 
 
 def best_settings(study: optuna.Study) -> dict[str, Sequence[float]]:
-    """The best trials' settings with their values, each once.
+    """The settings of the best trials with their values.
 
-    The search may try a setting several times.
+    Each setting is listed once, although the search may try it several times.
     """
     return {_loss_spec(trial): trial.values for trial in study.best_trials}
 
 
 def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
-    """The setting to compare with the default on test photographs, and how it was chosen."""
+    """Chooses the setting to compare with the default on test photographs, and says how."""
     if config.pareto:
         best = best_settings(study)
         front = np.array(list(best.values()))
@@ -179,9 +173,11 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
         distances = np.linalg.norm((front - front.min(axis=0)) / ranges, axis=1)
         specs = [list(best)[i] for i in np.argsort(distances, kind="stable")]
         why = (
-            f"Of the front's {len(specs)} points the one nearest to the least of both errors, by "
-            "the front's ranges."
+            f"Of the {len(specs)} settings on the Pareto front, this one is nearest to the lowest "
+            "value of both errors, each in units of its range on the front."
         )
+        if len(specs) == 1:
+            why = "This setting is the only one on the Pareto front."
     else:
         complete = study.get_trials(states=[TrialState.COMPLETE])
         highest_first = study.direction is StudyDirection.MAXIMIZE
@@ -189,15 +185,15 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
         specs, why = list(dict.fromkeys(map(_loss_spec, ranked))), ""
     default = str(library.parse_loss(DEFAULT))
     if specs == [default]:
-        return "", "Nothing to compare: no other setting than the default one did as well."
+        return "", "There is nothing to compare: the default setting is the best one."
     if specs[0] == default:
-        why = "The default setting came first on validation photographs; this is the next."
+        why = "The default setting came first on validation photographs, and this one second."
         return specs[1], why
     return specs[0], why
 
 
 def suggest(trial: optuna.Trial, config: TuneConfig) -> str:
-    """Draws a trial's setting; gives it as a loss spec."""
+    """Draws a trial's setting, and returns it as a loss spec."""
     trial.suggest_float("luminance_weight", *config.luminance_weights, step=0.05)
     trial.suggest_categorical("window_size", config.window_sizes)
     trial.suggest_categorical("penalty", config.penalties)
@@ -220,7 +216,7 @@ def _loss_spec(trial: optuna.Trial | FrozenTrial) -> str:
 def _run(
     trial: optuna.Trial, spec: str, config: TuneConfig, members: Members, validation: Source
 ) -> list[float] | None:
-    """The trial's values; None if it diverged, or was stopped because it fell behind."""
+    """Runs a trial; returns its values, or None if it diverged or was stopped early."""
     member, last = _member(spec, config), config.fit.optimizer.steps
     if config.pareto:
         is_trained = members.ensure_trained(member)
@@ -231,16 +227,17 @@ def _run(
         def falls_behind(step: int, scores: Mapping[str, float]) -> bool:
             return is_behind(trial, {step: scores[config.objective]}, reported, last)
 
-        # Before a kill, or in an earlier trial of this setting, the network may have been validated
-        # already.
+        # The network may have been validated already, before a kill or in an earlier trial of the
+        # same setting.
         before = members.validations(member, config.objective)
         behind = is_behind(trial, before, reported, last)
         if behind and not members.is_trained(member):
             return None
-        is_trained = members.ensure_trained(member, falls_behind)
+        is_trained = members.ensure_trained(member, watch=falls_behind)
     if not is_trained:
         return None
-    rows = members.score(member, validation, "validation", (config.fit.data.sigma,), draws=1)
+    sigmas = (config.fit.data.sigma,)
+    rows = members.train_and_score(member, validation, "validation", sigmas=sigmas, draws=1)
     if not rows:
         return None
     means = []
@@ -250,7 +247,7 @@ def _run(
 
 
 def _member(spec: str, config: TuneConfig, *, index: int = 0) -> Member:
-    """The network of a setting, from the search's seed or the ``index``-th after it."""
+    """The network of a setting, with the seed of the search or the ``index``-th one after it."""
     optimizer = config.fit.optimizer
     return Member(spec, config.fit.seed + index, optimizer.learning_rate, optimizer.clip_norm)
 
@@ -258,9 +255,9 @@ def _member(spec: str, config: TuneConfig, *, index: int = 0) -> Member:
 def _against_default(
     spec: str, config: TuneConfig, members: Members, splits: Splits, folder: Path
 ) -> str:
-    """A setting against the default one on the test photographs, in words.
+    """Compares a setting with the default one on the test photographs, in words.
 
-    The search's own seed takes no part: the setting was chosen for doing well with it.
+    The search's own seed is not used: the setting was chosen because it did well with that seed.
     """
     sigmas = (config.fit.data.sigma,)
     default = str(library.parse_loss(DEFAULT))
@@ -268,12 +265,15 @@ def _against_default(
     for i in range(1, config.seeds + 1):
         plan += [_member(loss, config, index=i) for loss in (spec, default)]
     members.ensure_all_trained(plan)
-    scored = {
-        member: members.score(member, splits.test, "test", sigmas, draws=1) for member in plan
-    }
+    scored = {}
+    for member in plan:
+        scored[member] = members.train_and_score(
+            member, splits.test, "test", sigmas=sigmas, draws=1
+        )
     if diverged := [member for member, rows in scored.items() if not rows]:
         return (
-            f"{diverged[0].loss} diverged with seed {diverged[0].seed}: nothing can be said of it."
+            f"{diverged[0].loss} diverged with seed {diverged[0].seed}, so the two settings cannot "
+            "be compared."
         )
     scores = list(itertools.chain(*scored.values()))
     write_rows(scores, folder / "scores.csv")
@@ -283,7 +283,10 @@ def _against_default(
 
 
 def importances(study: optuna.Study, config: TuneConfig) -> dict[str, float]:
-    """How much each setting matters, by PED-ANOVA (Watanabe et al. 2023); {} if too few trials."""
+    """How much each setting matters, by PED-ANOVA (Watanabe et al. 2023).
+
+    The shares add up to 1. With too few trials the result is {}.
+    """
     complete = [trial for trial in finished(study) if trial.state is TrialState.COMPLETE]
     if len(complete) < _FEWEST_FOR_IMPORTANCE:
         return {}
@@ -301,7 +304,7 @@ def _names(config: TuneConfig) -> tuple[str, ...]:
     return _FRONT if config.pareto else (config.objective,)
 
 
-def _words(values: Any, config: TuneConfig) -> str:
+def _describe_values(values: Any, config: TuneConfig) -> str:
     return ", ".join(
         f"{name} {value:.4f}" for name, value in zip(_names(config), values, strict=True)
     )

@@ -1,4 +1,4 @@
-"""What is searched, and how; read by the command line before anything heavy is imported."""
+"""Settings of a search. The command line reads them before anything heavy is imported."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -14,37 +14,37 @@ TuneMetric = Literal["psnr", "ssim", "ciede2000"]
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """Search the luminance loss's weight, window, penalty and brightness signal."""
+    """Search for the best weight, window, penalty and brightness signal of the luminance loss."""
 
     trials: int = 30
-    """Settings to try, over all times that this search was gone on with."""
+    """Number of settings to try, including those of earlier runs of this search."""
     batch: int = 1
-    """Settings to ask for at once, before any of them is judged: with --population vmap or mesh
-    they train together."""
+    """Number of settings to choose at once, before any of them is judged. With --population vmap or
+    mesh they train together."""
     population: PopulationMode = "loop"
-    """Networks of a batch train one after the other, all at once on one device, or at once divided
-    over --devices."""
+    """How the networks of a batch are trained: one after the other (loop), all at once on one
+    device (vmap), or at once and divided over --devices (mesh)."""
     objective: TuneMetric = "psnr"
-    """What is made best on validation photographs; trials that fall behind the median are stopped
-    early, in a loop."""
+    """Metric to optimize on validation photographs. With --population loop, trials that fall behind
+    the median are stopped early."""
     pareto: bool = False
-    """Search for the front of lightness error against chroma error instead; no trial is stopped
+    """Search for the Pareto front of lightness error and chroma error instead. No trial is stopped
     early."""
     luminance_weights: tuple[float, float] = (0.0, 0.95)
-    """Lowest and highest luminance weight. The colour weight is 1 less it, so learning rates carry
-    over."""
+    """Lowest and highest luminance weight. The colour weight is 1 minus the luminance weight, so
+    that learning rates carry over."""
     window_sizes: tuple[int, ...] = (1, 3, 7, 15, 31)
-    """Sides of the window to choose from, in pixels."""
+    """Side lengths of the window to choose from, in pixels."""
     penalties: tuple[Literal["l1", "l2", "charbonnier", "huber"], ...] = ("l1", "charbonnier")
     """Penalties to choose from."""
     brightness: tuple[Literal["luma", "luminance", "lightness"], ...] = ("luma", "lightness")
     """Brightness signals to choose from."""
     seeds: int = 3
-    """Trainings of the setting that is chosen and of the default one, from seeds after --seed,
-    compared on test."""
+    """Number of training runs of the best setting and of the default one, with the seeds after
+    --seed, to compare on test photographs."""
     fit: FitConfig = field(default_factory=FitConfig)
-    """How each network is trained. --out is the search's folder; one that holds a part of it is
-    gone on with."""
+    """How each network is trained. --out is the folder of the search; if it already holds an
+    unfinished search, that one is continued."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)
@@ -54,25 +54,24 @@ class TuneConfig:
         check_population(self.population, self.fit)
         if (balance := self.fit.model.balance) != "none":
             raise InputError(
-                f"--balance {balance} learns the weights that tune searches: leave one of the two "
-                "out."
+                f"--balance {balance} learns the weights that tune searches for. Leave --balance "
+                "out, or train with fit."
             )
         low, high = self.luminance_weights
         if not 0 <= low < high <= 1:
             raise InputError(
-                f"--luminance-weights takes two numbers, 0 <= lowest < highest <= 1; got {low} "
-                f"{high}."
+                "--luminance-weights must be two numbers with 0 <= lowest < highest <= 1; got "
+                f"{low} {high}."
             )
         for size in self.window_sizes:
             between("--window-sizes", size, 1, most=MOST_SIDE)
         if any(size % 2 == 0 for size in self.window_sizes):
-            raise InputError(
-                f"--window-sizes takes odd numbers of 1 or more; got {self.window_sizes}."
-            )
+            given = " ".join(map(str, self.window_sizes))
+            raise InputError(f"--window-sizes must be odd numbers, 1 or more; got {given}.")
         for flag in ("window_sizes", "penalties", "brightness"):
             if not getattr(self, flag):
-                raise InputError(f"--{flag.replace('_', '-')} takes at least one value.")
+                raise InputError(f"--{flag.replace('_', '-')} must be one value or more; got none.")
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON holds them."""
+        """All settings in the form of the JSON file."""
         return dataclasses.asdict(self)

@@ -1,4 +1,4 @@
-"""The devices of a lockstep training: each has a population of networks and its own program."""
+"""The devices of a lockstep training: each holds a population of networks and its own program."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -34,18 +34,18 @@ class TrainingRun:
 
     config: FitConfig
     folder: Path
-    state: TrainState  # that it starts from
-    diverged: str = ""  # why it stands still; the others continue
+    state: TrainState  # the state that it starts from
+    diverged: str = ""  # why it stopped, if it diverged; the other runs continue
 
     @property
     def start(self) -> int:
-        """Steps that are done."""
+        """Number of steps that were done before."""
         return int(self.state.step)
 
 
 @dataclass
 class DeviceGroup:
-    """The runs of one device, and where they stand."""
+    """The runs of one device, and their current state."""
 
     runs: Sequence[TrainingRun]
     device: jax.Device
@@ -55,26 +55,32 @@ class DeviceGroup:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds whose patches the group is trained on."""
+        """The seeds on whose patches the group trains."""
         return seeds_of([run.config for run in self.runs])
 
     def take_step(self, batch: Any) -> jax.Array:
-        """Hands one step to the device; gives one of its losses."""
+        """Starts one step on the device, and returns one of its losses."""
         self.population, self.metrics = self.step(self.population, batch)
         return self.metrics[0].loss
 
     def state_of(self, index: int) -> TrainState:
-        """The state of a run as ``fit`` has it."""
+        """The state of one run, in the form that ``fit`` uses."""
         return member_of(self.population, index, self.runs[index].config)
 
 
 class DeviceGroups:
-    """The networks of all devices as :func:`train.training.train` trains them."""
+    """The networks of all devices, in the form that :func:`train.training.train` trains."""
 
     def __init__(
         self, groups: Sequence[DeviceGroup], splits: Splits, logbooks: Sequence[Logbook]
     ) -> None:
-        """The logbooks are in the order of the groups, and of the runs of each."""
+        """Brings together what a lockstep training needs.
+
+        Args:
+          groups: the runs of each device.
+          splits: the photographs.
+          logbooks: one for each run, in the order of the groups and of the runs in each group.
+        """
         first = groups[0].runs[0]
         self.config = first.config
         self.start = first.start
@@ -83,7 +89,7 @@ class DeviceGroups:
         self._splits = splits
 
     def batches(self) -> Iterator[list[Any]]:
-        """For each step the batches of all groups, of the patches of each group's seeds."""
+        """For each step, the batch of each group, with the patches of that group's seeds."""
         return one_ahead(self._arriving())
 
     def _arriving(self) -> Iterator[list[Any]]:
@@ -109,27 +115,27 @@ class DeviceGroups:
             for group in self._groups:
                 rows = [of_seed[seed] for seed in group.seeds]
                 stacks.append(jax.tree.map(lambda *patches: np.stack(patches), *rows))
-            # After all were stacked, so that no device waits for the patches of another.
+            # Only now that all are stacked, so that no device waits for the patches of another.
             yield [
                 jax.device_put(stacked, group.device)
                 for stacked, group in zip(stacks, self._groups, strict=True)
             ]
 
     def compile(self, batch: list[Any]) -> None:
-        """Compiles nothing ahead: there is no other process that would wait."""
+        """Does nothing: compiling ahead helps other processes that wait, and there are none."""
 
     def step(self, batch: list[Any]) -> list[jax.Array]:
-        """Hands one step to each device."""
+        """Starts one step on each device."""
         return [
             group.take_step(of_group) for group, of_group in zip(self._groups, batch, strict=True)
         ]
 
     def wait(self) -> None:
-        """Returns when the devices have done all steps that they were handed."""
+        """Waits until the devices have done all steps that were started."""
         jax.block_until_ready([group.population for group in self._groups])
 
     def read(self) -> list[Reading]:
-        """Waits for the last step and reads it, without the networks that have diverged."""
+        """Waits for the last step and reads its metrics, except those of diverged networks."""
         readings = []
         places = [(group, i) for group in self._groups for i in range(len(group.runs))]
         for (group, i), logbook in zip(places, self.logbooks, strict=True):
@@ -143,7 +149,7 @@ class DeviceGroups:
         return readings
 
     def does_not_fit(self, why: str) -> InputError:
-        """The error if the step needs more memory than a device has."""
+        """Makes the error for a step that needs more memory than a device has."""
         runs = [run for group in self._groups for run in group.runs]
         return does_not_fit(runs, [group.device for group in self._groups], why)
 
@@ -151,19 +157,28 @@ class DeviceGroups:
 def does_not_fit(
     runs: Sequence[TrainingRun], devices: Sequence[jax.Device], why: str
 ) -> InputError:
-    """The error if runs need more memory than their devices have; ``why`` is the backend's."""
+    """Makes the error for runs that need more memory than their devices have.
+
+    Args:
+      runs: the runs that train at once.
+      devices: the devices that they train on.
+      why: what the backend said.
+
+    Returns:
+      The error, which is not raised yet.
+    """
     return InputError(
         f"{len(runs)} networks at once do not fit into the memory of {devices[0].device_kind} "
-        f"({why}): take --population loop, or mesh with more devices."
+        f"({why}). Use --population loop, or --population mesh with more devices."
     )
 
 
 def deal(runs: Sequence[TrainingRun], devices: Sequence[jax.Device]) -> list[DeviceGroup]:
-    """The runs dealt to devices, neighbours together: each device has a program of its own.
+    """Deals runs to devices, neighbours together; each device has a program of its own.
 
     Args:
-      runs: of the same step.
-      devices: as many as there are runs are used, if there are so many.
+      runs: runs that start at the same step.
+      devices: devices to use. If there are more devices than runs, some stay unused.
 
     Returns:
       A group for each device, in the order of the runs. Nothing moves between the devices.

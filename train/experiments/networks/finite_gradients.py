@@ -1,10 +1,10 @@
-"""Gradients of a population in which a member that is not finite spoils nobody else's.
+"""Gradients of a population in which a NaN of one member does not spread to the others.
 
-Mapped over members a convolution is one of groups, and XLA makes some of these of dense ones with
-zeros between groups. NaN times zero is NaN: the NaN of one member would be everyone's, and nobody
-could see any more whose it was. So the gradients of all members are computed at once, and only if
-any of them is not finite are they computed again, for each member alone: all others are zeros then,
-weights and patches, and zeros spoil nothing.
+A convolution that is mapped over members becomes a grouped convolution, and XLA computes some of
+these as dense ones with zeros between the groups. NaN times zero is NaN: the NaN of one member
+would spread to all, and nobody could see where it came from. The gradients of all members are
+therefore computed at once, and only if any of them is not finite are they computed again, for one
+member at a time. The weights and patches of all other members are then zeros, which are harmless.
 """
 
 import functools
@@ -20,10 +20,10 @@ from train.objective import ObjectiveValues
 
 
 class Gradients(NamedTuple):
-    """What one pass through the networks gives, for all members."""
+    """Results of one pass through the networks, for all members."""
 
     losses: jax.Array  # [members]
-    values: tuple[ObjectiveValues, ...]  # what each loss is made of
+    values: tuple[ObjectiveValues, ...]  # the terms of each loss
     batch_stats: Any
     gradients: Any
 
@@ -34,16 +34,18 @@ def retry_alone(
     batches: DegradedBatch,
     going: jax.Array,
 ) -> Gradients:
-    """The gradients of all members, each as if it were alone.
+    """Computes the gradients of all members, each as if it were alone.
 
-    The first attempt is for all members. If a loss or a gradient in it is not finite, attempt ``i``
-    is for member ``i - 1``; the loop ends as soon as all are finite, or when each had its attempt.
+    The first attempt is for all members. If one of its losses or gradients is not finite, attempt
+    ``i`` is for member ``i - 1``. The loop ends as soon as all are finite, or when each member has
+    had its attempt.
 
     Args:
-      gradients_of: from all members' parameters and batches to their gradients.
-      params: each array has the members as its first axis.
-      batches: likewise.
-      going: for each member whether it takes part. The others stand still for good, and get NaN.
+      gradients_of: maps the parameters and batches of all members to their gradients.
+      params: parameters; each array has the members as its first axis.
+      batches: batches; each array has the members as its first axis.
+      going: whether each member takes part, ``[members]``. The others have stopped for good, and
+        get NaN.
 
     Returns:
       Losses, gradients and new batch statistics.

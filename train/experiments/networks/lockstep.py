@@ -1,9 +1,9 @@
 """Several runs of ``fit`` that take every step together.
 
-Each device holds one population of networks. The loop is that of ``fit``
-(:func:`train.training.train`). Each run's folder is what ``fit`` would have left there:
-configuration, split, metrics.jsonl, curves, checkpoints. A run that was stopped resumes
-from its own newest checkpoint, here or by ``fit --resume``.
+Each device holds one population of networks. The loop is the same as in ``fit``
+(:func:`train.training.train`). Each run's folder holds what ``fit`` would have written:
+configuration, split, metrics.jsonl, curves and checkpoints. A run that was interrupted resumes from
+its own newest checkpoint, here or with ``fit --resume``.
 """
 
 import contextlib
@@ -53,19 +53,19 @@ def fit_together(
 ) -> list[str]:
     """Trains several runs at once.
 
-    Runs that were stopped at different steps, because something ended the process between two
-    checkpoints of one step, are trained in groups of the same step.
+    If the process was killed while the checkpoints of one step were being written, runs resume from
+    different steps. They are then trained in groups that start at the same step.
 
     Args:
       configs: the runs. They may differ in loss, seed, learning rate, clipping and folder.
-      devices: where they are trained; each device takes its share of the runs.
+      devices: devices to train on; each takes its share of the runs.
       console: for progress.
 
     Returns:
-      For each run why it diverged, "" if it did not.
+      For each run why it diverged, or "" if it did not.
 
     Raises:
-      InputError: the input is wrong, or the disk or a device's memory is full.
+      InputError: if the input is wrong, or the disk or the memory of a device is full.
       SystemExit: with status 130, after Ctrl-C or SIGTERM.
     """
     say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
@@ -88,7 +88,7 @@ def _open(
     say: Callable[[str], None],
     held: contextlib.ExitStack,
 ) -> list[TrainingRun]:
-    """Folders, locked, and states: fresh ones are the same for the same seed."""
+    """Opens and locks the folders, and makes the states; fresh ones depend only on the seed."""
     where = NamedSharding(Mesh(np.array([device]), ("member",)), PartitionSpec())
     model = assemble(configs[0]).model
     draw = jax.jit(lambda key: init_variables(model, key))
@@ -123,7 +123,7 @@ def _open(
 def _train(
     runs: Sequence[TrainingRun], splits: Splits, devices: Sequence[jax.Device], console: Console
 ) -> None:
-    """Trains runs of the same step together, to the last step or a signal, and saves them."""
+    """Trains runs that start at the same step, until the last step or a signal; saves them."""
     shared, start = runs[0].config, runs[0].start
     used = min(len(devices), len(runs))
     console.print(
@@ -144,7 +144,7 @@ def _train(
         stop = stack.enter_context(stopping())
         checkpoints = [stack.enter_context(_open_checkpoints(run, splits)) for run in runs]
         writers = [stack.enter_context(_open_writer(run)) for run in runs]
-        # All keep one pace, so that one bar is enough: it shows the first that has not diverged.
+        # All advance together, so one bar is enough. It shows the first run that has not diverged.
         steps = shared.optimizer.steps
         shown = stack.enter_context(MetricWriter(None, console, start=start, steps=steps))
         logbooks = [
@@ -160,7 +160,7 @@ def _train(
         )
     if stop.requested:
         console.print(
-            f"stopped after step {done}; all is saved: go on as was said at the start",
+            f"stopped after step {done}; everything is saved. Resume as described at the start.",
             soft_wrap=True,
         )
         raise SystemExit(130)
@@ -175,7 +175,7 @@ def _make_validate(validator: Validator) -> Validate:
 
 
 def _saved_config(config: FitConfig, folder: Path) -> FitConfig:
-    """The configuration as the folder and the checkpoints of a run hold it."""
+    """The configuration in the form that the folder and the checkpoints of a run hold."""
     return dataclasses.replace(
         config, run=dataclasses.replace(config.run, out=str(folder), resume=None)
     )
@@ -195,7 +195,7 @@ def _open_checkpoints(
 
 
 def _open_writer(run: TrainingRun) -> MetricWriter:
-    """The metrics of a run. It prints nothing."""
+    """Opens the file of a run's metrics, without printing anything."""
     start, steps = run.start, run.config.optimizer.steps
     board = Board(run.folder / BOARD_NAME, start=start) if run.config.run.tensorboard else None
     console = make_console(quiet=True)

@@ -1,12 +1,12 @@
-"""The networks that a comparison trains: one run of ``fit`` each, in a folder of its own.
+"""The networks that an experiment trains: each is a run of ``fit`` in a folder of its own.
 
-Each is trained once and scored once. Besides what ``fit`` writes, its folder holds:
+Each is trained once and scored once. In addition to the files of ``fit``, its folder holds:
 
 | file | what it says |
 |---|---|
-| ``done`` | the training reached its last step; empty |
-| ``diverged`` | its training, or what it restores, came to NaN or infinity; why, in words |
-| ``cost.json`` | seconds that the training took, and the steps that they are of |
+| ``done`` | the training reached its last step; the file is empty |
+| ``diverged`` | the training or the output contained NaN or infinity; the reason in words |
+| ``cost.json`` | how many seconds the training took, and for how many steps |
 | ``validation.csv``, ``test.csv`` | scores on these photographs |
 """
 
@@ -47,9 +47,9 @@ from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
 from train.monitoring.metric_lines import read_lines
 from train.training import Watch
 
-NOISE_SEED = 20_231_104  # of the evaluation, apart from any seed of a training
+NOISE_SEED = 20_231_104  # seed of the noise that is scored on; no training uses this seed
 _DONE = "done"
-_DIVERGED = "diverged"  # why, in words
+_DIVERGED = "diverged"
 _COST = "cost.json"
 
 
@@ -60,18 +60,18 @@ class Member:
     loss: str
     seed: int
     learning_rate: float
-    clip_norm: float | None
+    clip_norm: float | None  # gradient norm to clip at; None: no clipping
 
     @property
     def name(self) -> str:
-        """Its folder: readable, and not to be confused with another's."""
+        """Name of its folder: readable, and different for each member."""
         readable = re.sub(r"[^A-Za-z0-9_.]+", "-", self.loss).strip("-")[:40]
         digest = hashlib.sha256(self.loss.encode()).hexdigest()[:6]
         clip = "" if self.clip_norm is None else f"-clip{_shortest(self.clip_norm)}"
         return f"{readable}-{digest}-lr{_shortest(self.learning_rate)}{clip}-seed{self.seed}"
 
     def config(self, fit: FitConfig, folder: Path) -> FitConfig:
-        """What its run is configured as: ``fit`` in all but what makes it this member."""
+        """The configuration of its run: ``fit`` with this member's own settings and a folder."""
         return dataclasses.replace(
             fit,
             seed=self.seed,
@@ -84,22 +84,43 @@ class Member:
 
 
 class Members:
-    """Trains and scores members under one folder; what is there already is taken as it is."""
+    """Trains and scores members in one folder, and reuses what is there already.
+
+    Methods whose names begin with ``ensure``, ``train`` or ``load_or_retrain`` may train, which can
+    take hours. All others only read.
+    """
 
     def __init__(
-        self, folder: Path, fit: FitConfig, console: Console, population: PopulationMode = "loop"
+        self,
+        folder: Path,
+        fit: FitConfig,
+        console: Console,
+        *,
+        population: PopulationMode = "loop",
     ) -> None:
+        """Trains nothing yet.
+
+        Args:
+          folder: holds a folder for each member.
+          fit: how members are trained, apart from their own settings.
+          console: for progress.
+          population: whether members train one after the other or at once.
+        """
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
 
-    def ensure_trained(self, member: Member, watch: Watch | None = None) -> bool:
-        """Trains the member if that is not done, from its newest checkpoint if it was stopped.
+    def ensure_trained(self, member: Member, *, watch: Watch | None = None) -> bool:
+        """Trains the member to its last step, unless that is done already.
+
+        An interrupted training resumes from its newest checkpoint.
 
         Args:
           member: the network.
-          watch: told the step and the scores of each validation; training ends if it returns True.
+          watch: receives the step and the scores of each validation; training ends if it returns
+            True.
 
         Returns:
-          Whether it is trained. It is not if ``watch`` ended the training, or it diverged.
+          Whether the member is trained. It is not if ``watch`` ended the training, or if it
+          diverged.
         """
         folder = self._folder / member.name
         if self.is_done(member):
@@ -111,12 +132,12 @@ class Members:
             loop.fit(config, report=False, watch=watch)
         except DivergedError as error:
             self._mark_diverged(member, str(error))
-        finally:  # also if it was stopped, which raises
+        finally:  # also if it was interrupted, which raises an error
             self._record_cost([member], [before], time.monotonic() - began)
         return (folder / _DONE).exists()
 
     def ensure_all_trained(self, members: Sequence[Member]) -> None:
-        """Trains those that are not trained yet, one after the other or at once."""
+        """Trains those members that are still untrained, one after the other or at once."""
         left = [member for member in dict.fromkeys(members) if not self.is_done(member)]
         if self._population == "loop" or not left:
             for member in left:
@@ -135,7 +156,7 @@ class Members:
                 self._mark_diverged(member, error)
 
     def diverged(self, member: Member) -> bool:
-        """Whether its training, or what it restores, came to NaN or infinity."""
+        """Whether its training or its output contained NaN or infinity."""
         return (self._folder / member.name / _DIVERGED).exists()
 
     def is_done(self, member: Member) -> bool:
@@ -147,7 +168,7 @@ class Members:
         write_text(why + "\n", self._folder / member.name / _DIVERGED)
 
     def cost(self, members: Sequence[Member]) -> tuple[float, int]:
-        """Seconds that training these took, and the steps of all of them that were measured."""
+        """Seconds that training these members took, and the number of steps that were timed."""
         paths = {self._folder / member.name / _COST for member in members}
         costs = [cost for cost in map(_read_cost, paths) if cost is not None]
         return math.fsum(seconds for seconds, _ in costs), sum(steps for _, steps in costs)
@@ -156,14 +177,18 @@ class Members:
         available, asked = jax.devices(), self._fit.run.devices
         if asked is not None and asked > len(available):
             raise InputError(
-                f"--devices {asked}: there are {len(available)} here; take that many or fewer."
+                f"--devices {asked} is more than the {len(available)} devices here. Use "
+                f"{len(available)} or fewer."
             )
         return available[: 1 if self._population == "vmap" else asked]
 
     def _resume_config(self, member: Member) -> tuple[FitConfig, int]:
-        """The configuration to continue its training with, and the steps that are done."""
+        """Prepares the folder; returns the configuration to train with, and the steps done so far.
+
+        A folder without a checkpoint cannot be resumed. It is cleared.
+        """
         folder = self._folder / member.name
-        for part in (self._folder, folder):  # what cannot be resumed is cleared
+        for part in (self._folder, folder):
             check_link(part, self._folder.parent)
         config = member.config(self._fit, folder)
         steps = steps_in(folder / FOLDER_NAME)
@@ -172,13 +197,13 @@ class Members:
                 config, run=dataclasses.replace(config.run, out=None, resume=str(folder))
             )
         else:
-            clear(folder)  # stopped before its first checkpoint
+            clear(folder)  # interrupted before its first checkpoint
         return config, max(steps, default=0)
 
     def _record_cost(
         self, members: Sequence[Member], before: Sequence[int], seconds: float
     ) -> None:
-        """Adds an even share of the time to what each costs; marks those at their last step."""
+        """Adds an even share of the time to each one's cost; marks those that are done."""
         for member, start in zip(members, before, strict=True):
             folder = self._folder / member.name
             newest = max(steps_in(folder / FOLDER_NAME), default=0)
@@ -191,12 +216,24 @@ class Members:
             if newest == self._fit.optimizer.steps:
                 write_text("", folder / _DONE)
 
-    def score(
-        self, member: Member, source: Source, split: str, sigmas: tuple[float, ...], draws: int
+    def train_and_score(
+        self, member: Member, source: Source, split: str, *, sigmas: tuple[float, ...], draws: int
     ) -> list[ComparisonRow]:
-        """The member's scores on ``source``, from the file named after ``split`` if it is there.
+        """Trains and scores the member, unless that is done already, and returns its scores.
 
-        None at all where it diverged, also where that shows in what it restores only.
+        Args:
+          member: the network.
+          source: the photographs to score.
+          split: name of the file that the scores are kept in, without its ending.
+          sigmas: noise levels to score at, from 0 to 255.
+          draws: number of noise draws that each score is averaged over.
+
+        Returns:
+          A row for each photograph and noise level. There are none if the member diverged, even if
+          only its output shows that.
+
+        Raises:
+          InputError: if kept scores cannot be read, or do not fit the photographs.
         """
         self.ensure_trained(member)
         path = self._folder / member.name / f"{split}.csv"
@@ -204,7 +241,7 @@ class Members:
             return []
         if not path.exists():
             found = score_network(
-                self.restorer(member),
+                self.load_or_retrain(member),
                 source,
                 loss=member.loss,
                 seed=member.seed,
@@ -220,47 +257,56 @@ class Members:
             rows,
             [(member.loss, member.seed, sigma, name) for name in source.names for sigma in levels],
         )
-        # Also if a kill came between the table and this
+        # Checked on every call, because a kill may have come between writing the table and this.
         if any(math.isnan(row.psnr) for row in rows):
             self._mark_diverged(
-                member, f"what it restores of the {split} photographs is not finite."
+                member, f"its output for the {split} photographs contains NaN or infinity."
             )
             return []
         return rows
 
-    def restorer(self, member: Member) -> Restore:
-        """The trained member, ready to restore; told of each image's noise, if it takes that."""
-        network = self._network(member)
+    def load_or_retrain(self, member: Member) -> Restore:
+        """Loads the trained member, ready to restore.
+
+        If its last checkpoint is damaged, its training resumes from an older one.
+
+        Args:
+          member: a network that is trained.
+
+        Returns:
+          A function that restores an image, given the level of its noise.
+        """
+        network = self._load_or_retrain_network(member)
         predictor = predictor_for(network.model, network.params, network.batch_stats)
         trained = self._fit.data.sigma
 
         def restore(image: np.ndarray, sigma: float | None) -> np.ndarray:
-            # Of photographs that were degraded in reality the level is not known: what training
-            # told of them, then.
+            # The noise level of real degradations is unknown: the one of the training is used.
             return predictor.restore(image, sigma=(trained if sigma is None else sigma) / 255)
 
         return restore
 
-    def _network(self, member: Member) -> Network:
-        """The network of the last step. If that is damaged, its training is resumed once more."""
+    def _load_or_retrain_network(self, member: Member) -> Network:
+        """The network of the last step; if that is damaged, training resumes to make it again."""
         folder = self._folder / member.name
         last = folder / FOLDER_NAME / str(self._fit.optimizer.steps)
         try:
             return load_network(last)
         except InputError as error:
             self._console.print(
-                f"{member.name} goes on from an older checkpoint: {error}", soft_wrap=True
+                f"{member.name}: training resumes from an older checkpoint: {error}",
+                soft_wrap=True,
             )
         (folder / _DONE).unlink(missing_ok=True)
         self.ensure_trained(member)
         return load_network(last)
 
     def is_trained(self, member: Member) -> bool:
-        """Whether its training went on to the last step."""
+        """Whether its training reached the last step."""
         return (self._folder / member.name / _DONE).exists()
 
     def validations(self, member: Member, metric: str) -> dict[int, float]:
-        """A validation metric by step, up to the newest checkpoint, if it was finite."""
+        """Finite values of a validation metric by step, up to the newest checkpoint."""
         folder = self._folder / member.name
         newest = max(steps_in(folder / FOLDER_NAME), default=0)
         name = f"validation/{metric}"
@@ -271,7 +317,7 @@ class Members:
         return found
 
     def curve(self, member: Member) -> Curve:
-        """The member's validation PSNR while it was trained, where it was finite."""
+        """The member's validation PSNR during its training, without values that are not finite."""
         steps: list[int] = []
         scores: list[float] = []
         for _, row in read_lines(self._folder / member.name / METRICS_NAME):
@@ -282,7 +328,7 @@ class Members:
 
 
 def _shortest(number: float) -> str:
-    """A number as a name has it, which no other number has: ``g`` alone keeps six digits."""
+    """A number in a name, different for each number: ``g`` alone keeps only six digits."""
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
 

@@ -1,10 +1,10 @@
 """One update of several networks that differ only in loss, seed, learning rate and clipping.
 
 The network and its optimizer are mapped over the members (:func:`jax.vmap`): parameters, batch
-statistics and moments have them as their first axis. Losses differ in what they compute and in what
-they learn, so each is taken by itself, as plain Python on its member's slice, and the sum of all is
-differentiated: no member's gradient depends on another's. What is clipped, skipped and averaged is
-so for each member by its own numbers.
+statistics and moments have the members as their first axis. Losses differ in what they compute and
+in what they learn, so each is computed separately, as plain Python on its member's slice. Their sum
+is differentiated; no member's gradient depends on another member. Clipping, skipping and averaging
+are done for each member by its own numbers.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ _NO_CLIPPING = math.inf  # a norm that no gradient exceeds
 class Population:
     """The states of all members."""
 
-    # Each array has the members as its first axis. Learned loss weights and clipping are not in it.
+    # Each array has the members as its first axis. Learned loss weights and clipping are left out.
     states: TrainState
     balances: tuple[Any, ...]  # the state of each member's learned loss weights
 
@@ -48,16 +48,16 @@ PopulationStep = Callable[[Population, jax.Array | Pair], tuple[Population, tupl
 
 
 def seeds_of(configs: Sequence[FitConfig]) -> list[int]:
-    """The members' different seeds, sorted: the first axis of a population's batches."""
+    """The different seeds of the members, sorted: the first axis of a population's batches."""
     return sorted({config.seed for config in configs})
 
 
 def join(states: Sequence[TrainState], configs: Sequence[FitConfig]) -> Population:
-    """The population of these members, whose states are as ``fit`` has them."""
+    """Joins members into a population, from states in the form that ``fit`` uses."""
     bare = []
     for state, config in zip(states, configs, strict=True):
         clipped = config.optimizer.clip_norm is not None
-        # Clipping has no state, only a place in the chain.
+        # Clipping has no state, only a position in the chain.
         opt_state = state.opt_state[1] if clipped else state.opt_state
         bare.append(dataclasses.replace(state, balance={}, opt_state=opt_state))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bare)
@@ -65,15 +65,15 @@ def join(states: Sequence[TrainState], configs: Sequence[FitConfig]) -> Populati
 
 
 def member_of(population: Population, index: int, config: FitConfig) -> TrainState:
-    """One member's state as ``fit`` has it, which is what :func:`join` was given.
+    """Takes one member's state out of a population; this undoes :func:`join`.
 
     Args:
       population: all members.
-      index: the member's, in the order of :func:`join`.
-      config: the member's.
+      index: index of the member, in the order of :func:`join`.
+      config: configuration of the member.
 
     Returns:
-      The state.
+      The state in the form that ``fit`` uses.
     """
     state = jax.tree.map(lambda leaf: leaf[index], population.states)
     clipped = config.optimizer.clip_norm is not None
@@ -82,16 +82,17 @@ def member_of(population: Population, index: int, config: FitConfig) -> TrainSta
 
 
 def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
-    """Makes the step that does for each member what its own step would do.
+    """Makes the step that updates each member exactly as its own step would.
 
     It is ``step(population, batches) -> (population, metrics of each member)``. Batches have the
-    sorted seeds as their first axis: members of one seed see the same patches under the same noise,
-    and start from the same weights.
+    sorted seeds as their first axis: members with the same seed see the same patches with the same
+    noise, and start from the same weights.
     """
     shared, seeds = configs[0], seeds_of(configs)
     if len({repr(_alike(config)) for config in configs}) > 1:
         raise ValueError(
-            "members of a population differ in loss, seed, learning rate, clipping and folder only."
+            "Members of a population may differ only in loss, seed, learning rate, clipping and "
+            "folder; these differ in more. Train them separately."
         )
     model = build_model(shared.model.model, dtype=shared.model.dtype)
     objectives = [objective_of(config.model) for config in configs]
@@ -121,7 +122,7 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         found = retry_alone(gradients_of_some, states.params, degraded, ~standing_still)
         gradient_norms = jax.vmap(optax.tree.norm)(found.gradients)
 
-        # --- what the updates would make of the states
+        # --- proposed states
         applied = states.step - states.guard.skipped
         rates = jnp.stack(
             [jnp.asarray(rate(applied[i]), jnp.float32) for i, rate in enumerate(schedules)]
@@ -136,7 +137,7 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
             )
         )
 
-        # --- whether they are applied
+        # --- updates are applied where they are sound
         sound = jax.vmap(all_finite)(proposed)
         nonfinite = jnp.stack(
             [
@@ -235,7 +236,7 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
 
 
 def _alike(config: FitConfig) -> FitConfig:
-    """What members have in common."""
+    """A configuration reduced to what all members must have in common."""
     return dataclasses.replace(
         config,
         seed=0,

@@ -1,4 +1,4 @@
-"""Where two losses' networks differ most: the places of a comparison that are worth a look."""
+"""Finds the places of a comparison that are worth a look: where networks differ most."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from train.experiments.report.report import Crop
 from train.experiments.statistics.comparison_table import ComparisonRow, Restore, score_table
 from train.inference.scoring.protocols import add_fixed_noise
 
-SIDE = 160  # of a crop, in pixels
+SIDE = 160  # side of a crop, in pixels
 
 
 def find_crops(
@@ -23,19 +23,19 @@ def find_crops(
     noise_seed: int,
     count: int,
 ) -> list[Crop]:
-    """Crops of the photographs on which the losses' PSNRs lie farthest apart.
+    """Makes crops of the photographs on which the losses' PSNRs differ most.
 
-    Scores are of all seeds, pixels of the networks that are given, one for each loss. The place is
-    where these networks' outputs differ most on average over a crop, not where any of them is wrong
-    most.
+    The photographs are chosen by the scores of all seeds; the pixels come from the networks given,
+    one for each loss. The place is where the outputs of these networks differ most on average over
+    a crop, not where any of them has the largest error.
 
     Args:
-      networks: a network of each loss.
-      scores: of all seeds.
+      networks: a network for each loss.
+      scores: scores of all seeds.
       source: the photographs.
-      sigma: the noise level.
-      noise_seed: of the noise that is added.
-      count: how many crops to make.
+      sigma: the noise level, from 0 to 255.
+      noise_seed: seed of the noise that is added.
+      count: number of photographs to show.
 
     Returns:
       One crop of each photograph.
@@ -59,7 +59,7 @@ def find_crops(
         title = name if source.inputs is not None else f"{name}, sigma {sigma:g}"
         crops.append(
             Crop(
-                f"{title}: mean PSNR of all seeds differs by {spread[place]:.2f} dB",
+                f"{title}: mean PSNR over all seeds differs by {spread[place]:.2f} dB",
                 clean[rows, columns],
                 np.clip(noisy[rows, columns], 0, 1),
                 {loss: image[rows, columns] for loss, image in restored.items()},
@@ -71,13 +71,13 @@ def find_crops(
 def _place(images: Sequence[np.ndarray]) -> tuple[slice, slice]:
     """Rows and columns of the square in which the images differ most.
 
-    Its side is the photograph's short side if that is less than a crop's.
+    If the photograph is smaller than a crop, the side of the square is its short side.
     """
     differences = np.ptp(np.stack(images), axis=0).mean(axis=-1)
     side = min(SIDE, *differences.shape)
     means = scipy.ndimage.uniform_filter(differences, side, mode="constant")
-    # Only squares that lie inside: their centres, for an even side the pixel below and right of the
-    # middle.
+    # Centres of the squares that lie inside. If the side is even, the centre is the pixel below and
+    # to the right of the middle.
     low, (height, width) = side // 2, differences.shape
     inside = means[low : height - side + low + 1, low : width - side + low + 1]
     row, column = np.unravel_index(np.argmax(inside), inside.shape)

@@ -10,7 +10,7 @@ from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
 from train.experiments.statistics.conclusions import Comparison
 from train.experiments.statistics.convergence import Curve
 
-_DODGE = 0.012  # of the axis, between intervals that would lie over each other
+_DODGE = 0.012  # share of the axis between intervals that would otherwise overlap
 
 
 def comparison_figures(
@@ -23,14 +23,14 @@ def comparison_figures(
     """Draws the figures of a comparison.
 
     Args:
-      losses: the candidate first.
-      comparisons: what was concluded.
-      scores: of all networks.
-      curves: of validation while training.
-      metric: the primary one.
+      losses: the losses, the candidate first.
+      comparisons: the conclusions.
+      scores: scores of all networks.
+      curves: validation curves of the networks.
+      metric: the primary metric.
 
     Returns:
-      The figures that there are data for.
+      Those figures for which there are data.
     """
     sigmas = tuple(sorted({row.sigma for row in scores}))
     figures = []
@@ -70,12 +70,12 @@ def _by_sigma(
     return Figure(
         "by-sigma",
         "By noise level",
-        f"Gain of {losses[0]} in {label} over each other loss at each noise level, with 95 % "
-        "intervals over photographs and seeds, set side by side where they would hide each "
-        "other. Above 0: in favour of the former.",
+        f"Gain of {losses[0]} in {label} over each of the other losses at each noise level, with "
+        "95 % intervals over photographs and seeds. The points are shifted sideways a little, so "
+        f"that they do not hide each other. Values above 0 favour {losses[0]}.",
         as_json(
             figure,
-            xaxis_title="sigma of the noise (0 to 255)",
+            xaxis_title="noise level sigma (0 to 255)",
             yaxis_title=f"gain in {label}{', ' + unit if unit else ''}",
         ),
     )
@@ -115,9 +115,9 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
     return Figure(
         "learning",
         "Learning curves",
-        "PSNR on the validation photographs while training, a thin line for each seed, the mean "
-        "with symbols. Curves that still rise at the end say little about losses and much about "
-        "when training was stopped.",
+        "PSNR on the validation photographs during training: a thin line for each seed, and a line "
+        "with symbols for their mean. If the curves still rise at the end, they say little about "
+        "the losses and much about when training was stopped.",
         as_json(figure, xaxis_title="step", yaxis_title="PSNR on validation photographs, dB"),
     )
 
@@ -149,9 +149,9 @@ def _trade_off(
     return Figure(
         "trade-off",
         "Brightness against colour",
-        "Mean error of lightness against mean error of chroma, a point for each seed, the mean "
-        "large and hollow. Down and to the left is better in both; what moves to the left and up "
-        "buys brightness with colour.",
+        "Mean lightness error against mean chroma error: a point for each seed, and a large hollow "
+        "one for their mean. The lower left is better in both. A move up and to the left gains "
+        "brightness at the cost of colour.",
         as_json(
             figure,
             xaxis_title=METRICS["brightness_error"].label,
@@ -161,7 +161,7 @@ def _trade_off(
 
 
 def _style(which: int) -> dict[str, dict[str, object]]:
-    """A series' line and marker: no two of the first six share a colour, a dash or a symbol."""
+    """Line and marker of a series: no two of the first six share a colour, a dash or a symbol."""
     colour = COLOURS[which % len(COLOURS)]
     return {
         "line": {"color": colour, "dash": DASHES[which % len(DASHES)], "width": 2},

@@ -1,4 +1,4 @@
-"""Pages that open from disk: Plotly's script and every picture are within; nothing is fetched."""
+"""Pages that open from disk: they contain Plotly's script and every picture, and fetch nothing."""
 
 import importlib.resources
 import os
@@ -14,13 +14,13 @@ import plotly.graph_objects as go
 from train.checkpoints.versions import OF_REPORTS, package_versions
 from train.files.outputs import write_text
 
-# Apart for all kinds of colour vision (Okabe and Ito, and two of ColorBrewer's in place of theirs
-# that white swallows): each has a contrast of 3 or more with the page, light and dark. Symbols and
-# dashes tell series apart without colour.
+# Colours that differ for all kinds of colour vision: those of Okabe and Ito, except that two from
+# ColorBrewer replace those that are too pale on white. Each has a contrast of 3 or more with the
+# page, light and dark. Symbols and dashes distinguish series without colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a6761d", "#7570b3")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-QUIET = "#7d7d7d"  # what is shown and does not count
+QUIET = "#7d7d7d"  # for what is shown but does not count
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Figure:
 
 
 def script() -> str:
-    """Plotly's, from its package."""
+    """Plotly's script, from its package."""
     return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(
         encoding="utf-8"
     )
@@ -45,8 +45,8 @@ def write_page(template: str, path: Path, **values: Any) -> None:
     """Writes the page; the file appears whole or not at all.
 
     Args:
-      template: the template's file.
-      path: the page's file.
+      template: file name of the template.
+      path: file to write.
       **values: what the template shows.
     """
     environment = jinja2.Environment(
@@ -61,7 +61,7 @@ def write_page(template: str, path: Path, **values: Any) -> None:
 
 
 def as_json(figure: go.Figure, **layout: Any) -> str:
-    """A figure for a page, whose script gives it the page's colours."""
+    """A figure as JSON, for a page whose script gives it the page's colours."""
     figure.update_layout(
         template="none",
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
@@ -70,12 +70,12 @@ def as_json(figure: go.Figure, **layout: Any) -> str:
         legend={"orientation": "h", "y": 1.1},
     )
     figure.update_layout(**layout)
-    # In which Plotly escapes < and >: nothing in it can end the script element
+    # Plotly escapes < and >, so that nothing in the JSON can end the script element.
     return str(figure.to_json())
 
 
 def describe_environment() -> dict[str, str]:
-    """What a result may hang on, by name."""
+    """Versions and devices that a result may depend on, by name."""
     devices = jax.devices()
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores" if devices[0].platform == "cpu" else ""

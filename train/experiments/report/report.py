@@ -1,7 +1,7 @@
-"""The comparison as one page that opens from disk: sentences, tables, curves, and crops.
+"""The comparison as one page that opens from disk: sentences, tables, curves and crops.
 
-Everything is in the file: Plotly's script comes from its package, pictures are lossless WebP.
-Nothing is fetched.
+The file contains everything: Plotly's script from its package, and pictures as lossless WebP. The
+page fetches nothing.
 """
 
 import base64
@@ -29,15 +29,15 @@ from train.experiments.statistics.conclusions import Comparison
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.stats import MUST_AGREE
 
-# Bytes: of the page, and kept free for what is neither Plotly's script nor pictures.
-_LARGEST, _REST = 10e6, 1e6
+_LARGEST = 10e6  # bytes of a page
+_REST = 1e6  # bytes kept free for what is neither Plotly's script nor pictures
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One place of one photograph, as each loss's network restored it.
+    """One place of one photograph, as restored by the network of each loss.
 
-    All pictures are float arrays ``[h, w, 3]`` of one size.
+    All pictures are float arrays ``[h, w, 3]`` in [0, 1], of the same size.
     """
 
     title: str
@@ -48,22 +48,22 @@ class Crop:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page says."""
+    """Everything that the page says."""
 
     title: str
     headline: str
-    notes: Sequence[str]  # what a reader should know of before believing it
+    notes: Sequence[str]  # what a reader should know before believing it
     losses: Sequence[str]
     comparisons: Sequence[Comparison]
     scores: Sequence[ComparisonRow]
     curves: Sequence[Curve]
     crops: Sequence[Crop]
-    # What was tried for each loss on validation images, and what was taken
+    # Rows of the settings that were tried for each loss on validation images
     choices: Sequence[Mapping[str, Any]]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str
-    cost: str  # of the training, as it was measured
+    cost: str  # how long the training took, in words
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -99,7 +99,7 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def _means(scores: Sequence[ComparisonRow], loss: str, sigmas: tuple[float, ...]) -> dict[str, Any]:
-    """A row of the page's table: each metric's mean over photographs and seeds, and by seed."""
+    """A row of the page's table: the mean of each metric over all seeds, and for each seed."""
     mean: dict[str, float] = {}
     by_seed: dict[str, list[float]] = {}
     for metric in METRICS:
@@ -110,7 +110,7 @@ def _means(scores: Sequence[ComparisonRow], loss: str, sigmas: tuple[float, ...]
 
 
 def _crop_pictures(crop: Crop) -> dict[str, Any]:
-    """A crop's pictures as data addresses."""
+    """The pictures of a crop as data URLs."""
     return {
         "title": crop.title,
         "noisy": _address(crop.noisy),
@@ -120,11 +120,11 @@ def _crop_pictures(crop: Crop) -> dict[str, Any]:
 
 
 def _within(crops: Iterable[dict[str, Any]], limit: float) -> list[dict[str, Any]]:
-    """The first crops, as many as fit into so many bytes."""
+    """The first crops, as many as fit into ``limit`` bytes."""
     kept = []
     for crop in crops:
         candidate, *others = map(len, crop["restored"].values())
-        # The candidate's picture stands once beside each of the others.
+        # The page repeats the candidate's picture for each of the others.
         limit -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)
         if limit < 0:
             break
@@ -139,11 +139,11 @@ def _address(image: np.ndarray) -> str:
 
 
 def as_record(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON holds it, for other programs."""
+    """A comparison in the form of the JSON file, for other programs."""
     record = dataclasses.asdict(comparison)
     record["sentence"] = describe_comparison(comparison)
     record["seeds_that_would_tell"] = comparison.seeds_needed
-    # JSON has no NaN, which the spread over seeds is if there is only one.
+    # JSON has no NaN. With a single seed, the spread over seeds is NaN.
     for name, value in record["difference"].items():
         if isinstance(value, float) and not math.isfinite(value):
             record["difference"][name] = None

@@ -1,4 +1,4 @@
-"""What a search found out about its settings: a figure for each, and whether it matters."""
+"""Shows what a search found out about its settings: a figure for each, and whether it matters."""
 
 import itertools
 from collections import defaultdict
@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from train.experiments.report.page import COLOURS, QUIET, SYMBOLS, Figure, as_json
 
-_FEWEST = 8  # complete trials, for a word on whether a setting matters
+_FEWEST = 8  # complete trials that are needed to say whether a setting matters
 _THIRDS = ("low third", "middle third", "high third")
 _ALPHA = 0.05
 
@@ -21,11 +21,11 @@ _ALPHA = 0.05
 def setting_figures(
     study: optuna.Study, importances: Mapping[str, float], objectives: Sequence[str], chosen: str
 ) -> list[Figure]:
-    """Draws a figure for each setting; for two objectives their front comes first.
+    """Draws a figure for each setting; with two objectives, their Pareto front comes first.
 
     Args:
       study: the search.
-      importances: of the settings, by name.
+      importances: importance of each setting, by name.
       objectives: names of the metrics; each has a row in every figure.
       chosen: the setting that was compared with the default.
 
@@ -42,16 +42,17 @@ def setting_figures(
 def describe_effect(
     name: str, trials: Sequence[FrozenTrial], importances: Mapping[str, float], objective: int
 ) -> str:
-    """Says whether a setting matters, as far as complete trials tell.
+    """Says whether a setting matters, as far as complete trials show it.
 
-    The search goes where it did well before and may try a setting again, whose score is known by
-    then: each counts once, and p describes what was found, it is no test.
+    The search prefers values that did well before, and may try the same settings again, with the
+    same score. Each combination therefore counts once, and p describes what was found; it does not
+    test anything.
 
     Args:
       name: the setting.
-      trials: of the search.
-      importances: of the settings, by name.
-      objective: which of a trial's values counts.
+      trials: the trials of the search.
+      importances: importance of each setting, by name.
+      objective: index of the trial's value that counts.
 
     Returns:
       A sentence or two.
@@ -66,26 +67,27 @@ def describe_effect(
         levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
         return (
-            f"Whether it matters cannot be said: {len(complete)} settings to the end, {_FEWEST} "
-            "are the least."
+            f"Whether it matters cannot be said: {len(complete)} different settings were trained "
+            f"to the end, and at least {_FEWEST} with two or more values of this one are needed."
         )
     means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())
     tied = len(set(itertools.chain(*levels.values()))) == 1
     p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
-    of_levels = "; ".join(
-        f"{level}: {mean:.4g} of {len(levels[level])}" for level, mean in means.items()
-    )
-    share = f", {importances[name]:.0%} of what matters by PED-ANOVA" if name in importances else ""
-    matters = "It matters here" if p < _ALPHA else "That it matters here does not show"
-    return (
-        f"{matters} (Kruskal-Wallis p = {p:.2g}, descriptive, since the search chose what to "
-        f"try): means of levels lie {spread:.2g} apart ({of_levels} settings){share}."
-    )
+    listed = [f"{level}: {mean:.4g} (n = {len(levels[level])})" for level, mean in means.items()]
+    matters = "It seems to matter here" if p < _ALPHA else "There is no sign that it matters here"
+    sentences = [
+        f"{matters} (Kruskal-Wallis p = {p:.2g}, which is only descriptive, since the search chose "
+        "what to try).",
+        f"The means for its values differ by up to {spread:.2g}: {', '.join(listed)}.",
+    ]
+    if name in importances:
+        sentences.append(f"Its share of importance by PED-ANOVA is {importances[name]:.0%}.")
+    return " ".join(sentences)
 
 
 def _each_once(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """One trial of each setting."""
+    """One trial for each combination of settings."""
     return list({tuple(sorted(trial.params.items())): trial for trial in trials}.values())
 
 
@@ -133,7 +135,7 @@ def _setting(
 
 
 def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figure:
-    """All settings by both errors, and the line of those that none is better than in both."""
+    """Draws all settings by both errors, with a line through the Pareto front."""
     figure = go.Figure()
     best = sorted(study.best_trials, key=lambda trial: trial.values)
     others = [
@@ -145,7 +147,11 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
             others,
             {"mode": "markers", "marker": {"color": QUIET, "symbol": SYMBOLS[4], "size": 7}},
         ),
-        ("the front", best, {"mode": "lines+markers", "marker": {"color": COLOURS[0], "size": 9}}),
+        (
+            "Pareto front",
+            best,
+            {"mode": "lines+markers", "marker": {"color": COLOURS[0], "size": 9}},
+        ),
     ):
         figure.add_scatter(
             x=[trial.values[0] for trial in trials],
@@ -155,20 +161,22 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
             line={"color": COLOURS[0], "shape": "hv"},
             **style,
         )
+    compared = f"The setting that was compared with the default on test photographs is {chosen}."
+    if not chosen:
+        compared = "No setting was compared with the default on test photographs."
     words = (
-        f"Each setting by its {objectives[0]} and {objectives[1]} on validation photographs; down "
-        "and to the left is better. No setting that was tried is better in both than one of the "
-        f"{len(best)} on the line. Compared with the default on test photographs: "
-        f"{chosen or 'none'}."
+        f"Each point is a setting, with its {objectives[0]} and {objectives[1]} on validation "
+        "photographs; the lower left is better. No setting that was tried is better in both "
+        f"errors than one of the {len(best)} on the line. {compared}"
     )
     axes = {"xaxis_title": objectives[0], "yaxis_title": objectives[1]}
     return Figure("front", "Brightness against colour", words, as_json(figure, **axes))
 
 
 def _levels(name: str, trials: Sequence[FrozenTrial]) -> list[str]:
-    """Each trial's level of a setting.
+    """Each trial's value of a setting as a level.
 
-    Continuous values are cut into thirds of the range that was searched.
+    Continuous values are grouped into thirds of the range that was searched.
     """
     values = [trial.params[name] for trial in trials]
     if not any(isinstance(value, float) for value in values):
@@ -190,5 +198,5 @@ def _values(trial: FrozenTrial) -> Sequence[float]:
 
 
 def _shown(value: object) -> object:
-    """Numbers to choose from stand side by side as names, not apart by their size."""
+    """A value for the axis: discrete numbers become names, so that they are equally spaced."""
     return value if isinstance(value, float) else str(value)

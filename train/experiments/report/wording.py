@@ -9,7 +9,7 @@ from train.experiments.statistics.convergence import Curve, convergence_warning
 
 
 def describe_difference(comparison: Comparison) -> str:
-    """The difference with its interval, in the metric's own direction, as readers know it."""
+    """The difference with its interval, with the sign that the metric itself has."""
     metric, difference = METRICS[comparison.metric], comparison.difference
     sign = 1 if metric.higher_is_better else -1
     low, high = sorted((sign * difference.low, sign * difference.high))
@@ -20,17 +20,17 @@ def describe_difference(comparison: Comparison) -> str:
 
 
 def describe_measurement(comparison: Comparison) -> str:
-    """Which losses are compared, and what was measured; exploratory comparisons say no more."""
+    """Says which losses are compared and what was measured, without a verdict."""
     return f"{comparison.candidate} against {comparison.other}: {describe_difference(comparison)}."
 
 
 def describe_comparison(comparison: Comparison) -> str:
-    """What was measured, and the verdict."""
+    """Says what was measured, and gives the verdict."""
     return f"{describe_measurement(comparison)} {_verdict(comparison)}"
 
 
 def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
-    """The other metrics at the same noise levels, which are shown and not claimed."""
+    """Lists the other metrics at the same noise levels, which are shown without a claim."""
     others = []
     for each in comparisons:
         same = (each.other, each.sigmas) == (comparison.other, comparison.sigmas)
@@ -40,26 +40,33 @@ def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Compari
 
 
 def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
-    """The page's first sentence; it warns if the networks were still learning."""
+    """The first sentences of the page; they warn if the networks were still learning."""
     primary = [comparison for comparison in comparisons if comparison.adjusted_p is not None]
     texts = {
-        "better": "better than",
-        "worse": "worse than",
-        "cannot tell": "cannot be told from",
-        "no verdict": "no verdict against",
+        "better": "{candidate} is better than {others}.",
+        "worse": "{candidate} is worse than {others}.",
+        "cannot tell": "{candidate} cannot be told apart from {others}.",
+        "no verdict": "There is no verdict on {candidate} against {others}.",
     }
-    parts = []
+    sentences = []
     for outcome, text in texts.items():
         others = [comparison.other for comparison in primary if comparison.outcome == outcome]
         if others:
-            parts.append(f"{text} {', '.join(others)}")
-    return f"{convergence_warning(curves)}{primary[0].candidate}: {'; '.join(parts)}."
+            sentences.append(
+                text.format(candidate=primary[0].candidate, others=_list_with_or(others))
+            )
+    return convergence_warning(curves) + " ".join(sentences)
+
+
+def _list_with_or(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _verdict(comparison: Comparison) -> str:
-    """What may be claimed, and with what probability of error."""
+    """Says what may be claimed, and with what probability of error."""
     if comparison.adjusted_p is None:
-        return "Exploratory: shown, not claimed."
+        return "This comparison is exploratory: it is shown without a verdict."
     if comparison.outcome == "no verdict":
         return _why_no_verdict(comparison)
     alone = f"{comparison.difference.p_value:.2g}"
@@ -67,10 +74,11 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.family > 1:
         p = (
             f"p = {comparison.adjusted_p:.2g} after Holm's correction for {comparison.family} "
-            f"comparisons, {alone} alone"
+            f"comparisons, {alone} without it"
         )
     if comparison.outcome == "cannot tell":
-        return f"Cannot tell ({p}).{_what_would_tell(comparison)}{_margins(comparison)}"
+        undecided = f"Cannot tell which is better ({p})."
+        return f"{undecided}{_what_would_decide(comparison)}{_margins(comparison)}"
     seeds = len(comparison.difference.by_seed)
     agree = sum(value * comparison.difference.mean > 0 for value in comparison.difference.by_seed)
     agreement = f"all {seeds} seeds agree" if agree == seeds else f"{agree} of {seeds} seeds agree"
@@ -79,28 +87,27 @@ def _verdict(comparison: Comparison) -> str:
 
 def _why_no_verdict(comparison: Comparison) -> str:
     if len(comparison.difference.by_seed) < 2:
-        return "No verdict: one seed says nothing about the next."
+        return "No verdict: one seed says nothing about the next. At least two are needed."
     return (
-        f"No verdict: {comparison.difference.images} photographs are too few, "
-        f"{stats.FEWEST_IMAGES} are the least."
+        f"No verdict: {comparison.difference.images} photographs are too few. At least "
+        f"{stats.FEWEST_IMAGES} are needed."
     )
 
 
-def _what_would_tell(comparison: Comparison) -> str:
-    """Why a comparison is undecided, and how many seeds would probably decide it."""
+def _what_would_decide(comparison: Comparison) -> str:
+    """Says why a comparison is undecided, and how many seeds would probably decide it."""
     why = ""
     if not comparison.difference.seeds_agree:
-        asked = ""
+        why = " The seeds disagree."
         if len(comparison.difference.by_seed) <= stats.MUST_AGREE:
-            asked = f", and up to {stats.MUST_AGREE} must agree"
-        why = f" Seeds contradict each other{asked}."
+            why = f" The seeds disagree; with up to {stats.MUST_AGREE} seeds, all must agree."
     if needed := comparison.seeds_needed:
-        return f"{why} About {needed} seeds would tell."
-    return f"{why} More seeds would hardly tell; photographs might."
+        return f"{why} About {needed} seeds would probably decide it."
+    return f"{why} More seeds would hardly help; more photographs might."
 
 
 def _margins(comparison: Comparison) -> str:
-    """What is known of differences that matter, whatever the verdict."""
+    """Says what is known about differences that matter, whatever the verdict is."""
     equal_p, not_worse_p = comparison.equal_p, comparison.not_worse_p
     if comparison.margin is None or equal_p is None or not_worse_p is None:
         return ""
@@ -109,7 +116,7 @@ def _margins(comparison: Comparison) -> str:
         return f" Equal to within {margin} (p = {equal_p:.2g})."
     if not_worse_p < ALPHA:
         return f" Not worse by {margin} or more (p = {not_worse_p:.2g})."
-    return f" That it is not worse by {margin} or more is not shown (p = {not_worse_p:.2g})."
+    return f" It may be worse by {margin} or more: this is not ruled out (p = {not_worse_p:.2g})."
 
 
 def _unit(comparison: Comparison) -> str:

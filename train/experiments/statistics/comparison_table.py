@@ -1,6 +1,7 @@
 """The long table of a comparison: one row for each loss, training seed, noise level and photograph.
 
-Every number of a report can be had from it again; nothing is averaged before it is written.
+Every number of a report can be computed from it again. Only draws of noise are averaged before it
+is written.
 """
 
 import csv
@@ -21,10 +22,10 @@ from train.files.outputs import read_cell
 from train.inference.scoring.metrics_table import score as measure
 from train.inference.scoring.protocols import add_fixed_noise
 
-_LONGEST = 64_000_000  # bytes of a table: some hundred for each row
-_LARGEST = 1e6  # of any metric, far beyond what restored photographs can have
+_LONGEST = 64_000_000  # bytes of a table; a row has about a hundred
+_LARGEST = 1e6  # largest value of any metric, far above what restored photographs can have
 
-# restore(noisy, sigma), where sigma is the noise's level from 0 to 255, for networks that need it.
+# restore(noisy, sigma). For networks that need it, sigma is the level of the noise from 0 to 255.
 # None: the noise was not added here.
 Restore = Callable[[np.ndarray, float | None], np.ndarray]
 
@@ -34,8 +35,8 @@ class ComparisonRow:
     """How well one trained network restored one photograph."""
 
     loss: str
-    seed: int  # of the training: initial weights, patches, noise
-    sigma: float  # of the noise, 0 to 255; 0 for photographs that were degraded in reality
+    seed: int  # seed of the training: initial weights, patches, noise
+    sigma: float  # noise level, 0 to 255; 0 for photographs with real degradations
     photograph: str
     psnr: float  # dB
     psnr_y: float  # dB, studio range
@@ -46,7 +47,7 @@ class ComparisonRow:
 
 
 class Metric(NamedTuple):
-    """What a reader needs to know of a column."""
+    """How a column is shown."""
 
     label: str
     unit: str
@@ -59,8 +60,8 @@ METRICS = {
     "psnr_y": Metric("PSNR of luma (studio range)", "dB", True, 2),
     "ssim": Metric("SSIM", "", True, 4),
     "ciede2000": Metric("CIEDE2000", "", False, 3),
-    "brightness_error": Metric("error of lightness |ΔL*|", "", False, 3),
-    "chroma_error": Metric("error of chroma |ΔC*|", "", False, 3),
+    "brightness_error": Metric("lightness error |ΔL*|", "", False, 3),
+    "chroma_error": Metric("chroma error |ΔC*|", "", False, 3),
 }
 
 
@@ -76,18 +77,18 @@ def score_network(
 ) -> Iterator[ComparisonRow]:
     """Scores a network on every photograph at every noise level.
 
-    The noise depends on ``noise_seed``, the photograph's name, the level and the draw only, so
-    every network meets the same. Means over ``draws`` draws are given, since a draw is of no
-    interest by itself. Photographs that were degraded in reality are scored once, as they are.
+    The noise depends only on ``noise_seed``, the photograph's name, the level and the draw, so that
+    every network meets the same noise. Scores are means over ``draws`` draws, since a single draw
+    is of no interest. Photographs with real degradations are scored once, as they are.
 
     Args:
       restore: the network.
       source: the photographs.
-      loss: what the network was trained with.
-      seed: of its training.
+      loss: the loss that the network was trained with.
+      seed: the seed of its training.
       sigmas: noise levels, from 0 to 255.
-      noise_seed: of the noise that is added.
-      draws: how many draws of noise are averaged.
+      noise_seed: seed of the noise that is added.
+      draws: number of noise draws to average over.
 
     Returns:
       A row for each photograph and level.
@@ -113,9 +114,7 @@ def score_network(
 
 def read_scores(path: Path) -> list[ComparisonRow]:
     """Reads back what :func:`~train.files.outputs.write_rows` wrote."""
-    fields = get_type_hints(
-        ComparisonRow
-    )  # str, int or float, each of which reads what was written of it
+    fields = get_type_hints(ComparisonRow)  # str, int or float, which read what was written
     line = 1
     try:
         content = read_bounded(path, longest=_LONGEST).decode("utf-8")
@@ -129,35 +128,35 @@ def read_scores(path: Path) -> list[ComparisonRow]:
         return rows
     except (OSError, UnreadableError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} is not a table of scores, or is damaged (line {line}: {error}). Move it "
-            "away; the same command then scores the trained network again."
+            f"{path} is not a table of scores, or it is damaged (line {line}: {error}). Move it "
+            "away and repeat the command, which then scores the trained network again."
         ) from None
 
 
 def check_complete(
     path: Path, scores: Sequence[ComparisonRow], expected: Sequence[tuple[str, int, float, str]]
 ) -> None:
-    """Refuses a table that lost rows, or that is of other photographs.
+    """Checks that a table has lost no rows and is about the right photographs.
 
     Args:
-      path: of the table.
+      path: path of the table, for the error.
       scores: its rows.
       expected: loss, seed, sigma and photograph of each row that it must have, in any order.
 
     Raises:
-      InputError: if rows are missing, or there are others.
+      InputError: if rows are missing, or there are different ones.
     """
     found = sorted((row.loss, row.seed, row.sigma, row.photograph) for row in scores)
     if found != sorted(expected):
         raise InputError(
-            f"{path} has {len(found)} rows, which are not the {len(expected)} of these "
-            "photographs and noise levels. Move it away; the same command then scores the "
-            "trained network again."
+            f"{path} has {len(found)} rows, which are not the {len(expected)} rows for these "
+            "photographs and noise levels. Move it away and repeat the command, which then scores "
+            "the trained network again."
         )
 
 
 def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow:
-    # As csv has what is more or less than there are columns
+    # csv marks cells in excess, and those that are missing, with None.
     if None in row or None in row.values():
         raise ValueError(f"it does not have {len(fields)} cells")
     values: dict[str, Any] = {
@@ -181,9 +180,9 @@ def score_table(
 
     Args:
       scores: rows of any losses.
-      metric: the column.
+      metric: name of the column.
       loss: the loss.
-      sigmas: the noise levels to average over.
+      sigmas: the noise levels (0 to 255) to average over.
 
     Returns:
       ``[photographs, seeds]``, both axes sorted.
@@ -204,7 +203,7 @@ def score_table(
         count[at] += 1
     if not chosen or (count != len(sigmas)).any():
         raise InputError(
-            f"the scores of {loss!r} are not complete: each photograph, seed and sigma is needed "
-            "once."
+            f"The scores of {loss!r} are incomplete: each photograph, seed and sigma is needed "
+            "exactly once."
         )
     return table / count

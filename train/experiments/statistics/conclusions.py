@@ -1,9 +1,9 @@
-"""From the table of scores to conclusions: differences with intervals, p-values, outcomes.
+"""From the table of scores to conclusions: differences with intervals, p-values and outcomes.
 
-The candidate, the first loss named, is compared with each of the others. One metric and one set of
-noise levels are primary and named in advance; Holm's correction is over the losses compared there.
-All else is exploratory: its intervals are shown and nothing is claimed. :mod:`.wording` puts
-comparisons into words.
+The candidate, which is the first loss, is compared with each of the others. One metric and one set
+of noise levels are primary and chosen in advance; Holm's correction is over the losses compared
+there. Everything else is exploratory: its intervals are shown without a claim.
+:mod:`train.experiments.report.wording` puts comparisons into words.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from train.experiments.statistics import stats
 from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
 from train.experiments.statistics.stats import Difference, Outcome
 
-# Differences in PSNR below this are taken to be of no use to anybody: the margin of "not worse", if
-# none is given.
+# The margin of "not worse" if none is given: smaller differences in PSNR are assumed to be of no
+# use to anybody.
 MARGIN_DB = 0.1
-ALPHA = 0.05  # chance of a false alarm that is accepted
+ALPHA = 0.05  # accepted chance of a false alarm
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The candidate against one other loss in one metric.
 
-    A positive difference is in favour of the candidate.
+    A positive difference favours the candidate.
     """
 
     candidate: str
@@ -35,23 +35,23 @@ class Comparison:
     sigmas: tuple[float, ...]
     difference: Difference
     adjusted_p: float | None  # None if exploratory
-    family: int  # primary comparisons that p-values are corrected for; 1 if exploratory
-    margin: float | None  # of the next two, in the metric's unit; None: neither is tested
-    not_worse_p: float | None  # after Holm's correction, as the next
-    equal_p: float | None  # of a difference below the margin either way
+    family: int  # number of primary comparisons to correct p-values for; 1 if exploratory
+    margin: float | None  # in the metric's unit, for the next two; None: neither is tested
+    not_worse_p: float | None  # for "not worse by the margin or more", after Holm's correction
+    equal_p: float | None  # for "neither is better by the margin or more", corrected likewise
     wilcoxon_p: float
     outcome: Outcome
 
     @property
     def seeds_needed(self) -> int | None:
-        """How many seeds would tell, corrected for the family; None if too many to train."""
-        # Holm asks the first of a family for what Bonferroni does, and the others for less.
+        """How many seeds would probably decide it, corrected for the family; None: too many."""
+        # For the smallest p-value of a family Holm's bound is Bonferroni's; for others it is laxer.
         return stats.seeds_that_would_tell(self.difference, confidence=1 - ALPHA / self.family)
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What the primary comparisons are corrected to, by the other loss."""
+    """The corrected p-values of the primary comparisons, by the other loss."""
 
     metric: str
     sigmas: tuple[float, ...]
@@ -73,11 +73,11 @@ def conclude(
 
     Args:
       rows: scores, complete for these losses.
-      losses: two or more.
-      primary: the metric that verdicts are on.
-      primary_sigmas: the noise levels that verdicts are on, by their mean; none given: all.
-      margin: difference in ``primary`` that matters, for "not worse". None: 0.1 dB, or no test if
-        the metric is not in dB.
+      losses: two or more losses.
+      primary: the metric that verdicts are based on.
+      primary_sigmas: noise levels (0 to 255) over whose mean verdicts are given; (): all.
+      margin: smallest difference in ``primary`` that matters, for "not worse". None: 0.1 dB, or no
+        test if the metric is not in dB.
 
     Returns:
       The primary comparisons first, then the other metrics, then single noise levels.
@@ -99,7 +99,7 @@ def conclude(
                 gains[other, metric, levels] = _gain(rows, candidate, other, metric, levels)
     differences = {key: stats.paired_difference(gain) for key, gain in gains.items()}
 
-    # --- corrections, over the primary ones
+    # --- corrections, over the primary differences
     in_family = [differences[other, primary, first] for other in others]
     family = _Family(
         primary,
@@ -173,7 +173,7 @@ def _gain(
     if first.shape != second.shape:
         raise InputError(
             f"{candidate!r} has scores of {first.shape[0]} photographs and {first.shape[1]} "
-            f"seeds, {other!r} of {second.shape[0]} and {second.shape[1]}: a paired comparison "
-            "needs the same of both."
+            f"seeds, but {other!r} of {second.shape[0]} and {second.shape[1]}. A paired comparison "
+            "needs the same photographs and seeds for both."
         )
     return first - second if METRICS[metric].higher_is_better else second - first

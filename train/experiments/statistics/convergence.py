@@ -1,18 +1,18 @@
 """Decides from validation curves whether networks had converged when their training ended.
 
-The report of a comparison says so first if they had not.
+If they had not, the report of a comparison says so first.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-STILL_LEARNING_DB = 0.05  # of validation PSNR, risen in the last quarter of a training
+STILL_LEARNING_DB = 0.05  # rise of validation PSNR in the last quarter of the training
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How validation went while one network was trained."""
+    """The validation PSNR in dB of one network during its training."""
 
     loss: str
     seed: int
@@ -34,12 +34,13 @@ def gain_of_last_quarter(curve: Curve) -> float:
 
 
 def convergence_warning(curves: Sequence[Curve]) -> str:
-    """A sentence about networks that were, or may have been, still learning; "" for others."""
+    """A sentence if networks were still learning, or may have been; otherwise ""."""
     gains = list(map(gain_of_last_quarter, curves))
-    if any(gain >= STILL_LEARNING_DB for gain in gains):  # of NaN that is False
+    if any(gain >= STILL_LEARNING_DB for gain in gains):  # False for NaN
         return "Early training only: the networks were still learning. "
     if any(map(math.isnan, gains)):
         return (
-            "Early training, as far as is known: nobody validated before the last quarter of it. "
+            "Perhaps early training only: there was no validation before the last quarter of the "
+            "training, so it is unknown whether the networks were still learning. "
         )
     return ""

@@ -1,13 +1,13 @@
-"""Statistics of paired scores: how large a difference is, how sure, and what would make it surer.
+"""Statistics of paired scores: how large and how certain a difference is, and what would settle it.
 
 Two losses are compared by the differences d of their scores on the same photographs after training
 from the same seeds:
 
     d[image, seed] = mean + a[image] + b[seed] + e[image, seed]
 
-Photographs and seeds are both samples of what the user cares about, and cross: each seed is scored
-on each photograph. Leaving out either makes an interval too narrow; taking rows for independent
-makes it far too narrow.
+Photographs and seeds are both samples of what the user cares about, and they are crossed: each seed
+is scored on each photograph. Leaving out either makes an interval too narrow; treating rows as
+independent makes it far too narrow.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ import scipy.special
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
-FEWEST_IMAGES = 10  # below it photographs say too little about the next one for a verdict
-MOST_SEEDS = 100  # beyond it nobody would train
-# Up to so many seeds have to agree. An interval over few seeds leans on their differences being
-# normal, and that five agree by chance alone happens in 2 / 2**5 = 6 % of comparisons, so that
-# agreement is a mild thing to ask. From six on (3 %) the interval carries the verdict: of many
-# seeds some contradict the mean of all, however sure that is.
+FEWEST_IMAGES = 10  # fewer photographs say too little about the next one for a verdict
+MOST_SEEDS = 100  # nobody would train more
+# With at most this many seeds, all must agree. An interval over few seeds relies on their
+# differences being normal. Five seeds agree by chance alone in 2 / 2**5 = 6 % of comparisons, so
+# asking for agreement is a mild demand. With six or more (3 %) the interval decides: out of many
+# seeds some contradict the mean of all, however certain that mean is.
 MUST_AGREE = 5
-# With this chance the number of seeds that is named tells: at an interval that is just free of 0 it
-# would be half.
+# Probability that the suggested number of seeds leads to a verdict. If the number were chosen so
+# that the interval just excludes 0, it would be one half.
 POWER = 0.8
 
-CONFIDENCE = 0.95  # of every interval that is shown
+CONFIDENCE = 0.95  # confidence level of every interval that is shown
 
 Outcome = Literal["better", "worse", "cannot tell", "no verdict"]
 
@@ -41,21 +41,23 @@ Outcome = Literal["better", "worse", "cannot tell", "no verdict"]
 class Difference:
     """A mean paired difference, its interval, and where its uncertainty comes from.
 
+    Means, ends, errors and spreads are in the metric's unit.
+
     Attributes:
-      mean: over images and seeds, in the metric's unit.
-      standard_error: of the mean.
-      seed_error: the part of it that the spread over seeds alone makes; NaN where there is one
-        seed.
-      low: lower end of the interval of ``CONFIDENCE``.
-      high: upper end of the interval.
-      p_value: two-sided, of a mean of 0.
-      degrees_of_freedom: of the standard error, Satterthwaite's.
-      image_sd: spread over photographs.
-      seed_sd: spread over training seeds; NaN where there is one seed.
-      residual_sd: spread of what neither explains, over one photograph and one seed; NaN where
+      mean: mean over images and seeds.
+      standard_error: standard error of the mean.
+      seed_error: the part of the standard error that comes from the spread over seeds alone; NaN if
         there is one seed.
+      low: lower end of the interval, whose confidence level is ``CONFIDENCE``.
+      high: upper end of the interval.
+      p_value: two-sided p-value of the hypothesis that the mean is 0.
+      degrees_of_freedom: Satterthwaite's degrees of freedom of the standard error.
+      image_sd: spread over photographs.
+      seed_sd: spread over training seeds; NaN if there is one seed.
+      residual_sd: spread that neither explains, for one photograph and one seed; NaN if there is
+        one seed.
       by_seed: mean over the photographs, for each seed.
-      images: how many photographs.
+      images: number of photographs.
     """
 
     mean: float
@@ -73,29 +75,30 @@ class Difference:
 
     @property
     def seeds_agree(self) -> bool:
-        """Whether all seeds, each on its own, put the same loss first."""
+        """Whether each seed on its own favours the same loss."""
         return len({math.copysign(1, value) for value in self.by_seed if value != 0}) <= 1
 
 
 def paired_difference(differences: np.ndarray) -> Difference:
-    """The mean of ``[images, seeds]`` differences as the sum of two crossed random effects.
+    """The mean of ``[images, seeds]`` differences, with images and seeds as crossed random effects.
 
-    Its variance is (MS_images + MS_seeds - MS_residual) / (images * seeds), from the mean squares
-    of a two-way analysis of variance without replication, where a negative variance component
-    counts as 0. Degrees of freedom are Satterthwaite's (1946). The interval is never narrower than
-    what the seeds' component has for one alone, with the seeds' few degrees of freedom: where that
-    component is most of the variance, Satterthwaite's interval of 68 photographs and 3 seeds holds
-    the truth in 92.2 % of cases instead of 95, this one in 93.0 to 96.8 % (simulated, spread over
-    photographs 0.1 to 0.4 dB, over seeds 0 to 0.1, left over 0.05 to 0.2; on average 7 % wider).
-    Beyond that: 92.7 % at 0.02 dB over photographs, 0.02 over seeds and 0.1 left over; up to 97.6 %
-    where 0.4 is left over and photographs differ by 0.1 or less.
+    The variance of the mean is (MS_images + MS_seeds - MS_residual) / (images * seeds), from the
+    mean squares of a two-way analysis of variance without replication, in which a negative variance
+    component counts as 0. Degrees of freedom are Satterthwaite's (1946). The interval is never
+    narrower than the one that the component of the seeds has by itself, with the few degrees of
+    freedom of the seeds. If that component is most of the variance, Satterthwaite's interval for 68
+    photographs and 3 seeds covers the truth in 92.2 % of cases instead of 95 %; this one covers it
+    in 93.0 to 96.8 % and is 7 % wider on average. This was simulated with spreads of 0.1 to 0.4 dB
+    over photographs, 0 to 0.1 over seeds, and a residual of 0.05 to 0.2. Outside that range,
+    coverage is 92.7 % with 0.02 dB over photographs, 0.02 over seeds and a residual of 0.1, and up
+    to 97.6 % if the residual is 0.4 and photographs differ by 0.1 or less.
 
     With one seed the interval is over photographs only: it holds for these two trained networks,
     not for the losses.
 
     Raises:
-      ValueError: for an array that is not ``[images, seeds]`` with two images or more, or holds
-        what is not finite.
+      ValueError: if the array is not ``[images, seeds]`` with two images or more, or if it holds
+        NaN or infinity.
     """
     if differences.ndim != 2 or differences.shape[0] < 2 or differences.shape[1] < 1:
         raise ValueError(
@@ -104,7 +107,8 @@ def paired_difference(differences: np.ndarray) -> Difference:
         )
     if not np.isfinite(differences).all():
         raise ValueError(
-            f"differences hold {np.sum(~np.isfinite(differences))} values that are not finite."
+            "differences must be finite; got "
+            f"{np.sum(~np.isfinite(differences))} values that are not."
         )
     images, seeds = differences.shape
     mean, by_image, by_seed = differences.mean(), differences.mean(axis=1), differences.mean(axis=0)
@@ -142,7 +146,7 @@ def paired_difference(differences: np.ndarray) -> Difference:
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
-    """Two-sided Wilcoxon signed-rank test on per-image means.
+    """p-value of the two-sided Wilcoxon signed-rank test on the means per image.
 
     It holds for these trained networks, not for their losses.
     """
@@ -151,9 +155,9 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """p-values adjusted for their number by Holm's step-down method.
+    """p-values that are adjusted for their number by Holm's step-down method.
 
-    The chance of any false alarm stays as named.
+    The chance of any false alarm among them then stays at the level that is chosen.
     """
     return (
         tuple(float(p) for p in multipletests(p_values, method="holm")[1]) if len(p_values) else ()
@@ -161,16 +165,16 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def equivalence_p(difference: Difference, margin: float) -> float:
-    """p-value of "neither is better by ``margin`` or more" (Schuirmann 1987).
+    """p-value for "neither is better by ``margin`` or more" (Schuirmann 1987).
 
-    It is the larger of two one-sided tests.
+    It is the larger p-value of two one-sided tests.
     """
     mirrored = dataclasses.replace(difference, mean=-difference.mean)
     return max(not_worse_p(difference, margin), not_worse_p(mirrored, margin))
 
 
 def not_worse_p(difference: Difference, margin: float) -> float:
-    """p-value of "not worse by ``margin`` or more", one-sided, where a positive mean is better."""
+    """One-sided p-value for "not worse by ``margin`` or more"; a positive mean is better."""
     if not margin > 0:
         raise ValueError(f"margin must be more than 0, in the metric's unit; got {margin!r}.")
     d = difference
@@ -180,16 +184,17 @@ def not_worse_p(difference: Difference, margin: float) -> float:
 
 
 def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDENCE) -> int | None:
-    """How many seeds would probably lead to a verdict, if the components are what they seem.
+    """How many seeds would probably lead to a verdict, if the spreads are as estimated.
 
-    With so many, four of five new sets of seeds, scored on the same photographs, have an interval
-    of ``confidence`` that is free of 0. Seeds that contradict each other already will go on doing
-    so: then it is a number at which they need not agree (more than ``MUST_AGREE``).
+    With that many, four out of five new sets of seeds, scored on the same photographs, have an
+    interval of ``confidence`` that excludes 0. Seeds that disagree already will continue to do so;
+    the number is then so large that they need not agree (more than ``MUST_AGREE``).
 
-    None: more than 100, or there is one seed, which says nothing of the next.
+    The result is None if it would be more than 100, or if there is only one seed, which says
+    nothing about the next.
 
-    More seeds do not lessen what photographs add: where that alone hides the mean, only more
-    photographs help.
+    More seeds do not reduce the uncertainty that comes from the photographs. If that alone hides
+    the mean, only more photographs help.
     """
     if len(difference.by_seed) < 2:
         return None
@@ -212,12 +217,12 @@ def outcome(difference: Difference, adjusted_p: float, *, alpha: float = 0.05) -
     """What may be claimed, if a positive mean is better.
 
     Args:
-      difference: what was measured.
+      difference: the difference that was measured.
       adjusted_p: p-value after correction for the number of comparisons.
-      alpha: the chance of a false alarm that is accepted.
+      alpha: the accepted chance of a false alarm.
 
     Returns:
-      The claim, which needs few seeds to agree and more photographs than a handful.
+      The claim. It needs more than a handful of photographs, and if seeds are few, all must agree.
     """
     seeds = len(difference.by_seed)
     if difference.images < FEWEST_IMAGES or seeds < 2:
@@ -236,7 +241,7 @@ def _variance_and_freedom(
     if total == 0:
         return 0.0, images - 1.0
     parts = ms_images**2 / (images - 1) + ms_residual**2 / ((images - 1) * (seeds - 1))
-    # Seeds add nothing that can be seen otherwise, nor do they cost freedom
+    # Otherwise seeds add nothing that can be seen, and cost no degrees of freedom.
     if ms_seeds > ms_residual:
         parts += ms_seeds**2 / (seeds - 1)
     return total / (images * seeds), total**2 / parts
@@ -245,9 +250,9 @@ def _variance_and_freedom(
 def _half_width(
     error: float, freedom: float, seed_error: float, seeds: int, confidence: float
 ) -> float:
-    """The larger of two intervals' halves, by t quantiles.
+    """Half the width of the wider of two intervals, by t quantiles.
 
-    One is of the mean, the other of the seeds' component alone.
+    One is the interval of the mean, the other comes from the component of the seeds alone.
     """
     half = scipy.special.stdtrit(freedom, 0.5 + confidence / 2) * error
     if seeds > 1:
@@ -256,7 +261,7 @@ def _half_width(
 
 
 def _p_above(distance: float, error: float, freedom: float, seed_error: float, seeds: int) -> float:
-    """One-sided p-value of lying above by ``distance``: the larger of two, as the interval is."""
+    """One-sided p-value of lying ``distance`` above: the larger of two, as for the interval."""
     pairs = [(error, freedom)] + ([(seed_error, seeds - 1)] if seeds > 1 else [])
     return max(_tail(distance, *pair) for pair in pairs)
 
