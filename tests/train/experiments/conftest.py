@@ -44,7 +44,7 @@ def report() -> Report:
         settings=settings,
         versions={"jax": "1.2.3"},
         command="python -m train compare",
-        cost="9 networks were trained one after the other (loop): 90 s in all",
+        cost="9 networks were trained one after the other (loop). This took 90 s in total",
     )
 
 
@@ -71,7 +71,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_run(photographs, tiny_flags) -> tuple[str, ...]:
-    """Flags of an experiment whose every training is over in a moment."""
+    """Flags of an experiment in which each training takes only a moment."""
     return (
         f"--data=folder:{photographs / 'train'}",
         f"--validation-data=folder:{photographs / 'validation'}",
@@ -84,7 +84,7 @@ def small_run(photographs, tiny_flags) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def small_fit(small_run) -> Callable[..., FitConfig]:
-    """How such a training is configured, by these flags and more."""
+    """Makes the configuration of such a training, from these flags and more."""
 
     def configured(*flags: str) -> FitConfig:
         described = tyro.conf.OmitArgPrefixes[FitConfig]
@@ -95,7 +95,7 @@ def small_fit(small_run) -> Callable[..., FitConfig]:
 
 @pytest.fixture(scope="session")
 def splits(photographs) -> Splits:
-    """Those photographs, opened."""
+    """The photographs, opened."""
     return open_splits(
         f"folder:{photographs / 'train'}",
         validation=f"folder:{photographs / 'validation'}",

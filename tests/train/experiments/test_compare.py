@@ -36,7 +36,7 @@ def flags(small_run):
 
 @pytest.fixture(scope="module")
 def finished(flags, tmp_path_factory):
-    """A comparison, whole."""
+    """A complete comparison."""
     folder = tmp_path_factory.mktemp("comparison") / "run"
     assert main(["compare", "smoke", *flags, "--out", str(folder)]) == 0
     return folder
@@ -50,7 +50,7 @@ def test_every_photograph_is_scored_under_every_loss_and_seed(finished):
     }
 
 
-def test_settings_are_picked_for_each_loss_on_validation_photographs(finished):
+def test_settings_are_picked_by_validation_for_each_loss(finished):
     names = {path.name for path in (finished / "members").iterdir()}
     tried = {path.parent.name for path in finished.glob("members/*/validation.csv")}
     tested = {path.parent.name for path in finished.glob("members/*/test.csv")}
@@ -72,17 +72,15 @@ def test_the_report_and_the_conclusions_are_there(finished):
     assert "python -m train compare smoke" in page and page.count('class="crop"') == 1
     primary = json.loads((finished / "conclusions.json").read_text())[0]
     assert primary["sentence"].startswith("luminance_l1 against balanced(uncertainty): PSNR")
-    assert "6 networks were trained one after the other (loop): " in page
+    assert "6 networks were trained one after the other (loop). This took " in page
     assert (
-        "<strong>Note:</strong> settings were picked with seed 0, which is also one of those "
+        "<strong>Note:</strong> settings were picked with seed 0, which is also one of the seeds "
         "compared" in page
     )
     assert primary["sentence"] in page.replace("&#39;", "'")
 
 
-def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(
-    finished, flags, monkeypatch
-):
+def test_what_is_done_is_kept_and_what_was_interrupted_resumes(finished, flags, monkeypatch):
     before = (finished / "scores.csv").read_bytes()
     stopped = sorted((finished / "members").glob("*seed1"))[0]
     for name in ("done", "test.csv"):
@@ -103,24 +101,22 @@ def test_what_is_done_is_not_done_again_and_what_was_stopped_is_gone_on_with(
 
 def test_another_comparisons_folder_is_refused(finished, flags, capsys):
     assert main(["compare", "smoke", *flags, "--out", str(finished), "--draws", "2"]) == 2
-    assert "holds an experiment with other settings" in capsys.readouterr().err
+    assert "holds an experiment with different settings" in capsys.readouterr().err
 
 
-def test_one_test_photograph_is_refused_before_anything_is_trained(
-    photographs, flags, tmp_path, capsys
-):
+def test_one_test_photograph_is_refused_before_training(photographs, flags, tmp_path, capsys):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "0.png").write_bytes((photographs / "test" / "0.png").read_bytes())
     arguments = [*flags, f"--test-data=folder:{tmp_path / 'one'}", "--out", str(tmp_path / "run")]
     assert main(["compare", "smoke", *arguments]) == 2
     assert (
-        "compare takes 2 test photographs or more, and 10 for a verdict" in capsys.readouterr().err
+        "compare needs at least 2 test photographs, and 10 for a verdict" in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
 
 
-def test_more_seeds_train_what_is_missing_only(finished, flags, tmp_path, monkeypatch):
-    """The advice of a report, followed: in the same folder, by other means of training."""
+def test_more_seeds_train_only_what_is_missing(finished, flags, tmp_path, monkeypatch):
+    """The advice of a report is followed in the same folder."""
     folder = shutil.copytree(finished, tmp_path / "run")
     trained = []
     fit = loop.fit
@@ -132,15 +128,15 @@ def test_more_seeds_train_what_is_missing_only(finished, flags, tmp_path, monkey
     before, after = (read_scores(path / "scores.csv") for path in (finished, folder))
     assert set(before) < set(after) and {row.seed for row in after} == {0, 1, 2}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "looked at with 2 seeds, then 3 seeds: each look" in page
-    assert f"--out {folder}" not in page  # the command as it would make the comparison anew
+    assert "looked at with 2 seeds, then with 3 seeds. Each look" in page
+    assert f"--out {folder}" not in page  # the command would make a new comparison
 
 
 DIVERGING = 1e25  # a learning rate, whose second step is not finite
 
 
 @pytest.mark.parametrize("population", ["loop", "vmap"])
-def test_what_diverges_is_passed_over_and_named(small_run, population, tmp_path, capsys):
+def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_path, capsys):
     rates = ["--learning-rates", "0.002", str(DIVERGING), "--max-skips=1", "--clip-norms"]
     out = ["--out", str(tmp_path / "run"), "--crops=0", "--seeds=1", f"--population={population}"]
     command = ["compare", "smoke", *small_run, "--losses", "l1", "mse", *rates, *out]
@@ -148,18 +144,18 @@ def test_what_diverges_is_passed_over_and_named(small_run, population, tmp_path,
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("diverged: ") == 2
     assert (
-        "note: l1: learning rate 0.002 was picked at the edge of the grid: a wider --learning-rates"
+        "note: l1: the learning rate that was picked, 0.002, lies at the edge of the grid. A wider"
         in said
     )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.count("<td>diverged</td>") == 2
     assert main(command) == 0
-    assert "training" not in capsys.readouterr().out  # what diverged is found out once
+    assert "training" not in capsys.readouterr().out  # nothing that diverged is trained again
 
 
 @pytest.fixture(scope="module")
 def together(flags, tmp_path_factory):
-    """The comparison with all networks at once, stopped at its first validation and resumed."""
+    """The comparison with all networks at once, interrupted at its first validation and resumed."""
     folder = tmp_path_factory.mktemp("together") / "run"
     command = ["compare", "smoke", *flags, "--population=vmap", "--out", str(folder)]
     validate = lockstep.Validator.__call__
@@ -191,17 +187,15 @@ def assert_same_scores(one, other):
         )
 
 
-def test_networks_that_train_at_once_end_as_those_that_train_one_after_the_other(
-    finished, together
-):
+def test_networks_that_train_at_once_get_the_same_scores(finished, together):
     folder, stopped = together
     assert_same_scores(finished, folder)
-    assert len(stopped) == 4  # both rates of both losses, all saved when they were stopped
+    assert len(stopped) == 4  # both rates of both losses, all saved when they were interrupted
 
 
 @pytest.mark.slow
-def test_so_do_networks_that_are_divided_over_devices(finished, flags, tmp_path, capsys):
-    """Four networks on three devices, then two on two: what a device holds may differ."""
+def test_networks_on_several_devices_get_the_same_scores(finished, flags, tmp_path, capsys):
+    """Four networks train on three devices, then two on two: devices may hold different numbers."""
     folder = tmp_path / "run"
     assert (
         main(["compare", "smoke", *flags, "--population=mesh", "--devices=3", "--out", str(folder)])
@@ -212,11 +206,11 @@ def test_so_do_networks_that_are_divided_over_devices(finished, flags, tmp_path,
         "4 networks at once on 3 cpu devices" in said
         and "2 networks at once on 2 cpu devices" in said
     )
-    assert "6 networks were trained at once, divided over devices (mesh): " in said
+    assert "6 networks were trained at once, divided over devices (mesh). This took " in said
     assert_same_scores(finished, folder)
 
 
-def test_each_of_them_leaves_what_fit_does(finished, together):
+def test_each_of_them_leaves_the_same_files_as_fit(finished, together):
     names = {path.name for path in (finished / "members").iterdir()}
     assert {path.name for path in (together[0] / "members").iterdir()} == names
     for name in names:
@@ -236,16 +230,19 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
             == load_config(alone / "config.json").optimizer
         )
     page = (together[0] / "report.html").read_text(encoding="utf-8")
-    assert "6 networks were trained at once on one device (vmap): " in page
+    assert "6 networks were trained at once on one device (vmap). This took " in page
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--population", "vmap", "--devices", "2"], "vmap trains on one device: take mesh"),
+        (
+            ["--population", "vmap", "--devices", "2"],
+            "--devices 2 does not fit --population vmap, which trains on one device. Use",
+        ),
         (
             ["--population", "mesh", "--profile", "1", "2"],
-            "--profile traces one network's training",
+            "--profile traces the training of one network, but --population mesh trains",
         ),
         (["smok"], "Did you mean 'smoke'?"),
         (["--losses", "l1"], "two or more different losses"),
@@ -266,10 +263,10 @@ def test_each_of_them_leaves_what_fit_does(finished, together):
         (["--resume", "there"], "give --out"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--learning-rates", "0"], "--learning-rates must be more than 0"),
-        (["--validation-data", "none"], "give --validation-data"),
+        (["--validation-data", "none"], "Use --validation-data"),
         (
             ["--primary-sigmas", "15"],
-            "--primary-sigmas takes different ones of --sigmas, 25; got 15",
+            "--primary-sigmas must be different levels out of --sigmas, 25; got 15",
         ),
         (["--margin", "0"], "--margin must be more than 0"),
     ],
@@ -281,7 +278,7 @@ def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_members_of_a_seed_differ_in_nothing_but_the_loss_and_its_settings(tmp_path):
+def test_members_of_a_seed_differ_only_in_loss_and_settings(tmp_path):
     fit = FitConfig(optimizer=OptimizerConfig(steps=7), seed=9)
     one, other = (
         dataclasses.asdict(Member(loss, 3, rate, clip).config(fit, tmp_path))
@@ -297,7 +294,7 @@ def test_members_of_a_seed_differ_in_nothing_but_the_loss_and_its_settings(tmp_p
     assert one == other
 
 
-def test_balanced_losses_take_part_as_any_other_and_keep_their_spelling(tmp_path):
+def test_balanced_losses_work_like_others_and_have_one_spelling(tmp_path):
     losses = ("balanced( dwa )", "balanced(gradnorm,1*l1+ms_ssim)", "luminance_l1")
     spelled = CompareConfig(losses=losses).losses
     assert spelled == ("balanced(dwa)", "balanced(gradnorm, l1 + ms_ssim)", "luminance_l1")
@@ -328,7 +325,7 @@ def test_presets_say_what_they_are():
     }
     smoke, alone = COMPARE_PRESETS["smoke"].config.fit, PRESETS["smoke"].config
     assert dataclasses.replace(smoke, run=alone.run) == alone
-    # So that it is known whether networks were still learning
+    # Otherwise it would be unknown whether networks were still learning.
     for preset in COMPARE_PRESETS.values():
         assert preset.config.fit.run.validate_every <= 0.75 * preset.config.fit.optimizer.steps
     with pytest.raises(InputError, match="two or more"):

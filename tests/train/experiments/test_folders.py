@@ -1,4 +1,4 @@
-"""Where an experiment stands: what may change between one time and the next, and what may not."""
+"""The folder of an experiment: what may change when it is resumed, and what may not."""
 
 import contextlib
 import dataclasses
@@ -26,16 +26,15 @@ def configured(out, **fields):
     )
 
 
-def test_options_that_an_earlier_version_did_not_have_are_taken_for_their_defaults(
-    splits, held, tmp_path
-):
+def test_options_that_are_not_saved_have_their_defaults(splits, held, tmp_path):
+    """An earlier version did not have them."""
     config = configured(tmp_path / "run")
     folder = open_folder(config, splits, "compare", held)
     saved = json.loads((folder / "settings.json").read_text())
     del saved["primary"], saved["fit"]["run"]["workers"]
     (folder / "settings.json").write_text(json.dumps(saved))
     assert open_folder(config, splits, "compare", held) == folder
-    with pytest.raises(InputError, match=r"other settings \(primary\)"):
+    with pytest.raises(InputError, match=r"different settings \(primary\)"):
         open_folder(configured(folder, primary="ssim"), splits, "compare", held)
 
 
@@ -55,9 +54,10 @@ def test_how_much_is_done_and_by_what_means_may_change(splits, held, tmp_path):
         ("mesh", {"devices": 9}, "--devices 9 is too many, because there are 4"),
     ],
 )
-def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_written(
+def test_a_batch_that_cannot_be_divided_is_refused_at_the_start(
     population, fields, words, splits, held, tmp_path
 ):
+    """Nothing is written before."""
     config = configured(tmp_path / "run", population=population)
     data = dataclasses.replace(config.fit.data, batch_size=16)
     optimizer = dataclasses.replace(config.fit.optimizer, accumulate=fields.get("accumulate", 1))
@@ -68,7 +68,7 @@ def test_a_batch_that_no_training_could_divide_is_refused_before_anything_is_wri
     assert not (tmp_path / "run").exists()
 
 
-def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(
+def test_an_experiment_in_a_numbered_folder_is_resumed_by_its_folder(
     splits, held, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -76,7 +76,7 @@ def test_an_experiment_that_was_given_a_number_goes_on_by_that_number(
     assert open_folder(configured(folder), splits, "compare", held) == folder
 
 
-def test_other_photographs_than_those_it_was_started_with_are_refused(splits, held, tmp_path):
+def test_photographs_must_be_those_it_was_started_with(splits, held, tmp_path):
     folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     fewer = splits._replace(test=splits.test.take(range(9)))
     with pytest.raises(
@@ -89,10 +89,10 @@ def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, mon
     config = configured(tmp_path / "run", population="vmap")
     with contextlib.ExitStack() as held:
         open_folder(config, splits, "compare", held)
-        # By the same process, as often as it likes
+        # The same process may open it as often as it likes.
         assert open_folder(config, splits, "compare", held)
         with monkeypatch.context() as patched:
-            patched.setattr(locks, "_held", {})  # as another process finds it
+            patched.setattr(locks, "_held", {})  # the view of another process
             with pytest.raises(
                 InputError, match=rf"is used by another process \(process {os.getpid()} on "
             ):
@@ -119,13 +119,13 @@ def test_settings_that_cannot_be_read_are_one_sentence(content, splits, held, tm
     (folder / "settings.json").write_text(content)
     with pytest.raises(
         InputError,
-        match=r"settings.json (cannot be read|does not hold)|holds an experiment with other",
+        match=r"settings.json (cannot be read|does not hold)|holds an experiment with different",
     ):
         open_folder(configured(folder), splits, "compare", held)
     assert (folder / "settings.json").read_text() == content
 
 
-def test_an_experiment_that_was_killed_at_its_start_goes_on(splits, held, tmp_path):
+def test_an_experiment_that_was_killed_at_its_start_can_resume(splits, held, tmp_path):
     folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     (folder / "split.json").unlink()
     assert open_folder(configured(folder), splits, "compare", held) == folder

@@ -11,7 +11,7 @@ from train.experiments.interim_looks import look_warnings, record_look
 
 @pytest.fixture
 def leaking(photographs: Path, small_run: tuple[str, ...], tmp_path: Path) -> list[str]:
-    """Flags of an experiment whose test photographs are trained on, but for the noise."""
+    """Flags of an experiment whose test photographs are also trained on, with different noise."""
     flags = [flag for flag in small_run if not flag.startswith("--test-data")]
     return [*flags, f"--test-data=folder:{photographs / 'train'}", f"--out={tmp_path / 'run'}"]
 
@@ -33,7 +33,7 @@ def test_a_comparison_says_which_photographs_were_trained_on_too(
     )
 
 
-def test_so_does_a_search(
+def test_a_search_says_which_photographs_were_trained_on_too(
     leaking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["--trials=1", "--seeds=1", "--window-sizes=3", "--penalties=l1", "--brightness=luma"]
@@ -43,7 +43,7 @@ def test_so_does_a_search(
     assert f"<strong>Note:</strong> {LEAK}" in page
 
 
-def test_looks_are_counted_over_all_times_and_the_same_again_is_none(tmp_path: Path) -> None:
+def test_looks_are_counted_unless_they_repeat_the_last_one(tmp_path: Path) -> None:
     assert [len(record_look(tmp_path, look)) for look in (3, 3, 8, 8, 3)] == [1, 1, 2, 2, 3]
     (tmp_path / "search").mkdir()
     for chosen in ("l1", "mse"):
@@ -54,10 +54,10 @@ def test_looks_are_counted_over_all_times_and_the_same_again_is_none(tmp_path: P
         record_look(tmp_path / "search", {"chosen": "l1", "seeds": 3})
 
 
-def test_of_one_look_nothing_is_said() -> None:
+def test_one_look_needs_no_warning() -> None:
     assert look_warnings(["3 seeds"]) == []
     (sentence,) = look_warnings(["3 seeds", "8 seeds"], simulated=" (so often)")
     assert sentence.startswith(
-        "looked at with 3 seeds, then 8 seeds: each look after the first is another chance"
+        "the test results were looked at with 3 seeds, then with 8 seeds. Each look after the first"
     )
     assert sentence.endswith("more frequent than 5 % (so often).")

@@ -1,4 +1,4 @@
-"""Presets of published set-ups: their numbers, and that their steps compile for other chips."""
+"""Presets of published set-ups: their numbers; and their steps compile for other chips."""
 
 import dataclasses
 import importlib.util
@@ -13,8 +13,8 @@ from train.compilation import aot
 from train.optimizer import make_schedule
 from train.presets import COMPARE_PRESETS, PRESETS
 
-# From the repositories majedelhelou/BUIFD and caiyuanhao1998/Retinexformer: what each was trained
-# with.
+# The published settings, from the repositories majedelhelou/BUIFD and
+# caiyuanhao1998/Retinexformer.
 PUBLISHED = {
     "paper-dncnn": {
         "patch": 50,
@@ -22,7 +22,7 @@ PUBLISHED = {
         "steps": 191_700,
         "blind": 55,
         "parameters": 669_312,
-        # A tenth from epoch 30 of 50 on
+        # One tenth after epoch 30 of 50
         "rates": {
             0: 1e-3,
             115_019: 1e-3,
@@ -79,16 +79,16 @@ def test_a_preset_has_the_published_numbers(name):
 def test_published_losses_are_those_of_the_codes():
     models = {name: PRESETS[name].config.model for name in PUBLISHED}
     assert [models[name].loss for name in PUBLISHED] == ["mse", "mse", "l1"]
-    # BUIFD's noise level weighs as much as its image, and a level of 1 is the highest noise of the
-    # training.
+    # In BUIFD the noise level has the same weight as the image, and a level of 1 is the highest
+    # noise in training.
     assert (models["paper-buifd"].level_weight, models["paper-buifd"].level_sigma) == (1, 75)
     assert PRESETS["paper-retinexformer"].config.optimizer.clip_norm == 0.01
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_comparison_changes_nothing_of_it_but_what_is_picked_for_each_loss(name):
+def test_a_comparison_changes_only_what_is_picked_for_each_loss(name):
     preset, published = COMPARE_PRESETS[name].config, PRESETS[name].config
-    # Tried for each loss, as rates are
+    # Clipping is tried for each loss, as learning rates are.
     unclipped = dataclasses.replace(published.optimizer, clip_norm=None)
     assert preset.fit == dataclasses.replace(published, optimizer=unclipped)
     assert preset.seeds == len(preset.losses) == 3

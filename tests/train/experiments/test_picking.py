@@ -1,4 +1,4 @@
-"""Settings are picked for each loss; what diverges is left out; levels are told."""
+"""Settings are picked for each loss, diverged networks are left out, and networks get levels."""
 
 import dataclasses
 import types
@@ -18,8 +18,8 @@ from train.experiments.picking import choice_rows, score_seeds, seed_warnings, t
 from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
 
 
-def test_only_where_every_setting_diverges_the_comparison_ends():
-    """If a seed diverges that settings were not picked with, all seeds take the next best."""
+def test_the_comparison_ends_only_if_every_setting_diverges():
+    """If a seed that was not used for picking diverges, all seeds use the next best setting."""
     config = CompareConfig(losses=("l1", "mse"), seeds=2)
     good, better, clipped = (1e-3, None), (2e-3, None), (2e-3, 1.0)
     tried = {"l1": {good: 30.0, better: 31.0, clipped: 29.0}, "mse": {good: 30.0}}
@@ -32,28 +32,28 @@ def test_only_where_every_setting_diverges_the_comparison_ends():
         def ensure_all_trained(self, plan):
             """Nothing to do."""
 
-        def score(self, member, *_):
-            """Something, or nothing where it diverged."""
+        def train_and_score(self, member, *_, **options):
+            """Something, or nothing if it diverged."""
             return [] if member in self.bad else [member.name]
 
     scored, found = score_seeds(config, Pretended(), tried, None)
-    assert tried["l1"][better] == 31.0  # what was given stays as it was
+    assert tried["l1"][better] == 31.0  # the argument stays as it was
     assert {(m.loss, m.learning_rate, m.clip_norm) for m in scored} == {
         ("l1", *good),
         ("mse", *good),
     }
-    assert [row["taken"] for row in choice_rows("l1", found["l1"], "psnr")] == ["yes", "", ""]
+    assert [row["picked"] for row in choice_rows("l1", found["l1"], "psnr")] == ["yes", "", ""]
     assert "diverged" in choice_rows("l1", found["l1"], "psnr")[1].values()
     Pretended.bad = {Member("mse", 0, *good)}
     with pytest.raises(
         InputError,
-        match="mse diverged at every learning rate that was tried, 0.001: write to a new",
+        match=r"mse diverged at every learning rate that was tried \(0.001\). Use lower",
     ):
         score_seeds(config, Pretended(), tried, None)
 
 
 def test_settings_are_picked_by_the_primary_metric_at_its_levels():
-    """By CIEDE2000 at sigma 50; at sigma 15, or by PSNR, the other rate would win."""
+    """They are picked by CIEDE2000 at sigma 50; by sigma 15, or by PSNR, the other would win."""
     sigmas = {"sigmas": (15.0, 50.0), "primary_sigmas": (50.0,), "primary": "ciede2000"}
     config = CompareConfig(
         losses=("l1", "mse"), learning_rates=(1e-3, 2e-3), clip_norms=(), **sigmas
@@ -66,7 +66,7 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
         def ensure_all_trained(self, plan):
             """Nothing to do."""
 
-        def score(self, member, *_):
+        def train_and_score(self, member, *_, **options):
             """One photograph at both levels."""
             rate, values = member.learning_rate, dict.fromkeys(METRICS, 30.0)
             return [
@@ -88,15 +88,15 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
     )
 
 
-def test_a_reader_is_told_that_the_first_seed_was_picked_with():
+def test_a_reader_is_told_that_the_first_seed_was_used_for_picking():
     config = CompareConfig(fit=FitConfig(seed=7))
     (note,) = seed_warnings(config)
-    assert note.startswith("settings were picked with seed 7, which is also one of those compared")
-    # Nothing to pick
+    assert note.startswith("settings were picked with seed 7, which is also one of the seeds")
+    # There is nothing to pick.
     assert not seed_warnings(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))
 
 
-def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp_path, monkeypatch):
+def test_networks_get_the_noise_level_of_each_photograph(tmp_path, monkeypatch):
     told = []
 
     class Told:
@@ -106,19 +106,19 @@ def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp
             pass
 
         def restore(self, image, *, sigma):
-            """Keeps what it was told."""
+            """Keeps the level that it got."""
             told.append(sigma * 255)
             return image
 
     network = types.SimpleNamespace(model=None, params=None, batch_stats=None)
     monkeypatch.setattr(members, "load_network", lambda folder: network)
     monkeypatch.setattr(members, "predictor_for", Told)
-    restore = members.Members(tmp_path, FitConfig(), Console()).restorer(
+    restore = members.Members(tmp_path, FitConfig(), Console()).load_or_retrain(
         Member("l1", 0, 1e-3, None)
     )
     for sigma in (5.0, 50.0, None):
         restore(np.zeros((2, 2, 3)), sigma)
-    assert told == pytest.approx([5, 50, 25])  # None: degraded in reality, and told as in training
+    assert told == pytest.approx([5, 50, 25])  # None, for real degradations: as in training
 
 
 @pytest.mark.parametrize(
@@ -128,19 +128,19 @@ def test_networks_that_take_the_noise_level_are_told_that_of_each_photograph(tmp
         (
             (5.0, 25.0),
             False,
-            "trained at sigma 25 are judged at 5, noise that they never met: take --blind "
-            "--sigma 25",
+            "trained at sigma 25 are scored at 5, noise that they never meet in training. Use "
+            "--blind --sigma 25",
         ),
         ((5.0, 25.0), True, None),
         (
             (5.0, 50.0),
             True,
-            "trained up to sigma 25 are judged at 50, noise that they never met: take --blind "
-            "--sig",
+            "trained up to sigma 25 are scored at 50, noise that they never meet in training. Use "
+            "--blind --sigma 50",
         ),
     ],
 )
-def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits):
+def test_noise_that_was_not_trained_on_leads_to_a_warning(sigmas, blind, words, splits):
     config = CompareConfig(sigmas=sigmas, fit=FitConfig(data=DataConfig(blind=blind)))
     found = noise_warnings(config, splits.test)
     assert (words in found[0]) if words else not found
@@ -150,19 +150,19 @@ def test_noise_that_networks_never_met_is_warned_of(sigmas, blind, words, splits
     ("options", "flags"),
     [
         ({}, ""),
-        ({"sigmas": (25.0,)}, ""),  # as without the flag
+        ({"sigmas": (25.0,)}, ""),  # the same as without the flag
         (
             {"sigmas": (15.0, 25.0), "primary_sigmas": (25.0,), "draws": 2},
-            "--sigmas, --primary-sigmas, --draws",
+            "--sigmas, --primary-sigmas, --draws have",
         ),
-        ({"draws": 2}, "--draws"),
+        ({"draws": 2}, "--draws has"),
     ],
 )
-def test_flags_of_noise_are_named_where_photographs_are_degraded_already(options, flags, splits):
+def test_flags_of_noise_have_no_effect_on_real_degradations(options, flags, splits):
     found = noise_warnings(
         CompareConfig(**options), dataclasses.replace(splits.test, inputs=splits.test.images)
     )
     assert found == [
-        f"of no effect on the test photographs: {flags}; these are degraded already, and are "
-        "scored once, as they are."
+        f"{flags} no effect on the test photographs, which are degraded already and are scored "
+        "once, as they are."
     ] * bool(flags)

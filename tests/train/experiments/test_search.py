@@ -1,4 +1,4 @@
-"""A search that is killed, at any moment, tries what one that ran undisturbed tries."""
+"""A search that is killed at any moment tries the same settings as an undisturbed one."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class Killed(BaseException):
 
 
 def record(study):
-    """All that is said of the trials, except when they ran."""
+    """Everything about the trials, except when they ran."""
     return [
         (trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values)
         for trial in study.trials
@@ -40,14 +40,16 @@ def record(study):
 def run_search(folder: Path, config: TuneConfig) -> optuna.Study:
     folder.mkdir(exist_ok=True)
     study = search.open_study(config, folder)
-    members = Members(folder / "members", config.fit, Console(quiet=True), config.population)
+    members = Members(
+        folder / "members", config.fit, Console(quiet=True), population=config.population
+    )
     tune.search(study, config, members, None, Console(quiet=True))
     return study
 
 
 @pytest.fixture
 def judged(monkeypatch):
-    """Trials whose scores are known without any training: some are stopped halfway."""
+    """Gives trials their scores without any training; some are stopped halfway."""
 
     def run(trial, spec, config, *_):
         value = -((trial.params["luminance_weight"] - 0.4) ** 2) - trial.params["window_size"] / 100
@@ -72,7 +74,7 @@ def judged(monkeypatch):
     ids=["one at a time", "batches", "front"],
 )
 def test_kills_change_no_trial(config, judged, tmp_path, monkeypatch):
-    """A kill after every fifth line of the record: before, after, or while it is written."""
+    """The search is killed after every fifth line: before, after or while it is written."""
     undisturbed = run_search(tmp_path / "undisturbed", config)
     assert config.pareto or {trial.state.name for trial in undisturbed.trials} == {
         "COMPLETE",
@@ -109,7 +111,7 @@ def test_kills_change_no_trial(config, judged, tmp_path, monkeypatch):
 def test_draws_differ_between_seeds_trials_and_settings(judged, tmp_path):
     """The first ten trials are drawn at random, the others by what was found.
 
-    No two come from one number alone.
+    Different draws do not come from the same random number.
     """
     config = TuneConfig(trials=12, window_sizes=tuple(range(1, 99, 2)))
     trials = run_search(tmp_path / "search", config).trials
@@ -136,7 +138,7 @@ def test_draws_differ_between_seeds_trials_and_settings(judged, tmp_path):
 def test_a_damaged_record_is_named_and_left_alone(content, tmp_path):
     path = tmp_path / "trials.log"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="trials.log is not the record of a search, or is damaged"):
+    with pytest.raises(InputError, match="trials.log is not the record of a search, or it is dam"):
         search.open_study(TuneConfig(), tmp_path)
     assert path.read_bytes() == content
 
@@ -157,9 +159,9 @@ def test_a_record_without_end_is_not_read(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Trainings that take no time.
+    """Replaces training by something that takes no time.
 
-    Returns a function that sets after how many of their moments the process ends.
+    Returns a function that sets after how many moments of it the process ends.
     """
     left = 0
 
@@ -193,16 +195,16 @@ def trained(monkeypatch):
                 return
 
     def finished(self, *arguments):
-        if not isinstance(sys.exception(), Killed):  # which ends a process, "finally" included
+        if not isinstance(sys.exception(), Killed):  # a killed process does not run "finally"
             finish(self, *arguments)
 
-    def score(self, member, *arguments, **options):
+    def train_and_score(self, member, *arguments, **options):
         return [SimpleNamespace(psnr=score_of(member.name, "end"))]
 
     finish = Members._record_cost
     monkeypatch.setattr(loop, "fit", fit)
     monkeypatch.setattr(Members, "_record_cost", finished)
-    monkeypatch.setattr(Members, "score", score)
+    monkeypatch.setattr(Members, "train_and_score", train_and_score)
 
     def killed_after(moments):
         nonlocal left
@@ -213,7 +215,7 @@ def trained(monkeypatch):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_kill_in_the_middle_of_a_training_changes_no_trial(batch, trained, tmp_path):
-    """Before and after each of a validation, its line, its checkpoint and its report."""
+    """Kills come before and after each validation, its line, its checkpoint and its report."""
     fit = FitConfig(optimizer=OptimizerConfig(steps=4))
     config = TuneConfig(
         trials=12, batch=batch, fit=fit, luminance_weights=(0.0, 0.1), window_sizes=(1, 3)
@@ -241,7 +243,7 @@ def found_in(folder):
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_again_and_again_finds_the_same(small_run, tmp_path):
-    """In processes of its own, which the kernel ends."""
+    """It runs in separate processes, which the kernel ends."""
     more = (
         "--trials=5",
         "--window-sizes=1",
@@ -266,8 +268,8 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(small_run, tmp_p
                 start_new_session=True,
             ) as program,
         ):
-            # However slow the machine: half a trial or so after the record has grown, or a training
-            # has begun.
+            # On a machine of any speed, this is about half a trial after the record has grown, or
+            # after a training has begun.
             while program.poll() is None and not (
                 record.exists() and record.stat().st_size > size + 900 * kills
             ):

@@ -38,7 +38,7 @@ def flags(small_run):
 
 @pytest.fixture(scope="module")
 def found(flags, tmp_path_factory):
-    """A search that was stopped after two trials, in the middle of the third, and gone on with."""
+    """A search that was interrupted in the middle of its third trial, and then resumed."""
     folder = tmp_path_factory.mktemp("search") / "run"
     fit, runs = loop.fit, []
 
@@ -56,12 +56,13 @@ def found(flags, tmp_path_factory):
     return folder
 
 
-def test_the_trial_that_was_stopped_is_run_again_as_the_same_trial(found):
+def test_a_trial_that_was_interrupted_runs_again_as_the_same_one(found):
     states = [trial.state.name for trial in trials_of(found)]
     assert len(states) == TRIALS and set(states) <= {"COMPLETE", "PRUNED"}
 
 
-def test_the_best_setting_is_the_best_of_those_that_finished_as_a_loss_for_use(found):
+def test_the_best_setting_is_written_as_a_loss_for_use(found):
+    """It is the best one among the trials that finished."""
     result = json.loads((found / "found.json").read_text())
     (best,) = result["best"]
     complete = [trial for trial in trials_of(found) if trial.state.name == "COMPLETE"]
@@ -73,19 +74,19 @@ def test_the_best_setting_is_the_best_of_those_that_finished_as_a_loss_for_use(f
     assert options.get("window_size", 1) == params["window_size"]
 
 
-def test_trials_see_validation_photographs_and_only_what_is_compared_sees_those_of_the_test(found):
+def test_only_the_settings_that_are_compared_see_test_photographs(found):
     result = json.loads((found / "found.json").read_text())
     tested = [read_scores(path)[0] for path in found.glob("members/*/test.csv")]
     assert {row.loss for row in tested} == {result["chosen"], "luminance_l1"}
     assert result["chosen"] == result["best"][0], (
-        "the default must not be the best here: take another seed"
+        "the default must not be the best one here: use a different seed"
     )
     assert result["against_default"].startswith(f"{result['chosen']} against luminance_l1: PSNR")
-    # The search's seed is 1: the setting was chosen for doing well with it.
+    # The search uses seed 1: the setting was chosen because it did well with that seed.
     assert {row.seed for row in tested} == {2}
 
 
-def test_each_setting_is_shown_against_the_score_and_answered(found):
+def test_each_setting_has_a_plot_and_an_answer(found):
     page = (found / "sensitivity.html").read_text(encoding="utf-8")
     plots = ("luminance-weight", "window-size", "penalty", "brightness")
     assert all(
@@ -93,17 +94,14 @@ def test_each_setting_is_shown_against_the_score_and_answered(found):
         for name in plots
     )
     assert (
-        f"<title>What {TRIALS} settings of the luminance loss came to</title>" in page
+        f"<title>Search over {TRIALS} trials of the luminance loss</title>" in page
         and 'lang="en"' in page
     )
     assert json.loads((found / "found.json").read_text())["against_default"] in html.unescape(page)
 
 
-def test_the_setting_that_matters_is_named():
-    """Scores that depend on the window, and a little on chance.
-
-    With fewer than eight trials nothing is said.
-    """
+def test_the_setting_that_matters_is_found():
+    """The scores depend on the window only. With fewer than eight trials nothing is claimed."""
     config = TuneConfig(trials=60)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(60):
@@ -117,17 +115,17 @@ def test_the_setting_that_matters_is_named():
         describe_effect(name, study.trials, shares, 0) for name in ("window_size", "penalty")
     )
     assert (
-        window.startswith("It matters here (Kruskal-Wallis p = ")
-        and "means of levels lie 30 apart (1: 1 of " in window
+        window.startswith("It seems to matter here (Kruskal-Wallis p = ")
+        and "The means for its values differ by up to 30: 1: 1 (n = " in window
     )
-    assert penalty.startswith("That it matters here does not show")
+    assert penalty.startswith("There is no sign that it matters here")
     weight = describe_effect("luminance_weight", study.trials, shares, 0)
     assert re.search("low third: .* middle third: .* high third: ", weight)
-    assert re.search("1: .* 3: .* 7: .* 15: .* 31: ", window)  # by size, not as words
+    assert re.search("1: .* 3: .* 7: .* 15: .* 31: ", window)  # sorted by size, not as words
 
 
 def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
-    """From the second trial on, each is made to look behind the median at its first validation."""
+    """Each trial after the first seems to be behind the median at its first validation."""
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number > 0)
     folder = tmp_path / "run"
     assert main(["tune", *flags, "--trials=2", "--out", str(folder)]) == 0
@@ -136,24 +134,27 @@ def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
     assert sorted(first.intermediate_values) == [2, 4] and sorted(second.intermediate_values) == [2]
 
 
-def test_a_front_is_searched_for_without_stopping_anything(flags, tmp_path):
+def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path):
     folder = tmp_path / "run"
     assert main(["tune", *flags, "--trials=2", "--pareto", "--out", str(folder)]) == 0
     result = json.loads((folder / "found.json").read_text())
     trials = trials_of(folder)
     assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
     assert 1 <= len(result["best"]) <= 2
-    # With its interval, as the other's
-    assert "luminance_l1: error of lightness |ΔL*| " in result["against_default"]
+    # Both errors are there, each with its interval.
+    assert "luminance_l1: lightness error |ΔL*| " in result["against_default"]
     assert (
         "Exploratory: PSNR " in result["against_default"]
-        and "error of chroma |ΔC*| " in result["against_default"]
+        and "chroma error |ΔC*| " in result["against_default"]
     )
     assert 'id="front"' in (folder / "sensitivity.html").read_text(encoding="utf-8")
 
 
 def finished_study(config, values):
-    """A search with these values of these weights, or pairs of both; all else is the default's."""
+    """A search with these values for these weights, from a dictionary or pairs of both.
+
+    Everything else is as in the default setting.
+    """
     study = optuna.create_study(directions=["minimize"] * 2 if config.pareto else ["maximize"])
     for weight, value in getattr(values, "items", lambda: values)():
         params = {
@@ -169,31 +170,32 @@ def finished_study(config, values):
     return study
 
 
-def test_where_the_default_came_first_the_next_is_compared_with_it():
+def test_if_the_default_came_first_the_next_is_compared_with_it():
     spec, why = tune.choose(
         finished_study(TuneConfig(), {0.5: 30.0, 0.2: 28.0, 0.7: 29.0}), TuneConfig()
     )
     assert "luminance_weight=0.7" in spec and why.startswith("The default setting came first")
     assert tune.choose(finished_study(TuneConfig(), {0.5: 30.0}), TuneConfig())[1].startswith(
-        "Nothing to compare"
+        "There is nothing to compare"
     )
     assert tune.choose(finished_study(TuneConfig(), {0.2: 30.0, 0.5: 29.0}), TuneConfig())[1] == ""
 
 
-def test_of_a_front_the_point_nearest_to_both_is_compared_with_the_default():
-    """Errors (0, 10), (3, 2) and (10, 0): the second is chosen, and never one off the front."""
+def test_the_most_balanced_point_of_a_front_is_compared():
+    """Out of errors (0, 10), (3, 2) and (10, 0) the second is chosen; no point is off the front."""
     config = TuneConfig(pareto=True)
     study = finished_study(
         config, {0.9: [0.0, 10.0], 0.7: [3.0, 2.0], 0.1: [10.0, 0.0], 0.3: [4.0, 4.0]}
     )
     spec, why = tune.choose(study, config)
-    assert "luminance_weight=0.7" in spec and why.startswith(
-        "Of the front's 3 points the one nearest"
-    )
+    assert "luminance_weight=0.7" in spec
+    assert why.startswith("Of the 3 settings on the Pareto front, this one is nearest")
+    alone = finished_study(config, {0.7: [3.0, 2.0], 0.3: [4.0, 4.0]})
+    assert tune.choose(alone, config)[1] == "This setting is the only one on the Pareto front."
 
 
-def test_a_setting_that_was_tried_again_is_no_further_evidence():
-    """Nine settings, of which one of the best is tried twenty times more."""
+def test_trying_a_setting_again_adds_no_evidence():
+    """One of the best of nine settings is tried twenty more times."""
     config = TuneConfig()
     values = {weight / 20: 29 + (weight % 5) / 10 for weight in range(1, 18, 2)}
     once = finished_study(config, values).trials
@@ -202,16 +204,15 @@ def test_a_setting_that_was_tried_again_is_no_further_evidence():
     said = describe_effect("luminance_weight", once, {}, 0)
     assert describe_effect("luminance_weight", again, {}, 0) == said
     assert re.search(
-        r"Kruskal-Wallis p = [\d.]+, descriptive, since the search chose what to try\)", said
+        r"Kruskal-Wallis p = [\d.]+, which is only descriptive, since the search chose what", said
     )
     few = finished_study(config, 8 * [(0.2, 30.0)] + [(0.7, 29.0)]).trials
-    assert "cannot be said: 2 settings to the end, 8 are the least" in describe_effect(
-        "luminance_weight", few, {}, 0
-    )
+    too_few = "cannot be said: 2 different settings were trained to the end, and at least 8"
+    assert too_few in describe_effect("luminance_weight", few, {}, 0)
 
 
 @pytest.mark.parametrize("pareto", [False, True])
-def test_a_setting_that_was_tried_twice_is_found_once(pareto):
+def test_a_setting_that_was_tried_twice_is_listed_once(pareto):
     config = TuneConfig(pareto=pareto)
     first, other = ([3.0, 2.0], [0.0, 10.0]) if pareto else (30.0, 29.0)
     study = finished_study(config, [(0.7, first), (0.9, other), (0.7, first)])
@@ -221,10 +222,10 @@ def test_a_setting_that_was_tried_twice_is_found_once(pareto):
         for spec in tune.best_settings(study)
     ]
     assert weights == ([0.7, 0.9] if pareto else [0.7])
-    assert not pareto or "the front's 2 points" in tune.choose(study, config)[1]
+    assert not pareto or "Of the 2 settings on the Pareto front" in tune.choose(study, config)[1]
 
 
-def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(
+def test_a_resumed_search_counts_its_looks_at_test_photographs(
     flags, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(tune, "_run", lambda trial, *_: [float(trial.number)])
@@ -234,8 +235,8 @@ def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(
     for trials, seeds, often in (
         (2, 1, "once"),
         (2, 1, "once"),
-        (2, 3, "2 times by now"),
-        (4, 3, "3 times by now"),
+        (2, 3, "2 times so far"),
+        (4, 3, "3 times so far"),
     ):
         assert (
             main(["tune", *flags, f"--trials={trials}", f"--seeds={seeds}", "--out", str(folder)])
@@ -244,19 +245,21 @@ def test_a_search_that_goes_on_says_how_often_it_looked_at_the_test_photographs(
         said = " ".join(capsys.readouterr().out.split())
         page = html.unescape((folder / "sensitivity.html").read_text(encoding="utf-8"))
         found = json.loads((folder / "found.json").read_text())
-        assert f"on test photographs, {often}: it is better." in said
-        assert f"On test photographs, {often}: it is better." in page
+        assert f"on test photographs (looked at {often}): it is better." in said
+        assert f"On test photographs (looked at {often}): it is better." in page
         assert found["looks"] == (1 if often == "once" else int(often[0]))
         chosen.append(found["chosen"])
-    looks = f"{chosen[0]} and 1 seed, then {chosen[2]} and 3 seeds, then {chosen[3]} and 3 seeds"
-    for text in (said, page):
-        assert (
-            f"looked at with {looks}: each look after the first is another chance for a false alarm"
-            in text
+    looks = [
+        f"with {setting} and {seeds}"
+        for setting, seeds in zip(
+            (chosen[0], chosen[2], chosen[3]), ("1 seed", "3 seeds", "3 seeds"), strict=True
         )
+    ]
+    for text in (said, page):
+        assert f"looked at {', then '.join(looks)}. Each look after the first is another" in text
 
 
-def test_a_setting_that_diverges_counts_and_is_passed_over(flags, tmp_path, capsys):
+def test_a_setting_that_diverges_counts_but_is_never_the_best(flags, tmp_path, capsys):
     command = [
         "tune",
         *flags,
@@ -268,16 +271,14 @@ def test_a_setting_that_diverges_counts_and_is_passed_over(flags, tmp_path, caps
     ]
     assert main(command) == 2
     seen = capsys.readouterr()
-    assert (
-        "none of 2 settings was trained to its end: all diverged at learning rate 1e+25" in seen.err
-    )
+    assert "All 2 settings diverged at learning rate 1e+25" in seen.err
     assert [trial.state.name for trial in trials_of(tmp_path / "run")] == ["PRUNED"] * 2
     assert main(command) == 2
-    assert "training" not in capsys.readouterr().out  # found out once
+    assert "training" not in capsys.readouterr().out  # it is not trained again
 
 
-def test_settings_of_a_batch_are_asked_for_before_any_is_judged(flags, tmp_path, monkeypatch):
-    """Two at a time, the third alone; stopped while the second was trained, which is run again."""
+def test_settings_of_a_batch_are_chosen_before_any_is_judged(flags, tmp_path, monkeypatch):
+    """Two run at a time, the third alone; the second is interrupted, and runs again."""
     seen = []
 
     def judged(trial, spec, *others):
@@ -316,7 +317,7 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
     ("arguments", "message"),
     [
         (["--batch", "0"], "--batch must be at least 1"),
-        (["--population", "vmap", "--devices", "2"], "take mesh for --devices"),
+        (["--population", "vmap", "--devices", "2"], "Use --population mesh"),
         (["--trials", "0"], "--trials must be at least 1"),
         (["--luminance-weights", "0.5", "0.2"], "0 <= lowest < highest <= 1"),
         (["--window-sizes", "3", "4"], "odd numbers"),
@@ -335,7 +336,7 @@ def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_the_default_search_spans_what_the_loss_takes():
+def test_the_default_search_stays_within_what_the_loss_accepts():
     config = TuneConfig()
     for penalty in config.penalties:
         for brightness in config.brightness:

@@ -43,18 +43,19 @@ def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
     """The first sentences of the page; they warn if the networks were still learning."""
     primary = [comparison for comparison in comparisons if comparison.adjusted_p is not None]
     texts = {
-        "better": "{candidate} is better than {others}.",
-        "worse": "{candidate} is worse than {others}.",
-        "cannot tell": "{candidate} cannot be told apart from {others}.",
+        "better": "{it} is better than {others}.",
+        "worse": "{it} is worse than {others}.",
+        "cannot tell": "{it} cannot be told apart from {others}.",
         "no verdict": "There is no verdict on {candidate} against {others}.",
     }
-    sentences = []
+    candidate = primary[0].candidate
+    sentences: list[str] = []
     for outcome, text in texts.items():
         others = [comparison.other for comparison in primary if comparison.outcome == outcome]
         if others:
-            sentences.append(
-                text.format(candidate=primary[0].candidate, others=_list_with_or(others))
-            )
+            it = "It" if sentences else candidate
+            listed = _list_with_or(others)
+            sentences.append(text.format(it=it, candidate=candidate, others=listed))
     return convergence_warning(curves) + " ".join(sentences)
 
 

@@ -1,4 +1,4 @@
-"""Networks that train at once: what is left of them when they are stopped, and what is said meanwhile."""
+"""Networks that train at once: what an interruption leaves behind, and what is printed."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ from train.experiments.networks.members import Member
 
 @pytest.fixture
 def configured(small_fit, tmp_path):
-    """Two runs of ``fit``, from flags; each in a folder named after its learning rate."""
+    """Makes two runs of ``fit`` from flags, each in a folder named after its learning rate."""
 
     def configs(*flags, rates=(1e-3, 2e-3)):
         return [
@@ -41,7 +41,7 @@ def resumed(configs):
 
 
 def train(configs):
-    """Why each diverged, and what was printed."""
+    """Returns why each diverged, and what was printed."""
     printed = io.StringIO()
     return fit_together(
         configs, jax.devices()[:1], Console(file=printed, width=500)
@@ -53,7 +53,7 @@ def steps_of(config):
 
 
 def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkeypatch):
-    """The host waits for the devices there, so that is where most signals come; the next step is saved."""
+    """Most signals arrive there, since the host waits for the devices; the next step is saved."""
     configs = configured("--log-every=1", "--validate-every=4")
     read, signals = training.read_metrics, [signal.SIGTERM]
 
@@ -68,8 +68,8 @@ def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkey
     assert [steps_of(config) for config in configs] == [[2], [2]]
 
 
-def test_what_all_have_on_disk_already_takes_no_more_room(configured, monkeypatch):
-    """Two networks, each with one of the three checkpoints that it needs room for."""
+def test_checkpoints_on_disk_already_need_no_more_room(configured, monkeypatch):
+    """Two networks have one checkpoint each, out of the three that each needs room for."""
     configs = configured("--keep-last=2", "--keep-best=0")
     train(configs)
     for config in configs:
@@ -88,7 +88,7 @@ def test_what_all_have_on_disk_already_takes_no_more_room(configured, monkeypatc
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
 
 
-def test_the_first_that_still_goes_is_shown(configured):
+def test_the_first_network_that_still_trains_is_shown(configured):
     configs = configured("--max-skips=1", rates=(1e25, 1e-3))
     (diverged, well), printed = train(configs)
     assert diverged and not well

@@ -1,4 +1,4 @@
-"""Networks of an experiment: which one is scored, and what of a folder outlives a training that begins anew."""
+"""Networks of an experiment: which one is scored, and what is kept when a training starts again."""
 
 import json
 import shutil
@@ -14,14 +14,14 @@ MEMBER = Member("l1", 0, 1e-3, None)
 
 @pytest.fixture(scope="module")
 def trained(small_fit, splits, tmp_path_factory):
-    """A folder of one network, trained, and its scores."""
+    """A folder with one trained network, and its scores."""
     folder = tmp_path_factory.mktemp("members")
     return folder, scores_of(Members(folder, small_fit(), Console(quiet=True)), splits)
 
 
 @pytest.fixture
 def folder(trained, tmp_path):
-    """Of that network's run, to be harmed."""
+    """A copy of that network's folder, which a test may damage."""
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     return tmp_path / MEMBER.name
 
@@ -32,18 +32,19 @@ def members(small_fit, tmp_path):
 
 
 def scores_of(members, splits):
-    return members.score(MEMBER, splits.test, "test", (25.0,), 1)
+    return members.train_and_score(MEMBER, splits.test, "test", sigmas=(25.0,), draws=1)
 
 
 def test_networks_of_different_settings_have_different_folders():
     rates = (1e-3, 1.0000001e-3, 0.1 + 0.2, 0.3)
     names = {Member("l1", 0, rate, clip).name for rate in rates for clip in (None, *rates)}
     assert len(names) == 20
-    assert Member("l1", 0, 2e-3, 1.0).name.endswith("-lr0.002-clip1-seed0")  # as ever
+    # Folders of earlier versions have this name.
+    assert Member("l1", 0, 2e-3, 1.0).name.endswith("-lr0.002-clip1-seed0")
 
 
-def test_no_network_is_scored_but_that_of_the_last_step(members, folder, splits, trained):
-    """Where its checkpoint is damaged it is trained on from the one before, to the same bits."""
+def test_only_the_network_of_the_last_step_is_scored(members, folder, splits, trained):
+    """If its checkpoint is damaged, training resumes from the one before, to the same bits."""
     (folder / "test.csv").unlink()
     (folder / "checkpoints" / "4" / "about" / "metadata").write_text("{}")
     assert scores_of(members, splits) == trained[1]
@@ -52,7 +53,7 @@ def test_no_network_is_scored_but_that_of_the_last_step(members, folder, splits,
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
-    """A member, or all of them, may be a link that a stranger planted: what cannot go on would be cleared."""
+    """A folder may be a link that a stranger planted; what cannot resume would be cleared."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "thesis.tex").write_text("years of work")
@@ -77,7 +78,7 @@ def test_the_mark_of_a_trained_network_is_never_written_through_a_link(members, 
 
 
 def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder, splits):
-    """The table is written, and that its network diverged is not: it is found out from the table."""
+    """Only the table was written, from which it is found out that the network diverged."""
     table = (folder / "test.csv").read_text().splitlines()
     cells = table[1].split(",")
     cells[table[0].split(",").index("psnr")] = "nan"
@@ -89,7 +90,7 @@ def test_a_table_that_lost_rows_is_not_taken_for_the_scores(members, folder, spl
     table = (folder / "test.csv").read_text()
     (folder / "test.csv").write_text("".join(table.splitlines(keepends=True)[:-1]))
     with pytest.raises(
-        InputError, match="test.csv has 9 rows, which are not the 10 of these photographs"
+        InputError, match="test.csv has 9 rows, which are not the 10 rows for these photographs"
     ):
         scores_of(members, splits)
     (folder / "test.csv").rename(folder / "moved.csv")
@@ -97,7 +98,7 @@ def test_a_table_that_lost_rows_is_not_taken_for_the_scores(members, folder, spl
     assert (folder / "test.csv").read_text() == table
 
 
-def test_damaged_checkpoints_outlive_a_training_that_begins_anew(members, folder):
+def test_damaged_checkpoints_are_kept_when_training_starts_again(members, folder):
     (folder / "done").unlink()
     (folder / "checkpoints").rename(folder / "broken_checkpoints")
     assert members.ensure_trained(MEMBER)
@@ -105,7 +106,7 @@ def test_damaged_checkpoints_outlive_a_training_that_begins_anew(members, folder
     assert (folder / "checkpoints" / "4").is_dir()
 
 
-def test_a_validation_that_is_not_finite_is_no_point_of_the_curve(members, folder):
+def test_the_curve_leaves_out_validations_that_are_not_finite(members, folder):
     lines = [
         {"step": 1, "validation/psnr": 20.0},
         {"step": 2},

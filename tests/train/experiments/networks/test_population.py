@@ -1,4 +1,7 @@
-"""Several networks in one update: each gets what its own would give it. Few compilations, shared by the tests."""
+"""Several networks in one update: each gets what its own update would give it.
+
+The tests share their few compilations.
+"""
 
 import dataclasses
 import functools
@@ -29,16 +32,17 @@ from train.state import Metrics, TrainState
 
 PLAIN = "dncnn(depth=3, features=4, batch_norm=False)"
 NORMED = "dncnn(depth=3, features=4)"
-# Three losses, two seeds; a learning rate and a norm to clip at of each one's own, or none. Of
-# these norms some clip.
+# Three losses with two seeds. Each has its own learning rate, and some have a norm to clip at; one
+# of these norms does clip.
 LOSSES = {
     "luminance_l1": (0.1, None),
     "mse": (0.05, 0.01),
     "balanced(gradnorm, l1 + mse)": (0.2, 100.0),
 }
 SEEDS = (3, 8)
-# Few pixels: a bias's gradient is a sum over all of them, which XLA adds up in another order for
-# several members, and over 512 that alone makes 1.8e-6 of the gradient's norm.
+# There are only few pixels, because the gradient of a bias is a sum over all of them, which XLA
+# adds up in a different order for several members. With 512 pixels this alone makes a difference
+# of 1.8e-6 of the gradient's norm.
 CLEAN = {seed: np.random.default_rng(seed).random((4, 6, 6, 3), np.float32) for seed in SEEDS}
 
 
@@ -58,7 +62,10 @@ def configs(model: str, optimizer: str, **options: Any) -> tuple[FitConfig, ...]
 
 
 def state_of(config: FitConfig) -> TrainState:
-    """After some steps, with weights that make every layer's gradient count (a last layer of zeros passes none on)."""
+    """The state after some steps.
+
+    Its weights make the gradient of every layer count: a last layer of zeros would pass none on.
+    """
     state = assemble(config).fresh_state()
     params = jax.tree.map(
         lambda p: p + 0.01 * jnp.arange(p.size).reshape(p.shape) / p.size, state.params
@@ -70,7 +77,7 @@ def state_of(config: FitConfig) -> TrainState:
 
 @functools.cache
 def alone(model: str, optimizer: str, **options: Any) -> list[tuple[TrainState, Metrics]]:
-    """What each one's own step makes of its state."""
+    """The result of each one's own step."""
     return [
         jax.device_get(jax.jit(assemble(config).update)(state_of(config), CLEAN[config.seed]))
         for config in configs(model, optimizer, **options)
@@ -88,7 +95,7 @@ def at_once(model: str, optimizer: str, **options: Any) -> tuple[Any, Population
 
 
 def gradient_of(state: TrainState) -> list[np.ndarray]:
-    """What moved the optimizer's first moments: SGD's is the gradient itself, Adam's a tenth of it."""
+    """The optimizer's first moments: for SGD the gradient itself, for Adam a tenth of it."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(state.params)]
     leaves = [leaf for leaf in jax.tree.leaves(state.opt_state) if np.ndim(leaf)]
     assert [leaf.shape for leaf in leaves[: len(shapes)]] == shapes
@@ -98,7 +105,7 @@ def gradient_of(state: TrainState) -> list[np.ndarray]:
 def assert_same_step(
     made: tuple[TrainState, Metrics], expected: tuple[TrainState, Metrics], config: FitConfig
 ) -> None:
-    """Gradients within 1e-6 of their norm, and so everything that comes of them."""
+    """Checks that gradients agree within 1e-6 of their norm, and everything that follows too."""
     (state, metrics), (own, own_metrics) = jax.device_get(made), expected
     chex.assert_trees_all_equal_structs(state, own)
     chex.assert_trees_all_equal_structs(metrics, own_metrics)
@@ -114,7 +121,7 @@ def assert_same_step(
     for new, old, moment in zip(
         *map(jax.tree.leaves, (state.params, own.params)), gradient_of(own), strict=True
     ):
-        # Adam makes a whole step of the smallest gradient
+        # Adam takes a whole step even for the smallest gradient.
         counts = np.abs(moment) > 1e-3 * norm * first * clip
         np.testing.assert_allclose(
             new[counts], old[counts], rtol=1e-6, atol=1e-3 * rate * min(first * norm * clip, 1)
@@ -144,7 +151,8 @@ def test_every_member_makes_the_step_that_it_would_make_alone(model: str, optimi
         assert_same_step((member_of(population, i, config), metrics[i]), expected, config)
 
 
-def test_so_it_does_on_devices_of_their_own_between_which_nothing_moves() -> None:
+def test_members_on_separate_devices_make_the_same_step() -> None:
+    """Nothing moves between the devices."""
     held = configs(PLAIN, "sgd")
     runs = [TrainingRun(config, None, state_of(config)) for config in held]
     groups = deal(runs, jax.devices())
@@ -182,7 +190,7 @@ def test_a_member_goes_in_and_comes_out_as_it_was() -> None:
         chex.assert_trees_all_equal(member_of(population, i, config), state)
 
 
-def test_what_is_not_finite_for_one_seed_stops_its_members_alone() -> None:
+def test_a_nan_of_one_seed_stops_only_the_members_of_that_seed() -> None:
     step, population = at_once(NORMED, "adam")
     bad = np.full_like(CLEAN[SEEDS[0]], np.nan)
     after, metrics = step(population, stacked(list(SEEDS), **{f"seed{SEEDS[0]}": bad}))
@@ -203,7 +211,7 @@ def test_what_is_not_finite_for_one_seed_stops_its_members_alone() -> None:
                 "update",
             ]
         else:
-            # NaN times the zeros between a convolution's groups would be everyone's NaN.
+            # NaN times the zeros between the groups of a convolution would spread to all.
             assert_same_step((state, metrics[i]), alone(NORMED, "adam")[i], config)
 
 
@@ -225,7 +233,7 @@ def test_batches_in_parts_averages_and_pairs_work_at_once_too() -> None:
     assert all(np.isfinite(one.loss) for one in metrics)
 
 
-def test_configurations_may_differ_in_loss_seed_rate_clipping_and_folder_only() -> None:
+def test_members_may_differ_only_in_loss_seed_rate_clip_and_folder() -> None:
     held = list(configs(PLAIN, "sgd"))
     held[1] = dataclasses.replace(held[1], data=dataclasses.replace(held[1].data, sigma=1.0))
     with pytest.raises(ValueError, match="loss, seed, learning rate, clipping and folder"):
@@ -233,7 +241,7 @@ def test_configurations_may_differ_in_loss_seed_rate_clipping_and_folder_only() 
 
 
 def overflowing(state: TrainState) -> TrainState:
-    """Kernels whose output is finite and whose gradient is not: the first's is of the others' 1e58."""
+    """Kernels with a finite output and a gradient that is not: the first gets the others' 1e58."""
     scales = {"conv_first": 1e-30, "block_0": 1e25, "conv_last": 1e33}
 
     def scaled(path: Any, leaf: jax.Array) -> jax.Array:
@@ -244,7 +252,7 @@ def overflowing(state: TrainState) -> TrainState:
 
 @jax.custom_batching.custom_vmap
 def mixed(cotangent: jax.Array) -> jax.Array:
-    """A member's own; of several each gets all others' times zero, as convolutions of groups may do."""
+    """Adds zero times the sum over all members, as grouped convolutions may do."""
     return cotangent
 
 
@@ -255,7 +263,7 @@ def _(size: int, batched: list[bool], cotangent: jax.Array) -> tuple[jax.Array, 
 
 @jax.custom_vjp
 def leaking(image: jax.Array) -> jax.Array:
-    """The image, through which gradients of members mix."""
+    """The image; on the way back the gradients of the members mix."""
     return image
 
 
@@ -264,7 +272,7 @@ leaking.defvjp(lambda image: (image, None), lambda _, cotangent: (mixed(cotangen
 
 @pytest.fixture
 def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks as they are where XLA makes one convolution of all members'."""
+    """Networks behave as if XLA had merged the convolutions of all members into one."""
 
     def forward(model: Any, params: Any, batch_stats: Any, batch: Any) -> Any:
         return step_of_one.forward(model, jax.tree.map(leaking, params), batch_stats, batch)
@@ -272,10 +280,9 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population_module, "forward", forward)
 
 
-@pytest.mark.parametrize("held_still", [False, True], ids=["going on", "standing still"])
-def test_a_gradient_that_is_not_finite_under_a_loss_that_is_stops_its_member_alone(
-    leaky: None, held_still: bool
-) -> None:
+@pytest.mark.parametrize("held_still", [False, True], ids=["training", "stopped"])
+def test_a_gradient_that_overflows_stops_only_its_own_member(leaky: None, held_still: bool) -> None:
+    """The loss of that member is finite."""
     held = configs(PLAIN, "sgd")[:3]
     bad = overflowing(state_of(held[0]))
     own, own_metrics = jax.device_get(jax.jit(assemble(held[0]).update)(bad, CLEAN[held[0].seed]))

@@ -7,7 +7,7 @@ from train.inference.scoring.protocols import add_fixed_noise
 
 
 def test_crops_are_where_networks_differ_most():
-    """One network spoils a corner of the second photograph: that place is to be shown."""
+    """One network spoils a corner of the second photograph, which is the place to show."""
     clean = np.full((300, 200, 3), 128, np.uint8)
     source = make_source(("a", "b"), (clean, clean))
 
@@ -27,10 +27,10 @@ def test_crops_are_where_networks_differ_most():
         )
     ]
     (crop,) = find_crops(networks, rows, source, sigma=10.0, noise_seed=1, count=1)
-    assert crop.title.startswith("b, sigma 10: mean PSNR of all seeds differs by")
+    assert crop.title.startswith("b, sigma 10: mean PSNR over all seeds differs by")
     assert crop.clean.shape == (160, 160, 3)
-    # The square that lies over the whole spoiled corner, 100 x 100: the crop ends where the
-    # photograph does.
+    # The square covers the whole spoiled corner of 100 x 100 pixels, and ends at the border of the
+    # photograph.
     assert (crop.restored["mse"][-100:, -100:] == 0).all() and (crop.restored["mse"] == 0).all(
         -1
     ).sum() == 100 * 100

@@ -9,11 +9,11 @@ from train.experiments.report.report import Crop, as_record, write_report
 from train.experiments.report.wording import describe_comparison, describe_measurement
 from train.experiments.statistics.conclusions import conclude
 
-HOSTILE = "</script><script>alert(1)</script>"  # as the fixture has it
+HOSTILE = "</script><script>alert(1)</script>"  # the same as in the fixture
 
 
 class Page(html.parser.HTMLParser):
-    """Elements with their attributes, and scripts apart."""
+    """Elements with their attributes, and the scripts separately."""
 
     def __init__(self, text):
         super().__init__()
@@ -25,7 +25,7 @@ class Page(html.parser.HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        """Keeps what stands in a script."""
+        """Keeps the text of a script."""
         if self.elements and self.elements[-1][0] == "script" and self.cdata_elem == "script":
             self.scripts.append(data)
 
@@ -106,4 +106,4 @@ def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):
     write_report(dataclasses.replace(report, crops=crops), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(text) < 10e6 and text.count('<section class="crop"') == 2
-    assert "1 more would have made this page larger than 10 MB" in text
+    assert "1 more photograph is left out, to keep this page below 10 MB" in text

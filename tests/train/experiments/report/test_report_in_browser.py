@@ -22,7 +22,7 @@ window.heard = [];
 window.addEventListener("error", event => heard.push(String(event.message)));
 for (const kind of ["error", "warn"]) console[kind] = (...words) => heard.push(words.join(" "));
 </script>"""
-# Runs when all is drawn: uses the page as a reader would, and leaves what it saw in the document.
+# Runs when everything is drawn: uses the page as a reader would, and writes down what it saw.
 USE = """<script>
 addEventListener("load", () => {
   const crop = document.querySelector(".crop"), views = [...crop.querySelectorAll(".view")];
@@ -34,7 +34,8 @@ addEventListener("load", () => {
   const transforms = () => views.map(view => getComputedStyle(view.querySelector("img")).transform);
   const clip = () => getComputedStyle(crop.querySelector(".clip")).clipPath;
   const touch = () => getComputedStyle(views[0]).touchAction;
-  const seen = { before: { clip: clip(), transforms: transforms(), touch: touch() }, side: views[0].clientWidth };
+  const before = { clip: clip(), transforms: transforms(), touch: touch() };
+  const seen = { before, side: views[0].clientWidth };
   move(".split", 20);
   seen.split = clip();
   move(".zoom", 4);
@@ -54,20 +55,23 @@ addEventListener("load", () => {
   dispatchEvent(new Event("beforeprint"));
   seen.unfolded = [...document.querySelectorAll("details")].every(details => details.open);
   const sticksOut = box => box.scrollWidth > box.clientWidth;
-  const boxes = [document.documentElement, ...document.querySelectorAll(".scroll, pre, .plot, figure")];
+  const parts = document.querySelectorAll(".scroll, pre, .plot, figure");
+  const boxes = [document.documentElement, ...parts];
   seen.cut = boxes.filter(sticksOut).map(box => box.outerHTML.slice(0, 60));
   const scrolls = box => ["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX);
   seen.scrolls = boxes.filter(box => box.matches(".scroll, pre") && scrolls(box)).length;
   const texts = "h1, .headline, .quiet, caption, figcaption, td, td small, th, label, pre, summary";
   seen.texts = [...document.querySelectorAll(texts)].map(element => {
     let behind = element;
-    while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
-    return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+    const background = () => getComputedStyle(behind).backgroundColor;
+    while (background() === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+    return [getComputedStyle(element).color, background()];
   });
   const paper = getComputedStyle(document.body).backgroundColor;
   const series = Object.values(figures).flatMap(figure => figure.data);
   seen.series = series.map(one => [(one.marker ?? one.line).color, paper]);
-  seen.plotText = [...document.querySelectorAll(".plot text")].map(text => [getComputedStyle(text).fill, paper]);
+  const plotTexts = [...document.querySelectorAll(".plot text")];
+  seen.plotText = plotTexts.map(text => [getComputedStyle(text).fill, paper]);
   seen.heard = heard;
   const result = document.createElement("pre");
   result.id = "seen";
@@ -86,9 +90,9 @@ SWITCHES = [
 ]
 SWITCHES += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=10000"]
 DARK = ["--blink-settings=preferredColorScheme=0"]
-A4 = "--window-size=703,1500"  # what its margins leave, in CSS pixels
+A4 = "--window-size=703,1500"  # the area inside its margins, in CSS pixels
 
-# A page as it is printed, on a screen.
+# Replacements that show a page on the screen as it is printed.
 PRINTED = {
     "@media print": "@media screen",
     'matchMedia("print")': "{ matches: true, addEventListener() {} }",
@@ -103,7 +107,7 @@ VIEWS = {
 
 
 def browse(page, folder, *switches):
-    """Shows a page; gives what Chromium says."""
+    """Shows a page, and returns what Chromium prints."""
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     command = [
@@ -151,7 +155,7 @@ def test_nothing_goes_wrong(seen):
 
 def test_every_plot_is_drawn_and_nothing_sticks_out(seen, view):
     assert len(seen["plots"]) == 3 and all(seen["plots"])
-    # On a screen a wide table scrolls in its box; on paper nothing can, so that nothing may be
+    # On a screen a wide table scrolls in its box. On paper nothing can scroll, so nothing may be
     # wider than its box.
     assert [
         box
@@ -163,7 +167,7 @@ def test_every_plot_is_drawn_and_nothing_sticks_out(seen, view):
 
 
 def contrast(pair):
-    """Of two colours, as WCAG has it: 1 to 21."""
+    """The contrast of two colours as WCAG defines it, from 1 to 21."""
     luminances = []
     for colour in pair:
         parts = (
@@ -180,7 +184,7 @@ def contrast(pair):
 
 
 def test_text_and_series_stand_out_from_what_is_behind_them(seen, view):
-    """4.5 for text and 3 for what is drawn: the least that WCAG takes."""
+    """WCAG requires at least 4.5 for text and 3 for what is drawn."""
     assert min(map(contrast, seen["texts"] + seen["plotText"])) >= 4.5
     assert min(map(contrast, seen["series"])) >= 3
     behind = {pair[1] for pair in seen["series"]}
@@ -189,7 +193,7 @@ def test_text_and_series_stand_out_from_what_is_behind_them(seen, view):
 
 @pytest.mark.parametrize("view", ["dark", "print from dark"])
 def test_a_screenshot_is_dark_or_white_all_over(view, text, tmp_path):
-    """Four fifths of it are the page's own colour, whatever plots and pictures bring with them."""
+    """Four fifths have the page's own colour, whatever the colours of plots and pictures are."""
     picture = tmp_path / "page.png"
     browse(
         printed(text) if view != "dark" else text, tmp_path, *VIEWS[view], f"--screenshot={picture}"

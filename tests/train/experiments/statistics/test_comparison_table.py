@@ -32,7 +32,7 @@ def photographs():
     return make_source(("a", "b"), images)
 
 
-def test_every_column_but_the_four_first_is_a_metric():
+def test_every_column_except_the_first_four_is_a_metric():
     assert [field.name for field in dataclasses.fields(ComparisonRow)][4:] == list(METRICS)
 
 
@@ -57,7 +57,7 @@ def test_networks_meet_the_same_noise_and_draws_are_averaged(photographs):
     ]
     assert rows[0].psnr == pytest.approx(np.mean(expected), abs=1e-4)
     assert rows[0].psnr > rows[1].psnr
-    # Networks that take the level get that of the photograph, in each draw
+    # Networks that need the level get the one of the photograph, in each draw.
     assert told == [15, 15, 50, 50] * 2
 
 
@@ -94,8 +94,8 @@ def test_tables_come_back_as_they_went(tmp_path):
         (lambda text: text.replace(b"0.25", b"0.2x", 1), "line 2: could not convert"),
         (lambda text: text[: text.rindex(b",")], "line 3: it does not have 10 cells"),
         (lambda text: text.replace(b"0.25", b"0.25,1", 1), "line 2: it does not have 10 cells"),
-        (lambda text: text.replace(b"0.25", b"\xff", 1), "damaged .line"),
-        (lambda text: text.replace(b"l1", b'"l1', 1), "damaged .line"),
+        (lambda text: text.replace(b"0.25", b"\xff", 1), "it is damaged .line"),
+        (lambda text: text.replace(b"l1", b'"l1', 1), "it is damaged .line"),
         (lambda text: b"", "line 1: its columns must be loss, seed"),
         (lambda text: text.replace(b"0.25", b"inf", 1), "line 2: psnr is inf, and a number from"),
         (lambda text: text.replace(b"0.25,0.25,0.25", b"1,1,nan"), "line 2: ssim is nan"),
@@ -117,7 +117,7 @@ def test_a_table_that_lost_rows_is_refused(tmp_path):
     expected = [("l1", 0, 25.0, name) for name in "ba"]
     check_complete(tmp_path, rows, expected)
     for wrong in (rows[:1], [*rows, rows[0]], [row(), row(photograph="c")]):
-        with pytest.raises(InputError, match="which are not the 2 of these photographs"):
+        with pytest.raises(InputError, match="which are not the 2 rows for these photographs"):
             check_complete(tmp_path, wrong, expected)
 
 
@@ -132,9 +132,9 @@ def test_a_table_is_photographs_by_seeds_averaged_over_levels():
         score_table(rows[::-1], "ssim", "l1", (15.0, 25.0)), [[20, 21], [30, 31]]
     )
     np.testing.assert_array_equal(score_table(rows, "psnr", "l1", (25.0,)), [[25, 26], [35, 36]])
-    with pytest.raises(InputError, match="not complete"):
+    with pytest.raises(InputError, match="incomplete"):
         score_table(rows[1:], "psnr", "l1", (15.0, 25.0))
-    with pytest.raises(InputError, match="not complete"):
+    with pytest.raises(InputError, match="incomplete"):
         score_table(rows, "psnr", "mse", (15.0,))
 
 

@@ -28,7 +28,7 @@ def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LO
             for sigma in sigmas:
                 for image in range(images):
                     psnr = 32 - sigma / 10 + difficulty[image] + GAINS[loss] + luck + draw(0, 0.01)
-                    # Twice the gain in brightness, and for the candidate a price in colour.
+                    # PSNR of luma equals PSNR; the candidate pays for its gain in colour.
                     color = 2 + (0.5 if loss == "luminance_l1" else 0) + draw(0, 0.01)
                     rows.append(
                         ComparisonRow(
@@ -42,7 +42,7 @@ def find(comparisons, other, metric="psnr", sigmas=(15.0, 50.0)):
     return next(c for c in comparisons if (c.other, c.metric, c.sigmas) == (other, metric, sigmas))
 
 
-def test_the_primary_comparisons_come_first_and_only_they_are_claimed():
+def test_primary_comparisons_come_first_and_only_they_are_claimed():
     comparisons = conclude(make_scores(), LOSSES)
     assert [(c.candidate, c.other, c.metric) for c in comparisons[:2]] == [
         ("luminance_l1", "mse", "psnr"),
@@ -50,7 +50,7 @@ def test_the_primary_comparisons_come_first_and_only_they_are_claimed():
     ]
     assert len(comparisons) == 2 * len(METRICS) * 3  # both levels together, and each
     assert all(
-        (c.adjusted_p is None) == ("Exploratory" in describe_comparison(c)) for c in comparisons
+        (c.adjusted_p is None) == ("exploratory" in describe_comparison(c)) for c in comparisons
     )
     assert all(c.outcome in ("cannot tell", "no verdict") for c in comparisons[2:])
 
@@ -70,7 +70,7 @@ def test_the_price_in_colour_is_shown_in_its_own_direction():
     """Chroma error grows by 0.5: the sentence shows a plus, and the difference is a loss."""
     chroma = find(conclude(make_scores(), LOSSES), "l1", "chroma_error")
     assert chroma.difference.mean == pytest.approx(-0.5, abs=0.01)
-    assert f"error of chroma |ΔC*| {-chroma.difference.mean:+.3f} [" in describe_comparison(chroma)
+    assert f"chroma error |ΔC*| {-chroma.difference.mean:+.3f} [" in describe_comparison(chroma)
     low, high = (
         float(part) for part in describe_comparison(chroma).split("[")[1].split("]")[0].split(",")
     )
@@ -106,12 +106,11 @@ def test_the_margin_is_answered_whichever_way_it_came_out():
         and "Not worse by 0.1 dB or more (p = " in describe_comparison(better)
     )
     unknown = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
-    assert "That it is not worse by 0.1 dB or more is not shown (p = " in describe_comparison(
-        unknown
-    )
+    not_ruled_out = "It may be worse by 0.1 dB or more: this is not ruled out (p = "
+    assert not_ruled_out in describe_comparison(unknown)
 
 
-def test_a_metric_without_decibels_takes_its_margin_from_the_user():
+def test_a_metric_without_decibels_has_only_the_users_margin():
     untested = find(conclude(make_scores(), LOSSES, primary="ciede2000"), "l1", "ciede2000")
     assert (
         untested.margin is None
@@ -124,7 +123,7 @@ def test_a_metric_without_decibels_takes_its_margin_from_the_user():
     assert "Equal to within 0.5 (p = " in describe_comparison(tested)
 
 
-def test_verdicts_are_on_the_metric_and_the_levels_that_were_named():
+def test_verdicts_are_on_the_chosen_metric_and_levels():
     comparisons = conclude(make_scores(), LOSSES, primary="chroma_error", primary_sigmas=(50.0,))
     named = [(c.metric, c.sigmas) for c in comparisons if c.adjusted_p is not None]
     assert named == [("chroma_error", (50.0,))] * 2
@@ -134,14 +133,14 @@ def test_verdicts_are_on_the_metric_and_the_levels_that_were_named():
     assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(METRICS) * 5
 
 
-def test_the_number_of_seeds_that_would_tell_is_larger_where_several_losses_are_compared():
+def test_more_seeds_are_suggested_if_several_losses_are_compared():
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
     alone, corrected = (
         dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2)
     )
     assert 3 < alone < corrected == unclear.seeds_needed
-    assert f"About {corrected} seeds would tell" in describe_comparison(unclear)
-    # A p-value that the correction has taken to 1 is corrected for no fewer comparisons.
+    assert f"About {corrected} seeds would probably decide it" in describe_comparison(unclear)
+    # A p-value that the correction has raised to 1 is corrected for just as many comparisons.
     assert dataclasses.replace(unclear, adjusted_p=1.0).seeds_needed == corrected
 
 
@@ -149,8 +148,8 @@ def test_p_values_before_and_after_correction_are_told_apart():
     pair = find(conclude(make_scores(), LOSSES), "l1")
     alone = pair.difference.p_value
     assert (
-        f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} alone)"
-        in describe_comparison(pair)
+        f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} "
+        "without it)" in describe_comparison(pair)
     )
     (single,) = [
         c for c in conclude(make_scores(), ("luminance_l1", "l1")) if c.adjusted_p is not None
@@ -160,11 +159,11 @@ def test_p_values_before_and_after_correction_are_told_apart():
     ) and "Holm" not in describe_comparison(single)
 
 
-def test_what_else_differs_is_said_beside_it_and_not_claimed():
+def test_other_metrics_are_shown_without_a_claim():
     comparisons = conclude(make_scores(), LOSSES)
     words = describe_other_metrics(find(comparisons, "l1"), comparisons)
     assert words.startswith("Exploratory: PSNR of luma") and " dB [" in words
-    assert "CIEDE2000 " in words and "error of chroma |ΔC*| +0." in words
+    assert "CIEDE2000 " in words and "chroma error |ΔC*| +0." in words
     others = [find(comparisons, "l1", metric) for metric in METRICS if metric != "psnr"]
     assert words == f"Exploratory: {', '.join(describe_difference(c) for c in others)}."
 
@@ -178,14 +177,19 @@ def test_few_photographs_and_one_seed_give_no_verdict():
 
 def test_scores_that_do_not_pair_are_refused():
     rows = [row for row in make_scores() if (row.loss, row.photograph) != ("l1", "00")]
-    with pytest.raises(InputError, match="'l1' of 19 and 3: a paired comparison needs the same"):
+    with pytest.raises(InputError, match="'l1' of 19 and 3. A paired comparison needs the same"):
         conclude(rows, LOSSES)
 
 
-def test_networks_that_were_still_learning_are_not_judged_as_if_they_had_learned():
-    """A rise of 0.05 dB in the last quarter of the steps, which are 75 to 100 here."""
+def test_the_headline_lists_all_losses_of_an_outcome():
+    comparisons = conclude(make_scores(images=4), LOSSES)
+    assert headline(comparisons, []) == "There is no verdict on luminance_l1 against mse or l1."
+
+
+def test_the_headline_warns_if_networks_were_still_learning():
+    """Still learning means a rise of 0.05 dB in the last quarter, which is steps 75 to 100 here."""
     comparisons = conclude(make_scores(), LOSSES)
-    verdict = "luminance_l1: better than mse; cannot be told from l1."
+    verdict = "luminance_l1 is better than mse. It cannot be told apart from l1."
     rising = Curve("l1", 0, [50, 75, 100], [20.0, 30.0, 30.0625])
     flat = Curve("mse", 0, [50, 75, 100], [20.0, 30.0, 30.03125])
     late = Curve("mse", 1, [100], [30.0])
@@ -195,5 +199,5 @@ def test_networks_that_were_still_learning_are_not_judged_as_if_they_had_learned
         "Early training only: the networks were still"
     )
     assert headline(comparisons, [flat, late]).startswith(
-        "Early training, as far as is known: nobody validated"
+        "Perhaps early training only: there was no validation"
     )

@@ -13,7 +13,7 @@ from train.experiments.statistics import stats
 
 
 def crossed(images, seeds, *, image_sd, seed_sd, residual_sd, mean=0.0, seed=0, repeats=None):
-    """Differences of the model, [images, seeds], or as many such tables as asked for."""
+    """Draws differences from the model, [images, seeds], or ``repeats`` such tables."""
     draw = np.random.default_rng(seed).normal
     shape = () if repeats is None else (repeats,)
     return (
@@ -39,7 +39,7 @@ def test_by_hand():
     assert (difference.low, difference.high) == (pytest.approx(2 - half), pytest.approx(2 + half))
 
 
-def test_components_are_those_of_statsmodels_analysis_of_variance():
+def test_components_are_those_of_the_anova_of_statsmodels():
     table = crossed(12, 4, image_sd=0.3, seed_sd=0.2, residual_sd=0.1)
     rows = pd.DataFrame(
         [{"d": table[i, s], "image": i, "seed": s} for i in range(12) for s in range(4)],
@@ -72,7 +72,7 @@ def test_one_seed_is_the_paired_t_test_over_images():
     ("image_sd", "residual_sd"), [(0.1, 0.1), (0.2, 0.05), (0.2, 0.1), (0.2, 0.2), (0.4, 0.1)]
 )
 def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd, residual_sd):
-    """95 % intervals hold the truth in 93 to 97 % of 4000 simulated comparisons.
+    """95 % intervals cover the truth in 93 to 97 % of 4000 simulated comparisons.
 
     Each has 68 photographs and 3 seeds.
     """
@@ -85,8 +85,8 @@ def test_intervals_cover_as_often_as_they_say(seed_sd, image_sd, residual_sd):
     assert 0.93 <= np.mean(held) <= 0.97
 
 
-def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_variance():
-    """Only seeds differ: the interval is that of the t test over their means (2 degrees)."""
+def test_the_interval_is_at_least_that_of_the_seeds_alone():
+    """If only seeds differ, it is the interval of the t test over their means (2 degrees)."""
     table = np.tile([0.3, -0.1, 0.2], (30, 1)) + crossed(
         30, 3, image_sd=0, seed_sd=0, residual_sd=1e-9
     )
@@ -98,8 +98,8 @@ def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_v
         pytest.approx(interval.high),
     )
     assert difference.p_value == pytest.approx(expected.pvalue)
-    # Satterthwaite's interval, which counts photographs' freedom in, would be narrower than the
-    # seeds' own here.
+    # Satterthwaite's interval, which includes the degrees of freedom of the photographs, would be
+    # narrower here than that of the seeds alone.
     spread = crossed(30, 3, image_sd=0.3, seed_sd=0, residual_sd=0.01) + [[0.3, -0.1, 0.2]]
     wider = stats.paired_difference(spread)
     half = (wider.high - wider.low) / 2
@@ -111,7 +111,7 @@ def test_the_seeds_component_alone_bounds_the_interval_where_it_is_most_of_the_v
 
 
 def test_leaving_seeds_out_would_cover_too_rarely():
-    """What the two-way model is for: without seeds the intervals hold the truth in 4 of 5 cases."""
+    """The two-way model is needed: without seeds intervals cover the truth in 4 of 5 cases."""
     tables = crossed(
         68, 3, image_sd=0.2, seed_sd=0.05, residual_sd=0.1, mean=0.2, repeats=2000, seed=7
     )
@@ -154,35 +154,35 @@ def test_verdicts():
     better = stats.paired_difference(clear)
     assert stats.outcome(better, better.p_value) == "better"
     assert stats.outcome(stats.paired_difference(-clear), better.p_value) == "worse"
-    assert stats.outcome(better, 0.2) == "cannot tell"  # another p-value after correction
+    assert stats.outcome(better, 0.2) == "cannot tell"  # a higher p-value after correction
     # Fewer than ten photographs
     assert stats.outcome(stats.paired_difference(clear[:9]), 0.0) == "no verdict"
 
 
 def contradicting(seeds):
-    """All seeds at +0.2 dB but for one, at -0.01, on 20 photographs."""
+    """All seeds at +0.2 dB except one, at -0.01, on 20 photographs."""
     gains = np.r_[np.full(seeds - 1, 0.2), -0.01]
     return stats.paired_difference(
         gains + crossed(20, seeds, image_sd=0.01, seed_sd=0, residual_sd=0.01)
     )
 
 
-def test_few_seeds_that_contradict_each_other_are_no_verdict_whatever_p_says():
+def test_few_seeds_that_disagree_give_no_verdict_whatever_p_is():
     assert (
         not contradicting(5).seeds_agree and stats.outcome(contradicting(5), 0.0) == "cannot tell"
     )
 
 
-def test_of_many_seeds_one_may_contradict_the_others():
-    """Twelve seeds, one against the rest: the interval over seeds carries the verdict."""
+def test_one_of_many_seeds_may_contradict_the_others():
+    """With twelve seeds, one of which contradicts the rest, the interval over seeds decides."""
     difference = contradicting(12)
     assert difference.p_value < 1e-4 and not difference.seeds_agree
     assert stats.outcome(difference, difference.p_value) == "better"
     assert stats.outcome(difference, 0.06) == "cannot tell"
 
 
-def test_the_number_for_seeds_that_contradict_each_other_is_one_at_which_they_may():
-    """Four seeds that differ by chance on ten photographs.
+def test_seeds_that_disagree_need_so_many_that_they_may_disagree():
+    """Four seeds differ by chance on ten photographs.
 
     A fifth would be enough, except that five must agree.
     """
@@ -193,8 +193,8 @@ def test_the_number_for_seeds_that_contradict_each_other_is_one_at_which_they_ma
 
 
 @pytest.mark.parametrize("gains", [[0.5, 0.4, -0.01], [0.2, -0.1, 0.1], [0.2, 0.05, 0.1]])
-def test_so_many_seeds_do_tell(gains):
-    """Of 300 new sets of the named number of seeds, four of five lead to the verdict."""
+def test_the_suggested_number_of_seeds_leads_to_a_verdict(gains):
+    """Out of 300 new sets with that number of seeds, four in five lead to the verdict."""
     table = np.array(gains) + crossed(30, 3, image_sd=0.05, seed_sd=0, residual_sd=0.05)
     now = stats.paired_difference(table)
     assert stats.outcome(now, now.p_value) == "cannot tell"
@@ -215,13 +215,13 @@ def test_so_many_seeds_do_tell(gains):
     assert stats.POWER - 0.05 <= told <= stats.POWER + 0.1
 
 
-def test_more_seeds_tell_what_few_do_not_unless_photographs_hide_it():
+def test_more_seeds_do_not_help_if_photographs_hide_the_mean():
     hidden_by_seeds = stats.paired_difference(np.tile([0.2, 0.02, 0.1], (30, 1)))
     needed = stats.seeds_that_would_tell(hidden_by_seeds)
     assert hidden_by_seeds.low < 0 < hidden_by_seeds.high
     assert needed is not None and needed > 3
-    # With nothing but seeds in it the rule is the one-sample t test's: the first n whose half
-    # width, and the luck of four in five, leave of the mean something.
+    # If only seeds differ, the rule is that of the one-sample t test: the first n for which half
+    # the width, plus the luck of four cases in five, is less than the mean.
     sd = np.std([0.2, 0.02, 0.1], ddof=1)
     reach = [
         (scipy.stats.t.ppf(0.975, n - 1) + scipy.stats.norm.ppf(0.8)) * sd / math.sqrt(n) < 0.32 / 3
@@ -239,9 +239,9 @@ def test_more_seeds_tell_what_few_do_not_unless_photographs_hide_it():
     [
         (np.zeros(5), "at least 2 images"),
         (np.zeros((1, 3)), "at least 2 images"),
-        (np.array([[0.0, np.nan], [1.0, 2.0]]), "1 values that are not finite"),
+        (np.array([[0.0, np.nan], [1.0, 2.0]]), "must be finite; got 1 values that are not"),
     ],
 )
-def test_what_is_no_table_is_refused(table, message):
+def test_tables_of_the_wrong_kind_are_refused(table, message):
     with pytest.raises(ValueError, match=message):
         stats.paired_difference(table)
