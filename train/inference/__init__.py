@@ -1,1 +1,1 @@
-"""Running a trained network: prediction, and all that is built on it."""
+"""Runs a trained network: prediction, and everything that builds on it."""

@@ -1,6 +1,6 @@
-"""Runs Retinexformer, which attends to the whole photograph and so reads it several times.
+"""Runs Retinexformer, which attends to the whole photograph and therefore reads it several times.
 
-:mod:`train.inference.tiles.attention` says how tiles add up to the attention of a photograph.
+:mod:`train.inference.tiles.attention` explains how tiles add up to the attention of a photograph.
 """
 
 import functools
@@ -35,19 +35,19 @@ from train.inference.tiles.tiles import (
 
 
 class FastError(NamedTuple):
-    """By how much attention from a reduced photograph changes what is restored."""
+    """How much the result changes if the network attends to a reduced photograph."""
 
     factor: int  # by which the photograph is reduced
-    width: int  # of the copy on which the change was measured
-    height: int
-    mean: float  # absolute change, in image units
-    largest: float
+    width: int  # width of the copy on which the change was measured, in pixels
+    height: int  # its height, in pixels
+    mean: float  # mean absolute change, in image units
+    largest: float  # largest absolute change, in image units
 
 
 class AttendingPredictor(Predictor):
     """A trained Retinexformer, ready to restore."""
 
-    # Its feed-forwards hold 5 kB for each pixel, DnCNN 0.7 kB.
+    # Its feed-forward layers need 5 kB for each pixel; DnCNN needs 0.7 kB.
     default_side = 320
 
     def __init__(
@@ -60,18 +60,18 @@ class AttendingPredictor(Predictor):
         self_ensemble: bool = False,
         fast: bool = False,
     ) -> None:
-        """As :class:`Predictor`.
+        """Prepares the network, as :class:`Predictor` does.
 
         Args:
           model: the network, a Flax module.
           params: its parameters.
           batch_stats: its running statistics; {} without batch norm.
-          tile: side of a tile in pixels; None: one that fits 1.5 GB of memory.
+          tile: side of a tile in pixels. None: one that fits 1.5 GB of memory.
           self_ensemble: average over the eight flips and rotations of the input.
-          fast: attend to the photograph reduced to a tile's size instead of to the whole one.
+          fast: attend to the photograph reduced to the size of a tile, instead of the whole one.
 
         Raises:
-          InputError: for a tile that is smaller than what the network looks at.
+          InputError: if a tile is smaller than the network's receptive field.
         """
         super().__init__(model, params, batch_stats, tile=tile, self_ensemble=self_ensemble)
         self.fast = fast
@@ -88,7 +88,16 @@ class AttendingPredictor(Predictor):
         sigma: float | None = None,
         on_progress: OnProgress = lambda share: None,
     ) -> Iterator[np.ndarray]:
-        """As :meth:`Predictor.strips`; several stages of a large photograph run one by one."""
+        """Restores a photograph from top to bottom; the stages of the network run one by one.
+
+        Args:
+          photograph: what to restore.
+          sigma: standard deviation of its noise in image units, for networks that need it.
+          on_progress: called repeatedly with the share of the work done since the last call.
+
+        Returns:
+          An iterator over pieces ``[h, W, C]``, float32 in [0, 1]. The work is done as it is read.
+        """
         grid = cut_photograph(photograph, self.tile, self._field)
         if self._stages and not grid.whole:
             return self._staged(photograph, grid, on_progress)
@@ -101,15 +110,15 @@ class AttendingPredictor(Predictor):
         transforms: Sequence[Transform] = (IDENTITY,),
         on_progress: Callable[[], None] = lambda: None,
     ) -> list[Sums]:
-        """What the network attends to in the whole photograph.
+        """Computes what the network attends to in the whole photograph.
 
         Args:
           photograph: what to attend to.
-          transforms: flips and turns of it.
+          transforms: flips and rotations of it.
           on_progress: called after each batch of tiles.
 
         Returns:
-          The sums under each transform.
+          The sums for each transform.
         """
         if self.fast:
             reduced, _ = reduce_photograph(photograph, self.tile)
@@ -127,10 +136,10 @@ class AttendingPredictor(Predictor):
         ]
 
     def fast_error(self, photograph: StreamedPhotograph) -> FastError | None:
-        """Estimates what ``fast`` costs, without the work that it saves; None if it does nothing.
+        """Estimates the error of ``fast`` without the work that it saves; None if it has no effect.
 
-        The photograph, reduced to a tile's size, is restored twice: under attention from all its
-        pixels, and under attention from a copy that is reduced by the same factor again.
+        The photograph is reduced to the size of a tile and restored twice: with attention from all
+        its pixels, and with attention from a copy that is reduced by the same factor again.
         """
         if cut_photograph(photograph, self.tile, self._field).whole:
             return None
@@ -144,7 +153,7 @@ class AttendingPredictor(Predictor):
         return FastError(factor, width, height, float(error.mean()), float(error.max()))
 
     def _field_of_tiles(self) -> ReceptiveField:
-        # A tile goes through one stage at a time.
+        # A tile passes through one stage at a time.
         return cast(ReceptiveField, self.model.clone(stages=1).receptive_field)
 
     def _strips(
@@ -155,8 +164,8 @@ class AttendingPredictor(Predictor):
         sigma: float | None,
         on_progress: OnProgress,
     ) -> Iterator[np.ndarray]:
-        """As :meth:`strips`, not clipped, all stages at once."""
-        if grid.whole:  # attention within the tile is then that of the photograph
+        """Like :meth:`strips`, but not clipped, and with all stages at once."""
+        if grid.whole:  # then the attention of the tile is the attention of the photograph
             yield from super()._strips(photograph, grid, transforms, sigma, on_progress)
             return
         readings = 1 if self.fast else 1 + self.model.attention_blocks
@@ -171,7 +180,7 @@ class AttendingPredictor(Predictor):
     def _staged(
         self, photograph: StreamedPhotograph, grid: Grid, on_progress: OnProgress
     ) -> Iterator[np.ndarray]:
-        """As :meth:`strips`, one stage after the other: the mean over the transforms."""
+        """Like :meth:`strips`, one stage after the other: the mean over the transforms."""
         padded = with_padding(photograph, grid)
         height, width, _ = padded
         runs = len(self._stages) * len(self._transforms)
@@ -183,7 +192,7 @@ class AttendingPredictor(Predictor):
                 strips = stage._strips(
                     made, between, (transform,), None, lambda share: on_progress(share / runs)
                 )
-                # What the stage read is as large as the photograph, and is not needed again.
+                # The input of the stage is as large as the photograph, and is not needed again.
                 with last.pop_all():
                     made = last.enter_context(on_disk(strips, height, width))
             return made
@@ -197,7 +206,7 @@ class AttendingPredictor(Predictor):
                 yield clipped(mean[:, : photograph.width])
 
     def _forward_with(self, sums: Sums) -> Forward:
-        """The network as a function of a batch alone, under attention that was summed up before."""
+        """The network as a function of a batch, with attention from sums that are given."""
         return lambda batch: self._run(_restorer_with_sums(self.model), batch, arguments=(sums,))
 
 

@@ -1,8 +1,7 @@
-"""``python -m train evaluate``: a trained network on a data set, by a named protocol."""
+"""``python -m train evaluate``: scores a trained network on a data set, by a named protocol."""
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +21,12 @@ from train.console import make_console, track
 from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
-from train.data.sources import Source, open_source, smaller_than
-from train.data.splits import SMALLEST_SCORED, seen_in_training
-from train.errors import InputError, list_some
+from train.data.sources import Source, open_source
+from train.data.splits import seen_in_training
+from train.errors import InputError
 from train.files.json_files import digest_json, read_json
 from train.files.outputs import check_replaceable, check_writable, write_json, write_rows
+from train.inference.evaluate_checks import check_fits, protocol_at
 from train.inference.files.colours import colours_in, grey_again
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.predictors import predictor_for
@@ -34,10 +34,8 @@ from train.inference.scoring.error_maps import error_sheet
 from train.inference.scoring.metrics_table import MetricsRow, make_summary, means, score
 from train.inference.scoring.protocols import (
     NOISE_SEED,
-    PROTOCOLS,
     Protocol,
     degraded,
-    find_protocol,
     finished,
 )
 
@@ -52,26 +50,26 @@ class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
     data: str
-    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "tfds:NAME:SPLIT"; none
-    trained on."""
+    """Photographs that the network was not trained on: "photos", "folder:PATH",
+    "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""
     protocol: str
-    """What is done to them, and to what comes out: clipped, unclipped, float (noise is added) or
-    pairs."""
+    """How photographs are degraded and scored: clipped, unclipped, float (noise is added) or pairs
+    (photographs with real degradations)."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. None given: those of --protocol, 15 25 50. A network
-    that is told the level is told each of them; a blind one is told nothing."""
+    """Noise levels (0 to 255) to score at. Default: those of --protocol, 15 25 50. A network that
+    needs the level gets each of them; a blind network gets none."""
     figures: bool = False
-    """Write the worst, the median and the best photograph of each noise level, with maps of their
-    errors."""
+    """Write figures of the worst, the median and the best photograph at each noise level, with maps
+    of their errors."""
     self_ensemble: bool = False
-    """Average over the eight flips and rotations."""
+    """Average over the eight flips and rotations, which takes eight times as long."""
     tile: int | None = None
-    """Side of a tile in pixels; the scores do not depend on it. None: one that fits 1.5 GB of
+    """Side of a tile in pixels. The scores do not depend on it. Default: a side that fits 1.5 GB of
     memory."""
     memory_mb: int = 1000
-    """Megabytes of decoded photographs to keep."""
+    """Megabytes of decoded photographs to keep in memory."""
     overwrite: bool = False
     """Replace files in --output even if they were not written by evaluate."""
 
@@ -86,7 +84,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class _Case:
-    """One photograph to be restored."""
+    """One photograph at one noise level."""
 
     index: int
     name: str
@@ -94,15 +92,15 @@ class _Case:
 
 
 def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
-    """Restores and scores every photograph; writes and prints the result."""
+    """Restores and scores every photograph; writes and prints the results."""
     console = make_console()
-    protocol = _protocol_of(config)
+    protocol = protocol_at(config.protocol, config.sigmas)
     say = functools.partial(console.print, soft_wrap=True)
     network = load_network(config.checkpoint, warn=lambda line: say(f"warning: {line}"))
     options: dict[str, Any] = {"tile": config.tile, "self_ensemble": config.self_ensemble}
     predictor = predictor_for(network.model, network.params, network.batch_stats, **options)
     source = open_source(config.data, "test", memory=Memory(config.memory_mb))
-    _check_fits(protocol, config.protocol, source, network)
+    check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
     check_writable(config.output)
     for line in filter(None, (seen_in_training(source, config.checkpoint), source.skipped)):
@@ -119,9 +117,10 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
-    # First on the terminal: should the disk be full by now, the scores are not lost.
-    title = f"{network.spec} on {len(source.names)} photographs of {config.data}, protocol {config.protocol}"
-    caption = f"means over photographs; {protocol.summary}; no GT-mean"
+    # They are printed first, so that they are not lost if the disk is full.
+    photographs = f"{len(source.names)} photographs of {config.data}"
+    title = f"{network.spec} on {photographs}, protocol {config.protocol}"
+    caption = f"Means over photographs; {protocol.summary}; no GT-mean."
     console.print(make_summary(scores, title, caption))
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)
@@ -138,7 +137,7 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
 
 
 def _check_replaceable(config: EvaluateConfig, protocol: Protocol) -> None:
-    """Refuses to replace what others wrote under the names of the results."""
+    """Raises an error if results would replace files that evaluate did not write."""
 
     def is_summary(path: Path) -> bool:
         return {"checkpoint", "model", "data", "protocol", "means"} <= read_json(path).keys()
@@ -166,65 +165,6 @@ def _figure_name(sigma: float) -> str:
     return "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
 
 
-def _protocol_of(config: EvaluateConfig) -> Protocol:
-    """The protocol of that name, at the noise levels that were asked for."""
-    protocol = find_protocol(config.protocol)
-    if not config.sigmas:
-        return protocol
-    if not protocol.sigmas:
-        raise InputError(
-            "--sigmas are levels of noise that is added to clean photographs, and --protocol "
-            f"{config.protocol} scores photographs that are degraded already. Leave --sigmas out, "
-            f"or use --protocol {_noisy()}."
-        )
-    return dataclasses.replace(protocol, sigmas=config.sigmas)
-
-
-def _noisy() -> str:
-    """The protocols that add noise."""
-    *names, last = (name for name in PROTOCOLS if PROTOCOLS[name].sigmas)
-    return f"{', '.join(names)} or {last}"
-
-
-def _check_fits(protocol: Protocol, name: str, source: Source, network: Network) -> None:
-    if protocol.sigmas and source.inputs is not None:
-        raise InputError(
-            f"--protocol {name} adds noise to clean photographs, and {source.spec} has pairs. Use "
-            "--protocol pairs."
-        )
-    if not protocol.sigmas and source.inputs is None:
-        raise InputError(
-            f"--protocol {name} restores degraded photographs, and {source.spec} has only clean "
-            f"ones. Use --protocol {_noisy()}."
-        )
-    if small := smaller_than(source, SMALLEST_SCORED):
-        raise InputError(
-            f"{len(small)} of {len(source.names)} photographs of {source.spec} are too small to "
-            f"be scored, which takes {SMALLEST_SCORED} pixels a side: {list_some(small)}; leave them "
-            "out."
-        )
-    model: Any = network.model
-    if not protocol.sigmas and model.takes_sigma:
-        raise InputError(
-            f"{network.spec} must be told the noise level, which no pair of {source.spec} says."
-        )
-    if model.channels == 1:
-        given = (
-            source.images
-            if source.inputs is None
-            else itertools.chain(source.images, source.inputs)
-        )
-        names = itertools.cycle(source.names)
-        colour = [
-            name for name, image in zip(names, given, strict=False) if np.ptp(image, axis=-1).any()
-        ]
-        if colour:
-            raise InputError(
-                f"{network.spec} restores grey photographs, and {len(colour)} are in colour, "
-                f"{colour[0]} first: convert them to grey, or take a network with channels=3."
-            )
-
-
 def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
     for sigma in protocol.sigmas or (math.nan,):
         for index, name in enumerate(source.names):
@@ -232,14 +172,17 @@ def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
 
 
 def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list[_Case]]:
-    """Cases of one size and noise level, as many as are restored at once; the order is that of the first of each."""
+    """Groups cases of the same size and noise level that are restored together.
+
+    Groups are in the order of their first cases.
+    """
     devices = len(jax.local_devices())
     waiting: dict[tuple[int, int, float], list[_Case]] = {}
     groups: list[list[_Case]] = []
     for case in cases:
         entry = source.entries[case.index]
         key = (entry.height, entry.width, -1 if math.isnan(case.sigma) else case.sigma)
-        # A larger one takes all devices itself
+        # A photograph larger than a tile needs all devices for itself.
         at_once = devices if max(entry.height, entry.width) <= tile else 1
         if len(waiting.get(key, ())) in (0, at_once):
             waiting[key] = []
@@ -251,7 +194,10 @@ def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list
 def _restored(
     predictor: Predictor, protocol: Protocol, source: Source, cases: Sequence[_Case]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Clean, given and restored photographs, float, with the network's channels; of one size and noise level."""
+    """Clean, given and restored photographs in float, with the network's channels.
+
+    The cases must have the same size and noise level.
+    """
     channels = predictor.model.channels
     clean = [to_float(source.images[case.index])[..., :channels] for case in cases]
     if source.inputs is None:
@@ -263,9 +209,10 @@ def _restored(
         given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
     restored = predictor.restore_all(given, sigma=cases[0].sigma / 255)
     for case, image in zip(cases, restored, strict=True):
-        if np.isnan(image).any():  # a mean over photographs would be of the others
+        if np.isnan(image).any():  # means over photographs would leave it out
             raise InputError(f"{case.name}: {NOT_FINITE}")
-    # A file whose channels are equal is written grey; noise that is added here makes them differ.
+    # A file whose channels are equal is restored to grey. Noise that is added here makes them
+    # differ.
     written = [
         grey_again(image, colours_in(noisy)) for image, noisy in zip(restored, given, strict=True)
     ]
@@ -283,7 +230,7 @@ def _summary(
     source: Source,
     scores: list[MetricsRow],
 ) -> dict[str, Any]:
-    """All that the scores depend on, and their means."""
+    """Everything that the scores depend on, and their means."""
     return {
         "checkpoint": digest_weights(network.params, network.batch_stats),
         "model": network.spec,
@@ -319,7 +266,7 @@ def _figure(
     sigma: float,
     folder: Path,
 ) -> str:
-    """Writes the worst, median and best photograph of a noise level by PSNR; gives the file's name."""
+    """Draws the worst, median and best photograph of a noise level by PSNR; returns the name."""
     ranked = sorted(
         (
             (one.psnr, case)
@@ -346,5 +293,5 @@ def _written(path: Path) -> Iterator[Path]:
     except (OSError, pyvips.Error) as error:
         reason = last_line(error) if isinstance(error, pyvips.Error) else error.strerror or error
         raise InputError(
-            f"{path} could not be written: {reason}; free some space, or take another --output."
+            f"{path} could not be written: {reason}. Free some space, or choose another --output."
         ) from None

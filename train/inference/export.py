@@ -1,4 +1,4 @@
-"""``python -m train export``: a trained network as one file that runs without this repository."""
+"""``python -m train export``: writes a trained network as one file that runs by itself."""
 
 import json
 import struct
@@ -26,10 +26,11 @@ from train.network import parse_model
 
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")
-_PRODUCER_WITHIN = 100  # bytes: of an ONNX model only the format version comes before
-_LONGEST_HEADER = 4 * 2**20  # bytes, of a file of safetensors
-_LONGEST_PROGRAM = 500_000_000
-_LARGEST = 200e6  # bytes of parameters that are written into a program
+# Bytes at the start of an ONNX model that hold the producer: only the format version comes before.
+_PRODUCER_WITHIN = 100
+_LONGEST_HEADER = 4 * 2**20  # bytes of the header of a safetensors file
+_LONGEST_PROGRAM = 500_000_000  # bytes
+_LARGEST = 200e6  # bytes of parameters that may be written into a program
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class ExportConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
     format: Literal["stablehlo", "torch", "onnx"]
-    """stablehlo: a program for jax.export, for CPU, GPU and TPU, of any image size. torch: a state
-    dict. onnx: a model for onnxruntime and its like, of any batch."""
+    """stablehlo: a program for jax.export, for CPU, GPU and TPU and any image size. torch: a state
+    dict. onnx: a model for onnxruntime and similar programs, for any batch size."""
     output: Path
     """File to write: .stablehlo, .safetensors for torch, or .onnx."""
     size: str | None = None
-    """onnx: HEIGHTxWIDTH of all images. None: any multiples of the network's stride, 1 to 8."""
+    """HEIGHTxWIDTH of all images, for onnx. Default: any multiples of the network's stride, which
+    is 1 to 8."""
     overwrite: bool = False
     """Replace --output even if it was not written by export."""
 
@@ -54,15 +56,17 @@ class ExportConfig:
 
 
 def export(config: ExportConfig) -> None:
-    """Writes the file, and says what it takes and gives."""
+    """Writes the file, and prints what its inputs and outputs are."""
     if config.output.suffix != _SUFFIXES[config.format]:
+        suffix = _SUFFIXES[config.format]
         raise InputError(
-            f"--output {config.output}: --format {config.format} writes "
-            f"{_SUFFIXES[config.format]} files."
+            f"--output {config.output} does not end in {suffix}, the ending for --format "
+            f"{config.format}. Use {config.output.with_suffix(suffix)}."
         )
     if config.size is not None and config.format != "onnx":
         raise InputError(
-            f"--size is for --format onnx: a {config.format} file takes images of any size."
+            f"--size {config.size} is only for --format onnx: a {config.format} file accepts "
+            "images of any size. Leave --size out."
         )
     size = None if config.size is None else parse_size(config.size)
     console = make_console(soft_wrap=True)
@@ -88,16 +92,16 @@ def export(config: ExportConfig) -> None:
             size=size,
         )
         if size is None and field.stride > 1:
-            said += f"; h and w multiples of {field.stride}"
+            said += f"; h and w must be multiples of {field.stride}"
     else:
         name, fields = parse_model(network.spec)
         variables = {"params": network.params, "batch_stats": network.batch_stats}
         arrays = to_torch_state_dict(name, variables, **fields)
         content = safetensors.numpy.save(arrays, metadata={"model": network.spec})
-        by = "the names of the network's PyTorch code"
+        named = "as in the network's PyTorch code"
         if isinstance(network.model, ScicoUNet):
-            by = "their Flax paths, joined with dots: it has no PyTorch code"
-        said = f"{len(arrays)} arrays by {by}"
+            named = "by their Flax paths, joined with dots, because there is no PyTorch code"
+        said = f"{len(arrays)} arrays, named {named}"
     try:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(content, config.output)
@@ -110,21 +114,24 @@ def export(config: ExportConfig) -> None:
 
 
 def to_stablehlo(network: Network) -> bytes:
-    """The network as a serialized program in which batch, height and width are open, parameters in it.
+    """Serializes the network as a program for any batch, height and width, with its parameters.
 
     Args:
-      network: what a checkpoint holds.
+      network: the network of a checkpoint.
 
     Returns:
-      What ``jax.export.deserialize`` takes; its ``call`` restores ``[b, h, w, C]`` as
-      :class:`~train.inference.predict.Predictor` does, at once.
+      Bytes for ``jax.export.deserialize``. The ``call`` of the result restores ``[b, h, w, C]`` as
+      :class:`~train.inference.predict.Predictor` does, but without tiles.
+
+    Raises:
+      InputError: if the parameters are too large for a program.
     """
     model, variables = for_inference(network.model, network.params, network.batch_stats)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if size > _LARGEST:
         raise InputError(
-            f"{network.spec} has {size / 1e6:.0f} MB of parameters, and a program holds "
-            f"{_LARGEST / 1e6:.0f} at most: take --format torch."
+            f"{network.spec} has {size / 1e6:.0f} MB of parameters, but a program holds at most "
+            f"{_LARGEST / 1e6:.0f} MB. Use --format torch."
         )
     batch, height, width = jax.export.symbolic_shape("b, h, w")
     images = jax.ShapeDtypeStruct((batch, height, width, model.channels), jnp.float32)
@@ -137,7 +144,7 @@ def to_stablehlo(network: Network) -> bytes:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is one that export wrote; raises anything for one of others."""
+    """Whether export wrote a file; for a file of another program it may raise any error."""
     with path.open("rb") as file:
         if path.suffix == _SUFFIXES["torch"]:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -155,7 +162,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:
-    def restore(images: jax.Array, sigma: jax.Array | None = None) -> jax.Array:
+    def restore(images: jax.Array, *levels: jax.Array) -> jax.Array:
+        (sigma,) = levels or (None,)
         with jax.default_matmul_precision("float32"):
             restored = model.apply(variables, images, sigma=sigma)
         return jnp.clip(jnp.asarray(restored), 0, 1)

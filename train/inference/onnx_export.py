@@ -1,9 +1,9 @@
-"""A network as an ONNX model: converted by jax2onnx, then compared with the network in onnxruntime.
+"""Converts a network to an ONNX model with jax2onnx, and checks it in onnxruntime.
 
-What jax2onnx is given is not the Flax module, of whose layers it knows a part only, but the
-operations that the module comes down to; the one among them that onnxruntime has no kernel for is
-written in others. jax2onnx cannot cut or pad by an amount that depends on an open size, so open
-heights and widths are multiples of the network's stride.
+jax2onnx supports only some Flax layers. It therefore gets the operations that the module is made
+of, and the one operation for which onnxruntime has no kernel is replaced by others. jax2onnx cannot
+crop or pad by an amount that depends on an open size, so open heights and widths must be multiples
+of the network's stride.
 """
 
 import logging
@@ -24,11 +24,11 @@ from train.inference.tiles.tiling import cut, round_up
 
 Size = tuple[int, int]  # height and width
 
-_TOLERANCE = 1e-4  # of a pixel, in image units, between the network and its ONNX model
-PRODUCER = "lumloss_jax"  # by which a model is known as one from here
+_TOLERANCE = 1e-4  # largest difference of a pixel from the network, in image units
+PRODUCER = "lumloss_jax"  # marks a model as written by this program
 _INSTALL = (
-    '--format onnx needs the packages that pip install -e ".[onnx]" and pip install --no-deps jax2onnx install '
-    "(with its dependencies jax2onnx asks for an Orbax older than the one that checkpoints need)"
+    'Run pip install -e ".[onnx]" and pip install --no-deps jax2onnx. (With dependencies, jax2onnx '
+    "would install an older Orbax than checkpoints need.)"
 )
 
 
@@ -41,30 +41,33 @@ def to_onnx(
     told: bool,
     size: Size | None,
 ) -> bytes:
-    """The model of a function of images ``[b, h, w, C]``, and of noise levels ``[b]`` where it is ``told`` them.
+    """Converts a function of images ``[b, h, w, C]``, and perhaps noise levels ``[b]``, to ONNX.
 
     Args:
-      restore: traceable with open sizes; gives restored images of the same shape.
-      what: the network's spec, for messages.
-      field: the network's stride, and how it pads to a multiple of it.
-      channels: C.
-      told: whether it takes noise levels.
-      size: height and width to fix; None: they stay open, as multiples of the stride.
+      restore: the function. It can be traced with open sizes, and returns restored images of the
+        same shape.
+      what: spec of the network, for messages.
+      field: the network's receptive field, with its stride and how it pads to a multiple of it.
+      channels: number of channels, C.
+      told: whether the function has noise levels as its second argument.
+      size: height and width to fix in pixels. None: they stay open, as multiples of the stride.
 
     Returns:
       A serialized ``onnx.ModelProto``, which agrees with ``restore`` within 1e-4 in onnxruntime.
+
+    Raises:
+      InputError: if a package is missing, or the network cannot be converted.
     """
-    # Warn of parts that are not installed and shapes that are left out
-    for package in (
-        "jax2onnx",
-        "onnx_ir",
-    ):
+    # They warn about parts that are not installed, and about shapes that are left out.
+    for package in ("jax2onnx", "onnx_ir"):
         logging.getLogger(package).setLevel(logging.ERROR)
     try:
         import jax2onnx
         import onnxruntime
     except ImportError as error:
-        raise InputError(f"{_INSTALL}; {error.name or error} is missing.") from None
+        raise InputError(
+            f"--format onnx needs the package {error.name or error}, which is missing. {_INSTALL}"
+        ) from None
     fixed = _padded(restore, size, field) if size is not None else restore
     try:
         operations = _operations(
@@ -84,25 +87,25 @@ def to_onnx(
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         difference = max(_differences(restore, session, field, channels, told, size))
-    except Exception as error:  # of many types, and all say the same: not this network
+    except Exception as error:  # errors of many types, which all mean that it cannot convert this
         reason = (str(error).splitlines() or [""])[0][:200]
-        mend = "" if size is not None else " With --size, HEIGHTxWIDTH, it may be able to."
+        advice = "" if size is not None else " It may succeed with --size HEIGHTxWIDTH."
         raise InputError(
-            f"jax2onnx cannot convert {what} ({type(error).__name__}: {reason}).{mend}"
+            f"jax2onnx cannot convert {what} ({type(error).__name__}: {reason}).{advice}"
         ) from error
     if not difference <= _TOLERANCE:
         raise InputError(
             f"The ONNX model of {what} differs from the network by {difference:.2g} in "
-            f"onnxruntime, where {_TOLERANCE:g} is allowed: it was not written."
+            f"onnxruntime; at most {_TOLERANCE:g} is allowed. It was not written."
         )
     return content
 
 
 def parse_size(text: str) -> Size:
-    """Height and width of "480x640"."""
+    """Reads height and width from a text such as "480x640"."""
     found = re.fullmatch(r"([1-9]\d{0,9})x([1-9]\d{0,9})", text)
     if found is None:
-        raise InputError(f"--size is HEIGHTxWIDTH, such as 480x640; got {text!r}.")
+        raise InputError(f"--size must be HEIGHTxWIDTH, such as 480x640; got {text!r}.")
     for side in found.groups():
         between("--size", int(side), 1, most=MOST_SIDE)
     return int(found[1]), int(found[2])
@@ -125,7 +128,10 @@ def _inputs(size: Any, channels: int, told: bool) -> list[jax.ShapeDtypeStruct]:
 def _padded(
     restore: Callable[..., jax.Array], size: Size, field: ReceptiveField
 ) -> Callable[..., jax.Array]:
-    """Pads to multiples of the stride as the network would, by gathering, which is converted; and crops."""
+    """Pads to multiples of the stride as the network would, and crops the result.
+
+    It pads by gathering, which jax2onnx can convert.
+    """
     (height, width), (rows, columns) = (
         size,
         (cut(side, side + field.stride, field).pixels for side in size),
@@ -148,7 +154,7 @@ def _differences(
     told: bool,
     size: Size | None,
 ) -> Iterator[float]:
-    """The largest difference for each of some batches of noise."""
+    """The largest difference in each of a few batches of noise."""
     rng = np.random.default_rng(0)
     sides = [round_up(40, field.stride), round_up(56, field.stride)]
     for batch, (height, width) in (
@@ -165,12 +171,15 @@ def _differences(
 def _operations(
     restore: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], stride: int
 ) -> Any:
-    """The operations of a function, calls resolved; windowed maxima, for which onnxruntime wants 3 axes, in others."""
+    """The operations of a function, without calls.
+
+    Windowed maxima, which onnxruntime supports only over 3 axes, are replaced by other operations.
+    """
     traced = jax.make_jaxpr(restore)(*inputs)
 
     def written_out(images: jax.Array, *sigma: jax.Array) -> list[jax.Array]:
-        # Read by nothing: jax2onnx knows how large 8*h is, and h by itself once an array of that
-        # size was there.
+        # Nothing reads this. jax2onnx knows the size of 8*h, but that of h alone only after it has
+        # seen an array of that size.
         jax.lax.slice(images, (0, 0, 0, 0), images.shape, (1, stride, stride, 1))
         return _evaluate(traced.jaxpr, traced.consts, [images, *sigma])
 
@@ -201,12 +210,16 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], inputs: Sequence[Any]) -> li
 def _pooled(
     images: jax.Array, window_dimensions: Any, window_strides: Any, padding: Any, **other: Any
 ) -> jax.Array:
-    """The largest of each square of ``[b, h, w, C]``, squares side by side; whatever else it may be is not in use."""
+    """The maximum of each window of ``[b, h, w, C]``; windows lie side by side without overlap.
+
+    Networks use no other windowed maxima.
+    """
     batch, height, width, channels = images.shape
     _, rows, columns, _ = window_dimensions
     if tuple(window_strides) != (1, rows, columns, 1) or any(map(any, padding)):
         raise ValueError(
-            f"maximum over windows {window_dimensions} by {window_strides}, padded by {padding}"
+            f"Maxima over windows {window_dimensions} with strides {window_strides} and padding "
+            f"{padding} are not supported. Windows must lie side by side, without padding."
         )
     squares = images.reshape(batch, height // rows, rows, width // columns, columns, channels)
     return jnp.max(squares, axis=(2, 4))

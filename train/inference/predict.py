@@ -1,9 +1,10 @@
-"""The one way to run a trained network on a photograph of any size: what is scored is what is written.
+"""The only way to run a trained network on a photograph, so that scores belong to what is written.
 
-Batch norm is folded into the convolutions, except in BUIFD and SCICO's UNet, which have no form
-without it. A photograph larger than a tile is cut up (:mod:`train.inference.tiles.tiling`): in memory are
-then a row of tiles, and what the network makes of one tile for each device. On every backend matrix
-products have full float32 precision.
+Photographs may have any size. Batch norm is folded into the convolutions, except in BUIFD and
+SCICO's UNet, which have no form without it. A photograph larger than a tile is cut up
+(:mod:`train.inference.tiles.tiling`); memory then holds a row of tiles, and the network's
+activations of one tile for each device. Matrix products have full float32 precision on every
+backend.
 """
 
 import functools
@@ -33,20 +34,20 @@ from train.inference.tiles.tiles import (
 )
 from train.inference.tiles.tiling import DEFAULT_SIDE, check_tile, default_tile
 
-# A batch of tiles [B, h, w, C] on the host to what the network makes of it, not waited for.
+# Maps a batch of tiles [B, h, w, C] on the host to the network's output, without waiting for it.
 Forward = Callable[[np.ndarray], jax.Array]
 OnProgress = Callable[[float], None]
 
 NOT_FINITE = (
-    "the network gives values that are not finite, so its weights are broken: take another "
-    "checkpoint."
+    "the output of the network contains NaN or infinity, so its weights are broken. Use a "
+    "different checkpoint."
 )
 
 
 class Predictor:
     """A trained network, ready to restore.
 
-    What is compiled for it serves every network with the same fields.
+    Compiled programs are shared with every network that has the same fields.
     """
 
     default_side: ClassVar[int] = DEFAULT_SIDE
@@ -66,12 +67,12 @@ class Predictor:
           model: the network, a Flax module.
           params: its parameters.
           batch_stats: its running statistics; {} without batch norm.
-          tile: side of a tile in pixels; None: one that fits 1.5 GB of memory.
-          self_ensemble: average over the eight flips and rotations of the input: eight times the
-            work.
+          tile: side of a tile in pixels. None: one that fits 1.5 GB of memory.
+          self_ensemble: average over the eight flips and rotations of the input, which takes eight
+            times as long.
 
         Raises:
-          InputError: for a tile that is smaller than what the network looks at.
+          InputError: if a tile is smaller than the network's receptive field.
         """
         self.model, self._variables = for_inference(model, params, batch_stats)
         self._field = self._field_of_tiles()
@@ -80,20 +81,21 @@ class Predictor:
         else:
             self.tile = check_tile(tile, self._field)
         self._transforms = TRANSFORMS if self_ensemble else (IDENTITY,)
-        self._placed: dict[int, Any] = {}  # on one device, or on all
+        self._placed: dict[int, Any] = {}  # the variables by number of devices
         self._running: Any = None
 
     def restore(self, image: np.ndarray, *, sigma: float | None = None) -> np.ndarray:
-        """``image`` restored, ``[H, W, C]`` with the network's channels: float32, in [0, 1]."""
+        """Restores ``image``, ``[H, W, C]`` with the network's channels: float32 in [0, 1]."""
         strips = list(self.strips(photograph_of(image), sigma=sigma))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
     def restore_all(
         self, images: Sequence[np.ndarray], *, sigma: float | None = None
     ) -> list[np.ndarray]:
-        """Images of one size, each as :meth:`restore` does it.
+        """Restores images of the same size, each as :meth:`restore` does.
 
-        Images that fit one tile go through together, one on each device. ``sigma`` is that of all.
+        Images that fit one tile are restored together, one on each device. ``sigma``, in image
+        units, is the same for all.
         """
         height, width = images[0].shape[:2]
         grid = cut_photograph(photograph_of(images[0]), self.tile, self._field)
@@ -127,15 +129,15 @@ class Predictor:
         sigma: float | None = None,
         on_progress: OnProgress = lambda share: None,
     ) -> Iterator[np.ndarray]:
-        """The restored photograph from top to bottom in pieces ``[h, W, C]``, float32 in [0, 1].
+        """Restores a photograph from top to bottom.
 
         Args:
           photograph: what to restore.
-          sigma: standard deviation of its noise in image units; told to networks that take it.
+          sigma: standard deviation of its noise in image units, for networks that need it.
           on_progress: called repeatedly with the share of the work done since the last call.
 
         Returns:
-          An iterator; the work is done as it is read.
+          An iterator over pieces ``[h, W, C]``, float32 in [0, 1]. The work is done as it is read.
         """
         grid = cut_photograph(photograph, self.tile, self._field)
         return map(clipped, self._strips(photograph, grid, self._transforms, sigma, on_progress))
@@ -152,7 +154,7 @@ class Predictor:
         sigma: float | None,
         on_progress: OnProgress,
     ) -> Iterator[np.ndarray]:
-        """As :meth:`strips`, not clipped."""
+        """Like :meth:`strips`, but not clipped."""
         forwards = [self._forward(sigma)] * len(transforms)
         share = 1 / grid.count(self._at_once(grid))
         return self._assembled(
@@ -167,11 +169,11 @@ class Predictor:
         forwards: Sequence[Forward],
         on_batch: Callable[[], None],
     ) -> Iterator[np.ndarray]:
-        """Strips put together from the cores of restored tiles; ``on_batch`` follows each batch."""
+        """Assembles strips from cores of restored tiles; calls ``on_batch`` after each batch."""
         strip = np.empty((0, 0, 0), np.float32)
         batches = grid.batches(photograph, self._at_once(grid))
         for tiles, restored in self._restored(batches, transforms, forwards):
-            # A batch may be filled up with copies
+            # A batch may be filled up with copies.
             for tile, pixels in zip(tiles, restored, strict=False):
                 (y, rows), (x, columns) = grid.rows.kept(tile.rows), grid.columns.kept(tile.columns)
                 if columns.start == 0:
@@ -189,7 +191,7 @@ class Predictor:
         transforms: Sequence[Transform],
         forwards: Sequence[Forward],
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
-        """Restored batches; while one is waited for, the devices work on the next."""
+        """Restores batches; while the host waits for one, the devices work on the next."""
         ahead: tuple[list[Tile], list[jax.Array]] | None = None
         for tiles, batch in batches:
             outputs = [
@@ -203,7 +205,7 @@ class Predictor:
             yield ahead[0], _mean(ahead[1], transforms)
 
     def _forward(self, sigma: float | None) -> Forward:
-        """The network as a function of a batch alone."""
+        """The network as a function of a batch."""
         level = np.float32(sigma) if self.model.takes_sigma else None
         return lambda batch: self._run(_restorer(self.model), batch, arguments=(level,))
 
@@ -213,10 +215,10 @@ class Predictor:
     def _run(
         self, function: Callable[..., Any], *images: np.ndarray, arguments: tuple[Any, ...] = ()
     ) -> Any:
-        """``function(variables, *images, *arguments)``, with the images divided over the devices.
+        """Calls ``function(variables, *images, *arguments)``, with images divided over devices.
 
-        The result is not waited for, but the call before is: a CPU would work on both at once, in
-        twice the memory.
+        It does not wait for the result, but for the result of the call before. Otherwise a CPU
+        would work on both at once, in twice the memory.
         """
         count = len(images[0])
         mesh = _mesh(count)
@@ -231,7 +233,7 @@ class Predictor:
 
 
 def for_inference(model: Any, params: Any, batch_stats: Any) -> tuple[Any, dict[str, Any]]:
-    """The network and its variables in the form that runs fastest, on the host.
+    """Brings the network and its variables into the form that runs fastest, on the host.
 
     Args:
       model: the network, a Flax module.
@@ -250,7 +252,7 @@ def for_inference(model: Any, params: Any, batch_stats: Any) -> tuple[Any, dict[
 
 
 def _mean(outputs: list[jax.Array], transforms: Sequence[Transform]) -> np.ndarray:
-    """The mean of what the network made of each transform, with the transform undone."""
+    """The mean of the network's outputs for all transforms, which are undone."""
     total = sum(undo_transform(np.asarray(o), t) for o, t in zip(outputs, transforms, strict=True))
     return np.asarray(total) / np.float32(len(outputs))
 
@@ -259,7 +261,7 @@ def _mean(outputs: list[jax.Array], transforms: Sequence[Transform]) -> np.ndarr
 def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
     def restore(variables: Any, tiles: jax.Array, sigma: jax.Array | None) -> jax.Array:
         with quick_depthwise(), jax.default_matmul_precision("float32"):
-            # A tuple only if some variables are mutable
+            # It would be a tuple only if some variables were mutable.
             return cast(jax.Array, model.apply(variables, tiles, sigma=sigma))
 
     return jax.jit(restore, compiler_options=compiler_options())

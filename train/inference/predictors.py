@@ -16,21 +16,22 @@ def predictor_for(
     self_ensemble: bool = False,
     fast: bool = False,
 ) -> Predictor:
-    """A trained network, ready to restore.
+    """Makes a trained network ready to restore.
 
     Args:
       model: the network, a Flax module.
       params: its parameters.
       batch_stats: its running statistics; {} without batch norm.
-      tile: side of a tile in pixels; None: one that fits 1.5 GB of memory.
-      self_ensemble: average over the eight flips and rotations of the input: eight times the work.
+      tile: side of a tile in pixels. None: one that fits 1.5 GB of memory.
+      self_ensemble: average over the eight flips and rotations of the input, which takes eight
+        times as long.
       fast: if the network attends to the whole photograph, let it attend to a reduced one instead.
 
     Returns:
       A predictor.
 
     Raises:
-      InputError: for a tile that is smaller than what the network looks at.
+      InputError: if a tile is smaller than the network's receptive field.
     """
     if isinstance(model, Retinexformer):
         return AttendingPredictor(

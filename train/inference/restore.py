@@ -1,8 +1,8 @@
-"""``python -m train restore``: photographs without a ground truth, of any size, from files to files.
+"""``python -m train restore``: restores photographs of any size, without a ground truth.
 
-Beside each restored photograph stands ``NAME.lumloss.json`` (:mod:`train.inference.files.records`): a
-second run leaves alone what the same network made of the same file with the same options, and
-replaces nothing that is not from here.
+Next to each restored photograph a file ``NAME.lumloss.json`` records how it was made
+(:mod:`train.inference.files.records`). A second run skips what the same network already made from
+the same file with the same options, and replaces nothing that restore did not write.
 """
 
 import functools
@@ -38,15 +38,15 @@ _TRACEBACK = "LUMLOSS_TRACEBACK"
 
 
 class Unwritable(InputError):
-    """The output cannot be written: so will it be with the next file."""
+    """The output cannot be written, for a reason that holds for the next file too."""
 
 
 @dataclass(frozen=True)
 class RestoreConfig:
     """Restore photographs of any size with a trained network.
 
-    Each is written in its own format, depth and orientation. One whose channels are all equal is
-    grey and stays so.
+    Each keeps its file format, bit depth and orientation. A photograph whose channels are all equal
+    is grey, and stays grey.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -54,20 +54,22 @@ class RestoreConfig:
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Photographs, folders of them (searched recursively), or patterns such as "holiday/*.jpg"."""
     output: Path
-    """Folder to write to; paths below the inputs' folders are kept."""
+    """Folder to write to. Files keep their paths relative to the input folders."""
     sigma: float | None = None
-    """Standard deviation of the noise, 0 to 255, for networks that take it. None: estimated, per
-    photograph."""
+    """Standard deviation of the noise (0 to 255), for networks that need it. Default: estimated for
+    each photograph."""
     self_ensemble: bool = False
-    """Average over the eight flips and rotations: slightly better, eight times as long."""
+    """Average over the eight flips and rotations, which is slightly better and takes eight times as
+    long."""
     fast: bool = False
-    """Retinexformer: attend over a reduced photograph, not over every pixel; prints the error that
-    this makes."""
+    """For Retinexformer: attend to a reduced photograph instead of every pixel. The error that this
+    makes is estimated and printed."""
     overwrite: bool = False
-    """Replace files in --output even if they were not written by restore, or were changed since."""
+    """Replace files in --output even if restore did not write them, or if they were changed
+    since."""
     tile: int | None = None
-    """Side of a tile in pixels; None: one that fits 1.5 GB of memory. The result does not depend on
-    it, but for --fast, which reduces the photograph to a tile's size."""
+    """Side of a tile in pixels. The result does not depend on it, except with --fast, which reduces
+    the photograph to the size of a tile. Default: a side that fits 1.5 GB of memory."""
 
     def __post_init__(self) -> None:
         check_name("the checkpoint", self.checkpoint)
@@ -79,7 +81,7 @@ class RestoreConfig:
 
 
 def restore(config: RestoreConfig) -> int:
-    """Restores all that can be read; gives the exit status: 1 where something could not."""
+    """Restores everything that can be read; returns the exit status, 1 if something failed."""
     console = make_console(soft_wrap=True)
     inputs = find_inputs(config.inputs, config.output)
     jobs = inputs.jobs
@@ -91,7 +93,7 @@ def restore(config: RestoreConfig) -> int:
     fast = isinstance(predictor, AttendingPredictor) and predictor.fast
     if config.fast and not fast:
         console.print(
-            f"warning: --fast changes nothing: {network.spec} does not attend to the whole "
+            f"warning: --fast has no effect, because {network.spec} does not attend to the whole "
             "photograph"
         )
     check_writable(config.output)
@@ -102,7 +104,7 @@ def restore(config: RestoreConfig) -> int:
         "sigma": config.sigma,
         "self_ensemble": config.self_ensemble,
         "fast": fast,
-        **({"tile": predictor.tile} if fast else {}),  # nothing else depends on it
+        **({"tile": predictor.tile} if fast else {}),  # without --fast nothing depends on it
     }
     done, failures = 0, list(inputs.failures)
     with exit_on_sigterm(), hold(config.output), _Bar(jobs, console) as bar:
@@ -119,9 +121,10 @@ def restore(config: RestoreConfig) -> int:
                 )
             except Unwritable as error:
                 raise Unwritable(
-                    f"{error} The photographs before it are whole: the same command continues."
+                    f"{error} The photographs before it are complete. Repeat the command to "
+                    "continue."
                 ) from None
-            # Whatever is wrong with one photograph, the next one is tried
+            # Whatever is wrong with one photograph, the next one is tried.
             except Exception as error:
                 failures.append(_why(error, job))
                 said = "failed"
@@ -136,33 +139,37 @@ def restore(config: RestoreConfig) -> int:
 
 
 def _why(error: Exception, job: Job) -> str:
-    """Why a photograph was not restored, in a sentence."""
+    """Says why a photograph was not restored."""
     if isinstance(error, InputError):
         said = str(error)
         return (
             said if str(job.source) in said or str(job.target) in said else f"{job.source}: {said}"
         )
-    if isinstance(error, OSError):  # in reading the photograph, or what stands in its place
+    if isinstance(error, OSError):  # reading the photograph, or the file that it would replace
         return f"{error.filename or job.source} cannot be read: {error.strerror or error}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return f"{job.source} needs more memory than there is: close other programs, or give a smaller --tile."
+        return (
+            f"{job.source} needs more memory than is available. Close other programs, or use a "
+            "smaller --tile."
+        )
     if os.environ.get(_TRACEBACK):
         complain("".join(traceback.format_exception(error)))
     return (
-        f"{job.source} met a defect of this program, {type(error).__name__}: {first_line(error)}. "
-        f"Please report it; with {_TRACEBACK}=1 in the environment the same command shows where "
-        "it happened."
+        f"{job.source} triggered a bug in this program, {type(error).__name__}: "
+        f"{first_line(error)}. Please report it. Repeat the command with {_TRACEBACK}=1 in the "
+        "environment to see where it happened."
     )
 
 
 def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
-    """The predictor that the options ask for, or an error where they do not fit the network."""
+    """Makes the predictor for these options; raises an error if they do not fit the network."""
     if config.sigma is not None and not network.model.takes_sigma:
         raise InputError(
-            f"--sigma: {network.spec} is blind, it takes no noise level; leave it out."
+            f"--sigma {config.sigma:g} does not fit {network.spec}, which is blind: it accepts no "
+            "noise level. Leave --sigma out."
         )
     if config.sigma is not None and not 0 <= config.sigma <= 255:
-        raise InputError(f"--sigma is on the scale of 0 to 255; got {config.sigma:g}.")
+        raise InputError(f"--sigma must be between 0 and 255; got {config.sigma:g}.")
     return predictor_for(
         network.model,
         network.params,
@@ -181,42 +188,54 @@ def restore_file(
     overwrite: bool = False,
     on_progress: OnProgress = lambda share: None,
 ) -> str:
-    """Restores one file, unless that was done; says what was done.
+    """Restores one file, unless that is done already.
 
     Args:
       predictor: the network.
-      job: what, and where to.
-      made_by: what the result depends on beside the file; ``sigma`` (0 to 255; None: estimated)
-        among it.
-      overwrite: replace the target even if it was not written here, or was changed since.
-      on_progress: called with the share that was done since its last call.
+      job: the file, and where to write the result.
+      made_by: what the result depends on, except the file. It includes ``sigma`` (0 to 255; None:
+        estimated).
+      overwrite: replace the target even if restore did not write it, or if it was changed since.
+      on_progress: called with the share of the work done since the last call.
+
+    Returns:
+      What was done, in words.
+
+    Raises:
+      InputError: if the file cannot be restored, or the result cannot be written.
     """
     _check_names(job)
     stored = open_stored(job.source)
     record = {"input": job.source.name, "input_sha256": hash_of(job.source), **made_by}
     if is_made(job.target, record, overwrite=overwrite):
-        return "there already"
+        return "already done"
     notes = list(stored.notes)
     colours = colours_of(stored)
-    photograph = photograph_in(stored, colours, predictor.model.channels)
+    photograph = photograph_in(stored, colours=colours, channels=predictor.model.channels)
     if colours < predictor.model.channels:
-        notes.append("grey, repeated over three channels and averaged again")
+        notes.append("grey, so it was repeated over three channels and averaged afterwards")
     sigma = made_by["sigma"]
     if predictor.model.takes_sigma and sigma is None:
         sigma = 255 * estimate_sigma(photograph)
-        notes.append(f"sigma {sigma:.1f}, estimated")
+        notes.append(f"estimated sigma {sigma:.1f}")
     if (
         isinstance(predictor, AttendingPredictor)
         and predictor.fast
         and (error := predictor.fast_error(photograph)) is not None
     ):
         notes.append(
-            f"fast: it attended to the photograph at 1/{error.factor} of its size; of a copy of "
-            f"{error.width}x{error.height} pixels, the same changes a pixel by {error.mean:.2g} "
-            f"on average and by {error.largest:.2g} at most, where white is 1"
+            f"fast: the network attended to the photograph at 1/{error.factor} of its size. In a "
+            f"copy of {error.width}x{error.height} pixels, this changes a pixel by "
+            f"{error.mean:.2g} on average and by {error.largest:.2g} at most, if white is 1"
         )
-    level = None if sigma is None else sigma / 255
-    strips = restored_strips(predictor, photograph, stored, colours, level, on_progress)
+    strips = restored_strips(
+        predictor,
+        photograph,
+        stored,
+        colours=colours,
+        sigma=None if sigma is None else sigma / 255,
+        on_progress=on_progress,
+    )
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         with written(job.target, stored, strips) as content:
@@ -234,23 +253,23 @@ def _check_names(job: Job) -> None:
             str(path).encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{path} has a name that is not UTF-8, and libvips can write no such file: rename "
-                "it."
+                f"{path} has a name that is not valid UTF-8, and libvips cannot write such files. "
+                "Rename it."
             ) from None
 
 
 def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # it was there a moment ago; it is named when its turn comes
+    except OSError:  # it was there a moment ago; the error is reported when its turn comes
         return 0
 
 
 class _Bar:
-    """Progress over all files in one bar; a line for each file that is done."""
+    """One progress bar for all files, and a line for each file that is done."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
-        # By bytes: a header would have to be read for pixels, and broken files have none.
+        # Progress counts bytes: for pixels headers would have to be read, which may be broken.
         self._sizes = {job: _size_of(job.source) for job in jobs}
         self._shares = dict.fromkeys(jobs, 0.0)
         self._console = console
@@ -264,12 +283,12 @@ class _Bar:
         self._task = self._bar.add_task("restoring", total=sum(self._sizes.values()))
 
     def advance(self, job: Job, share: float) -> None:
-        """``share`` more of ``job`` is done."""
+        """Counts ``share`` of ``job`` as done, in addition to what was done before."""
         self._shares[job] += share
         self._bar.update(self._task, advance=share * self._sizes[job], description=job.source.name)
 
     def finish(self, job: Job, line: str) -> None:
-        """``job`` is over, whatever became of it."""
+        """Counts the whole of ``job`` as done, even if it failed, and prints ``line``."""
         self._bar.update(self._task, advance=(1 - self._shares[job]) * self._sizes[job])
         self._console.print(line)
 

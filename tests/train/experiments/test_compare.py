@@ -260,7 +260,7 @@ def test_each_of_them_leaves_the_same_files_as_fit(finished, together):
         (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),
         (["--loss", "l1"], "list the losses after --losses"),
         (["--learning-rate=0.1"], "--learning-rates"),
-        (["--resume", "there"], "give --out"),
+        (["--resume", "there"], "compare does not accept --resume"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--learning-rates", "0"], "--learning-rates must be more than 0"),
         (["--validation-data", "none"], "Use --validation-data"),

@@ -68,9 +68,7 @@ def test_a_batch_that_cannot_be_divided_is_refused_at_the_start(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_experiment_in_a_numbered_folder_is_resumed_by_its_folder(
-    splits, held, tmp_path, monkeypatch
-):
+def test_an_experiment_in_a_numbered_folder_can_resume(splits, held, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = open_folder(CompareConfig(), splits, "compare", held)
     assert open_folder(configured(folder), splits, "compare", held) == folder

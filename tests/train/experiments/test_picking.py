@@ -88,7 +88,7 @@ def test_settings_are_picked_by_the_primary_metric_at_its_levels():
     )
 
 
-def test_a_reader_is_told_that_the_first_seed_was_used_for_picking():
+def test_a_note_says_that_the_first_seed_was_used_for_picking():
     config = CompareConfig(fit=FitConfig(seed=7))
     (note,) = seed_warnings(config)
     assert note.startswith("settings were picked with seed 7, which is also one of the seeds")

@@ -74,7 +74,7 @@ def test_the_best_setting_is_written_as_a_loss_for_use(found):
     assert options.get("window_size", 1) == params["window_size"]
 
 
-def test_only_the_settings_that_are_compared_see_test_photographs(found):
+def test_only_settings_that_are_compared_see_test_photographs(found):
     result = json.loads((found / "found.json").read_text())
     tested = [read_scores(path)[0] for path in found.glob("members/*/test.csv")]
     assert {row.loss for row in tested} == {result["chosen"], "luminance_l1"}
@@ -322,7 +322,7 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--luminance-weights", "0.5", "0.2"], "0 <= lowest < highest <= 1"),
         (["--window-sizes", "3", "4"], "odd numbers"),
         (["--loss", "l1"], "tune does not accept --loss"),
-        (["--resume", "there"], "give --out"),
+        (["--resume", "there"], "tune does not accept --resume"),
         (["--model", "dncn"], "did you mean 'dncnn'"),
         (
             ["--balance", "uncertainty"],

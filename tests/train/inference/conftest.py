@@ -1,4 +1,4 @@
-"""Checkpoints of tiny networks, as ``import`` and ``fit`` leave them."""
+"""Checkpoints of tiny networks, in the form that ``import`` and ``fit`` write."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from train.network import build_model
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives a function of a spec: the folder of that network, of random weights, written once."""
+    """A function from a spec to the folder of that network, with random weights, written once."""
     made: dict[str, Path] = {}
 
     def make(spec: str) -> Path:

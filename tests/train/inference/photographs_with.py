@@ -29,7 +29,7 @@ Make = Callable[[], bytes]
 
 
 def encoded(name: str, array: np.ndarray, **options: object) -> bytes:
-    """By Pillow, without loss except in JPEG."""
+    """Encodes with Pillow, without loss except in JPEG."""
     file = io.BytesIO()
     if name == "WebP":
         options |= {"lossless": True, "exact": True}
@@ -97,7 +97,7 @@ def bmp(
 
 
 def deep(name: str) -> bytes:
-    """16 bits for each channel: by libvips, since Pillow writes none in colour."""
+    """16 bits for each channel, by libvips, since Pillow cannot write such files in colour."""
     import pyvips
 
     content = pyvips.Image.new_from_array(pixels((9, 12, 3), np.uint16)).write_to_buffer(
@@ -123,7 +123,7 @@ def _four_channels() -> bytes:
 
 
 def tiff_of_pages(*purposes: int) -> bytes:
-    """A page for each value of the tag of its purpose, 1 being a smaller copy of another page."""
+    """Makes a page for each value of its purpose tag; 1 means a smaller copy of another page."""
     file = io.BytesIO()
     pages = []
     for number, purpose in enumerate(purposes):
@@ -142,7 +142,7 @@ def _fourth_byte() -> bytes:
 
 
 def _huge(name: str) -> bytes:
-    """A header that claims 40,000 x 40,000 pixels, or the most that the format can say."""
+    """A header that claims 40,000 x 40,000 pixels, or as many as the format can express."""
     content = bytearray(encoded(name, RGB))
     if name == "PNG":
         header = (b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""How Pillow and libvips read what the table in docs/photographs.md lists: without our own readers."""
+"""Reads what the table in docs/photographs.md lists with Pillow and libvips, not our readers."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def _info(*keys: str) -> Read:
 
 
 def _profile(content: bytes, name: str) -> object:
-    if name == "BMP":  # Pillow does not read it there
+    if name == "BMP":  # from which Pillow does not read it
         offset, length = struct.unpack("<II", content[14 + 112 : 14 + 120])
         return content[14 + offset :][:length]
     return _opened(content).info["icc_profile"]
@@ -53,7 +53,7 @@ def _exif(content: bytes, name: str) -> object:
 
 
 def _beside(content: bytes, name: str) -> object:
-    """All that is not pixels, without regard to our own readers."""
+    """Everything except pixels, without using our own readers."""
     if name == "PNG":
         return [
             chunk for chunk in png_chunks(content) if chunk[0] not in (b"IHDR", b"IDAT", b"IEND")
@@ -82,7 +82,7 @@ def _resolution(content: bytes, name: str) -> object:
 
 
 def _no_resolution(content: bytes, name: str) -> object:
-    """Only in TIFF does Pillow make one up; there the tags themselves are looked at."""
+    """Pillow invents a resolution only for TIFF, for which the tags themselves are checked."""
     if name == "TIFF":
         return [tag in _opened(content).tag_v2 for tag in (282, 283, 296)]
     return [_resolution(content, name)]

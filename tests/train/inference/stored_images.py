@@ -1,4 +1,4 @@
-"""Files that tests of ``restore`` write and read as they are stored, and what they are restored by."""
+"""Files that tests of ``restore`` write and read as they are stored, and networks for them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +40,13 @@ def save(
 
 
 def stored(path: Path) -> np.ndarray:
-    """The pixels of a file as they are stored: neither turned nor converted."""
+    """The pixels of a file as they are stored, neither rotated nor converted."""
     array = pyvips.Image.new_from_file(str(path)).numpy()
     return array if array.ndim == 3 else array[..., None]
 
 
 def restored(folder: Path, image: np.ndarray, **options: float) -> np.ndarray:
-    """By the prediction path itself, of an image in memory, rounded to its own depth."""
+    """Restores an image in memory with a predictor, rounded to the image's own depth."""
     network = load_network(folder)
     predicted = predictor_for(network.model, network.params, network.batch_stats).restore(
         to_float(image), **options

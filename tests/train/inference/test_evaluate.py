@@ -38,8 +38,8 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def test_noise_is_the_same_everywhere() -> None:
-    """Seen here once; another machine, device or version of jax that draws otherwise makes other tables."""
-    with jax.default_prng_impl("rbg"):  # as JAX_DEFAULT_PRNG_IMPL may say elsewhere
+    """These values were seen once; different noise on some machine would make different tables."""
+    with jax.default_prng_impl("rbg"):  # which JAX_DEFAULT_PRNG_IMPL may set elsewhere
         noisy = add_fixed_noise(np.full((2, 2, 1), 0.5, np.float32), "3096.jpg", sigma=25, seed=0)
     np.testing.assert_allclose(
         noisy.ravel(), [0.45505643, 0.37442908, 0.44941998, 0.40887019], atol=1e-6
@@ -65,7 +65,7 @@ def test_protocols_differ_in_what_is_clipped_and_rounded() -> None:
         )
 
 
-def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_that_says_how(
+def test_evaluate_writes_a_table_a_summary_and_figures(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:
     command = [
@@ -117,7 +117,7 @@ def test_a_table_has_a_row_for_each_photograph_level_and_method_and_a_summary_th
 def test_noise_levels_can_be_named(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:
-    """Each has its rows, its means and its figure; networks that are told the level are told that."""
+    """Each level has its rows, means and figure, and networks that need the level get it."""
     command = [
         "evaluate",
         f"--data=folder:{photographs}",
@@ -155,7 +155,7 @@ def test_noise_levels_can_be_named(
 
 @pytest.mark.slow
 def test_a_published_network_has_its_published_scores(shared: Path, tmp_path: Path) -> None:
-    """Of the blind colour DnCNN of El Helou and Suesstrunk (2020), on CBSD68, noise clipped."""
+    """The blind colour DnCNN of El Helou and Suesstrunk (2020), on CBSD68 with clipped noise."""
     weights, network = str(tmp_path / "weights.npz"), str(tmp_path / "network")
     with np.load(shared / "pretrained" / "state_color_DnCNN_55.npz") as file:
         np.savez(weights, **{key.removeprefix("state/"): array for key, array in file.items()})
@@ -221,7 +221,7 @@ def test_a_grey_network_is_scored_on_grey_photographs(
         (
             SPEC,
             ["--data=folder:{photographs}", "--protocol=best"],
-            "Protocols: clipped, unclipped, float, pairs",
+            "no protocol 'best'. Use one of clipped, unclipped, float, pairs",
         ),
         (
             SPEC,
@@ -261,7 +261,7 @@ def test_a_grey_network_is_scored_on_grey_photographs(
         (
             SPEC,
             ["--data=folder:{tiny}", "--protocol=float"],
-            "too small to be scored, which takes 11 pixels a side: a.png (12x5)",
+            "too small to be scored: a.png (12x5). Each side must have at least 11 pixels",
         ),
         (
             SPEC,
@@ -271,21 +271,21 @@ def test_a_grey_network_is_scored_on_grey_photographs(
         (
             GREY,
             ["--data=folder:{photographs}", "--protocol=float"],
-            "3 are in colour, a.png first: convert them to grey",
+            "3 are in colour; the first is a.png. Convert them to grey",
         ),
         (
             GREY,
             ["--data=pairs:{photographs},{grey}", "--protocol=pairs"],
-            "3 are in colour, a first",
+            "3 are in colour; the first is a.",
         ),
         (
             "drunet(features=(2,), blocks=1)",
             ["--data=pairs:{photographs},{photographs}", "--protocol=pairs"],
-            "must be told",
+            "needs the noise level, which is unknown for the pairs",
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused(
+def test_options_that_do_not_fit_together_are_refused(
     checkpoint: Callable[[str], Path],
     photographs: Path,
     tmp_path: Path,
@@ -309,7 +309,7 @@ def test_what_does_not_go_together_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_that_gives_no_numbers_gets_no_score(
+def test_a_network_whose_output_is_nan_gets_no_score(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:
     network = load_network(checkpoint(SPEC))
@@ -325,4 +325,4 @@ def test_a_network_that_gives_no_numbers_gets_no_score(
         "--protocol=float",
     ]
     assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
-    assert "a.png: the network gives values that are not finite" in capsys.readouterr().err
+    assert "a.png: the output of the network contains NaN or inf" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What evaluate writes, and what it leaves alone."""
+"""Files that evaluate writes, and files that it leaves alone."""
 
 import os
 import resource
@@ -29,14 +29,14 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_full_disk_leaves_no_half_table(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    """A limit on the size of files stands in for the disk."""
+    """The size of files is limited instead."""
     command = [
         "evaluate",
         str(checkpoint(SPEC)),
         f"--data=folder:{photographs}",
         "--protocol=float",
     ]
-    # Compiles, which writes to a cache
+    # This compiles, which writes to a cache.
     assert main([*command, f"--output={tmp_path / 'before'}"]) == 0
     capsys.readouterr()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -44,19 +44,19 @@ def test_a_full_disk_leaves_no_half_table(
     try:
         assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
         assert "cannot be written to: File too large" in capsys.readouterr().err  # before any work
-        monkeypatch.setattr(outputs, "_PROBE", b"")  # as if the disk had filled up meanwhile
+        monkeypatch.setattr(outputs, "_PROBE", b"")  # the disk fills up only afterwards
         status = main([*command, f"--output={tmp_path / 'out'}"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert status == 2
     printed = capsys.readouterr()
-    assert "scores.csv could not be written: File too large; free some space" in printed.err
+    assert "scores.csv could not be written: File too large. Free some space" in printed.err
     assert "restored" in printed.out  # the means are not lost
     assert os.listdir(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "summary.json", "figures-sigma15.png"])
-def test_files_of_others_are_replaced_only_when_told_to(
+def test_foreign_files_are_replaced_only_if_asked(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys, name: str
 ) -> None:
     out = tmp_path / "out"
@@ -74,15 +74,13 @@ def test_files_of_others_are_replaced_only_when_told_to(
     assert f"{out / name} exists and was not written by this command" in capsys.readouterr().err
     assert os.listdir(out) == [name] and (out / name).read_text() == "photograph,taken\n"
     assert main([*command, "--overwrite"]) == 0
-    assert main(command) == 0  # what stands there now is ours
+    assert main(command) == 0  # the files are ours now
 
 
 @pytest.mark.parametrize("name", ["model.stablehlo", "model.safetensors", "model.onnx"])
-def test_to_know_an_export_as_ours_a_file_of_gigabytes_is_not_read(
-    name: str, tmp_path: Path
-) -> None:
+def test_recognizing_an_export_does_not_read_gigabytes(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    path.write_bytes(b"\xff" * 7 + b"\x00")  # of safetensors: a header of 2^56 bytes
+    path.write_bytes(b"\xff" * 7 + b"\x00")  # for safetensors, a header of 2^56 bytes
     os.truncate(path, 3_000_000_000)
     tracemalloc.start()
     with pytest.raises(InputError, match="exists and was not written by this command"):
@@ -91,7 +89,7 @@ def test_to_know_an_export_as_ours_a_file_of_gigabytes_is_not_read(
     tracemalloc.stop()
 
 
-def test_to_know_a_sheet_as_ours_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+def test_recognizing_a_sheet_does_not_read_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     path.touch()
     os.truncate(path, 3_000_000_000)

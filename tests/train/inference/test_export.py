@@ -23,7 +23,7 @@ from train.inference.predictors import predictor_for
 NORMED = "dncnn(depth=3, features=4)"
 TOLD = "drunet(features=(2, 4), blocks=1)"
 
-# What README shows: needs jax and flatbuffers, and nothing of this repository.
+# As shown in the README; it needs jax and flatbuffers, but nothing from this repository.
 LOADER = """
 import sys
 import jax.export, numpy as np
@@ -76,13 +76,11 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(
         "retinexformer(features=4, levels=1, num_blocks=(0, 1), stages=2)",
     ],
 )
-def test_every_kind_of_network_restores_the_same_pixels_reloaded(
-    checkpoint: Make, spec: str
-) -> None:
+def test_every_kind_of_network_restores_the_same_when_reloaded(checkpoint: Make, spec: str) -> None:
     network = load_network(checkpoint(spec))
     program = jax.export.deserialize(bytearray(export.to_stablehlo(network)))
     predictor = predictor_for(network.model, network.params, network.batch_stats)
-    batch = images(2, 15, 22)  # no multiple of a stride
+    batch = images(2, 15, 22)  # these are not multiples of a stride
     for found, image in zip(program.call(batch), batch, strict=True):
         np.testing.assert_allclose(found, predictor.restore(image), rtol=0, atol=1e-5)
         assert np.abs(found - image).max() > 0.01
@@ -99,7 +97,7 @@ def test_sizes_and_noise_levels_stay_open(checkpoint: Make, tmp_path: Path) -> N
     network = load_network(checkpoint(TOLD))
     predictor = predictor_for(network.model, network.params, {})
     sigma = np.float32([0.05, 0.3])
-    for batch in (images(2, 8, 8), images(2, 7, 11)):  # no multiple of the stride
+    for batch in (images(2, 8, 8), images(2, 7, 11)):  # with and without multiples of the stride
         for found, image, level in zip(restore(batch, sigma), batch, sigma, strict=True):
             np.testing.assert_allclose(
                 found, predictor.restore(image, sigma=level), rtol=0, atol=1e-5
@@ -119,7 +117,7 @@ def test_a_state_dict_comes_back_as_the_same_network(checkpoint: Make, tmp_path:
     )
 
 
-def test_what_is_wrong_with_a_run_is_said_as_other_verbs_do(
+def test_warnings_about_a_run_are_printed_as_by_other_verbs(
     checkpoint: Make, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     def load(path: Path, warn: Callable[[str], None] = warnings.warn) -> Network:
@@ -137,12 +135,13 @@ def test_what_is_wrong_with_a_run_is_said_as_other_verbs_do(
     assert capsys.readouterr().out.startswith("warning: 2 is damaged; taking 1\n")
 
 
-def test_names_are_said_to_be_of_pytorch_where_they_are(
+def test_the_output_says_where_the_names_of_arrays_come_from(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
-    for spec, by in {
-        "dncnn_scico(depth=3, features=4)": "the names of the network's PyTorch code",
-        "unet_scico(depth=2, features=2, block_depth=1)": "their Flax paths, joined with dots: it has no PyTorch code",
+    flax = "by their Flax paths, joined with dots, because there is no PyTorch code"
+    for spec, named in {
+        "dncnn_scico(depth=3, features=4)": "as in the network's PyTorch code",
+        "unet_scico(depth=2, features=2, block_depth=1)": flax,
     }.items():
         command = [
             "export",
@@ -151,14 +150,14 @@ def test_names_are_said_to_be_of_pytorch_where_they_are(
             f"--output={tmp_path / 'a.safetensors'}",
         ]
         assert main(command) == 0
-        assert capsys.readouterr().out.splitlines()[-1].endswith(f" arrays by {by}")
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f" arrays, named {named}")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "model.stablehlo"])
 @pytest.mark.parametrize(
     "content", [b"", b"of others", (64).to_bytes(8, "little") + b'{"__metadata__": {}}']
 )
-def test_a_file_of_others_is_replaced_only_when_told_to(
+def test_foreign_files_are_replaced_only_if_asked(
     checkpoint: Make, tmp_path: Path, capsys, name: str, content: bytes
 ) -> None:
     formats = {"model.safetensors": "torch", "model.onnx": "onnx", "model.stablehlo": "stablehlo"}
@@ -177,7 +176,7 @@ def test_a_file_of_others_is_replaced_only_when_told_to(
             assert main([*command, *options]) == 0
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(
+def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_file(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
     command = [
@@ -199,12 +198,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
-def test_what_cannot_be_exported_or_written_is_said(
+def test_what_cannot_be_exported_or_written_is_an_error(
     checkpoint: Make, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     command = ["export", str(checkpoint(NORMED))]
     assert main([*command, "--format=torch", f"--output={tmp_path / 'model.pth'}"]) == 2
-    assert "--format torch writes .safetensors files" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "model.pth does not end in .safetensors, the ending for --format torch. Use" in said
     (tmp_path / "file").write_text("")
     assert (
         main([*command, "--format=torch", f"--output={tmp_path / 'file' / 'model.safetensors'}"])
@@ -214,6 +214,6 @@ def test_what_cannot_be_exported_or_written_is_said(
     network = load_network(checkpoint(NORMED))
     monkeypatch.setattr(export, "_LARGEST", 1000)
     with pytest.raises(
-        InputError, match="MB of parameters, and a program holds 0 at most: take --format torch"
+        InputError, match="MB of parameters, but a program holds at most 0 MB. Use --format torch"
     ):
         export.to_stablehlo(Network(*network))

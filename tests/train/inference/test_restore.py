@@ -29,7 +29,7 @@ def test_folders_and_patterns_keep_their_paths(checkpoint: Make, tmp_path: Path)
             if p.suffix.lower() == ".png"
         )
 
-    out = tmp_path / "in" / "out"  # inside what is searched: a second run must not restore it again
+    out = tmp_path / "in" / "out"  # inside the input: a second run must not restore its content
     for _ in range(2):
         assert main([*restore, str(tmp_path / "in"), "--output", str(out)]) == 0
         assert names(out) == ["a.png", "below/a.png", "below/b.PNG"]
@@ -58,18 +58,18 @@ def test_a_second_run_restores_only_what_changed(checkpoint: Make, tmp_path: Pat
 
     assert said() == ["restored", "restored"]
     assert json.loads((tmp_path / "out" / "a.png.lumloss.json").read_text())["input"] == "a.png"
-    assert said() == ["there already"] * 2
+    assert said() == ["already done"] * 2
     save(tmp_path / "in" / "b.png", 255 - pixels((8, 8, 3)))
-    assert said() == ["there already", "restored"]
+    assert said() == ["already done", "restored"]
     (tmp_path / "out" / "a.png").unlink()
-    assert said() == ["restored", "there already"]
+    assert said() == ["restored", "already done"]
     assert said("--self-ensemble") == ["restored"] * 2
-    # Another folder: weights of the same digest, but not of the same spec
+    # A different checkpoint, whose weights have the same digest but whose spec differs
     command[1] = str(checkpoint(f"{SPEC} "))
     assert said("--self-ensemble") == ["restored"] * 2
 
 
-def test_a_record_is_never_of_other_pixels(
+def test_a_record_always_describes_the_pixels_next_to_it(
     checkpoint: Make, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
@@ -85,13 +85,11 @@ def test_a_record_is_never_of_other_pixels(
         assert main([*command, "--self-ensemble"]) == 2
     np.testing.assert_array_equal(stored(tmp_path / "out" / "a.png"), before)
     assert main(command) == 0
-    assert "there already" in capsys.readouterr().out
+    assert "already done" in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
-def test_what_is_not_from_here_is_replaced_only_when_told_to(
-    checkpoint: Make, tmp_path: Path, capsys
-) -> None:
+def test_foreign_files_are_replaced_only_if_asked(checkpoint: Make, tmp_path: Path, capsys) -> None:
     for name in ("a.png", "b.png"):
         save(tmp_path / "in" / name, pixels((8, 8, 3)))
     out = tmp_path / "out"
@@ -99,7 +97,7 @@ def test_what_is_not_from_here_is_replaced_only_when_told_to(
     command = ["restore", str(checkpoint(SPEC)), str(tmp_path / "in"), f"--output={out}"]
     assert main(command) == 2
     assert (
-        f"{out / 'b.png'} was not written by restore: move it, choose another --output, or give "
+        f"{out / 'b.png'} was not written by restore. Move it, choose a different --output, or use "
         "--overwrite" in (capsys.readouterr().err)
     )
     assert os.listdir(out) == ["b.png"] and (out / "b.png").read_bytes() == theirs
@@ -111,7 +109,7 @@ def test_what_is_not_from_here_is_replaced_only_when_told_to(
     said = capsys.readouterr().out
     assert (
         "1 of 2 photographs are in" in said
-        and f"{out / 'b.png'} was changed since restore wrote it: move it" in said
+        and f"{out / 'b.png'} was changed after restore wrote it. Move it" in said
     )
     assert main([*command, "--overwrite"]) == 0
     assert (out / "b.png").read_bytes() == ours
@@ -144,7 +142,7 @@ def test_a_run_that_is_terminated_leaves_nothing_half_written(
     assert ".pixels" in run.stdout and os.listdir(tmp_path / "out") == []
 
 
-def test_one_unreadable_file_is_named_at_the_end_and_the_rest_are_done(
+def test_an_unreadable_file_is_reported_and_the_rest_are_done(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
     source = save(tmp_path / "in" / "b.png", pixels((64, 64, 3)))
@@ -196,7 +194,7 @@ def test_a_jpeg_damaged_among_its_pixels_is_not_restored(
         (
             SPEC,
             ["{in}/a.png", "{in}/below/a.png", "--output={out}"],
-            "would be written under one name",
+            "would be written to the same file",
         ),
         (SPEC, ["{in}/a.png", "--output={in}"], "would overwrite"),
         (SPEC, ["{in}/missing.png", "--output={out}"], "There is no file or folder"),
@@ -205,7 +203,7 @@ def test_a_jpeg_damaged_among_its_pixels_is_not_restored(
         (SPEC, ["{in}/a.png", "--output={in}/a.txt"], "cannot be written to"),
         (SPEC, ["{in}/a.png", "--output={out}", "--sigma=25"], "is blind"),
         (TOLD, ["{in}/a.png", "--output={out}", "--sigma=300"], "--sigma must be at most 255"),
-        (SPEC, ["{in}/a.png", "--output={out}", "--tile=3"], "take 5 or more"),
+        (SPEC, ["{in}/a.png", "--output={out}", "--tile=3"], "Use 5 or more"),
     ],
 )
 def test_mistakes_are_found_before_any_work(
@@ -223,7 +221,7 @@ def test_mistakes_are_found_before_any_work(
     assert not (tmp_path / "out").exists() or not os.listdir(tmp_path / "out")
 
 
-def test_no_checkpoint_and_one_of_another_program_are_said_to_be_so(tmp_path: Path, capsys) -> None:
+def test_what_is_not_a_checkpoint_is_an_error(tmp_path: Path, capsys) -> None:
     source = save(tmp_path / "a.png", pixels((8, 8, 3)))
     (tmp_path / "empty").mkdir()
     (tmp_path / "other" / "weights").mkdir(parents=True)
@@ -256,7 +254,7 @@ def test_no_checkpoint_and_one_of_another_program_are_said_to_be_so(tmp_path: Pa
         ),
     ],
 )
-def test_weights_of_another_network_are_said_to_be_so(
+def test_weights_of_a_different_network_are_an_error(
     checkpoint: Make, tmp_path: Path, capsys, other: str, message: str
 ) -> None:
     source = save(tmp_path / "a.png", pixels((8, 8, 3)))
@@ -272,7 +270,7 @@ def test_weights_of_another_network_are_said_to_be_so(
 
 
 @pytest.mark.parametrize("name", ["net.pth", "notes.txt"])
-def test_a_file_is_no_checkpoint(tmp_path: Path, capsys, name: str) -> None:
+def test_a_file_is_not_a_checkpoint(tmp_path: Path, capsys, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
     source = save(tmp_path / "a.png", pixels((8, 8, 3)))
     assert (
@@ -288,16 +286,16 @@ def test_fast_is_for_networks_that_attend(checkpoint: Make, tmp_path: Path, caps
     source = save(tmp_path / "a.png", pixels((50, 50, 3)))
     command = [str(source), "--output", str(tmp_path / "out"), "--fast"]
     assert main(["restore", str(checkpoint(SPEC)), *command]) == 0
-    assert f"--fast changes nothing: {SPEC} does not attend" in capsys.readouterr().out
+    assert f"--fast has no effect, because {SPEC} does not attend" in capsys.readouterr().out
     attending = "retinexformer(features=4, levels=1, num_blocks=(0, 1))"
     assert main(["restore", str(checkpoint(attending)), *command, "--tile=40"]) == 0
     assert (
-        "fast: it attended to the photograph at 1/2 of its size; of a copy of 25x25"
+        "fast: the network attended to the photograph at 1/2 of its size. In a copy of 25x25"
         in capsys.readouterr().out
     )
 
 
-def test_a_tile_of_another_size_is_another_result_only_where_it_is_fast(
+def test_the_size_of_a_tile_matters_only_with_fast(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
     source = save(tmp_path / "a.png", pixels((50, 50, 3)))
@@ -305,9 +303,9 @@ def test_a_tile_of_another_size_is_another_result_only_where_it_is_fast(
     command = ["restore", attending, str(source), "--output", str(tmp_path / "out")]
     for options, said in (
         (["--tile=40"], "restored"),
-        (["--tile=44"], "there already"),
+        (["--tile=44"], "already done"),
         (["--tile=40", "--fast"], "restored; fast"),
-        (["--tile=40", "--fast"], "there already"),
+        (["--tile=40", "--fast"], "already done"),
         (["--tile=44", "--fast"], "restored; fast"),
     ):
         assert main([*command, *options]) == 0

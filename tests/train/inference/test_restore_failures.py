@@ -31,7 +31,7 @@ def command(checkpoint: Make, tmp_path: Path) -> list[str]:
 
 
 def fail_for(name: str, code: int):
-    """An encoder that fails for the file of that name."""
+    """Makes an encoder that fails for the file of that name."""
     encode = image_files._encode
 
     def failing(pixels: Path, path: Path, like: image_files.Stored) -> None:
@@ -47,21 +47,21 @@ def fail_for(name: str, code: int):
     [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES],
     ids=os.strerror,
 )
-def test_what_the_next_file_would_meet_too_ends_the_run(
+def test_an_error_that_would_hit_the_next_file_too_ends_the_run(
     command: list[str], tmp_path: Path, monkeypatch, capsys, code: int
 ) -> None:
     monkeypatch.setattr(image_files, "_encode", fail_for("b.png", code))
     assert main(command) == 2
     said = capsys.readouterr().err
     assert (
-        f"b.png could not be written: {os.strerror(code)}. The photographs before it are whole"
+        f"b.png could not be written: {os.strerror(code)}. The photographs before it are complete"
         in said
     )
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
 @pytest.mark.parametrize("code", [errno.ENAMETOOLONG, errno.EINVAL], ids=os.strerror)
-def test_a_file_that_cannot_be_written_is_reported_and_the_rest_are_done(
+def test_a_file_that_cannot_be_written_does_not_stop_the_rest(
     command: list[str], tmp_path: Path, monkeypatch, capsys, code: int
 ) -> None:
     monkeypatch.setattr(image_files, "_encode", fail_for("b.png", code))
@@ -80,12 +80,12 @@ def test_a_file_that_cannot_be_written_is_reported_and_the_rest_are_done(
 
 
 def test_a_name_of_255_bytes_is_restored(command: list[str], tmp_path: Path, capsys) -> None:
-    """Two of them, that differ in their ends alone."""
+    """There are two such names, which differ only in their ends."""
     for end in ("1", "2"):
         save(tmp_path / "in" / "d.png", pixels((8, 8, 3))).rename(
             tmp_path / "in" / f"{'ü' * 125}{end}.png"
         )
-    for said in ("restored", "there already"):
+    for said in ("restored", "already done"):
         assert main(command) == 0
         assert capsys.readouterr().out.count(f".png: {said}\n") == 5
     assert len(os.listdir(tmp_path / "out")) == 10
@@ -96,16 +96,16 @@ def test_a_name_of_255_bytes_is_restored(command: list[str], tmp_path: Path, cap
     [
         (
             TypeError("no\nnumber"),
-            "b.png met a defect of this program, TypeError: no. Please report it",
+            "b.png triggered a bug in this program, TypeError: no. Please report it",
         ),
-        (MemoryError(), "b.png needs more memory than there is"),
+        (MemoryError(), "b.png needs more memory than is available"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
-            "b.png needs more memory than there is",
+            "b.png needs more memory than is available",
         ),
     ],
 )
-def test_whatever_is_wrong_with_one_photograph_the_next_one_is_tried(
+def test_an_error_of_any_kind_does_not_stop_the_rest(
     command: list[str], tmp_path: Path, monkeypatch, capsys, error: Exception, said: str
 ) -> None:
     open_stored = restore.open_stored
@@ -127,7 +127,7 @@ def test_whatever_is_wrong_with_one_photograph_the_next_one_is_tried(
     assert ("Traceback" in capsys.readouterr().err) == isinstance(error, TypeError)
 
 
-def test_a_photograph_that_is_another_format_than_its_name_says_ends_nothing(
+def test_a_photograph_with_a_wrong_ending_does_not_stop_the_rest(
     command: list[str], tmp_path: Path, capsys
 ) -> None:
     save(tmp_path / "in" / "deep.png", pixels((8, 8, 3), np.uint16)).rename(
@@ -141,7 +141,7 @@ def test_a_photograph_that_is_another_format_than_its_name_says_ends_nothing(
     ]
 
 
-def test_another_process_that_writes_to_the_folder_is_not_disturbed(
+def test_a_folder_that_another_process_writes_to_is_refused(
     command: list[str], tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -169,20 +169,20 @@ def test_what_a_killed_run_left_is_removed(command: list[str], tmp_path: Path, m
     (tmp_path / "out" / ".lumloss-0123456789abcdef.pixels").touch()
     (tmp_path / "out" / ".in_use").touch()
     monkeypatch.setattr(outputs, "_cleared", set())
-    assert main(command) == 0  # nothing is written: all is there already
+    assert main(command) == 0  # nothing is written, because everything is done already
     assert not [name for name in os.listdir(tmp_path / "out") if name.startswith(".")]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are not bytes")
-def test_a_name_that_is_no_utf_8_is_reported(command: list[str], tmp_path: Path, capfd) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are names any bytes")
+def test_a_name_that_is_not_utf_8_is_reported(command: list[str], tmp_path: Path, capfd) -> None:
     os.rename(tmp_path / "in" / "b.png", os.fsencode(tmp_path / "in") + b"/caf\xe9.png")
     assert main(command) == 1
     lines = capfd.readouterr().out.splitlines()
     assert lines[-2].startswith("2 of 3 photographs are in")
-    assert "caf\\xe9.png has a name that is not UTF-8" in lines[-1]
+    assert "caf\\xe9.png has a name that is not valid UTF-8" in lines[-1]
 
 
-def test_a_file_that_goes_before_it_is_read_is_reported(
+def test_a_file_that_vanishes_before_it_is_read_is_reported(
     command: list[str], tmp_path: Path, monkeypatch, capsys
 ) -> None:
     open_stored = restore.open_stored
@@ -206,7 +206,7 @@ def test_a_file_that_goes_before_it_is_read_is_reported(
     ("said", "status"),
     [("unix error: No space left on device", 2), ("TIFFAppendToStrip: broken", 1)],
 )
-def test_what_libvips_says_of_the_system_is_heard(
+def test_a_full_disk_is_recognized_in_errors_of_libvips(
     command: list[str], monkeypatch, capsys, said: str, status: int
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_a_full_disk_stops_the_run_and_leaves_no_half_file(
     checkpoint: Make, tmp_path: Path
 ) -> None:
-    """A limit on the size of files stands in for the disk: the first photograph fits, the second does not."""
+    """The size of files is limited instead: the first photograph fits, the second does not."""
     save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
     save(tmp_path / "in" / "b.png", pixels((200, 200, 3)))
     save(tmp_path / "in" / "c.png", pixels((8, 8, 3)))
@@ -47,7 +47,7 @@ def test_a_full_disk_stops_the_run_and_leaves_no_half_file(
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
-def test_a_disk_that_is_full_for_the_encoder_only_leaves_nothing(
+def test_a_disk_that_fills_up_while_encoding_leaves_nothing(
     checkpoint: Make, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     def fill_up(pixels: Path, path: Path, like: object) -> None:

@@ -36,7 +36,7 @@ from train.inference.predictors import predictor_for
         ("deep_and_transparent.tiff", (20, 31, 4), np.uint16),
     ],
 )
-def test_a_file_comes_back_in_its_format_and_depth_with_the_predicted_pixels(
+def test_a_file_keeps_its_format_and_depth(
     checkpoint: Make, tmp_path: Path, name: str, shape: tuple[int, ...], dtype: type
 ) -> None:
     source = save(
@@ -60,7 +60,7 @@ def test_a_file_comes_back_in_its_format_and_depth_with_the_predicted_pixels(
     written, given = stored(tmp_path / "out" / name), stored(source)
     assert written.dtype == dtype and written.shape == shape
     expected = restored(checkpoint(SPEC), np.ascontiguousarray(given[..., :3]))
-    # Tiles may round the last digit otherwise
+    # Tiles may round the last digit differently.
     assert np.abs(written[..., :3].astype(int) - expected).max() <= 1
     assert (written[..., :3] != given[..., :3]).mean() > 0.5
     np.testing.assert_array_equal(written[..., 3:], given[..., 3:])
@@ -80,7 +80,7 @@ def test_grey_stays_grey_through_a_colour_network(checkpoint: Make, tmp_path: Pa
         to_float(np.repeat(given, 3, axis=-1))
     )
     np.testing.assert_allclose(written / 255, colour.mean(axis=-1, keepdims=True), atol=0.51 / 255)
-    assert "grey, repeated over three channels" in capsys.readouterr().out
+    assert "grey, so it was repeated over three channels" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_metadata_is_neither_lost_nor_made_up(checkpoint: Make, tmp_path: Path, 
             assert written.info.get("dpi") == given.info.get("dpi")
 
 
-def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path, capsys) -> None:
+def test_metadata_next_to_the_pixels_are_kept(checkpoint: Make, tmp_path: Path, capsys) -> None:
     profile = (
         pyvips.Image.new_from_array(pixels((8, 8, 3)))
         .copy(interpretation="srgb")
@@ -181,11 +181,11 @@ def test_what_stands_beside_the_pixels_is_kept(checkpoint: Make, tmp_path: Path,
     expected = restored(checkpoint(SPEC), stored(source))
     expected = stored(save(tmp_path / "expected.jpg", expected, Q=95, subsample_mode="off"))
     assert np.abs(written.numpy().astype(int) - expected).max() <= 2
-    # As libvips calls its Display P3
+    # This is what libvips calls its Display P3.
     assert 'its colour profile is "sP3C"' in capsys.readouterr().out
 
 
-def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
+def test_networks_that_need_the_noise_level_get_it(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
     smooth = np.linspace(50, 200, 128 * 128 * 3).reshape(128, 128, 3)
@@ -197,7 +197,7 @@ def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
     assert main([*command, str(tmp_path / "given"), "--sigma=30"]) == 0
     assert main([*command, str(tmp_path / "estimated")]) == 0
     said = capsys.readouterr().out
-    estimate = float(said.partition("sigma ")[2].split(",")[0])
+    estimate = float(said.partition("estimated sigma ")[2].split()[0])
     assert estimate == pytest.approx(12, rel=0.05)
     for folder, sigma in (("given", 30), ("estimated", estimate)):
         expected = restored(checkpoint(TOLD), noisy, sigma=sigma / 255)
@@ -209,7 +209,7 @@ def test_the_noise_level_is_estimated_or_given_where_a_network_takes_it(
 
 @pytest.mark.parametrize(("flat", "known"), [((2,), 12), ((0, 1, 2), 0)])
 @pytest.mark.parametrize("level", [0, 200, 255])
-def test_flat_channels_say_nothing_of_the_noise(
+def test_flat_channels_are_left_out_of_the_estimate_of_noise(
     checkpoint: Make, tmp_path: Path, capsys, flat: tuple[int, ...], known: float, level: int
 ) -> None:
     noisy = np.clip(
@@ -221,15 +221,14 @@ def test_flat_channels_say_nothing_of_the_noise(
         main(["restore", str(checkpoint(TOLD)), str(source), "--output", str(tmp_path / "out")])
         == 0
     )
-    assert float(capsys.readouterr().out.partition("sigma ")[2].split(",")[0]) == pytest.approx(
-        known, rel=0.05
-    )
+    estimate = float(capsys.readouterr().out.partition("estimated sigma ")[2].split()[0])
+    assert estimate == pytest.approx(known, rel=0.05)
     expected = restored(checkpoint(TOLD), noisy, sigma=known / 255)
     assert np.abs(stored(tmp_path / "out" / "night.png").astype(int) - expected).max() <= 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_network_that_gives_no_numbers_writes_no_photograph(
+def test_a_network_whose_output_is_nan_writes_no_photograph(
     tmp_path: Path, capsys, checkpoint: Make, value: float
 ) -> None:
     network = load_network(checkpoint(SPEC))
@@ -242,13 +241,13 @@ def test_a_network_that_gives_no_numbers_writes_no_photograph(
         == 1
     )
     assert (
-        f"not restored: {source}: the network gives values that are not finite"
+        f"not restored: {source}: the output of the network contains NaN or infinity"
         in capsys.readouterr().out
     )
     assert os.listdir(tmp_path / "out") == []
 
 
-def test_colour_does_not_go_through_a_grey_network(
+def test_a_grey_network_refuses_photographs_in_colour(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:
     save(tmp_path / "in" / "colour.png", pixels((8, 8, 3)))
@@ -265,18 +264,18 @@ def test_colour_does_not_go_through_a_grey_network(
         )
         == 1
     )
-    assert "is in colour, and this network restores grey" in capsys.readouterr().out.replace(
+    assert "is in colour, but this network restores grey" in capsys.readouterr().out.replace(
         "\n", " "
     )
     assert stored(tmp_path / "out" / "grey.png").shape == (8, 8, 1)
 
 
-def test_rows_are_decoded_once_and_may_be_asked_for_again(tmp_path: Path) -> None:
+def test_rows_are_decoded_once_and_may_be_requested_again(tmp_path: Path) -> None:
     array = pixels((50, 7, 3))
     rows = image_files.open_stored(save(tmp_path / "a.png", array)).rows()
     for start, stop in ((0, 10), (4, 14), (4, 14), (14, 15), (20, 50), (49, 50)):
         np.testing.assert_array_equal(rows(start, stop), array[start:stop])
-    with pytest.raises(ValueError, match="rows from 49 on are kept"):
+    with pytest.raises(ValueError, match="row 3 was requested, but only rows from 49 are kept"):
         rows(3, 4)
 
 

@@ -1,4 +1,4 @@
-"""The table in docs/photographs.md is true: a file is written for every cell, and read and restored."""
+"""The table in docs/photographs.md is true: for every cell a file is written and restored."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ NOTHING = "\u2013"
 
 
 def cells() -> Iterator[tuple[str, str, str]]:
-    """What, format and answer of each cell."""
+    """Kind of content, format and answer of each cell."""
     lines = (ROOT / "docs" / "photographs.md").read_text().splitlines()
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -49,7 +49,7 @@ def cells() -> Iterator[tuple[str, str, str]]:
 
 
 def restored(path: Path, out: Path) -> Stored:
-    """Writes a file again as ``restore`` does, by a network that changes nothing."""
+    """Writes a file again as ``restore`` does, as if the network changed nothing."""
     stored = open_stored(path)
     rows = stored.rows()
     with written(out, stored, [rows(0, stored.height)]):
@@ -97,7 +97,7 @@ def test_every_kind_of_content_has_its_cell() -> None:
     assert {(what, name) for what, name, answer in TRUE} == set(MAKERS)
 
 
-def test_alpha_that_was_multiplied_in_is_ordinary_alpha_afterwards(tmp_path: Path) -> None:
+def test_premultiplied_alpha_becomes_ordinary_alpha(tmp_path: Path) -> None:
     array = pixels((9, 12, 4))
     image = pyvips.Image.new_from_array(array).copy(interpretation="srgb")
     image.tiffsave(str(tmp_path / "in.tif"), premultiply=True)
@@ -132,7 +132,7 @@ def test_metadata_in_either_order_of_bytes_is_copied(tmp_path: Path, big: bool) 
 
 
 def _tiff_of_motorola(tags: list[tuple[int, int, int, object]], big: bool) -> bytes:
-    """A TIFF with the highest byte of each number first; the pixels stand at its end."""
+    """A TIFF with the highest byte of each number first; the pixels are at its end."""
     word, head, inside = ("Q", ">HHHQ", 8) if big else ("I", ">HI", 4)
     first = 16 if big else 8
     start = struct.pack(head, 43, 8, 0, first) if big else struct.pack(head, 42, first)
@@ -160,7 +160,7 @@ def _tiff_of_motorola(tags: list[tuple[int, int, int, object]], big: bool) -> by
     )
 
 
-def test_significant_bits_count_the_channel_that_transparency_becomes(tmp_path: Path) -> None:
+def test_significant_bits_include_the_new_alpha_channel(tmp_path: Path) -> None:
     content = png((b"sBIT", b"\5\6\5"), (b"tRNS", bytes(6)))
     (tmp_path / "in.png").write_bytes(content)
     stored = restored(tmp_path / "in.png", tmp_path / "out.png")
@@ -171,7 +171,7 @@ def test_significant_bits_count_the_channel_that_transparency_becomes(tmp_path: 
     ]
 
 
-def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: Path) -> None:
+def test_the_loss_of_a_background_from_a_palette_is_reported(tmp_path: Path) -> None:
     file = io.BytesIO()
     PIL.Image.fromarray(RGB).quantize(8).save(file, "PNG")
     first, *rest = png_chunks(file.getvalue())
@@ -184,7 +184,7 @@ def test_a_background_that_points_into_the_palette_is_said_to_be_lost(tmp_path: 
 @pytest.mark.parametrize(
     ("alpha_mask", "notes"), [(0x8000, ("the alpha of its 16-bit pixels",)), (0, ())]
 )
-def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
+def test_the_loss_of_alpha_in_a_bmp_of_16_bits_is_reported(
     alpha_mask: int, notes: tuple[str, ...], tmp_path: Path
 ) -> None:
     colours = np.array([[0x7C00, 0x83E0], [0x801F, 0x7FFF]], "<u2")  # red, green, blue and white
@@ -203,7 +203,7 @@ def test_alpha_of_bmp_in_pixels_of_16_bits_is_said_to_be_lost(
         assert image.getpixel((0, 0)) == (0, 0, 255) and image.getpixel((1, 1)) == (0, 255, 0)
 
 
-def test_a_chunk_whose_checksum_is_wrong_is_said_to_be_lost(tmp_path: Path) -> None:
+def test_the_loss_of_a_chunk_with_a_wrong_checksum_is_reported(tmp_path: Path) -> None:
     content = png((b"tEXt", b"Author\0somebody"))
     (tmp_path / "in.png").write_bytes(content.replace(b"somebody", b"nobody. "))
     assert restored(tmp_path / "in.png", tmp_path / "out.png").notes == (
@@ -234,7 +234,7 @@ def test_nothing_is_lost_to_a_wrong_ending(tmp_path: Path, array: np.ndarray, en
 def test_only_smaller_copies_of_the_first_page_may_follow_it(
     tmp_path: Path, purposes: tuple[int, ...], copies: int
 ) -> None:
-    """A mask, a second photograph, or a small copy in the first place are several pages."""
+    """A mask, a second photograph, or a small copy on the first page count as several pages."""
     content = tiff_of_pages(*purposes)
     (tmp_path / "in.tif").write_bytes(content)
     if not copies:
@@ -252,9 +252,7 @@ def test_only_smaller_copies_of_the_first_page_may_follow_it(
 
 
 @pytest.mark.parametrize(("tag", "value"), [(274, 0), (274, 77), (296, 0), (263, 9)])
-def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(
-    tmp_path: Path, tag: int, value: int
-) -> None:
+def test_a_tiff_with_a_meaningless_value_is_restored(tmp_path: Path, tag: int, value: int) -> None:
     file = io.BytesIO()
     PIL.Image.fromarray(RGB).save(file, "TIFF", tiffinfo={tag: value})
     (tmp_path / "in.tif").write_bytes(file.getvalue())
@@ -272,7 +270,7 @@ def test_a_value_without_a_meaning_keeps_no_tiff_from_being_restored(
         ((1,), ["warning: its colour profile cannot be read; networks are"]),
     ],
 )
-def test_parts_of_a_profile_are_read_by_their_numbers(
+def test_parts_of_a_profile_are_sorted_by_their_numbers(
     tmp_path: Path, order: tuple[int, ...], note: list[str]
 ) -> None:
     whole = profile()
@@ -290,7 +288,7 @@ def test_parts_of_a_profile_are_read_by_their_numbers(
         ({"t37724": b"layers"}, "ImageSourceData"),
     ],
 )
-def test_each_tag_that_holds_for_the_old_pixels_is_named(
+def test_tags_that_hold_only_for_the_old_pixels_are_reported(
     tags: dict[str, bytes], name: str, tmp_path: Path
 ) -> None:
     (tmp_path / "in.tif").write_bytes(tiff(**tags))

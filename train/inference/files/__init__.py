@@ -1,1 +1,1 @@
-"""Photographs that are restored, from file to file: names, pixels, colours and records."""
+"""Photographs as files: finds those to restore, reads and writes pixels, and keeps records."""

@@ -1,8 +1,8 @@
-"""The colour of a file as a network takes it, and what the network makes of it as the file's format stores it.
+"""Converts pixels from a file's channels to those of a network, and back.
 
-A photograph whose channels are equal at every pixel is grey, in however many the file has them, and
-is grey again when it is restored. WebP rounds its channels apart: there they may be one level
-apart.
+A photograph whose channels are equal at every pixel is grey, however many channels the file has,
+and it stays grey when it is restored. WebP rounds each channel differently, so in WebP the channels
+may differ by one level.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from train.inference.files.image_files import Stored
 from train.inference.predict import NOT_FINITE, OnProgress, Predictor
 from train.inference.tiles.tiles import Rows, StreamedPhotograph, in_float, rows_of
 
-_ESTIMATED_ON = 1024  # side of the square in the middle that the noise level is estimated on
-_READ_AT_ONCE = 64  # rows that are looked at for colour
+_ESTIMATED_ON = 1024  # side of the central square on which the noise level is estimated, in pixels
+_READ_AT_ONCE = 64  # rows that are checked for colour at a time
 
 
 def colours_of(stored: Stored) -> int:
-    """1 where the photograph is grey, else 3; reads it up to the first pixel that is not."""
+    """1 if the photograph is grey, otherwise 3; reads as far as the first coloured pixel."""
     if stored.bands == 1:
         return 1
     apart = 1 if stored.photograph.kind == "WebP" else 0
-    rows = stored.rows(slice(stored.bands))
+    rows = stored.rows(bands=slice(stored.bands))
     strips = (
         rows(y, min(y + _READ_AT_ONCE, stored.height))
         for y in range(0, stored.height, _READ_AT_ONCE)
@@ -33,25 +33,37 @@ def colours_of(stored: Stored) -> int:
 
 
 def colours_in(pixels: np.ndarray) -> int:
-    """As :func:`colours_of`, of pixels ``[H, W, C]`` that are all there."""
+    """1 if pixels ``[H, W, C]`` are grey, otherwise 3."""
     return 3 if np.ptp(pixels, axis=-1).any() else 1
 
 
 def grey_again(restored: np.ndarray, colours: int) -> np.ndarray:
-    """What the network makes of a photograph of so many colours: the mean where it was given more channels."""
+    """The mean over channels if the network got more channels than there are colours."""
     return restored.mean(axis=-1, keepdims=True) if restored.shape[-1] > colours else restored
 
 
-def photograph_in(stored: Stored, colours: int, channels: int) -> StreamedPhotograph:
-    """A file's colour, 1 or 3 of them, with as many channels as the network takes."""
+def photograph_in(stored: Stored, *, colours: int, channels: int) -> StreamedPhotograph:
+    """Reads a file with as many channels as the network needs.
+
+    Args:
+      stored: the file.
+      colours: number of its colours, 1 or 3, as :func:`colours_of` finds it.
+      channels: number of channels that the network needs.
+
+    Returns:
+      The pixels, without alpha; a grey photograph is repeated over the channels.
+
+    Raises:
+      InputError: if the file is in colour and the network restores grey photographs.
+    """
     if colours > channels:
         raise InputError(
-            f"{stored.path} is in colour, and this network restores grey photographs: convert it, "
-            "or take a network with channels=3."
+            f"{stored.path} is in colour, but this network restores grey photographs. Convert it, "
+            "or use a network with channels=3."
         )
 
     def open_rows() -> Rows:
-        rows = stored.rows(slice(colours))
+        rows = stored.rows(bands=slice(colours))
         return lambda start, stop: np.repeat(rows(start, stop), channels // colours, axis=-1)
 
     return StreamedPhotograph(stored.height, stored.width, open_rows)
@@ -61,19 +73,36 @@ def restored_strips(
     predictor: Predictor,
     photograph: StreamedPhotograph,
     stored: Stored,
+    *,
     colours: int,
     sigma: float | None,
     on_progress: OnProgress,
 ) -> Iterator[np.ndarray]:
-    """The restored pixels as they are stored, grey where they were, alpha as it was; ``sigma`` is in image units."""
-    alpha = stored.rows(slice(stored.bands, None)) if stored.alpha else None
+    """Restores a photograph, and returns its pixels in the form in which the file stores them.
+
+    Args:
+      predictor: the network.
+      photograph: what :func:`photograph_in` returned.
+      stored: the file.
+      colours: number of its colours, 1 or 3.
+      sigma: standard deviation of the noise in image units, for networks that need it.
+      on_progress: called repeatedly with the share of the work done since the last call.
+
+    Returns:
+      Pixels from top to bottom in pieces ``[h, W, C]``, with the bit depth and the channels of the
+      file; alpha is unchanged.
+
+    Raises:
+      InputError: if the output of the network contains NaN or infinity.
+    """
+    alpha = stored.rows(bands=slice(stored.bands, None)) if stored.alpha else None
     top = 0
     white = np.iinfo(stored.dtype).max
     for strip in predictor.strips(photograph, sigma=sigma, on_progress=on_progress):
         if np.isnan(strip).any():  # as integers they would be black
             raise InputError(f"{stored.path}: {NOT_FINITE}")
         strip = grey_again(strip, colours)
-        # In place: of a wide photograph a strip is large
+        # This is done in place, because the strips of a wide photograph are large.
         np.multiply(strip, np.float32(white), out=strip)
         pixels = np.rint(strip, out=strip).astype(stored.dtype)
         pixels = np.repeat(pixels, stored.bands // colours, axis=-1)
@@ -84,7 +113,7 @@ def restored_strips(
 
 
 def estimate_sigma(photograph: StreamedPhotograph) -> float:
-    """The standard deviation of a photograph's noise in image units, as it is in the middle."""
+    """Estimates the standard deviation of the noise, in image units, in the central square."""
     side = _ESTIMATED_ON
     top, left = max(photograph.height - side, 0) // 2, max(photograph.width - side, 0) // 2
     rows = rows_of(photograph, top, min(top + side, photograph.height))

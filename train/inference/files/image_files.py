@@ -1,8 +1,8 @@
-"""Photographs of any size from file to file: rows in, rows out, and all that stands beside the pixels kept.
+"""Reads and writes photographs of any size row by row, and keeps their metadata.
 
-Pixels are taken as they are stored: not turned by the orientation tag, and not converted by the
-colour profile; tag and profile are written again. What is refused, kept and said is decided by
-:mod:`train.data.photograph_file`.
+Pixels are used as they are stored: they are not rotated by the orientation tag and not converted by
+the colour profile; both are written again. :mod:`train.data.photograph_file` decides which files
+are accepted, what is kept, and what the user is told.
 """
 
 import io
@@ -27,39 +27,42 @@ from train.inference.tiles.tiles import Rows, photograph_of
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
 _FORMATS = {dtype: name for name, dtype in _DTYPES.items()}
 
-# How each format is written: nothing is lost except by JPEG, which keeps colour at full resolution.
+# How each format is written. Only JPEG loses something; it keeps colour at full resolution.
 _SAVED: dict[str, dict[str, Any]] = {
     "JPEG": {"Q": 95, "subsample_mode": "off"},
     "PNG": {"compression": 6},
     "TIFF": {"compression": "deflate", "predictor": "horizontal"},
-    "WebP": {"lossless": True, "exact": True},  # the colour of pixels that alpha hides as well
+    "WebP": {"lossless": True, "exact": True},  # also the colour of pixels that alpha hides
 }
-_BIG_TIFF = 2**31  # bytes of pixels from which on offsets may not fit 32 bits
+_BIG_TIFF = 2**31  # bytes of pixels above which offsets may not fit 32 bits
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file's header says."""
+    """Facts from the header of a file."""
 
     path: Path
     photograph: PhotographFile
-    height: int
-    width: int
-    bands: int  # of colour: 1 or 3
-    alpha: bool  # or any other fourth channel
+    height: int  # pixels
+    width: int  # pixels
+    bands: int  # channels of colour: 1 or 3
+    alpha: bool  # whether there is an alpha or any other additional channel
     dtype: np.dtype  # uint8 or uint16
-    notes: tuple[str, ...] = ()  # on its colour, and on what cannot be written again
-    pixels: np.ndarray | None = None  # all of them, of a format that is only read whole
+    notes: tuple[str, ...] = ()  # about its colour, and about what cannot be written again
+    pixels: np.ndarray | None = None  # all pixels, for formats that can only be read whole
 
-    def rows(self, bands: slice = slice(None)) -> Rows:
-        """The pixels of some bands from top to bottom: ``rows(start, stop)``, ``[stop - start, W, bands]``."""
+    def rows(self, *, bands: slice = slice(None)) -> Rows:
+        """Reads some channels from top to bottom.
+
+        The result is a function ``rows(start, stop)`` that returns ``[stop - start, W, C]``.
+        """
         if self.pixels is not None:
             return photograph_of(self.pixels[..., bands]).open()
         return _FileRows(self, bands)
 
 
 def open_stored(path: Path) -> Stored:
-    """Reads the header; an :class:`InputError` for what cannot be restored."""
+    """Reads the header of a file; raises an :class:`InputError` if it cannot be restored."""
     try:
         with path.open("rb") as file:
             photograph = examine(file, str(path))
@@ -84,7 +87,7 @@ def open_stored(path: Path) -> Stored:
 
 
 def _read_bmp(path: Path) -> np.ndarray:
-    """The format that libvips does not read, whole."""
+    """Reads all pixels of a BMP, which libvips does not support."""
     try:
         return decode_bmp(path.read_bytes(), str(path))
     except OSError as error:
@@ -93,11 +96,19 @@ def _read_bmp(path: Path) -> np.ndarray:
 
 @contextmanager
 def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[Path]:
-    """A hidden file like ``like`` of strips ``[h, W, bands]`` from top to bottom; it is ``path`` when the block ends.
+    """Writes a file, which gets its name when the block ends.
 
-    The strips wait on disk, beside ``path``, until the last one is there: encoders want to pull,
-    and memory is short. When the block begins, all of the file is on disk and lacks nothing except
-    its name.
+    Strips are collected in a temporary file next to ``path`` until the last one has arrived:
+    encoders ask for pixels themselves, and memory is short. When the block begins, the whole file
+    is on disk under a hidden name.
+
+    Args:
+      path: the file to write.
+      like: the file whose format and metadata it gets.
+      strips: its pixels from top to bottom, ``[h, W, C]``.
+
+    Returns:
+      The path of the hidden file.
     """
     with whole_or_none(path) as encoded:
         with temporary_beside(path, ".pixels") as pixels:
@@ -105,13 +116,16 @@ def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[
                 for strip in strips:
                     file.write(np.ascontiguousarray(strip, like.dtype).data)
             _encode(pixels, encoded, like)
-        sync(encoded)  # before anything is said of it
+        sync(encoded)  # before the record claims that it exists
         _check_whole(encoded, like)
         yield encoded
 
 
 def _check_whole(path: Path, like: Stored) -> None:
-    """Decodes what was written, whole: an error here is better than a damaged photograph that nobody looks at."""
+    """Decodes the whole file that was written.
+
+    An error now is better than a damaged photograph that is found later.
+    """
     try:
         if like.photograph.kind == "BMP":
             height, width = _read_bmp(path).shape[:2]
@@ -122,9 +136,11 @@ def _check_whole(path: Path, like: Stored) -> None:
             height, width = image.height, image.width
             image.avg()
     except (InputError, pyvips.Error, UnicodeError) as error:
-        raise OSError(f"read back, it is damaged ({last_line(error)})") from None
+        raise OSError(f"it is damaged when it is read again ({last_line(error)})") from None
     if (height, width) != (like.height, like.width):
-        raise OSError(f"read back, it has {width}x{height} pixels, not {like.width}x{like.height}")
+        raise OSError(
+            f"it has {width}x{height} pixels when it is read again, not {like.width}x{like.height}"
+        )
 
 
 def _encode(pixels: Path, path: Path, like: Stored) -> None:
@@ -142,7 +158,7 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
         try:
             _encode_by_libvips(pixels, coded, like)
         except (pyvips.Error, UnicodeError) as error:
-            # What the system said is among libvips' words.
+            # The message of libvips contains that of the operating system.
             code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
             raise OSError(code, f"libvips: {last_line(error)}") from None
         with like.path.open("rb") as source, coded.open("rb") as encoded, path.open("wb") as target:
@@ -150,14 +166,20 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
 
 
 def _encode_by_pillow(pixels: np.ndarray, like: Stored) -> io.BytesIO:
-    """WebP, which no encoder takes in parts. libvips before 8.18 drops the colour of what alpha hides."""
+    """Encodes WebP by Pillow, since libvips before 8.18 drops the colour of what alpha hides.
+
+    No encoder accepts WebP in parts.
+    """
     coded = io.BytesIO()
     PIL.Image.fromarray(pixels).save(coded, like.photograph.kind, **_SAVED[like.photograph.kind])
     return coded
 
 
 def _encode_by_libvips(pixels: Path, path: Path, like: Stored) -> None:
-    """The pixels alone: all metadata that libvips would write are its own, or pass through its encoding of text."""
+    """Encodes the pixels without metadata.
+
+    libvips would write metadata of its own, or convert the encoding of texts.
+    """
     kind, bands = like.photograph.kind, like.bands + like.alpha
     deep = like.dtype == np.uint16
     grey = ("grey16" if deep else "b-w") if like.bands == 1 else ("rgb16" if deep else "srgb")
@@ -177,7 +199,7 @@ def _encode_by_libvips(pixels: Path, path: Path, like: Stored) -> None:
 
 
 class _FileRows:
-    """Decodes downwards; keeps what may be asked for again."""
+    """Decodes from top to bottom, and keeps rows that may be requested again."""
 
     def __init__(self, stored: Stored, bands: slice) -> None:
         self._stored, self._bands = stored, bands
@@ -190,7 +212,10 @@ class _FileRows:
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         if start < self._top:
-            raise ValueError(f"rows from {self._top} on are kept, and {start} was asked for")
+            raise ValueError(
+                f"row {start} was requested, but only rows from {self._top} are kept: rows must be "
+                "requested from top to bottom."
+            )
         done = self._top + len(self._kept)
         kept = self._kept[start - self._top :]
         if stop > done:
@@ -213,9 +238,6 @@ class _FileRows:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    # Libvips quotes broken metadata byte for byte
-    except (
-        pyvips.Error,
-        UnicodeDecodeError,
-    ) as error:
+    # libvips quotes broken metadata byte for byte, which may not be UTF-8.
+    except (pyvips.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a photograph: {last_line(error)}.") from None

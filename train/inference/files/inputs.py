@@ -1,4 +1,4 @@
-"""Which photographs are to be restored, and where each goes: files, folders, patterns."""
+"""Finds the photographs to restore from files, folders and patterns, and where each is written."""
 
 import fnmatch
 import functools
@@ -27,7 +27,7 @@ _MAGIC = "*?["
 
 
 class Job(NamedTuple):
-    """A file and the one to be made of it."""
+    """A photograph, and the file to write its restored version to."""
 
     source: Path
     target: Path
@@ -35,28 +35,28 @@ class Job(NamedTuple):
 
 @dataclass
 class Inputs:
-    """What was found of that which is to be restored."""
+    """The photographs to restore, and everything else that was found."""
 
     jobs: list[Job] = field(default_factory=list)
-    # Files that are no photographs, by their ending
+    # Number of files that are not photographs, by their ending
     others: Counter[str] = field(default_factory=Counter)
-    # What a user should know of, in sentences without a full stop
+    # What a user should know, in sentences without a full stop
     notes: list[str] = field(default_factory=list)
-    # Photographs and folders that cannot be read, in sentences
+    # Why photographs or folders cannot be read, in sentences
     failures: list[str] = field(default_factory=list)
 
 
 def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
-    """One job for each photograph; every mistake is found before any work is done.
+    """Finds one job for each photograph; every mistake is found before any work is done.
 
-    A file keeps its name; what is found in a folder, or by a pattern, keeps its path below that
-    folder, or below the part of the pattern before the first wildcard. Hidden files are passed
-    over, and so is what is in ``output`` where that is a folder inside the one that is searched. A
-    photograph of several names is restored under one of them.
+    A file keeps its name. Files that are found in a folder, or by a pattern, keep their paths below
+    that folder, or below the part of the pattern before the first wildcard. Hidden files are
+    skipped. So are files in ``output``, if that is a folder inside the one that is searched. A
+    photograph with several names is restored under one of them.
     """
     if not inputs:
         raise InputError(
-            "Nothing is to be restored: name photographs, folders of them or patterns behind the "
+            "There is nothing to restore. Name photographs, folders of them or patterns after the "
             "run."
         )
     found = Inputs()
@@ -71,42 +71,45 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
             known = jobs.setdefault(identity, job)
             if known is not job and os.path.abspath(known.source) != os.path.abspath(source):
                 found.notes.append(
-                    f"{source} is a second name of {known.source}, and is restored under that alone"
+                    f"{source} is a second name of {known.source}, under which it is restored"
                 )
     found.jobs = list(jobs.values())
     if not found.jobs:
-        raise InputError("\n  ".join(["None of these can be restored:", *found.failures]))
+        raise InputError("\n  ".join(["Nothing can be restored:", *found.failures]))
     _check_targets(found.jobs, set(jobs), output)
     return found
 
 
 def check_case(jobs: Sequence[Job], output: Path) -> None:
-    """Refuses results that would replace each other where names that differ only in case are one.
+    """Raises an error if results would replace each other because case makes no difference.
 
     Args:
-      jobs: what is to be restored.
+      jobs: the photographs to restore.
       output: the folder of the results, which exists and can be written to.
+
+    Raises:
+      InputError: if the file system ignores case, and two names differ only in case.
     """
     names: dict[str, Job] = {}
     for job in jobs:
         first = names.setdefault(unicodedata.normalize("NFC", str(job.target)).casefold(), job)
         if first is not job and ignores_case(output):
             raise InputError(
-                f"{first.source} and {job.source} would be written under one name, because the "
-                f"file system of --output {output} does not tell capitals from small letters. "
-                "Rename one of them, or choose another folder."
+                f"{first.source} and {job.source} would be written to the same file, because the "
+                f"file system of --output {output} does not distinguish upper and lower case. "
+                "Rename one of them, or choose a different folder."
             )
 
 
 def check_links(jobs: Sequence[Job], output: Path) -> None:
-    """Refuses results that a link in ``output`` would lead out of it; ``output`` itself may be a link."""
+    """Raises an error if a link inside ``output`` leads out of it; ``output`` may be a link."""
     inside = output.resolve()
     for folder in sorted({job.target.parent for job in jobs}):
         if not folder.resolve().is_relative_to(inside):
             raise InputError(
-                f"{folder} leads out of --output {output} by a link, to {folder.resolve()}. "
-                "Nothing is written there: remove the link, or give that folder as --output of "
-                "its own."
+                f"{folder} contains a link that leads out of --output {output}, to "
+                f"{folder.resolve()}. Nothing is written there. Remove the link, or restore to "
+                "that folder separately."
             )
 
 
@@ -119,33 +122,32 @@ def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) ->
     ]
     if several:
         raise InputError(
-            "several photographs would be written under one name; restore them to different "
-            "folders, or give the "
-            "folder that they are in:\n  " + "\n  ".join(several)
+            "Several photographs would be written to the same file. Restore them to different "
+            "folders, or name the folder that they are in:\n  " + "\n  ".join(several)
         )
     own = [job.source for job in jobs if file_identity(job.target) in sources]
     if own:
         raise InputError(
-            f"The results would replace the inputs: --output {output} would overwrite {own[0]}, "
-            "which is to be restored. Choose another folder."
+            f"--output {output} would overwrite {own[0]}, which is one of the inputs. Choose a "
+            "different folder."
         )
 
 
 def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PurePath]]:
-    """Photographs that an argument names, and their paths below the output."""
+    """Finds the photographs that an argument names, and their paths below the output."""
     path = Path(text)
     if not text or "\0" in text:
         raise InputError(f"{text!r} is not the name of a file or folder.")
     if path.is_dir():
         yield from _in_folder(path, output, found, text)
     elif path.is_file():
-        # A shell may have found it: what stands beside photographs must not keep them from being
-        # restored.
+        # A shell may have expanded a pattern: other files next to photographs must not prevent
+        # them from being restored.
         if _may_be_photograph(path):
             yield path, PurePath(path.name)
         else:
             found.failures.append(
-                f"{path} is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out."
+                f"{path} is not a PNG, JPEG, TIFF, BMP or WebP file. Convert it, or leave it out."
             )
     elif path.is_symlink():
         raise InputError(_unreachable(path))
@@ -156,7 +158,7 @@ def _found(text: str, output: Path, found: Inputs) -> Iterator[tuple[Path, PureP
 
 
 def _may_be_photograph(path: Path) -> bool:
-    """Whether a file is one by its name or by its content; what cannot be read is named in its turn."""
+    """Whether a file looks like a photograph by its name or content, or cannot be read yet."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
@@ -175,7 +177,7 @@ def _in_folder(
     found.others += here.others
     if not here.photographs:
         raise _nothing(text, [describe_skipped(here.others), *here.notes])
-    # First the names that are kept where a file has several.
+    # If a file has several names, the one that is kept comes first.
     second = {path for path, _ in here.second_names()}
     for path in sorted(here.photographs, key=second.__contains__):
         yield path, path.relative_to(folder)
@@ -184,8 +186,8 @@ def _in_folder(
 def _by_pattern(
     pattern: Path, output: Path, found: Inputs, text: str
 ) -> Iterator[tuple[Path, PurePath]]:
-    # A folder may have brackets in its name: as long as there is what a part says letter by letter,
-    # it is no pattern.
+    # A folder may have brackets in its name. As long as a part exists literally, it is not treated
+    # as a pattern.
     parts, fixed = pattern.parts, 0
     while fixed < len(parts) and (
         not _magic(parts[fixed]) or os.path.lexists(Path(*parts[: fixed + 1]))
@@ -205,7 +207,7 @@ def _by_pattern(
 
 
 def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> list[Path]:
-    """Files below ``root`` that fit a pattern; hidden ones are left out, and those in ``output`` if that is below."""
+    """Files below ``root`` that match a pattern, except hidden files and those in ``output``."""
     if "**" not in pattern:
         paths = sorted(
             Path(path) for path in glob.glob(os.path.join(glob.escape(str(root)), *pattern))
@@ -214,13 +216,13 @@ def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> li
         return [
             path
             for path in paths
-            # No folder, and no pipe, which would be waited for
+            # Folders are left out, and pipes too: reading one would block.
             if (path.is_file() or path.is_symlink())
             and not path.is_dir()
             and not any(part.startswith(".") for part in path.relative_to(root).parts)
             and not is_result(path.parent)
         ]
-    # Python's "**" follows links without end.
+    # Python's "**" would follow links endlessly.
     first = pattern.index("**")
     starts = [str(root)]
     if first > 0:
@@ -236,7 +238,10 @@ def _glob(root: Path, pattern: Sequence[str], output: Path, found: Inputs) -> li
 
 
 def _below(output: Path, root: Path) -> Callable[[Path], bool]:
-    """A function that says of a folder whether it is ``output``, or in it, where that is a folder below ``root``."""
+    """Makes a function that says whether a folder is ``output`` or inside it.
+
+    It is always False if ``output`` is not a folder below ``root``.
+    """
     made, searched = os.path.realpath(output), os.path.realpath(root)
     inside = made != searched and Path(made).is_relative_to(searched)
 
@@ -248,7 +253,7 @@ def _below(output: Path, root: Path) -> Callable[[Path], bool]:
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path fits a pattern part by part; "**" stands for any number of folders."""
+    """Whether a path matches a pattern part by part; "**" stands for any number of folders."""
     if not pattern:
         return not parts
     first, *rest = pattern
@@ -267,7 +272,7 @@ def _nothing(text: str, notes: Sequence[str]) -> InputError:
 def _unreachable(path: Path) -> str:
     if path.is_symlink():
         return f"{path} is a link to {os.readlink(path)}, which cannot be reached."
-    return f"{path} cannot be read: it is not there any more, or may not be looked at."
+    return f"{path} cannot be read: it no longer exists, or access is not permitted."
 
 
 def _magic(text: str) -> bool:

@@ -1,12 +1,12 @@
-"""``NAME.lumloss.json`` beside a restored photograph: what made it, and what it was when it was made.
+"""``NAME.lumloss.json`` next to a restored photograph records how it was made, and its hash.
 
-Earlier versions called it ``NAME.json``, and so does Google Takeout call its own files beside
-photographs: such a record is read still, and replaced by one of the new name; what is not a record
-is never touched.
+Earlier versions used the name ``NAME.json``, which Google Takeout uses for its own files. Such a
+record is still read, and replaced by one with the new name. A file that is not a record is never
+touched.
 
-It is there before the photograph, and until that is there too it also says what the file was that
-the photograph replaces: however a run ends, the next one knows what it finds as its own, and which
-of the two it is.
+The record is written before the photograph. Until the photograph is in place, the record also holds
+the hash of the file that it will replace. Therefore, however a run ends, the next run recognizes
+what it finds as its own, and knows which of the two it is.
 """
 
 import hashlib
@@ -21,22 +21,28 @@ from train.files.outputs import write_json
 
 _INPUT = "input_sha256"
 _OUTPUT = "output_sha256"
-_REPLACED = "replaces_sha256"  # of the file that stood there, until the photograph does
+_REPLACED = "replaces_sha256"  # hash of the file that is about to be replaced
 _SUFFIX, _EARLIER_SUFFIX = ".lumloss.json", ".json"
 _LONGEST_NAME = 255  # bytes that file systems allow
-_LARGEST = 100_000  # bytes of a record, and many more than one has
-_MEND = "move it, choose another --output, or give --overwrite."
+_LARGEST = 100_000  # bytes of a record, which is many more than any has
+_ADVICE = "Move it, choose a different --output, or use --overwrite."
 
 
 def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Whether ``target`` is what ``record`` describes; an error where it is nobody's to replace.
+    """Whether ``target`` is already the photograph that ``record`` describes.
 
     Args:
-      target: the photograph to be written.
+      target: the photograph to write.
       record: what its content depends on.
       overwrite: replace it whatever it is.
+
+    Returns:
+      True if nothing is left to do, False if the photograph must be written.
+
+    Raises:
+      InputError: if ``target`` exists, may not be replaced, and is not from this program.
     """
-    if not os.path.lexists(target):  # unlike Path's, no error where a name is too long
+    if not os.path.lexists(target):  # unlike Path.exists, it raises nothing if a name is too long
         return False
     found = _read(target)
     if found is not None and target.is_file():
@@ -48,28 +54,36 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
             return False
     if overwrite:
         return False
-    raise InputError(f"{target} was changed since restore wrote it: {_MEND}")
+    raise InputError(f"{target} was changed after restore wrote it. {_ADVICE}")
 
 
 def check_ours(target: Path) -> None:
-    """An error where ``target`` or its record exists and is not from here."""
+    """Raises an error if ``target`` or its record exists, but restore did not write it."""
     if os.path.lexists(target) and _read(target) is None:
-        raise InputError(f"{target} was not written by restore: {_MEND}")
+        raise InputError(f"{target} was not written by restore. {_ADVICE}")
     record = _beside(target)
     if os.path.lexists(record) and _read_file(record) is None:
         raise InputError(
-            f"{record} is not a record of restore, which keeps one under that name: {_MEND}"
+            f"{record} was not written by restore, which needs this name for a record. {_ADVICE}"
         )
 
 
 def write_record(target: Path, record: Mapping[str, Any], content: Path) -> None:
-    """Says of ``content``, which ``target`` is about to be, what it is; :func:`close_record` is to follow."""
+    """Writes the record of a photograph that is about to be put in place.
+
+    Afterwards, :func:`close_record` must be called.
+
+    Args:
+      target: the photograph, which may still be an earlier one.
+      record: what its content depends on.
+      content: the hidden file that will become ``target``.
+    """
     replaced = {_REPLACED: hash_of(target)} if target.is_file() else {}
     write_json({**record, _OUTPUT: hash_of(content), **replaced}, _beside(target))
 
 
 def close_record(target: Path) -> None:
-    """Leaves out what ``target`` has replaced, now that it has, and removes a record of an earlier version."""
+    """Removes the hash of the file that was replaced, and the record of an earlier version."""
     record = _read_file(_beside(target))
     if record is not None and record.pop(_REPLACED, None) is not None:
         write_json(record, _beside(target))
@@ -85,7 +99,7 @@ def hash_of(path: Path) -> str:
 
 
 def _beside(target: Path) -> Path:
-    """Where the record is: of a long name only the start fits before the ending, and a digest of the whole."""
+    """The path of the record; a long name is shortened, and a digest of all of it is added."""
     name = target.name + _SUFFIX
     if len(os.fsencode(name)) > _LONGEST_NAME:
         ending = f"-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}{_SUFFIX}"
@@ -95,13 +109,13 @@ def _beside(target: Path) -> Path:
 
 
 def _read(target: Path) -> dict[str, Any] | None:
-    """The record of a photograph, if there is one that was written here."""
+    """The record of a photograph, if this program wrote one."""
     found = _read_file(_beside(target))
     return _read_file(target.with_name(target.name + _EARLIER_SUFFIX)) if found is None else found
 
 
 def _read_file(path: Path) -> dict[str, Any] | None:
-    """The record in a file, if it is one that was written here."""
+    """The record in a file, if this program wrote it."""
     try:
         record = read_json(path, longest=_LARGEST)
     except (FileNotFoundError, UnreadableError):

@@ -1,8 +1,8 @@
-"""How well a network restores photographs: one row per photograph and method.
+"""Scores how well a network restores photographs, with one row per photograph and method.
 
-The protocol: Gaussian noise, fixed by the seed and the photograph's name, not clipped before the
-network; the restored image clipped to [0, 1] and not rounded; metrics over the whole photograph in
-float.
+The noise is Gaussian, fixed by the seed and the photograph's name, and not clipped before the
+network. The restored image is clipped to [0, 1] and not rounded. Metrics cover the whole photograph
+in float.
 """
 
 import math
@@ -18,15 +18,15 @@ from train.data.sources import Source
 from train.inference.scoring.metrics_table import score
 from train.inference.scoring.protocols import add_fixed_noise
 
-_NOISE = "noise of fixed seed, unclipped into the network; "
+_NOISE = "The noise has a fixed seed and is not clipped before the network. "
 _PROTOCOL = (
-    "outputs clipped to [0, 1], not rounded; whole photographs; "
-    "blur: the Gaussian of highest PSNR, picked with the clean photograph in hand"
+    "Outputs are clipped to [0, 1] but not rounded; scores cover whole photographs. "
+    '"blur" is the best possible Gaussian blur, chosen by looking at the clean photograph.'
 )
-# Wide enough, in pixels, that the best blur lies inside for noise of sigma 1 to 100.
+# Bounds in pixels that contain the best blur for noise of sigma 1 to 100.
 _BLUR_BOUNDS = (0.2, 8.0)
-REAL = math.nan  # the sigma of photographs that were degraded in reality: by how much is not known
-# A noisy photograph to the restored one, both float32 [H, W, C].
+REAL = math.nan  # stands for the unknown sigma of photographs with real degradations
+# Maps a noisy photograph to the restored one, both float32 [H, W, C].
 Predict = Callable[[np.ndarray], np.ndarray]
 
 METRICS = ("psnr", "ssim", "ciede2000")
@@ -37,7 +37,7 @@ class BaselineRow:
     """One photograph under one method."""
 
     photograph: str
-    sigma: float  # of the noise, 0 to 255; REAL where it was not added here
+    sigma: float  # noise level, 0 to 255; REAL if the noise was not added here
     method: str  # noisy, blur or restored
     psnr: float  # dB
     ssim: float
@@ -46,7 +46,7 @@ class BaselineRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One photograph: what went in, what came out, and how good each is."""
+    """One photograph before and after restoration, with scores; images are float [H, W, C]."""
 
     name: str
     clean: np.ndarray
@@ -58,9 +58,18 @@ class Evaluation:
 def score_with_baselines(
     predict: Predict, source: Source, *, sigma: float, seed: int
 ) -> Iterator[Evaluation]:
-    """Adds noise of ``sigma`` (0 to 255) to each photograph, restores it, and measures both, and the best blur.
+    """Adds noise to each photograph, restores it, and scores both and the best blur.
 
-    Where the source has pairs, their degraded halves are restored as they are.
+    If the source has pairs, their degraded halves are restored as they are.
+
+    Args:
+      predict: the network.
+      source: the photographs.
+      sigma: noise level, from 0 to 255.
+      seed: seed of the noise.
+
+    Returns:
+      An iterator over the photographs with their scores.
     """
     sigma = sigma if source.inputs is None else REAL
     for i, name in enumerate(source.names):
@@ -79,7 +88,7 @@ def score_with_baselines(
 
 
 def make_table(rows: list[BaselineRow], title: str) -> Table:
-    """The rows for a terminal, under a title that says how photographs were degraded."""
+    """Makes a table for a terminal, under a title that says how photographs were degraded."""
     caption = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("photograph")

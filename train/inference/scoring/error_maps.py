@@ -1,4 +1,4 @@
-"""Where a network errs: pictures of restored details beside maps of the errors in brightness and in colour."""
+"""Shows where a network errs: restored details next to maps of errors in brightness and colour."""
 
 import math
 from collections.abc import Iterable
@@ -21,9 +21,9 @@ from train.inference.scoring.figures import (
     strongest_detail,
 )
 
-_WIDEST = 200  # of the details, in pixels of the photograph
-_LARGEST = 10.0  # of CIE Lab: errors from here on are all one colour
-# Black, through violet and orange, to pale yellow: brighter is worse, in grey print too.
+_WIDEST = 200  # largest width of a detail, in pixels of the photograph
+_LARGEST = 10.0  # error in units of CIE Lab above which all errors have the same colour
+# From black through violet and orange to pale yellow: brighter is worse, even in grey print.
 _RAMP = (
     np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
     / 255
@@ -42,27 +42,28 @@ _HEADINGS = (
 def error_sheet(
     rows: Iterable[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]],
 ) -> np.ndarray:
-    """One row per photograph: the whole of it restored, reduced, with a frame around a detail; and the detail enlarged.
+    """Draws one row per photograph: the whole restored photograph, and an enlarged detail of it.
 
-    Of the detail are shown input, restored and clean pixels, and what is wrong in brightness and in
-    colour.
+    The whole photograph is reduced, with a frame around the detail. The detail is where edges are
+    strongest. It is shown from the input, the restored and the clean photograph, next to maps of
+    its errors in brightness and colour.
 
     Args:
-      rows: caption and (clean, input, restored), ``[H, W, C]`` in float; the detail is that of the
-        strongest edges. They are asked for one by one, and none is kept: photographs may be large.
+      rows: caption and (clean, input, restored), ``[H, W, C]`` in float. They are read one by one,
+        and none is kept, because photographs may be large.
     """
     return sheet_of([_strip(caption, *images) for caption, images in rows])
 
 
 def lab_errors(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``|dL*|`` and the distance in a*b* of each pixel, ``[H, W]``."""
+    """``|dL*|`` and the distance in a*b* for each pixel, ``[H, W]``."""
     labs = np.asarray(jax.jit(color.rgb_to_lab)(np.stack([restored, clean])))
     difference = labs[0] - labs[1]
     return np.abs(difference[..., 0]), np.hypot(difference[..., 1], difference[..., 2])
 
 
 def heat(errors: np.ndarray) -> np.ndarray:
-    """Errors as colours."""
+    """Maps errors to colours."""
     place = np.clip(errors / _LARGEST, 0, 1) * (len(_RAMP) - 1)
     return np.stack(
         [np.interp(place, np.arange(len(_RAMP)), _RAMP[:, i]) for i in range(3)], axis=-1
@@ -70,7 +71,7 @@ def heat(errors: np.ndarray) -> np.ndarray:
 
 
 def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndarray) -> Image.Image:
-    top, left, height, width = strongest_detail(clean, _WIDEST)
+    top, left, height, width = strongest_detail(clean, widest=_WIDEST)
     details = [one[top : top + height, left : left + width] for one in (given, restored, clean)]
     details = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in details]
     panels = [
@@ -80,7 +81,7 @@ def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndar
     panels = [one.resize((width * DETAIL_SCALE, tall), Image.Resampling.NEAREST) for one in panels]
     panels.insert(0, _framed(restored, (top, left, height, width), tall))
     font = ImageFont.load_default(size=20)
-    # Of small photographs the headings are wider than the pictures below them.
+    # For small photographs the headings are wider than the pictures below them.
     widths = [
         max(panel.width, math.ceil(font.getlength(heading)))
         for heading, panel in zip(_HEADINGS, panels, strict=True)
@@ -98,7 +99,7 @@ def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndar
 
 
 def _framed(image: np.ndarray, detail: tuple[int, int, int, int], tall: int) -> Image.Image:
-    """A photograph resized to a height, with a frame around its detail (top, left, height, width)."""
+    """Resizes a photograph to a height, with a frame around (top, left, height, width)."""
     scale = tall / image.shape[0]
     whole = Image.fromarray(
         to_uint8(image).squeeze(-1) if image.shape[-1] == 1 else to_uint8(image)

@@ -1,4 +1,4 @@
-"""Pictures of results, pixel for pixel: nothing is resampled but by whole factors."""
+"""Pictures of results, pixel for pixel: images are only enlarged by whole factors."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ INK, PAPER, FRAME = (30, 30, 30), (255, 255, 255), (255, 210, 0)
 
 
 def comparison(evaluations: list[Evaluation]) -> np.ndarray:
-    """Noisy, restored and clean side by side, each photograph whole and below it a detail at three times the size."""
+    """Shows noisy, restored and clean photographs side by side, above a detail enlarged 3 times."""
     return sheet_of([_strip(evaluation) for evaluation in evaluations])
 
 
 def sheet_of(strips: Sequence[Image.Image]) -> np.ndarray:
-    """Pictures one below the other, on paper."""
+    """Puts pictures one below the other, on a white background."""
     sheet = Image.new(
         "RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), PAPER
     )
@@ -66,10 +66,11 @@ def _strip(evaluation: Evaluation) -> Image.Image:
     return full
 
 
-def strongest_detail(clean: np.ndarray, widest: int | None = None) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the window whose edges are strongest: where noise and blur cost most.
+def strongest_detail(clean: np.ndarray, *, widest: int | None = None) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the window with the strongest edges, in pixels.
 
-    It is as wide as a third of the photograph, and never wider than ``widest``.
+    Noise and blur do most harm there. It is as wide as a third of the photograph, and never wider
+    than ``widest``.
     """
     height, width, _ = clean.shape
     size_y, size_x = min(height // 2, 100), min(width // DETAIL_SCALE, widest or width)

@@ -1,4 +1,4 @@
-"""All metrics of one photograph, as rows of a table; means over photographs, for each noise level."""
+"""All metrics of each photograph as rows of a table, and their means for each noise level."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lumloss_jax import metrics
 
-_LEAST_SIDE = 176  # that MS-SSIM's five scales need
+_LEAST_SIDE = 176  # pixels that the five scales of MS-SSIM need
 
 # Name, heading, decimals.
 COLUMNS = (
@@ -32,13 +32,13 @@ class MetricsRow:
     """One photograph under one method."""
 
     photograph: str
-    sigma: float  # of the noise, 0 to 255; NaN where it was not added here
-    seed: int  # of the noise
+    sigma: float  # noise level, 0 to 255; NaN if the noise was not added here
+    seed: int  # seed of the noise
     method: str  # input or restored
     psnr: float  # dB
-    psnr_y: float  # dB, of studio-range luma
+    psnr_y: float  # dB, from studio-range luma
     ssim: float
-    ms_ssim: float  # NaN where the photograph is too small for it
+    ms_ssim: float  # NaN if the photograph is too small for it
     ciede2000: float
     brightness_error: float  # mean of |dL*|
     chroma_error: float  # mean of |dC*|
@@ -47,12 +47,15 @@ class MetricsRow:
 def score(
     image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...] = NAMES
 ) -> tuple[float, ...]:
-    """The metrics of these names, at full float32 precision on every backend.
+    """Computes metrics at full float32 precision on every backend.
 
     Args:
-      image: ``[H, W, 3]``, or ``[H, W, 1]``, which is then repeated.
-      clean: the same.
-      names: of metrics, out of ``COLUMNS``.
+      image: the restored photograph, ``[H, W, 3]``, or ``[H, W, 1]``, which is then repeated.
+      clean: the clean photograph, with the same shape.
+      names: names of metrics, out of ``COLUMNS``.
+
+    Returns:
+      Their values in the order of ``names``.
     """
     image, clean = (np.repeat(one, 3 // clean.shape[-1], axis=-1) for one in (image, clean))
     return tuple(map(float, jax.device_get(_measured(image, clean, names))))
@@ -71,7 +74,10 @@ def _measured(
 
 
 def means(scores: Iterable[MetricsRow]) -> dict[tuple[float, str], dict[str, float]]:
-    """Mean of every metric by noise level and method; of MS-SSIM over the photographs that are large enough for it."""
+    """Means of every metric by noise level and method.
+
+    The mean of MS-SSIM covers only photographs that are large enough for it.
+    """
     groups: dict[tuple[float, str], list[MetricsRow]] = {}
     for one in scores:
         groups.setdefault((-1 if math.isnan(one.sigma) else one.sigma, one.method), []).append(one)
@@ -82,7 +88,16 @@ def means(scores: Iterable[MetricsRow]) -> dict[tuple[float, str], dict[str, flo
 
 
 def make_summary(scores: Sequence[MetricsRow], title: str, caption: str) -> Table:
-    """The means for a terminal, of 80 columns or more."""
+    """Makes a table of the means for a terminal with 80 columns or more.
+
+    Args:
+      scores: rows of all photographs.
+      title: stands above the table.
+      caption: stands below it.
+
+    Returns:
+      The table.
+    """
     table = Table(
         title=title,
         caption=caption,
@@ -110,8 +125,8 @@ def make_summary(scores: Sequence[MetricsRow], title: str, caption: str) -> Tabl
 def _shown(value: float, digits: int) -> str:
     if math.isnan(value):
         return "-"
-    # A PSNR of 100 dB, which is that of equal images, has one decimal: a cell more would not fit
-    # into the line.
+    # A PSNR of 100 dB, which equal images have, is shown with one decimal: otherwise it would not
+    # fit into the line.
     return f"{value:.{digits - (value >= 100)}f}"
 
 

@@ -1,9 +1,9 @@
-"""Retinexformer in tiles: it attends to the whole photograph, whatever that is cut into.
+"""Retinexformer in tiles: it attends to the whole photograph, however that is cut.
 
-A head's attention map follows from three sums over all pixels (keys times queries, squared queries,
-squared keys), and those of the tiles' cores add up to those of the photograph. What a block sees
-depends on the maps of the blocks before it, so the photograph is read once for each block; once all
-sums are known, every tile is restored by itself.
+The attention map of a head follows from three sums over all pixels (keys times queries, squared
+queries, squared keys). The sums over the cores of the tiles add up to those over the photograph.
+The input of a block depends on the maps of the blocks before it, so the photograph is read once for
+each block. Once all sums are known, every tile is restored by itself.
 """
 
 import functools
@@ -26,21 +26,21 @@ from train.inference.tiles.tiles import (
     in_float,
 )
 
-# For each block, in the order in which they run: float32 [heads, D, D], [heads, D], [heads, D].
+# For each block, in the order in which blocks run: float32 [heads, D, D], [heads, D], [heads, D].
 Sums = tuple[tuple[Any, Any, Any], ...]
-# run(function, *images, arguments=()) gives function(variables, *images, *arguments), with the
-# images divided over the devices.
+# run(function, *images, arguments=()) returns function(variables, *images, *arguments), computed
+# with the images divided over the devices.
 RunOnDevices = Callable[..., Any]
 
 
 def apply_with_sums(model: nn.Module, variables: Any, images: jax.Array, sums: Sums) -> jax.Array:
-    """The network's output under attention that was summed up elsewhere.
+    """Computes the output of the network with attention from sums that are given.
 
     Args:
       model: the network.
       variables: its variables.
-      images: ``[B, H, W, 3]``.
-      sums: of every block.
+      images: input images, ``[B, H, W, 3]``.
+      sums: the sums of every block.
 
     Returns:
       The restored images, of the same shape.
@@ -58,15 +58,15 @@ def sums_of_photograph(
     at_once: int,
     on_progress: Callable[[], None],
 ) -> Sums:
-    """The sums of every block over the whole photograph.
+    """Computes the sums of every block over the whole photograph.
 
     Args:
       model: the network.
       run: runs a function of the network's variables and of images.
       photograph: what to attend to.
       grid: its tiles.
-      transform: how each tile is flipped and turned first.
-      at_once: tiles in a batch.
+      transform: how each tile is flipped and rotated first.
+      at_once: number of tiles in a batch.
       on_progress: called after each batch of tiles.
 
     Returns:
@@ -74,7 +74,7 @@ def sums_of_photograph(
     """
     sums: Sums = ()
     for _ in range(model.attention_blocks):
-        # In float64: over thousands of tiles float32 would lose digits.
+        # Float32 would lose digits over thousands of tiles.
         totals = [np.float64(0)] * 3
         for tiles, batch in grid.batches(photograph, at_once):
             core = grid.cores(tiles, at_once)
@@ -93,16 +93,16 @@ def sums_of_photograph(
 def sums_of_reduced(
     model: nn.Module, run: RunOnDevices, reduced: np.ndarray, transform: Transform
 ) -> Sums:
-    """The sums of every block over a photograph that goes through the network at once.
+    """Computes the sums of every block over a photograph that passes through the network at once.
 
-    They need no scaling to stand for a larger photograph: an attention map depends on their
-    quotients only.
+    They need no scaling to represent a larger photograph, because an attention map depends only on
+    their quotients.
 
     Args:
       model: the network.
       run: runs a function of the network's variables and of images.
       reduced: the photograph, ``[1, h, w, 3]``.
-      transform: how it is flipped and turned first.
+      transform: how it is flipped and rotated first.
 
     Returns:
       The sums in float32, on the host.
@@ -112,13 +112,13 @@ def sums_of_reduced(
 
 
 def reduce_photograph(photograph: StreamedPhotograph, side: int) -> tuple[np.ndarray, int]:
-    """Reduces a photograph by the least whole factor that makes it fit a square.
+    """Reduces a photograph by the smallest whole factor that makes it fit a square.
 
-    Each pixel is the mean of a square; rows and columns that fill no square are left out.
+    Each pixel is the mean of a block; rows and columns that do not fill a block are left out.
 
     Args:
       photograph: what to reduce.
-      side: of the square, in pixels.
+      side: side of the square, in pixels.
 
     Returns:
       The reduced photograph, ``[1, h, w, C]``, and the factor.
@@ -137,13 +137,13 @@ def reduce_photograph(photograph: StreamedPhotograph, side: int) -> tuple[np.nda
 
 @functools.cache
 def _summed(model: nn.Module, block: int) -> Callable[..., Any]:
-    """Sums of one block over the cores of tiles, given those of the blocks before it.
+    """Sums one block over the cores of tiles, given the sums of the blocks before it.
 
-    The blocks after it are not run: nothing reads what they give.
+    The blocks after it do not run, because nothing reads their output.
     """
 
     def summed(variables: Any, tiles: jax.Array, core: jax.Array, sums: Sums) -> Any:
-        return _apply(model, variables, tiles, sums, core)[1][block]
+        return _apply(model, variables, tiles, sums, core=core)[1][block]
 
     return _compile(summed)
 
@@ -158,9 +158,17 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _apply(
-    model: nn.Module, variables: Any, images: jax.Array, sums: Sums, core: jax.Array | None = None
+    model: nn.Module,
+    variables: Any,
+    images: jax.Array,
+    sums: Sums,
+    *,
+    core: jax.Array | None = None,
 ) -> tuple[jax.Array, list[Any]]:
-    """The output, and the sums that each block used: those given, then its own, over the core."""
+    """The output, and the sums that each block used: those given, then its own over the core.
+
+    Without ``core`` its own sums are over the whole image.
+    """
     used: list[Any] = []
 
     def intercept(
@@ -175,8 +183,8 @@ def _apply(
         elif core is None:
             used.append(method(*args, **kwargs))
         else:
-            # [B, h, w, heads, D] at this block's level; cores begin and end at multiples of every
-            # level's pixel.
+            # Features have [B, h, w, heads, D] at the level of this block. Cores begin and end at
+            # multiples of the pixels of every level.
             step = core.shape[1] // args[0].shape[1]
             mask = core[:, ::step, ::step, :, None].astype(args[0].dtype)
             used.append(method(*(mask * features for features in args), **kwargs))
@@ -187,6 +195,6 @@ def _apply(
         quick_depthwise(),
         jax.default_matmul_precision("float32"),
     ):
-        # A tuple only where variables are mutable
+        # It would be a tuple only if some variables were mutable.
         restored = cast(jax.Array, model.apply(variables, images))
     return restored, used

@@ -1,8 +1,8 @@
-"""Depthwise convolutions on the CPU, as sums of shifted images.
+"""Computes depthwise convolutions on the CPU as sums of shifted images.
 
-There XLA runs them as convolutions within groups, of one channel each: for 160 channels of 3x3 taps
-that took 5 to 14 times as long as nine multiplications and additions, and twice the memory.
-Elsewhere nothing is changed.
+On the CPU, XLA runs them as grouped convolutions with one channel in each group. For 160 channels
+and 3x3 taps this took 5 to 14 times as long as nine multiplications and additions, and twice the
+memory. On other backends nothing is changed.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 
 def quick_depthwise() -> AbstractContextManager[None]:
-    """Within it Flax's depthwise convolutions are computed in the quickest way that is known for the backend."""
+    """A context in which Flax computes depthwise convolutions in a fast way for the backend."""
     return nn.intercept_methods(_intercept) if jax.default_backend() == "cpu" else nullcontext()
 
 
@@ -47,7 +47,7 @@ def _pair(value: Any) -> tuple[int, ...]:
 
 
 def _shifted_sum(image: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """``[..., H, W, C]`` to the same; zeros lie outside."""
+    """Convolves ``[..., H, W, C]``, which is padded with zeros, to the same shape."""
     height, width = image.shape[-3:-1]
     rows, columns = kernel.shape[:2]
     around = (

@@ -1,10 +1,10 @@
-"""Retinexformer of several stages in tiles: one stage after the other, the photograph between two of them on disk.
+"""Runs Retinexformer with several stages in tiles, one stage after the other.
 
-There it lies in the folder for temporary files, which the environment's TMPDIR names; the last but
-one goes when the next is written.
+Between two stages the photograph lies on disk, in the folder for temporary files, which the
+environment variable TMPDIR sets. It is removed when the next stage has been written.
 
-A stage reads what the one before made of the whole photograph. Were all of them run on one tile, it
-would have to reach beyond its core by as many receptive fields as there are stages.
+A stage reads the whole photograph that the stage before it made. If all stages ran on one tile, the
+tile would have to extend beyond its core by as many receptive fields as there are stages.
 """
 
 import tempfile
@@ -18,15 +18,15 @@ from train.inference.tiles.tiles import Grid, Rows, StreamedPhotograph, in_float
 
 
 def with_padding(photograph: StreamedPhotograph, grid: Grid) -> StreamedPhotograph:
-    """The photograph with the rows and columns that fill it up to a multiple of the stride: stages see them too."""
+    """Pads a photograph to a multiple of the stride, because stages see the padding too."""
     lines, columns = grid.rows.pixels, grid.columns.pixels
 
     def open_rows() -> Rows:
         rows = photograph.open()
 
         def padded(start: int, stop: int) -> np.ndarray:
-            # Padding reflects: among its rows later ones may stand for earlier ones, and a file is
-            # not read backwards.
+            # Padding reflects, so its rows may come in reverse order; but a file is only read
+            # forwards.
             top, bottom = int(lines[start:].min()), int(lines[:stop].max()) + 1
             return in_float(rows(top, bottom)[lines[start:stop] - top][:, columns])
 
@@ -37,7 +37,19 @@ def with_padding(photograph: StreamedPhotograph, grid: Grid) -> StreamedPhotogra
 
 @contextmanager
 def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[StreamedPhotograph]:
-    """Strips ``[h, width, 3]`` of float32 as a photograph, until the block ends."""
+    """Keeps strips on disk as a photograph, until the block ends.
+
+    Args:
+      strips: pixels from top to bottom, ``[h, width, 3]`` in float32.
+      height: height of the photograph, in pixels.
+      width: its width, in pixels.
+
+    Returns:
+      The photograph.
+
+    Raises:
+      InputError: if the disk is full.
+    """
     row = width * 3 * np.dtype(np.float32).itemsize
     with tempfile.TemporaryFile() as file:
         for strip in strips:
@@ -49,7 +61,7 @@ def on_disk(strips: Iterable[np.ndarray], height: int, width: int) -> Iterator[S
                 raise InputError(
                     f"{tempfile.gettempdir()}, the folder for temporary files, cannot be written "
                     f"to: {error.strerror}. Free some space there, or set the environment "
-                    "variable TMPDIR to another folder."
+                    "variable TMPDIR to a different folder."
                 ) from None
 
         def rows(start: int, stop: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Photographs that are read row by row, tiles of them in batches, and the eight ways to flip and turn a tile."""
+"""Photographs that are read row by row, their tiles in batches, and rotations of tiles."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -9,22 +9,22 @@ from lumloss_jax.models import ReceptiveField
 from train.data.images import to_float
 from train.inference.tiles.tiling import Axis, Span, cut
 
-# rows(start, stop) -> [stop - start, W, C], uint8, uint16 or float32 in [0, 1]. Neither bound ever
-# decreases.
+# rows(start, stop) returns [stop - start, W, C], as uint8, uint16 or float32 in [0, 1]. Neither
+# bound ever decreases from one call to the next.
 Rows = Callable[[int, int], np.ndarray]
 
-# Rotations by 90 degrees, and whether mirrored after them.
+# Number of rotations by 90 degrees, and whether the result is mirrored.
 Transform = tuple[int, bool]
 IDENTITY: Transform = (0, False)
 TRANSFORMS: tuple[Transform, ...] = tuple(
     (turns, mirrored) for mirrored in (False, True) for turns in range(4)
 )
 
-_PASSED_AT_ONCE = 256  # rows that are decoded on the way to later ones
+_PASSED_AT_ONCE = 256  # rows that are decoded at a time on the way to later ones
 
 
 class StreamedPhotograph(NamedTuple):
-    """Pixels that are read from top to bottom, as often as they are needed."""
+    """Pixels that are read from top to bottom, as often as they are needed; sizes are in pixels."""
 
     height: int
     width: int
@@ -32,37 +32,37 @@ class StreamedPhotograph(NamedTuple):
 
 
 def photograph_of(image: np.ndarray) -> StreamedPhotograph:
-    """A photograph that is in memory, ``[H, W, C]``."""
+    """Wraps a photograph in memory, ``[H, W, C]``."""
     height, width, _ = image.shape
     return StreamedPhotograph(height, width, lambda: lambda start, stop: image[start:stop])
 
 
 class Tile(NamedTuple):
-    """One tile's place along both axes."""
+    """The place of one tile along both axes."""
 
     rows: Span
     columns: Span
 
 
 class Grid(NamedTuple):
-    """All tiles of a photograph, of one size."""
+    """All tiles of a photograph, which have the same size."""
 
     rows: Axis
     columns: Axis
 
     @property
     def whole(self) -> bool:
-        """Whether one tile is all."""
+        """Whether a single tile covers the photograph."""
         return len(self.rows.spans) == len(self.columns.spans) == 1
 
     def count(self, at_once: int) -> int:
-        """How many batches there are."""
+        """Number of batches with ``at_once`` tiles each."""
         return len(self.rows.spans) * -(-len(self.columns.spans) // at_once)
 
     def batches(
         self, photograph: StreamedPhotograph, at_once: int
     ) -> Iterator[tuple[list[Tile], np.ndarray]]:
-        """Tiles from left to right and top to bottom, ``at_once`` of them in a batch of float32.
+        """Reads tiles from left to right and top to bottom, in float32 batches of ``at_once``.
 
         The last batch of each row is filled up with copies of its last tile.
         """
@@ -74,9 +74,9 @@ class Grid(NamedTuple):
                 yield [Tile(span, columns) for columns in spans], np.stack(pixels)
 
     def _strips(self, photograph: StreamedPhotograph) -> Iterator[np.ndarray]:
-        """The rows of the photograph that each row of tiles covers."""
+        """Reads the rows of the photograph that each row of tiles covers."""
         lead, padded = self.rows.lead, self.rows.padded
-        # Where rows wrap, the last ones stand above the first, and these below the last.
+        # If rows wrap, the last rows lie above the first ones, and the first below the last.
         bottom = rows_of(photograph, photograph.height - lead, photograph.height) if lead else None
         rows = photograph.open()
         first = rows(0, lead).copy() if lead else None
@@ -96,7 +96,7 @@ class Grid(NamedTuple):
             yield strip
 
     def cores(self, tiles: list[Tile], at_once: int) -> np.ndarray:
-        """1 on the core of each tile of a batch, 0 elsewhere and on what fills the batch up; ``[B, h, w, 1]``."""
+        """A mask ``[B, h, w, 1]``: 1 on the core of each tile, 0 elsewhere and on added copies."""
         mask = np.zeros((at_once, self.rows.tile, self.columns.tile, 1), np.float32)
         for one, (rows, columns) in zip(mask, tiles, strict=False):
             y = slice(rows.core_start - rows.start, rows.core_stop - rows.start)
@@ -106,7 +106,16 @@ class Grid(NamedTuple):
 
 
 def rows_of(photograph: StreamedPhotograph, start: int, stop: int) -> np.ndarray:
-    """Some rows, found without keeping those before."""
+    """Reads some rows, without keeping the rows before them.
+
+    Args:
+      photograph: the photograph.
+      start: first row.
+      stop: row after the last one.
+
+    Returns:
+      The rows, ``[stop - start, W, C]``, in the type in which they are stored.
+    """
     rows = photograph.open()
     for passed in range(0, start, _PASSED_AT_ONCE):
         rows(passed, min(passed + _PASSED_AT_ONCE, start))
@@ -114,29 +123,38 @@ def rows_of(photograph: StreamedPhotograph, start: int, stop: int) -> np.ndarray
 
 
 def cut_photograph(photograph: StreamedPhotograph, tile: int, field: ReceptiveField) -> Grid:
-    """The photograph in tiles of that side."""
+    """Cuts a photograph into tiles.
+
+    Args:
+      photograph: the photograph.
+      tile: side of a tile in pixels, a multiple of the stride.
+      field: the receptive field of the network.
+
+    Returns:
+      The tiles.
+    """
     return Grid(cut(photograph.height, tile, field), cut(photograph.width, tile, field))
 
 
 def apply_transform(batch: np.ndarray, transform: Transform) -> np.ndarray:
-    """Images ``[B, H, W, C]`` turned and mirrored."""
+    """Rotates and mirrors images ``[B, H, W, C]``."""
     turns, mirrored = transform
     turned = np.rot90(batch, turns, axes=(1, 2))
     return np.ascontiguousarray(turned[:, :, ::-1] if mirrored else turned)
 
 
 def undo_transform(batch: np.ndarray, transform: Transform) -> np.ndarray:
-    """Back to how they were."""
+    """Undoes :func:`apply_transform`."""
     turns, mirrored = transform
     return np.rot90(batch[:, :, ::-1] if mirrored else batch, -turns, axes=(1, 2))
 
 
 def in_float(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in float32, [0, 1], whatever they are stored as."""
+    """Converts pixels of any type to float32 in [0, 1]."""
     return pixels if pixels.dtype == np.float32 else to_float(pixels)
 
 
 def clipped(pixels: np.ndarray) -> np.ndarray:
-    """In place, to [0, 1]; what is infinite becomes NaN as well: clipped, it would pass for black or white."""
+    """Clips pixels in place to [0, 1]; infinity becomes NaN, not black or white."""
     pixels[np.isinf(pixels)] = np.nan
     return np.clip(pixels, 0, 1, out=pixels)

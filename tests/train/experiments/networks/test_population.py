@@ -233,7 +233,7 @@ def test_batches_in_parts_averages_and_pairs_work_at_once_too() -> None:
     assert all(np.isfinite(one.loss) for one in metrics)
 
 
-def test_members_may_differ_only_in_loss_seed_rate_clip_and_folder() -> None:
+def test_members_may_not_differ_in_other_settings() -> None:
     held = list(configs(PLAIN, "sgd"))
     held[1] = dataclasses.replace(held[1], data=dataclasses.replace(held[1].data, sigma=1.0))
     with pytest.raises(ValueError, match="loss, seed, learning rate, clipping and folder"):

@@ -42,7 +42,7 @@ def find(comparisons, other, metric="psnr", sigmas=(15.0, 50.0)):
     return next(c for c in comparisons if (c.other, c.metric, c.sigmas) == (other, metric, sigmas))
 
 
-def test_primary_comparisons_come_first_and_only_they_are_claimed():
+def test_only_primary_comparisons_are_claimed_and_come_first():
     comparisons = conclude(make_scores(), LOSSES)
     assert [(c.candidate, c.other, c.metric) for c in comparisons[:2]] == [
         ("luminance_l1", "mse", "psnr"),

@@ -5,7 +5,7 @@ from train.inference.files.colours import estimate_sigma
 from train.inference.tiles.tiles import Rows, StreamedPhotograph
 
 
-def test_the_noise_level_is_estimated_without_the_rows_above_in_memory() -> None:
+def test_estimating_the_noise_keeps_few_rows_in_memory() -> None:
     image = np.random.default_rng(0).normal(0.5, 0.1, (9000, 40, 1)).astype(np.float32)
     image[:3900] = 0.5
     decoded = []

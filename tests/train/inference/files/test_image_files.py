@@ -10,7 +10,7 @@ FAULTS = Path(__file__).resolve().parents[3] / "golden" / "faults"
 
 
 @pytest.mark.parametrize("content", ["JPEG", "PNG", "WEBP"])
-def test_a_file_is_what_it_holds_whatever_its_name(
+def test_the_content_decides_the_format_whatever_the_name(
     checkpoint: Make, tmp_path: Path, capsys, content: str
 ) -> None:
     image = PIL.Image.fromarray(pixels((8, 9, 3)))

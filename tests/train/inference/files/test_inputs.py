@@ -26,7 +26,7 @@ def pngs(folder: Path) -> list[str]:
 def test_results_may_go_above_the_folder_of_the_photographs(
     checkpoint: Make, photos: Path, tmp_path: Path, capsys, given: str
 ) -> None:
-    for said in ("restored", "there already"):
+    for said in ("restored", "already done"):
         assert main(["restore", str(checkpoint(SPEC)), given, "--output=."]) == 0
         assert capsys.readouterr().out.count(f": {said}\n") == 2
         assert pngs(tmp_path) == ["a.png", "below/b.png", "photos/a.png", "photos/below/b.png"]
@@ -40,7 +40,7 @@ def test_results_do_not_replace_the_photographs(
     checkpoint: Make, photos: Path, capsys, given: str, output: str
 ) -> None:
     assert main(["restore", str(checkpoint(SPEC)), given, f"--output={output}"]) == 2
-    assert "The results would replace the inputs: --output " in capsys.readouterr().err
+    assert "which is one of the inputs. Choose a different folder" in capsys.readouterr().err
     assert sorted(os.listdir(photos)) == ["a.png", "below"]
 
 
@@ -75,9 +75,8 @@ def test_a_pattern_finds_folders_with_brackets_in_their_names(
     assert sorted(job.target.relative_to(output).as_posix() for job in jobs) == made
 
 
-def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(
-    tmp_path: Path,
-) -> None:
+def test_a_photograph_with_several_names_is_restored_once(tmp_path: Path) -> None:
+    """Links are followed."""
     photos, away = tmp_path / "photos", tmp_path / "away"
     for folder, name in ((photos, "b.png"), (away, "c.png")):
         folder.mkdir()
@@ -97,10 +96,8 @@ def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(
     assert found.others == {".heic": 2, ".json": 1}
     assert found.notes == [
         f"{photos / 'lost'} is a link to {tmp_path / 'nowhere'}, which does not exist",
-        f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, and is restored under that "
-        "alone",
-        f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, and is restored under that "
-        "alone",
+        f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, under which it is restored",
+        f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, under which it is restored",
     ]
     assert found.failures == [
         f"{photos / 'gone.png'} is a link to {tmp_path / 'nowhere.png'}, which cannot be reached."
@@ -111,7 +108,7 @@ def test_a_photograph_of_several_names_is_restored_once_and_links_are_followed(
     ("given", "message"),
     [
         ("", "'' is not the name"),
-        ("notes", "notes is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or leave it out"),
+        ("notes", "notes is not a PNG, JPEG, TIFF, BMP or WebP file. Convert it, or leave it out"),
         ("a\0b", "is not the name"),
         ("gone.png", "is a link to nowhere.png, which cannot be reached"),
         ("*.heic", "1 .heic file was skipped"),
@@ -130,10 +127,10 @@ def test_what_names_no_photograph_is_an_error(
         find_inputs([given], tmp_path / "out")
 
 
-def test_a_file_that_is_named_is_judged_by_its_content_and_the_others_are_restored_without_it(
+def test_a_named_file_that_is_no_photograph_does_not_stop_others(
     checkpoint: Make, photos: Path, capsys
 ) -> None:
-    """As after a shell has found ``photos/*`` where sidecars stand beside the photographs."""
+    """A shell expands ``photos/*`` to photographs and the files next to them."""
     (photos / "a.png.json").write_text("{}")
     save(photos / "c.png", pixels((8, 8, 3))).rename(photos / "c")
     given = [f"photos/{name}" for name in ("a.png", "a.png.json", "c")]
@@ -146,8 +143,8 @@ def test_a_file_that_is_named_is_judged_by_its_content_and_the_others_are_restor
     )
     assert lines[-2:] == [
         "2 of 2 photographs are in out",
-        "not restored: photos/a.png.json is not a PNG, JPEG, TIFF, BMP or WebP: convert it, or "
-        "leave it out.",
+        "not restored: photos/a.png.json is not a PNG, JPEG, TIFF, BMP or WebP file. Convert it, "
+        "or leave it out.",
     ]
     assert not (photos.parent / "out" / "a.png.json").exists()
 
@@ -156,10 +153,10 @@ def test_a_command_that_names_no_photograph_is_an_error(
     checkpoint: Make, photos: Path, capsys
 ) -> None:
     assert main(["restore", str(checkpoint(SPEC)), "--output=out"]) == 2
-    assert "Nothing is to be restored" in capsys.readouterr().err
+    assert "There is nothing to restore" in capsys.readouterr().err
 
 
-def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path, capsys) -> None:
+def test_skipped_files_are_counted_at_the_end(checkpoint: Make, photos: Path, capsys) -> None:
     for name in ("a.heic", "b.heic", "two\nlines.txt"):
         (photos / name).touch()
     (photos / "gone.png").symlink_to("nowhere.png")
@@ -174,7 +171,7 @@ def test_what_was_passed_over_is_said_at_the_end(checkpoint: Make, photos: Path,
     )
 
 
-def test_names_that_differ_in_case_are_refused_where_the_output_cannot_hold_both(
+def test_names_that_differ_in_case_need_a_file_system_for_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [
@@ -185,7 +182,7 @@ def test_names_that_differ_in_case_are_refused_where_the_output_cannot_hold_both
     assert os.listdir(tmp_path / "out") == []
     monkeypatch.setattr(inputs, "ignores_case", lambda folder: True)
     with pytest.raises(
-        InputError, match=r"b/a\.png and .*b/A\.PNG would be written under one name"
+        InputError, match=r"b/a\.png and .*b/A\.PNG would be written to the same file"
     ):
         check_case(jobs, tmp_path / "out")
     check_case(jobs[1:], tmp_path / "out")
@@ -197,17 +194,17 @@ def test_nothing_is_written_through_a_link_in_the_output(tmp_path: Path, capsys)
     elsewhere.mkdir()
     (output / "holiday").symlink_to(elsewhere, target_is_directory=True)
     job = Job(tmp_path / "a.png", output / "holiday" / "2020" / "a.png")
-    with pytest.raises(InputError, match="leads out of --output .* by a link, to .*elsewhere"):
+    with pytest.raises(InputError, match="a link that leads out of --output .*, to .*elsewhere"):
         check_links([job], output)
     save(tmp_path / "in" / "holiday" / "a.png", pixels((8, 8, 3)))
     assert main(["restore", str(tmp_path), str(tmp_path / "in"), "--output", str(output)]) == 2
-    assert "by a link" in capsys.readouterr().err
+    assert "contains a link that leads out" in capsys.readouterr().err
     (tmp_path / "link").symlink_to(output, target_is_directory=True)
     check_links([Job(tmp_path / "a.png", tmp_path / "link" / "b" / "a.png")], tmp_path / "link")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
-def test_a_pattern_passes_over_pipes(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes do not exist here")
+def test_a_pattern_skips_pipes(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
     os.mkfifo(tmp_path / "in" / "b.png")
     for pattern in ("*.png", "**/*.png"):

@@ -17,7 +17,7 @@ from train.inference.files.records import check_ours
 
 @pytest.fixture
 def command(checkpoint: Make, tmp_path: Path) -> list[str]:
-    """Of a photograph that was restored once."""
+    """The command for a photograph that was restored once."""
     source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
     command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]
     assert main(command) == 0
@@ -41,11 +41,11 @@ def test_a_photograph_is_on_disk_before_its_record(
     assert (tmp_path / "out" / "a.png.lumloss.json").read_text() == before
     capsys.readouterr()
     assert main(command) == 0
-    assert "a.png: there already" in capsys.readouterr().out
+    assert "a.png: already done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("renamed", [False, True])
-def test_a_run_goes_on_after_one_that_ended_between_record_and_photograph(
+def test_a_run_that_ended_after_its_record_can_resume(
     command: list[str], tmp_path: Path, monkeypatch, capsys, renamed: bool
 ) -> None:
     target, replace = tmp_path / "out" / "a.png", os.replace
@@ -62,11 +62,11 @@ def test_a_run_goes_on_after_one_that_ended_between_record_and_photograph(
             main([*command, "--self-ensemble"])
     capsys.readouterr()
     assert main([*command, "--self-ensemble"]) == 0
-    assert f"a.png: {'there already' if renamed else 'restored'}" in capsys.readouterr().out
+    assert f"a.png: {'already done' if renamed else 'restored'}" in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a.png.lumloss.json"]
 
 
-def test_what_was_replaced_is_nobodys_once_it_is(
+def test_a_photograph_that_was_replaced_is_no_longer_known(
     command: list[str], tmp_path: Path, capsys
 ) -> None:
     target = tmp_path / "out" / "a.png"
@@ -78,11 +78,11 @@ def test_what_was_replaced_is_nobodys_once_it_is(
     target.write_bytes(before)
     capsys.readouterr()
     assert main(command) == 1
-    assert "a.png was changed since restore wrote it" in capsys.readouterr().out
+    assert "a.png was changed after restore wrote it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", ["params", "batch_stats"])
-def test_other_weights_of_the_same_network_restore_anew(
+def test_different_weights_of_the_same_network_restore_again(
     checkpoint: Make, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
@@ -92,7 +92,7 @@ def test_other_weights_of_the_same_network_restore_anew(
     save_network(tmp_path / "on", network._replace(**{part: moved}), {})
     for weights, said in (
         (folder, "restored"),
-        (folder, "there already"),
+        (folder, "already done"),
         (tmp_path / "on", "restored"),
     ):
         capsys.readouterr()
@@ -103,17 +103,17 @@ def test_other_weights_of_the_same_network_restore_anew(
 @pytest.mark.parametrize(
     "content", ['{"title": "a.png", "photoTakenTime": {}}', "[" * 100_000, "no JSON"]
 )
-def test_a_file_of_others_beside_a_photograph_is_left_alone(
+def test_a_foreign_file_next_to_a_photograph_is_left_alone(
     checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    """Google Takeout names its files so."""
+    """Google Takeout uses such names."""
     source = save(tmp_path / "in" / "a.png", pixels((8, 8, 3)))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png.json").write_text(content)
     command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]
     for options, said in (
         ([], "restored"),
-        ([], "there already"),
+        ([], "already done"),
         (["--self-ensemble"], "restored"),
     ):
         assert main([*command, *options]) == 0
@@ -121,19 +121,19 @@ def test_a_file_of_others_beside_a_photograph_is_left_alone(
         assert (tmp_path / "out" / "a.png.json").read_text() == content
 
 
-def test_a_record_of_an_earlier_version_is_read_and_then_replaced(
+def test_a_record_of_an_earlier_version_is_read_and_replaced(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     (out / "a.png.lumloss.json").rename(out / "a.png.json")
     capsys.readouterr()
-    for options, said in (([], "there already"), (["--self-ensemble"], "restored")):
+    for options, said in (([], "already done"), (["--self-ensemble"], "restored")):
         assert main([*command, *options]) == 0
         assert f"a.png: {said}" in capsys.readouterr().out
     assert sorted(os.listdir(out)) == ["a.png", "a.png.lumloss.json"]
 
 
-def test_a_file_under_the_records_own_name_is_replaced_only_when_told_to(
+def test_a_foreign_file_with_the_record_name_needs_overwrite(
     checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = save(tmp_path / "in" / "a.png", pixels((8, 8, 3))), tmp_path / "out"
@@ -141,12 +141,13 @@ def test_a_file_under_the_records_own_name_is_replaced_only_when_told_to(
     (out / "a.png.lumloss.json").write_text('{"mine": 1}')
     command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(out)]
     assert main(command) == 2
-    assert "a.png.lumloss.json is not a record of restore" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a.png.lumloss.json was not written by restore, which needs this name" in said
     assert os.listdir(out) == ["a.png.lumloss.json"]
     assert main([*command, "--overwrite"]) == 0
 
 
-def test_a_link_in_the_place_of_a_result_is_not_replaced(
+def test_a_link_with_the_name_of_a_result_is_not_replaced(
     checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = save(tmp_path / "in" / "a.png", pixels((8, 8, 3))), tmp_path / "out"
@@ -160,9 +161,9 @@ def test_a_link_in_the_place_of_a_result_is_not_replaced(
     assert not (out / "a.png").is_symlink()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes have names here")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes do not exist here")
 @pytest.mark.parametrize("suffix", [".lumloss.json", ".json"])
-def test_a_pipe_under_the_name_of_a_record_is_not_waited_for(suffix: str, tmp_path: Path) -> None:
+def test_a_pipe_with_the_name_of_a_record_does_not_block(suffix: str, tmp_path: Path) -> None:
     target = tmp_path / "a.png"
     target.write_bytes(b"theirs")
     os.mkfifo(tmp_path / f"a.png{suffix}")
@@ -170,8 +171,8 @@ def test_a_pipe_under_the_name_of_a_record_is_not_waited_for(suffix: str, tmp_pa
         check_ours(target)
 
 
-def test_a_record_is_read_as_far_as_any_is_long(tmp_path: Path) -> None:
+def test_a_file_that_is_too_long_is_not_read_as_a_record(tmp_path: Path) -> None:
     record = tmp_path / "a.png.lumloss.json"
     record.write_text('{"input_sha256": "", "output_sha256": ""}' + " " * 1_000_000)
-    with pytest.raises(InputError, match="is not a record of restore"):
+    with pytest.raises(InputError, match="was not written by restore, which needs this name"):
         check_ours(tmp_path / "a.png")

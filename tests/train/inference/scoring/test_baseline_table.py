@@ -30,8 +30,8 @@ def test_noise_is_fixed_by_name_sigma_and_seed() -> None:
     clean = np.full((40, 50, 3), 0.5, np.float32)
     noisy = add_fixed_noise(clean, "chelsea", sigma=25, seed=0)
     np.testing.assert_array_equal(add_fixed_noise(clean, "chelsea", sigma=25, seed=0), noisy)
-    # 6000 draws: the sample deviation is within 5 / sqrt(2 * 6000) = 4.6 % of sigma but once in a
-    # million.
+    # With 6000 draws the sample deviation is within 5 / sqrt(2 * 6000) = 4.6 % of sigma, except
+    # once in a million cases.
     assert noisy.std() == pytest.approx(25 / 255, rel=0.046)
     others = [("coffee", 25.0, 0), ("chelsea", 24.0, 0), ("chelsea", 25.0, 1)]
     for name, sigma, seed in others:
@@ -75,7 +75,7 @@ def test_the_blur_is_the_best_of_all_gaussian_blurs() -> None:
     chelsea = make_source(("chelsea",), (skimage.data.chelsea(),))
     (evaluation,) = score_with_baselines(lambda noisy: noisy, chelsea, sigma=25, seed=0)
     blur = next(row for row in evaluation.rows if row.method == "blur")
-    # An independent search over sigma found 29.6 dB
+    # An independent search over sigma found 29.6 dB.
     assert blur.psnr == pytest.approx(29.6, abs=0.1)
 
 
@@ -115,7 +115,7 @@ def test_the_table_fits_eighty_columns_and_names_its_protocol(small: Source) -> 
         "PSNR dB",
         "SSIM",
         "CIEDE2000",
-        "unclipped",
+        "not clipped before the network",
         "sigma 25",
     ):
         assert word in text
@@ -132,6 +132,6 @@ def test_prediction_is_clipped_and_uses_running_statistics() -> None:
     assert predicted.shape == noisy.shape
     np.testing.assert_allclose(predicted, np.clip(expected, 0, 1), atol=1e-5)
     assert ((predicted > 0) & (predicted < 1)).mean() > 0.3
-    assert predicted.min() == 0 and predicted.max() == 1  # or the clip would not have been seen
+    assert predicted.min() == 0 and predicted.max() == 1  # otherwise clipping is not tested
     other = predictor_for(model, params, variables["batch_stats"]).restore(noisy, sigma=0.1)
-    assert np.abs(other - predicted).max() > 0.01  # or the statistics would not have been seen
+    assert np.abs(other - predicted).max() > 0.01  # otherwise the statistics are not tested

@@ -17,7 +17,7 @@ def test_error_maps_show_where_and_what_kind() -> None:
 
 
 def test_headings_of_small_photographs_do_not_overlap() -> None:
-    """Details are six pixels wide here, and each heading has a place of its own: nothing is drawn over its margin."""
+    """Details are six pixels wide here, but each heading has its own place within its margins."""
     clean = np.full((12, 18, 3), 0.5, np.float32)
     sheet = error_sheet([("", (clean, clean, clean))])
     headings = (sheet[34:68] != 255).any(axis=(0, 2))
@@ -25,14 +25,14 @@ def test_headings_of_small_photographs_do_not_overlap() -> None:
     assert (widths >= 10).sum() == 5  # the gaps between six headings
 
 
-def test_a_row_of_the_sheet_holds_the_photograph_its_detail_and_two_maps() -> None:
+def test_a_row_holds_the_photograph_its_detail_and_two_maps() -> None:
     clean = np.full((90, 900, 1), 0.5, np.float32)
     clean[40:60:2, 500:520] = 0  # the strongest edges
     restored = clean.copy()
     restored[50, 510] = 1
     # Names may hold anything
     sheet = error_sheet([("worst: a\n\udcff, 20.00 dB", (clean, clean, restored))])
-    # The whole in the height of the detail, five details, margins
+    # The photograph with the height of the detail, five details, and margins
     assert sheet.shape[1] == 1350 + 5 * 600 + 7 * 12
     framed = np.argwhere((sheet == (255, 210, 0)).all(axis=-1))
     assert framed[:, 1].max() < 12 + 1350

@@ -22,7 +22,7 @@ def test_the_three_versions_stand_side_by_side_pixel_for_pixel() -> None:
     for i, factor in enumerate((0.2, 0.6, 1.0)):
         panel = sheet[34 : 34 + 120, 12 + i * 162 : 12 + i * 162 + 150]
         same = np.all(panel == np.rint(to_float(image) * factor * 255), axis=2)
-        assert same.mean() > 0.9  # all but the frame round the detail
+        assert same.mean() > 0.9  # everything except the frame around the detail
 
 
 def test_photographs_of_any_size_go_on_one_sheet() -> None:

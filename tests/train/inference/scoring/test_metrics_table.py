@@ -40,7 +40,7 @@ def test_every_column_holds_its_metric() -> None:
     assert found == pytest.approx(expected, rel=2e-3)
 
 
-def test_means_are_over_photographs_and_skip_what_is_not_there() -> None:
+def test_means_are_over_photographs_and_skip_missing_values() -> None:
     values = [(20.0, math.nan), (30.0, 0.5)]
     scores = [MetricsRow("x", 25, 0, "restored", psnr, 0, 0, ms, 0, 0, 0) for psnr, ms in values]
     (only,) = means(scores).values()

@@ -21,7 +21,7 @@ from train.inference.tiles.tiles import StreamedPhotograph
 
 
 def predictor(**options: Any) -> Predictor:
-    """Of a network whose sides are padded to multiples of four, by up to three reflected rows."""
+    """A predictor whose network pads sides to multiples of four, by up to three reflected rows."""
     count = options.pop("stages")
     model = create_model("retinexformer", features=4, levels=2, num_blocks=(0, 0, 1), stages=count)
     rng = np.random.default_rng(6)
@@ -32,7 +32,7 @@ def predictor(**options: Any) -> Predictor:
 
 
 @pytest.mark.parametrize("shape", [(61, 90, 3), (69, 130, 3), (90, 61, 3)])
-def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(
+def test_fast_stages_read_a_file_in_the_same_way_as_an_array(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     """The photograph is reduced by two or three, and its last rows are padding."""
@@ -43,7 +43,7 @@ def test_stages_in_a_hurry_read_a_file_as_they_read_an_array(
     np.testing.assert_array_equal(restored, fast.restore(to_float(image)))
 
 
-def test_of_the_files_between_stages_two_are_there_at_once(monkeypatch) -> None:
+def test_at_most_two_files_between_stages_exist_at_once(monkeypatch) -> None:
     files: list[Any] = []
     there: list[int] = []
     open_file = tempfile.TemporaryFile
@@ -58,13 +58,13 @@ def test_of_the_files_between_stages_two_are_there_at_once(monkeypatch) -> None:
     assert there == [1, 2, 2, 2] and all(file.closed for file in files)
 
 
-def test_a_full_folder_for_temporary_files_is_named(monkeypatch) -> None:
+def test_a_full_folder_for_temporary_files_is_an_error(monkeypatch) -> None:
     class Full(io.BytesIO):
         def write(self, content: object) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(stages.tempfile, "TemporaryFile", Full)
-    said = "the folder for temporary files, cannot be written to: No space left on device. Free some space"
+    said = "the folder for temporary files, cannot be written to: No space left on device. Free"
     with (
         pytest.raises(InputError, match=said),
         stages.on_disk([np.zeros((2, 3, 3), np.float32)], 2, 3),

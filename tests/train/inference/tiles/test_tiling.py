@@ -1,4 +1,4 @@
-"""Tiles against the whole image: the same pixels, for every network; and the geometry that this rests on."""
+"""Tiles give the same pixels as the whole image, for every network; and the geometry behind it."""
 
 import functools
 import re
@@ -42,7 +42,7 @@ def predictor(name: str, **options: Any) -> Predictor:
 
 
 def whole(name: str, image: np.ndarray) -> np.ndarray:
-    """The network as it was trained, batch norm and all, on the whole image; clipped."""
+    """The clipped output of the network as it was trained, with batch norm, on the whole image."""
     model, variables = network_for_tiles(name)
     sigma = np.float32(0.1) if model.takes_sigma else None
     restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, image[None])
@@ -51,15 +51,15 @@ def whole(name: str, image: np.ndarray) -> np.ndarray:
 
 @each_network
 def test_tiles_are_the_whole_image(name: str) -> None:
-    """No multiple of a stride, several tiles each way, a last one that is shifted."""
+    """Sides are not multiples of a stride, there are several tiles, and the last is shifted."""
     field = network_for_tiles(name)[0].receptive_field
-    # Deeper ones take fewer and larger tiles
+    # Deeper networks get fewer and larger tiles.
     more = (4, 0) if not name.startswith("deeper ") else (24, 2 * field.margin)
     height, width = (side + more[1] for side in (61, 78))
     image = np.random.default_rng(1).uniform(0, 1, (height, width, 3)).astype(np.float32)
     tiled = predictor(name, tile=2 * field.margin + more[0]).restore(image, sigma=0.1)
     expected = whole(name, image)
-    # Neither flat nor clipped away
+    # The output is neither flat nor mostly clipped.
     assert expected.std() > 0.02 and ((expected > 0) & (expected < 1)).mean() > 0.2
     np.testing.assert_allclose(
         tiled, expected, rtol=0, atol=1e-4 if "retinexformer" in name else 1e-6
@@ -83,7 +83,7 @@ def test_stages_follow_each_other_over_the_whole_image() -> None:
 
 
 @pytest.mark.parametrize("name", ["dncnn", "retinexformer"])
-def test_small_images_of_one_size_are_divided_over_the_devices(name: str, monkeypatch) -> None:
+def test_small_images_are_divided_over_the_devices(name: str, monkeypatch) -> None:
     images = list(np.random.default_rng(4).uniform(0, 1, (5, 9, 14, 3)).astype(np.float32))
     one_by_one = [predictor(name).restore(image, sigma=0.1) for image in images]
     batches = []
@@ -101,7 +101,7 @@ def test_small_images_of_one_size_are_divided_over_the_devices(name: str, monkey
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_a_wrapping_network_has_a_row_of_tiles_in_memory_and_not_the_photograph() -> None:
+def test_a_wrapping_network_keeps_only_a_row_of_tiles_in_memory() -> None:
     image = np.random.default_rng(1).uniform(0, 1, (2000, 9, 3)).astype(np.float32)
     asked = []
 
@@ -164,7 +164,7 @@ def test_fast_attention_is_that_of_the_reduced_photograph() -> None:
     assert reduced.shape == (1, 16, 30, 3)
     fast = predictor("retinexformer", tile=40, fast=True)
     (sums,) = fast.sums_of(photograph_of(image))
-    # Flax's own way to see what a method gave.
+    # Flax's own way to capture what a method returned.
     seen = functools.partial(
         model.apply, capture_intermediates=lambda module, method: method == "channel_sums"
     )
@@ -201,7 +201,7 @@ def test_cores_cover_the_axis_once_and_lie_a_radius_inside(
         assert outside.stop - outside.start == inside.stop - inside.start
         np.testing.assert_array_equal(axis.pixels_of(span)[inside], np.arange(size)[outside])
         assert span.start % stride == 0 and len(axis.pixels_of(span)) == axis.tile <= tile
-        # Near an inner edge, and where the axis wraps near any, nothing is kept.
+        # Nothing near an inner edge is kept, and if the axis wraps, nothing near any edge.
         if len(axis.spans) > 1 and (wraps or span.start > 0):
             assert inside.start >= radius
         if len(axis.spans) > 1 and (wraps or span.start + axis.tile < axis.padded):
@@ -210,7 +210,7 @@ def test_cores_cover_the_axis_once_and_lie_a_radius_inside(
 
 
 @pytest.mark.parametrize("name", ["drunet", "retinexformer"])
-def test_products_are_of_full_precision_where_that_is_not_the_default(name: str) -> None:
+def test_matrix_products_have_full_precision(name: str) -> None:
     made = predictor(name)
     sigma = np.float32(0.1) if made.model.takes_sigma else None
     lowered = predict._restorer(made.model).lower(
@@ -222,7 +222,7 @@ def test_products_are_of_full_precision_where_that_is_not_the_default(name: str)
         assert re.search(r"precision(_config)? = \[.*HIGHEST.*HIGHEST", product)
 
 
-def test_padding_is_as_in_the_network() -> None:
+def test_padding_is_the_same_as_in_the_network() -> None:
     def padded(size: int, **padding: bool) -> list[int]:
         return cut(size, 64, ReceptiveField(4, 3, **padding)).pixels.tolist()
 
@@ -233,16 +233,16 @@ def test_padding_is_as_in_the_network() -> None:
     assert wrapped == [8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
 
 
-def test_a_tile_that_the_network_looks_beyond_is_refused_with_the_least_size() -> None:
+def test_a_tile_that_is_too_small_is_an_error_with_the_minimum() -> None:
     field = create_model("dncnn", depth=20).receptive_field
     assert check_tile(41, field) == 41
     with pytest.raises(
-        InputError, match=r"--tile 40 .* reaches 20 pixels to either side, so take 41 or more"
+        InputError, match=r"--tile 40 .* extends 20 pixels to either side. Use 41 or more"
     ):
         check_tile(40, field)
 
 
-def test_published_networks_get_tiles_of_which_nearly_half_a_side_is_kept() -> None:
+def test_published_networks_keep_nearly_half_the_side_of_a_tile() -> None:
     for name in PRESETS:
         model = create_model(name)
         attends = isinstance(model, Retinexformer)
