@@ -4,7 +4,7 @@ The comparison is paired by construction: a seed fixes the initial weights, the 
 and the number of steps, whatever the loss is. The right learning rate and clipping depend on the
 scale of a loss, so they are picked for each loss on validation photographs, with the first seed.
 The test photographs are scored once, at the end. A comparison that was interrupted continues where
-it stopped. If more seeds are asked for, only the missing ones are trained.
+it stopped. With more seeds, only the missing ones are trained.
 """
 
 import contextlib

@@ -29,7 +29,7 @@ def canonical_loss(loss: str) -> str:
 
 
 def check_not_distributed(verb: str, fit: FitConfig) -> None:
-    """Raises an error if an experiment is to be shared with other hosts."""
+    """Raises an error if an experiment would be shared with other hosts."""
     if fit.run.distributed:
         raise InputError(
             f"{verb} does not support --distributed: it runs in one process, on all devices of "

@@ -41,8 +41,8 @@ class TrialSampler(optuna.samplers.BaseSampler):
 
         Args:
           seed: seed of the search.
-          several_at_once: whether trials are asked for while others run. TPE then treats the
-            running ones as bad, so that it does not choose the same settings again.
+          several_at_once: whether new trials start while others run. TPE then treats the running
+            ones as bad, so that it does not choose the same settings again.
         """
         self._seed, self._several_at_once = seed, several_at_once
 
@@ -127,8 +127,8 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
 def next_batch(study: optuna.Study, config: TuneConfig) -> list[Trial]:
     """Chooses the trials to run next: those of an interrupted batch, or new ones.
 
-    A batch is written down before its first trial is asked for. After a kill it is therefore known
-    which trials belong to it, and no trial is asked for when results of its own batch are known.
+    A batch is written down before its first trial is drawn. After a kill it is therefore known
+    which trials belong to it, and no trial is drawn when results of its own batch are known.
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]

@@ -217,8 +217,8 @@ class Predictor:
     ) -> Any:
         """Calls ``function(variables, *images, *arguments)``, with images divided over devices.
 
-        It does not wait for the result, but for the result of the call before. Otherwise a CPU
-        would work on both at once, in twice the memory.
+        It waits for the result of the previous call, and not for its own. Otherwise a CPU would
+        work on both at once, in twice the memory.
         """
         count = len(images[0])
         mesh = _mesh(count)
