@@ -191,9 +191,6 @@ def test_every_public_name_has_its_line_in_the_table():
 
 # --- the application, read off its source
 
-# Files that do not keep to the rules below yet. The list only ever gets shorter.
-OPEN: set[str] = {
-}
 # Signatures that others prescribe.
 PRESCRIBED = {
     "train/pytorch/torch_pickle.py": {"_Machine._ordered_dict"},  # called with what a pickle holds
@@ -283,16 +280,12 @@ def positional_defaults(path: Path) -> list[str]:
 
 @each_train_file
 def test_functions_of_the_application_say_what_they_take_return_and_raise(path):
-    assert path.relative_to(ROOT).as_posix() in OPEN or without_sections(path) == []
+    assert without_sections(path) == []
 
 
 @each_train_file
 def test_defaults_in_the_application_are_passed_by_keyword(path):
-    assert path.relative_to(ROOT).as_posix() in OPEN or positional_defaults(path) == []
-
-
-def test_files_that_are_still_open_exist():
-    assert OPEN <= {path.relative_to(ROOT).as_posix() for path in TRAIN}
+    assert positional_defaults(path) == []
 
 
 def test_the_rules_of_the_application_would_be_noticed(tmp_path, monkeypatch):
