@@ -26,9 +26,13 @@ def main(arguments: list[str]) -> int:
       nobody reads the output.
     """
     try:
-        from train.console import with_output
+        from train.devices.signals import interruptible
 
-        return with_output(lambda: _run(arguments))
+        # A program that calls this function decides itself what Ctrl-C does to it.
+        with interruptible(ours=__name__ == "__main__"):
+            from train.console import with_output
+
+            return with_output(lambda: _run(arguments))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
