@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from train.checkpoints.checkpoint_bounds import complaint
 from train.checkpoints.digests import differing, digest_arrays
+from train.checkpoints.stored_arrays import array_complaint
 from train.checkpoints.versions import package_versions
 from train.devices import distributed
 from train.errors import InputError, first_line
@@ -99,6 +100,12 @@ def _read_items(
         for name, target in targets.items():
             if name not in about["digests"]:
                 raise Damaged(f"{name}: the checkpoint has none")
+            try:
+                why = array_complaint(folder / name, target)
+            except Exception as error:
+                raise _failed(folder, name, error) from error
+            if why:
+                raise Damaged(f"{name}: {why}")
             # Before any array is read: of a read that fails Orbax leaves threads behind.
             if name == "weights" and (
                 differs := _other_weights(folder / name, target, about["model"])
