@@ -14,7 +14,7 @@ from train.data.images import Rows
 from train.data.photographs import Photographs
 from train.data.pixel_digest import PixelDigest
 from train.data.stored import opened
-from train.errors import LISTED, InputError, list_below
+from train.errors import LISTED, InputError, list_below, list_some
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,19 @@ def check_usable(found: Iterable[Entry | InputError], *, spec: str = "") -> tupl
             f"{advice if spec and len(wrong) > LISTED else ''}"
         )
     return tuple(entries)
+
+
+def describe_equal_halves(entries: Iterable[Entry]) -> str:
+    """Says in how many pairs the input has the pixels of the target; "" if in none."""
+    pairs = [entry for entry in entries if entry.input_digest is not None]
+    equal = [entry.name for entry in pairs if entry.input_digest == entry.digest]
+    same = "input and target are the same photograph in"
+    if not equal:
+        return ""
+    if len(equal) < len(pairs):
+        return f"{same} {len(equal)} of {len(pairs)} pairs: {list_some(equal)}."
+    every = "the only pair" if len(pairs) == 1 else f"all {len(pairs)} pairs"
+    return f"{same} {every}. Is one folder named twice?"
 
 
 def open_photograph(images: Sequence[np.ndarray], i: int) -> AbstractContextManager[Rows]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from train.data.entries import Entry
+from train.data.entries import Entry, describe_equal_halves
 from train.data.photographs import Memory, Photographs
 from train.data.sources import FLAGS, Source, Split, open_source, smaller_than
 from train.errors import InputError, list_some
@@ -162,6 +162,12 @@ def seen_in_training(source: Source, checkpoint: Path) -> str:
 def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
     """Sentences to print before a run starts with this number of worker processes."""
     yield from leak_warnings(splits)
+    entries: dict[str, list[Entry]] = {}
+    for _, source in named(splits):
+        entries.setdefault(source.spec, []).extend(source.entries)
+    for spec, of_spec in entries.items():
+        if equal := describe_equal_halves(of_spec):
+            yield f"{spec}: {equal}"
     yield from dict.fromkeys(
         f"{each.spec}: {each.skipped}" for _, each in named(splits) if each.skipped
     )

@@ -18,6 +18,7 @@ from train.checkpoints.checkpoint import Network, load_network
 from train.checkpoints.digests import digest_weights
 from train.checkpoints.versions import package_versions
 from train.console import make_console, track
+from train.data.entries import describe_equal_halves
 from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
@@ -103,7 +104,12 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
     check_writable(config.output)
-    for line in filter(None, (seen_in_training(source, config.checkpoint), source.skipped)):
+    warnings = (
+        seen_in_training(source, config.checkpoint),
+        describe_equal_halves(source.entries),
+        source.skipped,
+    )
+    for line in filter(None, warnings):
         say(f"warning: {config.data}: {line}")
 
     cases = list(_cases(protocol, source))

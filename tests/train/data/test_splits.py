@@ -158,6 +158,19 @@ def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> Non
     ]
 
 
+def test_a_run_is_told_once_of_pairs_whose_halves_are_one_photograph(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "a", _names(30)).removeprefix("folder:")
+    spec = f"pairs:{folder},{folder}"
+    same = "input and target are the same photograph in"
+    assert list(data_warnings(open_splits(spec))) == [
+        f"{spec}: {same} all 30 pairs. Is one folder named twice?"
+    ]
+    _write(tmp_path / "b", _names(30), first=1)
+    _write(tmp_path / "b", ["007.png"], first=7)
+    spec = f"pairs:{folder},{tmp_path / 'b'}"
+    assert list(data_warnings(open_splits(spec))) == [f"{spec}: {same} 1 of 30 pairs: 007."]
+
+
 def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:
     spec = _write(tmp_path / "data", _names(40))
     splits = open_splits(spec)

@@ -114,6 +114,16 @@ def test_evaluate_writes_a_table_a_summary_and_figures(
         assert read_image(tmp_path / f"figures-sigma{level}.png").shape[0] > 3 * 24
 
 
+def test_pairs_of_one_folder_are_scored_with_a_warning(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
+) -> None:
+    spec = f"pairs:{photographs},{photographs}"
+    flags = [f"--data={spec}", "--protocol=pairs", f"--output={tmp_path}"]
+    assert main(["evaluate", str(checkpoint(SPEC)), *flags]) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {spec}: input and target are the same photograph in all 3 pairs" in said
+
+
 def test_noise_levels_can_be_named(
     checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
 ) -> None:

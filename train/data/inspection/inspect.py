@@ -12,7 +12,7 @@ from rich.table import Table
 
 from train.bounds import between, check_name
 from train.console import can_show, make_console, printable
-from train.data.entries import Entry
+from train.data.entries import Entry, describe_equal_halves
 from train.data.folders import Listing
 from train.data.images import is_made_by, write_image
 from train.data.inspection.contact_sheet import contact_sheet, sample
@@ -124,6 +124,8 @@ def inspect(config: InspectConfig) -> bool:
             for complaint in filter(None, complaints):
                 findings.wrong.append(f"{entry.name} ({split}): {complaint}")
                 findings.framed.add((split, entry.name))
+            if entry.input_digest == entry.digest:  # the sentence about these pairs is said above
+                findings.framed.add((split, entry.name))
     note_duplicates(findings, splits, appearances)
 
     # --- the table, the findings, the sheet
@@ -181,6 +183,8 @@ def _open(
             else:
                 usable[i], appearance = found
                 appearances[usable[i]] = appearance
+        if equal := describe_equal_halves(usable.values()):
+            findings.wrong.append(f"{spec}: {equal}")
         opened[key] = Source(
             tuple(listing.names[i] for i in usable),
             images.take(usable),

@@ -136,6 +136,18 @@ def test_pairs_that_do_not_fit_are_named(
     assert "cat (" not in said  # darker, and in its place
 
 
+def test_a_folder_that_is_named_twice_is_wrong(
+    photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = _write(tmp_path / "data", {f"{name}.png": photographs[name] for name in photographs})
+    (tmp_path / "link").symlink_to(data)
+    spec = f"pairs:{data},{tmp_path / 'link'}"
+    flags = [spec, f"--test-data={spec}", "--validation-data=none", f"--sheet={tmp_path / 's.png'}"]
+    said = _said(flags, capsys, status=1)
+    assert said.count("input and target are the same photograph in all 4 pairs") == 1
+    assert "Is one folder named twice?" in said and "There are no problems." not in said
+
+
 @pytest.mark.parametrize("sigma", [0, 15, 50])
 def test_the_noise_of_the_input_is_estimated(
     sigma: int, photographs: dict[str, np.ndarray]
