@@ -157,9 +157,12 @@ def _globs(query: str, text: str) -> dict[str, str]:
         or len(globs) < 2
         or not all("*" in glob.removesuffix(".*") for glob in globs.values())
     ):
+        advice = ""
+        if "=" not in query:
+            advice = ' If the "?" belongs to the name of a folder, rename the folder.'
         raise InputError(
             'pairs:DIR? must continue with "input=GLOB&target=GLOB". Give each of them once, with '
-            f'a "*" before its ending; got {text!r}.'
+            f'a "*" before its ending; got {text!r}.{advice}'
         )
     return globs
 
@@ -210,10 +213,10 @@ def _paired(
             paths for paths in (inputs.get(name, []), targets.get(name, [])) if len(paths) > 1
         ]
         if several:
-            listed = " and ".join(path.name for path in several[0][:_LISTED])
+            listed = " and ".join(map(str, several[0][:_LISTED]))
             if len(several[0]) > _LISTED:
                 listed += f" and {len(several[0]) - _LISTED} more"
-            wrong.append(f"{name}: {listed} would all belong to one pair")
+            wrong.append(f"{listed} would belong to the same pair. Keep one of them")
         elif name not in targets:
             wrong.append(f"{inputs[name][0]} has no partner: {name} is missing from {high}")
         elif name not in inputs:

@@ -112,7 +112,7 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
     listing = list_source(spec, split)
     if listing.mismatches:
         raise InputError(
-            f"{spec} holds photographs without a partner:{list_below(listing.mismatches)}\nAdd the "
+            f"{spec} holds photographs that cannot be paired:{list_below(listing.mismatches)}\nAdd the "
             "partners, or remove these photographs. To list all of them, run: python -m train data "
             f"{spec!r} --all"
         )

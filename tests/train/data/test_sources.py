@@ -186,7 +186,7 @@ def test_every_photograph_without_a_partner_is_listed(tmp_path: Path) -> None:
     for sentence in (
         f"low/b.png has no partner: b is missing from {tmp_path}",
         f"high/c.png has no partner: c is missing from {tmp_path}",
-        "d: d.bmp and d.png would all belong to one pair",
+        f"{tmp_path}/low/d.bmp and {tmp_path}/low/d.png would belong to the same pair. Keep one",
     ):
         assert sentence in said
     assert "a.png" not in said
@@ -215,6 +215,7 @@ def test_pairs_of_different_sizes_are_named_with_their_sizes(tmp_path: Path) -> 
             "'b.png' in an input and 'b' in a target. .* end both globs with",
         ),
         ("{}/none,{}", "There is no folder .*none"),
+        ("{}/what?,{}", r'If the "\?" belongs to the name of a folder, rename the folder'),
     ],
 )
 def test_a_wrong_pairs_spec_says_what_it_takes(text: str, message: str, tmp_path: Path) -> None:
