@@ -100,8 +100,8 @@ def list_pairs(text: str) -> Listing:
         if not inputs.keys() & targets.keys():
             raise InputError(
                 f"pairs:{text}: no input has a target. For example, the wildcards match "
-                f"{min(inputs)!r} in an input and {min(targets)!r} in a target. If only the endings "
-                'differ, end both globs with ".*".'
+                f"{min(inputs)!r} in an input and {min(targets)!r} in a target. If only the "
+                'endings differ, end both globs with ".*".'
             )
         sides = [f"the files that match {side}={globs[side]}" for side in ("input", "target")]
         return _paired(inputs, targets, sides[0], sides[1], [found])

@@ -14,8 +14,8 @@ os.environ.setdefault("VIPS_WARNING", "1")
 # E402 is off here, because importing pyvips loads libvips, which reads the variable only then.
 import pyvips  # noqa: E402
 
-# pyvips would pass all warnings to Python's logging. For that it decodes them as UTF-8, and prints a
-# traceback if they quote bytes that are not UTF-8.
+# pyvips would pass all warnings to Python's logging. For that it decodes them as UTF-8, and it
+# prints a traceback if they quote bytes that are not UTF-8.
 getattr(pyvips, "_remove_log_handler", lambda: None)()
 
 __all__ = ["pyvips"]

@@ -1,4 +1,4 @@
-"""Data sets that the tests of this folder share: written once, small."""
+"""Small data sets that the tests of this folder share, each written once."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from train.data.images import write_image
 
 
 def write_pairs(folder: Path, names: list[str], *, first: int = 0) -> None:
-    """Pairs of 16x20 photographs in ``low`` and ``high``, each of other random pixels."""
+    """Writes pairs of 16x20 photographs into ``low`` and ``high``, each with different pixels."""
     for side in ("low", "high"):
         (folder / side).mkdir(parents=True, exist_ok=True)
         for i, name in enumerate(names, first):
@@ -21,7 +21,7 @@ def write_pairs(folder: Path, names: list[str], *, first: int = 0) -> None:
 
 @pytest.fixture(scope="session")
 def lol(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out as LOL is, and beside it, in ``tfds``, the data set made of it."""
+    """A folder with the layout of LOL, and in its folder ``tfds`` the data set made from it."""
     pytest.importorskip("tensorflow_datasets")
     from train.data.prepare import prepare
 

@@ -1,4 +1,4 @@
-"""Photographs with metadata, hostile ones, and the readers that are given them."""
+"""Photographs with metadata, hostile files, and the readers that they are tested with."""
 
 import functools
 import io
@@ -24,7 +24,7 @@ KINDS = ("PNG", "JPEG", "TIFF", "WEBP")
 
 @functools.cache
 def profile() -> bytes:
-    """A small profile of ICC."""
+    """A small ICC profile."""
     return PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -39,7 +39,7 @@ def exif_block(orientation: int = 6) -> PIL.Image.Exif:
 
 
 def full(kind: str, array: np.ndarray) -> bytes:
-    """A file with EXIF, XMP, a profile and a resolution, as far as the format holds them."""
+    """A file with EXIF, XMP, a profile and a resolution, if the format supports them."""
     file = io.BytesIO()
     options: dict[str, object] = {
         "exif": exif_block().tobytes(),
@@ -64,7 +64,7 @@ def full(kind: str, array: np.ndarray) -> bytes:
 
 
 def restore_header(path: Path) -> None:
-    """What ``restore`` reads of a file beside its pixels.
+    """What ``restore`` reads from a file in addition to its pixels.
 
     That is the header, and all that it writes again.
     """
@@ -80,7 +80,7 @@ def restore_header(path: Path) -> None:
 
 
 def restore_pixels(path: Path) -> None:
-    """What ``restore`` and ``fit`` make of a file's pixels."""
+    """What ``restore`` and ``fit`` read from a file's pixels."""
     read_image(path)
 
 
@@ -90,7 +90,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a whole PNG."""
+    """The chunks of a complete PNG."""
     place, found = 8, []
     while place < len(content):
         length, name = struct.unpack(">I4s", content[place : place + 8])
@@ -100,7 +100,7 @@ def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def png_of(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """A PNG of chunks."""
+    """A PNG with these chunks."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 

@@ -23,7 +23,7 @@ def write(path: Path, records: list[bytes]) -> Path:
 
 def test_every_record_is_measured_by_its_header(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    # Sizes around a block of 64 kilobytes, whose headers interrupt what is written.
+    # Sizes around a block of 64 kilobytes, whose headers interrupt the content.
     sizes = [10, 70_000, 65_535, 65_536, 65_472, 65_448, 300_000, 3, 65_409, 1] * 2
     path = write(tmp_path / "a", [random.bytes(size) for size in sizes])
     measured = [chunk.unpacked for chunk in _chunks(path)]
@@ -31,7 +31,7 @@ def test_every_record_is_measured_by_its_header(tmp_path: Path) -> None:
     check_files([(path, len(sizes))])
 
 
-def test_a_record_that_fills_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_a_huge_record_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a", [b"small", bytes(70_000_000), b"small"])
     assert path.stat().st_size < 200_000
     tracemalloc.start()

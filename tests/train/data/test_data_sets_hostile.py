@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow_datasets")
 
 
 def mutated_records(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """Damage to the records or to the list of them at the end; most of such a file is padding."""
+    """Damages the records, or the list of them at the end. Most of such a file is padding."""
     start, stop = rng.choice(((0, 7_300), (65_536, 65_700), (0, len(data))))
     return data[:start] + mutated(rng, data[start:stop], others) + data[stop:]
 

@@ -38,7 +38,7 @@ def test_a_data_set_is_read_by_folder_by_name_and_in_slices(
 @pytest.mark.parametrize(
     ("held", "read"),
     [
-        # Div2k: its halves differ in size, so it serves as clean photographs
+        # div2k: its halves have different sizes, so its clean photographs are used alone
         (
             ("lr", "hr"),
             {"target": "hr"},
@@ -63,7 +63,7 @@ def test_tensorflow_is_never_imported(lol: Path, monkeypatch: pytest.MonkeyPatch
     attempts = []
 
     class Finder(importlib.abc.MetaPathFinder):
-        """Records who asks for TensorFlow, which no extra installs, and finds nothing."""
+        """Records imports of TensorFlow, which no extra installs, and finds nothing."""
 
         def find_spec(self, name: str, path: object, target: object = None) -> None:
             if name.partition(".")[0] == "tensorflow":
@@ -75,7 +75,7 @@ def test_tensorflow_is_never_imported(lol: Path, monkeypatch: pytest.MonkeyPatch
     assert importlib.util.find_spec("tensorflow") is None and attempts == ["tensorflow"]
 
 
-def test_what_cannot_be_read_by_index_names_the_command_that_prepares_it(
+def test_other_formats_give_the_command_that_prepares_them(
     lol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = tmp_path / "1.0.0"
@@ -141,7 +141,7 @@ def test_a_broken_file_of_records_is_an_error_by_name(lol: Path, tmp_path: Path)
         open_source(f"tfds:{copied}:train", "train")
 
 
-def test_a_record_that_cannot_be_read_keeps_no_other_from_being_looked_at(
+def test_an_unreadable_record_does_not_hide_the_others(
     lol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = datasets._record
@@ -168,7 +168,7 @@ def test_an_error_without_a_message_is_named_by_its_kind(
     lol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        """Records whose bindings say nothing."""
+        """Records whose bindings raise an error without a message."""
 
         def __getitem__(self, index: int) -> object:
             raise KeyError

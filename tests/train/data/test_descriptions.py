@@ -22,7 +22,7 @@ EVIL = {"pythonClassName": "canary.evil.Feature", "text": {}}
 
 @pytest.fixture
 def prepared(lol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A prepared data set, and in the working directory a module that tells when it is imported."""
+    """A prepared data set, and in the working directory a module that reports its import."""
     copied = tmp_path / "tfds" / "pictures" / "1.0.0"
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", copied)
     for path in copied.glob("lol-*"):
@@ -45,7 +45,7 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
 
 
 def silent(folder: Path) -> bool:
-    """Whether nothing of the canary was imported."""
+    """Whether the canary was not imported."""
     imported = [name for name in sys.modules if name.split(".")[0] == "canary"]
     return not imported and not (folder / "sang").exists()
 
@@ -193,7 +193,9 @@ def test_a_description_without_an_end_is_not_read(file: str, prepared: Path) -> 
     with pytest.raises(InputError, match=rf"{file} cannot be used: it has more than 500 kB"):
         open_source(f"tfds:{prepared}:train", "train")
     path.unlink()
-    if file == "dataset_info.json":  # without it the folder is no data set, which is said otherwise
+    if (
+        file == "dataset_info.json"
+    ):  # without it the folder is not a data set, which is another error
         return
     os.mkfifo(path)
     with pytest.raises(
@@ -299,7 +301,9 @@ def test_a_builder_of_ours_does_not_believe_a_description_either(
     shutil.copytree(lol / "tfds" / "lol" / "1.0.0", kept)
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
     (kept / "features.json").write_text(json.dumps({"type": "canary.evil.Feature", "content": {}}))
-    assert len(open_source("tfds:lol:train", "train").names) == 3  # its features are its own
+    assert (
+        len(open_source("tfds:lol:train", "train").names) == 3
+    )  # the builder knows its features itself
     for content in ("{", "[]", '{"name": "../x"}'):
         (kept / "dataset_info.json").write_text(content)
         with pytest.raises(InputError, match=r"dataset_info\.json cannot be used"):

@@ -29,7 +29,7 @@ def _jpeg(progressive: bool) -> bytes:
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_eight_bits_come_back_as_written(pixels: np.ndarray, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix}"
-    Image.fromarray(pixels).save(path)  # another writer than the one under test
+    Image.fromarray(pixels).save(path)  # not with the writer under test
     read = read_image(path)
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, pixels)
@@ -47,7 +47,7 @@ def test_sixteen_bits_are_kept_whole(suffix: str, tmp_path: Path) -> None:
 
 def test_sixteen_bit_grey_keeps_its_values(tmp_path: Path) -> None:
     grey = np.random.default_rng(2).integers(0, 65536, (6, 4), dtype=np.uint16)
-    # A PNG by hand: what libvips reads is then not checked against what libvips wrote.
+    # This PNG is made by hand, so that libvips does not read what it wrote itself.
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -81,7 +81,7 @@ def test_grey_is_repeated_and_alpha_is_dropped(pixels: np.ndarray, tmp_path: Pat
 def test_a_photograph_is_turned_upright(pixels: np.ndarray, tmp_path: Path) -> None:
     image = Image.fromarray(pixels)
     exif = image.getexif()
-    exif[0x0112] = 6  # the camera was held a quarter turn: rows are columns
+    exif[0x0112] = 6  # the camera was turned by 90 degrees, so rows are columns
     image.save(tmp_path / "turned.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
 
@@ -110,7 +110,7 @@ def test_the_ending_does_not_decide_what_a_file_is(pixels: np.ndarray, tmp_path:
 
 
 def test_a_file_that_changed_on_disk_is_read_anew(pixels: np.ndarray, tmp_path: Path) -> None:
-    for version in (pixels, pixels[::-1]):  # libvips keeps files that it has read
+    for version in (pixels, pixels[::-1]):  # libvips remembers files that it has read
         write_image(tmp_path / "photo.png", version)
         np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), version)
 
@@ -165,7 +165,7 @@ def test_a_gigantic_photograph_is_refused_before_it_is_decoded(
 def test_a_bitmap_is_as_large_as_any_other_photograph(
     pixels: np.ndarray, tmp_path: Path, monkeypatch
 ) -> None:
-    """Pillow has limits of its own, of which it warns, and which it refuses to go beyond."""
+    """Pillow has its own limits. It warns at the first one and refuses at the second."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
     Image.fromarray(pixels).save(tmp_path / "large.bmp")
     np.testing.assert_array_equal(read_image(tmp_path / "large.bmp"), pixels)
@@ -230,7 +230,7 @@ def test_what_harms_no_pixel_is_no_reason_to_refuse(pixels: np.ndarray, tmp_path
     Image.fromarray(pixels).save(tmp_path / "profile.png", icc_profile=b"no profile")
     Image.fromarray(pixels).save(tmp_path / "whole.png")
     header, rest = np.split(np.frombuffer((tmp_path / "whole.png").read_bytes(), np.uint8), [33])
-    comment = struct.pack(">I", 3) + b"tEXta\0b" + b"\0\0\0\0"  # its checksum is another
+    comment = struct.pack(">I", 3) + b"tEXta\0b" + b"\0\0\0\0"  # with a wrong checksum
     (tmp_path / "comment.png").write_bytes(header.tobytes() + comment + rest.tobytes())
     for name in ("tags.tif", "profile.png", "comment.png"):
         np.testing.assert_array_equal(read_image(tmp_path / name), pixels)
@@ -276,7 +276,5 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
         ("", "ValueError"),
     ],
 )
-def test_an_error_of_libvips_comes_down_to_its_last_line_that_says_something(
-    said: str, expected: str
-) -> None:
+def test_the_most_informative_line_of_a_libvips_error_is_quoted(said: str, expected: str) -> None:
     assert last_line(ValueError(said)) == expected

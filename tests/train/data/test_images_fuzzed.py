@@ -31,7 +31,7 @@ WHOLE = {kind: decode_image(content, kind) for kind, content in KINDS.items()}
 def test_a_truncated_photograph_is_refused_or_whole(kind: str, data: st.DataObject) -> None:
     content = KINDS[kind][: data.draw(st.integers(0, len(KINDS[kind]) - 1))]
     try:
-        # What was cut off held no pixels
+        # The part that was cut off did not hold pixels
         np.testing.assert_array_equal(decode_image(content, "cut"), WHOLE[kind])
     except InputError as error:
         assert str(error).startswith("cut ")

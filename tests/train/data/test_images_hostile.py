@@ -1,4 +1,4 @@
-"""Damaged and hostile photographs: readers return or say why not, within time and memory."""
+"""Readers decode damaged and hostile photographs or say why not, within time and memory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The index of decoded photographs: what it saves, and that nothing in it is ever stale."""
+"""The index saves decoding, and its entries are never out of date."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _decoded: list[str] = []
 
 @pytest.fixture(autouse=True)
 def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index of the test's own, which records fresh files too, and a list of what is decoded."""
+    """An index for the test that also records new files, and a list of the decoded photographs."""
     monkeypatch.setattr(index, "PATH", tmp_path / "cache" / "index.sqlite")
     monkeypatch.setattr(index, "_YOUNGEST", -(10**9))
     monkeypatch.setattr(index, "_warned", set())
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _open(spec: str, megabytes: float = 1) -> tuple[Source, int]:
-    """The source, and how many photographs were decoded to open it."""
+    """The source, and the number of photographs that were decoded to open it."""
     _decoded.clear()
     return open_source(spec, "train", memory=Memory(megabytes)), len(_decoded)
 
@@ -68,7 +68,7 @@ def test_a_pair_may_be_known_by_halves(folder: Path) -> None:
     assert [entry.digest for entry in pairs.entries] == [entry.digest for entry in alone.entries]
 
 
-def test_a_changed_file_is_decoded_again_though_size_and_time_are_the_same(tmp_path: Path) -> None:
+def test_a_change_is_noticed_despite_equal_size_and_time(tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
     for i in range(3):
@@ -130,7 +130,7 @@ def test_a_damaged_index_is_replaced(folder: Path, damage: str) -> None:
     assert decoded == 0 and found.entries == expected.entries
 
 
-def test_an_index_that_is_no_database_is_kept_aside_and_told_of_once(
+def test_an_index_that_is_not_a_database_is_kept_and_reported(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index.PATH.parent.mkdir()
@@ -183,7 +183,7 @@ def test_without_room_for_an_index_everything_is_decoded(
     assert _open(f"folder:{folder}/low")[1] == 3
 
 
-def test_what_is_known_counts_against_memory_before_it_is_decoded(folder: Path) -> None:
+def test_known_photographs_count_against_the_memory(folder: Path) -> None:
     size = 8 * 9 * 3 * 2
     _open(f"folder:{folder}/low")
     source, decoded = _open(f"folder:{folder}/low", megabytes=size / 1e6)

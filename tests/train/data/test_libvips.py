@@ -1,4 +1,4 @@
-"""What libvips says beside its results."""
+"""What libvips prints in addition to its results."""
 
 import ast
 import struct
@@ -26,7 +26,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", [b"sRGB", b"Caf\xe9"])
 def test_warnings_of_decoders_do_not_reach_the_console(name: bytes, tmp_path: Path) -> None:
-    """A grey PNG with a profile for RGB: libpng warns of it, and quotes the profile's name."""
+    """A grey PNG with a profile for RGB. libpng warns about it and quotes the profile's name."""
     profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
     (tmp_path / "grey.png").write_bytes(
         b"\x89PNG\r\n\x1a\n"

@@ -1,4 +1,4 @@
-"""Photographs taken on their side, as telephones store them: upright in every format and verb."""
+"""Photographs that telephones store on their side are upright in every format and verb."""
 
 import io
 from pathlib import Path
@@ -33,7 +33,7 @@ SIZES = [
 
 
 def _smooth(height: int, width: int) -> np.ndarray:
-    """Pixels that differ at every place and that JPEG hardly changes."""
+    """Pixels that are different at every place, and that JPEG hardly changes."""
     rows, columns = np.mgrid[0:height, 0:width]
     channels = [rows * 255 / height, columns * 255 / max(width, 2), (rows + columns) % 256]
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -57,7 +57,7 @@ def test_every_orientation_is_turned_as_pillow_turns_it(kind: str, size: tuple[i
             expected = np.asarray(PIL.ImageOps.exif_transpose(image))
         read = decode_image(content, f"orientation {orientation}")
         assert read.shape == expected.shape and read.flags.c_contiguous
-        # Two builds of one JPEG decoder may round apart.
+        # Two builds of the same JPEG decoder may round differently.
         assert np.abs(read.astype(int) - expected).max() <= (1 if kind == "JPEG" else 0), (
             orientation
         )
@@ -76,7 +76,7 @@ def test_an_orientation_that_there_is_not_turns_nothing(kind: str, orientation: 
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A portrait for each way to hold a camera, in all formats, of more than 512 stored rows."""
+    """A portrait for each orientation, in all formats, with more than 512 stored rows."""
     folder = tmp_path_factory.mktemp("portraits")
     for i, kind in enumerate((*FORMATS, *FORMATS), 1):
         (folder / f"{i}.{kind.lower()}").write_bytes(_encoded(kind, _stored(i), i))
@@ -97,7 +97,7 @@ def test_data_looks_at_portraits(portraits: Path, tmp_path: Path, capsys) -> Non
 @pytest.mark.slow
 def test_fit_evaluate_and_restore_take_portraits(portraits: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
-    # One photograph is enough to be scored: each size is compiled.
+    # Scoring one photograph is enough, because each size is compiled.
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "6.png").write_bytes((portraits / "6.png").read_bytes())
     one = f"folder:{tmp_path / 'one'}"

@@ -1,4 +1,4 @@
-"""Pairs beyond the stream of batches: on devices and in evaluation. test_step.py has the step."""
+"""Pairs on devices and in evaluation. test_step.py tests them in the training step."""
 
 import numpy as np
 import pytest

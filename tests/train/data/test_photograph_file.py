@@ -1,4 +1,4 @@
-"""What files of real people hold, and what the readers make of it."""
+"""What people's files contain, and what the readers do with it."""
 
 import io
 import struct
@@ -49,7 +49,9 @@ def test_a_gain_map_leaves_the_picture_that_pillow_reads() -> None:
     path = FAULTS / "ultra-hdr.jpg"
     with PIL.Image.open(path) as image:
         expected = np.asarray(image.convert("RGB"))
-    assert np.abs(read_image(path).astype(int) - expected).max() <= 1  # two builds of one decoder
+    assert (
+        np.abs(read_image(path).astype(int) - expected).max() <= 1
+    )  # two builds of the same decoder
     assert "it has a gain map for bright screens, which is left out" in open_stored(path).notes[0]
 
 
@@ -126,7 +128,7 @@ def test_another_kind_of_picture_is_called_by_its_name(start: bytes, called: str
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
 def test_tags_that_a_decoder_warns_of_do_no_harm_to_a_tiff(compression: str) -> None:
-    """Tifffile writes a description twice; some cameras write tags out of order."""
+    """The library tifffile writes a description twice, and some cameras write tags out of order."""
     array = pixels((30, 20, 3))
     content = bytearray(
         encoded("TIFF", array, compression=compression, tiffinfo={270: "abc", 271: "abc"})
@@ -152,7 +154,7 @@ def test_adobe_rgb_that_exif_alone_states_is_warned_of(tmp_path: Path) -> None:
     assert open_stored(tmp_path / "plain.jpg").notes == ()
 
 
-def test_the_orientation_behind_any_number_of_fill_bytes_is_found() -> None:
+def test_the_orientation_behind_fill_bytes_is_found() -> None:
     jpeg = full("JPEG", np.zeros((8, 4, 3), np.uint8))
     for count in (1, 7, 65_533, 200_000):
         filled = io.BytesIO(jpeg[:2] + b"\xff" * count + jpeg[2:])

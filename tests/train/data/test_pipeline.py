@@ -15,7 +15,7 @@ from train.errors import InputError
 
 
 def _source(*shapes: tuple[int, int]) -> Source:
-    """Photographs in which every pixel is unique: a patch tells where it was cut."""
+    """Photographs in which every pixel is unique, so that a patch shows where it was cut."""
     images, first = [], 0
     for height, width in shapes:
         count = height * width
@@ -30,7 +30,7 @@ def _batches(source: Source, **options: int) -> PatchBatches:
 
 
 def batch_of(batches: PatchBatches, index: int) -> Any:
-    """The batch of that number by itself."""
+    """The batch with this number alone."""
     (batch,) = pipeline._each(batches.global_batches(range(index, index + 1)))
     return batch
 
@@ -46,13 +46,13 @@ def test_a_batch_depends_on_seed_and_index_alone() -> None:
     assert first.shape == (6, 4, 4, 3)
     assert first.dtype == np.uint16
     fresh = _batches(source)
-    batch_of(fresh, 0)  # what came before leaves no trace
+    batch_of(fresh, 0)  # earlier batches do not matter
     np.testing.assert_array_equal(batch_of(fresh, 5), first)
     assert not np.array_equal(batch_of(_batches(source), 6), first)
     assert not np.array_equal(batch_of(_batches(source, seed=4), 5), first)
 
 
-def test_every_patch_is_a_flip_or_rotation_of_a_place_in_a_photograph() -> None:
+def test_patches_are_flips_and_rotations_of_places() -> None:
     source = _source((12, 9), (7, 7))
     windows = [
         np.lib.stride_tricks.sliding_window_view(image[..., 0].astype(int), (4, 4)).reshape(
@@ -101,7 +101,7 @@ def test_the_hosts_share_one_global_batch_in_contiguous_rows(processes: int) -> 
         np.testing.assert_array_equal(together, batch_of(batches, 2 + step))
 
 
-def test_a_stream_that_starts_later_goes_on_with_the_same_batches() -> None:
+def test_a_stream_that_starts_later_gives_the_same_batches() -> None:
     batches = _batches(_source((12, 9)))
     whole = list(stream(batches, start=0, stop=6))
     rest = list(stream(batches, start=4, stop=6))
@@ -113,7 +113,7 @@ def test_a_patch_as_large_as_the_photograph_is_allowed() -> None:
     assert batch_of(_batches(_source((4, 4))), 0).shape == (6, 4, 4, 3)
 
 
-def test_a_patch_larger_than_a_photograph_is_refused_with_its_name() -> None:
+def test_a_patch_larger_than_a_photograph_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"--patch-size 8 is larger than 1 of 2 .* photo1 \(9x6\)\. Use .* 6"
     ):
@@ -130,7 +130,7 @@ def test_both_halves_of_a_pair_are_cut_and_turned_alike() -> None:
     np.testing.assert_array_equal(_values(batch.degraded), _values(batch.clean) + 1000)
 
 
-def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
+def test_orientations_are_quarter_turns_and_their_mirrors() -> None:
     # The whole photograph is the patch, so that the draws of a batch show in it, told apart by
     # NumPy's own turning.
     source = _source((4, 4))
@@ -144,7 +144,7 @@ def test_the_eight_orientations_are_quarter_turns_and_their_mirrors() -> None:
             np.testing.assert_array_equal(patch, turned[:, ::-1] if orientation >= 4 else turned)
 
 
-def test_photographs_of_8_and_of_16_bits_share_a_batch_at_the_same_brightness() -> None:
+def test_8_and_16_bits_share_a_batch_at_the_same_brightness() -> None:
     deep = _source((5, 5)).images[0]
     shallow = np.full((5, 5, 3), 51, np.uint8)
     source = make_source(("a", "b"), (deep, shallow), inputs=(shallow, shallow))
@@ -190,7 +190,7 @@ def test_any_number_of_threads_and_any_memory_give_the_same_bits(tmp_path: Path)
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_photograph_that_vanishes_under_the_stream_stops_it_by_name(tmp_path: Path) -> None:
+def test_a_photograph_that_vanishes_stops_the_stream(tmp_path: Path) -> None:
     write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
     batches = _batches(open_source(f"folder:{tmp_path}", "train", memory=Memory(0)))
     batch_of(batches, 0)

@@ -1,4 +1,4 @@
-"""Data sets that are written: whole, or not at all, and under names that can be read again."""
+"""Data sets are written whole or not at all, under names that can be read again."""
 
 import resource
 import signal
@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        # As a full disk, for each file
+        # This acts like a full disk, for each file
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         with pytest.raises(InputError, match="p cannot be prepared: .*File too large"):
             prepare(f"folder:{folder}", data_dir=tmp_path / "tfds")

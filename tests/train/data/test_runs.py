@@ -1,4 +1,4 @@
-"""A run on each kind of source: trained, evaluated, stopped, and resumed at the right batch."""
+"""Runs on each kind of source are trained, evaluated, stopped and resumed at the right batch."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from train.data.splits import open_splits, save_splits
 
 @pytest.fixture(autouse=True)
 def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All photographs here have one size, so that networks and metrics are compiled once."""
+    """All photographs here have the same size, so that networks and metrics are compiled once."""
     packaged = sources._packaged
     monkeypatch.setattr(sources, "_packaged", lambda name: packaged(name)[100:120, 100:116].copy())
 
@@ -117,7 +117,7 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
         "these photographs are also trained on, so their scores mean little: 0.png (test)"
         in capsys.readouterr().out
     )
-    # Smaller than a patch, which is not the point
+    # Smaller than a patch, which does not matter here
     write_image(data / "3.png", np.zeros((4, 4, 3), np.uint8))
     (data / "4.png").rename(data / "four.png")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
@@ -131,13 +131,11 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     save_splits(open_splits(f"folder:{data}", validation="none", test=f"folder:{folder}"), run)
     assert main(["fit", "--resume", str(run)]) == 2
     said = capsys.readouterr().err
-    assert (
-        f"the checkpoint in {run} was trained with different photographs, or in a different order (train)"
-        in said
-    )
+    assert f"the checkpoint in {run} was trained with different photographs" in said
+    assert "order (train)" in said
 
 
-def test_a_source_that_vanishes_stops_the_run_by_name_and_it_goes_on_once_it_is_back(
+def test_a_run_resumes_once_a_vanished_source_is_back(
     folder: Path,
     tiny_flags: tuple[str, ...],
     tmp_path: Path,

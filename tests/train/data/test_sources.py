@@ -30,7 +30,7 @@ def test_the_packaged_splits_share_no_photograph() -> None:
     every = [image for source in (train, validation, test) for image in source.images]
     assert len({image.tobytes() for image in every}) == 8
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in every)
-    # What is known of the photographs without decoding them is true.
+    # The entries agree with the decoded photographs.
     for image, entry in zip(train.images, train.entries, strict=True):
         assert (entry.height, entry.width, entry.bits) == (*image.shape[:2], 8)
 
@@ -85,7 +85,7 @@ def test_a_link_to_nothing_is_named_and_other_files_are_counted(tmp_path: Path) 
         (tmp_path / name).touch()
     with pytest.raises(
         InputError,
-        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were skipped\.",
+        match=r"holds no photographs: .*; 2 \.heic files and 1 file without an ending were skip",
     ):
         open_source(f"folder:{tmp_path}", "train")
     _write(tmp_path / "good.png")
@@ -133,7 +133,7 @@ def test_a_name_that_is_no_utf_8_can_be_printed_and_hashed(tmp_path: Path) -> No
     assert source.names[0].encode()
 
 
-def test_pairs_are_matched_by_path_below_their_folders_whatever_the_ending(tmp_path: Path) -> None:
+def test_pairs_are_matched_by_path_without_the_ending(tmp_path: Path) -> None:
     for name, seed in (("b/two.png", 1), ("one.bmp", 2)):
         _write(tmp_path / "low, dark" / name, seed)
     targets = [
@@ -158,11 +158,11 @@ def test_pairs_are_matched_by_path_below_their_folders_whatever_the_ending(tmp_p
         ("1_iso_9.png", "1_gt_9.png", "target=*_g?_*.[p]ng&input=*_iso_*.png"),
     ],
 )
-def test_pairs_in_one_folder_are_matched_by_what_the_wildcards_stand_for(
+def test_pairs_in_one_folder_are_matched_by_wildcards(
     low: str, high: str, query: str, tmp_path: Path
 ) -> None:
     degraded, clean = _write(tmp_path / low, 1), _write(tmp_path / high, 2)
-    _write(tmp_path / "other.png", 3)  # fits neither: no part of the data set
+    _write(tmp_path / "other.png", 3)  # matches neither glob, so it is not part of the data set
     source = open_source(f"pairs:{tmp_path}?{query}", "train")
     assert len(source.names) == 1
     np.testing.assert_array_equal(source.images[0], clean)
@@ -224,7 +224,7 @@ def test_a_wrong_pairs_spec_says_what_it_takes(text: str, message: str, tmp_path
         open_source("pairs:" + text.format(tmp_path, tmp_path), "train")
 
 
-def test_what_does_not_fit_the_memory_is_decoded_each_time_and_the_same(tmp_path: Path) -> None:
+def test_photographs_beyond_the_memory_are_decoded_each_time(tmp_path: Path) -> None:
     pixels = [_write(tmp_path / f"{i}.png", i) for i in range(3)]
     source = open_source(f"folder:{tmp_path}", "train", memory=Memory(2 * 8 * 9 * 3 / 1e6))
     assert source.images.kept == 2
@@ -235,7 +235,7 @@ def test_what_does_not_fit_the_memory_is_decoded_each_time_and_the_same(tmp_path
     assert [entry.name for entry in part.entries] == ["2.png", "0.png"]
 
 
-def test_a_photograph_that_vanishes_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_photograph_that_vanishes_is_named_on_access(tmp_path: Path) -> None:
     _write(tmp_path / "a.png")
     source = open_source(f"folder:{tmp_path}", "train", memory=Memory(0))
     (tmp_path / "a.png").unlink()

@@ -23,7 +23,7 @@ from train.errors import InputError
 
 
 def _write(folder: Path, names: list[str], *, first: int = 0) -> str:
-    """Photographs of one random pixel row each, the n-th always with the same pixels."""
+    """Photographs of one row of random pixels. The n-th one always has the same pixels."""
     for i, name in enumerate(names, first):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_image(
@@ -45,7 +45,7 @@ def test_one_folder_is_split_in_eight_tenths_and_twice_one(tmp_path: Path) -> No
     members = _members(open_splits(_write(tmp_path, _names(300))))
     sizes = {split: len(names) for split, names in members.items()}
     assert sum(sizes.values()) == 300
-    assert len(set.union(*members.values())) == 300  # nobody is in two
+    assert len(set.union(*members.values())) == 300  # no photograph is in two splits
     # Of 300, a tenth is 30 with a standard deviation of 5.2: five of these either way.
     assert all(4 <= sizes[split] <= 56 for split in ("validation", "test"))
 
@@ -87,7 +87,7 @@ def test_folders_stay_whole_where_asked_for(tmp_path: Path) -> None:
     by_pixels = [
         {name.split("/")[0] for name in names} for names in _members(open_splits(spec)).values()
     ]
-    assert sum(map(len, by_pixels)) > 40  # or the flag would do nothing
+    assert sum(map(len, by_pixels)) > 40  # otherwise the flag would do nothing
 
 
 def test_what_a_flag_names_is_taken_whole(tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_packaged_photographs_come_with_all_three() -> None:
     assert leaked(splits) == []
 
 
-def test_too_few_photographs_to_set_any_aside_is_an_error_with_the_mend(tmp_path: Path) -> None:
+def test_too_few_photographs_to_set_any_aside_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="left none of 1 photographs for .*give other photographs with --test-data"
     ):
         open_splits(_write(tmp_path, _names(1)))
 
 
-def test_a_tested_photograph_that_is_trained_on_is_noticed_under_another_name(
+def test_a_tested_photograph_that_is_trained_on_is_noticed(
     tmp_path: Path,
 ) -> None:
     data = _write(tmp_path / "data", _names(30))
@@ -139,7 +139,7 @@ def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None
     assert "20 of 30 photographs do not fit into --memory-mb" in memory
 
 
-def test_memory_goes_to_what_is_trained_on_before_a_large_test_set(tmp_path: Path) -> None:
+def test_training_photographs_get_the_memory_first(tmp_path: Path) -> None:
     data, test = (
         _write(tmp_path / "data", _names(10)),
         _write(tmp_path / "test", _names(30), first=10),
@@ -158,7 +158,7 @@ def test_a_run_is_told_once_of_files_that_are_passed_over(tmp_path: Path) -> Non
     ]
 
 
-def test_a_run_is_told_once_of_pairs_whose_halves_are_one_photograph(tmp_path: Path) -> None:
+def test_pairs_whose_halves_are_equal_are_reported_once(tmp_path: Path) -> None:
     folder = _write(tmp_path / "a", _names(30)).removeprefix("folder:")
     spec = f"pairs:{folder},{folder}"
     same = "input and target are the same photograph in"
@@ -171,7 +171,7 @@ def test_a_run_is_told_once_of_pairs_whose_halves_are_one_photograph(tmp_path: P
     assert list(data_warnings(open_splits(spec))) == [f"{spec}: {same} 1 of 30 pairs: 007."]
 
 
-def test_the_record_names_every_photograph_and_comes_back_unchanged(tmp_path: Path) -> None:
+def test_the_record_names_every_photograph(tmp_path: Path) -> None:
     spec = _write(tmp_path / "data", _names(40))
     splits = open_splits(spec)
     save_splits(splits, tmp_path)
@@ -204,16 +204,16 @@ def test_a_resume_with_other_photographs_says_which(tmp_path: Path) -> None:
     )
 
 
-def test_a_photograph_too_small_to_be_scored_is_refused_before_training(tmp_path: Path) -> None:
+def test_photographs_too_small_to_be_scored_are_refused_early(tmp_path: Path) -> None:
     data, test = _write(tmp_path / "data", _names(3)), tmp_path / "test"
     test.mkdir()
     write_image(test / "enough.png", np.zeros((11, 11, 3), np.uint8))
-    # What is only trained on may be small
+    # Photographs that are only trained on may be small
     check_scorable(open_splits(data, validation="none", test=f"folder:{test}"))
     write_image(test / "tiny.png", np.zeros((11, 10, 3), np.uint8))
     with pytest.raises(
         InputError,
-        match=r"1 of 2 photographs of test are too small .* 11 pixels on each side. tiny.png \(10x11\)",
+        match=r"1 of 2 photographs of test are too small .* 11 pixels on .*: tiny.png \(10x11\)",
     ):
         check_scorable(open_splits(data, validation="none", test=f"folder:{test}"))
 
@@ -241,7 +241,7 @@ def test_photographs_that_a_run_was_trained_on_are_named(tmp_path: Path) -> None
     splits = open_splits(_write(tmp_path / "photographs", _names(20)))
     run = tmp_path / "run"
     (run / "checkpoints" / "4").mkdir(parents=True)
-    assert seen_in_training(splits.train, run) == ""  # an imported network has no record
+    assert seen_in_training(splits.train, run) == ""  # an imported network does not have a record
     save_splits(splits, run)
     for checkpoint in (run, run / "checkpoints" / "4"):
         assert seen_in_training(splits.test, checkpoint) == ""

@@ -1,4 +1,4 @@
-"""Photographs that are decoded in strips: the same pixels, and less memory."""
+"""Photographs that are decoded in strips have the same pixels and need less memory."""
 
 import struct
 import subprocess
@@ -96,11 +96,11 @@ def test_what_is_seen_in_strips_is_what_the_whole_shows(size: tuple[int, int]) -
         assert glance.histogram.sum() == pytest.approx(1)
 
 
-def test_the_digest_does_not_depend_on_strips_or_on_how_8_bits_are_stored() -> None:
+def test_the_digest_does_not_depend_on_strips_or_storage() -> None:
     image = pixels(50, 40)
     deep = image.astype(np.uint16) * 257
     almost = deep.copy()
-    almost[-1, -1, -1] ^= 1  # told by the last strip alone
+    almost[-1, -1, -1] ^= 1  # only the last strip shows it
     digests = []
     for array in (image, deep, almost):
         for height in (50, 7, 1):
@@ -154,7 +154,7 @@ def test_threads_hold_no_more_together_than_the_budget() -> None:
 
 
 @pytest.mark.slow
-def test_a_photograph_of_200_megapixels_is_looked_at_in_little_memory(tmp_path: Path) -> None:
+def test_200_megapixels_are_inspected_in_little_memory(tmp_path: Path) -> None:
     folder = tmp_path / "large"
     folder.mkdir()
     gradient = pyvips.Image.xyz(14_100, 14_100)

@@ -48,7 +48,7 @@ def test_every_ending_of_a_photograph_is_accepted(tmp_path: Path) -> None:
     assert len(found.photographs) == 7 and not found.other_files
 
 
-def test_a_linked_folder_is_read_once_under_its_own_path_if_it_has_one(tmp_path: Path) -> None:
+def test_a_linked_folder_is_read_once_under_its_own_path(tmp_path: Path) -> None:
     touch(tmp_path / "away", "x.png", "deep/y.png")
     touch(tmp_path / "here", "own/z.png")
     (tmp_path / "here" / "a").symlink_to(tmp_path / "here" / "own")
@@ -80,7 +80,7 @@ def test_the_folder_may_be_a_link_itself(tmp_path: Path) -> None:
     assert walk(tmp_path / "link").notes == []
 
 
-def test_hidden_photographs_are_counted_and_what_a_system_hides_is_not(tmp_path: Path) -> None:
+def test_hidden_photographs_are_counted_but_not_system_files(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "._a.png", ".DS_Store", ".thumbnails/a.png", "below/.b.JPG")
     found = walk(tmp_path)
     assert [path.name for path in found.photographs] == ["a.png"]
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_read_is_named(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
-def test_a_pipe_that_is_named_like_a_photograph_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_named_like_a_photograph_does_not_block(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     os.mkfifo(tmp_path / "b.png")
     os.mkfifo(tmp_path / "pipe")
@@ -187,7 +187,7 @@ def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
     (tmp_path / "low2" / "set").mkdir(parents=True)
     for name in ("1.png", "2.png"):
         (tmp_path / "low2" / "set" / name).symlink_to(tmp_path / "low" / name)
-    # One clean photograph of two noisy ones
+    # Two noisy photographs share a clean one
     (tmp_path / "disk" / "high" / "2.png").symlink_to("1.png")
     listing = list_pairs(f"{tmp_path}/low2,{tmp_path}/high")
     assert listing.names == ("set/1", "set/2") and not listing.mismatches

@@ -19,11 +19,11 @@ from train.errors import InputError
         ("low/*.png", "high/7.png", None),
         ("low/*", "low/deep/7.png", None),
         ("*/low/*.*", "a/low/7.jpg", "a_7"),
-        ("*-*.png", "a-b-c.png", "a-b_c"),  # the first takes as much as it can
+        ("*-*.png", "a-b-c.png", "a-b_c"),  # the first one matches as much as possible
         ("?*.png", "7.png", ""),
         ("[ab]*.png", "c1.png", None),
         ("[ab]*.png", "b1.png", "1"),
-        ("[*.png", "[1.png", "1"),  # an open bracket is itself
+        ("[*.png", "[1.png", "1"),  # an open bracket matches itself
         ("[z-a]*", "z1", None),
         ("*.*", "noending", None),
         ("*.*", "a.b/c", None),

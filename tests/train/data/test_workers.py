@@ -1,4 +1,4 @@
-"""Photographs that do not stay in memory: windows of batches, cut by threads or by processes."""
+"""Windows of batches from photographs that do not stay in memory, cut by threads or processes."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from train.data.splits import Splits, data_warnings
 from train.data.windows import Windows
 from train.errors import InputError
 
-# What another process runs: it starts the workers, says who they are, and waits to be killed.
+# The program of another process: it starts workers, prints their ids, and waits to be killed.
 _RUN = """
 import sys, time, multiprocessing
 from train.data.photographs import Memory
@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pairs of 8 and of 16 bits, each of its own size."""
+    """Pairs of 8 and of 16 bits, each with its own size."""
     folder, rng = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
     for side, highest in (("low", 256), ("high", 65536)):
         (folder / side).mkdir()
@@ -59,7 +59,7 @@ def _open(pairs: Path, megabytes: float = 0) -> PatchBatches:
 
 
 def batch_of(batches: PatchBatches, index: int) -> Any:
-    """The batch of that number by itself."""
+    """The batch with this number alone."""
     (batch,) = pipeline._each(batches.global_batches(range(index, index + 1)))
     return batch
 
@@ -75,7 +75,7 @@ def test_windows_hold_every_batch_once_in_order_and_grow(most: int) -> None:
         )
 
 
-def test_each_photograph_is_decoded_once_for_all_batches_of_a_window(
+def test_each_photograph_is_decoded_once_for_a_window(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = _open(pairs)
@@ -95,7 +95,7 @@ def test_threads_decode_and_one_of_them_cuts_what_is_decoded(
 ) -> None:
     batches = _open(pairs, megabytes=10)
     for images in batches.cutter.sides:
-        for photograph in images._photographs[:3]:  # opening decoded them all
+        for photograph in images._photographs[:3]:  # opening has decoded all of them
             photograph._kept = None
     cut = batches.cutter.cut
     seen: list[tuple[bool, bool]] = []  # whether it was decoded, and whether the caller cuts
@@ -118,7 +118,7 @@ def test_threads_decode_and_one_of_them_cuts_what_is_decoded(
     np.testing.assert_array_equal(first.clean, second.clean)
 
 
-def test_any_number_of_workers_gives_the_same_bits_wherever_it_starts(
+def test_any_number_of_workers_gives_the_same_bits(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = _open(pairs, megabytes=10)
@@ -146,7 +146,7 @@ def test_an_error_in_a_worker_is_the_users_to_read(pairs: Path, tmp_path: Path) 
         list(stream(batches, start=0, stop=3, workers=1))
 
 
-def test_a_photograph_that_changes_under_the_stream_stops_it_by_name(tmp_path: Path) -> None:
+def test_a_photograph_that_changes_stops_the_stream(tmp_path: Path) -> None:
     for shape, kind in (((8, 9, 3), np.uint8), ((8, 8, 3), np.uint16)):
         write_image(tmp_path / "only.png", np.zeros((8, 8, 3), np.uint8))
         batches = PatchBatches(
@@ -161,7 +161,7 @@ def test_a_photograph_that_changes_under_the_stream_stops_it_by_name(tmp_path: P
             batch_of(batches, 1)
 
 
-def test_workers_are_not_taken_where_all_is_in_memory_and_it_is_said(pairs: Path) -> None:
+def test_workers_that_are_not_needed_are_reported(pairs: Path) -> None:
     for megabytes, said in (
         (10, "--workers 2 does nothing: all photographs fit into"),
         (0, "5 of 5 photographs do not fit into"),

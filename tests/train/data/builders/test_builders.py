@@ -25,7 +25,7 @@ def _smooth(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def bsds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out as BSDS500 is, with the 68, two others, and what is no part of it."""
+    """A folder with the layout of BSDS500: the 68 photographs, two others, and unrelated files."""
     from train.data.builders.bsds500 import CBSD68
 
     folder = tmp_path_factory.mktemp("bsds")
@@ -46,7 +46,7 @@ def test_bsds500_never_trains_on_cbsd68(bsds: Path, tmp_path: Path) -> None:
     train, test = _digests(spec), _digests(spec.removesuffix("train") + "test")
     assert set(train) == {"100007", "8143"}
     assert set(test) == CBSD68 and len(CBSD68) == 68
-    kept = _digests(f"folder:{bsds}/data")  # the very pixels of the files
+    kept = _digests(f"folder:{bsds}/data")  # exactly the pixels of the files
     assert train | test == kept
 
 
@@ -55,7 +55,7 @@ def test_bsds500_without_its_test_photographs_is_refused(bsds: Path, tmp_path: P
         prepare(
             "tfds:bsds500:train", manual_dir=bsds / "data" / "images" / "train", data_dir=tmp_path
         )
-    assert not list(tmp_path.rglob("*.array_record*"))  # nothing half-written
+    assert not list(tmp_path.rglob("*.array_record*"))  # nothing is half-written
 
 
 def test_bsds500_is_built_from_the_real_files(shared: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_is_no_data_set_to_write_is_refused(tmp_path: Path) -> None:
 def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but its download, on photographs named like its own."""
+    """Everything except the download, on photographs with the names of its own."""
     from train.data.dataset_builders import make_builder
 
     for side, suffix, shape in (("lr", "x2", (4, 5, 3)), ("hr", "", (8, 10, 3))):
@@ -158,6 +158,6 @@ def test_div2k_of_tfds_is_prepared_and_read_without_tensorflow(
     spec = prepare("tfds:div2k/bicubic_x2:train", data_dir=tmp_path / "tfds")
     source = open_source(spec, "train")
     clean = {entry.digest for entry in open_source(f"folder:{tmp_path}/hr", "train").entries}
-    # Lr is half as large, so no partner of a pair
+    # lr is half as large, so it cannot be half of a pair
     assert {entry.digest for entry in source.entries} == clean
     assert source.inputs is None and "tensorflow" not in sys.modules

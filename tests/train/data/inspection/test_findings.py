@@ -71,7 +71,7 @@ def test_four_names_are_shorter_than_three_and_one_more() -> None:
     assert findings.notes == ["4 photographs look alike: 0.png, 1.png, 2.png, 3.png (train)."]
 
 
-def test_no_more_than_a_page_is_printed_unless_everything_is_asked_for() -> None:
+def test_at_most_a_page_is_printed_without_all() -> None:
     findings = Findings([f"wrong {i}" for i in range(21)], [f"note {i}" for i in range(500)])
     page = list(findings.shown(everything=False))
     assert page[0] == "Worth knowing (500):"

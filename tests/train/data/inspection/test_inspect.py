@@ -19,7 +19,7 @@ from train.data.inspection.survey import survey
 
 @pytest.fixture(scope="module")
 def photographs() -> dict[str, np.ndarray]:
-    """Scenes that nobody would mix up."""
+    """Scenes that look nothing like each other."""
     return {
         "cat": skimage.data.chelsea()[:160, :200],
         "cup": skimage.data.coffee()[100:260, 200:400],
@@ -36,7 +36,7 @@ def _write(folder: Path, photographs: dict[str, np.ndarray]) -> Path:
 
 
 def _look(image: np.ndarray, degraded: np.ndarray | None = None) -> Appearance:
-    """What one photograph looks like, or a pair."""
+    """What one photograph or one pair looks like."""
     ((_, seen),) = survey(["one"], [image], None if degraded is None else [degraded])
     return seen
 
@@ -133,7 +133,7 @@ def test_pairs_that_do_not_fit_are_named(
     ):
         assert sentence in said
     assert re.search(r"cup \(\w+\): .* fits", said) and re.search(r"woman \(\w+\): .* scenes", said)
-    assert "cat (" not in said  # darker, and in its place
+    assert "cat (" not in said  # darker, but not moved
 
 
 def test_a_folder_that_is_named_twice_is_wrong(
@@ -153,7 +153,7 @@ def test_the_noise_of_the_input_is_estimated(
     sigma: int, photographs: dict[str, np.ndarray]
 ) -> None:
     rng = np.random.default_rng(0)
-    # Far from black and white, so that clipping takes no noise away
+    # Far from black and white, so that clipping does not remove noise
     clean = photographs["cat"] // 2 + 64
     noisy = np.clip(clean + rng.normal(0, sigma, clean.shape), 0, 255).astype(np.uint8)
     seen = _look(clean, noisy)
@@ -167,7 +167,7 @@ def test_the_histogram_is_of_luma(photographs: dict[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(seen.histogram, [0, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.5])
 
 
-def test_photographs_too_small_or_too_plain_to_judge_are_no_complaint() -> None:
+def test_photographs_too_small_or_too_plain_are_not_judged() -> None:
     for pixels in (np.zeros((1, 1, 3), np.uint8), np.full((40, 40, 3), 9, np.uint8)):
         seen = _look(pixels, pixels)
         assert seen.complaint == ""
@@ -205,7 +205,7 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
     flags += ["--validation-data=none"]
     said = _said(flags, capsys, status=0)
     assert f"Read it as tfds:{tmp_path}/tfds/restoration_folder/cats/1.0.0:train" in said
-    # What was not written is said, since the data set cannot tell any more.
+    # Files that were not written are reported now, since the data set does not know about them.
     assert "1 .heic file was skipped." in said and "nowhere, which does not exist." in said
 
 
@@ -236,7 +236,7 @@ def test_what_fit_would_refuse_is_wrong(
 
 
 @pytest.mark.parametrize("length", [18, 26, 30, 53, 60])
-def test_a_bmp_that_ends_in_its_header_is_named_and_the_others_are_described(
+def test_a_bmp_that_ends_in_its_header_is_reported(
     length: int,
     photographs: dict[str, np.ndarray],
     tmp_path: Path,
@@ -269,7 +269,7 @@ def test_where_nothing_can_be_used_that_is_what_is_said(
         ("folder.png", "cannot be written: .*folder.png is in the way"),
     ],
 )
-def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(
+def test_a_sheet_that_cannot_be_written_is_refused_first(
     sheet: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"no photograph")
@@ -289,7 +289,7 @@ def test_a_picture_of_others_is_replaced_only_when_told_to(
     assert main(command) == 2
     assert f"--sheet: {sheet} exists and was not written by this command" in capsys.readouterr().err
     assert sheet.read_bytes() == theirs
-    # The other endings differ in how the sheet is known again, which needs no second look
+    # The other endings differ only in how the sheet is recognised, so one inspection is enough.
     if suffix == ".png":
         assert main([*command, "--overwrite"]) == main(command) == 0
     else:

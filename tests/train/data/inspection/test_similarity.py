@@ -6,7 +6,7 @@ from train.data.inspection.similarity import group_similar
 
 
 def by_hand(hashes: list[int]) -> set[frozenset[int]]:
-    """Groups found by comparing all with all."""
+    """Groups that are found by comparing every hash with every other."""
     groups = [{i} for i in range(len(hashes))]
     for i, one in enumerate(hashes):
         for j in range(i):
