@@ -1,6 +1,7 @@
 """Handles Ctrl-C and SIGTERM: a loop can check for them, and a program can clean up."""
 
 import _thread
+import atexit
 import contextlib
 import os
 import signal
@@ -43,6 +44,9 @@ def interruptible(*, ours: bool) -> Iterator[None]:
 
     sys.unraisablehook = notice
     signal.signal(signal.SIGINT, _interrupt)
+    # This runs last. While Python then takes its modules down, it has no handlers any more, and
+    # Ctrl-C would kill a program that has done its work.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     except KeyboardInterrupt:

@@ -101,6 +101,22 @@ def test_ctrl_c_is_neither_lost_nor_raised_within_an_import(
     assert done.stdout == f"{said}\ncleaned up\n"
 
 
+def test_a_program_that_is_done_keeps_its_status() -> None:
+    program = (
+        "import os, signal\n"
+        "from train.devices.signals import interruptible\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGINT):\n"
+        "        kill(own, number)\n"
+        "late = Late()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "with interruptible(ours=True):\n"
+        "    print('done', flush=True)\n"
+    )
+    done = _run(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def _frames(*modules: str) -> Any:
     """Frames of these modules, each called by the one before."""
     frame = None
