@@ -19,11 +19,18 @@ _MAX_RATIO = 20  # unpacked bytes for each packed byte
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40  # bytes, of Riegeli's format
 _USABLE = _BLOCK - _BLOCK_HEADER
 
+# Signature, records and padding. The writer can also transpose records, if it is asked to. What a
+# transposed chunk unpacks to is not limited by its header, so such a chunk is refused.
+_ACCEPTED = b"srp"
+_MOST_MORE = 1000  # records of a chunk beyond those of the file: an index has a few
+
 
 class _RiegeliChunk(NamedTuple):
     start: int  # place in the file
     packed: int  # bytes
     unpacked: int  # bytes
+    kind: int  # a letter's code
+    records: int
 
 
 def check_files(files: Iterable[tuple[Path, int]]) -> None:
@@ -46,6 +53,18 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
                 "the data set again."
             )
         for chunk in _chunks(path):
+            if chunk.kind not in _ACCEPTED:
+                raise InputError(
+                    f"{path} cannot be read: the chunk at byte {chunk.start} is of the type "
+                    f"{chr(chunk.kind)!r}. Only chunks with plain records are accepted. Prepare "
+                    "the data set again."
+                )
+            if chunk.records > count + _MOST_MORE:
+                raise InputError(
+                    f"{path} cannot be read: the chunk at byte {chunk.start} has {chunk.records:,} "
+                    f"records, but dataset_info.json states {count} for the whole file. Copy the "
+                    "file again, or prepare the data set again."
+                )
             if chunk.unpacked > max(MAX_UNPACKED, _MAX_RATIO * chunk.packed):
                 raise InputError(
                     f"{path} cannot be read: a record at byte {chunk.start} unpacks from "
@@ -66,9 +85,13 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
 
 
 def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
-    """The chunks of a file, by their headers, up to one that makes no sense.
+    """The chunks of a file, by their headers.
 
-    The reader reports that one.
+    The reader finds a chunk by its place in an index. So the whole file must consist of chunks:
+    one that follows something else would not be checked.
+
+    Raises:
+      InputError: if something in the file is not a chunk.
     """
     size = path.stat().st_size
     start = 0
@@ -77,14 +100,19 @@ def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
             header = _read(file, start)
             # The first eight bytes are a checksum. Zeros mean that the file has a hole here.
             if len(header) < _CHUNK_HEADER or not any(header[:8]):
-                return
+                break
             packed, records, unpacked = (
                 int.from_bytes(header[begin:end], "little")
                 for begin, end in ((8, 16), (25, 32), (32, 40))
             )
-            yield _RiegeliChunk(start, packed, unpacked)
+            yield _RiegeliChunk(start, packed, unpacked, header[24], records)
             after = _skip(start, _CHUNK_HEADER + packed)
             start = max(after, _boundary(start + records))
+    if start != size:
+        raise InputError(
+            f"{path} cannot be read: it has {size:,} bytes, and its chunks of records do not end "
+            "there. Copy the file again, or prepare the data set again."
+        )
 
 
 def _read(file: BinaryIO, start: int) -> bytes:

@@ -5,13 +5,14 @@ upright.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from train.data import array_records
 from train.data.dataset_builders import import_tfds, open_builder
+from train.data.example_records import MalformedError, read_feature
 from train.data.folders import Listing, parse_settings
 from train.data.stored import StoredPhotograph
 from train.errors import InputError, first_line
@@ -175,21 +176,16 @@ def _content(read: Any, index: int, feature: str, name: str) -> bytes:
     Raises:
       InputError: if the record cannot be read, or does not have exactly one such value.
     """
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    record = _record(read, index, name)
     try:
-        held = tf_example_pb2.Example.FromString(record).features.feature
-    except Exception as error:  # the class of the parser's error depends on how protobuf was built
-        raise InputError(f"{name} cannot be read: {first_line(error)}.") from None
-    values: Sequence[bytes] = held[feature].bytes_list.value if feature in held else []
+        kind, values = read_feature(_record(read, index, name), feature)
+    except MalformedError as error:
+        raise InputError(f"{name} cannot be read as a record: {error}.") from None
     if len(values) != 1:
-        kind = (held[feature].WhichOneof("kind") if feature in held else None) or "nothing"
         raise InputError(
             f"{name}: {feature} must be one encoded photograph; it is "
-            f"{kind.removesuffix('_list')}{f', {len(values)} times' if values else ''}."
+            f"{kind or 'nothing'}{f', {len(values)} times' if values else ''}."
         )
-    return bytes(values[0])
+    return values[0]
 
 
 def _record(read: Any, index: int, name: str) -> Any:

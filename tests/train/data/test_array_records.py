@@ -11,10 +11,10 @@ from train.errors import InputError
 pytest.importorskip("array_record")
 
 
-def write(path: Path, records: list[bytes]) -> Path:
+def write(path: Path, records: list[bytes], *, options: str = "group_size:1") -> Path:
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(path), "group_size:1")
+    writer = ArrayRecordWriter(str(path), options)
     for record in records:
         writer.write(record)
     writer.close()
@@ -73,3 +73,27 @@ def test_a_file_of_holes_is_refused_at_once(tmp_path: Path) -> None:
     os.truncate(path, 20_000_000_000)  # 500 million headers of zeros
     with pytest.raises(InputError, match="a cannot be read"):
         check_files([(path, 2)])
+
+
+def test_transposed_records_are_refused_because_their_header_limits_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [b"\x0a\x03abc"], options="group_size:1,transpose")
+    with pytest.raises(InputError, match=r"the chunk at byte 64 is of the type 't'\. Only chunks"):
+        check_files([(path, 1)])
+
+
+def test_millions_of_empty_records_in_one_chunk_are_not_unpacked(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [b""] * 5000, options="group_size:5000")
+    check_files([(path, 5000)])
+    with pytest.raises(InputError, match="has 5,000 records, but dataset_info.json states 1 for"):
+        check_files([(path, 1)])
+
+
+def test_nothing_between_the_chunks_goes_unchecked(tmp_path: Path) -> None:
+    """The index at the end still leads to every record."""
+    path = write(tmp_path / "a", [b"one", b"two"])
+    content = bytearray(path.read_bytes())
+    for place, wrong in ((64 + 8, 10**15), (64, 0)):  # a chunk's length, and its checksum
+        content[place : place + 8] = wrong.to_bytes(8, "little")
+        (tmp_path / "b").write_bytes(content)
+        with pytest.raises(InputError, match=r"b cannot be read: it has 131,072 bytes, and its"):
+            check_files([(tmp_path / "b", 2)])
