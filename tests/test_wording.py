@@ -21,14 +21,18 @@ WORDS = {
     r"\banew\b": '"again", or "new"',
     r"\bmend(?:s|ed|ing)?\b": '"fix" or "correct"',
     r"\b(?:go|goes|going|gone|went) on\b": '"continue" or "resume"',
-    r"\bbut for\b": '"except"',
+    r"\b(?:but|save) for\b|\b(?:all|any|every|everything|anything) but\b": '"except"',
+    r"\bhangs? on,": '"depend on"',
+    r"\bless (?:it|them|this|that)\b": '"minus"',
+    r"\bof late\b|\bin earnest\b": '"recently", or "seriously"',
+    r"\bwhere (?:(?:it is|they are) )?asked for\b": '"optional", or "if it is requested"',
     r"\bwhoever\b": '"anybody who", or name who it is',
     r"\b(?:him|her)self\b": "who it is",
     r"\b(?:1|one) less\b|\bless (?:1|one)\b": '"1 minus", "minus 1" or "one fewer"',
-    r"(?<!\bthere\s)(?<!\bhere\s)\b(?:is|are|was|were) no (?!longer\b|more\b|quicker\b|better\b)\w+": (
+    r"(?<!here\s)\b(?:is|are|was|were) no (?!longer\b|more\b|quicker\b|better\b)\w+": (
         '"is not a", or "there is no"'
     ),
-    r"(?<!\bthere\s)\b(?:is|are) (?-i:none)\b(?! of)": '"is not one", or "there is none"',
+    r"(?<!here\s)\b(?:is|are) (?-i:none)\b(?! of)": '"is not one", or "there is none"',
     r"(?-i:\b(?:That|Those) of\b)": "the noun itself at the start of a sentence",
     r"(?:\A|[.!?] )(?-i:Of)\b": "the noun first: a genitive starts no sentence",
     r"\A# of\b": "the noun first: a genitive starts no comment",
