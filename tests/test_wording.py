@@ -72,6 +72,7 @@ OPEN: set[str] = {
     "resumed_config.py",
     "run_folder.py",
     "state_dicts.py",
+    "stored_arrays.py",
     "topology.py",
     "torch_pickle.py",
     "torch_tensors.py",
