@@ -63,35 +63,35 @@ class CompareConfig:
     """Train a network under several losses; report which restores best, and how certain it is."""
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
-    """Losses. The first is compared with each of the others. "balanced(METHOD, LOSS)" learns the
-    weights of a loss."""
+    """Losses. The first is compared with each of the others.
+    "balanced(METHOD, LOSS)" learns the weights of a loss."""
     seeds: int = 3
     """Number of training runs for each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
     """Noise levels (0 to 255) to score at. Default: --sigma."""
     primary: Primary = "psnr"
-    """Metric that verdicts are based on and that settings are picked by. The other metrics are
-    shown without a verdict."""
+    """Metric that verdicts are based on and that settings are picked by.
+    The other metrics are shown without a verdict."""
     primary_sigmas: tuple[float, ...] = ()
     """Noise levels out of --sigmas over whose mean verdicts are given. Default: all of them."""
     margin: float | None = None
-    """Smallest difference in --primary that matters, for "not worse". Default: 0.1 dB, or no such
-    test if the metric is not in dB."""
+    """Smallest difference in --primary that matters, for "not worse".
+    None: 0.1 dB, or no such test if the metric is not in dB."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Learning rates to pick from, for each loss."""
     clip_norms: tuple[float, ...] = (1.0,)
-    """Gradient norms to try clipping at, in addition to no clipping, at the learning rate that was
-    picked."""
+    """Gradient norms to try clipping at, with the learning rate that was picked.
+    Training without clipping is always tried too."""
     population: PopulationMode = "loop"
-    """How networks are trained: one after the other (loop), all at once on one device (vmap), or at
-    once and divided over --devices (mesh)."""
+    """How networks are trained. loop: one after the other.
+    vmap: all at once on one device; mesh: all at once, divided over --devices."""
     draws: int = 1
     """Number of noise draws that each score is averaged over."""
     crops: int = 4
     """Number of photographs to show in the report: those on which the losses differ most."""
     fit: FitConfig = field(default_factory=FitConfig)
-    """How each network is trained. --out is the comparison's folder; if it already holds an
-    unfinished comparison, that one is continued."""
+    """How each network is trained. --out is the folder of the comparison.
+    If it already holds an unfinished comparison, that one is continued."""
 
     def __post_init__(self) -> None:
         spelled = tuple(map(canonical_loss, self.losses))

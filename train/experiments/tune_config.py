@@ -19,20 +19,20 @@ class TuneConfig:
     trials: int = 30
     """Number of settings to try, including those of earlier runs of this search."""
     batch: int = 1
-    """Number of settings to choose at once, before any of them is judged. With --population vmap or
-    mesh they train together."""
+    """Number of settings to choose at once, before any of them is judged.
+    With --population vmap or mesh they train together."""
     population: PopulationMode = "loop"
-    """How the networks of a batch are trained: one after the other (loop), all at once on one
-    device (vmap), or at once and divided over --devices (mesh)."""
+    """How the networks of a batch are trained. loop: one after the other.
+    vmap: all at once on one device; mesh: all at once, divided over --devices."""
     objective: TuneMetric = "psnr"
-    """Metric to optimize on validation photographs. With --population loop, trials that fall behind
-    the median are stopped early."""
+    """Metric to optimize on validation photographs.
+    With --population loop, trials that fall behind the median are stopped early."""
     pareto: bool = False
-    """Search for the Pareto front of lightness error and chroma error instead. No trial is stopped
-    early."""
+    """Search for the Pareto front of lightness error and chroma error instead.
+    No trial is stopped early."""
     luminance_weights: tuple[float, float] = (0.0, 0.95)
-    """Lowest and highest luminance weight. The colour weight is 1 minus the luminance weight, so
-    that learning rates carry over."""
+    """Lowest and highest luminance weight.
+    The colour weight is 1 minus the luminance weight, so that learning rates carry over."""
     window_sizes: tuple[int, ...] = (1, 3, 7, 15, 31)
     """Side lengths of the window to choose from, in pixels."""
     penalties: tuple[Literal["l1", "l2", "charbonnier", "huber"], ...] = ("l1", "charbonnier")
@@ -40,11 +40,11 @@ class TuneConfig:
     brightness: tuple[Literal["luma", "luminance", "lightness"], ...] = ("luma", "lightness")
     """Brightness signals to choose from."""
     seeds: int = 3
-    """Number of training runs of the best setting and of the default one, with the seeds after
-    --seed, to compare on test photographs."""
+    """Number of training runs of the best setting and of the default one.
+    They use the seeds after --seed, and are compared on test photographs."""
     fit: FitConfig = field(default_factory=FitConfig)
-    """How each network is trained. --out is the folder of the search; if it already holds an
-    unfinished search, that one is continued."""
+    """How each network is trained. --out is the folder of the search.
+    If it already holds an unfinished search, that one is continued."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)

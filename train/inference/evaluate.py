@@ -51,24 +51,24 @@ class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
     data: str
-    """Photographs that the network was not trained on: "photos", "folder:PATH",
-    "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""
+    """Photographs that the network was not trained on:
+    "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""
     protocol: str
-    """How photographs are degraded and scored: clipped, unclipped, float (noise is added) or pairs
-    (photographs with real degradations)."""
+    """How photographs are degraded and scored: clipped, unclipped or float, which add noise,
+    or pairs, for real degradations."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. Default: those of --protocol, 15 25 50. A network that
-    needs the level gets each of them; a blind network gets none."""
+    """Noise levels (0 to 255) to score at. Default: those of --protocol, 15 25 50.
+    A network that needs the level gets each of them; a blind network gets none."""
     figures: bool = False
-    """Write figures of the worst, the median and the best photograph at each noise level, with maps
-    of their errors."""
+    """Write figures of the worst, the median and the best photograph at each noise level.
+    They include maps of the errors."""
     self_ensemble: bool = False
     """Average over the eight flips and rotations, which takes eight times as long."""
     tile: int | None = None
-    """Side of a tile in pixels. The scores do not depend on it. Default: a side that fits 1.5 GB of
-    memory."""
+    """Side of a tile in pixels. The scores do not depend on it.
+    None: a side that fits 1.5 GB of memory."""
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep in memory."""
     overwrite: bool = False
@@ -87,9 +87,9 @@ class EvaluateConfig:
 class _Case:
     """One photograph at one noise level."""
 
-    index: int
+    index: int  # in the source
     name: str
-    sigma: float
+    sigma: float  # noise level, 0 to 255; NaN if the noise is not added here
 
 
 def evaluate(config: EvaluateConfig) -> list[MetricsRow]:

@@ -40,13 +40,14 @@ class ExportConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""
     format: Literal["stablehlo", "torch", "onnx"]
-    """stablehlo: a program for jax.export, for CPU, GPU and TPU and any image size. torch: a state
-    dict. onnx: a model for onnxruntime and similar programs, for any batch size."""
+    """stablehlo: a program for jax.export, for CPU, GPU and TPU and any image size.
+    torch: a state dict, as safetensors.
+    onnx: a model for onnxruntime and similar programs, for any batch size."""
     output: Path
     """File to write: .stablehlo, .safetensors for torch, or .onnx."""
     size: str | None = None
-    """HEIGHTxWIDTH of all images, for onnx. Default: any multiples of the network's stride, which
-    is 1 to 8."""
+    """HEIGHTxWIDTH of all images, for onnx.
+    None: any multiples of the network's stride, which is 1 to 8."""
     overwrite: bool = False
     """Replace --output even if it was not written by export."""
 

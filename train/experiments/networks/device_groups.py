@@ -50,8 +50,8 @@ class DeviceGroup:
     runs: Sequence[TrainingRun]
     device: jax.Device
     step: PopulationStep
-    population: Population
-    metrics: tuple[Metrics, ...] = ()
+    population: Population  # the states after the last step
+    metrics: tuple[Metrics, ...] = ()  # the metrics of each run in the last step
 
     @property
     def seeds(self) -> list[int]:

@@ -40,19 +40,19 @@ class ComparisonRow:
     photograph: str
     psnr: float  # dB
     psnr_y: float  # dB, studio range
-    ssim: float
-    ciede2000: float
-    brightness_error: float  # mean |delta L*|
-    chroma_error: float  # mean |delta C*|
+    ssim: float  # at most 1; higher is better
+    ciede2000: float  # mean colour difference, 0 or more; lower is better
+    brightness_error: float  # mean |delta L*|, 0 or more
+    chroma_error: float  # mean |delta C*|, 0 or more
 
 
 class Metric(NamedTuple):
     """How a column is shown."""
 
     label: str
-    unit: str
+    unit: str  # "" if there is none
     higher_is_better: bool
-    digits: int
+    digits: int  # decimals to show
 
 
 METRICS = {
@@ -163,12 +163,12 @@ def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow
         name: read_cell(row[name]) if kind is str else kind(row[name])
         for name, kind in fields.items()
     }
-    # A network that diverged has no PSNR, and its other metrics are never used
+    # A network that diverged has no PSNR, and its other metrics are never used.
     for name in METRICS if not math.isnan(values["psnr"]) else ():
         if not abs(values[name]) <= _LARGEST:
             raise ValueError(
-                f"{name} is {values[name]}, and a number from -{_LARGEST:,.0f} to {_LARGEST:,.0f} "
-                "is needed"
+                f"{name} must be a number from -{_LARGEST:,.0f} to {_LARGEST:,.0f}; got "
+                f"{values[name]}"
             )
     return ComparisonRow(**values)
 

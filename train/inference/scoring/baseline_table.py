@@ -40,8 +40,8 @@ class BaselineRow:
     sigma: float  # noise level, 0 to 255; REAL if the noise was not added here
     method: str  # noisy, blur or restored
     psnr: float  # dB
-    ssim: float
-    ciede2000: float
+    ssim: float  # at most 1; higher is better
+    ciede2000: float  # mean colour difference, 0 or more; lower is better
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,11 @@ class MetricsRow:
     method: str  # input or restored
     psnr: float  # dB
     psnr_y: float  # dB, from studio-range luma
-    ssim: float
-    ms_ssim: float  # NaN if the photograph is too small for it
-    ciede2000: float
-    brightness_error: float  # mean of |dL*|
-    chroma_error: float  # mean of |dC*|
+    ssim: float  # at most 1; higher is better
+    ms_ssim: float  # at most 1; NaN if the photograph is too small for it
+    ciede2000: float  # mean colour difference, 0 or more; lower is better
+    brightness_error: float  # mean of |dL*|, 0 or more
+    chroma_error: float  # mean of |dC*|, 0 or more
 
 
 def score(

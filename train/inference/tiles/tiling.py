@@ -37,12 +37,12 @@ class Axis(NamedTuple):
     cores together cover [lead, lead + padded); the photograph is [lead, lead + size).
     """
 
-    size: int
-    padded: int
-    lead: int
-    tile: int
+    size: int  # pixels of the photograph
+    padded: int  # pixels with padding, a multiple of the stride
+    lead: int  # pixels that are repeated before the first, if the axis wraps
+    tile: int  # side of a tile, in pixels
     spans: tuple[Span, ...]
-    pixels: np.ndarray
+    pixels: np.ndarray  # pixel of the photograph at each position
 
     def pixels_of(self, span: Span) -> np.ndarray:
         """The positions of a tile's pixels in the photograph."""

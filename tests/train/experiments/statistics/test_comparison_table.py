@@ -97,9 +97,18 @@ def test_tables_come_back_as_they_went(tmp_path):
         (lambda text: text.replace(b"0.25", b"\xff", 1), "it is damaged .line"),
         (lambda text: text.replace(b"l1", b'"l1', 1), "it is damaged .line"),
         (lambda text: b"", "line 1: its columns must be loss, seed"),
-        (lambda text: text.replace(b"0.25", b"inf", 1), "line 2: psnr is inf, and a number from"),
-        (lambda text: text.replace(b"0.25,0.25,0.25", b"1,1,nan"), "line 2: ssim is nan"),
-        (lambda text: text.replace(b"0.25\r", b"-1e300\r", 1), "line 2: chroma_error is -1e"),
+        (
+            lambda text: text.replace(b"0.25", b"inf", 1),
+            "line 2: psnr must be a number from .*; got inf",
+        ),
+        (
+            lambda text: text.replace(b"0.25,0.25,0.25", b"1,1,nan"),
+            "line 2: ssim must be .*; got nan",
+        ),
+        (
+            lambda text: text.replace(b"0.25\r", b"-1e300\r", 1),
+            "line 2: chroma_error must be .*; got -1e",
+        ),
     ],
 )
 def test_a_damaged_table_is_named_and_left_alone(damage, why, tmp_path):
