@@ -193,7 +193,7 @@ def noise_warnings(config: CompareConfig, test: Source) -> list[str]:
     scored = ", ".join(f"{sigma:g}" for sigma in unknown)
     highest = max(*config.levels, trained)
     return [
-        f"networks trained {at} are scored at {scored}, noise that they never meet in training. "
+        f"networks trained {at} are scored at sigma {scored}, which they never meet in training. "
         f"Use --blind --sigma {highest:g} to train at every level up to {highest:g}."
     ]
 

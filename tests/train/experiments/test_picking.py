@@ -128,14 +128,14 @@ def test_networks_get_the_noise_level_of_each_photograph(tmp_path, monkeypatch):
         (
             (5.0, 25.0),
             False,
-            "trained at sigma 25 are scored at 5, noise that they never meet in training. Use "
+            "trained at sigma 25 are scored at sigma 5, which they never meet in training. Use "
             "--blind --sigma 25",
         ),
         ((5.0, 25.0), True, None),
         (
             (5.0, 50.0),
             True,
-            "trained up to sigma 25 are scored at 50, noise that they never meet in training. Use "
+            "trained up to sigma 25 are scored at sigma 50, which they never meet in training. Use "
             "--blind --sigma 50",
         ),
     ],
