@@ -54,14 +54,16 @@ def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
         others = [comparison.other for comparison in primary if comparison.outcome == outcome]
         if others:
             it = "It" if sentences else candidate
-            listed = _list_with_or(others)
+            word = "and" if outcome in ("better", "worse") else "or"
+            listed = _list(others, word=word)
             sentences.append(text.format(it=it, candidate=candidate, others=listed))
     return convergence_warning(curves) + " ".join(sentences)
 
 
-def _list_with_or(names: Sequence[str]) -> str:
+def _list(names: Sequence[str], *, word: str) -> str:
+    """Joins names by commas, and the last two by a word."""
     *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def _verdict(comparison: Comparison) -> str:

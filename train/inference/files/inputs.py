@@ -107,9 +107,8 @@ def check_links(jobs: Sequence[Job], output: Path) -> None:
     for folder in sorted({job.target.parent for job in jobs}):
         if not folder.resolve().is_relative_to(inside):
             raise InputError(
-                f"{folder} contains a link that leads out of --output {output}, to "
-                f"{folder.resolve()}. Nothing is written there. Remove the link, or restore to "
-                "that folder separately."
+                f"{folder} leads out of --output {output} through a link, to {folder.resolve()}. "
+                "Nothing is written there. Remove the link, or restore to that folder separately."
             )
 
 

@@ -184,6 +184,8 @@ def test_scores_that_do_not_pair_are_refused():
 def test_the_headline_lists_all_losses_of_an_outcome():
     comparisons = conclude(make_scores(images=4), LOSSES)
     assert headline(comparisons, []) == "There is no verdict on luminance_l1 against mse or l1."
+    worse = [dataclasses.replace(each, outcome="worse") for each in comparisons]
+    assert headline(worse, []) == "luminance_l1 is worse than mse and l1."
 
 
 def test_the_headline_warns_if_networks_were_still_learning():

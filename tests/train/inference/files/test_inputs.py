@@ -194,11 +194,11 @@ def test_nothing_is_written_through_a_link_in_the_output(tmp_path: Path, capsys)
     elsewhere.mkdir()
     (output / "holiday").symlink_to(elsewhere, target_is_directory=True)
     job = Job(tmp_path / "a.png", output / "holiday" / "2020" / "a.png")
-    with pytest.raises(InputError, match="a link that leads out of --output .*, to .*elsewhere"):
+    with pytest.raises(InputError, match="leads out of --output .* through a link, to .*elsewhere"):
         check_links([job], output)
     save(tmp_path / "in" / "holiday" / "a.png", pixels((8, 8, 3)))
     assert main(["restore", str(tmp_path), str(tmp_path / "in"), "--output", str(output)]) == 2
-    assert "contains a link that leads out" in capsys.readouterr().err
+    assert "through a link, to" in capsys.readouterr().err
     (tmp_path / "link").symlink_to(output, target_is_directory=True)
     check_links([Job(tmp_path / "a.png", tmp_path / "link" / "b" / "a.png")], tmp_path / "link")
 
