@@ -1,4 +1,4 @@
-"""Settings for every test: four CPU devices, a compilation cache, and the folder of shared data where it exists."""
+"""Settings for every test: four CPU devices, a compilation cache, the folder of shared data."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,14 @@ from pathlib import Path
 # a TPU, and two processes of pytest-xdist may both load it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-# XLA optimizes little, because compiling takes most of the time of the tests. Started processes
-# inherit this. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run, as `make
-# test-slow`, `make test-all` and `make test-lowest` do.
-QUICK = "--xla_cpu_use_fusion_emitters=false"
+# XLA optimizes little and compiles each program in one piece, because compiling takes most of the
+# time of the tests and each has one core. Started processes inherit this.
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run, as `make test-slow`, `make
+# test-all` and `make test-lowest` do.
+QUICK = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
     given = os.environ.get("XLA_FLAGS", "").split()
-    os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in given if flag != QUICK), QUICK])
+    os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in given if flag not in QUICK), *QUICK])
 
 import hypothesis
 import jax
