@@ -1,4 +1,4 @@
-"""What all of the library's tests share: strict promotion, and numbers that other libraries give."""
+"""What all tests of the library share: strict promotion and other libraries' numbers."""
 
 import json
 from collections.abc import Iterator
@@ -38,7 +38,10 @@ def optimized() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def golden_pairs(golden: Path) -> Pairs:
-    """Name -> reference and test image, uint8 ``[H, W, C]``, and what other libraries give for them."""
+    """Name -> reference and test image, and what other libraries give for them.
+
+    Images are uint8 ``[H, W, C]``.
+    """
     return _read_pairs(golden / "metrics")
 
 
@@ -50,7 +53,7 @@ def reference_pairs(shared: Path) -> Pairs:
 
 @pytest.fixture(scope="session")
 def reference_batch(shared: Path) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Predictions, targets ``[2, 168, 172, 3]``, and values and gradients that PyTorch gives for them in float64."""
+    """Predictions, targets ``[2, 168, 172, 3]``, and PyTorch's values and gradients in float64."""
     with np.load(shared / "fixtures" / "metrics.npz") as arrays:
         predictions, targets = (np.moveaxis(arrays[f"batch/{name}"], 1, -1) for name in "yx")
     return (

@@ -52,7 +52,7 @@ def test_numpy_arrays_and_nested_lists_are_images() -> None:
         (np.zeros((0, 8, 8, 3)), ("(0, 8, 8, 3)", "no pixels")),
     ],
 )
-def test_what_is_no_image_is_refused_with_the_mend(
+def test_what_is_not_an_image_is_refused_with_the_fix(
     image: object, fragments: tuple[str, ...]
 ) -> None:
     with refuses(*fragments):
@@ -124,7 +124,7 @@ def test_masks_are_real_numbers() -> None:
 # Options and numbers
 
 
-def test_an_option_is_answered_with_those_accepted_and_the_nearest() -> None:
+def test_an_option_is_answered_with_the_accepted_ones() -> None:
     assert _checks.check_option("window", "box", ("box", "gaussian")) == "box"
     with refuses("window accepts 'box', 'gaussian'; got 'gausian'", "did you mean 'gaussian'?"):
         _checks.check_option("window", "gausian", ("box", "gaussian"))
@@ -204,7 +204,7 @@ def test_static_numbers() -> None:
         jax.jit(lambda sigma: _checks.check_static_number("sigma", sigma, above=0))(1.0)
 
 
-def test_a_name_is_answered_with_the_nearest_or_the_end_that_was_asked_for() -> None:
+def test_a_name_is_answered_with_the_nearest() -> None:
     assert _checks.did_you_mean("ms_sim", ("l1", "ms_ssim")) == "; did you mean 'ms_ssim'?"
     assert _checks.did_you_mean("other", ("l1", "ms_ssim")) == "."
     assert _checks.did_you_mean("other", ("l1", "ms_ssim"), otherwise="") == ""

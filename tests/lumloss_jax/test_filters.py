@@ -15,7 +15,7 @@ SHAPES = ((2, 6, 9, 1), (5, 4, 3), (1, 1, 12, 1))
 def average_by_loops(
     image: np.ndarray, taps: tuple[float, ...], mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The weighted average of what exists round each pixel, one pixel after the other, in float64."""
+    """The weighted average of what exists around each pixel, pixel by pixel, in float64."""
     height, width = image.shape[-3:-1]
     mask = (
         np.ones((*image.shape[:-1], 1))
@@ -125,8 +125,11 @@ def test_a_constant_keeps_its_value_up_to_the_border(size: int, kind: str) -> No
     np.testing.assert_allclose(result, 0.3, rtol=1e-6)
 
 
-def test_the_gradient_of_a_mask_is_finite_under_a_narrow_gaussian() -> None:
-    """Seven pixels from the one that counts, the window's weight is 1e-43: its square must not be divided by."""
+def test_a_mask_has_a_finite_gradient_under_a_narrow_gaussian() -> None:
+    """Seven pixels from the one that counts, the window's weight is 1e-43.
+
+    Its square would be 0, and must not be divided by.
+    """
     image = jnp.asarray(random_image((12, 12, 1)))
     mask = jnp.zeros((12, 12, 1)).at[2, 2].set(1.0)
     taps = _filters.gaussian_taps(15, 0.5)
@@ -156,7 +159,7 @@ def test_both_ways_to_slide_agree_in_value_and_gradient(count: int, axis: int) -
 @pytest.mark.skipif(
     jax.default_backend() != "cpu", reason="asks what XLA's CPU backend makes of it"
 )
-def test_the_second_pass_does_not_compute_the_first_anew_for_each_tap() -> None:
+def test_the_second_pass_does_not_repeat_the_first_for_each_tap() -> None:
     size, image = 15, jnp.zeros((1, 64, 64, 1))
 
     def loss(image: jax.Array) -> jax.Array:

@@ -1,4 +1,7 @@
-"""The light door stays light: what importing the library and calling a loss bring in, in a process of its own."""
+"""Importing the library and calling a loss loads little.
+
+Each case runs in a process of its own.
+"""
 
 import json
 import subprocess

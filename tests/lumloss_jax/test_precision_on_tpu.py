@@ -1,4 +1,4 @@
-"""What a TPU rounds: inputs of dots and convolutions of float32 arrays become bfloat16, unless asked otherwise.
+"""A TPU rounds float32 inputs of dots and convolutions to bfloat16 unless asked otherwise.
 
 So losses, metrics, colour spaces and degradations hold none, or ask. Read off the programs lowered
 for a TPU, which takes no TPU and compiles nothing.

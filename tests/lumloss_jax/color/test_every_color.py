@@ -1,4 +1,4 @@
-"""What every colour function keeps to: a table of shapes, inverses, gradients, transformations, dtypes, bad input."""
+"""What every colour function keeps to: a table of properties, gradients, dtypes, bad input."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ SHAPE = (4, 5, 6, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One function and its properties. A property that does not hold is a blank: a string that says why."""
+    """One function and its properties. One that does not hold is a string that says why."""
 
     function: Callable
     inverse: Callable | str
@@ -113,7 +113,8 @@ TABLE = {
         color.oklab_to_rgb,
         grey=lambda y: grey_axis(np.cbrt(y)),
         takes_grey=COLOUR_ONLY,
-        round_trip=3e-5,  # of a dark channel beside bright ones: 1e-7 of their cubes, times 4, times 12.92
+        # A dark channel next to bright ones: 1e-7 of their cubes, times 4, times 12.92
+        round_trip=3e-5,
     ),
     "oklab_to_rgb": Row(
         color.oklab_to_rgb, color.rgb_to_oklab, grey=INPUT, takes_grey=COLOUR_ONLY, atol=1e-5
@@ -182,7 +183,7 @@ def value_of(name, image):
 
 
 def images(name):
-    """Within the range of what the function takes, and beyond: below thresholds, below 0, above 1."""
+    """Images within the function's range and beyond: below thresholds, below 0, above 1."""
     rgb = np.random.default_rng(0).uniform(-0.2, 1.2, SHAPE).astype(np.float32)
     rgb[0] *= 0.01
     rgb[1, 0] = 0

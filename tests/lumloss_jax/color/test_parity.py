@@ -137,7 +137,7 @@ def test_bad_range_is_named():
 
 
 def test_ycbcr_from_its_definition():
-    """Full range: the equations of ITU-T T.871; studio range: theirs, squeezed to 219 and 224 steps."""
+    """Full range follows ITU-T T.871; studio range squeezes that to 219 and 224 steps."""
     image = colours()
     red, green, blue = np.moveaxis(255 * image.astype(np.float64), -1, 0)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -153,7 +153,7 @@ def test_ycbcr_from_its_definition():
         np.testing.assert_allclose(255 * value, np.stack(expected, -1), rtol=0, atol=5e-5)
 
 
-def test_below_thresholds_curves_are_straight_lines_that_meet_them():
+def test_below_thresholds_curves_are_lines_that_meet_them():
     for function, threshold, divisor in (
         (color.srgb_to_linear, 0.04045, 12.92),
         (color.linear_to_srgb, 0.0031308, 1 / 12.92),

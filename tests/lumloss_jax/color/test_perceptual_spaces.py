@@ -1,4 +1,4 @@
-"""OKLab, HVI, ICtCp, PQ and PU21 against their authors' numbers, and what becomes of their slopes in the dark."""
+"""OKLab, HVI, ICtCp, PQ and PU21 against their authors' numbers, and their slopes in the dark."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""The sum of three channels is read in two ways, for CPU and for the others: both are run here, and must be one."""
+"""The sum of three channels has two forms, for CPUs and for other devices.
+
+Both run here and must agree.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Adversarial losses, four kinds and two sides: by hand, against optax, and what they teach each side."""
+"""Adversarial losses of four kinds, both sides: by hand, against optax, and what each learns."""
 
 import functools
 import math

@@ -39,7 +39,7 @@ def test_only_the_last_two_epochs_count():
     )
 
 
-def test_weights_are_one_until_two_epochs_were_seen_and_when_it_is_hot():
+def test_weights_are_one_for_two_epochs_and_when_it_is_hot():
     for state in (after(), after(EPOCHS[0])):
         np.testing.assert_array_equal(list(dwa_weights(state).values()), [1, 1, 1])
     np.testing.assert_allclose(
@@ -47,14 +47,14 @@ def test_weights_are_one_until_two_epochs_were_seen_and_when_it_is_hot():
     )
 
 
-def test_weights_sum_to_the_number_of_losses_and_are_finite_at_zero():
+def test_weights_sum_to_the_count_and_are_finite_at_zero():
     for epochs in (EPOCHS, (NOTHING, NOTHING), (EPOCHS[0], NOTHING), (NOTHING, EPOCHS[0])):
         weights = list(dwa_weights(after(*epochs)).values())
         assert np.isfinite(weights).all()
         np.testing.assert_allclose(sum(weights), 3, rtol=1e-6)
 
 
-def test_the_state_runs_through_jit_and_scan_with_a_traced_temperature():
+def test_the_state_runs_through_jit_and_scan():
     stacked = jax.tree.map(lambda *values: jnp.array(values), EPOCHS[1], *EPOCHS)
 
     @jax.jit

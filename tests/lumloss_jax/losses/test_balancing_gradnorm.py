@@ -36,7 +36,10 @@ def test_a_step_by_hand_with_rates():
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_weights_settle_where_weighted_norms_stand_as_the_rates(alpha):
-    """w_i n_i in proportion to r_i^alpha; with norms 1 and 2 and rates 1/2 and 3/2, w is 1 : 1/2 or 1/2 : 3/4."""
+    """w_i n_i is proportional to r_i^alpha.
+
+    With norms 1 and 2 and rates 1/2 and 3/2, w is 1 : 1/2 or 1/2 : 3/4.
+    """
     losses, settled = {"a": 0.25, "b": 0.75}, {0.0: (4 / 3, 2 / 3), 1.0: (4 / 5, 6 / 5)}[alpha]
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Uncertainty weights: the two totals against NumPy, never negative, and the scales they settle at."""
+"""Uncertainty weights: both totals against NumPy, never negative, and where scales settle."""
 
 import chex
 import jax
@@ -49,7 +49,10 @@ def test_the_total_is_finite_and_never_negative(likelihood):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_scales_learn_to_settle_where_calculus_says(likelihood):
-    """2 s^4 = L (1 + s^2), so s^2 = (L + sqrt(L^2 + 8 L)) / 4; and s^2 = L (1 + s): s = (L + sqrt(L^2 + 4 L)) / 2."""
+    """The roots of 2 s^4 = L (1 + s^2) and of s^2 = L (1 + s).
+
+    They are s^2 = (L + sqrt(L^2 + 8 L)) / 4 and s = (L + sqrt(L^2 + 4 L)) / 2.
+    """
     values = {"a": 0.02, "b": 1.0}
     settled = {
         name: np.sqrt((v + np.sqrt(v * v + 8 * v)) / 4)

@@ -1,4 +1,4 @@
-"""Weighted sums of named losses: totals and terms by hand, their names, and what is handed on to each loss."""
+"""Weighted sums of named losses: totals, terms, names, and what is handed on to each loss."""
 
 import functools
 import re
@@ -29,8 +29,9 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
-def test_the_total_of_a_spec_is_the_sum_of_its_losses_under_the_same_mask(mask):
-    spec = "0.84*ms_ssim(scale_weights=(1,)) + 0.16*l1 + 0.5*luminance_l1(color_weight=2, window_size=3)"
+def test_the_total_of_a_spec_is_the_sum_of_its_losses(mask):
+    spec = "0.84*ms_ssim(scale_weights=(1,)) + 0.16*l1"
+    spec += " + 0.5*luminance_l1(color_weight=2, window_size=3)"
     keywords = {} if mask is None else {"mask": mask}
     apart = (
         (0.84, functools.partial(losses.ms_ssim_loss, scale_weights=(1.0,))),
@@ -84,7 +85,7 @@ def test_the_same_spec_is_the_same_function():
     assert make_loss("l1 + 2*mse") is not make_loss("2*mse + l1")
 
 
-def test_mask_and_axis_name_reach_every_loss_and_only_where_they_are_given():
+def test_mask_and_axis_name_reach_every_loss_if_given():
     calls = []
 
     def recorder(predictions, targets, **keywords):
@@ -118,7 +119,7 @@ def test_axis_name_gives_the_total_and_the_terms_of_all_shards():
 
 
 def test_weights_are_data():
-    """Given at the call they replace the spec's, cost no new trace, and learn from their own terms."""
+    """Weights given at the call replace the spec's, cost no new trace, and can be learned."""
     loss = make_loss("2*l1 + mse")
 
     @jax.jit

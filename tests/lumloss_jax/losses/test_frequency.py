@@ -57,7 +57,7 @@ def test_by_hand():
     )
 
 
-def test_amplitudes_are_blind_to_a_periodic_shift_and_the_complex_spectrum_is_not():
+def test_only_amplitudes_are_blind_to_a_periodic_shift():
     image = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (1, 8, 9, 3)), jnp.float32)
     shifted = jnp.roll(image, (2, 3), (1, 2))
     assert (
@@ -70,7 +70,10 @@ def test_amplitudes_are_blind_to_a_periodic_shift_and_the_complex_spectrum_is_no
 
 @pytest.mark.parametrize("size", [16, 96])
 def test_noise_costs_the_same_at_any_size(size):
-    """Real and imaginary parts have standard deviation s / sqrt 2 each: 0.1 / sqrt(2) sqrt(2 / pi) on average."""
+    """The cost is 0.1 / sqrt(2) sqrt(2 / pi) on average.
+
+    Real and imaginary parts have a standard deviation of s / sqrt(2) each.
+    """
     noise = np.random.default_rng(2).normal(0, 0.1, (4, size, size, 3)).astype(np.float32)
     np.testing.assert_allclose(frequency_loss(noise, 0 * noise), 0.1 / np.sqrt(np.pi), rtol=0.03)
 

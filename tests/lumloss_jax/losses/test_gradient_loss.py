@@ -14,7 +14,10 @@ MASK = np.random.default_rng(1).integers(0, 6, (2, 7, 8)).astype(np.float32)  # 
 
 
 def reference(operator, mask):
-    """In float64: derivatives where all they read is in the image, weighed by the least weight that they read."""
+    """The loss in float64, from derivatives that read only pixels inside the image.
+
+    Each is weighted by the least weight that it reads.
+    """
     difference = PREDICTIONS.astype(np.float64) - TARGETS
     terms = []
     for axis in (1, 2):

@@ -1,4 +1,4 @@
-"""GT-mean against its formula in NumPy float64, at its two ends, and what differs from the authors' code."""
+"""GT-mean against its formula in float64, at its two ends, and against the authors' code."""
 
 import functools
 
@@ -58,7 +58,7 @@ def test_numpy_in_float64(sigma, masked):
     )
 
 
-def test_far_from_the_right_brightness_it_is_the_loss_and_at_it_too():
+def test_far_from_and_at_the_right_brightness_it_is_the_loss():
     predictions, targets = (array.astype(np.float32) for array in images())
     wrapped = gt_mean(losses.mse_loss)
     dark = 0.1 * predictions
@@ -99,7 +99,10 @@ def test_clip_stops_what_the_gain_pushes_beyond_white(clip):
 
 
 def test_black_images_give_numbers():
-    """The authors' code divides 0 by 0 here: the floor of the means keeps the ratio finite, and 1 for two blacks."""
+    """The floor of the means keeps the ratio finite, and 1 for two black images.
+
+    The authors' code divides 0 by 0 here.
+    """
     black, grey = np.zeros((1, 4, 4, 3), np.float32), np.full((1, 4, 4, 3), 0.5, np.float32)
     run = jax.jit(jax.value_and_grad(gt_mean(losses.l1_loss)))
     for pair, value in (

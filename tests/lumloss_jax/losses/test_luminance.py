@@ -1,4 +1,7 @@
-"""The luminance L1 loss: its numbers, by hand and against a NumPy float64 reference written from the definition."""
+"""The numbers of the luminance L1 loss, by hand and against a reference in NumPy float64.
+
+The reference is written from the definition.
+"""
 
 import functools
 from typing import Any
@@ -51,7 +54,7 @@ def test_hand_worked_gradient() -> None:
 
 
 def test_hand_worked_window() -> None:
-    """A window of 3 covers all of a 2 x 2 image from each of its pixels: one mean, in which errors cancel."""
+    """A window of 3 covers a whole 2 x 2 image from each pixel: errors cancel in one mean."""
     terms = luminance_l1_terms(TARGETS + DIFFERENCE, TARGETS, window_size=3)
     np.testing.assert_allclose(terms.luminance, (0.1815 - 0.0011 + 0.5) / 4, rtol=1e-5)
     np.testing.assert_allclose(terms.color, 0.2, rtol=1e-5)
@@ -87,7 +90,10 @@ def test_hand_worked_penalties(penalty: str, options: dict[str, float], expected
     [("luma", 1.0, 0.5), ("luminance", 1.0, 0.21404114), ("lightness", 1.0, 0.53388964)],
 )
 def test_hand_worked_brightness(brightness: str, white_minus_black: float, mid_grey: float) -> None:
-    """IEC 61966-2-1: 0.5 encodes ((0.5 + 0.055) / 1.055)^2.4 of white's light, whose L* is 116 Y^(1/3) - 16."""
+    """The lightness of grey 0.5 by hand: L* is 116 Y^(1/3) - 16.
+
+    By IEC 61966-2-1, 0.5 encodes ((0.5 + 0.055) / 1.055)^2.4 of white's light.
+    """
     black = jnp.zeros((1, 2, 2, 3))
     terms = luminance_l1_terms(black + 1.0, black, brightness=brightness)
     np.testing.assert_allclose(terms.luminance, white_minus_black, rtol=1e-6)
@@ -110,7 +116,7 @@ def test_terms_are_named_and_weighed_into_the_loss() -> None:
 
 
 def test_red_comes_first() -> None:
-    """OpenCV's images, blue first, give another loss: the docs say so, and this says which order is meant."""
+    """OpenCV's images, blue first, give a different loss, as the documentation says."""
     black = jnp.zeros((1, 1, 3))
     for channel, weight in enumerate(COEFFICIENTS["rec601"]):
         terms = luminance_l1_terms(black.at[..., channel].set(1.0), black)
@@ -297,7 +303,7 @@ def test_half_precisions_are_accumulated_in_float32(
         np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-5)
 
 
-def test_a_half_precision_sum_would_stop_growing_long_before_this_mean() -> None:
+def test_a_half_precision_sum_would_stop_growing_before() -> None:
     predictions, targets = (
         jnp.full((4, 64, 64, 3), 0.3, jnp.float16),
         jnp.zeros((4, 64, 64, 3), jnp.float16),

@@ -1,4 +1,6 @@
-"""What the luminance L1 loss refuses: the message names the argument, what it got, what it takes and the mend.
+"""What the luminance L1 loss refuses, and what its messages say.
+
+They name the argument, what was given, what is accepted and what to do.
 
 Each error is raised in the same words eagerly, while jit traces, and with chex's own assertions
 switched off.

@@ -1,4 +1,4 @@
-"""Gradients of the luminance L1 loss: finite wherever images can go, and those that numerical differences give."""
+"""Gradients of the luminance L1 loss: finite everywhere, and equal to numerical differences."""
 
 from typing import Any
 
@@ -87,7 +87,11 @@ def test_second_derivatives_are_finite(brightness: str) -> None:
 
 
 def away_from_kinks() -> tuple[jax.Array, jax.Array]:
-    """Every difference is at least 0.05 (Huber's delta) and of one sign per row, every value off the thresholds."""
+    """Images whose differences stay clear of every kink.
+
+    Every difference is at least 0.05 (Huber's delta), its sign is that of its row, and no value
+    is at a threshold.
+    """
     generator = np.random.default_rng(3)
     targets = generator.uniform(0.3, 0.6, (1, 5, 4, 3))
     sign = np.array([1, -1, 1, 1, -1]).reshape(1, 5, 1, 1)
@@ -104,7 +108,10 @@ def away_from_kinks() -> tuple[jax.Array, jax.Array]:
 def test_gradients_are_those_of_numerical_differences(
     brightness: str, penalty: str, window: dict[str, Any], float64: None
 ) -> None:
-    """Along one random direction in all that is differentiated: images, weights, the penalty's scale, the mask."""
+    """Compares slopes along one random direction in everything that is differentiated.
+
+    That is the images, the weights, the penalty's scale and the mask.
+    """
     mask = jnp.asarray(np.random.default_rng(4).uniform(0.2, 1, (1, 5, 4)))
     point = (*away_from_kinks(), jnp.array([0.7, 0.4]), jnp.asarray(0.03), mask)
     rng = np.random.default_rng(5)

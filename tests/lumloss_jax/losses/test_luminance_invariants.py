@@ -1,4 +1,7 @@
-"""What must hold for the luminance L1 loss whatever the images: constant shifts, windows, masks, equality, grey."""
+"""What holds for the luminance L1 loss whatever the images.
+
+Constant shifts, windows, masks, equality and grey.
+"""
 
 import functools
 from collections.abc import Callable
@@ -49,7 +52,7 @@ def name(options: dict[str, Any]) -> str:
 
 @functools.cache
 def compiled(brightness: str, window: str, window_size: int) -> Callable[..., Any]:
-    """value_and_grad(predictions, targets, mask) with respect to both images, compiled once for all tests."""
+    """value_and_grad(predictions, targets, mask) for both images, compiled once for all tests."""
 
     def loss(predictions: jax.Array, targets: jax.Array, mask: Any) -> jax.Array:
         options = {"brightness": brightness, "window": window, "window_size": window_size}
@@ -69,7 +72,7 @@ def run(predictions: Any, targets: Any, mask: Any, options: dict[str, Any]) -> A
 
 
 def exact(image: jax.Array) -> jax.Array:
-    """Values of which float32 takes sums and differences without rounding: what is left is the loss's own."""
+    """Values that float32 adds and subtracts without rounding: all error is the loss's own."""
     return jnp.round(image * 1024) / 1024
 
 
@@ -111,8 +114,11 @@ def test_a_window_of_one_is_none(brightness: str, window: str) -> None:
     )
 
 
-def test_a_window_leaves_the_colour_term_alone_and_lowers_the_brightness_term() -> None:
-    """An average of differences is at most the average of their sizes, where the window lies inside the image."""
+def test_a_window_lowers_only_the_brightness_term() -> None:
+    """An average of differences is at most the average of their sizes.
+
+    This holds if the window lies inside the image.
+    """
     pair = random_pair((1, 40, 40, 3))
     plain, windowed = luminance_l1_terms(*pair), luminance_l1_terms(*pair, window_size=7)
     assert windowed.color == plain.color and windowed.luminance < 0.5 * plain.luminance
@@ -150,7 +156,7 @@ def test_masks_of_every_shape_and_kind_are_taken(kind: type, shape: tuple[int, .
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
-def test_what_the_mask_hides_has_no_influence_and_no_gradient_even_as_nan(
+def test_hidden_pixels_have_no_influence_even_as_nan(
     options: dict[str, Any],
 ) -> None:
     predictions, targets = random_pair()
@@ -172,7 +178,10 @@ def test_what_the_mask_hides_has_no_influence_and_no_gradient_even_as_nan(
 
 
 def test_hidden_pixels_do_not_leak_through_the_window() -> None:
-    """Seen pixels are off by 0.1, hidden ones by 5: the average of what is seen is 0.1 also beside the hidden ones."""
+    """Visible pixels are off by 0.1 and hidden ones by 5.
+
+    The average of what is visible is 0.1, next to hidden pixels too.
+    """
     targets = jnp.full((1, 9, 9, 3), 0.4)
     mask = jnp.ones((1, 9, 9)).at[0, 3:6, 3:6].set(0)
     predictions = targets + jnp.where(mask[..., None] > 0, 0.1, 5.0)
@@ -259,7 +268,7 @@ def test_the_images_may_change_places(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name)
-def test_a_grey_image_scores_the_same_with_one_channel_as_with_three(
+def test_a_grey_image_scores_the_same_with_one_channel(
     options: dict[str, Any],
 ) -> None:
     predictions, targets = random_pair((2, 8, 9, 1))

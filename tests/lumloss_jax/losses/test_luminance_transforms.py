@@ -1,4 +1,7 @@
-"""The luminance L1 loss under jit, grad, vmap, scan, remat, pmap, shard_map, sharded jit and export."""
+"""The luminance L1 loss under every transformation and parallel form, and export.
+
+These are jit, grad, vmap, scan, remat, pmap, shard_map and sharded jit.
+"""
 
 import functools
 import gc
@@ -145,7 +148,7 @@ def test_remat_changes_nothing(options: dict[str, Any]) -> None:
     same(again(PREDICTIONS, TARGETS), expected(options))
 
 
-def test_one_trace_for_every_value_of_the_weights_and_of_the_penaltys_scale() -> None:
+def test_one_trace_for_every_weight_and_penalty_scale() -> None:
     @jax.jit
     @chex.assert_max_traces(n=1)
     def loss(luminance_weight: jax.Array, color_weight: jax.Array, delta: jax.Array) -> jax.Array:
@@ -265,7 +268,7 @@ def test_shard_map(axis_name: str | None) -> None:
         same((values, gradients), (jnp.full(4, whole), jnp.full((4, 2), gradient)))
 
 
-def test_the_gradient_of_a_shard_mapped_loss_is_that_of_the_whole() -> None:
+def test_a_shard_mapped_loss_has_the_gradient_of_the_whole() -> None:
     loss = jax.shard_map(
         functools.partial(gained, axis_name="batch"),
         mesh=four_devices(),
@@ -281,7 +284,7 @@ def test_the_gradient_of_a_shard_mapped_loss_is_that_of_the_whole() -> None:
 @pytest.mark.parametrize("spec", [("batch",), (None, "batch")], ids=["images", "rows"])
 @both_options
 def test_jit_over_sharded_images(options: dict[str, Any], spec: tuple[str | None, ...]) -> None:
-    """Images over devices, and rows: then a window reads the neighbour's, which the compiler sees to."""
+    """Images and rows are split over devices; a window then reads its neighbour's rows."""
     sharding = NamedSharding(four_devices(), PartitionSpec(*spec))
     sharded = [jax.device_put(array, sharding) for array in (PREDICTIONS, TARGETS, UNEVEN)]
     value, gradient = compiled(options is FULL)(*sharded)

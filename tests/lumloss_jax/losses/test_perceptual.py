@@ -1,4 +1,4 @@
-"""Perceptual loss: by hand, with a small VGG-like Flax network as the worked example, and its errors."""
+"""Perceptual loss: by hand, with a small VGG-like Flax network, and its errors."""
 
 import functools
 import re
@@ -108,7 +108,7 @@ def test_weights_of_layers_are_data_and_only_layers_named_count():
         np.testing.assert_allclose(gradient[name], loss({name: 1.0}), rtol=1e-4)
 
 
-def test_features_are_asked_once_for_each_image_and_never_for_hidden_ones():
+def test_features_are_asked_once_for_each_visible_image():
     asked = []
 
     def features(images):

@@ -1,4 +1,4 @@
-"""Loss specs: text to parts and back, one canonical form, mistakes marked where they stand, nothing evaluated."""
+"""Loss specs: text to parts and back, mistakes marked in place, and nothing evaluated."""
 
 import copy
 import pickle
@@ -243,7 +243,7 @@ def test_mistakes_are_marked_where_they_stand(text, reason):
         " \n ",
     ],
 )
-def test_what_is_more_than_a_sum_of_losses_is_refused_and_not_run(text):
+def test_what_is_more_than_a_sum_is_refused_and_not_run(text):
     with pytest.raises(ValueError, match=r"\w"):
         parse_loss(text)
 

@@ -42,7 +42,9 @@ def small(request: pytest.FixtureRequest) -> tuple[str, dict]:
 
 @pytest.fixture
 def random_variables() -> Callable[[nn.Module], Any]:
-    """Draws a model's variables with NumPy: positive batch-norm scales and variances, He-sized kernels.
+    """Draws a model's variables with NumPy.
+
+    Batch norm's scales and variances are positive, and kernels have He's size.
 
     Drawing them with ``model.init`` compiles for seconds, several times the network itself.
     """
@@ -68,7 +70,10 @@ def random_variables() -> Callable[[nn.Module], Any]:
 
 @pytest.fixture(scope="session")
 def jit() -> Callable[..., Any]:
-    """``jax.jit`` with options under which XLA compiles in a fifth of the time; small arrays do not run longer."""
+    """``jax.jit`` with options under which XLA compiles in a fifth of the time.
+
+    Programs of small arrays do not run longer.
+    """
     quick = functools.partial(
         jax.jit,
         compiler_options={
@@ -85,7 +90,10 @@ def jit() -> Callable[..., Any]:
 
 @pytest.fixture
 def reference() -> Callable[[str], dict[str, np.ndarray]]:
-    """Loads a reference file: the whole one where ../shared is, else what the repository keeps of it."""
+    """Loads a reference file.
+
+    It is the whole file if ../shared exists, else the part that the repository keeps.
+    """
     folder = SHARED / "fixtures" if SHARED.is_dir() else KEPT
 
     def load(name: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""BUIFD against the authors' code, whose outputs are in reference files, and against what its text says."""
+"""BUIFD against outputs of the authors' code, kept in files, and against its paper."""
 
 import functools
 
@@ -71,7 +71,10 @@ def check_restoring(file, config, jit):
 
 
 def check_training(file, config, jit):
-    """One pass with batch statistics, and the authors' loss with its gradients; gives the image's and level's loss."""
+    """One pass with batch statistics, and the authors' loss with its gradients.
+
+    Returns the losses of the image and of the level.
+    """
     model = create_model("buifd", **config)
     variables = from_torch_state_dict("buifd", part(file, "state/"), **config)
     images, noisy, noise, target = (
@@ -140,7 +143,7 @@ def test_parameter_counts_are_the_published_ones(config, parameters, level, fusi
 
 
 def test_starts_as_the_authors_code(jit):
-    """Every convolution normal with variance 2 / fan_in, its own; gains of batch norm at most 0.025 in size."""
+    """Convolutions are normal with variance 2 / fan_in; gains of batch norm are within 0.025."""
     model = create_model("buifd", depth=3, features=64, level_depth=3)
     # A key of the kind that compiles quickly.
     params = jit(model.init)(jax.random.key(1, impl="rbg"), IMAGES)["params"]
@@ -166,7 +169,7 @@ def test_starts_as_the_authors_code(jit):
 
 
 def test_both_losses_reach_what_they_should(random_variables, jit):
-    """The level's error trains the level branch alone; the image's error trains everything: nothing is detached."""
+    """The level's error trains only the level branch; the image's error trains everything."""
     model = create_model("buifd", **TINY)
     variables = random_variables(model)
 
@@ -206,7 +209,10 @@ def test_the_noise_level_is_sown_for_each_pixel_and_channel(random_variables, ji
 
 
 def test_half_precision_does_not_round_the_image(random_variables, jit):
-    """The branches compute in bfloat16, the fusion in float32: with branches that say nothing both agree."""
+    """The branches compute in bfloat16 and the fusion in float32.
+
+    With branches that say nothing both agree.
+    """
     model = create_model("buifd", **TINY)
     variables = random_variables(model)
     for branch in ("prior", "level"):

@@ -55,11 +55,11 @@ def test_without_flax_the_error_names_it(monkeypatch):
         ("unet", {"features": ("a",)}, "features must be a tuple of whole numbers"),
     ],
 )
-def test_a_value_of_another_type_is_an_error_before_the_network_is_traced(name, fields, message):
+def test_a_value_of_a_wrong_type_is_an_error_before_tracing(name, fields, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         create_model(name, **fields)
 
 
-def test_numbers_of_numpy_and_dtypes_in_any_spelling_are_accepted():
+def test_numpy_numbers_and_dtypes_in_any_form_are_accepted():
     for dtype in ("float32", jnp.bfloat16, np.dtype("float16")):
         create_model("dncnn", depth=np.int64(3), norm_epsilon=np.float32(1e-5), dtype=dtype)

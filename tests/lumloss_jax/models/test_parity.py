@@ -1,4 +1,6 @@
-"""Outputs, running statistics and gradients against PyTorch's, from reference files (tests/golden/models/README.md).
+"""Outputs, running statistics and gradients against PyTorch's.
+
+The reference files are described in tests/golden/models/README.md.
 
 The bound of 3e-5 separates right from wrong: every deliberate mistake moves an output by 1.6e-4 or
 more.
@@ -74,7 +76,10 @@ def split_input(name, arrays):
 
 
 def restored_by(arrays, entry):
-    """The reference's restored image in float64; the DnCNN of BUIFD's repository gives the noise instead."""
+    """The reference's restored image in float64.
+
+    The DnCNN of BUIFD's repository gives the noise instead.
+    """
     output = channels_last(arrays[entry]).astype(np.float64)
     is_noise = any(key.startswith("state/dncnn.") for key in arrays)
     return channels_last(arrays["input"]) - output if is_noise else output
@@ -90,7 +95,7 @@ def x64() -> Iterator[None]:
 
 
 def test_every_reference_file_has_its_test(shared):
-    """A file is covered where a test of this folder names it; the tests then look at all that it holds."""
+    """A file is covered if a test of this folder names it."""
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     files = {path.stem for path in (shared / "fixtures").glob("*.npz")} - {"metrics"}
     assert {file for file in files if f'"{file}"' not in tests} == set() and len(files) > 20
@@ -130,7 +135,10 @@ def test_exports_what_it_imported(file, reference):
 
 @pytest.mark.parametrize("file", of_files(TRAINED))
 def test_trains_as_pytorch_does(file, reference, jit, x64):
-    """Batch statistics and their running values, in float64: what is left is the reference's own float32 rounding."""
+    """Batch statistics and their running values, in float64.
+
+    What differs is the reference's own rounding to float32.
+    """
     (name, config), arrays = CASES[file], reference(file)
     model = create_model(name, **config, dtype=jnp.float64)
     variables = from_torch_state_dict(name, under(arrays, "state/"), **config)

@@ -1,4 +1,7 @@
-"""The table of presets is true, and every preset keeps the calling convention; a new preset joins in conftest.py."""
+"""The table of presets is true, and every preset keeps the calling convention.
+
+A new preset joins in conftest.py.
+"""
 
 import functools
 import math

@@ -24,7 +24,7 @@ each_network = pytest.mark.parametrize(
 def no_attention(
     method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
 ) -> Any:
-    """Replaces what attention sums up over the whole image: it is not part of the receptive field."""
+    """Replaces attention's sums over the whole image, which are not in the receptive field."""
     if context.method_name != "channel_sums":
         return method(*args, **kwargs)
     *batch, _, _, heads, width = args[0].shape
@@ -34,7 +34,7 @@ def no_attention(
 
 @each_network
 def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
-    """With weights of one sign nothing cancels out: an infinite pixel changes all that depends on it.
+    """An infinite pixel changes all that depends on it if all weights have one sign.
 
     It is put at every place of a stride, since what a pooled pixel covers lies to one side or the
     other.

@@ -223,7 +223,7 @@ def test_a_head_of_one_channel_passes_its_lit_values_on(jit):
 
 
 def test_sums_of_tiles_can_stand_in_for_those_of_the_image(jit):
-    """What tiled inference rests on: sums add up over tiles, and every attention takes those it is given."""
+    """Sums add up over tiles, and every attention uses those it is given: tiling rests on it."""
     model = create_model("retinexformer", features=4, levels=1, num_blocks=(1, 0))
     variables = initialise(model)
 

@@ -103,7 +103,10 @@ def test_matches_the_authors_code(name, reference, jit):
 
 @needs_shared
 def test_matches_the_self_ensemble(reference, jit):
-    """Mean over flips of either axis and a quarter turn, each undone; like orientations go through as one batch."""
+    """Mean over flips of either axis and a quarter turn, each undone.
+
+    Images of the same orientation go through as one batch.
+    """
     file = reference("retinexformer_nf8_self_ensemble")
     config = {"features": 8, "num_blocks": (1, 1, 1)}
     restore = jit(create_model("retinexformer", **config).apply)

@@ -21,7 +21,7 @@ def dncnn_path(path):
 
 
 def unet_path(depth):
-    """Multi-blocks are numbered in call order: down through all levels, then up from the last but one."""
+    """Multi-blocks are numbered in call order: down all levels, then up from the last but one."""
     stages = [f"encoder_{level}" for level in range(1, depth + 1)] + [
         f"decoder_{level}" for level in range(depth, 1, -1)
     ]

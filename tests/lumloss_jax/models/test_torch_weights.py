@@ -1,4 +1,7 @@
-"""Weights from PyTorch and back: names, renamings, errors, folding. Numbers against PyTorch's are in test_parity.py."""
+"""Weights from PyTorch and back: names, renamings, errors, folding.
+
+Numbers against PyTorch's are in test_parity.py.
+"""
 
 import jax
 import ml_dtypes

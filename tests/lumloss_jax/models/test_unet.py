@@ -44,7 +44,7 @@ def test_starts_as_the_identity_where_asked(name, jit):
 
 
 def test_torch_initialiser_of_a_transposed_convolution(jit):
-    """PyTorch counts its fan_in over the output channels: uniform within 1 / sqrt(4 * 2), not 1 / sqrt(4 * 64)."""
+    """PyTorch counts fan_in over output channels: 1 / sqrt(4 * 2), not 1 / sqrt(4 * 64)."""
     model = create_model("unet_dpir", features=(2, 64), blocks=1)
     variables = jit(model.init)(jax.random.key(2, impl="rbg"), IMAGES)
     layer, bound = variables["params"]["up_1"]["expand"]["transposed_conv"], 1 / np.sqrt(8)
