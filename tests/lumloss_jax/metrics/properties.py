@@ -1,4 +1,4 @@
-"""The table of every metric's properties, and the images and compiled values that the tests of them share."""
+"""The table of every metric's properties, and what the tests of them share."""
 
 import dataclasses
 import functools
@@ -19,7 +19,10 @@ STUDIO = 219 / 255
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One metric and its properties. A property that does not hold is a blank: a string that says why."""
+    """One metric and its properties.
+
+    A property that does not hold is a blank: a string that says why.
+    """
 
     metric: Callable
     equal: float = 0.0  # at predictions == targets; 0 for errors, and more where higher is better
@@ -135,7 +138,10 @@ TRACES = dict.fromkeys(TABLE, 0)
 
 @functools.cache
 def compiled(name):
-    """Values and the gradient of their sum, of (predictions, targets, mask, data_range): shared by most tests."""
+    """Values and the gradient of their sum, compiled once for most tests.
+
+    The arguments are predictions, targets, mask and data_range.
+    """
 
     def values(predictions, targets, mask, data_range):
         TRACES[name] += 1
@@ -162,14 +168,20 @@ def images(seed=0):
 
 @functools.cache
 def pixel_mask():
-    """Weights between 0.5 and 1, with a block of zeros that leaves windows of 11 at both scales of MS-SSIM."""
+    """Weights between 0.5 and 1, with a block of zeros.
+
+    The block leaves windows of 11 at both scales of MS-SSIM.
+    """
     weights = np.random.default_rng(7).uniform(0.5, 1, SHAPE[:-1]).astype(np.float32)
     weights[:, :1, :2] = 0
     return jnp.asarray(weights)
 
 
 def assert_gradients_agree(name, gradient, expected, rtol, atol):
-    """Entry by entry, within ``atol`` of the largest one besides, or by norm if the metric's row says so."""
+    """Compares entry by entry, or by norm if the metric's row says so.
+
+    ``atol`` is relative to the largest entry.
+    """
     gradient, expected = np.asarray(gradient, np.float64), np.asarray(expected, np.float64)
     share = TABLE[name].by_norm
     if share:

@@ -1,4 +1,7 @@
-"""CIEDE2000, CIE76 and the two errors apart: published pairs, scikit-image, by hand, and the corners of hue."""
+"""CIEDE2000, CIE76 and the two separate errors.
+
+Published pairs, scikit-image, by hand, and the corners of hue.
+"""
 
 import functools
 
@@ -55,7 +58,7 @@ def test_lab_pairs_of_the_fixture(golden, float64):
 
 
 def colours(kind):
-    """1500 pairs in [0, 1]: any, close to each other, near grey and apart, near grey and close, dark."""
+    """1500 pairs in [0, 1] of one kind: any, close, near grey, near one grey, or dark."""
     rng = np.random.default_rng(1)
     grey, other, noise = (
         rng.uniform(0, 1, (1500, 1)),

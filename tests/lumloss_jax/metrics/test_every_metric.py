@@ -113,7 +113,7 @@ def test_what_is_masked_out_is_not_read(name):
 
 
 @every_metric
-def test_an_image_with_a_mask_of_zeros_scores_nan_with_gradient_0_and_the_others_do_not(name):
+def test_an_image_without_weight_scores_nan_with_gradient_0(name):
     predictions, targets = images()
     whole, gradient_of_whole = compiled(name)(predictions, targets, pixel_mask())
     value, gradient = compiled(name)(predictions, targets, pixel_mask().at[1].set(0))
@@ -136,37 +136,45 @@ def test_mask_weighs_what_pixels_score_by_themselves(name):
     np.testing.assert_allclose(inverse(value), expected, rtol=1e-5)
 
 
+def bordered(array, fill):
+    """The array with a border of one pixel of ``fill`` around height and width."""
+    widths = [(0, 0), (1, 1), (1, 1)] + [(0, 0)] * (array.ndim - 3)
+    return np.pad(np.asarray(array), widths, constant_values=fill)
+
+
 @every_metric
-def test_crop_border_is_slicing(name):
+def test_crop_border_slices_images_and_mask(name):
+    """Without a mask: in the test of GT-mean."""
     predictions, targets = images()
-    metric = jax.jit(TABLE[name].metric, static_argnames="crop_border")
-    cropped = metric(predictions, targets, crop_border=1)
-    inside = metric(predictions[:, 1:23, 1:25], targets[:, 1:23, 1:25])
+    metric = jax.jit(functools.partial(TABLE[name].metric, crop_border=1))
+    cropped = metric(
+        bordered(predictions, 0.9), bordered(targets, 0.1), mask=bordered(pixel_mask(), 1)
+    )
+    inside, _ = compiled(name)(predictions, targets, pixel_mask())
     np.testing.assert_allclose(cropped, inside, rtol=1e-5)
 
 
 @holding("rectangle")
 def test_a_mask_of_a_rectangle_is_slicing(name):
     predictions, targets = images()
-    metric = jax.jit(TABLE[name].metric, static_argnames="crop_border")
-    # Its rows and columns are even, as the second scale of MS-SSIM takes them: after a border of 1,
-    # even again.
-    for border, mask_of in ((0, compiled(name)), (1, functools.partial(metric, crop_border=1))):
-        rows, columns = slice(2 - border, 24 - border), slice(2 + border, 24 + border)
-        mask = np.zeros(SHAPE[:-1], np.float32)
-        mask[:, rows, columns] = 1
-        inside = metric(predictions[:, rows, columns], targets[:, rows, columns])
-        value = mask_of(predictions, targets, mask=mask)
-        np.testing.assert_allclose(value[0] if border == 0 else value, inside, rtol=1e-5)
+    # Its rows and columns are even, as the second scale of MS-SSIM takes them.
+    rows, columns = slice(2, 24), slice(2, 24)
+    mask = np.zeros(SHAPE[:-1], np.float32)
+    mask[:, rows, columns] = 1
+    value, _ = compiled(name)(predictions, targets, mask)
+    inside = jax.jit(TABLE[name].metric)(predictions[:, rows, columns], targets[:, rows, columns])
+    np.testing.assert_allclose(value, inside, rtol=1e-5)
 
 
 @every_metric
-def test_gt_mean_looks_past_a_gain_and_nothing_else(name):
+def test_gt_mean_looks_past_a_gain_inside_the_border(name):
     _, targets = images()
     # Other colours, of the same mean over channels but not of the same luma
     predictions = jnp.flip(targets, -1)
     # Eager: its operations are compiled already
-    value = TABLE[name].metric(0.5 * predictions, targets, gt_mean="luma")
+    value = TABLE[name].metric(
+        bordered(0.5 * predictions, 0.9), bordered(targets, 0.1), gt_mean="luma", crop_border=1
+    )
     means = [
         np.mean(np.asarray(image, np.float64) @ [0.299, 0.587, 0.114], (1, 2))
         for image in (predictions, targets)
@@ -235,7 +243,7 @@ def test_half_precision_is_computed_in_float32(name):
 
 @pytest.fixture
 def in_float32(name):
-    """Values and gradient of the images, with a traced data range, before float64 is switched on."""
+    """Values and gradient of the images before float64 is switched on."""
     return compiled(name)(*images())
 
 

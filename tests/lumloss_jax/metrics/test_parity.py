@@ -1,4 +1,6 @@
-"""Every number that other libraries give for the reference pairs, and those that are not ours, with the reason.
+"""Every number that other libraries give for the reference pairs.
+
+Numbers that differ from ours are listed with the reason.
 
 The pairs of tests/golden always, all of them where ../shared is there: in float64, and some in
 float32.
@@ -86,7 +88,10 @@ def scores(test, reference, mask=None):
 
 
 def on_canvas(image):
-    """``[H, W, C]`` in the corner of a larger colour image, NaN elsewhere; a grey is three equal channels."""
+    """``[H, W, C]`` in the corner of a larger colour image, with NaN elsewhere.
+
+    A grey image becomes three equal channels.
+    """
     canvas = np.full((*CANVAS, 3), np.nan)
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas
@@ -115,7 +120,10 @@ def check_pair(name, found, expected, even, rtol, atol):
 
 
 def check_pairs_in_float64(pairs):
-    """Under a mask, so that images of nine sizes are compiled once; without one is tested in float32."""
+    """Under a mask, so that images of nine sizes share one compilation.
+
+    Without a mask it is tested in float32.
+    """
     for name, (reference, test, expected) in pairs.items():
         mask = np.zeros(CANVAS)
         mask[: reference.shape[0], : reference.shape[1]] = 1
@@ -125,7 +133,9 @@ def check_pairs_in_float64(pairs):
 
 
 def check_colours(pairs, dtype, atol_of_mean, atol):
-    """Mean and largest CIEDE2000 and the mean Lab of each pair: every pixel is an image, one compilation for all.
+    """Mean and largest CIEDE2000 and the mean Lab of each pair.
+
+    Every pixel is an image, so that one compilation serves all pairs.
 
     scikit-image has CIE's 0.008856... and 7.787... rounded to four digits, which moves dark colours
     by up to 2e-4.

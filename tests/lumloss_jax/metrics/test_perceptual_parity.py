@@ -1,4 +1,4 @@
-"""Perceptual metrics against the values of their authors' code: in float64 to its last digits, and in float32.
+"""Perceptual metrics against their authors' code, in float64 to its last digits and in float32.
 
 The pairs of tests/golden always, all of them and their gradients where ../shared is there.
 """
@@ -114,13 +114,23 @@ def test_golden_pairs_in_float64(golden_set, name, float64):
     np.testing.assert_allclose(sample, expected["gmsd_sample_std"], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+# Each further size costs a compilation, and float64 has them all.
+IN_FLOAT32 = [
+    pytest.param(name, marks=[] if name == TINY or "32x40" in name else pytest.mark.slow)
+    for name in GOLDEN
+]
+
+
+@pytest.mark.parametrize("name", IN_FLOAT32)
 def test_golden_pairs_in_float32(golden_set, name):
     check(*golden_set, name, np.float32, sorted(PLAIN))
 
 
 def test_mdsi_rounds_halves_of_its_factor_up(golden_set, float64):
-    """A side of 640 is averaged over 3 pixels, as the authors do; piq's 2 would give 0.271 instead of 0.213."""
+    """A side of 640 is averaged over 3 pixels, as the authors do.
+
+    With piq's 2 it would be 0.271 instead of 0.213.
+    """
     test, reference, expected = pair_of(*golden_set, "tiled_640x645")
     value = jax.jit(metrics.mdsi)(test, reference)
     np.testing.assert_allclose(value, expected["mdsi"], rtol=0, atol=1e-9)
@@ -139,11 +149,15 @@ def test_black_images_score_as_equal_ones_where_others_give_nan():
 
 
 def shared_pairs():
-    names = "astronaut_120x128_noise25 astronaut_104x112_jpeg8 chelsea_113x97_blur1.2 coffee_88x120_colourshift "
-    names += "coffee_96x104_gamma1.7 chelsea_101x96_noise50 coffee_72x80_dark_noise4 chelsea_64x65_inverted "
-    names += "astronaut_72x61_identical field_64x72_noise12 grey_97x112_contrast0.7_shift6 "
-    names += "grey_97x112_blur_noise8 grey_97x112_contrast1.25_shift-4 float_48x56_noise float_48x56_dark "
-    return (names + "tiled_400x420 tiled_640x645 tiled_769x770").split()
+    names = """
+        astronaut_120x128_noise25 astronaut_104x112_jpeg8 chelsea_113x97_blur1.2
+        coffee_88x120_colourshift coffee_96x104_gamma1.7 chelsea_101x96_noise50
+        coffee_72x80_dark_noise4 chelsea_64x65_inverted astronaut_72x61_identical
+        field_64x72_noise12 grey_97x112_contrast0.7_shift6 grey_97x112_blur_noise8
+        grey_97x112_contrast1.25_shift-4 float_48x56_noise float_48x56_dark
+        tiled_400x420 tiled_640x645 tiled_769x770
+    """
+    return names.split()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM against their definition in NumPy float64: odd sizes, masks, scales, negative terms."""
+"""SSIM and MS-SSIM against their definition in float64: sizes, masks, scales, signs."""
 
 import functools
 
@@ -111,7 +111,7 @@ def test_negative_terms_count_as_zero_with_zero_gradient():
     assert ssim()(1 - targets, targets, mask=np.ones((25, 27), np.float32)) < -0.5
 
 
-def test_a_mask_without_a_window_at_the_coarsest_scale_scores_nan():
+def test_a_mask_without_a_coarsest_window_scores_nan():
     mask = np.zeros((25, 27), np.float32)
     mask[:20, :20] = 1  # a window of 11 fits, but not one of 22
     predictions, targets = pair()
