@@ -20,7 +20,7 @@ def _config(loss: str, patch_size: int) -> FitConfig:
 
 
 @pytest.mark.parametrize("verb", ["fit", "compare"])
-def test_patches_that_are_too_small_for_the_loss_are_refused_before_there_is_a_folder(
+def test_patches_too_small_for_the_loss_are_refused_early(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -32,7 +32,7 @@ def test_patches_that_are_too_small_for_the_loss_are_refused_before_there_is_a_f
     assert not list(tmp_path.iterdir())
 
 
-def test_so_they_are_before_anything_is_compiled_for_other_devices() -> None:
+def test_they_are_refused_before_compiling_ahead_of_time_too() -> None:
     with pytest.raises(InputError, match=r"loss .* does not accept patches of 175 x 175 x 3: "):
         aot.compile_for(_config(MIXED, 175), sharding.make_mesh(1))
 
@@ -40,7 +40,7 @@ def test_so_they_are_before_anything_is_compiled_for_other_devices() -> None:
 @pytest.mark.parametrize(
     "loss", ["0.8*ssim + 0.2*l1", "balanced(gradnorm, l1 + ssim)", "luminance_l1(window_size=31)"]
 )
-def test_what_help_and_notebooks_suggest_fits_the_default_patches(loss: str) -> None:
+def test_losses_in_help_and_notebooks_fit_the_default_patches(loss: str) -> None:
     assemble(_config(loss, DataConfig().patch_size))
 
 

@@ -15,7 +15,7 @@ from train.__main__ import main
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_without_the_extra_the_error_names_what_is_missing_and_the_command() -> None:
+def test_a_missing_extra_is_named_with_the_command_to_install_it() -> None:
     """In a process of its own, where nothing of it is imported yet."""
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({verbs._EXTRA}))\n"
@@ -39,7 +39,7 @@ def test_all_packages_of_the_extra_are_known() -> None:
     assert named - {"lumloss-jax"} == set(verbs._EXTRA)
 
 
-def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() -> None:
+def test_a_missing_module_of_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ModuleNotFoundError, match="nowhere"), verbs._needs_extra("tune"):
         importlib.import_module("train.nowhere")
 
@@ -53,7 +53,7 @@ def test_a_module_of_ours_that_is_missing_is_a_defect_and_keeps_its_traceback() 
         ["compare", "--clip_norm", "1"],
     ],
 )
-def test_what_a_verb_does_not_take_is_refused_however_it_is_spelled(
+def test_flags_of_other_verbs_are_refused_in_every_spelling(
     arguments: list[str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

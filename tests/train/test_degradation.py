@@ -114,7 +114,7 @@ def test_one_share_of_light_is_that_exposure() -> None:
     assert abs(found[0].mean() / 65535 - float(expected.mean())) < 2e-3
 
 
-def test_a_run_learns_to_light_photographs_and_goes_on_to_the_same_bits(
+def test_a_run_in_low_light_learns_and_resumes_bit_for_bit(
     tiny_flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, run = tmp_path / "photographs", tmp_path / "run"

@@ -69,7 +69,7 @@ def _points(folder: Path) -> Counter[tuple[str, int]]:
     return Counter((value.tag, event.step) for event in events for value in event.summary.value)
 
 
-def test_killed_terminated_and_interrupted_a_run_ends_with_the_same_bits(launches: Any) -> None:
+def test_a_killed_or_interrupted_run_resumes_bit_for_bit(launches: Any) -> None:
     strikes = [(9, 8, 20), (9, 28, 40), (15, 44, 48), (2, 60, 64)]
     printed = _check(launches, strikes, 90, [-9, -9, 130, 130, 0], "--validation-data=none")
     assert printed.count("stopped after step") == 2

@@ -218,11 +218,11 @@ def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["fit", "--resume", "nowhere"], ["nowhere is not a run's folder"]),
         (
             ["fit", "--out", "run[1]"],
-            ["cannot hold checkpoints, because of the name 'run[1]'", "symbolic link"],
+            ["Checkpoints cannot be stored in", "because of the name 'run[1]'", "symbolic link"],
         ),
         (
             ["fit", "--out", "a*/run"],
-            ["cannot hold checkpoints, because of the name 'a*'", "symbolic link"],
+            ["Checkpoints cannot be stored in", "because of the name 'a*'", "symbolic link"],
         ),
     ],
 )
@@ -245,12 +245,12 @@ def test_wrong_input_gets_one_clear_sentence(
     [
         (
             "",
-            "{} is not empty, and holds no run that can go on: move it away, or write to a new "
+            "{} is not empty, and does not contain a run to resume. Move it away, or write to a new "
             "folder",
         ),
         (
             "7",
-            "{} holds a run: resume it by python -m train fit --resume {}, or write to a new "
+            "{} contains a run. Resume it with python -m train fit --resume {}, or write to a new "
             "folder",
         ),
     ],
@@ -305,7 +305,7 @@ def test_help_explains_every_flag_and_names_the_presets(capsys: pytest.CaptureFi
     assert "fit" in capsys.readouterr().out
 
 
-def test_the_step_is_compiled_once_and_nothing_but_batches_moves_to_the_devices(
+def test_a_step_is_compiled_once_and_only_batches_are_moved(
     flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noise, schedule and guard change from step to step, but by no number from the host."""

@@ -62,7 +62,7 @@ def test_a_flag_of_compare_changes_its_own_field_alone(preset: str, flag: str) -
 
 
 @pytest.mark.parametrize("preset", COMPARE_PRESETS)
-def test_networks_are_scored_at_the_noise_that_they_are_trained_with(preset: str) -> None:
+def test_networks_are_scored_at_the_noise_of_their_training(preset: str) -> None:
     plain = read_compare([preset])
     told = read_compare([preset, "--sigma=15"])
     assert told.fit.data.sigma == 15
@@ -76,7 +76,7 @@ def test_networks_are_scored_at_the_noise_that_they_are_trained_with(preset: str
     assert read_compare([preset, "--sigma=15", "--primary-sigmas", "15"]).primary_sigmas == (15,)
 
 
-def test_no_preset_holds_a_loss_whose_field_a_flag_would_have_to_take_back() -> None:
+def test_no_preset_balances_its_loss() -> None:
     """``--loss balanced(...)`` writes two fields, and ``--loss l1`` only one of them."""
     configs = [preset.config for preset in PRESETS.values()]
     configs += [preset.config.fit for preset in COMPARE_PRESETS.values()]

@@ -58,7 +58,7 @@ def test_the_parts_of_the_luminance_loss_can_be_balanced() -> None:
     np.testing.assert_allclose(total, seen.terms["luminance"] + seen.terms["color"], rtol=1e-6)
 
 
-def test_uncertainties_move_as_if_trained_jointly_squared_errors_as_gaussian() -> None:
+def test_uncertainties_move_as_if_they_were_trained_jointly() -> None:
     """The total, weights and the first update of Adam against the library's function, differentiated."""
     objective = _made("l1 + 100*mse", "uncertainty")
     balance = objective.init()
@@ -74,7 +74,7 @@ def test_uncertainties_move_as_if_trained_jointly_squared_errors_as_gaussian() -
         np.testing.assert_allclose(after["scales"][name], 1 - 0.1 * np.sign(slope), rtol=1e-5)
 
 
-def test_gradnorm_measures_progress_from_the_first_step_at_the_restored_image() -> None:
+def test_gradnorm_measures_progress_from_the_first_step() -> None:
     objective = _made("l1 + 10*mse", "gradnorm")
     balance = objective.init()
     total, seen = _compiled(objective)(balance)
@@ -118,7 +118,7 @@ def test_dwa_compares_means_over_stretches() -> None:
     assert int(balance["count"]) == 0
 
 
-def test_the_noise_level_is_held_against_the_true_one_of_each_image() -> None:
+def test_the_predicted_noise_level_is_compared_with_the_true_one() -> None:
     objective = make_objective("mse", level_weight=2.0, level_sigma=50 / 255)
     level, sigma = np.full(CLEAN.shape, 0.5, np.float32), np.array([25, 50], np.float32) / 255
     total, seen = objective({}, RESTORED, CLEAN, level=level, sigma=sigma)

@@ -57,7 +57,7 @@ def test_schedules_by_hand(fields: dict[str, object], expected: dict[int, float]
     np.testing.assert_allclose(rates, list(expected.values()), rtol=2e-6)
 
 
-def test_retinexformers_learning_rates_are_the_reference_schedulers(shared: Path) -> None:
+def test_retinexformers_learning_rates_match_the_reference(shared: Path) -> None:
     cases = json.loads((shared / "fixtures" / "schedules_augment.json").read_text())
     lengths = {
         "retinexformer_150k": 150_000,

@@ -145,7 +145,7 @@ def test_pmap_makes_the_update_of_the_sharded_step(config: FitConfig) -> None:
     )
 
 
-def test_per_device_batch_norm_is_the_mean_of_updates_that_know_nothing_of_each_other() -> None:
+def test_per_device_batch_norm_is_the_mean_of_separate_updates() -> None:
     """Of SGD, whose update is linear in the gradient: one per share, by the step without an axis, and their mean."""
     state, metrics = pmapped(NORMED, "per_device")
     shares = jax.tree.map(lambda x: x.reshape(4, 4, *x.shape[1:]), batch_of(NORMED))
@@ -163,7 +163,7 @@ def test_per_device_batch_norm_is_the_mean_of_updates_that_know_nothing_of_each_
     assert np.all(np.abs(variances[0] - variances[1]) > 1e-3 * variances[1])
 
 
-def test_one_devices_share_that_is_not_finite_keeps_every_device_from_its_update() -> None:
+def test_a_share_that_is_not_finite_skips_the_update_everywhere() -> None:
     config = CASES[0].values[0]
     bad = CLEAN.copy()
     bad[13, 0, 0, 0] = np.nan  # of the last device

@@ -64,7 +64,7 @@ def _plain() -> Step:
     return jax.jit(chex.assert_max_traces(_step(PLAIN), n=1))
 
 
-def test_the_gradient_is_that_of_the_loss_on_freshly_noised_patches() -> None:
+def test_the_gradient_is_that_of_the_loss_with_new_noise() -> None:
     state = _state(PLAIN).replace(step=jnp.asarray(4, jnp.int32))
     new_state, metrics = _plain()(state, CLEAN)
 
@@ -139,7 +139,7 @@ def _normed() -> tuple[Any, Step]:
     )
 
 
-def test_an_update_that_is_not_finite_leaves_everything_as_it_was() -> None:
+def test_an_update_that_is_not_finite_changes_nothing() -> None:
     """Parameters, batch statistics, optimizer, average and loss weights together; and all of these move otherwise."""
     state, step = _normed()
     state, metrics = step(state, CLEAN)
@@ -239,7 +239,7 @@ def test_a_pair_is_taken_as_it_is() -> None:
     np.testing.assert_allclose(metrics.terms["color"], np.abs(restored - CLEAN).mean(), rtol=1e-5)
 
 
-def test_blind_noise_has_its_own_level_in_each_patch_and_buifd_is_held_to_it() -> None:
+def test_blind_noise_has_its_own_level_in_each_patch() -> None:
     """The terms of a step in two parts, so that each patch must keep its level on the way."""
     objective = make_objective("mse", level_weight=1.0, level_sigma=0.2)
     step = jax.jit(_step(BUIFD, objective, blind=True, sigma=0.2, accumulate=2))

@@ -29,7 +29,7 @@ def _middle(image: np.ndarray) -> np.ndarray:
     return image[top : top + 16, left : left + 16].astype(np.float32) / 255
 
 
-def test_scores_are_means_over_the_middles_under_noise_that_does_not_change(
+def test_scores_are_means_over_the_middles_with_fixed_noise(
     tiny_model: nn.Module, variables: dict[str, Any]
 ) -> None:
     validate = Validator(tiny_model, make_source(NAMES, IMAGES), sigma=25)

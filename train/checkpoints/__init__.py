@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, and what a resumed run is compared with."""
+"""A run on disk: its folder, its checkpoints, and the checks before it is resumed."""

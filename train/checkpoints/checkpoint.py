@@ -1,10 +1,10 @@
 """Weights and states on disk, through Orbax: written in the background, and verified when read.
 
-A checkpoint is a folder of three items: ``weights`` (parameters and batch statistics: all that
-running the network needs; the averages of both if a run keeps averages), ``training`` (optimizer,
-step, learned loss weights: what going on needs) and ``about`` (JSON: the network's spec, where the
-weights are from, and a digest of every array), so that a checkpoint is whole by itself wherever it
-is copied to. Orbax notices files that are cut short, but not bits that flip: the digests do.
+A checkpoint is a folder with three items. ``weights`` has the parameters and batch statistics that
+the network needs to run, or their averages if a run keeps averages. ``training`` has the rest that
+a resumed run needs: optimizer, step and learned loss weights. ``about`` is JSON with the network's
+spec, the origin of the weights, and a digest of every array. So a checkpoint is complete wherever
+it is copied to. Orbax notices truncated files, and the digests reveal flipped bits.
 """
 
 import contextlib
@@ -49,41 +49,39 @@ Warn = Callable[[str], None]
 def load_newest(
     folder: Path, like: TrainState, layout: TrainState | NamedSharding, warn: Warn
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Loads the newest state that is whole.
+    """Loads the newest intact state.
 
-    A layout is a state of shardings, or one sharding for all arrays; it need not be that of the run
-    that saved.
-
-    A checkpoint that is damaged is named in a warning and moved aside, so that the run can write
-    that step again; but not where none is whole, for then it may be the disk, or the version that
-    reads, and not the checkpoints. To be called before the folder is opened by
-    :class:`Checkpoints`.
+    A damaged checkpoint is reported and moved aside, so that the run can write this step again. If
+    all checkpoints are damaged, they stay, because the cause may be the disk or the version of the
+    program.
 
     Args:
-      folder: of all checkpoints of a run. :class:`Checkpoints` must not have opened it yet.
+      folder: all checkpoints of a run. :class:`Checkpoints` must not have opened it yet.
       like: a state of the same shapes, or its shapes.
-      layout: where the arrays shall lie: a state of shardings, or one sharding for all arrays. It
-        need not be the layout of the run that saved them.
-      warn: takes a sentence about each damaged checkpoint.
+      layout: a state of shardings, or one sharding for all arrays. It may differ from the layout of
+        the run that saved the checkpoint.
+      warn: prints a sentence about each damaged checkpoint.
 
     Returns:
-      The state, and what its checkpoint says of itself.
+      The state, and the item ``about`` of its checkpoint.
 
     Raises:
-      InputError: if no checkpoint is whole.
+      InputError: no checkpoint is intact.
     """
     where = jax.tree.map(lambda x: layout, like) if isinstance(layout, NamedSharding) else layout
-    aims = jax.tree.map(
+    targets = jax.tree.map(
         lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), like, where
     )
     wrong: dict[int, Damaged] = {}
     for step in sorted(steps_in(folder), reverse=True):
         try:
-            about, items = read_items(folder / str(step), lambda about: _targets_for(about, aims))
+            about, items = read_items(
+                folder / str(step), lambda about: _targets_for(about, targets)
+            )
             if about.get("step") != step:
                 raise Damaged(
-                    f"about: it is the checkpoint of step {about.get('step')}; give the folder "
-                    "that name"
+                    f"about: it is the checkpoint of step {about.get('step')}; rename the folder "
+                    "accordingly"
                 )
         except Damaged as error:
             wrong[step] = error
@@ -91,37 +89,40 @@ def load_newest(
         for damaged, why in wrong.items():
             aside = move_aside(folder / str(damaged))
             warn(
-                f"the checkpoint of step {damaged} is damaged ({why}); moved to {aside}; taking "
-                "the one before"
+                f"the checkpoint of step {damaged} is damaged ({why}). It was moved to {aside}, "
+                "and the one before is used"
             )
         for other in steps_in(folder) if distributed.is_first() else []:
             if drop_unreadable_metrics(folder / str(other)):
                 warn(
-                    f"the validation metrics of the checkpoint of step {other} are damaged: it "
+                    f"the validation metrics of the checkpoint of step {other} are damaged, so it "
                     "cannot be the best"
                 )
         return _state(items), about
     if wrong:
         listed = "\n  ".join(f"{folder / str(step)}: {why}" for step, why in wrong.items())
         raise InputError(
-            f"{folder} holds no whole checkpoint; all are left where they are. If the reason is "
-            "the disk, or the version that reads them, fix that and resume again. Otherwise move "
+            f"All checkpoints in {folder} are damaged. They stay where they are. If the cause is "
+            "the disk, or the version of this program, fix that and resume again. Otherwise move "
             f"{folder.parent} away and start a new run, with --init-from one of them if its "
-            f"weights are whole:\n  {listed}"
+            f"weights are intact:\n  {listed}"
         )
     raise InputError(
-        f"{folder} holds no checkpoint: the run was stopped before its first. Give the command "
-        f"that started it again: it starts over in {folder.parent}."
+        f"There is no checkpoint in {folder}, because the run was stopped before the first one. "
+        f"Repeat the command that started it. It will start over in {folder.parent}."
     )
 
 
 def check_disk_space(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
-    """Refuses, before training, a disk that cannot hold the checkpoints.
+    """Refuses, before training, a disk that is too full for the checkpoints.
 
     Args:
-      runs: folders of checkpoints, on one disk, each with a state as will be saved there, or its
-        shapes.
-      checkpoints: that each of them keeps, beside the one that is being written.
+      runs: folders of checkpoints on the same disk, each with a state like those that will be saved
+        there, or its shapes.
+      checkpoints: number of checkpoints that each run keeps, without the one being written.
+
+    Raises:
+      InputError: the disk is too full.
     """
     count, needed, largest = 0, 0, 0
     for folder, like in runs.items():
@@ -132,31 +133,30 @@ def check_disk_space(runs: Mapping[Path, TrainState], checkpoints: int) -> None:
     free = shutil.disk_usage(first).free
     if free < needed:
         raise InputError(
-            f"{first} has {free / 1e6:,.0f} MB free, and {count} checkpoints of "
-            f"{largest / 1e6:,.1f} MB are to be written there: free some space, or take another "
-            "--out."
+            f"{first} has {free / 1e6:,.0f} MB of free space, which is too little for {count} "
+            f"checkpoints of {largest / 1e6:,.1f} MB. Free some space, or choose a different --out."
         )
 
 
 class Network(NamedTuple):
-    """A network as a checkpoint holds it."""
+    """A network as it is stored in a checkpoint."""
 
     model: nn.Module
-    spec: str
+    spec: str  # such as "dncnn(depth=17)"
     params: Any
-    batch_stats: Any
+    batch_stats: Any  # {} without batch norm
 
 
 def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> None:
-    """Writes a network's weights as a checkpoint of their own, and reads it back.
+    """Writes a network's weights as a checkpoint, and reads it again to verify it.
 
     Args:
-      folder: of the checkpoint, which must not exist.
-      network: its weights.
-      about: where they are from.
+      folder: folder of the checkpoint. It must not exist.
+      network: the network and its weights.
+      about: the origin of the weights.
 
     Raises:
-      InputError: if the folder exists, or cannot be written.
+      InputError: the folder exists, or cannot be written.
     """
     check_path(folder)
     arrays = {"weights": {"params": network.params, "batch_stats": network.batch_stats}}
@@ -167,10 +167,10 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Orbax writes under a name beside the folder, and renames that
+        # Orbax writes to a new folder next to this one, and renames it.
         with locks.hold(folder.parent):
             if os.path.lexists(folder):
-                raise InputError(f"{folder} exists already: remove it, or write elsewhere.")
+                raise InputError(f"{folder} exists already. Remove it, or write to a new folder.")
             remove_unfinished(folder)
             ignore_late_answers()
             with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as writer:
@@ -178,14 +178,14 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
             read_items(folder, lambda about: jax.tree.map(on_host, arrays))
     except InputError:
         raise
-    except Exception as error:  # Damaged, or what tensorstore raises, which has no one type
+    except Exception as error:  # Damaged, or one of the many errors of tensorstore.
         raise InputError(
             f"{folder} could not be written: {first_line(error)}. Is the disk full?"
         ) from error
 
 
 def load_network(path: Path, *, warn: Warn = warnings.warn) -> Network:
-    """The network of a checkpoint, or of a run's newest whole checkpoint, on the first device."""
+    """Loads the network of a checkpoint, or of a run's newest intact one, to the first device."""
     sharding = SingleDeviceSharding(jax.local_devices()[0])
 
     def targets(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def load_network(path: Path, *, warn: Warn = warnings.warn) -> Network:
             wrong.append(f"{folder} is damaged: {error}")
             continue
         for line in wrong:
-            warn(f"{line}; taking {folder}")
+            warn(f"{line}. {folder} is used instead")
         weights = items["weights"]
         return Network(
             build_model(about["model"]), about["model"], weights["params"], weights["batch_stats"]
@@ -218,24 +218,24 @@ def load_weights(
     """Loads parameters and batch statistics for ``model`` from a checkpoint of the same shapes.
 
     Args:
-      path: a checkpoint's folder, or a run's.
+      path: folder of a checkpoint or of a run.
       model: the network that the weights are for.
-      spec: its spec, for the error.
-      warn: takes a sentence about each damaged checkpoint.
+      spec: its spec, for the error message.
+      warn: prints a sentence about each damaged checkpoint.
 
     Returns:
-      The items "params" and "batch_stats".
+      A dictionary of "params" and "batch_stats".
 
     Raises:
-      InputError: if the weights do not fit, or no checkpoint is whole.
+      InputError: the weights do not fit, or no checkpoint is intact.
     """
     network = load_network(path, warn=warn)
     weights = {"params": network.params, "batch_stats": network.batch_stats}
     wanted = jax.eval_shape(lambda: init_variables(model, jax.random.key(0)))
     if _shapes(weights) != _shapes(wanted):
         raise InputError(
-            f'{path} holds "{network.spec}", whose weights do not fit "{spec}": pass --model that '
-            "network."
+            f'{path} contains weights of "{network.spec}", which do not fit "{spec}". Give '
+            f"--model '{network.spec}'."
         )
     return weights
 
@@ -248,15 +248,14 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def weights_item(state: TrainState) -> dict[str, Any]:
-    """What the network is run with."""
+    """Selects the part of a state that the network runs with."""
     return {"params": state.eval_params, "batch_stats": state.eval_batch_stats}
 
 
 def training_item(state: TrainState) -> dict[str, Any]:
-    """Everything else.
+    """Selects the rest of a state.
 
-    If ``weights`` holds averages, this has the parameters and batch statistics that they are
-    averages of.
+    If ``weights`` has averages, this has the parameters and batch statistics that are averaged.
     """
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     del rest["batch_stats"], rest["average"], rest["average_stats"]
@@ -265,7 +264,7 @@ def training_item(state: TrainState) -> dict[str, Any]:
 
 
 class _OldGuard(NamedTuple):
-    """The guard by the names that its fields had in checkpoints of earlier versions."""
+    """The guard with the names of its fields in checkpoints of earlier versions."""
 
     skipped: Any
     in_row: Any
@@ -273,18 +272,18 @@ class _OldGuard(NamedTuple):
 
     @classmethod
     def of(cls, guard: Guard) -> "_OldGuard":
-        """What to read an old guard into."""
+        """Makes the target for reading an old guard."""
         return cls(guard.skipped, in_row=guard.consecutive_skips, culprits=guard.nonfinite)
 
     def renamed(self) -> Guard:
-        """The same numbers by today's names."""
+        """Returns the same numbers with the present names."""
         return Guard(self.skipped, consecutive_skips=self.in_row, nonfinite=self.culprits)
 
 
 def _targets_for(about: Mapping[str, Any], like: TrainState) -> dict[str, Any]:
-    """What to read from a checkpoint of ``like``, in the form in which its version wrote it.
+    """Makes the targets for reading a checkpoint of ``like``, in the form of its version.
 
-    Before averages of batch statistics were kept, a checkpoint had one set of them.
+    Earlier versions did not average batch statistics, so their checkpoints have only one set.
     """
     training = training_item(like)
     digests = about["digests"].get("training", ())
@@ -302,7 +301,7 @@ def _state(items: Mapping[str, Any]) -> TrainState:
     moved = training.pop("params")
     if not moved:
         return TrainState(**training, **weights, average={}, average_stats={})
-    # A copy for each, since a state's arrays are given away one by one.
+    # The statistics are copied, because a state is donated, and a buffer can be donated only once.
     stats = training.pop("batch_stats", None) or jax.tree.map(jnp.copy, weights["batch_stats"])
     return TrainState(
         **training,
@@ -314,7 +313,7 @@ def _state(items: Mapping[str, Any]) -> TrainState:
 
 
 def on_host(array: Any) -> np.ndarray:
-    """An array of that shape and type which takes no memory, as what to read another into."""
+    """Makes an array of the same shape and type without memory, as a target for reading."""
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 

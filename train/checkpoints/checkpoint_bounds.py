@@ -1,7 +1,7 @@
-"""What lies in a checkpoint's folder, looked at before Orbax believes it.
+"""Checks the files of a checkpoint before Orbax reads them.
 
-A checkpoint may come from a stranger. Orbax waits for ever for a pipe, reads descriptions of any
-length, and takes the memory for arrays of zeros that a few kilobytes stand for.
+A checkpoint may come from somebody else. Orbax waits forever for a pipe, reads descriptions of any
+length, and allocates the memory for arrays of zeros that have only a few kilobytes on disk.
 """
 
 import os
@@ -13,24 +13,24 @@ from typing import Any
 import jax
 
 _MOST_FILES = 100_000
-_LONGEST_DESCRIPTION = 16_000_000  # bytes: a hundred or two for each array
-# Bytes that a file may have beyond those of its arrays, and arrays beyond their files
+_LONGEST_DESCRIPTION = 16_000_000  # bytes; an array needs one or two hundred
+# Bytes that a file may have in addition to its arrays, and arrays in addition to their files.
 _SPARE = 64 * 2**20
-# Trained weights hardly shrink when they are compressed. Zeros shrink to a thousandth.
+# Compression hardly makes trained weights smaller. Zeros shrink to a thousandth.
 _MOST_TIMES_LARGER = 32
-# The folder and the index of OCDBT, and the same for each process
-_ARRAYS = (
-    "d",
-    "manifest.ocdbt",
-)
+# The folder and the index of OCDBT, which exist for each process.
+_ARRAYS = ("d", "manifest.ocdbt")
 
 
 def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
-    """Why a checkpoint must not be handed to Orbax, in words; None if nothing is known against it.
+    """Says why Orbax must not read a checkpoint.
 
     Args:
-      folder: the checkpoint's.
-      targets: arrays, or their shapes, that are to be read from each of its items.
+      folder: folder of the checkpoint.
+      targets: the arrays, or their shapes, that will be read from each of its items.
+
+    Returns:
+      The reason in words; None if there is none.
     """
     sizes = {name: _byte_size(tree) for name, tree in targets.items()}
     on_disk = dict.fromkeys(targets, 0)
@@ -38,7 +38,7 @@ def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
     for above, folders, files in os.walk(folder):
         count += len(files) + len(folders)
         if count > _MOST_FILES:
-            return f"it holds more than {_MOST_FILES:,} files"
+            return f"it contains more than {_MOST_FILES:,} files"
         for name in folders:
             if os.path.islink(os.path.join(above, name)):
                 return f"{_below(folder, above, name)} is a link to a folder"
@@ -52,15 +52,15 @@ def complaint(folder: Path, targets: Mapping[str, Any]) -> str | None:
             is_array = name in _ARRAYS or Path(above).name in _ARRAYS
             most = sizes.get(item, 0) + _SPARE if is_array else _LONGEST_DESCRIPTION
             if item not in sizes and is_array:
-                continue  # nothing of it is read
+                continue  # This item is not read.
             if found.st_size > most:
                 file = _below(folder, above, name)
-                return f"{file} has {found.st_size:,} bytes, and needs {most:,} at most"
+                return f"{file} has {found.st_size:,} bytes, but needs {most:,} at most"
     for name, size in sizes.items():
         if size > _SPARE + _MOST_TIMES_LARGER * on_disk[name]:
             return (
-                f"{name}: its arrays take {size / 1e6:,.0f} MB and its files have "
-                f"{on_disk[name] / 1e6:,.1f} MB, which is too little for weights that were trained"
+                f"{name}: its arrays need {size / 1e6:,.0f} MB, but its files have only "
+                f"{on_disk[name] / 1e6:,.1f} MB, which is too little for trained weights"
             )
     return None
 

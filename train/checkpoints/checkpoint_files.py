@@ -1,4 +1,4 @@
-"""The files of one checkpoint: written with digests, read back and verified, moved if damaged."""
+"""The files of one checkpoint: reads and verifies them, and moves damaged ones aside."""
 
 import contextlib
 import errno
@@ -23,8 +23,10 @@ from train.devices import distributed
 from train.errors import InputError, first_line
 from train.files.json_files import UnreadableError, digest_json, is_number, read_json
 
-BROKEN_NAME = "broken_checkpoints"  # where what cannot be read is moved to: it is never deleted
-# Of reads that fail over a right, a limit or a network, and so tell nothing of what is on disk.
+# The folder that damaged checkpoints are moved to. They are never deleted.
+BROKEN_NAME = "broken_checkpoints"
+# Errors of reading that are about permissions, limits or the network. They say nothing about the
+# content of a file.
 _NOT_OF_CONTENT = {
     errno.EACCES,
     errno.EPERM,
@@ -34,36 +36,39 @@ _NOT_OF_CONTENT = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-# By tensorstore, and by devices without memory
-_NOT_OF_CONTENT_SAID = (
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-)
+# The same in the texts of tensorstore, and of devices without free memory.
+_NOT_OF_CONTENT_TEXTS = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
 
-
-# Characters of a path that Orbax takes for a pattern when it looks for what it has just written.
+# Characters in a path that Orbax reads as a pattern when it looks for what it has just written.
 _PATTERN = "*?[" if os.sep == "\\" else "*?[\\"
-# Parts of names below which it reads nothing either
+# Parts of names in a path that Orbax cannot read.
 _UNREADABLE = ("**",) if os.sep == "\\" else ("**", "\\")
-_REMOTE = ("gs:", "s3:", "az:", "hf:")  # names that it takes for the beginning of an address
-_UNFINISHED = ".orbax-checkpoint-tmp"  # part of the names of what it has not finished
+_REMOTE = ("gs:", "s3:", "az:", "hf:")  # names that Orbax reads as the beginning of an address
+_UNFINISHED = ".orbax-checkpoint-tmp"  # part of the names of unfinished checkpoints
 _LONGEST_METRICS = 100_000  # bytes
-_LONGEST_ABOUT = 16_000_000  # bytes: some hundred for each array
+_LONGEST_ABOUT = 16_000_000  # bytes; an array needs about a hundred
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
 class Damaged(Exception):
-    """A checkpoint that does not hold what was saved; says what is wrong with it."""
+    """A checkpoint does not contain what was saved. The message says what is wrong."""
 
 
 def read_items(
     folder: Path, targets_for: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads items of a checkpoint and what it says of itself, in all processes or in none.
+    """Reads the item ``about`` and other items of a checkpoint, in all processes or in none.
 
-    Raises :class:`Damaged` if it is damaged.
+    Args:
+      folder: folder of the checkpoint.
+      targets_for: makes the targets of the other items from the item ``about``.
 
-    What cannot be read, but may be whole, is an :class:`InputError`.
+    Returns:
+      The item ``about``, and the other items by name.
+
+    Raises:
+      Damaged: the checkpoint is damaged.
+      InputError: the checkpoint cannot be read, but may be intact.
     """
     found: tuple[dict[str, Any], dict[str, Any]] | None = None
     wrong = ""
@@ -84,8 +89,8 @@ def _read_items(
     for part in folder.absolute().parts[1:]:
         if part in _REMOTE or any(text in part for text in _UNREADABLE):
             raise InputError(
-                f"{folder} cannot be read because of the name {part!r}: rename that folder, or "
-                "copy the checkpoint to another one."
+                f"{folder} cannot be read because of the name {part!r}. Rename that folder, or "
+                "copy the checkpoint to a different one."
             )
     about = read_about(folder)
     targets = targets_for(about)
@@ -99,38 +104,37 @@ def _read_items(
     with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
         for name, target in targets.items():
             if name not in about["digests"]:
-                raise Damaged(f"{name}: the checkpoint has none")
+                raise Damaged(f"{name}: the checkpoint does not have this item")
             try:
                 why = array_complaint(folder / name, target)
             except Exception as error:
                 raise _failed(folder, name, error) from error
             if why:
                 raise Damaged(f"{name}: {why}")
-            # Before any array is read: of a read that fails Orbax leaves threads behind.
+            # This comes before any array is read, because Orbax leaves threads after a failed read.
             if name == "weights" and (
                 differs := _other_weights(folder / name, target, about["model"])
             ):
                 raise Damaged(f"{name}: {differs}")
             try:
-                asked = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
-                items[name] = reader.restore(folder.absolute(), args=asked)[name]
+                wanted = ocp.args.Composite(**{name: ocp.args.StandardRestore(target)})
+                items[name] = reader.restore(folder.absolute(), args=wanted)[name]
             except Exception as error:
                 raise _failed(folder, name, error) from error
             if wrong := differing(about["digests"][name], digest_arrays(items[name])):
                 raise Damaged(
-                    f"{name}: {len(wrong)} arrays are not what was saved, {wrong[0]} the first"
+                    f"{name}: {len(wrong)} arrays differ from what was saved; the first is "
+                    f"{wrong[0]}"
                 )
     return about, items
 
 
 @functools.cache
 def ignore_late_answers() -> None:
-    """Drops what Python would print of threads that answer after a read or a write has failed.
+    """Hides messages about threads of tensorstore that answer after a read or a write has failed.
 
-    The threads are tensorstore's.
-
-    Orbax has closed its event loop by then. The failure itself was raised, and is what the user
-    hears of.
+    Orbax has closed its event loop by then, and Python would print an error. The failure itself has
+    already been raised.
     """
     before = sys.unraisablehook
 
@@ -143,13 +147,14 @@ def ignore_late_answers() -> None:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
+    """Reads and verifies the item ``about`` of a checkpoint.
 
-    Raises :class:`Damaged` if it is damaged, and an InputError if it cannot be read for another
-    reason.
+    Raises:
+      Damaged: the item is damaged.
+      InputError: the item cannot be read for a different reason.
     """
     if _UNFINISHED in folder.name:
-        raise Damaged("it was not finished")
+        raise Damaged("it is not complete")
     try:
         about = read_json(folder / "about" / "metadata", longest=_LONGEST_ABOUT)
     except FileNotFoundError as error:
@@ -162,35 +167,35 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise Damaged("about: it is not a JSON object")
     seal = about.pop("digest", None)
     if seal != digest_json(about):
-        raise Damaged("about: its digest is not that of its content")
-    # A person who makes the content up can make up the digest too.
+        raise Damaged("about: its digest does not match its content")
+    # Somebody who forges the content can forge the digest too, so the types are checked.
     for key, kind in {"model": str, "versions": dict, "digests": dict}.items():
         if not isinstance(about.get(key), kind):
-            raise Damaged(f"about: {key} is missing, or is not what this program writes")
+            raise Damaged(f"about: {key} is missing, or was not written by this program")
     if not all(isinstance(digests, dict) for digests in about["digests"].values()):
-        raise Damaged("about: digests is not what this program writes")
+        raise Damaged("about: digests was not written by this program")
     return about
 
 
 def _failed(folder: Path, name: str, error: Exception) -> Damaged | InputError:
-    """The error of an item that was not read: Damaged, if the failure tells of its content."""
-    number, said = getattr(error, "errno", None), str(error)
-    foreign = number in _NOT_OF_CONTENT or any(code in said for code in _NOT_OF_CONTENT_SAID)
-    # What lies in a folder that may not be looked into is missing, by Orbax.
+    """Makes the error for an item that cannot be read: Damaged, if its content is the reason."""
+    number, text = getattr(error, "errno", None), str(error)
+    foreign = number in _NOT_OF_CONTENT or any(code in text for code in _NOT_OF_CONTENT_TEXTS)
+    # If a folder is not readable, Orbax reports its files as missing.
     if not foreign and all(os.access(path, os.R_OK) for path in (folder, *folder.rglob("*"))):
         return Damaged(f"{name}: {first_line(error)}")
     return InputError(
-        f"{folder} cannot be read, but may be whole ({name}: {first_line(error)}). Fix that "
-        "(permissions or memory) and give the same command again."
+        f"{folder} cannot be read, but may be intact ({name}: {first_line(error)}). Check "
+        "permissions and memory, and give the same command again."
     )
 
 
 def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
-    """How the stored arrays differ from those of ``spec``; None if names and shapes match."""
+    """Says how the stored arrays differ from those of ``spec``; None if names and shapes match."""
     try:
         with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
             tree = handler.metadata(folder.absolute()).tree
-    except Exception:  # of what is broken, which reading it tells
+    except Exception:  # The files are damaged. Reading them gives a clearer error.
         return None
     wanted, found = _shapes(target), _shapes(tree)
     path = next(
@@ -199,12 +204,12 @@ def _other_weights(folder: Path, target: Any, spec: str) -> str | None:
     return path and (
         f'"{spec}" has {len(wanted)} arrays, and {len(found)} are there: {path} is '
         f"{wanted.get(path, 'none')} in that network and {found.get(path, 'none')} on disk; copy "
-        "the whole checkpoint again, or take another"
+        "the whole checkpoint again, or use a different one"
     )
 
 
 def _shapes(tree: Any) -> dict[str, Any]:
-    """Shapes of arrays by their paths; None for a leaf that is not an array."""
+    """Returns the shapes of arrays by their paths; None for a leaf that is not an array."""
     return {
         jax.tree_util.keystr(path): getattr(leaf, "shape", None)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -212,18 +217,18 @@ def _shapes(tree: Any) -> dict[str, Any]:
 
 
 def checkpoint_folders(path: Path, name: str) -> list[Path]:
-    """The folders of the checkpoints at ``path``, the newest first.
+    """Returns the folders of the checkpoints at ``path``, the newest first.
 
-    The path is a checkpoint's, or a run's, whose checkpoints are in its folder ``name``.
+    The path is that of a checkpoint, or of a run, whose checkpoints are in its folder ``name``.
     """
-    if os.path.isfile(path):  # unlike Path's, no error if the name is too long
+    if os.path.isfile(path):  # Unlike Path.is_file, this accepts a name that is too long.
         raise InputError(
-            f"{path} is a file, and a checkpoint is a folder: bring weights of PyTorch here by "
+            f"{path} is a file, but a checkpoint is a folder. To convert weights of PyTorch, use "
             f"python -m train import {path} --model NAME, and give the folder that it writes."
         )
     if not os.path.isdir(path):
         raise InputError(
-            f"There is no folder {path}: give that of a run, or of one of its checkpoints."
+            f"There is no folder {path}. Give the folder of a run or of one of its checkpoints."
         )
     if (path / "weights").is_dir():
         return [path.absolute()]
@@ -231,51 +236,53 @@ def checkpoint_folders(path: Path, name: str) -> list[Path]:
     steps = steps_in(below)
     if not steps:
         raise InputError(
-            f"{path} holds no checkpoint: give the folder of a run, or of one of its checkpoints."
+            f"There is no checkpoint in {path}. Give the folder of a run or of one of its "
+            "checkpoints."
         )
     return [(below / str(step)).absolute() for step in sorted(steps, reverse=True)]
 
 
 def check_path(folder: Path) -> None:
-    """Refuses a folder below whose name a checkpoint could be written, but never be read."""
+    """Refuses a folder whose name would let checkpoints be written, but not be read."""
     path = folder.absolute()
     for part in path.parts[1:]:
         if part in _REMOTE or _UNFINISHED in part or set(part) & set(_PATTERN):
             raise InputError(
-                f"{path} cannot hold checkpoints, because of the name {part!r}: use names without "
-                f"{' '.join(_PATTERN)}, {', '.join(_REMOTE)} and {_UNFINISHED}. Write to another "
-                "folder, or reach this one by a symbolic link."
+                f"Checkpoints cannot be stored in {path} because of the name {part!r}. Names must "
+                f"not contain {' '.join(_PATTERN)}, {', '.join(_REMOTE)} or {_UNFINISHED}. Write "
+                "to a different folder, or use a symbolic link to this one."
             )
 
 
 def sealed(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """``about`` with a digest of every array, and one of itself."""
+    """Adds a digest of every array, and a digest of the result, to ``about``."""
     about = {**about, "digests": {name: digest_arrays(tree) for name, tree in arrays.items()}}
-    about = json.loads(json.dumps(about))  # tuples become lists now, not on the way back
+    # JSON turns tuples into lists, and the digest must be that of the lists.
+    about = json.loads(json.dumps(about))
     return {**about, "digest": digest_json(about)}
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps that a run's folder holds checkpoints of.
+    """Returns the steps whose checkpoints are in ``folder``.
 
-    A name like 055 is not one that was written here.
+    A name such as 055 is ignored, because this program does not write it.
     """
     try:
         found = list(folder.iterdir()) if os.path.isdir(folder) else []
         return [int(path.name) for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
     except PermissionError as error:
         raise InputError(
-            f"{folder} cannot be looked into: {error.strerror}. Change its permissions."
+            f"The folder {folder} cannot be read: {error.strerror}. Change its permissions."
         ) from None
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether it is what Orbax was writing when it was killed."""
+    """Whether a folder is a checkpoint that Orbax was writing when it was killed."""
     return _UNFINISHED in folder.name
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a process left that was killed while it wrote the checkpoint ``folder``."""
+    """Removes what is left of a process that was killed while it wrote the checkpoint."""
     for path in folder.parent.iterdir():
         if (
             path.name.startswith(folder.name + _UNFINISHED)
@@ -286,9 +293,9 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def drop_unreadable_metrics(folder: Path) -> bool:
-    """Removes validation metrics that are not numbers in JSON.
+    """Removes validation metrics that are not numbers in JSON, and returns whether there were any.
 
-    Orbax would refuse to open the whole folder otherwise.
+    Otherwise Orbax would refuse to open the folder of all checkpoints.
     """
     path = folder / "metrics"
     if not os.path.lexists(path):
@@ -307,7 +314,7 @@ def drop_unreadable_metrics(folder: Path) -> bool:
 
 
 def move_aside(folder: Path) -> Path:
-    """Takes a checkpoint out of the way of the run, and says where to."""
+    """Moves a damaged checkpoint to another folder of the run, and returns its new path."""
     below = folder.parent.parent / BROKEN_NAME
     aside = below / folder.name
     if distributed.is_first():
@@ -320,9 +327,9 @@ def move_aside(folder: Path) -> Path:
 
 
 def list_changed_versions(about: Mapping[str, Any]) -> list[str]:
-    """Packages whose version is not the one that wrote a checkpoint.
+    """Lists packages with a different version than the one that wrote a checkpoint.
 
-    The same bits are promised with the same versions only.
+    A run repeats bit for bit only with the same versions.
     """
     now = package_versions()
     return [

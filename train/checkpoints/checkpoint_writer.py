@@ -1,4 +1,4 @@
-"""Writes a run's checkpoints in the background, reads them back, and then deletes older ones."""
+"""Writes a run's checkpoints in the background, verifies them, and then deletes older ones."""
 
 import contextlib
 import logging
@@ -24,14 +24,14 @@ from train.errors import InputError, first_line
 from train.files.outputs import LASTING
 from train.state import TrainState
 
-# Validation metrics of which less is better; of others, more is.
-_LESS_IS_BETTER = ("ciede2000",)
+# Validation metrics whose lower values are better. For all others, higher values are better.
+_LOWER_IS_BETTER = ("ciede2000",)
 
 _NO_METRICS: Mapping[str, float] = {}
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by the batches seen."""
+    """The checkpoints of one run. Each has the number of its step."""
 
     def __init__(
         self,
@@ -43,20 +43,23 @@ class Checkpoints:
         best_metric: str = "psnr",
         told: Callable[[], None] = lambda: None,
     ) -> None:
-        """Opens ``folder``, made where it is missing.
+        """Opens ``folder``, and makes it if it is missing.
 
         Args:
-          folder: of all checkpoints of the run.
-          about: written into every checkpoint.
-          keep_last: newest checkpoints to keep.
-          keep_best: checkpoints to keep beside them: those of the best ``best_metric`` among the
-            ones saved with it.
-          best_metric: name of a validation metric.
-          told: called whenever a checkpoint is on disk and was read back.
+          folder: folder of all checkpoints of the run.
+          about: facts to write into every checkpoint.
+          keep_last: number of newest checkpoints to keep.
+          keep_best: number of best checkpoints to keep in addition, among those with validation
+            metrics.
+          best_metric: name of the validation metric that says which are best.
+          told: called whenever a checkpoint is on disk and has been verified.
+
+        Raises:
+          InputError: checkpoints cannot be written to the folder.
         """
         check_path(folder)
-        # Orbax deletes nothing by itself: an old checkpoint goes when a newer one was read back.
-        # What it left half written when it was killed, it removes.
+        # Orbax removes what it left half-written when it was killed. It does not delete old
+        # checkpoints: that happens here, after a newer one has been verified.
         options = ocp.CheckpointManagerOptions(
             best_fn=self._merit, cleanup_tmp_directories=True, create=True
         )
@@ -72,16 +75,19 @@ class Checkpoints:
         value = metrics.get(self._best_metric, math.nan)
         if math.isnan(value):
             return -math.inf
-        return -value if self._best_metric in _LESS_IS_BETTER else value
+        return -value if self._best_metric in _LOWER_IS_BETTER else value
 
     def save(self, state: TrainState, *, metrics: Mapping[str, float] = _NO_METRICS) -> None:
-        """Saves ``state`` under its step, unless that is on disk already.
+        """Saves a state under its step, unless this step is on disk already.
 
-        Returns while the files are being written.
+        It returns while the files are still being written.
 
         Args:
-          state: all of it.
-          metrics: of validation at this step; without them the checkpoint cannot become the best.
+          state: the whole state.
+          metrics: validation metrics of this step. Without them the checkpoint cannot be the best.
+
+        Raises:
+          InputError: the checkpoint cannot be written, or the one before was not written well.
         """
         step = int(state.step)
         self.wait()
@@ -91,7 +97,7 @@ class Checkpoints:
         about = {**self._about, "step": step, "next_batch": step, "metrics": dict(metrics)}
         items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
         self._unread = step, jax.tree.map(on_host, arrays)
-        with self._advising_resume(f"the checkpoint of step {step}"):
+        with self._advising_resume(f"The checkpoint of step {step}"):
             written = self._manager.save(
                 step,
                 args=ocp.args.Composite(**items, about=ocp.args.JsonSave(sealed(about, arrays))),
@@ -99,39 +105,39 @@ class Checkpoints:
             )
         if not written:
             raise InputError(
-                f"the checkpoint of step {step} was not written, because {self.folder} holds one "
-                f"of a later step ({self._manager.latest_step()}). Move that one away and resume "
+                f"The checkpoint of step {step} was not written, because {self.folder} has one of "
+                f"the later step {self._manager.latest_step()}. Move that one away and resume "
                 "again."
             )
 
     def newest(self) -> Path:
-        """Folder of the newest checkpoint, once it is wholly written."""
+        """Waits until the newest checkpoint is complete, and returns its folder."""
         self.wait()
         return self.folder / str(self._manager.latest_step())
 
     def best(self) -> Path | None:
-        """Folder of the checkpoint with the best metric; None if none was saved with it."""
+        """Returns the folder of the best checkpoint; None if none has the metric."""
         self.wait()
         step = self._manager.best_step()
         measured = step is not None and self._best_metric in (self._manager.metrics(step) or {})
         return self.folder / str(step) if measured else None
 
     def wait(self) -> None:
-        """Returns when what is being written is on disk and was read back."""
+        """Waits until the checkpoint that is being written is on disk and has been verified."""
         try:
-            with self._advising_resume("the last checkpoint"):
+            with self._advising_resume("The last checkpoint"):
                 self._manager.wait_until_finished()
         except InputError:
-            self._unread = None  # there is nothing to read back
+            self._unread = None  # There is nothing to verify.
             raise
         self._read_back()
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for the checkpoint that is being written, and closes the folder."""
         try:
             self.wait()
         finally:
-            with self._advising_resume("the last checkpoint"):
+            with self._advising_resume("The last checkpoint"):
                 self._manager.close()
 
     def _read_back(self) -> None:
@@ -143,17 +149,17 @@ class Checkpoints:
             read_items(self.folder / str(step), lambda about: shapes)
         except Damaged as error:
             raise InputError(
-                f"the checkpoint of step {step} was written, but cannot be read back: {error}; "
+                f"The checkpoint of step {step} was written, but cannot be read again: {error}. "
                 f"{resume_advice(self.folder, unless=step)}"
             ) from None
         self._told()
         steps = set(self._manager.all_steps())
-        with self._advising_resume("an old checkpoint", did="deleted"):
+        with self._advising_resume("An old checkpoint", did="deleted"):
             for old in sorted(steps - self._kept(steps)):
                 self._manager.delete(old)
 
     def _kept(self, steps: set[int]) -> set[int]:
-        """The newest steps, and those of the best metric among the ones that were validated."""
+        """Returns the newest steps, and the best of the steps that were validated."""
         merits = {}
         for step in sorted(steps):
             if metrics := self._manager.metrics(step):
@@ -163,50 +169,53 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _advising_resume(self, what: str, *, did: str = "written") -> Iterator[None]:
-        """Names the newest whole checkpoint in the error.
+        """Adds the newest intact checkpoint to an error message.
 
-        An old checkpoint is deleted only after a newer one is whole, so there is one.
+        There is one, because an old checkpoint is deleted only after a newer one is intact.
         """
         try:
             yield
-        except Exception as error:  # what tensorstore raises has no one type
+        except Exception as error:  # Tensorstore raises many different errors.
             raise InputError(
-                f"{what} could not be {did}: {first_line(error)}; {resume_advice(self.folder)}"
+                f"{what} could not be {did}: {first_line(error)}. {resume_advice(self.folder)}"
             ) from error
 
 
 @contextlib.contextmanager
 def advising_resume(run: Path) -> Iterator[None]:
-    """Ends a run whose disk fails in one sentence, which names its newest whole checkpoint."""
+    """Ends a run whose disk fails with a message that names its newest intact checkpoint."""
     try:
         yield
     except OSError as error:
         if error.errno not in LASTING:
             raise
         raise InputError(
-            f"{error.filename or run} could not be written: {error.strerror}; "
+            f"{error.filename or run} could not be written: {error.strerror}. "
             f"{resume_advice(run / FOLDER_NAME)}"
         ) from error
 
 
 def resume_advice(folder: Path, *, unless: int | None = None) -> str:
-    """The newest checkpoint of a run that can be resumed from, and how.
+    """Names the newest checkpoint to resume from, and says how to resume.
 
     Args:
-      folder: of all checkpoints.
-      unless: the step of one that cannot be read.
+      folder: folder of all checkpoints.
+      unless: step of a checkpoint that cannot be read; None if there is none.
+
+    Returns:
+      The sentences.
     """
     run = folder.parent
     steps = set(steps_in(folder)) - {unless}
-    left, then = "there is no checkpoint before it", "give the same command again"
+    left, then = "There is no earlier checkpoint", "give the same command again"
     if steps:
         left, then = (
-            f"the newest whole checkpoint is {folder / str(max(steps))}",
-            f"resume fit by --resume {shlex.quote(str(run))}",
+            f"The newest intact checkpoint is {folder / str(max(steps))}",
+            f"resume fit with --resume {shlex.quote(str(run))}",
         )
     return (
-        f"{left}. Fix that (is the disk full?) and {then}; compare and tune are resumed by their "
-        "own command."
+        f"{left}. Fix the cause (is the disk full?) and {then}. To resume compare or tune, give "
+        "the same command again."
     )
 
 
@@ -214,19 +223,22 @@ def resume_advice(folder: Path, *, unless: int | None = None) -> str:
 def open_checkpoints(
     folder: Path, about: Mapping[str, Any], **options: Any
 ) -> Iterator[Checkpoints]:
-    """Opens checkpoints and closes them, so that they are complete however the block ends.
+    """Opens checkpoints and closes them, so that they are complete in whatever way the block ends.
 
     Args:
-      folder: of all checkpoints of the run.
-      about: written into every checkpoint.
+      folder: folder of all checkpoints of the run.
+      about: facts to write into every checkpoint.
       **options: options of :class:`Checkpoints`.
+
+    Yields:
+      The checkpoints.
     """
     with without_tracebacks():
         checkpoints = Checkpoints(folder, about, **options)
         try:
             yield checkpoints
         except BaseException:
-            with contextlib.suppress(InputError):  # the first error is the one to hear of
+            with contextlib.suppress(InputError):  # The first error is the one to report.
                 checkpoints.close()
             raise
         checkpoints.close()
@@ -234,7 +246,7 @@ def open_checkpoints(
 
 @contextlib.contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Silences Orbax, which logs the traceback of each thread that fails.
+    """Keeps Orbax from logging the traceback of each thread that fails.
 
     The failure itself is reported.
     """
@@ -242,7 +254,7 @@ def without_tracebacks() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     yield
-    logger.setLevel(before)  # not after a failure: threads may still fail later
+    logger.setLevel(before)  # After a failure it stays silent, because other threads may fail too.
 
 
 @contextlib.contextmanager

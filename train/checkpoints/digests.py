@@ -1,4 +1,4 @@
-"""Digests of arrays: a bit that flips on a disk is noticed when it is read back."""
+"""Digests of arrays, which reveal bits that flip on a disk."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from train.files.json_files import digest_json
 
 
 def digest_arrays(tree: Any) -> dict[str, str]:
-    """SHA-256 of dtype, shape and bytes of every array, by its path in the tree."""
+    """Computes SHA-256 of the dtype, shape and bytes of every array, by its path in the tree."""
     return {
         jax.tree_util.keystr(path): _digest(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -20,17 +20,17 @@ def digest_arrays(tree: Any) -> dict[str, str]:
 
 
 def digest_weights(params: Any, batch_stats: Any) -> str:
-    """One digest of all that a network's output depends on beside its input."""
+    """Computes one digest of everything that a network's output depends on, except its input."""
     return digest_json(digest_arrays({"params": params, "batch_stats": batch_stats}))
 
 
 def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Paths whose digests are not the same on both sides."""
+    """Returns the paths whose digests differ, or are missing on one side."""
     return [path for path in sorted({*expected, *found}) if expected.get(path) != found.get(path)]
 
 
 def _digest(array: Any) -> str:
-    # That of the whole array, however it is divided: it may come back under another layout.
+    # The digest is that of the whole array, because it may be loaded with a different layout.
     local = whole(array) if isinstance(array, jax.Array) else np.asarray(array)
     content = hashlib.sha256(f"{local.dtype} {local.shape}".encode())
     content.update(local.tobytes())

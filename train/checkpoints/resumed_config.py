@@ -1,8 +1,8 @@
-"""The configuration of a run that is resumed, compared with that of its checkpoints.
+"""Compares the configuration of a resumed run with the one in its checkpoints.
 
-Every checkpoint holds the configuration, sealed by a digest. So one digit that flipped in
-config.json, or was edited, is found before the run goes on to other weights, and a key that is
-missing there has a value to come from.
+Every checkpoint contains the configuration and a digest of it. So a damaged or edited digit in
+config.json is found before the run continues and ends with different weights, and a missing key
+gets its value from there.
 """
 
 import dataclasses
@@ -20,18 +20,18 @@ from train.devices import distributed
 from train.errors import InputError
 from train.files.typed_fields import from_tree
 
-# Where and how a run is trained, which may change from one time to the next.
+# The fields about where and how a run is trained, which may change when it is resumed.
 _MAY_DIFFER = ("run",)
 
 
 def load_resumed(folder: Path) -> FitConfig:
-    """The configuration to resume the run in ``folder`` with.
+    """Loads the configuration to resume the run in ``folder`` with.
 
-    A key that config.json lacks comes from the newest checkpoint. A field that the checkpoint does
-    not know either was added by a later version, and has its default.
+    A key that is missing in config.json comes from the newest checkpoint. A field that is missing
+    there too was added by a later version, and gets its default.
 
     Raises:
-      InputError: config.json cannot be read, or differs from what the checkpoint was trained by.
+      InputError: config.json cannot be read, or differs from the checkpoint's configuration.
     """
     check_links(folder)
     path = folder / CONFIG_NAME
@@ -42,25 +42,25 @@ def load_resumed(folder: Path) -> FitConfig:
         if sealed is None:
             raise
         raise InputError(
-            f"{error} Delete it and resume again: the newest checkpoint holds the same."
+            f"{error} Delete it and resume again. The newest checkpoint contains the same."
         ) from None
     config = from_tree(FitConfig, _filled(tree, sealed), str(path))
     check_sealed(config, sealed, folder)
-    # No run is saved with the hosts of its processes. A file that names some may be a stranger's,
-    # and so may they.
+    # A run is never saved with the addresses of its hosts. If a file has some, they may come from
+    # somebody else.
     return dataclasses.replace(config, run=distributed.without_host_flags(config.run))
 
 
 def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:
-    """Refuses to resume with another configuration than that of a checkpoint in ``folder``.
+    """Refuses to resume with a configuration that differs from the one in a checkpoint.
 
     Args:
-      config: what the run is about to be trained by.
-      sealed: what the checkpoint holds under "config"; None if it holds nothing.
-      folder: the run's.
+      config: configuration to resume with.
+      sealed: the configuration in the checkpoint; None if it has none.
+      folder: folder of the run.
 
     Raises:
-      InputError: if a value differs that decides what is learned.
+      InputError: a value that changes what is learned is different.
     """
     if sealed is None:
         return
@@ -70,37 +70,37 @@ def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:
         if key.partition(".")[0] not in _MAY_DIFFER and now.get(key) != value:
             raise InputError(
                 f"{folder / CONFIG_NAME}: {key} is {json.dumps(now.get(key))}, but the "
-                f"checkpoints there were trained with {json.dumps(value)}. Put that value back, "
-                f"or start a new run with --init-from {folder}."
+                f"checkpoints of this run were trained with {json.dumps(value)}. Restore that "
+                f"value, or start a new run with --init-from {folder}."
             )
 
 
 def _newest_sealed(folder: Path) -> dict[str, Any] | None:
-    """The configuration in the newest checkpoint that can be read; None if there is none."""
+    """Returns the configuration in the newest readable checkpoint; None if there is none."""
     for step in sorted(steps_in(folder), reverse=True):
         try:
             found = read_about(folder / str(step)).get("config")
         except Damaged:
-            continue  # which is said when the checkpoints are restored
+            continue  # The damage is reported when the checkpoints are loaded.
         if isinstance(found, dict):
             return found
     return None
 
 
 def _filled(tree: Any, sealed: Any) -> Any:
-    """``tree`` with the keys of ``sealed`` that it lacks."""
+    """Adds the keys of ``sealed`` that are missing in ``tree``."""
     if not isinstance(tree, dict) or not isinstance(sealed, dict):
         return tree
     return {**sealed, **{key: _filled(value, sealed.get(key)) for key, value in tree.items()}}
 
 
 def _plain(config: FitConfig) -> dict[str, Any]:
-    """As JSON holds it."""
+    """Converts a configuration to plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def _flat(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    """Values by paths such as "optimizer.steps"."""
+    """Returns values by paths such as "optimizer.steps"."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -22,28 +22,28 @@ CONFIG_NAME = "config.json"
 BOARD_NAME = "tensorboard"
 PROFILE_NAME = "profile"
 _RUNS = Path("runs")
-# All that a run writes before it has a checkpoint.
+# Everything that a run writes before it has a checkpoint.
 _BEFORE_CHECKPOINTS = {CONFIG_NAME, SPLIT_NAME, METRICS_NAME, BOARD_NAME, FOLDER_NAME}
 
 
 def new_folder(
     out: str | None, preset: str, held: contextlib.ExitStack, *, config: FitConfig | None = None
 ) -> Path:
-    """The folder of a new run, locked.
+    """Makes and locks the folder of a new run.
 
     Args:
-      out: the folder asked for. Nothing may be in it, except a run of the same configuration that
-        was stopped before its first checkpoint: that run has nothing to lose, and makes room. None:
-        the next free number under runs/.
-      preset: its name follows the number.
+      out: the folder that the user gave. It must be empty, or contain only a run with the same
+        configuration that was stopped before its first checkpoint. Such a run is replaced, because
+        it has nothing to lose. None: the next free number under runs/.
+      preset: name of the preset, which follows the number.
       held: keeps the lock.
-      config: of the run.
+      config: configuration of the run; None to accept only an empty folder.
 
     Returns:
       The folder.
 
     Raises:
-      InputError: if it is not empty, or cannot be written.
+      InputError: the folder is not empty, or cannot be written.
     """
     check_path(_RUNS if out is None else Path(out))
     try:
@@ -59,11 +59,9 @@ def new_folder(
 
 
 def check_links(folder: Path) -> None:
-    """Refuses a run whose parts are links that lead out of it.
+    """Refuses a run with parts that are links to places outside of it.
 
-    Resuming would write and delete there.
-
-    The folder of the run itself may be a link.
+    Resuming would write and delete files there. The folder of the run itself may be a link.
     """
     checkpoints = folder / FOLDER_NAME
     for name in (FOLDER_NAME, BROKEN_NAME, BOARD_NAME, PROFILE_NAME):
@@ -77,19 +75,19 @@ def check_link(part: Path, whole: Path) -> None:
     if os.path.islink(part) and not part.resolve().is_relative_to(whole.resolve()):
         raise InputError(
             f"{part} is a link to {os.readlink(part)}, outside the run. Resuming would write and "
-            "delete files there. Replace the link by the folder itself, or start a new run with "
+            "delete files there. Replace the link with the folder itself, or start a new run with "
             "--init-from."
         )
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether a run was stopped there that has a configuration and a checkpoint."""
+    """Whether the folder contains a run with a configuration and a checkpoint."""
     check_links(folder)
     return os.path.isfile(folder / CONFIG_NAME) and bool(steps_in(folder / FOLDER_NAME))
 
 
 def describe_run(config: FitConfig, splits: Splits) -> dict[str, Any]:
-    """What every checkpoint of a run says of it, so that it is whole by itself."""
+    """Returns the facts about a run that every checkpoint contains, to be self-contained."""
     return {
         "model": config.model.model,
         "config": dataclasses.asdict(config),
@@ -110,9 +108,9 @@ def clear(folder: Path) -> None:
 
 
 def _in_the_way(folder: Path) -> list[Path]:
-    """What is in the way of a new run.
+    """Lists what is in the way of a new run.
 
-    The lock is not, nor are damaged checkpoints, which are never deleted.
+    The lock is not in the way, and neither are damaged checkpoints, which are never deleted.
     """
     if not folder.is_dir():
         return []
@@ -120,9 +118,9 @@ def _in_the_way(folder: Path) -> list[Path]:
 
 
 def _empty_folder(folder: Path, held: contextlib.ExitStack, config: FitConfig | None) -> Path:
-    """``folder``, once it is locked and nothing of a run is in it."""
-    # Nothing is written to a folder of other things, not even a lock. If there is a lock it is
-    # tried first: that another process is at work is then the reason why the folder is not empty.
+    """Makes, locks and empties ``folder``."""
+    # Nothing is written to a folder with other content, not even a lock. If there is a lock, it is
+    # tried first, because then the folder may not be empty because another process uses it.
     if not locks.is_marked(folder):
         _check_empty(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,14 +135,15 @@ def _check_empty(folder: Path, config: FitConfig | None) -> None:
         folder.is_dir() and (not _in_the_way(folder) or _only_begun(folder, config))
     ):
         return
-    found = "is not empty, and holds no run that can go on: move it away"
+    found = "is not empty, and does not contain a run to resume. Move it away"
     if can_resume(folder):
-        found = f"holds a run: resume it by python -m train fit --resume {shlex.quote(str(folder))}"
+        command = f"python -m train fit --resume {shlex.quote(str(folder))}"
+        found = f"contains a run. Resume it with {command}"
     raise InputError(f"--out {folder} {found}, or write to a new folder.")
 
 
 def _only_begun(folder: Path, config: FitConfig | None) -> bool:
-    """Whether the folder holds only what a run of this configuration writes before a checkpoint."""
+    """Whether a folder has only what a run with this configuration writes before a checkpoint."""
     if config is None:
         return False
     clear_leftovers(folder)
@@ -152,7 +151,7 @@ def _only_begun(folder: Path, config: FitConfig | None) -> bool:
     if not names <= _BEFORE_CHECKPOINTS or not _holds_no_checkpoint(folder / FOLDER_NAME):
         return False
     if CONFIG_NAME not in names:
-        return names == {SPLIT_NAME}  # which is written first
+        return names == {SPLIT_NAME}  # This file is written first.
     try:
         begun = load_config(folder / CONFIG_NAME)
     except InputError:
@@ -161,7 +160,7 @@ def _only_begun(folder: Path, config: FitConfig | None) -> bool:
 
 
 def _holds_no_checkpoint(folder: Path) -> bool:
-    """Whether all that is in the folder of the checkpoints is what Orbax did not finish."""
+    """Whether the folder of the checkpoints has only unfinished ones."""
     return not folder.is_dir() or all(is_unfinished(path) for path in folder.iterdir())
 
 
@@ -171,7 +170,7 @@ def _numbered_folder(preset: str) -> Path:
     number = max(taken, default=0) + 1
     while True:
         folder = _RUNS / f"{number:03d}-{preset}"
-        with contextlib.suppress(FileExistsError):  # another run may have taken it a moment ago
+        with contextlib.suppress(FileExistsError):  # Another run may just have made it.
             folder.mkdir()
             return folder
         number += 1

@@ -48,7 +48,7 @@ def array_complaint(item: Path, target: Any) -> str | None:
     except (KeyError, TypeError, AttributeError):
         return "_METADATA does not list arrays as this program does"
     if not usual:
-        return "_METADATA says that the arrays are stored in another form than OCDBT and Zarr 2"
+        return "_METADATA says that the arrays are not stored as OCDBT and Zarr 2"
 
     leaves = jax.tree.leaves(target)
     if len(names) > (most := 2 * len(leaves) + _MOST_MORE):

@@ -1,1 +1,1 @@
-"""Compiling the training step for devices that are not here, and reading what was compiled."""
+"""Compiles the training step for devices of other machines, and reads the compiled program."""

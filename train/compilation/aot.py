@@ -1,9 +1,9 @@
-"""Compiles the training step ahead of time for devices that are not here.
+"""Compiles the training step ahead of time for devices of other machines.
 
-It tells whether the step fits, what moves between devices, and what it costs.
+It reports whether the step fits, how much moves between devices, and what it costs.
 
-XLA's compiler for TPUs comes with libtpu and needs no TPU: the program is the one that a TPU would
-run, and what it asks of a chip's memory and of the links between chips can be read off it.
+XLA's compiler for TPUs is part of libtpu and does not need a TPU. It makes the program that a TPU
+would run, and the program says how much memory of a chip and traffic between chips it needs.
 """
 
 import contextlib
@@ -29,29 +29,28 @@ from train.data.batch import Pair
 from train.devices import sharding
 from train.errors import InputError
 
-_REFINEMENTS = (
-    2  # sizes tried between the largest batch that was seen to fit and the smallest that was not
-)
+# Number of sizes to try between the largest batch that fits and the smallest that does not.
+_REFINEMENTS = 2
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the compiled step asks of each device."""
+    """What the compiled step needs of each device. None: XLA does not report it, as for GPUs."""
 
-    memory: int  # bytes at the fullest moment: arguments, results and temporaries
-    flops: float | None = None  # here and below: None where XLA does not tell, as for GPUs
-    bytes_accessed: float | None = None
-    collectives: dict[str, int] | None = None  # how many of each kind in a step
-    collective_bytes: dict[str, int] = field(default_factory=dict)  # that they take in, by kind
-    slice_transfers: int = 0  # sums over slices, by the hosts' network
-    slice_bytes: int = 0
+    memory: int  # peak in bytes: arguments, results and temporary arrays
+    flops: float | None = None  # floating-point operations per step
+    bytes_accessed: float | None = None  # per step
+    collectives: dict[str, int] | None = None  # number of each kind per step
+    collective_bytes: dict[str, int] = field(default_factory=dict)  # bytes sent per kind
+    slice_transfers: int = 0  # sums over slices, over the hosts' network
+    slice_bytes: int = 0  # bytes sent in them
 
 
 @contextlib.contextmanager
 def uncached() -> Iterator[None]:
-    """Keeps the persistent cache from storing programs for devices that are not here.
+    """Keeps programs for other machines out of the persistent cache.
 
-    They could not be read back.
+    They could not be loaded from it.
     """
     name = "jax_persistent_cache_min_compile_time_secs"
     before = getattr(jax.config, name)
@@ -66,16 +65,16 @@ def compile_for(config: FitConfig, mesh: Mesh, *, room: int | None = None) -> Pr
     """Compiles a run's step for the devices of ``mesh``.
 
     Args:
-      config: the run. Photographs of 8 bits are assumed, and pairs of them where its data is
+      config: the run. Photographs are assumed to have 8 bits, and to be pairs if its data set is
         ``pairs:``.
-      mesh: its devices.
-      room: bytes of a device's memory, for compilers that do not refuse what exceeds it.
+      mesh: the devices.
+      room: bytes of a device's memory, for compilers that do not refuse larger programs.
 
     Returns:
-      What the compiled program needs and does.
+      What the compiled program needs.
 
     Raises:
-      DoesNotFit: if the program needs more memory than a device has.
+      DoesNotFit: the program needs more memory than a device has.
     """
     compiled = _compile(config, mesh)
     memory = _memory(compiled, config, room)
@@ -116,11 +115,13 @@ def _memory(compiled: jax.stages.Compiled, config: FitConfig, room: int | None) 
 
 
 def _cost(compiled: jax.stages.Compiled, config: FitConfig, mesh: Mesh) -> np.ndarray | None:
-    """Operations of a step, and the bytes that they read and write; None where they are not known.
+    """Counts the operations of a step, and the bytes that they read and write.
 
-    XLA counts the body of a loop once, however often it is run. So where a batch passes in parts
-    the step is compiled once more, with several of them in the body: what is counted in addition is
-    what these cost.
+    XLA counts the body of a loop only once. So if a batch is divided into parts, the step is
+    compiled again with several parts in the body. The difference is the cost of the added parts.
+
+    Returns:
+      The two numbers; None if they are not known.
     """
     once, parts = _counted(compiled), config.optimizer.accumulate
     if parts == 1 or once is None:
@@ -128,7 +129,7 @@ def _cost(compiled: jax.stages.Compiled, config: FitConfig, mesh: Mesh) -> np.nd
     several = next(size for size in range(2, parts + 1) if parts % size == 0)
     try:
         more = _counted(_compile(config, mesh, unroll=several))
-    except sharding.DoesNotFit:  # with several at once
+    except sharding.DoesNotFit:  # Several parts at once may need too much memory.
         return None
     return None if more is None else once + (parts - 1) * (more - once) / (several - 1)
 
@@ -142,21 +143,21 @@ def _counted(compiled: jax.stages.Compiled) -> np.ndarray | None:
 def largest_batch(
     config: FitConfig, mesh: Mesh, console: Console, *, fits: bool, room: int | None = None
 ) -> int:
-    """The largest batch that was seen to fit.
+    """Searches for the largest batch that fits.
 
-    It is found by doubling or halving the given one, then by trying sizes in between.
+    It doubles or halves the given batch, and then tries sizes in between.
 
     Args:
       config: the run.
-      mesh: its devices.
-      console: is told of each size.
-      fits: whether the given batch does.
+      mesh: the devices.
+      console: prints each size.
+      fits: whether the given batch fits.
       room: as in :func:`compile_for`.
 
     Returns:
-      The number of patches.
+      The number of patches; 0 if no batch fits.
     """
-    unit = mesh.size * config.optimizer.accumulate  # what every batch is a multiple of
+    unit = mesh.size * config.optimizer.accumulate  # Every batch is a multiple of this.
 
     def tried(units: int) -> bool:
         size = units * unit
@@ -166,7 +167,7 @@ def largest_batch(
         except sharding.DoesNotFit:
             console.print(f"batch {size}: does not fit", soft_wrap=True)
             return False
-        console.print(f"batch {size}: {memory / 2**20:.1f} MiB a device", soft_wrap=True)
+        console.print(f"batch {size}: {memory / 2**20:.1f} MiB per device", soft_wrap=True)
         return True
 
     given = config.data.batch_size // unit
@@ -184,19 +185,21 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a run's training step for TPUs or GPUs that are not here, and say what it needs."""
+    """Compile the training step for TPUs or GPUs elsewhere, and report the memory it needs."""
 
     topology: str = "v5e:2x2"
-    """Chips: v5e, v6e:1x1 to 16x16; v4, v5p, tpu7x:1x1x1 and up, such as 2x2x1; GPUs cuda:8, or
-    cuda:2x8 in two."""
+    """Kind and arrangement of the chips.
+    v5e and v6e have two axes, from v5e:1x1 to v5e:16x16.
+    v4, v5p and tpu7x have three axes, such as v4:2x2x1.
+    cuda:8 means 8 GPUs in a machine, and cuda:2x8 means two such machines."""
     gpu: str | None = None
-    """File of XLA's description of the GPU, such as its h100_sxm.txtpb. None: the one in this
-    machine."""
+    """XLA's description of the GPU, such as its file h100_sxm.txtpb.
+    None: the GPU in this machine."""
     slices: int = 1
-    """Slices of that topology, linked by the data centre's network."""
+    """Number of TPU slices of this topology, connected by the data centre's network."""
     largest_batch: bool = False
-    """Also search for the largest batch that fits, from the given one: a compilation for each
-    size."""
+    """Also search for the largest batch that fits.
+    The search starts at --batch-size and compiles the step for every size."""
     fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
@@ -209,25 +212,26 @@ def report(compiling: CompileConfig) -> None:
     console, config = make_console(), compiling.fit
     if config.run.devices is not None:
         raise InputError(
-            f"compile takes no --devices; got {config.run.devices}: --topology says how many "
-            "there are."
+            f"compile does not accept --devices {config.run.devices}. Give the number of devices "
+            "in --topology."
         )
     if config.run.distributed:
         raise InputError(
-            "compile takes no --distributed: one process compiles for all hosts of --topology."
+            "compile does not accept --distributed, because one process compiles for all hosts of "
+            "--topology. Leave it out."
         )
     mesh = topology_mesh(compiling.topology, slices=compiling.slices, gpu=compiling.gpu)
     kind, room = mesh.devices.flat[0].device_kind, memory_per_device(mesh, gpu=compiling.gpu)
     if compiling.largest_batch and room is None:
         raise InputError(
-            f"--largest-batch: nothing says what memory a {kind} has; take a --gpu FILE that does."
+            f"--largest-batch: the memory of a {kind} is not known. Give a --gpu FILE that has it."
         )
     what = f"{config.model.model}, batch {config.data.batch_size}, on {mesh.size} x {kind}"
     try:
         program = compile_for(config, mesh, room=room)
     except sharding.DoesNotFit as error:
         if not compiling.largest_batch:
-            raise sharding.DoesNotFit(f"{error} --largest-batch finds one that fits.") from None
+            raise sharding.DoesNotFit(f"{error} --largest-batch finds a size that fits.") from None
         console.print(f"{what}: does not fit", soft_wrap=True)
         fits = False
     else:
@@ -237,40 +241,41 @@ def report(compiling: CompileConfig) -> None:
         fits = True
     if compiling.largest_batch:
         largest = largest_batch(config, mesh, console, fits=fits, room=room)
-        console.print(f"largest batch that was seen to fit: {largest or 'none'}")
+        console.print(f"largest batch that fits: {largest or 'none'}")
     else:
         console.print(
-            "  largest batch  not looked for: --largest-batch compiles for other sizes too",
+            "  largest batch  not searched; --largest-batch compiles the step for other sizes too",
             soft_wrap=True,
         )
 
 
 def _lines(program: Program, config: FitConfig, room: int | None) -> dict[str, str]:
-    """What is printed of a program, by name."""
-    of_room = "" if room is None else f" of {room / 2**30:.2f} GiB that a program may take"
+    """Returns the lines about a program by their names."""
+    of_room = "" if room is None else f" of {room / 2**30:.2f} GiB that a program may use"
     size = config.data.patch_size
     kind = "degraded and clean" if _is_paired(config) else "clean, degraded in the step"
     lines = {
-        "assumed": f"patches of {size} x {size} from photographs of 8 bits, {kind}",
-        "memory": f"{program.memory / 2**20:.1f} MiB a device{of_room}",
+        "assumed": f"patches of {size} x {size} from 8-bit photographs, {kind}",
+        "memory": f"{program.memory / 2**20:.1f} MiB per device{of_room}",
     }
     if program.flops is None or program.bytes_accessed is None:
-        lines["not told"] = "arithmetic and traffic: XLA does not count them for such a program"
+        lines["not known"] = "arithmetic and traffic, which XLA does not count for this program"
     else:
         lines |= {
-            "arithmetic": f"{program.flops / 1e9:.2f} GFLOP a step and device",
-            "memory traffic": f"{program.bytes_accessed / 2**20:.1f} MiB a step and device",
+            "arithmetic": f"{program.flops / 1e9:.2f} GFLOP per step and device",
+            "memory traffic": f"{program.bytes_accessed / 2**20:.1f} MiB per step and device",
             "intensity": f"{program.flops / program.bytes_accessed:.1f} FLOP per byte",
         }
     if program.collectives:
         kinds = ", ".join(f"{count} {kind}" for kind, count in program.collectives.items())
-        taken = sum(program.collective_bytes.values()) / 2**20
-        lines["between devices"] = f"{kinds}; they take in {taken:.2f} MiB a step and device"
+        sent = sum(program.collective_bytes.values()) / 2**20
+        lines["between devices"] = f"{kinds}; each device sends {sent:.2f} MiB per step"
     else:
-        lines["between devices"] = "not told" if program.collectives is None else "nothing moves"
+        lines["between devices"] = "not known" if program.collectives is None else "nothing moves"
     if count := program.slice_transfers:
-        sums = f"{count} sum{'s' * (count > 1)} by the hosts' network"
-        lines["between slices"] = f"{sums}; {program.slice_bytes / 2**20:.2f} MiB a step and device"
+        sums = f"{count} sum{'s' * (count > 1)} over the hosts' network"
+        slice_mib = program.slice_bytes / 2**20
+        lines["between slices"] = f"{sums}; each device sends {slice_mib:.2f} MiB per step"
     return lines
 
 

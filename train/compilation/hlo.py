@@ -1,14 +1,14 @@
-"""What moves between devices, read from the text of a compiled program.
+"""Reads from the text of a compiled program what moves between devices.
 
-XLA's own account of a program leaves it out.
+XLA's cost analysis does not include this.
 
-The text (HLO) is a list of computations, the one that is called before the one that calls it. A
-line of one is
+The text (HLO) is a list of computations. A computation comes before those that call it. A line such
+as
 
     %all-reduce.3 = f32[9,64]{1,0} all-reduce(%fusion.2), channel_id=1, to_apply=%add
 
-a name, the type of the result, the operation and its operands, and then whom it calls. The body of
-a loop stands there once, however often it is gone through.
+has a name, the type of the result, the operation and its operands, and the computations that it
+calls. The body of a loop appears only once, for any number of iterations.
 """
 
 import itertools
@@ -45,34 +45,34 @@ class Instruction(NamedTuple):
     """One line of a program."""
 
     name: str
-    kind: str
-    result: int  # bytes
-    operands: tuple[str, ...]
-    value: str  # what stands between the brackets: of a constant its value
-    rest: str  # whom it calls, and notes
+    kind: str  # name of the operation
+    result: int  # bytes of the result
+    operands: tuple[str, ...]  # names
+    value: str  # the text in the brackets, which is the value of a constant
+    rest: str  # the computations that it calls, and notes
 
 
 def read_collectives(text: str) -> tuple[dict[str, int], dict[str, int]]:
-    """How many collectives of each kind a program runs, and the bytes that a device gives to them.
+    """Counts the collectives of each kind, and the bytes that a device sends to them.
 
-    What they give back may be as much (a sum), more (a gather) or less. A collective that is split
-    into its start and its end counts once.
+    The results may have the same size (a sum), or be larger (a gather) or smaller. A collective
+    that is split into a start and an end counts once.
     """
     counts: Counter[str] = Counter()
-    taken: Counter[str] = Counter()
+    sent: Counter[str] = Counter()
     for turns, line, sizes in _run(text):
         kind = line.kind.removesuffix("-start")
         if kind in _COLLECTIVES:
             counts[kind] += turns
-            taken[kind] += turns * sum(sizes[name] for name in line.operands)
-    return dict(counts), dict(taken)
+            sent[kind] += turns * sum(sizes[name] for name in line.operands)
+    return dict(counts), dict(sent)
 
 
 def read_slice_transfers(text: str) -> tuple[int, int]:
-    """How many sums over slices of TPUs a program runs, and the bytes that a device gives to them.
+    """Counts the sums over slices of TPUs, and the bytes that a device sends to them.
 
-    Within a slice the chips sum first; each then sends its share through its host, which sums with
-    the other slices'.
+    The chips within a slice sum first. Then each chip sends its share through its host, which adds
+    the shares of the other slices.
     """
     count = sent = 0
     for turns, line, sizes in _run(text):
@@ -83,10 +83,10 @@ def read_slice_transfers(text: str) -> tuple[int, int]:
 
 
 def _run(text: str) -> Iterator[tuple[int, Instruction, dict[str, int]]]:
-    """Each line of a program: how often it is run, itself, and the bytes of every name's result."""
+    """Yields how often each line runs, the line, and the bytes of all results by name."""
     computations = _parse(text)
     sizes = {line.name: line.result for line in itertools.chain(*computations.values())}
-    turns = Counter({list(computations)[-1]: 1})  # the entry is the last
+    turns = Counter({list(computations)[-1]: 1})  # The entry is the last computation.
     for name, lines in reversed(computations.items()):
         for line in lines:
             trips = _trips(line, computations) if line.kind == "while" else 1
@@ -111,11 +111,10 @@ def _parse(text: str) -> dict[str, list[Instruction]]:
 
 
 def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """How often a loop's body runs.
+    """Returns how often the body of a loop runs.
 
-    XLA notes it, or jax.lax.scan compares its counter with it.
-
-    Where neither is there nobody knows before it runs: once.
+    XLA notes the number, or jax.lax.scan compares its counter with it. Otherwise the number is not
+    known before the program runs, and 1 is returned.
     """
     if known := _TRIPS.search(loop.rest):
         return int(known[1])
@@ -128,7 +127,7 @@ def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int
 
 
 def _size(result: str) -> int:
-    """Bytes of a type: of an array, or of a tuple's arrays together."""
+    """Returns the bytes of an array's type, or of all arrays of a tuple's type."""
     total = 0
     for dtype, sizes in _ARRAY.findall(result):
         shape = [int(size) for size in sizes.split(",") if size]

@@ -1,1 +1,1 @@
-"""Weights trained with PyTorch: read without PyTorch, checked, and written as a checkpoint."""
+"""Reads weights trained with PyTorch, without PyTorch, checks them, and writes a checkpoint."""

@@ -1,4 +1,4 @@
-"""Turns a network trained on blue, green, red into one that restores red, green, blue."""
+"""Converts a network trained on channels in the order blue, green, red to red, green, blue."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,14 @@ from train.errors import InputError
 
 
 def reverse_channels(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables with which the network does to reversed images what these did to the images."""
+    """Returns variables that do to images with reversed channels what these do to images."""
     layers = getattr(model, "image_layers", None)
     if layers is None:
         networks = dict.fromkeys(preset.network for preset in PRESETS.values())
         known = [network.__name__ for network in networks if hasattr(network, "image_layers")]
         raise InputError(
-            f"--channel-order bgr is known for {', '.join(known)}; got {type(model).__name__}."
+            f"--channel-order bgr works for {', '.join(known)}; got {type(model).__name__}. "
+            "Convert the channels before you import the weights."
         )
     channels = model.channels
 
@@ -27,10 +28,10 @@ def reverse_channels(model: nn.Module, variables: Mapping[str, Any]) -> dict[str
         layer = "/".join(parents)
         array = np.asarray(leaf)
         if name == "kernel" and layer in layers.reading:
-            # (h, w, in, out): an image may stand among the input channels several times.
+            # (h, w, in, out). The input channels may contain several images.
             groups = array.reshape(*array.shape[:2], -1, channels, array.shape[3])
             array = groups[:, :, :, ::-1].reshape(array.shape)
-        if layer in layers.writing:  # the bias too
+        if layer in layers.writing:  # This includes the bias.
             array = array[..., ::-1]
         return np.ascontiguousarray(array)
 

@@ -1,4 +1,4 @@
-"""``python -m train import``: weights trained with PyTorch become a checkpoint."""
+"""``python -m train import``: converts weights trained with PyTorch to a checkpoint."""
 
 import atexit
 import contextlib
@@ -31,28 +31,31 @@ from train.pytorch.channel_order import reverse_channels
 from train.pytorch.state_dicts import Choice, StateDict, choose
 from train.pytorch.torch_files import read_state_dicts
 
-_UNFINISHED = ".lumloss-import-"  # how the folder is called in which a checkpoint is being written
-_ABANDONED = 3600  # seconds after which such a folder that nobody holds is removed
-_MOST_NAMED = 5
+_UNFINISHED = ".lumloss-import-"  # beginning of the name of the folder of an unfinished import
+_ABANDONED = 3600  # seconds after which such a folder is removed if it is not locked
+_MOST_NAMED = 5  # number of arrays that a message names
 
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Bring weights trained with PyTorch here. PyTorch is not needed; no code in the file runs."""
+    """Convert weights trained with PyTorch to a checkpoint that all other verbs can load.
+
+    PyTorch is not needed, and no code in the file runs.
+    """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """File of weights: .pth, .pt, .ckpt, .safetensors or .npz."""
+    """File with the weights: .pth, .pt, .ckpt, .safetensors or .npz."""
     model: str
-    """Network that they belong to, with the fields it was trained with, e.g. "dncnn(depth=20)"."""
+    """Network of the weights, with the fields it was trained with, e.g. "dncnn(depth=20)"."""
     weights: str | None = None
-    """Name of the dictionary in the file, such as "params". None: the one that fits the network,
-    and of those the average ("params_ema")."""
+    """Name of the dictionary in the file, such as "params".
+    None: the dictionary that fits the network. If several fit, the average ("params_ema")."""
     out: Path | None = None
-    """Folder of the checkpoint to write; it must not exist. None: the file's name under
-    runs/imported/."""
+    """Folder of the checkpoint to write. It must not exist.
+    None: the file's name in runs/imported/."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    """Order of colours that the network was trained on. Weights for "bgr" are reversed, so that
-    they take "rgb"."""
+    """Order of the channels that the network was trained on.
+    Weights for "bgr" are converted to "rgb"."""
 
     def __post_init__(self) -> None:
         check_name("FILE", self.file)
@@ -60,7 +63,7 @@ class ImportConfig:
 
 
 def import_weights(config: ImportConfig) -> Path:
-    """Reads, renames, checks every shape, writes; gives the checkpoint's folder."""
+    """Converts weights to a checkpoint, and returns its folder. Every name and shape is checked."""
     out = config.out or Path("runs", "imported", config.file.stem)
     check_path(out)
     if os.path.lexists(out):
@@ -68,7 +71,7 @@ def import_weights(config: ImportConfig) -> Path:
     name, fields = parse_model(config.model)
     model = build_model(config.model)
 
-    # What is read must be what the digest is of.
+    # The digest is computed again after reading, so that it is surely that of the weights.
     before = _digest(config.file)
     choice = _chosen(config, name, fields)
     _check_numbers(config.file, choice.chosen)
@@ -97,7 +100,7 @@ def import_weights(config: ImportConfig) -> Path:
 
 
 def _chosen(config: ImportConfig, name: str, fields: Mapping[str, Any]) -> Choice:
-    """The dictionary of the file that belongs to the network."""
+    """Chooses the dictionary in the file that fits the network."""
 
     def misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
         try:
@@ -116,7 +119,7 @@ def _chosen(config: ImportConfig, name: str, fields: Mapping[str, Any]) -> Choic
 
 
 def _digest(file: Path) -> str:
-    """SHA-256 of a file that may be missing, which reading it says better."""
+    """Computes SHA-256 of a file; "" if it cannot be read, which is reported when it is loaded."""
     try:
         if not file.is_file():
             return ""
@@ -127,10 +130,10 @@ def _digest(file: Path) -> str:
 
 
 def _check_numbers(file: Path, found: StateDict) -> None:
-    """Refuses weights with which every restored photograph would be lost."""
+    """Refuses weights that would spoil every restored photograph."""
     wrong = []
     for name, array in found.arrays.items():
-        if array.dtype.kind in "iub":  # counters
+        if array.dtype.kind in "iub":  # These arrays are counters.
             continue
         with np.errstate(over="ignore"):
             bad = int(np.count_nonzero(~np.isfinite(array.astype(np.float32))))
@@ -141,26 +144,26 @@ def _check_numbers(file: Path, found: StateDict) -> None:
     if wrong:
         more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise InputError(
-            f"{file} holds weights that are NaN, infinite or impossible: "
-            f"{', '.join(wrong[:_MOST_NAMED])}{more}. The training that wrote it diverged. Give "
-            "an earlier checkpoint."
+            f"{file} contains weights that are NaN, infinite or impossible: "
+            f"{', '.join(wrong[:_MOST_NAMED])}{more}. Its training diverged. Use an earlier "
+            "checkpoint."
         )
 
 
 @contextlib.contextmanager
 def _whole_or_none(out: Path) -> Iterator[Path]:
-    """A hidden place beside ``out``, which gets that name if the block ends well."""
+    """Gives a hidden folder next to ``out``, which is renamed to it if the block succeeds."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(out.parent)
         folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=out.parent))
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"--out {out} cannot be written: a file is in the way. Give another folder."
+            f"--out {out} cannot be written, because a file is in the way. Give a different folder."
         ) from None
     except OSError as error:
         raise InputError(
-            f"--out {out} cannot be written: {error.strerror}. Give another folder."
+            f"--out {out} cannot be written: {error.strerror}. Give a different folder."
         ) from None
     try:
         with exit_on_sigterm(), locks.hold(folder):
@@ -170,27 +173,27 @@ def _whole_or_none(out: Path) -> Iterator[Path]:
                     f"--out {out} was made by another process in the meantime. Give a new folder."
                 )
             os.rename(folder / "checkpoint", out)
-    except InputError as error:  # it names the hidden place
+    except InputError as error:  # Its message names the hidden folder.
         raise InputError(str(error).replace(str(folder / "checkpoint"), f"--out {out}")) from None
     except OSError as error:
         raise InputError(
-            f"--out {out} cannot be written: {error.strerror}. Give another folder."
+            f"--out {out} cannot be written: {error.strerror}. Give a different folder."
         ) from None
     finally:
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    """Removes the folder, now and at the end.
+    """Removes the folder now, and again when the program ends.
 
-    After a failure Orbax's threads may make it once more.
+    After a failure, threads of Orbax may make it again.
     """
     shutil.rmtree(folder, ignore_errors=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Removes what imports have left here that were killed."""
+    """Removes the folders that killed imports have left here."""
     for folder in parent.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(InputError, OSError):
             if time.time() - folder.stat().st_mtime > _ABANDONED:
@@ -209,9 +212,9 @@ def _report(config: ImportConfig, choice: Choice, out: Path, parameters: int) ->
     )
     for other in choice.others:
         console.print(
-            f"{other.shown} fits too; --weights {shlex.quote(other.name)} imports it instead"
+            f"{other.shown} fits too; use --weights {shlex.quote(other.name)} to import it instead"
         )
     console.print(f"checkpoint  {out}")
     console.print(
-        f'fine-tune it with: python -m train fit --model "{config.model}" --init-from {out}'
+        f'to fine-tune it: python -m train fit --model "{config.model}" --init-from {out}'
     )

@@ -1,4 +1,4 @@
-"""Files of safetensors: the header is checked first, and every kind of float is supported."""
+"""Reads safetensors files. The header is checked first, and all kinds of floats are accepted."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-_LONGEST_HEADER = 4 * 2**20  # some hundred bytes for each array
+_LONGEST_HEADER = 4 * 2**20  # bytes; an array needs about a hundred
 
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype(np.float64),
@@ -24,28 +24,28 @@ _DTYPES: dict[str, np.dtype] = {
 
 
 def read_safetensors(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an opened file, by name.
+    """Reads the arrays of an open file by name.
 
     Raises:
-      ValueError: if it holds numbers of a kind that no weights have; safetensors raises errors of
-        its own.
+      ValueError: the header is too long, or a kind of numbers is not accepted. safetensors raises
+        other errors.
     """
     header = int.from_bytes(file.read(8), "little")
     if header > _LONGEST_HEADER:
         raise ValueError(
-            f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are read"
+            f"its header has {header:,} bytes, and at most {_LONGEST_HEADER:,} are accepted"
         )
     file.seek(0)
-    # Compares the header with the size of the file; none of the numbers is read.
+    # This compares the header with the size of the file, without reading the numbers.
     with safetensors.safe_open(path, framework="np"):
         pass
-    # From memory: a file that is cut while it is mapped would kill the process.
+    # The file is read, not mapped, because truncating a mapped file would kill the process.
     arrays = {}
     for name, tensor in safetensors.deserialize(file.read()):
         if tensor["dtype"] not in _DTYPES:
             kinds = ", ".join(_DTYPES)
             raise ValueError(
-                f"{name} holds {tensor['dtype']}; the kinds of numbers that can be read are {kinds}"
+                f"{name} contains numbers of the kind {tensor['dtype']}; accepted kinds are {kinds}"
             )
         flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
         arrays[name] = flat.reshape(tensor["shape"])

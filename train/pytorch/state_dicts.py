@@ -1,4 +1,4 @@
-"""Finds the dictionary in a file of weights that fits the network; of two, the average."""
+"""Finds the dictionary in a file that fits the network. If several fit, it prefers an average."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,18 +9,18 @@ import numpy as np
 from train.console import printable
 from train.errors import InputError
 
-_DEEPEST = 64
-_MOST_ENTRIES = 500_000  # of all dictionaries together, each counted as often as it occurs
-_MOST_TRIED = 16  # an optimizer's state holds a small dictionary for each parameter
+_DEEPEST = 64  # levels of nested dictionaries
+_MOST_ENTRIES = 500_000  # in all dictionaries together, counted as often as they occur
+_MOST_TRIED = 16  # The state of an optimizer has a small dictionary for each parameter.
 
-# Names under which training code keeps moving averages: params_ema, ema_state_dict, model_ema, swa.
+# Names that training programs give to moving averages: params_ema, ema_state_dict, model_ema, swa.
 _AVERAGE = re.compile(r"(?:^|[_.\-])(?:ema|swa|averaged?)(?:$|[_.\-])", re.IGNORECASE)
 
 Misfit = Callable[[Mapping[str, np.ndarray]], str | None]
 
 
 class StateDict(NamedTuple):
-    """A file's named arrays, and the keys of the dictionaries around them, outermost first."""
+    """A dictionary of arrays in a file, and the keys that lead to it, outermost first."""
 
     where: tuple[str, ...]
     arrays: dict[str, np.ndarray]
@@ -32,35 +32,35 @@ class StateDict(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """How messages call it."""
+        """The name of the dictionary in messages."""
         return f'"{printable(self.name[:200])}"' if self.where else "the outermost dictionary"
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """The number of all elements of the arrays."""
         return sum(array.size for array in self.arrays.values())
 
     @property
     def is_average(self) -> bool:
-        """Whether it is called an average of the weights over the steps of a training."""
+        """Whether its name says that it is an average of the weights over training steps."""
         return any(_AVERAGE.search(key) for key in self.where)
 
 
 def named_leaves(content: Any, kind: type) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Every dictionary in nested ones that holds values of ``kind`` under names, and its place.
+    """Yields every nested dictionary with values of ``kind``, and the keys that lead to it.
 
     Raises:
-      ValueError: if there is no end to them, as in a dictionary that holds itself.
+      ValueError: the dictionaries do not end, as in a dictionary that contains itself.
     """
     waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
     entries = 0
-    for where, value in waiting:  # it grows while it is walked
+    for where, value in waiting:  # The list grows during the loop.
         if not isinstance(value, dict):
             continue
         entries += len(value)
         if entries > _MOST_ENTRIES or len(where) > _DEEPEST:
             raise ValueError(
-                "its dictionaries hold each other again and again, or are nested too deeply"
+                "its dictionaries contain each other in a circle, or are nested too deeply"
             )
         leaves = {}
         for key, inner in value.items():
@@ -73,26 +73,26 @@ def named_leaves(content: Any, kind: type) -> Iterator[tuple[tuple[str, ...], di
 
 
 class Choice(NamedTuple):
-    """The dictionary that was chosen, and the others that would have fitted too."""
+    """The chosen dictionary, and others that would fit too."""
 
     chosen: StateDict
     others: tuple[StateDict, ...]
 
 
 def choose(found: Sequence[StateDict], misfit: Misfit, *, named: str | None = None) -> Choice:
-    """The dictionary that fits the network; of several the one that is called an average.
+    """Chooses the dictionary that fits the network. If several fit, it prefers an average.
 
     Args:
       found: all dictionaries of a file.
-      misfit: says why arrays do not fit the network, or None if they fit.
-      named: the one that the user asks for, as its keys joined with dots, or the last of them.
+      misfit: says why arrays do not fit the network; None if they fit.
+      named: the keys of the dictionary to use, joined with dots, or its last key. None to choose
+        one.
 
     Returns:
-      The dictionary, and others that fit as well.
+      The dictionary, and others that fit too.
 
     Raises:
-      InputError: if none fits, if several fit and nothing tells them apart, or if none has that
-        name.
+      InputError: no dictionary fits, several different ones fit equally well, or none has the name.
     """
     if named is not None:
         return Choice(_check_fits(_called(found, named), misfit), ())
@@ -114,7 +114,7 @@ def choose(found: Sequence[StateDict], misfit: Misfit, *, named: str | None = No
 
 
 def _called(found: Sequence[StateDict], named: str) -> StateDict:
-    """The dictionary of that name."""
+    """Finds the dictionary with this name."""
     matches = [one for one in found if one.name == named]
     matches = matches or [one for one in found if one.where and one.where[-1] == named]
     if len(matches) == 1:
@@ -122,7 +122,7 @@ def _called(found: Sequence[StateDict], named: str) -> StateDict:
     listed = sorted(matches or found, key=lambda one: one.size, reverse=True)[:_MOST_TRIED]
     names = ", ".join(one.shown for one in listed)
     count = "several dictionaries" if matches else "no dictionary"
-    raise InputError(f"it holds {count} of arrays with the name {named!r}. There are: {names}.")
+    raise InputError(f"it contains {count} of arrays with the name {named!r}. There are: {names}.")
 
 
 def _check_fits(one: StateDict, misfit: Misfit) -> StateDict:
@@ -140,8 +140,8 @@ def _same(one: StateDict, other: StateDict) -> bool:
 
 
 def _listed_below(nearest: StateDict, also: Sequence[StateDict]) -> str:
-    """A line about the other dictionaries in which the weights might have been."""
+    """Makes a line about other dictionaries that may contain the weights."""
     named = [f"{one.shown} ({len(one.arrays)} arrays)" for one in also if len(one.arrays) > 3]
     if not named:
         return ""
-    return f"\n  This is about {nearest.shown}. The file also holds {', '.join(named)}."
+    return f"\n  This is about {nearest.shown}. The file also contains {', '.join(named)}."

@@ -1,9 +1,9 @@
-"""State dictionaries out of .pth, .safetensors and .npz files, as NumPy arrays, without PyTorch.
+"""Reads state dictionaries from .pth, .safetensors and .npz files as arrays, without PyTorch.
 
-A .pth file is a zip archive of a pickle and of storages. Before PyTorch 1.6, as most published
-denoisers are, it is a row of pickles with the storages behind them. Nothing in a file is run or
-believed: the pickle is interpreted by :mod:`train.pytorch.torch_pickle`, and no more is read than the file
-can hold.
+A .pth file is a zip archive with a pickle and storages. Before PyTorch 1.6, like most published
+denoisers, it is a sequence of pickles, followed by the storages. Nothing in a file is run or
+trusted: :mod:`train.pytorch.torch_pickle` interprets the pickle, and no more is read than the file
+can contain.
 """
 
 import io
@@ -28,12 +28,11 @@ from train.pytorch.zip_files import open_archive
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".npz")
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file that PyTorch wrote before 1.6
-_LEGACY_PROTOCOL = 1001  # the second
-# Bytes of a file; a file with holes takes no room on a disk, but does in memory
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file from before PyTorch 1.6
+_LEGACY_PROTOCOL = 1001  # the second pickle of such a file
+# Largest number of bytes of a file. A file with holes is small on the disk, but not in memory.
 _LARGEST = 32 * 2**30
-# Weights may be shared between tensors; a file in which all are views of the same numbers is
-# hostile.
+# Tensors may share weights, but a file with many views of the same numbers is malicious.
 _MOST_TIMES_LARGER = 16
 _ALWAYS_ALLOWED = 64 * 2**20
 
@@ -43,7 +42,7 @@ class _NotTorch(Exception):
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The largest dictionary of arrays in a file, or its average of the same names and shapes."""
+    """Reads the largest dictionary of arrays, or its average, if the file has one of that shape."""
     found = read_state_dicts(path)
     largest = max(found, key=lambda one: one.size)
     alike = [one for one in found if one.is_average and _shapes(one) == _shapes(largest)]
@@ -51,9 +50,9 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def read_state_dicts(path: Path) -> list[StateDict]:
-    """Every dictionary of named arrays in a file.
+    """Reads every dictionary of named arrays in a file.
 
-    Those within others ("params", "state_dict", ...) are included.
+    Dictionaries within others ("params", "state_dict" and so on) are included.
     """
     suffix = path.suffix.lower()
     with _opened(path) as file:
@@ -66,7 +65,7 @@ def read_state_dicts(path: Path) -> list[StateDict]:
         if before.st_size > _LARGEST:
             raise InputError(
                 f"{path} has {before.st_size / 2**30:,.0f} GiB, and at most {_LARGEST // 2**30} "
-                "GiB are read. Give a file of the weights alone (model.state_dict())."
+                "GiB are accepted. Give a file with only the weights (model.state_dict())."
             )
         _check_holes(path, before)
         read, kind = _READERS.get(suffix, (_read_torch, "a PyTorch checkpoint"))
@@ -77,12 +76,12 @@ def read_state_dicts(path: Path) -> list[StateDict]:
         except ForbiddenName as error:
             raise InputError(
                 f"{path} asks for {printable(error)}, which is neither a tensor nor a plain "
-                "container, so it is not loaded. A file of weights alone (model.state_dict()) "
-                "needs nothing like that: save one."
+                "container, so it is not loaded. Save a file with only the weights "
+                "(model.state_dict()), which does not need this."
             ) from None
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        # Damage may raise anything; what Rust raises is not an Exception
+        # A damaged file may raise any error, and errors from Rust are not an Exception.
         except BaseException as error:
             reason = printable(str(error)[:500]).rstrip(".") or type(error).__name__
             raise InputError(f"{path} cannot be read as {kind}: {reason}.") from None
@@ -93,27 +92,24 @@ def read_state_dicts(path: Path) -> list[StateDict]:
         )
     if not found:
         raise InputError(
-            f"{path} holds no named tensors. Give a state dict, or a dictionary that holds one."
+            f"{path} does not contain named tensors. Give a state dict, or a dictionary with one."
         )
     return found
 
 
 def _check_holes(path: Path, found: os.stat_result) -> None:
-    """Refuses a file with holes of gigabytes.
-
-    They take no room on the disk, but would in memory.
-    """
+    """Refuses a file with holes of gigabytes, which are small on the disk, but not in memory."""
     on_disk = 512 * getattr(found, "st_blocks", 0)
-    # Some network file systems do not say what a file takes; then it is 0.
+    # Some network file systems do not report the size on the disk. Then it is 0.
     if on_disk and found.st_size > _ALWAYS_ALLOWED + _MOST_TIMES_LARGER * on_disk:
         raise InputError(
             f"{path} has {found.st_size / 1e6:,.0f} MB, of which {on_disk / 1e6:,.1f} MB are on "
-            "the disk. The rest are holes, which no file of weights has: copy it again."
+            "the disk. The rest are holes, which files of weights do not have. Copy it again."
         )
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, if it is one; a pipe or a device could be read without end."""
+    """Opens a regular file. Reading a pipe or a device might never end."""
     try:
         if not path.exists():
             raise InputError(f"There is no file {path}.")
@@ -123,7 +119,7 @@ def _opened(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}.") from None
-    except ValueError:  # a null character
+    except ValueError:  # The name contains a NUL character.
         raise InputError(f"There is no file {path!r}.") from None
 
 
@@ -151,7 +147,7 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> list[StateDict]:
     names = archive.namelist()
     pickles = [name for name in names if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise _NotTorch(f"it is a zip archive that holds {len(pickles)} data.pkl, not one")
+        raise _NotTorch(f"it is a zip archive with {len(pickles)} files data.pkl instead of one")
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}byteorder" in names:
         _check_byte_order(_entry(archive, f"{root}byteorder", 100).decode())
@@ -163,19 +159,20 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> list[StateDict]:
     for key, storage in loaded.storages.items():
         entry = archive.getinfo(f"{root}data/{key}")
         if entry.compress_type != zipfile.ZIP_STORED:
-            # torch.save never compresses; a compressed entry could be a thousand times its size in
-            # the file.
+            # torch.save never compresses. A compressed entry could be a thousand times as large as
+            # its part of the file.
             raise BadFile(f"storage {key} is compressed, which PyTorch never does")
         if entry.file_size != storage.count * storage.dtype.itemsize:
             raise BadFile(
-                f"storage {key} takes {entry.file_size} bytes, not those of {storage.count} numbers"
+                f"storage {key} has {entry.file_size} bytes, which does not match its "
+                f"{storage.count} numbers"
             )
         flats[key] = np.frombuffer(archive.read(entry), storage.dtype)
     return _with_numbers(loaded, flats, size)
 
 
 def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """The bytes of an entry that may be compressed."""
+    """Reads the bytes of an entry that may be compressed."""
     with archive.open(name) as stream:
         content = stream.read(most + 1)
     if len(content) > most:
@@ -186,18 +183,20 @@ def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 def _read_legacy(file: BinaryIO, size: int) -> list[StateDict]:
     """Reads the format before PyTorch 1.6.
 
-    Pickles of a magic number, a version, the machine, the content and the storages' keys come
-    first, then the storages.
+    It has pickles of a magic number, a version, the machine, the content and the keys of the
+    storages, and then the storages.
     """
     try:
         header = [torch_pickle.load(file).content for _ in range(2)]
     except BadFile:
         header = []
     if header != [_LEGACY_MAGIC, _LEGACY_PROTOCOL]:
-        raise _NotTorch("it is not a zip archive, and does not begin as before PyTorch 1.6")
+        raise _NotTorch(
+            "it is not a zip archive, and does not begin like a file from before PyTorch 1.6"
+        )
     machine = torch_pickle.load(file).content
     if not isinstance(machine, dict):
-        raise BadFile("what it says about the machine is not a dictionary")
+        raise BadFile("its description of the machine is not a dictionary")
     _check_byte_order("little" if machine.get("little_endian", True) else "big")
     loaded = torch_pickle.load(file)
     keys = torch_pickle.load(file).content
@@ -206,11 +205,11 @@ def _read_legacy(file: BinaryIO, size: int) -> list[StateDict]:
     flats: dict[str, np.ndarray] = {}
     for key in keys if isinstance(keys, list) else ():
         if not isinstance(key, str) or key not in loaded.storages or key in flats:
-            raise BadFile("the list of storages is not that of the pickle")
+            raise BadFile("the list of storages does not match the pickle")
         storage = loaded.storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count != storage.count:
-            raise BadFile(f"storage {key} holds {count} numbers, not {storage.count}")
+            raise BadFile(f"storage {key} has {count} numbers, not {storage.count}")
         content = file.read(count * storage.dtype.itemsize)
         if len(content) != count * storage.dtype.itemsize:
             raise BadFile(f"storage {key} ends after {len(content)} bytes")
@@ -226,15 +225,15 @@ def _check_byte_order(order: str) -> None:
 
 
 def _check_fits_in(size: int, loaded: Loaded) -> None:
-    """Refuses storages that together are larger than the file, before memory is taken for them."""
+    """Refuses storages that together are larger than the file, before memory is allocated."""
     for key, storage in loaded.storages.items():
         size -= storage.count * storage.dtype.itemsize
         if size < 0:
-            raise BadFile(f"storage {key} of {storage.count} numbers is more than the file holds")
+            raise BadFile(f"storage {key} of {storage.count} numbers is larger than the file")
 
 
 def _with_numbers(loaded: Loaded, flats: Mapping[str, np.ndarray], size: int) -> list[StateDict]:
-    """The dictionaries of tensors, each tensor a view of its storage's numbers."""
+    """Makes the dictionaries of arrays, each of which is a view of its storage's numbers."""
     left = _MOST_TIMES_LARGER * size
     views: dict[Tensor, np.ndarray] = {}
     found = []
@@ -247,7 +246,7 @@ def _with_numbers(loaded: Loaded, flats: Mapping[str, np.ndarray], size: int) ->
                 left -= views[tensor].nbytes
                 if left < 0:
                     raise BadFile(
-                        f"its tensors take more than {_MOST_TIMES_LARGER} times the size of the "
+                        f"its tensors need more than {_MOST_TIMES_LARGER} times the size of the "
                         "file"
                     )
         found.append(StateDict(where, {name: views[tensor] for name, tensor in tensors.items()}))

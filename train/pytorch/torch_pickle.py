@@ -1,10 +1,10 @@
-"""The pickles of torch.save, read by a small interpreter of the few opcodes that it writes.
+"""Reads the pickles of torch.save with a small interpreter for the few opcodes that it writes.
 
-A pickle is a program. Python's own unpickler runs it with whatever it asks for: a memo of 2^31
-places, keys whose hash overflows the stack, containers within themselves. Here pickletools decodes
-the opcodes, and what they may build is bounded: the number of opcodes, the bytes, the keys of
-dictionaries, and the place of each tensor in its storage. A tensor is described, not built; its
-numbers are read elsewhere.
+A pickle is a program. Python's own unpickler does anything that it asks for: it makes a memo with
+2^31 places, keys whose hash overflows the stack, and containers within themselves. Here pickletools
+decodes the opcodes, and there are limits for their number, for bytes, for keys of dictionaries, and
+for the place of a tensor in its storage. Tensors are only described, and their numbers are read
+elsewhere.
 """
 
 import pickletools
@@ -22,38 +22,35 @@ from train.pytorch.torch_tensors import (
     rebuild_tensor,
 )
 
-MOST_BYTES = 64 * 2**20  # of one pickle: names and numbers only, some 500 bytes for each tensor
-MOST_STEPS = 500_000  # opcodes, and pairs that are copied; some 35 for each tensor
-_MOST_OTHER_KEYS = 10_000  # that are not text: their hashes can be made to collide
-_TUPLE_KEY = 10  # how many keys a tuple counts for, since it takes as long to compare
+MOST_BYTES = 64 * 2**20  # in a pickle of names and small numbers; a tensor needs about 500
+MOST_STEPS = 500_000  # opcodes, and pairs that are copied; a tensor needs about 35
+_MOST_OTHER_KEYS = 10_000  # keys that are not text, because their hashes can be made to collide
+_TUPLE_KEY = 10  # number of keys that a tuple counts as, because comparing it takes as long
 _LONGEST_KEY = 10_000
-_LONGEST_NAME = 200  # that is shown, and of a storage: torch.save counts them
+_LONGEST_NAME = 200  # in a message, and in a key of a storage, which torch.save makes of a number
 _MOST_ARGUMENTS = 16
 
 
 class ForbiddenName(Exception):
-    """The pickle asks for a function or a class that no file of weights needs.
-
-    The exception holds the name.
-    """
+    """The pickle asks for a function or a class that weights do not need. The text is its name."""
 
 
 class Loaded(NamedTuple):
-    """What a pickle holds, and the storages that it refers to, by their keys."""
+    """The content of a pickle, and the storages that it refers to, by their keys."""
 
     content: Any
     storages: Mapping[str, Storage]
 
 
 def load(file: BinaryIO) -> Loaded:
-    """Reads the pickle at the file's position, and leaves the file behind it.
+    """Reads the pickle at the file's position, and moves the position behind it.
 
-    The content is made of plain values, dictionaries, lists, tuples, and descriptions of tensors. A
-    set is read as a list, and what an object keeps as attributes is ignored.
+    The content consists of plain values, dictionaries, lists, tuples, and descriptions of tensors.
+    A set is read as a list, and the attributes of objects are ignored.
 
     Raises:
-      ForbiddenName: if it names a function or a class that has no part in weights.
-      BadFile: if it is damaged, goes beyond a bound, or uses what torch.save does not.
+      ForbiddenName: the pickle asks for a function or a class that weights do not need.
+      BadFile: the pickle is damaged, exceeds a limit, or has opcodes that torch.save does not use.
     """
     machine = _Machine()
     try:
@@ -62,39 +59,39 @@ def load(file: BinaryIO) -> Loaded:
     except BadFile:
         raise
     except (IndexError, KeyError):
-        raise BadFile("the pickle takes values that it has not made") from None
+        raise BadFile("the pickle uses values that it has not made") from None
     except (ValueError, OverflowError) as error:
         raise BadFile(f"the pickle is damaged: {error}") from None
     return Loaded(machine.result(), machine.storages)
 
 
 class _Limited:
-    """What pickletools reads from: at most ``MOST_BYTES``, whatever length a string claims."""
+    """A file for pickletools, from which it can read at most ``MOST_BYTES``."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = MOST_BYTES
 
     def read(self, count: int) -> bytes:
-        """As of a file."""
+        """Reads bytes, as a file does."""
         if count > self._left:
             raise BadFile(f"the pickle is larger than {MOST_BYTES // 2**20} MB")
         self._left -= count
         return self._file.read(count)
 
     def readline(self) -> bytes:
-        """As of a file; the names that stand in lines are short."""
+        """Reads a line, as a file does. Lines are names, which are short."""
         line = self._file.readline(min(self._left, 1000))
         self._left -= len(line)
         return line
 
     def tell(self) -> int:
-        """As of a file."""
+        """Returns the position, as a file does."""
         return MOST_BYTES - self._left
 
 
 class _Name:
-    """A function or a class of the allow-list, or a kind of storage."""
+    """An allowed function or class, or a kind of storage."""
 
     def __init__(
         self, *, build: Callable[..., Any] | None = None, dtype: np.dtype | None = None
@@ -104,7 +101,7 @@ class _Name:
 
 
 class _Machine:
-    """The stack and the memo, and one method for each opcode or group of them."""
+    """The stack and the memo, with one method for each opcode or group of opcodes."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
@@ -121,7 +118,7 @@ class _Machine:
         }
 
     def step(self, opcode: str, argument: Any) -> None:
-        """Takes one opcode with its decoded argument."""
+        """Runs one opcode with its decoded argument."""
         self._count(1)
         if opcode in _VALUES:
             self._stack.append(argument)
@@ -135,7 +132,7 @@ class _Machine:
             raise BadFile(f"the pickle uses {opcode}, which torch.save does not write")
 
     def result(self) -> Any:
-        """What is left when the pickle has ended."""
+        """Returns the value that is left at the end of the pickle."""
         if len(self._stack) != 1 or self._marks:
             raise BadFile(f"the pickle leaves {len(self._stack)} values, not one")
         return self._stack[0]
@@ -147,7 +144,7 @@ class _Machine:
 
     def _pop(self) -> Any:
         if self._marks and self._marks[-1] == len(self._stack):
-            raise BadFile("the pickle takes values that it has not made")
+            raise BadFile("the pickle uses values that it has not made")
         return self._stack.pop()
 
     def _pop_to_mark(self) -> list[Any]:
@@ -160,7 +157,7 @@ class _Machine:
         self._marks.append(len(self._stack))
 
     def _text(self, argument: str) -> None:
-        """A string of Python 2, whose bytes pickletools shows as Latin-1."""
+        """Decodes a string of Python 2, whose bytes pickletools returns as Latin-1."""
         self._stack.append(argument.encode("latin-1").decode())
 
     def _tuple(self, argument: Any) -> None:
@@ -188,7 +185,7 @@ class _Machine:
     def _extend(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not list:
-            raise BadFile("the pickle appends to what is not a list")
+            raise BadFile("the pickle appends to something that is not a list")
         target.extend(values)
 
     def _set_item(self, argument: Any) -> None:
@@ -201,7 +198,7 @@ class _Machine:
 
     def _update(self, target: Any, pairs: Iterable[tuple[Any, Any]]) -> None:
         if type(target) is not dict:
-            raise BadFile("the pickle sets items of what is not a dictionary")
+            raise BadFile("the pickle sets items of something that is not a dictionary")
         for key, value in pairs:
             self._check_key(key)
             target[key] = value
@@ -230,7 +227,7 @@ class _Machine:
     def _reduce(self, argument: Any) -> None:
         values, called = self._pop(), self._pop()
         if type(called) is not _Name or called.build is None or type(values) is not tuple:
-            raise BadFile("the pickle calls what is not a function")
+            raise BadFile("the pickle calls something that is not a function")
         if len(values) > _MOST_ARGUMENTS:
             raise BadFile(f"the pickle calls a function with {len(values)} arguments")
         try:
@@ -239,23 +236,23 @@ class _Machine:
             raise BadFile(f"the pickle calls a function with {len(values)} arguments") from None
 
     def _build(self, argument: Any) -> None:
-        self._pop()  # attributes, such as the metadata of a state dict
+        self._pop()  # Attributes, such as the metadata of a state dict, are ignored.
 
     def _ordered_dict(self, pairs: Any = ()) -> dict[Any, Any]:
         if type(pairs) not in (list, tuple):
-            raise BadFile("the pickle makes a dictionary of what is not a list of pairs")
+            raise BadFile("the pickle makes a dictionary of something other than pairs")
         self._count(len(pairs))
         made: dict[Any, Any] = {}
         for pair in pairs:
             if type(pair) not in (list, tuple) or len(pair) != 2:
-                raise BadFile("the pickle makes a dictionary of what is not a list of pairs")
+                raise BadFile("the pickle makes a dictionary of something other than pairs")
             self._update(made, [(pair[0], pair[1])])
         return made
 
     def _persistent(self, argument: Any) -> None:
-        """Takes a ("storage", type, key, device, count).
+        """Reads a storage, described as ("storage", type, key, device, count).
 
-        Before PyTorch 1.6 there is a None at the end.
+        Before PyTorch 1.6 the tuple ends with a None.
         """
         identifier = self._pop()
         if type(identifier) is not tuple or len(identifier) not in (5, 6):
@@ -269,7 +266,7 @@ class _Machine:
             raise BadFile("the pickle describes a storage whose key or size is unknown")
         storage = self.storages.setdefault(key, Storage(key, kind.dtype, count))
         if (storage.dtype, storage.count) != (kind.dtype, count):
-            raise BadFile("the pickle describes one storage in two ways")
+            raise BadFile("the pickle describes the same storage in two ways")
         self._stack.append(storage)
 
 

@@ -1,4 +1,4 @@
-"""Tensors as a file of PyTorch describes them: places in storages, checked before they are read."""
+"""Tensors as files of PyTorch describe them, as parts of storages, which are checked first."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 _MOST_DIMENSIONS = 32
-_LARGEST = 2**62  # of a size, a stride or an offset
+_LARGEST = 2**62  # limit of a size, a stride or an offset
 
 STORAGE_DTYPES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype(np.float32),
@@ -24,7 +24,7 @@ STORAGE_DTYPES: dict[str, np.dtype] = {
 
 
 class BadFile(ValueError):
-    """A file of PyTorch is damaged, too large, or not one of torch.save; says in what."""
+    """A file of PyTorch is damaged, too large, or not from torch.save. The message says how."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +33,12 @@ class Storage:
 
     key: str
     dtype: np.dtype
-    count: int
+    count: int  # number of elements
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A view of a storage that stays inside it.
-
-    Offset, size and stride count numbers, not bytes.
-    """
+    """A view that lies within its storage. Offset, size and stride count elements, not bytes."""
 
     storage: Storage
     offset: int
@@ -49,14 +46,14 @@ class Tensor:
     stride: tuple[int, ...]
 
     def of(self, flat: np.ndarray) -> np.ndarray:
-        """The view of the storage's numbers; it cannot be written to."""
+        """Makes the read-only view of the storage's numbers."""
         if flat.ndim != 1 or flat.dtype != self.storage.dtype or flat.size != self.storage.count:
             raise BadFile(
-                f"storage {self.storage.key} holds {flat.size} numbers, not {self.storage.count}"
+                f"storage {self.storage.key} has {flat.size} numbers, not {self.storage.count}"
             )
         if 0 in self.size:
             return np.empty(self.size, flat.dtype)
-        # Where there is one place only, any step is allowed, and the largest would overflow.
+        # An axis of length 1 may have any stride, and a very large one would overflow.
         steps = [
             step * flat.itemsize if n > 1 else flat.itemsize
             for n, step in zip(self.size, self.stride, strict=True)
@@ -66,7 +63,7 @@ class Tensor:
 
 
 def is_size(value: Any) -> bool:
-    """Whether a value is a number that a size may be."""
+    """Whether a value is a whole number in the range of sizes."""
     return type(value) is int and 0 <= value < _LARGEST
 
 
@@ -75,16 +72,16 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *ignored: 
 
     Args:
       storage: the storage that the pickle names.
-      offset: of the first number.
-      size: of each axis.
-      stride: of each axis.
+      offset: index of the first element.
+      size: size of each axis.
+      stride: stride of each axis.
       *ignored: flags that only matter to PyTorch.
 
     Returns:
       The tensor.
 
     Raises:
-      BadFile: if it does not lie within its storage.
+      BadFile: the tensor does not lie within its storage.
     """
     if type(storage) is not Storage:
         raise BadFile("a tensor is made of something that is not a storage")
@@ -92,7 +89,7 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *ignored: 
         raise BadFile("a tensor has a size or a stride that is not a short tuple")
     if len(size) != len(stride) or not all(map(is_size, (offset, *size, *stride))):
         raise BadFile(
-            "a tensor of size and stride that do not match, or are not whole numbers from 0"
+            "a tensor of size and stride that do not match, or are not whole numbers of 0 or more"
         )
 
     last, count = offset, 1
@@ -104,14 +101,14 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *ignored: 
             f"a tensor of size {size} and stride {stride} reaches beyond its {storage.count} "
             "numbers"
         )
-    # A stride of 0 repeats numbers: in a file of weights that is a way to fill the memory.
+    # A stride of 0 repeats numbers. A small file could fill the memory with it.
     if count > storage.count:
         raise BadFile(f"a tensor of size {size} is a view of {storage.count} numbers only")
     return Tensor(storage, offset, size, stride)
 
 
 def rebuild_parameter(data: Any, *ignored: Any) -> Tensor:
-    """A parameter is its tensor."""
+    """Returns the tensor of a parameter."""
     if type(data) is not Tensor:
         raise BadFile("a parameter is made of something that is not a tensor")
     return data

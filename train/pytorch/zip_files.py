@@ -1,53 +1,53 @@
-"""Zip archives of strangers: their table of contents is bounded before it is read."""
+"""Opens zip archives from others. The size of the table of contents is limited."""
 
 import zipfile
 from typing import BinaryIO, cast
 
-# Some hundred bytes for each entry. Python makes objects of ten times that size of them.
+# An entry needs about a hundred bytes, and Python makes objects of ten times that size.
 _LONGEST_TABLE = 4 * 2**20
 
 
 def open_archive(file: BinaryIO) -> zipfile.ZipFile:
-    """An archive that is open for reading.
+    """Opens an archive for reading.
 
     Raises:
-      ValueError: if it has more entries than any file of weights, or compresses one of them by
-        another method than deflate; zipfile raises errors of its own.
+      ValueError: it has more entries than any file of weights, or one is compressed with a
+        different method from deflate. zipfile raises other errors.
     """
     bounded = _Bounded(file)
-    archive = zipfile.ZipFile(cast(BinaryIO, bounded))  # it reads the whole table at once
+    archive = zipfile.ZipFile(cast(BinaryIO, bounded))  # This reads the whole table at once.
     bounded.most = None
     for entry in archive.infolist():
-        # A read of so many bytes is bounded for these alone: of bzip2 and LZMA zipfile unpacks as
-        # much as its input gives, which is a million times its size.
+        # zipfile limits reads of these two methods only. Data of bzip2 and LZMA are unpacked
+        # completely, to up to a million times their size.
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError("an entry is compressed by another method than deflate")
+            raise ValueError("an entry is not compressed with deflate, but with another method")
     return archive
 
 
 class _Bounded:
-    """A file of which at most so many bytes are read at once."""
+    """A file that limits the number of bytes in a single read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.most: int | None = _LONGEST_TABLE
 
     def read(self, count: int = -1) -> bytes:
-        """As of a file."""
+        """Reads bytes, as a file does."""
         if self.most is not None and count > self.most:
             raise ValueError(
-                f"its table of contents has {count:,} bytes, and at most {self.most:,} are read"
+                f"its table of contents has {count:,} bytes, and at most {self.most:,} are accepted"
             )
         return self._file.read(count)
 
     def seek(self, place: int, whence: int = 0) -> int:
-        """As of a file."""
+        """Changes the position, as a file does."""
         return self._file.seek(place, whence)
 
     def tell(self) -> int:
-        """As of a file."""
+        """Returns the position, as a file does."""
         return self._file.tell()
 
     def seekable(self) -> bool:
-        """As of a file."""
+        """Returns that the position can be changed."""
         return True

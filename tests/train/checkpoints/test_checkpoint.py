@@ -83,9 +83,7 @@ def _restore(
     return restored, about, said
 
 
-def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(
-    state: TrainState, saved: Path
-) -> None:
+def test_a_state_loads_bit_for_bit_on_fewer_or_more_devices(state: TrainState, saved: Path) -> None:
     restored, about, said = _restore(saved, state, devices=4)
     chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(_at(state, 2)))
     assert len(restored.step.sharding.device_set) == 4
@@ -101,7 +99,7 @@ def test_a_state_comes_back_bit_for_bit_on_another_number_of_devices(
     ]
 
 
-def test_a_state_that_was_divided_comes_back_whole_and_the_other_way_round(
+def test_a_divided_state_loads_whole_and_a_whole_one_divided(
     state: TrainState, tmp_path: Path
 ) -> None:
     """Under FSDP the digests, too, are those of whole arrays; the large one here is divided."""
@@ -229,7 +227,7 @@ def test_where_all_are_damaged_each_is_named(state: TrainState, copied: Path) ->
     _cut(copied / "1")
     _flip(copied / "2")
     with pytest.raises(
-        InputError, match=r"(?s)holds no whole checkpoint.*/2: training.*/1: training"
+        InputError, match=r"(?s)All checkpoints in .* are damaged.*/2: training.*/1: training"
     ):
         _restore(copied, state)
     assert _names(copied) == {"1", "2"}  # it may be the disk, or a version that knows other states
@@ -245,7 +243,7 @@ def test_what_may_be_whole_stays_where_it_is(
         raise error
 
     monkeypatch.setattr(checkpoint.ocp.Checkpointer, "restore", fail)
-    with pytest.raises(InputError, match=r"/2 cannot be read, but may be whole \(weights: "):
+    with pytest.raises(InputError, match=r"/2 cannot be read, but may be intact \(weights: "):
         _restore(copied, state)
     assert _names(copied) == {"1", "2"}
 
@@ -255,7 +253,7 @@ def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied
     restored, _, said = _restore(copied, state)
     assert int(restored.step) == 2
     assert said == [
-        "the validation metrics of the checkpoint of step 1 are damaged: it cannot be the best"
+        "the validation metrics of the checkpoint of step 1 are damaged, so it cannot be the best"
     ]
     with open_checkpoints(copied, ABOUT, keep_best=1) as checkpoints:
         assert checkpoints.best() == copied / "2"
@@ -264,7 +262,7 @@ def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied
 def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match="holds no checkpoint: .* Give the command that started it again: it starts over in ",
+        match="There is no checkpoint in .* Repeat the command that started it. It will start over in ",
     ):
         _restore(tmp_path, state)
 
@@ -276,7 +274,7 @@ def test_a_disk_without_room_is_refused_before_training(
     used = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=1000))
     with pytest.raises(
-        InputError, match="0 MB free, and 4 checkpoints of 0.0 MB are to be written there"
+        InputError, match="0 MB of free space, which is too little for 4 checkpoints of 0.0 MB"
     ):
         check_disk_space({tmp_path / "checkpoints": state}, 3)
 
@@ -292,7 +290,7 @@ def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(
-            InputError, match=r"could not be written: .*newest whole checkpoint is .*/2"
+            InputError, match=r"could not be written: .*newest intact checkpoint is .*/2"
         ) as caught:
             with open_checkpoints(copied, ABOUT, keep_last=1) as checkpoints:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
@@ -341,5 +339,5 @@ def test_weights_of_another_network_are_refused_with_both_named(saved: Path) -> 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no folder"):
         load_network(tmp_path / "none")
-    with pytest.raises(InputError, match="holds no checkpoint"):
+    with pytest.raises(InputError, match="There is no checkpoint in"):
         load_network(tmp_path)

@@ -12,7 +12,7 @@ from train.checkpoints.checkpoint_files import Damaged, drop_unreadable_metrics,
 from train.errors import InputError
 
 
-def test_what_is_missing_in_a_folder_without_rights_is_not_damaged(
+def test_an_unreadable_folder_is_not_a_damaged_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "about").mkdir()
@@ -23,7 +23,7 @@ def test_what_is_missing_in_a_folder_without_rights_is_not_damaged(
     assert isinstance(checkpoint_files._failed(tmp_path, "about", missing), InputError)
 
 
-def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
+def test_a_folder_without_permissions_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(folder: Path) -> None:
@@ -31,12 +31,12 @@ def test_a_folder_that_may_not_be_looked_into_is_an_error_that_says_so(
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(
-        InputError, match="cannot be looked into: Permission denied. Change its permissions"
+        InputError, match="cannot be read: Permission denied. Change its permissions"
     ):
         steps_in(tmp_path)
 
 
-def test_an_answer_that_comes_late_is_not_printed_but_any_other_error_is(
+def test_only_late_answers_of_threads_are_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     printed: list[BaseException] = []

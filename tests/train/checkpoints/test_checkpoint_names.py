@@ -51,14 +51,16 @@ def _restore(folder: Path, state: TrainState) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("below", ["", "sub"])
-def test_a_name_that_orbax_misreads_is_refused_before_anything_is_written(
+def test_names_that_orbax_misreads_are_refused_early(
     name: str, below: str, network: Network, tmp_path: Path
 ) -> None:
     for write in (
         lambda folder: save_network(folder, network, {}),
         lambda folder: open_checkpoints(folder, ABOUT),
     ):
-        with pytest.raises(InputError, match="cannot hold checkpoints, because of the name"):
+        with pytest.raises(
+            InputError, match="Checkpoints cannot be stored in .* because of the name"
+        ):
             with write(tmp_path / name / below):
                 pass
     assert list(tmp_path.iterdir()) == []
@@ -76,9 +78,7 @@ def test_with_any_other_name_what_is_written_is_read_back(
     assert jax.tree.all(jax.tree.map(np.array_equal, read.params, network.params))
 
 
-def test_through_a_link_such_a_folder_can_be_written_to_and_it_can_be_read_anyway(
-    network: Network, tmp_path: Path
-) -> None:
+def test_such_a_folder_can_be_written_through_a_link(network: Network, tmp_path: Path) -> None:
     (tmp_path / "run[1]").mkdir()
     (tmp_path / "link").symlink_to("run[1]")
     save_network(tmp_path / "link" / "sub", network, {})
@@ -92,7 +92,7 @@ def test_through_a_link_such_a_folder_can_be_written_to_and_it_can_be_read_anywa
             assert load_network(copied / "sub").spec == SPEC
 
 
-def test_a_checkpoint_that_cannot_be_read_back_ends_the_run_and_costs_none_before_it(
+def test_an_unreadable_new_checkpoint_ends_the_run(
     state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_writer, "check_path", lambda folder: None)
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_cannot_be_read_back_ends_the_run_and_costs_none_befor
     shutil.copytree(good, bad)
     with pytest.raises(
         InputError,
-        match=r"(?s)step 2 was written, but cannot be read back: .*newest whole checkpoint is .*/1",
+        match=r"(?s)step 2 was written, but cannot be read again: .*newest intact checkpoint is .*/1",
     ):
         with open_checkpoints(bad, ABOUT, keep_last=1) as checkpoints:
             checkpoints.save(_at(state, 2))
@@ -132,7 +132,7 @@ def test_a_checkpoint_under_another_number_is_moved_aside(
     assert "step 77 is damaged (about: it is the checkpoint of step 40" in said
     (folder / "20").rename(folder / "21")
     with pytest.raises(
-        InputError, match="it is the checkpoint of step 20; give the folder that name"
+        InputError, match="it is the checkpoint of step 20; rename the folder accordingly"
     ):
         _restore(folder, state)
 
@@ -141,7 +141,7 @@ def test_a_step_that_is_not_saved_is_an_error(state: TrainState, tmp_path: Path)
     with open_checkpoints(tmp_path, ABOUT) as checkpoints:
         checkpoints.save(_at(state, 40))
     with pytest.raises(
-        InputError, match=r"step 20 was not written, because .* holds one of a later step \(40\)"
+        InputError, match=r"step 20 was not written, because .* has one of the later step 40"
     ):
         with open_checkpoints(tmp_path, ABOUT) as checkpoints:
             checkpoints.save(_at(state, 20))
@@ -150,14 +150,12 @@ def test_a_step_that_is_not_saved_is_an_error(state: TrainState, tmp_path: Path)
 def test_the_name_is_given_that_is_wrong(tmp_path: Path) -> None:
     check_path(tmp_path / "plain")
     with pytest.raises(
-        InputError, match=r"because of the name 'b\[1\]': use names without \* \? \["
+        InputError, match=r"because of the name 'b\[1\]'. Names must not contain \* \? \["
     ):
         check_path(tmp_path / "b[1]" / "run")
 
 
-def test_a_checkpoint_is_written_by_one_process_and_what_a_kill_left_of_it_is_removed(
-    network: Network, tmp_path: Path
-) -> None:
+def test_what_a_killed_import_left_is_removed(network: Network, tmp_path: Path) -> None:
     (tmp_path / "out.orbax-checkpoint-tmp" / "weights").mkdir(parents=True)
     save_network(tmp_path / "out", network, {})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

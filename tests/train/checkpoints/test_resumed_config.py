@@ -67,10 +67,10 @@ def test_another_value_is_refused_with_both(
     assert main(["fit", "--resume", str(run)]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        f"{key} is {json.dumps(value)}, but the checkpoints there were trained with "
+        f"{key} is {json.dumps(value)}, but the checkpoints of this run were trained with "
         f"{json.dumps(before)}." in said
     )
-    assert f"Put that value back, or start a new run with --init-from {run}." in said
+    assert f"Restore that value, or start a new run with --init-from {run}." in said
 
 
 def test_a_key_that_is_missing_comes_from_the_checkpoint(run: Path) -> None:
@@ -88,7 +88,7 @@ def test_so_does_the_whole_configuration(run: Path) -> None:
         load_resumed(run)
 
 
-def test_a_field_that_the_checkpoint_does_not_know_has_its_default(tmp_path: Path) -> None:
+def test_a_field_that_the_checkpoint_lacks_has_its_default(tmp_path: Path) -> None:
     tree = dataclasses.asdict(CONFIG)
     del tree["optimizer"]["max_skips"]  # as by an earlier version
     _save(tmp_path, tree)
@@ -96,7 +96,8 @@ def test_a_field_that_the_checkpoint_does_not_know_has_its_default(tmp_path: Pat
     assert load_resumed(tmp_path).optimizer.max_skips == OptimizerConfig().max_skips
     _write(tmp_path, _changed("optimizer.max_skips", 3))
     with pytest.raises(
-        InputError, match="optimizer.max_skips is 3, but the checkpoints there were trained with 10"
+        InputError,
+        match="optimizer.max_skips is 3, but the checkpoints of this run were trained with 10",
     ):
         load_resumed(tmp_path)
 

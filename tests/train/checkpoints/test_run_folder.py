@@ -34,15 +34,13 @@ def begun(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_without_a_checkpoint_starts_over_by_the_same_command(
-    begun: Path, held: contextlib.ExitStack
-) -> None:
+def test_a_run_without_a_checkpoint_starts_over(begun: Path, held: contextlib.ExitStack) -> None:
     again = dataclasses.replace(CONFIG, run=RunConfig(out=str(begun), log_every=7))
     assert new_folder(str(begun), "default", held, config=again) == begun
     assert [path.name for path in begun.iterdir()] == [".in_use"]
 
 
-def test_so_does_one_that_was_killed_before_its_configuration_was_there(
+def test_a_run_without_a_configuration_starts_over_too(
     begun: Path, held: contextlib.ExitStack
 ) -> None:
     for name in ("checkpoints/20.orbax-checkpoint-tmp-7", "checkpoints", "tensorboard"):
@@ -61,7 +59,9 @@ def test_what_else_is_there_is_not_touched(
 ) -> None:
     (begun / more).mkdir()
     before = sorted(begun.rglob("*"))
-    with pytest.raises(InputError, match="is not empty, and holds no run|holds a run: resume it"):
+    with pytest.raises(
+        InputError, match="is not empty, and does not contain a run|contains a run. Resume it"
+    ):
         new_folder(str(begun), "default", held, config=CONFIG)
     assert set(before) - set(begun.rglob("*")) <= {
         begun / ".in_use",
@@ -73,10 +73,10 @@ def test_a_run_of_another_configuration_is_not_touched(
     begun: Path, held: contextlib.ExitStack
 ) -> None:
     other = dataclasses.replace(CONFIG, seed=1)
-    with pytest.raises(InputError, match="is not empty, and holds no run"):
+    with pytest.raises(InputError, match="is not empty, and does not contain a run"):
         new_folder(str(begun), "default", held, config=other)
     (begun / "config.json").write_text("{")
-    with pytest.raises(InputError, match="is not empty, and holds no run"):
+    with pytest.raises(InputError, match="is not empty, and does not contain a run"):
         new_folder(str(begun), "default", held, config=CONFIG)
     assert (begun / "metrics.jsonl").exists()
 

@@ -107,8 +107,8 @@ def test_a_list_of_arrays_without_end_is_not_worked_through(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"use_ocdbt": False}, "stored in another form than OCDBT and Zarr 2"),
-        ({"use_zarr3": True}, "stored in another form than OCDBT and Zarr 2"),
+        ({"use_ocdbt": False}, "are not stored as OCDBT and Zarr 2"),
+        ({"use_zarr3": True}, "are not stored as OCDBT and Zarr 2"),
         ({"tree_metadata": []}, "does not list arrays as this program does"),
         ({"tree_metadata": {"a": {"key_metadata": [1]}}}, "does not list arrays"),
     ],

@@ -103,11 +103,11 @@ def test_batches_that_do_not_divide_are_refused_before_compiling():
 
 @pytest.mark.parametrize(
     ("flag", "words"),
-    [("--devices=2", "no --devices; got 2"), ("--distributed", "no --distributed")],
+    [("--devices=2", "--devices 2. "), ("--distributed", "--distributed, because")],
 )
 def test_what_the_topology_says_is_not_taken_as_a_flag(flag, words, capsys):
     assert main(["compile", "smoke", flag]) == 2
-    assert f"error: compile takes {words}" in capsys.readouterr().err
+    assert f"error: compile does not accept {words}" in capsys.readouterr().err
 
 
 @needs_libtpu
@@ -135,7 +135,7 @@ def test_the_step_compiles_for_tpu_with_one_sum_over_the_chips(topology):
 
 @needs_libtpu
 @pytest.mark.slow
-def test_a_step_for_tpu_sums_twice_a_batch_norm_and_once_more_at_most():
+def test_a_step_for_tpu_sums_twice_per_batch_norm():
     config = dataclasses.replace(
         with_model("dncnn(depth=6, features=16)"), data=DataConfig(patch_size=24, batch_size=8)
     )
@@ -173,7 +173,7 @@ def test_the_verb_says_what_a_step_asks_of_a_chip(capsys):
     printed = capsys.readouterr().out
     assert (
         "on 4 x TPU v5 lite: it compiles" in printed
-        and "MiB a device of 15.75 GiB that a program may take" in printed
+        and "MiB per device of 15.75 GiB that a program may use" in printed
     )
     assert "1 all-reduce" in printed
 
@@ -185,7 +185,7 @@ def test_slices_are_summed_over_by_their_hosts(capsys):
     assert main(["compile", "smoke", "--topology=v5e:2x2", "--slices=2"]) == 0
     printed = capsys.readouterr().out
     assert "on 8 x TPU v5 lite: it compiles" in printed
-    assert "1 all-reduce" in printed and re.search(r"[1-9] sums? by the hosts' network", printed)
+    assert "1 all-reduce" in printed and re.search(r"[1-9] sums? over the hosts' network", printed)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_the_largest_batch_is_searched_for_upwards_or_downwards(
     assert tried == asked
 
 
-def test_what_exceeds_the_memory_of_a_device_whose_compiler_does_not_say_so_is_refused():
+def test_a_program_larger_than_the_given_memory_is_refused():
     with pytest.raises(
         sharding.DoesNotFit, match=r"--batch-size 8 .* \(0.00 GiB of 0.00\). Use a smaller one"
     ):
@@ -224,15 +224,15 @@ def test_what_exceeds_the_memory_of_a_device_whose_compiler_does_not_say_so_is_r
 
 @needs_libtpu
 @pytest.mark.slow
-def test_where_the_given_batch_does_not_fit_the_largest_is_still_found(capsys):
+def test_the_largest_batch_is_found_below_the_given_one(capsys):
     flags = ["--topology=v5e:1x1", "--batch-size=1024", "--patch-size=512", "--largest-batch"]
     assert main(["compile", "smoke", *flags]) == 0
     printed = capsys.readouterr().out
     assert "batch 1024, on 1 x TPU v5 lite: does not fit" in printed
-    assert int(printed.rpartition("largest batch that was seen to fit: ")[2]) >= 512
+    assert int(printed.rpartition("largest batch that fits: ")[2]) >= 512
 
 
-def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed_on(monkeypatch):
+def test_only_errors_about_memory_become_a_sentence(monkeypatch):
     class Refused:
         lower = staticmethod(lambda state, batch: Refused)
 
@@ -253,7 +253,7 @@ def test_a_step_beyond_the_devices_memory_is_refused_and_other_errors_are_passed
 
 
 @needs_libtpu
-def test_a_batch_that_no_chip_has_room_for_is_refused_in_a_sentence(capsys):
+def test_a_batch_too_large_for_a_chip_is_refused(capsys):
     assert main(["compile", "smoke", "--topology=v5e:1x1", "--batch-size=460800"]) == 2
     assert (
         "error: --batch-size 460800 does not fit into a device's memory" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_a_collective_takes_in_its_operands(line, kind, taken):
         "%all-reduce.1 = f32[3,4]{1,0} add(%a, %a)",
     ],
 )
-def test_the_end_of_a_collective_is_none_nor_is_what_has_its_name(line):
+def test_only_the_start_of_a_collective_counts(line):
     assert read_collectives(ENTRY.format(f"  {line}")) == ({}, {})
 
 

@@ -1,4 +1,4 @@
-"""Devices that are not here, by name: their number, their memory, and what errors say."""
+"""Devices of other machines: their number, their memory, and what errors say."""
 
 import importlib.util
 
@@ -48,8 +48,7 @@ def test_unknown_chips_are_refused(capsys):
     assert main(["compile", "smoke", "--topology", "v99:7x7"]) == 2
     error = capsys.readouterr().err
     assert (
-        "--topology v99:7x7 is none that libtpu compiles for" in error
-        and "take one such as v5e:2x2" in error
+        "--topology v99:7x7 is not known to libtpu" in error and "Use one such as v5e:2x2" in error
     )
 
 
@@ -65,11 +64,13 @@ def test_where_the_compiler_is_missing_its_extra_is_named(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("described", "words"), [(False, "no GPU is here (not found): give --gpu"), (True, "not taken")]
+    ("described", "words"),
+    [
+        (False, "this machine does not have a GPU (not found). Give --gpu"),
+        (True, "gpu.txtpb was not accepted (not found)"),
+    ],
 )
-def test_where_a_gpu_is_not_there_or_not_understood_its_description_is_asked_for(
-    described, words, monkeypatch, tmp_path, capsys
-):
+def test_a_missing_gpu_needs_a_description(described, words, monkeypatch, tmp_path, capsys):
     def missing(**options):
         raise RuntimeError("not found")
 
@@ -84,12 +85,12 @@ def test_where_a_gpu_is_not_there_or_not_understood_its_description_is_asked_for
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--topology", "cuda:0"), "GPUs are cuda:8, eight in one machine"),
-        (("--topology", "cuda:2x2", "--slices", "2"), "GPUs are cuda:8, eight in one machine"),
+        (("--topology", "cuda:0"), "For GPUs, use cuda:8 (8 in one machine)"),
+        (("--topology", "cuda:2x2", "--slices", "2"), "For GPUs, use cuda:8 (8 in one machine)"),
         (("--topology", "cuda:2", "--gpu", "no/such/file"), "No such file"),
         (
             ("--topology", "v5e:2x2", "--gpu", "h100_sxm.txtpb"),
-            "--gpu describes the GPUs of --topology cuda:8",
+            "--gpu describes GPUs, and needs a --topology such as cuda:8; got --topology v5e:2x2",
         ),
     ],
 )
@@ -147,5 +148,5 @@ def test_the_step_compiles_for_gpus(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert (
         "on 4 x NVIDIA H100 80GB HBM3: it compiles" in printed
-        and "MiB a device of 79.11 GiB" in printed
+        and "MiB per device of 79.11 GiB" in printed
     )

@@ -66,7 +66,7 @@ def ended(launches: Any) -> dict[str, list[int]]:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_gradient_of_one_device_on_any_mesh(
+def test_two_processes_compute_the_gradient_of_one_device(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     assert ended["updates of one"] == [0]
@@ -88,7 +88,7 @@ def test_two_processes_train_as_one_does_on_the_same_mesh(
 
 
 @pytest.mark.slow
-def test_processes_with_different_flags_or_photographs_are_refused(
+def test_processes_with_different_input_are_refused(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     assert ended["other"] == [2, 2]
@@ -99,7 +99,7 @@ def test_processes_with_different_flags_or_photographs_are_refused(
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_alone_is_not_taken_for_one_that_others_wait_for(
+def test_a_process_that_fails_alone_ends_the_others(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     """It does not stand in for their next meeting, from which they would go on without it."""
@@ -122,7 +122,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(
 
 
 @pytest.mark.slow
-def test_where_a_process_is_killed_the_other_ends_and_says_how_to_go_on(
+def test_if_a_process_is_killed_the_other_says_how_to_resume(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
     assert ended["killed"][1] == -signal.SIGKILL
@@ -177,7 +177,7 @@ def test_only_fit_runs_in_several_processes(verb: str, capsys: pytest.CaptureFix
     assert f"{verb} takes no --distributed" in capsys.readouterr().err
 
 
-def test_where_nothing_says_which_process_this_is_the_flags_are_named(
+def test_without_an_index_the_error_names_the_flags_to_give(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def undetected(*arguments: Any, **options: Any) -> None:

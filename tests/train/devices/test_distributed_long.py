@@ -13,7 +13,7 @@ pytestmark = [
 ]
 
 
-def test_four_processes_take_the_gradient_of_one_device_on_any_mesh(launches: Any) -> None:
+def test_four_processes_compute_the_gradient_of_one_device(launches: Any) -> None:
     one = launches.updates(1, 1, one=([0], "data"))
     meshes = {"fsdp4": ([0, 1, 2, 3], "fsdp"), "data4": ([3, 1, 0, 2], "data")}
     assert launches.run(one, launches.updates(4, 1, **meshes)) == [[0], [0] * 4]
@@ -53,7 +53,7 @@ def test_four_processes_train_as_one_does_on_the_same_mesh(launches: Any) -> Non
     assert launches.difference("four", "alone") < 1e-6
 
 
-def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(launches: Any) -> None:
+def test_a_killed_run_of_two_processes_resumes_bit_for_bit(launches: Any) -> None:
     two = {"processes": 2, "devices": 2}
     start = ["--parallel=fsdp", "--checkpoint-every=5"]
     struck = {"strike": (1, signal.SIGKILL, 13), "linger": 0.2, "silent_seconds": 10}
@@ -69,7 +69,7 @@ def test_a_run_of_two_processes_that_is_killed_ends_with_the_same_bits(launches:
     assert launches.digests("parts", launches.steps) == launches.digests("whole", launches.steps)
 
 
-def test_two_processes_start_from_weights_validate_and_report_as_one_does(launches: Any) -> None:
+def test_two_processes_validate_and_report_as_one_does(launches: Any) -> None:
     """Process 0 alone looks at photographs; what it finds decides for both which checkpoint is the best.
 
     With Adam and batch norm, whose statistics are those of both processes' patches.
@@ -113,7 +113,7 @@ def test_over_200_steps_meshes_stay_together(launches: Any) -> None:
         assert launches.difference(name, "long1") < 1e-3
 
 
-def test_processes_that_slurm_starts_find_one_another_by_themselves(launches: Any) -> None:
+def test_processes_of_slurm_find_each_other(launches: Any) -> None:
     """By the variables that srun sets, and no flag but --distributed."""
     tasks = [
         launches.fit("by slurm", processes=2, devices=2, slurm=True),

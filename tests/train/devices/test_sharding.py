@@ -155,7 +155,7 @@ def test_under_fsdp_each_device_holds_its_part_of_what_is_large() -> None:
     }
 
 
-def test_the_longest_axis_that_divides_is_divided_and_small_arrays_are_not() -> None:
+def test_the_longest_axis_of_large_arrays_is_divided() -> None:
     def spec(*shape: int, devices: int = 4, run: RunConfig = RUNS["fsdp"]) -> PartitionSpec:
         mesh = sharding.make_mesh(devices, run=run)
         return sharding.state_sharding(jax.ShapeDtypeStruct(shape, jnp.float32), mesh).spec
@@ -171,7 +171,7 @@ def test_the_longest_axis_that_divides_is_divided_and_small_arrays_are_not() -> 
     assert spec(8192) == PartitionSpec(axis)
 
 
-def test_under_fsdp_a_device_needs_less_memory_and_gathers_what_it_uses() -> None:
+def test_fsdp_needs_less_memory_and_gathers_parameters() -> None:
     """Arguments of the compiled step, which are state and batch, in bytes a device."""
     data, fsdp = (compiled(4, RUNS[name]) for name in ("data", "fsdp"))
     held = [program.memory_analysis().argument_size_in_bytes for program in (data, fsdp)]

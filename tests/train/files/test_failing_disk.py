@@ -28,18 +28,18 @@ def flags(tiny_flags: tuple[str, ...], tmp_path: Path) -> list[str]:
     [
         (
             "train.monitoring.tensorboard.Board.scalars",
-            "there is no checkpoint before it",
+            "There is no earlier checkpoint",
             "give the same command again",
         ),
         (
             "train.monitoring.metric_writer.MetricWriter.write",
-            "there is no checkpoint before it",
+            "There is no earlier checkpoint",
             "give the same command again",
         ),
         (
             "train.loop.write_rows",
-            "the newest whole checkpoint is {}/checkpoints/2",
-            "resume fit by --resume {}",
+            "The newest intact checkpoint is {}/checkpoints/2",
+            "resume fit with --resume {}",
         ),
     ],
 )
@@ -60,7 +60,7 @@ def test_a_full_disk_is_one_sentence_that_says_what_is_left(
     assert main(["fit", *flags, "--steps=2", f"--out={out}"]) == 2
     said = capsys.readouterr().err
     assert (
-        f"error: {out} could not be written: No space left on device; {checkpoint.format(out)}."
+        f"error: {out} could not be written: No space left on device. {checkpoint.format(out)}."
         in said
     )
     assert then.format(out) in said

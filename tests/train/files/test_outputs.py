@@ -117,7 +117,7 @@ def test_a_photograph_is_read_back_before_it_takes_its_name(
     assert os.listdir(tmp_path) == ["in.png"]
 
 
-def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(
+def test_leftovers_of_killed_processes_only_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
@@ -143,7 +143,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(
     assert sorted(os.listdir(tmp_path)) == [".a-1234abcd.png", ".lumloss-notes", "b.json", "c.json"]
 
 
-def test_several_files_of_one_process_do_not_take_each_other_for_leftovers(
+def test_files_of_the_same_process_are_not_leftovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with whole_or_none(tmp_path / "a.json") as first:

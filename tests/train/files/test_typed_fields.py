@@ -64,7 +64,7 @@ def _written(folder: Path, key: str, value: Any) -> Path:
         ("optimizer.stepz", 5, "unknown key 'stepz'. Did you mean 'steps'?"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_with_the_key_and_what_is_accepted(
+def test_a_wrong_value_is_reported_with_key_and_accepted_values(
     key: str, value: Any, words: str, tmp_path: Path
 ) -> None:
     path = _written(tmp_path, key, value)

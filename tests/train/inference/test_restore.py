@@ -227,7 +227,7 @@ def test_what_is_not_a_checkpoint_is_an_error(tmp_path: Path, capsys) -> None:
     (tmp_path / "other" / "weights").mkdir(parents=True)
     for folder, message in (
         ("missing", "no folder"),
-        ("empty", "holds no checkpoint"),
+        ("empty", "There is no checkpoint in"),
         ("other", "damaged: about"),
     ):
         assert (
@@ -277,7 +277,7 @@ def test_a_file_is_not_a_checkpoint(tmp_path: Path, capsys, name: str) -> None:
         main(["restore", str(tmp_path / name), str(source), "--output", str(tmp_path / "out")]) == 2
     )
     assert (
-        f"{name} is a file, and a checkpoint is a folder: bring weights of PyTorch here"
+        f"{name} is a file, but a checkpoint is a folder. To convert weights of PyTorch"
         in capsys.readouterr().err
     )
 

@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_to_do(
+def test_rates_are_per_second_and_waiting_counts_if_devices_idle(
     clock: list[float],
 ) -> None:
     meter = Meter(batch_size=10, patch_size=100)
@@ -52,12 +52,12 @@ def test_rates_are_per_second_and_waiting_counts_while_the_devices_have_nothing_
     )
 
 
-def test_the_summary_of_several_networks_says_that_rates_are_those_of_each() -> None:
+def test_the_summary_of_several_networks_gives_rates_of_each() -> None:
     line = Meter(batch_size=10, patch_size=100, networks=3).summary()
     assert " megapixels/s for each of 3 networks; waited for data " in line
 
 
-def test_memory_is_that_of_the_process_where_the_device_does_not_tell() -> None:
+def test_memory_is_that_of_the_process_on_a_cpu() -> None:
     # No more than at its fullest; growth is no measure, since a kernel may take unused pages back
     # at any time.
     fullest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (

@@ -177,7 +177,7 @@ def test_pipes_and_links_among_event_files_are_left_alone(tmp_path: Path) -> Non
     assert (tmp_path / "theirs").read_text() == "not an event"
 
 
-def test_lines_of_hundreds_of_megabytes_that_cannot_be_read_are_not_held_in_memory(
+def test_huge_unreadable_lines_are_not_kept_in_memory(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "metrics.jsonl"

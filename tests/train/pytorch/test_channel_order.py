@@ -40,7 +40,7 @@ def test_a_reversed_network_does_to_reversed_images_what_it_did(name: str) -> No
     assert np.abs(np.asarray(apply(variables, images[..., ::-1]))[..., ::-1] - there).max() > 0.01
 
 
-def test_weights_for_blue_green_red_are_imported_for_red_green_blue(tmp_path: Path, capsys) -> None:
+def test_weights_for_bgr_are_imported_for_rgb(tmp_path: Path, capsys) -> None:
     spec = "dncnn(depth=2, features=4, batch_norm=False)"
     model = create_model("dncnn", depth=2, features=4, batch_norm=False)
     rng = np.random.default_rng(0)
@@ -69,5 +69,5 @@ def test_weights_for_blue_green_red_are_imported_for_red_green_blue(tmp_path: Pa
 
 
 def test_networks_whose_channels_lie_elsewhere_are_refused() -> None:
-    with pytest.raises(Exception, match="known for DnCNN, BUIFD; got UNet"):
+    with pytest.raises(Exception, match="works for DnCNN, BUIFD; got UNet"):
         reverse_channels(create_model("unet"), {})

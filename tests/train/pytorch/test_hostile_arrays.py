@@ -76,8 +76,8 @@ def test_a_hostile_npz_is_refused(tmp_path: Path) -> None:
         assert len(answer) < 500, name
     # zipfile unpacks these without a bound, whatever number of bytes it is asked for.
     for name in ("bzip2", "LZMA"):
-        assert "an entry is compressed by another method than deflate" in said[name]
-    assert "declares 1600000000000 bytes of numbers and holds 16" in said["huge"]
+        assert "an entry is not compressed with deflate" in said[name]
+    assert "declares 1600000000000 bytes of numbers, but contains 16" in said["huge"]
 
 
 def test_an_npz_of_every_kind_of_numbers_is_read(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_lying_safetensors_header_is_refused(tmp_path: Path) -> None:
 
 def test_what_inflates_is_bounded(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(5 * 2**20), b=np.zeros(4 * 2**20))
-    with pytest.raises(InputError, match="take more than 32 times the size of the file"):
+    with pytest.raises(InputError, match="need more than 32 times the size of the file"):
         read_state_dict(tmp_path / "bomb.npz")
 
 
@@ -160,7 +160,7 @@ def test_a_table_of_contents_without_end_is_not_read(suffix: str, tmp_path: Path
     path.write_bytes(table + end)
     with pytest.raises(
         InputError,
-        match="its table of contents has 4,700,000 bytes, and at most 4,194,304 are read",
+        match="its table of contents has 4,700,000 bytes, and at most 4,194,304 are accepted",
     ):
         read_state_dict(path)
 

@@ -64,7 +64,7 @@ def test_the_average_is_taken_wherever_it_stands(arrays, tmp_path: Path, capsys)
         assert _offset(out, arrays) == 0.5
         said = " ".join(capsys.readouterr().out.split())
         assert 'under "params_ema", which is an average' in said
-        assert '"params" fits too; --weights params imports it instead' in said
+        assert '"params" fits too; use --weights params to import it instead' in said
         about = _about(out)
         assert about["found_under"] == ["params_ema"]
         assert about["is_average"] is True
@@ -85,7 +85,7 @@ def test_the_user_may_choose(arrays, tmp_path: Path, capsys) -> None:
     assert _import(path, "--weights", "param")[0] == 2
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        """it holds no dictionary of arrays with the name 'param'. There are: "params", "params_ema"."""
+        """it contains no dictionary of arrays with the name 'param'. There are: "params", "params_ema"."""
         in said
     )
 
@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_about_the_nearest_dictionary(arrays, tmp_path: Pat
     assert _import(save(tmp_path / "gan.pth", {"net_d": other, "net_g": nearly}))[0] == 2
     said = capsys.readouterr().err
     assert "missing: model.0.weight (4, 3, 3, 3)" in said
-    assert 'This is about "net_g". The file also holds "net_d" (5 arrays).' in said
+    assert 'This is about "net_g". The file also contains "net_d" (5 arrays).' in said
     assert "unknown" not in said
 
 
@@ -172,7 +172,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     assert status == 2
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        f"holds weights that are NaN, infinite or impossible: {first} (1 of {bad[first].size})"
+        f"contains weights that are NaN, infinite or impossible: {first} (1 of {bad[first].size})"
         in said
     )
     assert not out.exists()
@@ -259,7 +259,9 @@ def test_a_file_in_the_way_is_named(arrays, tmp_path: Path, capsys) -> None:
     assert (
         main(["import", str(tmp_path / "weights.npz"), "--model", SPEC, "--out", str(below)]) == 2
     )
-    assert "cannot be written: a file is in the way" in " ".join(capsys.readouterr().err.split())
+    assert "cannot be written, because a file is in the way" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 KILLED = """

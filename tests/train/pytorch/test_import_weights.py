@@ -25,7 +25,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_imported_network_is_loaded_by_name_and_can_be_fine_tuned(
+def test_an_imported_network_can_be_loaded_and_fine_tuned(
     weights: Path,
     tmp_path: Path,
     tiny_flags: tuple[str, ...],

@@ -82,7 +82,9 @@ def test_checkpoints_on_disk_already_need_no_more_room(configured, monkeypatch):
         with (
             contextlib.nullcontext()
             if taken
-            else pytest.raises(InputError, match="MB free, and 4 checkpoints of")
+            else pytest.raises(
+                InputError, match="MB of free space, which is too little for 4 checkpoints of"
+            )
         ):
             train(resumed(configs))
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
