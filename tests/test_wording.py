@@ -59,26 +59,6 @@ PATTERNS = {
     for words, instead in WORDS.items()
 }
 
-# Files that still hold such expressions, by name, so that they may move to another folder. The
-# list only ever gets shorter: a file without any must be taken off it.
-OPEN: set[str] = {
-    "aot.py",
-    "checkpoint.py",
-    "checkpoint_bounds.py",
-    "checkpoint_files.py",
-    "checkpoint_writer.py",
-    "digests.py",
-    "hlo.py",
-    "resumed_config.py",
-    "run_folder.py",
-    "state_dicts.py",
-    "stored_arrays.py",
-    "topology.py",
-    "torch_pickle.py",
-    "torch_tensors.py",
-    "zip_files.py",
-}
-
 
 class Hit(NamedTuple):
     """An expression of the table that was found in a file."""
@@ -168,12 +148,7 @@ def hits_in(path: Path) -> list[Hit]:
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_people_read_is_plain_english(path):
     said = [f'{path}:{line}: "{words}": write {instead}' for line, words, instead in hits_in(path)]
-    assert path.name in OPEN or not said, "\n".join(said)
-
-
-def test_files_that_are_still_open_need_to_be():
-    with_hits = {path.name for path in files() if path.name in OPEN and hits_in(path)}
-    assert sorted(OPEN - with_hits) == [], "take these off OPEN"
+    assert not said, "\n".join(said)
 
 
 def test_expressions_are_found_in_every_kind_of_text(tmp_path):
