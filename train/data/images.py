@@ -20,7 +20,9 @@ import numpy as np
 
 from train.data.bmp_strips import rgb_strips, stored_strips
 from train.data.libvips import last_line, pyvips
-from train.data.photograph_file import PhotographFile, check_size, examine
+from train.data.photograph_file import PhotographFile, examine
+from train.data.pixel_kinds import BITS, check_header
+from train.data.walk import why_unread
 from train.errors import InputError
 from train.files.outputs import write_bytes
 
@@ -29,7 +31,6 @@ from train.files.outputs import write_bytes
 # twice or in the wrong order.
 FAIL_ON = "warning"
 
-_BITS = {"uchar": "8", "ushort": "16"}
 # Bytes that a file may have in addition to its pixels: profiles, previews, a video that follows it
 _SPARE = 256_000_000
 _MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
@@ -49,7 +50,7 @@ def read_file(path: Path) -> bytes:
             file.seek(0)
             return file.read()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        raise InputError(why_unread(path, error)) from None
 
 
 def _examine_file(file: BinaryIO, name: str) -> PhotographFile:
@@ -153,7 +154,7 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             photograph = _examine_file(file, name)
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}.") from None
+        raise InputError(why_unread(name, error)) from None
     if isinstance(source, Path) and not str(source).isprintable():
         source = read_file(source)  # pyvips accepts only names in UTF-8
     if photograph.kind == "BMP":
@@ -167,7 +168,7 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
         image = _lazy(source, photograph, name)
     except (pyvips.Error, UnicodeDecodeError) as error:
         raise _unreadable(name, error) from None
-    height, width, bits = image.height, image.width, int(_BITS[image.format])
+    height, width, bits = image.height, image.width, BITS[image.format]
     if photograph.orientation in (5, 6, 7, 8):
         height, width = width, height
     turned = photograph.orientation in range(2, 9)
@@ -307,38 +308,6 @@ def is_made_by(path: Path, program: str) -> bool:
     # Not from the path, because libvips remembers files by their names
     image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")
     return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
-
-
-def check_header(image: Any, photograph: PhotographFile, name: str) -> None:
-    """Refuses an image by the header that libvips has read, before any pixel is decoded.
-
-    Args:
-      image: the image that libvips has opened.
-      photograph: the facts in the file's header.
-      name: the file's name, for errors.
-
-    Raises:
-      InputError: if its pixels do not have one clear meaning as RGB of 8 or 16 bits.
-    """
-    check_size(image.width, image.height, name)
-    if image.get_n_pages() > 1 and not photograph.about.previews:
-        raise InputError(f"{name} has {image.get_n_pages()} pages. Save one photograph per file.")
-    if image.interpretation == "cmyk":
-        raise InputError(
-            f"{name} is in CMYK, which can mean different RGB colours. Convert it to RGB with its "
-            "colour profile."
-        )
-    bands = image.bands - image.hasalpha()
-    if (
-        image.format not in _BITS
-        or bands not in (1, 3)
-        or image.interpretation in ("lab", "labs", "multiband")
-    ):
-        raise InputError(
-            f"{name} has {image.bands} channel{'s' * (image.bands > 1)} of {image.format} pixels "
-            f"({image.interpretation}). Convert it to grey or RGB of 8 or 16 bits, with or without "
-            "alpha."
-        )
 
 
 def decode_bmp(content: bytes, name: str) -> np.ndarray:

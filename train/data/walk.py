@@ -106,6 +106,13 @@ def file_identity(path: Path) -> Identity | None:
     return about.st_dev, about.st_ino
 
 
+def why_unread(path: Path | str, error: OSError) -> str:
+    """Says in a sentence why a file cannot be read, and where a link leads that is broken."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"{path} is a link to {os.readlink(path)}, which cannot be reached."
+    return f"{path} cannot be read: {error.strerror}."
+
+
 def count_endings(files: Sequence[Path]) -> Counter[str]:
     """The number of files with each ending; the files without an ending count under ""."""
     return Counter(path.suffix.lower() for path in files)

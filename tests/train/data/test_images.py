@@ -10,7 +10,7 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from train.data import photograph_file
-from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
+from train.data.images import decode_image, decode_rows, read_image, to_float, to_uint8, write_image
 from train.data.libvips import last_line
 from train.errors import InputError
 
@@ -131,15 +131,18 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(
     Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(pixels[..., 0].astype(np.int32)).save(tmp_path / "long.tif")
     write_image(tmp_path / "five.tif", np.repeat(pixels, 2, axis=2)[..., :5])
+    lab = {262: 9}  # ICC's CIELAB, of which libvips only knows the number of channels
+    image.save(tmp_path / "printed.tif", tiffinfo=lab)
     spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     ImageCms.profileToProfile(image, *spaces, outputMode="LAB").save(tmp_path / "lab.tif")
     image.save(tmp_path / "pages.tif", save_all=True, append_images=[image])
     image.quantize(4).save(tmp_path / "cartoon.png", format="GIF")
     for name, reason in {
         "print.tif": "is in CMYK",
-        "float.tif": r"1 channel of float pixels \(b-w\). Convert it",
-        "long.tif": "of int pixels",
-        "five.tif": r"has 5 channels of uchar pixels \(srgb\)",
+        "float.tif": "has 1 channel of floating-point numbers. Convert it",
+        "long.tif": "has 1 channel of 32 bits with a sign",
+        "five.tif": "has 5 channels of 8 bits. Convert it",
+        "printed.tif": "has colours that are neither grey nor RGB",
         "lab.tif": "is in CIELAB, so convert it",
         "pages.tif": "has 2 pages",
         "cartoon.png": "is a GIF, not PNG, JPEG",
@@ -177,6 +180,35 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "empty.jpg")
     with pytest.raises(InputError, match=r"gone\.jpg cannot be read: No such file"):
         read_image(tmp_path / "gone.jpg")
+    (tmp_path / "link.jpg").symlink_to("far.jpg")
+    for read in (read_image, lambda path: decode_rows(path, str(path))):
+        with pytest.raises(InputError, match=r"link\.jpg is a link to far\.jpg, which cannot be"):
+            read(tmp_path / "link.jpg")
+
+
+def _directory(*tags: tuple[int, int], following: int = 0) -> bytes:
+    """A directory of a TIFF, whose values are whole numbers."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return struct.pack("<H", len(tags)) + entries + struct.pack("<I", following)
+
+
+_SMALL_COPY = _directory((256, 1), (257, 1), (262, 2), (330, 8 + 2 + 4 * 12 + 4))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"CR\2\0" + b"x" * 200,  # a broken CR2, whose directories cannot be read
+        _directory((256, 1), (257, 1), (50706, 1)),  # DNG
+        _directory((256, 1), (257, 1), (262, 32803)),
+        _SMALL_COPY + _directory((262, 32803)),  # as most cameras write it
+    ],
+)
+def test_raw_photographs_are_refused_whatever_their_name(content: bytes, tmp_path: Path) -> None:
+    first = 16 if content.startswith(b"CR") else 8
+    (tmp_path / "raw.tif").write_bytes(b"II*\0" + struct.pack("<I", first) + content)
+    with pytest.raises(InputError, match=r"raw\.tif is a camera's raw photograph"):
+        read_image(tmp_path / "raw.tif")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from train.data.formats.about import (
     file_length,
     orientation_in_xmp,
 )
+from train.data.formats.camera_raw import is_canon_raw, is_raw
 from train.data.formats.tags import (
     EXIF,
     GPS,
@@ -31,7 +32,8 @@ from train.data.formats.tags import (
 )
 
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 259, 262, 277
-_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP, _RAW = 322, 323, 338, 34675, 700, 50706
+_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP = 322, 323, 338, 34675, 700
+_IS_RAW = "is a camera's raw photograph. Develop it, and save it as TIFF or PNG."
 _SUBDIRECTORIES, _LAYERS, _CREDENTIALS = 330, 37724, 52545
 _NAMES = {_CREDENTIALS: "content credentials (C2PA)"}  # names that Pillow does not know
 _PURPOSE, _STRIPS, _TILES, _WHOLE_JPEG = 254, 273, 324, 513
@@ -114,6 +116,8 @@ def read(file: BinaryIO) -> About:
     """The facts in the first directory. Files that decoders are known to misread are refused."""
     try:
         tags = TagFile(file)
+        if is_canon_raw(tags):
+            raise Refused(_IS_RAW)
         first = tags.directory(tags.first)
         width, height = (tags.integer(first.entries, tag, 0) for tag in (_WIDTH, _HEIGHT))
         previews = _check(tags, first, width, height)
@@ -187,8 +191,8 @@ def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
       Refused: with the reason.
     """
     entries = first.entries
-    if _RAW in entries or tags.read(8, 2) == b"CR":
-        raise Refused("is a camera's raw photograph. Develop it, and save it as TIFF or PNG.")
+    if is_raw(tags, entries):
+        raise Refused(_IS_RAW)
     # The pages are counted without reading their tags, because overlapping directories would make
     # that take very long.
     following, seen = first.following, {tags.first}

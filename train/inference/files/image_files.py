@@ -17,9 +17,10 @@ import numpy as np
 import PIL.Image
 
 from train.data.formats import bmp
-from train.data.images import check_header, decode_bmp, open_image
+from train.data.images import decode_bmp, open_image
 from train.data.libvips import last_line, pyvips
 from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
+from train.data.pixel_kinds import check_header
 from train.errors import InputError
 from train.files.outputs import LASTING, sync, temporary_beside, whole_or_none
 from train.inference.tiles.tiles import Rows, photograph_of
