@@ -1,7 +1,10 @@
+import functools
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from train.data.images import read_image, write_image
@@ -22,13 +25,21 @@ from train.data.splits import (
 from train.errors import InputError
 
 
+@functools.cache
+def _encoded(number: int, kind: str) -> bytes:
+    """A photograph of one row of random pixels, the same ones for each number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (1, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
 def _write(folder: Path, names: list[str], *, first: int = 0) -> str:
-    """Photographs of one row of random pixels. The n-th one always has the same pixels."""
+    """Photographs of which the n-th one always has the same pixels."""
     for i, name in enumerate(names, first):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_image(
-            folder / name, np.random.default_rng(i).integers(0, 256, (1, 8, 3), dtype=np.uint8)
-        )
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_encoded(i, "TIFF" if path.suffix == ".tif" else "PNG"))
     return f"folder:{folder}"
 
 
