@@ -1,6 +1,7 @@
 """Settings for every test: four CPU devices, a compilation cache, the folder of shared data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before jax is imported: where libtpu is installed (for compiling ahead of time) jax would look for
@@ -50,3 +51,10 @@ def shared() -> Path:
 def golden() -> Path:
     """Expected numbers kept in the repository."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Frees a module's compiled programs at its end; nothing of them is used again."""
+    yield
+    jax.clear_caches()
