@@ -9,6 +9,7 @@ interrupted runs again as the same trial.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from train.errors import InputError
+from train.experiments.recorded_trials import BATCH, check_trials
 from train.experiments.tune_config import TuneConfig
 from train.files.json_files import UnreadableError, parse_json, read_bounded
+from train.files.locks import why_not_ours
 from train.files.outputs import whole_or_none
 
 FILE_NAME = "trials.log"
 _LONGEST = 64_000_000  # bytes: a few thousand for each trial
-# Attribute of the study: the number of the batch's first trial, and how many trials it has.
-_BATCH = "batch"
 
 
 class TrialSampler(optuna.samplers.BaseSampler):
@@ -109,7 +110,7 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
     _clean(path)
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=storage,
             study_name="tune",
             directions=directions,
@@ -117,6 +118,8 @@ def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
             pruner=pruner,
             sampler=TrialSampler(config.fit.seed, several_at_once=config.batch > 1),
         )
+        check_trials(study, config, directions)
+        return study
     except OSError as error:
         raise InputError(f"{path} cannot be read or written: {error.strerror or error}.") from None
     # Optuna raises all kinds of errors for lines that are JSON, but not part of a search.
@@ -132,12 +135,12 @@ def next_batch(study: optuna.Study, config: TuneConfig) -> list[Trial]:
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-    first, size = study.user_attrs.get(_BATCH, (0, 0))
+    first, size = study.user_attrs.get(BATCH, (0, 0))
     missing = first + size - max(len(trials), first)
     if not running and missing <= 0:
         done = len(finished(study))
         first, size = len(trials), min(config.batch, config.trials - done)
-        study.set_user_attr(_BATCH, [first, size])
+        study.set_user_attr(BATCH, [first, size])
         missing = size
     again = [Trial(study, trial._trial_id) for trial in running]
     return again + [study.ask() for _ in range(missing)]
@@ -172,9 +175,15 @@ def is_behind(
 def _clean(path: Path) -> None:
     """Removes what a kill left behind: Optuna's lock, and a last line that is incomplete."""
     for left in path.parent.glob(f"{FILE_NAME}.lock*"):
+        if left.is_dir() and not left.is_symlink():
+            raise InputError(
+                f"{left} is a folder, but the lock of a search is a file. Move it away."
+            )
         left.unlink(missing_ok=True)
-    if not path.exists():
+    if not os.path.lexists(path):
         return
+    if why := why_not_ours(os.lstat(path)):
+        raise InputError(f"{path} cannot be read: it {why}. Move it away.")
     try:
         content = read_bounded(path, longest=_LONGEST)
     except UnreadableError as error:
