@@ -116,12 +116,13 @@ def test_the_setting_that_matters_is_found():
     )
     assert (
         window.startswith("It seems to matter here (Kruskal-Wallis p = ")
-        and "The means for its values differ by up to 30: 1: 1 (n = " in window
+        and "The means differ by up to 30: they are 1 for 1 (n = " in window
     )
     assert penalty.startswith("There is no sign that it matters here")
     weight = describe_effect("luminance_weight", study.trials, shares, 0)
-    assert re.search("low third: .* middle third: .* high third: ", weight)
-    assert re.search("1: .* 3: .* 7: .* 15: .* 31: ", window)  # sorted by size, not as words
+    assert re.search("for the low third .* for the middle third .* for the high third ", weight)
+    # The values are sorted by size, not as words.
+    assert re.search("for 1 .* for 3 .* for 7 .* for 15 .* for 31 ", window)
 
 
 def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):

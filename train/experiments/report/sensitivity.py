@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from train.experiments.report.page import COLOURS, QUIET, SYMBOLS, Figure, as_json
 
 _FEWEST = 8  # complete trials that are needed to say whether a setting matters
-_THIRDS = ("low third", "middle third", "high third")
+_THIRDS = ("the low third", "the middle third", "the high third")
 _ALPHA = 0.05
 
 
@@ -74,12 +74,12 @@ def describe_effect(
     spread = max(means.values()) - min(means.values())
     tied = len(set(itertools.chain(*levels.values()))) == 1
     p = 1.0 if tied else float(scipy.stats.kruskal(*levels.values()).pvalue)
-    listed = [f"{level}: {mean:.4g} (n = {len(levels[level])})" for level, mean in means.items()]
+    listed = [f"{mean:.4g} for {level} (n = {len(levels[level])})" for level, mean in means.items()]
     matters = "It seems to matter here" if p < _ALPHA else "There is no sign that it matters here"
     sentences = [
         f"{matters} (Kruskal-Wallis p = {p:.2g}, which is only descriptive, since the search chose "
         "what to try).",
-        f"The means for its values differ by up to {spread:.2g}: {', '.join(listed)}.",
+        f"The means differ by up to {spread:.2g}: they are {', '.join(listed)}.",
     ]
     if name in importances:
         sentences.append(f"Its share of importance by PED-ANOVA is {importances[name]:.0%}.")
