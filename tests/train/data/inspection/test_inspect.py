@@ -212,11 +212,11 @@ def test_a_folder_is_written_as_a_data_set_and_looked_at(
 def test_what_fit_would_refuse_is_wrong(
     photographs: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pair = {f"{side}/cat.png": photographs["cat"][:30, :40] for side in ("low", "high")}
     _write(
         tmp_path,
         {
-            **pair,
+            "low/cat.png": photographs["cat"][:30, :40] // 2,
+            "high/cat.png": photographs["cat"][:30, :40],
             "test/tiny.png": photographs["woman"][:10, :11],
             "test/cup.png": photographs["cup"],
         },
