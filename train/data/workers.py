@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -45,7 +46,8 @@ class Workers:
             places.append([corners[i] for i in numbers])
         together = max(1, min(_TOGETHER, len(wanted) // (4 * self._number)))
         try:
-            cut = self._pool.map(_cut, [side] * len(wanted), wanted, places, chunksize=together)
+            with _without_ctrl_c():
+                cut = self._pool.map(_cut, [side] * len(wanted), wanted, places, chunksize=together)
             for numbers, found in zip(wanted.values(), cut, strict=True):
                 patches[numbers] = found
         except BrokenProcessPool:
@@ -59,13 +61,28 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Within it this thread starts processes that Ctrl-C never reaches, not even at their start.
+
+    Ctrl-C goes to every process of a terminal, and the main process decides what to do.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows, where workers soon ignore it
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _cutter: Cutter  # this worker's own
 
 
 def _begin(cutter: Cutter) -> None:
     global _cutter
     _cutter = cutter
-    # Ctrl-C reaches every process of a terminal. The main process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,11 +1,13 @@
 """Windows of batches from photographs that do not stay in memory, cut by threads or processes."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,31 @@ def test_workers_end_with_a_run_that_is_killed(pairs: Path, tmp_path: Path) -> N
                 return
             time.sleep(0.1)
     raise AssertionError("workers outlived the run")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_ctrl_c_never_reaches_a_worker_even_while_it_starts(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = []
+
+    def look(self: Any, *arguments: Any, **options: Any) -> Any:
+        cut = submit(self, *arguments, **options)
+        for child in multiprocessing.active_children():
+            blocked.append(_blocks_ctrl_c(str(child.pid)))
+        return cut
+
+    submit = ProcessPoolExecutor.map
+    monkeypatch.setattr(ProcessPoolExecutor, "map", look)
+    next(stream(_open(pairs), start=0, stop=1, workers=2))
+    assert len(blocked) >= 2 and all(blocked)
+    assert not _blocks_ctrl_c("thread-self")
+
+
+def _blocks_ctrl_c(process: str) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
 
 
 def _alive(pid: int) -> bool:
