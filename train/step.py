@@ -212,7 +212,8 @@ def accumulate_means(
 
     Args:
       one: the function, ``one(batch_stats, batch) -> (batch_stats, values)``.
-      batch_stats: batch statistics for the first call. Each later call gets those of the call before.
+      batch_stats: batch statistics for the first call. Every other call gets those of the one
+        before.
       batches: from :func:`microbatches`.
       own: under a mapped axis, marks the zeros that sums begin with as different on each device.
       unroll: number of microbatches in one iteration of the loop.

@@ -1,4 +1,4 @@
-"""A program that tests start: it forks the processes of one launch after another, and prints how they ended.
+"""A program that tests start. It forks the processes of launches, and prints how they ended.
 
 It imports everything once, and forks: before JAX is used it has no other threads. Launches are its
 argument, JSON as ``conftest.Launches`` makes it. A process trains by the command line, or makes one
@@ -94,7 +94,7 @@ def fail_alone(run: RunConfig) -> None:
 
 
 def be_struck(number: int, at: int, delay: float = 0.0) -> None:
-    """From now on a signal strikes this process so many seconds after it has logged step ``at``, or at once."""
+    """Sends a signal to this process some seconds after it has logged step ``at``, or at once."""
 
     def write_and_wait_for_it(self: Any, step: int, metrics: Mapping[str, float]) -> None:
         write(self, step, metrics)
@@ -151,7 +151,7 @@ def child(task: Task, process: int, address: str) -> int:
 
 
 def slurm(address: str, processes: int, process: int) -> dict[str, str]:
-    """What SLURM tells a process by its environment; JAX makes the coordinator's port from the job's number."""
+    """Sets the environment of SLURM. JAX makes the coordinator's port from the job's number."""
     host, _, port = address.partition(":")
     return {
         "SLURM_JOB_ID": str(int(port) - SLURM_PORTS[0]),

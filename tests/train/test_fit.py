@@ -245,8 +245,8 @@ def test_wrong_input_gets_one_clear_sentence(
     [
         (
             "",
-            "{} is not empty, and does not contain a run to resume. Move it away, or write to a new "
-            "folder",
+            "{} is not empty, and does not contain a run to resume. Move it away, or write to a "
+            "new folder",
         ),
         (
             "7",

@@ -59,7 +59,7 @@ def test_the_parts_of_the_luminance_loss_can_be_balanced() -> None:
 
 
 def test_uncertainties_move_as_if_they_were_trained_jointly() -> None:
-    """The total, weights and the first update of Adam against the library's function, differentiated."""
+    """Total, weights and first update of Adam agree with gradients of the library's function."""
     objective = _made("l1 + 100*mse", "uncertainty")
     balance = objective.init()
     total, seen = _compiled(objective)(balance)
@@ -128,7 +128,7 @@ def test_the_predicted_noise_level_is_compared_with_the_true_one() -> None:
 
 
 def test_buifds_published_objective_up_to_a_constant() -> None:
-    """Sums over 2 N of the image and of the level, as published: their gradients are ours times H W C / 2."""
+    """The published sums over 2 N of image and level have our gradients times H W C / 2."""
     rng = np.random.default_rng(2)
     level, sigma = rng.random(CLEAN.shape, np.float32), np.float32(30 / 255)
     objective = make_objective("mse", level_weight=1.0, level_sigma=75 / 255)

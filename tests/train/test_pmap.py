@@ -1,4 +1,4 @@
-"""The update under jax.pmap against the sharded one, on four devices: from one state, one batch, with SGD.
+"""The update under jax.pmap equals the sharded one, on four devices, from the same state and batch.
 
 Adam would hide a gradient that is off by a factor.
 """
@@ -66,7 +66,7 @@ def batch_of(config: FitConfig) -> Any:
 
 @functools.cache
 def initial(config: FitConfig) -> TrainState:
-    """Random numbers in the shapes of a state: of the last layer too, or no gradient would reach those before it."""
+    """Random numbers in the shapes of a state. Zeros in the last layer would stop all gradients."""
     random = np.random.default_rng(1)
     shapes = jax.eval_shape(assemble(config).fresh_state)
 
@@ -112,7 +112,7 @@ def same_on_all(tree: Any) -> Any:
 
 
 def assert_close(one: tuple[TrainState, Metrics], other: tuple[TrainState, Metrics]) -> None:
-    """Each part within 1e-6 of the other's, as one vector: its small entries are differences of larger numbers."""
+    """Each part agrees within 1e-6 of its norm. Small entries are differences of larger numbers."""
     chex.assert_trees_all_equal_shapes_and_dtypes(one, other)
     for part, found in {**vars(one[0]), **one[1]._asdict()}.items():
         wanted = getattr(other[0] if part in vars(one[0]) else other[1], part)
@@ -146,7 +146,7 @@ def test_pmap_makes_the_update_of_the_sharded_step(config: FitConfig) -> None:
 
 
 def test_per_device_batch_norm_is_the_mean_of_separate_updates() -> None:
-    """Of SGD, whose update is linear in the gradient: one per share, by the step without an axis, and their mean."""
+    """SGD is linear in the gradient, so the mean of the updates of the shares is expected."""
     state, metrics = pmapped(NORMED, "per_device")
     shares = jax.tree.map(lambda x: x.reshape(4, 4, *x.shape[1:]), batch_of(NORMED))
     alone = jax.jit(jax.vmap(assemble(NORMED).update, in_axes=(None, 0)))(initial(NORMED), shares)
@@ -179,7 +179,7 @@ def test_a_share_that_is_not_finite_skips_the_update_everywhere() -> None:
 
 @pytest.mark.slow
 def test_the_step_with_an_axis_name_is_right_under_shard_map_too() -> None:
-    """Which sums the gradients of shared parameters by itself: they must not be counted once per device."""
+    """It sums gradients of shared parameters itself. They must not be counted once per device."""
     config = changed(NORMED, accumulate=2)
     mesh = jax.make_mesh((4,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
     update = jax.shard_map(

@@ -1,4 +1,7 @@
-"""One update: its gradient, its noise, what it averages and what it refuses. Few compilations, shared by the tests."""
+"""One update: its gradient, its noise, what it averages and what it refuses.
+
+The tests share a few compilations.
+"""
 
 import functools
 from typing import Any
@@ -140,7 +143,7 @@ def _normed() -> tuple[Any, Step]:
 
 
 def test_an_update_that_is_not_finite_changes_nothing() -> None:
-    """Parameters, batch statistics, optimizer, average and loss weights together; and all of these move otherwise."""
+    """This covers the whole state. A finite update changes every part of it."""
     state, step = _normed()
     state, metrics = step(state, CLEAN)
     before = jax.device_get(state)
@@ -218,7 +221,7 @@ def _on_devices(
     ids=["plain", "batch norm", "in two parts"],
 )
 def test_four_devices_make_the_update_of_one(model: str, accumulate: int) -> None:
-    """SGD, since Adam would hide a gradient that is off by a factor. Parts of a batch make the update of the whole."""
+    """Parts of a batch make the update of the whole. Adam would hide a factor, so SGD is used."""
     state, one, one_metrics = _on_devices(model, 1)
     _, four, four_metrics = _on_devices(model, 4, accumulate)
     chex.assert_trees_all_close(four_metrics, one_metrics, rtol=1e-5)

@@ -262,7 +262,7 @@ def test_damaged_validation_metrics_cost_the_rank_only(state: TrainState, copied
 def test_no_checkpoint_is_an_error_that_says_so(state: TrainState, tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match="There is no checkpoint in .* Repeat the command that started it. It will start over in ",
+        match="There is no checkpoint in .* Repeat the command .* It will start over in ",
     ):
         _restore(tmp_path, state)
 

@@ -1,4 +1,4 @@
-"""A run of an earlier version, whose state has other names, resumes as if nothing had been renamed."""
+"""A run of an earlier version, whose state has different names, resumes with the same result."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers whose descriptions of arrays would fill the memory or end the process."""
+"""Malicious descriptions of arrays in a checkpoint do not fill the memory or end the process."""
 
 import bz2
 import json

@@ -90,7 +90,8 @@ LOOPS = """
 %outer (p: f32[4]) -> f32[4] {
   %o = f32[4]{0} parameter(0)
   %sum.2 = f32[4]{0} all-reduce(%o), to_apply=%add
-  %while.1 = f32[4]{0} while(%o), condition=%inner_condition, body=%inner, metadata={op_name="a(b)/while"}
+  %while.1 = f32[4]{0} while(%o), condition=%inner_condition, body=%inner, \
+metadata={op_name="a(b)/while"}
 }
 
 %outer_condition (p: f32[4]) -> pred[] {
@@ -126,10 +127,11 @@ def test_sums_over_slices_are_read_off():
     text = ENTRY.format(
         """
   %bitcast.3 = f32[9,2,128]{2,1,0:T(2,128)} bitcast(%a)
-  %send.1 = (f32[9,2,128]{2,1,0:T(2,128)}, u32[], token[]) send(%bitcast.3, %after-all.1), channel_id=4, \
-is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send.1 = (f32[9,2,128]{2,1,0:T(2,128)}, u32[], token[]) send(%bitcast.3, %after-all.1), \
+channel_id=4, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
   %recv.1 = (f32[9,2,128]{2,1,0:T(2,128)}, u32[], token[]) recv(%after-all.1), channel_id=3, \
 is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
-  %send.2 = (f32[3,4]{1,0}, u32[], token[]) send(%a, %after-all.2), channel_id=5, is_host_transfer=true"""
+  %send.2 = (f32[3,4]{1,0}, u32[], token[]) send(%a, %after-all.2), channel_id=5, \
+is_host_transfer=true"""
     )
     assert read_slice_transfers(text) == (1, 4 * 9 * 2 * 128)

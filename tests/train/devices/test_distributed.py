@@ -1,4 +1,4 @@
-"""Runs of several real processes on this machine's CPU: equal to runs of one, stopped, killed and resumed elsewhere."""
+"""Runs of several real processes on the CPU equal runs of one, also if stopped and resumed."""
 
 import json
 import signal
@@ -134,7 +134,7 @@ def test_if_a_process_is_killed_the_other_says_how_to_resume(
 def test_what_several_began_one_ends_with_the_same_batches(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
-    """Stopped, killed, and resumed by one process on one device: what it logs is what two on four log."""
+    """One process on one device resumes a run of two on four devices, and logs the same."""
     assert ended["on one"] == [0]
     assert launches.difference("told", "two") < 1e-5
 

@@ -21,7 +21,7 @@ def test_four_processes_compute_the_gradient_of_one_device(launches: Any) -> Non
 
 
 def test_a_checkpoint_of_two_processes_goes_on_anywhere(launches: Any) -> None:
-    """On one process, on four, and on another mesh; each sees the batches that the two would have seen."""
+    """One process, four processes and a different mesh see the batches that the two would see."""
     first = launches.fit(
         "origin", "--parallel=fsdp", "--checkpoint-every=10", processes=2, devices=2
     )
@@ -70,7 +70,7 @@ def test_a_killed_run_of_two_processes_resumes_bit_for_bit(launches: Any) -> Non
 
 
 def test_two_processes_validate_and_report_as_one_does(launches: Any) -> None:
-    """Process 0 alone looks at photographs; what it finds decides for both which checkpoint is the best.
+    """Only process 0 reads photographs. Its scores decide which checkpoint is best for both.
 
     With Adam and batch norm, whose statistics are those of both processes' patches.
     """

@@ -83,7 +83,7 @@ def test_options_that_this_jaxlib_does_not_know_are_left_out(
 
 @functools.cache
 def initial() -> TrainState:
-    """A state whose last layer is no longer zero, or no gradient would reach the layers before it."""
+    """A state whose last layer is not zero, so that gradients reach the layers before it."""
     state = jax.jit(assemble(CONFIG).fresh_state)()
     random = np.random.default_rng(1)
     params = jax.tree.map(

@@ -111,7 +111,7 @@ def test_a_photograph_is_read_back_before_it_takes_its_name(
         os.truncate(path, path.stat().st_size - 100)
 
     monkeypatch.setattr("train.inference.files.image_files.sync", lose_the_end)
-    with pytest.raises(OSError, match="read back, it is damaged"):
+    with pytest.raises(OSError, match="it is damaged when it is read again"):
         with written(tmp_path / "out.png", like, [PIXELS]):
             pass
     assert os.listdir(tmp_path) == ["in.png"]
@@ -121,7 +121,8 @@ def test_leftovers_of_killed_processes_only_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from train.files.outputs import temporary_beside\n"
+        "import os, sys; from pathlib import Path\n"
+        "from train.files.outputs import temporary_beside\n"
         "with temporary_beside(Path(sys.argv[1]), '.png') as path:\n"
         "    print(path, flush=True); sys.stdin.read()"
     )

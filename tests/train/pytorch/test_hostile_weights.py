@@ -43,7 +43,8 @@ class _On(Tensor):
     def __init__(
         self, inner: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int
     ) -> None:
-        self.storage = inner  # type: ignore[assignment] -- a tensor where a storage belongs is the attack
+        # The attack is a tensor where a storage belongs.
+        self.storage = inner  # type: ignore[assignment]
         self.fields = {"offset": offset, "size": size, "stride": stride}
 
 

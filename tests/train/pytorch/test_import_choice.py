@@ -85,8 +85,8 @@ def test_the_user_may_choose(arrays, tmp_path: Path, capsys) -> None:
     assert _import(path, "--weights", "param")[0] == 2
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        """it contains no dictionary of arrays with the name 'param'. There are: "params", "params_ema"."""
-        in said
+        "it contains no dictionary of arrays with the name 'param'. There are: "
+        '"params", "params_ema".' in said
     )
 
 
