@@ -160,3 +160,36 @@ def test_the_orientation_behind_fill_bytes_is_found() -> None:
         filled = io.BytesIO(jpeg[:2] + b"\xff" * count + jpeg[2:])
         found = examine(filled, "filled.jpg")
         assert (found.orientation, found.about.width, found.about.height) == (6, 4, 8), count
+
+
+def with_scans(count: int, *, extraneous: bytes = b"") -> bytes:
+    """A progressive JPEG whose last scan is repeated, until there are ``count`` scans."""
+    content = encoded("JPEG", pixels((16, 16, 3)), progressive=True)
+    frame = content.index(b"\xff\xc2")
+    content = content[:frame] + extraneous + content[frame:]
+    start, end = content.rindex(b"\xff\xda"), content.rindex(b"\xff\xd9")
+    more = count - content.count(b"\xff\xda")
+    return content[:end] + content[start:end] * more + content[end:]
+
+
+@pytest.mark.parametrize("extraneous", [b"", b"x", b"\xff\x01"])
+def test_a_jpeg_of_hundreds_of_scans_is_refused_before_it_is_decoded(extraneous: bytes) -> None:
+    content = with_scans(101, extraneous=extraneous)
+    for read in (decode_image, lambda content, name: examine(io.BytesIO(content), name)):
+        with pytest.raises(InputError, match=r"a\.jpg has more than 100 scans, .* Save it again"):
+            read(content, "a.jpg")
+    examine(io.BytesIO(with_scans(100, extraneous=extraneous)), "a.jpg")
+
+
+def test_a_marker_without_a_length_hides_no_scans() -> None:
+    content = with_scans(101)
+    end = content.rindex(b"\xff\xda")
+    hidden = content[:end] + b"\xff\x01" + content[end:]
+    with pytest.raises(InputError, match="has more than 100 scans"):
+        examine(io.BytesIO(hidden), "a.jpg")
+
+
+def test_what_follows_a_picture_is_not_one_of_its_scans() -> None:
+    content = encoded("JPEG", pixels((16, 16, 3)), progressive=True)
+    examine(io.BytesIO(content + b"\xff\xda" * 5000), "a.jpg")
+    examine(io.BytesIO(encoded("JPEG", pixels((16, 16, 3))) + b"\xff\xda" * 5000), "a.jpg")

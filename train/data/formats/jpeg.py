@@ -4,12 +4,15 @@ Everything that describes the picture, and not its coding, is copied byte for by
 """
 
 import io
+import itertools
 import re
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from train.data.formats.about import (
     About,
+    Refused,
     check_metadata,
     copy_bytes,
     file_length,
@@ -21,10 +24,15 @@ from train.data.formats.tags import Malformed, TagFile, check_exif, read_colour,
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PICTURES, _GAIN_MAP = b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
+_ALONE = 0x01  # a marker that no length follows
 _APP = range(0xE0, 0xF0)
 _COUNT_OF_PICTURES = 0xB001
 _MOST_MARKERS = 10_000  # among the coded pixels: each scan of a progressive JPEG has a few
+# A scan of a few hundred bytes can stand for all pixels, and each takes time. Encoders write about
+# ten.
+_MOST_SCANS = 100
 _MOST_SEGMENTS = 100_000  # before the coded pixels; a file with more is broken
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _BLOCK = 1 << 16
@@ -40,18 +48,21 @@ class _Segment(NamedTuple):
 class _Jpeg(NamedTuple):
     segments: list[_Segment]
     scan: int  # place where the first scan begins
+    components: int  # of the first scan: fewer than those of the picture if there are more scans
 
 
 def read(file: BinaryIO) -> About:
     """The facts in a JPEG's segments before its first scan."""
     jpeg = _parse(file)
     width = height = 0
+    several_scans = True  # unless the frame says otherwise
     exif = xmp = b""
     parts: dict[int, bytes] = {}  # parts of the profile by number: they may be out of order
     pictures, gain_map, lost = 1, False, []
     for marker, _, _, data in jpeg.segments:
         if marker in _FRAMES and len(data) >= 5:
             height, width = struct.unpack(">HH", data[1:5])
+            several_scans = marker in _PROGRESSIVE or data[5:6] != bytes([jpeg.components])
         elif marker == 0xE1 and data.startswith(_EXIF) and not exif:
             exif = data[6:]
         elif marker == 0xE1 and data.startswith(_XMP) and not xmp:
@@ -64,6 +75,8 @@ def read(file: BinaryIO) -> About:
         if not _is_kept(marker, data) and _name(marker, data):
             lost.append(_name(marker, data))
     check_exif(exif)
+    if several_scans:
+        _check_scans(file, jpeg.scan)
     profile = b"".join(parts[number] for number in sorted(parts)) if parts else None
     gain_map = gain_map or b"hdr-gain-map/1.0/" in xmp
     said: tuple[str, ...] = ()
@@ -87,16 +100,10 @@ def read(file: BinaryIO) -> About:
 
 def what_follows(file: BinaryIO) -> tuple[str, ...]:
     """Names what follows the picture. All of the file is read to find its end."""
-    place = _parse(file).scan
-    for _ in range(_MOST_MARKERS):
-        found, place = _next_marker(file, place)
+    markers = _markers(file, _parse(file).scan)
+    for found, place in itertools.islice(markers, _MOST_MARKERS):
         if found == _END:
             return name_rest(file_length(file) - place)
-        if not found:
-            break
-        file.seek(place)
-        length = file.read(2)
-        place += max(int.from_bytes(length, "big"), 2)
     return ()
 
 
@@ -145,7 +152,8 @@ def _parse(file: BinaryIO) -> _Jpeg:
         check_metadata(total)
         segments.append(_Segment(start[1], place, length, data))
         place += length
-    return _Jpeg(segments, place)
+    file.seek(place + 4)
+    return _Jpeg(segments, place, int.from_bytes(file.read(1), "big"))
 
 
 def _behind_fill(file: BinaryIO, place: int) -> int:
@@ -169,6 +177,32 @@ def _next_marker(file: BinaryIO, place: int) -> tuple[int, int]:
         if found := _NEXT.search(block):
             return block[found.start() + 1], place + found.end()
         place += len(block) - 1
+
+
+def _markers(file: BinaryIO, place: int) -> Iterator[tuple[int, int]]:
+    """Yields each marker outside a scan from ``place`` to the picture's end, and its place."""
+    while True:
+        found, place = _next_marker(file, place)
+        if not found:
+            return
+        yield found, place
+        if found == _END:
+            return
+        if found != _ALONE:
+            file.seek(place)
+            place += max(int.from_bytes(file.read(2), "big"), 2)
+
+
+def _check_scans(file: BinaryIO, place: int) -> None:
+    """Refuses a picture of more scans than any encoder writes. All of the file is read."""
+    scans = 0
+    for count, (found, _) in enumerate(_markers(file, place)):
+        scans += found == _SCAN
+        if scans > _MOST_SCANS or count > _MOST_MARKERS:
+            raise Refused(
+                f"has more than {_MOST_SCANS} scans, each of which takes the time of a whole "
+                "picture. Save it again with another program, or leave it out."
+            )
 
 
 def _is_kept(marker: int, data: bytes) -> bool:
