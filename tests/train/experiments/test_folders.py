@@ -77,9 +77,7 @@ def test_an_experiment_in_a_numbered_folder_can_resume(splits, held, tmp_path, m
 def test_photographs_must_be_those_it_was_started_with(splits, held, tmp_path):
     folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
     fewer = splits._replace(test=splits.test.take(range(9)))
-    with pytest.raises(
-        InputError, match=r"test: 1 removed \(9.png\). Bring them back, or write to a new folder."
-    ):
+    with pytest.raises(InputError, match=r"test: 1 removed \(9.png\). .*write to a new folder."):
         open_folder(configured(folder), fewer, "compare", held)
 
 
