@@ -1,4 +1,4 @@
-"""What the compiler options of train/devices/sharding.py gain on CPU: training steps of DnCNN with them and without.
+"""What the CPU compiler options of train/devices/sharding.py gain: training steps with and without.
 
     python benchmarks/cpu_compiler_options.py
 

@@ -1,4 +1,4 @@
-"""Training patches delivered to the device per second, from memory and from disk, beside a torch DataLoader.
+"""Training patches per second that reach the device, compared with a torch DataLoader.
 
     python benchmarks/data_speed.py FOLDER     colour photographs, such as CBSD432; written once as
     array_record

@@ -1,4 +1,4 @@
-"""How much memory it takes to restore a photograph: the peak of the whole command, for each network and size.
+"""Peak memory of the command that restores a photograph, for each network and size.
 
     python benchmarks/inference_memory.py                                  every network, 12 and 100
     megapixels python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24 python
@@ -84,7 +84,7 @@ def alone(options: Options) -> None:
 
 
 def _let_pass_after(count: int) -> None:
-    """From the ``count``-th batch of a pass on, a network's call gives what it was given, or what it gave last."""
+    """After ``count`` batches of a pass, a call returns its input or the last result."""
     run, batches = predict.Predictor._run, Grid.batches
     number = 0  # a batch's number in its pass; 0 between passes
     last: dict[Any, Any] = {}

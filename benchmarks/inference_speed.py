@@ -1,4 +1,4 @@
-"""What restoring a photograph costs: megapixels per second and peak memory, beside PyTorch where it is installed.
+"""What restoring a photograph costs: megapixels per second and peak memory, next to PyTorch's.
 
     python benchmarks/inference_speed.py                      DnCNN 17/64 and Retinexformer, 12
     megapixels python benchmarks/inference_speed.py --megapixels 2 --rounds 1
@@ -175,7 +175,7 @@ def run_alone(name: str, side: str, options: Options) -> dict[str, float]:
 
 
 def alone(name: str, side: str, options: Options) -> None:
-    """One side once, after two tiles; prints seconds and the process's peak memory less the photograph, in and out."""
+    """Restores once, after two tiles; prints seconds and peak memory without the photograph."""
     image = photograph(options.megapixels)
     predictor = ours(name, tile=options.tile, fast=side == "jax, fast")
     restore: Restore = predictor.restore

@@ -1,4 +1,4 @@
-"""What the luminance L1 loss costs beside plain L1: time here, bytes on a TPU, and its share of a training step.
+"""Cost of the luminance L1 loss relative to plain L1: time here, bytes on a TPU, training steps.
 
     python benchmarks/loss_speed.py            time of value and gradient on this machine, as ratios
     to L1 python benchmarks/loss_speed.py --step     time of DnCNN's training step under each loss,

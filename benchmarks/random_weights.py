@@ -1,4 +1,4 @@
-"""Weights for networks that are measured: what they are does not matter to the time, as long as all stays finite."""
+"""Weights for networks that are timed: any values do, as long as all results stay finite."""
 
 from typing import Any
 

@@ -28,7 +28,7 @@ def seconds_of(variants: Mapping[str, Callable[[], object]], rounds: int) -> dic
 
 
 def machine() -> str:
-    """Backend, cores and their load, version of jax: what a table of times is worth nothing without."""
+    """Backend, cores, their load and the version of jax, which every table of times needs."""
     cores = f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}"
     return f"{jax.default_backend()}, {cores}, jax {jax.__version__}"
 

@@ -1,4 +1,4 @@
-"""What dividing a batch over devices costs, at equal total work: CPU devices that share this machine's cores.
+"""What dividing a batch over devices costs at equal total work, on faked devices that share cores.
 
     python benchmarks/sharding_overhead.py              2, 4 and 8 devices against 1
     python benchmarks/sharding_overhead.py --devices 2 --rounds 15
@@ -47,7 +47,7 @@ class Options:
 
 
 def serve(options: Options) -> None:
-    """Compiles the step over this process's devices, then times a round for each line that comes in."""
+    """Compiles the step for this process's devices, then times a round for each line it reads."""
     import jax
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""DnCNN and Retinexformer as functions of PyTorch tensors: what inference_speed.py measures ours against.
+"""DnCNN and Retinexformer as functions of PyTorch tensors, for comparison in inference_speed.py.
 
 Written from the same specification as ours, not taken from anywhere; the benchmark checks that both
 give the same pixels before it times them.

@@ -1,4 +1,4 @@
-"""What training steps ask of TPUs that are not here, and the steps per second that a roofline allows them.
+"""What training steps need of TPUs that are not here, and the steps per second of a roofline.
 
     python benchmarks/tpu_roofline.py                       data parallel: v5e-4, v5e-256, v6e-8;
     two networks python benchmarks/tpu_roofline.py --networks DnCNN-17/64 python
@@ -35,7 +35,7 @@ from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, Ru
 
 @dataclass(frozen=True)
 class Chip:
-    """Peak numbers of one chip, per second, from the pages of Google Cloud's documentation (August 2026)."""
+    """Peak numbers of one chip, per second, from Google Cloud's documentation (August 2026)."""
 
     flops: float  # bf16, which is what float32 convolutions and dots are given by default
     hbm: float  # bytes

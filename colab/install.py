@@ -84,7 +84,8 @@ def requirements(extra: str, project: Path = ROOT / "pyproject.toml") -> Iterato
     table = tomllib.loads(project.read_text())["project"]
     if extra not in table["optional-dependencies"]:
         raise CannotInstall(
-            f"There is no extra {extra!r}. Choose one of {', '.join(table['optional-dependencies'])}."
+            f"There is no extra {extra!r}. Choose one of "
+            f"{', '.join(table['optional-dependencies'])}."
         )
     for line in (*table["dependencies"], *table["optional-dependencies"][extra]):
         asked = Requirement(line)

@@ -15,8 +15,8 @@ sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
 # The pictures are small, and an accelerator may be in use by another program.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiled functions are kept where the tests keep theirs, because compiling takes most of the time of
-# the page on the loss.
+# Compiled functions are kept where the tests keep theirs, because compiling takes most of the time
+# of the page on the loss.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -40,7 +40,8 @@ nb_execution_timeout = 120
 
 # Docstrings
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the signature and Args state the types; jax's aliases would unfold into pages of unions
+# The signature and Args state the types; jax's aliases would unfold into pages of unions.
+autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -58,7 +59,7 @@ html_css_files = ["site.css"]
 
 
 def skip_fields(app, what, name, value, skip, options):
-    """Leaves out fields of a named tuple and defaults of a network, which the class's text explains."""
+    """Leaves out fields of a named tuple and defaults of a network; the class explains them."""
     return (
         True
         if what == "class" and not (inspect.isroutine(value) or isinstance(value, property))
@@ -67,13 +68,13 @@ def skip_fields(app, what, name, value, skip, options):
 
 
 def call_fields_arguments(app, what, name, value, options, lines):
-    """Shows the fields of a class like the arguments of a function, because they are its arguments."""
+    """Shows the fields of a class like arguments of a function, because they are arguments."""
     if what == "class":
         lines[:] = ["Args:" if line == "Attributes:" else line for line in lines]
 
 
 def shorten_signature(app, what, name, value, options, signature, returned):
-    """Leaves out the two fields that Flax adds to every network, and shortens the names of types."""
+    """Leaves out the two fields that Flax adds to every network, and shortens type names."""
     if signature and what == "class":
         signature = re.sub(r", parent=<.*", ")", signature)
         signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature)
@@ -81,7 +82,7 @@ def shorten_signature(app, what, name, value, options, signature, returned):
 
 
 def link_names(app, page, source):
-    """Links every name in the list of public names to its text; a name without a text is an error."""
+    """Links every public name in the list to its text; a name without a text is an error."""
     if page == "functions":
         source[0] = re.sub(
             r"^\| `(\w+\.\w+)` \|", r"| {any}`\1 <lumloss_jax.\1>` |", source[0], flags=re.MULTILINE

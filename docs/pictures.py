@@ -44,8 +44,8 @@ def panels(
 ) -> Figure:
     """Draws images side by side.
 
-    With a scale, the images are signed maps of a single channel: purple below 0, orange above 0, and
-    white at 0.
+    With a scale, the images are signed maps of a single channel: purple below 0, orange above 0,
+    and white at 0.
     """
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(7.4, height * rows), squeeze=False)
@@ -114,7 +114,7 @@ def penalty_curves() -> Figure:
 
 
 def brightness_curves() -> Figure:
-    """Draws the brightness of greys under the three signals, and how much a step counts at each grey."""
+    """Draws the brightness of greys under the three signals, and how much a step counts there."""
     greys = jnp.linspace(0, 1, 201)
     images = greys[:, None, None, None] * jnp.ones((1, 1, 3))
     signals = {
@@ -141,8 +141,8 @@ def gradient_maps(
 ) -> dict[str, np.ndarray]:
     """Shows where each loss would move every pixel and channel.
 
-    Grey means that the pixel should stay. A channel above grey should become brighter, and one below
-    grey darker.
+    Grey means that the pixel should stay. A channel above grey should become brighter, and one
+    below grey darker.
     """
     maps = {}
     for title, chosen in options.items():

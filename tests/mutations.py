@@ -1,4 +1,4 @@
-"""Ways to damage a valid file for the fuzz tests, each a function of a random generator and of whole files.
+"""Ways to damage a valid file for the fuzz tests: functions of a random generator and of files.
 
 A mutation that knows the format reaches further: a damaged zip archive mostly fails on a checksum,
 so ``mutated_zip`` damages an entry and packs the archive again, and ``mutated_json`` changes values
@@ -46,7 +46,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def mutated(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """One to four changes: flipped bits, other numbers, pieces cut, doubled or taken from others."""
+    """Makes one to four changes: bits flipped, numbers changed, pieces cut, doubled or moved."""
     changes = (_flip, _flip, _number, _number, _digits, _truncate, _cut, _double, _splice, _noise)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         change = rng.choice(changes)
@@ -69,7 +69,7 @@ def mutated_json(rng: random.Random, data: bytes, others: Sequence[bytes]) -> by
 
 
 def mutated_zip(inside: Mutator = mutated) -> Mutator:
-    """Changes to entries of a zip archive, packed with the right checksums; one time in four, bytes."""
+    """Changes entries of a zip archive, with right checksums, or one time in four its bytes."""
 
     def mutate(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
         if rng.random() < 0.25:
@@ -108,7 +108,7 @@ def _flip(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def _number(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """A telling integer of one to eight bytes, of either byte order, in the place of what is there."""
+    """Overwrites bytes with a telling integer of one to eight bytes, in either byte order."""
     width = rng.choice((1, 2, 4, 8))
     number = rng.choice((*_NUMBERS, len(data), rng.randrange(2**32))) % 2 ** (8 * width)
     start = rng.randrange(len(data) + 1)
@@ -118,7 +118,7 @@ def _number(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def _digits(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """Another number in the place of one that is written in digits; a flipped bit if there is none."""
+    """Replaces a number that is written in digits, or flips a bit if there is none."""
     runs = list(re.finditer(rb"\d+", data))
     if not runs:
         return _flip(rng, data, others)
@@ -216,6 +216,6 @@ def _packed(entries: Sequence[tuple[str, bytes]], method: int) -> bytes:
 
 
 def with_declared_size(data: bytes, entry: str, size: int) -> bytes:
-    """A zip archive whose directory says that ``entry`` is ``size`` bytes long, whatever it holds."""
+    """A zip archive whose directory claims that ``entry`` is ``size`` bytes long."""
     at = data.index(entry.encode(), data.index(b"PK\x01\x02")) - 46
     return data[: at + 24] + struct.pack("<I", size) + data[at + 28 :]

@@ -18,7 +18,7 @@ needs_shared = pytest.mark.skipif(
 
 
 def of_files(names: Iterable[str]) -> list[Any]:
-    """Parameters of a test that loads a reference file each; those that the repository keeps nothing of wait for it."""
+    """Parameters for tests of reference files; those that the repository lacks need the folder."""
     return [
         pytest.param(name, marks=() if (KEPT / f"{name}.npz").exists() else needs_shared)
         for name in names

@@ -9,7 +9,8 @@ import numpy as np
 
 from lumloss_jax.models import create_model, variable_shapes
 
-# As shallow as a network can be and still have everything that defines it: levels, edges, batch norm.
+# Each network is as shallow as it can be and still have all that defines it: levels, edges, batch
+# norm.
 _SHALLOW = {
     "dncnn": {"depth": 3, "features": 4},
     "dncnn_scico": {"depth": 3, "features": 4},
@@ -48,7 +49,7 @@ SMALL_NETWORKS = _SHALLOW | {f"deeper {name}": fields for name, fields in _DEEPE
 
 @functools.cache
 def network_for_tiles(name: str) -> tuple[nn.Module, Any]:
-    """A small network whose every weight counts: none is zero, no statistic is what it starts as."""
+    """A small network in which every weight counts: none is zero, and no statistic is fresh."""
     model = create_model(name.removeprefix("deeper "), **SMALL_NETWORKS[name])
     shapes = {"batch_stats": {}, **variable_shapes(model)}
     # Seeds with which few outputs are clipped away

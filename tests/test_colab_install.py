@@ -1,4 +1,4 @@
-"""colab/install.py: the runtime's own packages stay where they are, or a sentence says why nothing was installed."""
+"""colab/install.py keeps the runtime's own packages, or says why nothing was installed."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_a_checkout_that_is_installed_is_left_alone(capsys, monkeypatch):
 
 @pytest.fixture
 def installs(monkeypatch) -> list[list[str]]:
-    """The constraints of each pip that is run, none of which installs; optax is found to have moved after them."""
+    """The constraints of each pip run; nothing is installed, and optax seems to have moved."""
     before = {"jax": "0.7.2", "optax": "0.2.8", "lumloss-jax": "0.0.1"}
     found = iter([before, before | {"optax": "0.2.9", "flax": "0.11.2", "lumloss-jax": "0.1.0"}])
     given: list[list[str]] = []

@@ -48,7 +48,7 @@ def test_the_table_of_networks_is_that_of_the_code():
 
 
 class Page(HTMLParser):
-    """What a page names (anchors), what it leads to (links), what a browser loads with it, and its pictures."""
+    """The anchors and links of a page, what a browser loads with it, and its pictures."""
 
     def __init__(self, path: Path):
         super().__init__()

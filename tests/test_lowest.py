@@ -1,4 +1,4 @@
-"""tests/lowest-versions.txt, which `make test-lowest` installs under, holds the lower bounds of pyproject.toml."""
+"""tests/lowest-versions.txt, for `make test-lowest`, holds the lower bounds of pyproject.toml."""
 
 import re
 import tomllib

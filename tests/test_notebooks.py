@@ -1,4 +1,4 @@
-"""The notebooks: each is its .py, without outputs, and runs from the first cell to the last with the smoke setting."""
+"""Each notebook is its .py without outputs, and all its cells run with the smoke setting."""
 
 import base64
 import io
@@ -104,7 +104,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def first_cell(folder: Path, repository: str = "", tag: str = "v1") -> tuple[str, str]:
-    """What the first cell prints and what it complains of, run in a folder with its two names set."""
+    """What the first cell prints and complains of, in a folder with its two names set."""
     text = first_code(SCRIPTS[1]).replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")
     (folder / "cell.py").write_text(re.sub(r'TAG = ".*?"', f"TAG = {tag!r}", text))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -165,9 +165,9 @@ class Ran(NamedTuple):
 
 
 def execute(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **given: str) -> Ran:
-    """All cells, on four CPU devices, beside what stands for their clone, where the user has ``given`` empty names.
+    """Runs all cells on four CPU devices, next to a stand-in for their clone.
 
-    An error in a cell is an error here.
+    An error in a cell is an error here. ``given`` sets names that users fill in.
     """
     (folder / "lumloss_jax").symlink_to(ROOT)
     settings = {
@@ -265,7 +265,7 @@ def test_losses_are_compared_with_the_report_inline(tmp_path, monkeypatch):
 
 
 def save_pth(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """As torch.save writes a state dict of float32 tensors: a pickle, spelt out here, and the numbers beside it."""
+    """Writes a state dict of float32 tensors as torch.save does: a pickle, and the numbers."""
 
     def text(value: str) -> bytes:
         return b"X" + struct.pack("<I", len(value)) + value.encode()

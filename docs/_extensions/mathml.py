@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw themselves: the site needs no script and no network for them.
+"""Formulas as MathML, which browsers draw without a script and without the network.
 
 Sphinx's own ways are a script from the network (MathJax) or a LaTeX installation (imgmath).
 Docutils, on which Sphinx stands, can write MathML; this hands it the formulas.

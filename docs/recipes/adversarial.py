@@ -1,4 +1,4 @@
-r"""Adversarial fine-tuning: a network learns to fool one that tells restored patches from clean ones.
+r"""Adversarial fine-tuning: a network learns to fool a second one, which tells real patches.
 
     python -m train fit --steps 20000 --data folder:PHOTOGRAPHS --out runs/start
     python docs/recipes/adversarial.py --init-from runs/start --data folder:PHOTOGRAPHS \
@@ -77,7 +77,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits. There is no batch norm, because the score of an image would depend on the others."""
+        """Returns logits, without batch norm, which would make a score depend on other images."""
         start = nn.initializers.he_uniform()
         x = images
         for i in range(3):

@@ -112,8 +112,8 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
     listing = list_source(spec, split)
     if listing.mismatches:
         raise InputError(
-            f"{spec} holds photographs that cannot be paired:{list_below(listing.mismatches)}\nAdd the "
-            "partners, or remove these photographs. To list all of them, run: python -m train data "
+            f"{spec} holds photographs that cannot be paired:{list_below(listing.mismatches)}\n"
+            "Add the partners, or remove these photographs. To list all of them, run: python -m train data "
             f"{spec!r} --all"
         )
     images, inputs = make_photographs(listing, memory or Memory(1000))

@@ -42,7 +42,8 @@ addEventListener("load", () => {
   seen.zoomed = transforms();
   seen.touch = touch();
   const drag = (type, x) => views[1].dispatchEvent(
-    new PointerEvent(type, { buttons: 1, movementX: x, movementY: 0, pointerId: 1, bubbles: true }));
+    new PointerEvent(type,
+      { buttons: 1, movementX: x, movementY: 0, pointerId: 1, bubbles: true }));
   drag("pointermove", 30);
   seen.dragged = transforms();
   drag("pointermove", 10000);
