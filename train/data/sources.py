@@ -113,8 +113,8 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
     if listing.mismatches:
         raise InputError(
             f"{spec} holds photographs that cannot be paired:{list_below(listing.mismatches)}\n"
-            "Add the partners, or remove these photographs. To list all of them, run: python -m train data "
-            f"{spec!r} --all"
+            "Add the partners, or remove these photographs. To list all of them, run: "
+            f"python -m train data {spec!r} --all"
         )
     images, inputs = make_photographs(listing, memory or Memory(1000))
     known = index.look_up(listing)

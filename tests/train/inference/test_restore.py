@@ -121,7 +121,8 @@ def test_a_run_that_is_terminated_leaves_nothing_half_written(
     source = save(tmp_path / "a.png", pixels((600, 600, 3)))
     code = (
         "import os, signal, sys; from train.__main__ import main; "
-        "from train.inference.files import image_files; image_files._encode = lambda *_: (print(os.listdir(sys.argv[-1])), "
+        "from train.inference.files import image_files; "
+        "image_files._encode = lambda *_: (print(os.listdir(sys.argv[-1])), "
         "os.kill(os.getpid(), signal.SIGTERM)); main(sys.argv[1:])"
     )
     command = ["restore", str(checkpoint(SPEC)), str(source), "--output", str(tmp_path / "out")]
