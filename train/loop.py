@@ -26,7 +26,7 @@ from train.data.pipeline import stream
 from train.data.splits import check_fingerprint
 from train.devices import sharding
 from train.devices.session import open_session
-from train.errors import InputError
+from train.errors import InputError, list_some
 from train.files.outputs import write_rows
 from train.inference.predictors import predictor_for
 from train.inference.scoring.baseline_table import make_table, score_with_baselines
@@ -110,7 +110,7 @@ def start(run: PreparedRun) -> TrainState:
         check_sealed(run.config, saved.get("config"), run.folder)
         run.say(f"resuming from step {int(state.step)} of {run.folder}")
         if changed := list_changed_versions(saved):
-            changes = ", ".join(changed)
+            changes = list_some(changed)
             run.say(f"package versions changed ({changes}), so the last bits may differ")
         return state
     if run.initial is not None:

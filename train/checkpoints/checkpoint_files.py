@@ -47,6 +47,7 @@ _REMOTE = ("gs:", "s3:", "az:", "hf:")  # names that Orbax reads as the beginnin
 _UNFINISHED = ".orbax-checkpoint-tmp"  # part of the names of unfinished checkpoints
 _LONGEST_METRICS = 100_000  # bytes
 _LONGEST_ABOUT = 16_000_000  # bytes; an array needs about a hundred
+_LONGEST_VERSION = 50  # characters of a package's name or version that are shown
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
@@ -333,7 +334,7 @@ def list_changed_versions(about: Mapping[str, Any]) -> list[str]:
     """
     now = package_versions()
     return [
-        f"{name} {old} -> {now.get(name)}"
+        f"{name[:_LONGEST_VERSION]} {str(old)[:_LONGEST_VERSION]} -> {now.get(name)}"
         for name, old in about["versions"].items()
         if now.get(name) != old
     ]

@@ -131,6 +131,12 @@ class Rows(NamedTuple):
     width: int  # pixels, once upright
     bits: int  # 8 or 16
     strips: Iterator[np.ndarray]  # ``[n, W, 3]``, from top to bottom; each may raise an InputError
+    buffered: int = 0  # bytes for each pixel that the decoder holds in addition
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all decoded pixels, and of what the decoder holds for them."""
+        return self.height * self.width * (3 * self.bits // 8 + self.buffered)
 
 
 def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows:
@@ -177,6 +183,7 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
         width,
         bits,
         _whole(source, name, pixels) if turned else _strips(image, name, pixels=pixels),
+        photograph.about.buffered,
     )
 
 

@@ -34,7 +34,7 @@ class StoredPhotograph:
     def opened(self) -> Iterator[Rows]:
         """The photograph's size and strips. A thread waits here while the budget is used up."""
         rows = decode_rows(self.content(), self.name)
-        with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
+        with _DECODED.hold(rows.memory):
             yield rows
 
 
@@ -52,7 +52,7 @@ class StoredFile(StoredPhotograph):
     def opened(self) -> Iterator[Rows]:
         """The photograph's size and strips. The file is read while it is decoded."""
         rows = decode_rows(self.path, self.name)
-        with _DECODED.hold(rows.height * rows.width * 3 * rows.bits // 8):
+        with _DECODED.hold(rows.memory):
             yield rows
 
 
@@ -78,7 +78,8 @@ class Budget:
                 self._changed.notify_all()
 
 
-# Bytes of decoded pixels. A photograph counts with all its pixels, even if it is read in strips.
+# Bytes of decoded pixels, and of a decoder's coefficients. A photograph counts with all its pixels,
+# even if it is read in strips.
 _DECODED = Budget(300e6)
 
 

@@ -1,5 +1,6 @@
 """Photographs that are decoded in strips have the same pixels and need less memory."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -151,6 +152,22 @@ def test_threads_hold_no_more_together_than_the_budget() -> None:
         thread.join(60)
         assert not thread.is_alive()
     assert 0 < most[0] <= 100
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"format": "JPEG"}, 3),
+        ({"format": "JPEG", "progressive": True}, 3 + 6),
+        ({"format": "PNG"}, 3),
+    ],
+)
+def test_coefficients_that_a_decoder_holds_count_as_memory(
+    options: dict[str, object], expected: int
+) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels(40, 24)).save(file, **options)
+    assert decode_rows(file.getvalue(), "a").memory == 40 * 24 * expected
 
 
 @pytest.mark.slow

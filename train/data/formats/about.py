@@ -34,6 +34,8 @@ class About:
     previews: int = 0  # number of further pages, each a smaller copy of the first
     # (place, bytes) that the decoder must read instead of the bytes in the file
     repairs: tuple[tuple[int, bytes], ...] = ()
+    # Bytes for each pixel that the decoder holds until the last row, in addition to pixels
+    buffered: int = 0
     said: tuple[str, ...] = ()  # sentences: what else a person should know
 
 

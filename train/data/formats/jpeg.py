@@ -48,21 +48,22 @@ class _Segment(NamedTuple):
 class _Jpeg(NamedTuple):
     segments: list[_Segment]
     scan: int  # place where the first scan begins
-    components: int  # of the first scan: fewer than those of the picture if there are more scans
+    components: int  # number in the first scan; fewer than in the picture if it has more scans
 
 
 def read(file: BinaryIO) -> About:
     """The facts in a JPEG's segments before its first scan."""
     jpeg = _parse(file)
     width = height = 0
-    several_scans = True  # unless the frame says otherwise
+    several_scans, channels = True, 3  # unless the frame says otherwise
     exif = xmp = b""
     parts: dict[int, bytes] = {}  # parts of the profile by number: they may be out of order
     pictures, gain_map, lost = 1, False, []
     for marker, _, _, data in jpeg.segments:
         if marker in _FRAMES and len(data) >= 5:
             height, width = struct.unpack(">HH", data[1:5])
-            several_scans = marker in _PROGRESSIVE or data[5:6] != bytes([jpeg.components])
+            channels = data[5] if len(data) > 5 else 0
+            several_scans = marker in _PROGRESSIVE or channels != jpeg.components
         elif marker == 0xE1 and data.startswith(_EXIF) and not exif:
             exif = data[6:]
         elif marker == 0xE1 and data.startswith(_XMP) and not xmp:
@@ -94,6 +95,7 @@ def read(file: BinaryIO) -> About:
         profile=profile,
         colour=None if profile else read_colour(exif),
         not_kept=tuple(dict.fromkeys(lost)),
+        buffered=2 * channels if several_scans else 0,  # a coefficient has two bytes
         said=said,
     )
 
