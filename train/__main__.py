@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
     Returns:
       The status of the verb, 2 for input that the user must change, 130 after Ctrl-C, or 141 if
-      nobody reads the output.
+      nobody reads the output. After SIGTERM, a run that has saved raises SystemExit with 143.
     """
     try:
         from train.devices.signals import interruptible

@@ -65,7 +65,7 @@ def fit(
     Raises:
       DivergedError: too many steps in a row were not finite.
       InputError: the input is wrong, or the disk or a device's memory is full.
-      SystemExit: with status 130, after Ctrl-C or SIGTERM.
+      SystemExit: with status 130 after Ctrl-C, or 143 after SIGTERM.
     """
     with open_session(config.run) as session, contextlib.ExitStack() as held:
         run = prepare(config, preset, session, held)
@@ -133,7 +133,7 @@ def train(run: PreparedRun, state: TrainState, *, watch: Watch | None = None) ->
     Raises:
       DivergedError: too many steps in a row were not finite.
       InputError: the disk or a device's memory is full.
-      SystemExit: with status 130, after Ctrl-C or SIGTERM.
+      SystemExit: with status 130 after Ctrl-C, or 143 after SIGTERM.
     """
     kept, session = run.config.run, run.session
     checkpoints_folder = run.folder / FOLDER_NAME
@@ -163,7 +163,7 @@ def train(run: PreparedRun, state: TrainState, *, watch: Watch | None = None) ->
         if stop.happened:
             run.say(f"stopped after step {int(trained.state.step)}; saved {trained.newest}")
             run.say(f"to resume: python -m train fit --resume {shlex.quote(str(run.folder))}")
-            raise SystemExit(130)
+            raise SystemExit(stop.status)
     return trained
 
 

@@ -183,6 +183,15 @@ class Stop:
         """Whether the run was told to end, even after its last step."""
         return self.happened or bool(self._received)
 
+    @property
+    def status(self) -> int:
+        """The exit status of a run that ends, as of a process that the signal would have killed.
+
+        If several processes share the run, it is that of Ctrl-C. JAX does not tell which of them
+        received which signal.
+        """
+        return 128 + (self._received[0] if self._received else signal.SIGINT)
+
     def after(self, step: int) -> bool:
         """Whether the run ends after ``step``. Every process must call this after every step."""
         alone = jax.process_count() == 1

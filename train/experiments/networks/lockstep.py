@@ -66,7 +66,7 @@ def fit_together(
 
     Raises:
       InputError: if the input is wrong, or the disk or the memory of a device is full.
-      SystemExit: with status 130, after Ctrl-C or SIGTERM.
+      SystemExit: with status 130 after Ctrl-C, or 143 after SIGTERM.
     """
     say: Callable[[str], None] = functools.partial(console.print, soft_wrap=True)
     splits = open_photographs(configs[0])
@@ -163,7 +163,7 @@ def _train(
             f"stopped after step {done}; everything is saved. Resume as described at the start.",
             soft_wrap=True,
         )
-        raise SystemExit(130)
+        raise SystemExit(stop.status)
 
 
 def _make_validate(validator: Validator) -> Validate:

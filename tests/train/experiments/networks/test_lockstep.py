@@ -63,8 +63,9 @@ def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkey
         return read(metrics, config)
 
     monkeypatch.setattr(training, "read_metrics", struck)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stopped:
         train(configs)
+    assert stopped.value.code == 128 + signal.SIGTERM
     assert [steps_of(config) for config in configs] == [[2], [2]]
 
 
