@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from train.checkpoints.run_folder import CONFIG_NAME, new_folder
 from train.config import DataConfig, FitConfig, save_config
 from train.console import make_console
 from train.dark_photographs import describe_degradation
+from train.data.folders import MISSING_FOLDER
 from train.data.pipeline import PatchBatches
 from train.data.sources import Source
 from train.data.splits import (
@@ -34,6 +36,7 @@ from train.data.splits import (
 from train.devices import sharding
 from train.devices.distributed import without_host_flags
 from train.devices.session import Session
+from train.errors import InputError
 from train.files import locks
 from train.state import Step, TrainState
 
@@ -94,7 +97,8 @@ def prepare(
         mesh = sharding.make_mesh(config.run.devices, run=config.run)
         sharding.check_divides(config.data.batch_size, mesh, parts=config.optimizer.accumulate)
         assembly = assemble(config)
-        splits = open_photographs(config)
+        with _advising_paths(config):
+            splits = open_photographs(config)
         if config.run.resume:
             # This comes first. If photographs changed, no other fault in them matters.
             check_unchanged(splits, Path(config.run.resume))
@@ -167,6 +171,26 @@ def prepare(
         layout=layout,
         step=step,
     )
+
+
+@contextlib.contextmanager
+def _advising_paths(config: FitConfig) -> Iterator[None]:
+    """Says where to resume a run if its photographs are missing and their paths are relative."""
+    try:
+        yield
+    except InputError as error:
+        data = config.data
+        specs = filter(None, (data.source, data.validation_source, data.test_source))
+        paths = [spec.partition(":")[2] for spec in specs]
+        relative = [
+            path for path in paths if path[:1] != "~" and not Path(path or "/").is_absolute()
+        ]
+        if not config.run.resume or not relative or not str(error).startswith(MISSING_FOLDER):
+            raise
+        raise InputError(
+            f"{error} {relative[0]} is relative to the folder in which the run was started, and "
+            f"you resume it in {Path.cwd()}. Change to that folder first."
+        ) from None
 
 
 def describe_photographs(source: Source, data: DataConfig) -> str:

@@ -15,6 +15,7 @@ from train.data.wildcards import Glob
 from train.errors import InputError
 
 _LISTED = 4  # files of the same name that an error lists
+MISSING_FOLDER = "There is no folder "  # how an error begins if a folder does not exist
 _LONGEST_PATH = 4096  # bytes: no system has longer paths
 
 
@@ -114,9 +115,7 @@ def list_pairs(text: str) -> Listing:
 def _photographs(folder: Path) -> Walk:
     """What a folder and the folders below contain; an error if there are no photographs."""
     if not os.path.isdir(folder):  # it is also False if the user may not see the folder
-        raise InputError(
-            f"There is no folder {folder}. Give the path of a folder with photographs."
-        )
+        raise InputError(f"{MISSING_FOLDER}{folder}. Give the path of a folder with photographs.")
     found = walk(folder)
     if not found.photographs:
         endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

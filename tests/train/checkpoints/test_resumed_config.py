@@ -10,7 +10,7 @@ import pytest
 from train.__main__ import main
 from train.checkpoints.checkpoint_files import sealed
 from train.checkpoints.resumed_config import check_sealed, load_resumed
-from train.config import FitConfig, OptimizerConfig, RunConfig
+from train.config import DataConfig, FitConfig, OptimizerConfig, RunConfig
 from train.errors import InputError
 
 CONFIG = FitConfig(optimizer=OptimizerConfig(steps=60, learning_rate=0.002))
@@ -160,3 +160,18 @@ def test_a_run_that_is_reached_by_a_link_is_resumed(run: Path, tmp_path: Path) -
     link = tmp_path.with_name(tmp_path.name + "-link")
     link.symlink_to(run, target_is_directory=True)
     assert load_resumed(link) == CONFIG
+
+
+@pytest.mark.parametrize(("source", "relative"), [("folder:photos", True), ("folder:/none", False)])
+def test_a_run_with_relative_paths_is_resumed_where_it_was_started(
+    source: str, relative: bool, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(CONFIG, data=DataConfig(source=source))
+    _save(tmp_path / "run", dataclasses.asdict(config))
+    _write(tmp_path / "run", dataclasses.asdict(config))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["fit", "--resume", "../run"]) == 2
+    said = capsys.readouterr().err
+    assert "There is no folder" in said
+    assert ("photos is relative to the folder in which the run was started" in said) == relative
