@@ -85,4 +85,4 @@ def test_many_files_of_one_name_are_counted(tmp_path: Path) -> None:
         write_image(tmp_path / f"1b.{ending}", np.zeros((4, 4, 3), np.uint8))
     listing = list_source(f"pairs:{tmp_path}?input=*a.*&target=*b.*", "train")
     (mismatch,) = listing.mismatches
-    assert mismatch.count("1a.") == 4 and "and 2 more would all" in mismatch
+    assert mismatch.count("1a.") == 4 and "and 2 more would belong" in mismatch

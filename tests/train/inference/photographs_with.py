@@ -315,7 +315,7 @@ SAID = {
     "CMYK": "is in CMYK",
     "Y'CbCr without JPEG compression": "has Y'CbCr pixels without JPEG compression",
     "a compression that few programs read": "is compressed with Zstandard",
-    "floating-point pixels": "of float pixels",
+    "floating-point pixels": "of floating-point numbers",
     "more than 200 megapixels": "megapixels, and at most 200 can be read",
     "more than 64 MB of metadata": "has more than 64 MB of metadata",
 }
