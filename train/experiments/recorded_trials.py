@@ -4,7 +4,6 @@ The record of a search may come from somebody else. Optuna accepts any settings 
 and they would be drawn, trained and compared.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from train.bounds import MOST_SEEDS
 from train.experiments.tune_config import TuneConfig
-from train.files.json_files import is_number
+from train.files.json_files import is_finite, is_number
 
 BATCH = "batch"  # attribute of the study: the batch's first trial, and its number of trials
 _ROUNDING = 1e-9
@@ -100,6 +99,6 @@ def _wrong(trial: FrozenTrial, space: dict[str, BaseDistribution], values: int) 
         return "has reported something that is not a number"
     if trial.state is TrialState.COMPLETE:
         found = trial.values if isinstance(trial.values, list) else []
-        if len(found) != values or not all(is_number(one) and math.isfinite(one) for one in found):
+        if len(found) != values or not all(is_finite(one) for one in found):
             return f"must have {values} finite values; it has {str(trial.values)[:100]}"
     return ""

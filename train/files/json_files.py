@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import stat
 import sys
@@ -79,6 +80,11 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) <= sys.float_info.max
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a finite number: Python reads NaN and Infinity from JSON as well."""
+    return is_number(value) and math.isfinite(value)
 
 
 def digest_json(content: Mapping[str, Any]) -> str:

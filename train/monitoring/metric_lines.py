@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from train.errors import InputError
-from train.files.json_files import UnreadableError, is_number, parse_json
+from train.files.json_files import UnreadableError, is_finite, parse_json
 from train.files.locks import why_not_ours
 from train.files.outputs import whole_or_none
 
@@ -94,4 +94,4 @@ def _row(content: bytes) -> dict[str, Any] | None:
         row = parse_json(content)
     except UnreadableError:
         return None
-    return row if isinstance(row, dict) and is_number(row.get("step")) else None
+    return row if isinstance(row, dict) and is_finite(row.get("step")) else None

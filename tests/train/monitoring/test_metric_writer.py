@@ -101,6 +101,8 @@ def test_lines_that_cannot_be_read_are_kept_aside_and_said(tmp_path: Path) -> No
         b'{"loss": 1}\n',
         b'{"step": "2"}\n',
         b'{"step": true}\n',
+        b'{"step": NaN}\n',
+        b'{"step": -Infinity}\n',
     ]
     wrong += [b"[" * 9000 + b"\n"]
     path.write_bytes(

@@ -40,7 +40,7 @@ from train.experiments.statistics.comparison_table import (
     score_network,
 )
 from train.experiments.statistics.convergence import Curve
-from train.files.json_files import UnreadableError, is_number, read_json
+from train.files.json_files import UnreadableError, is_finite, read_json
 from train.files.outputs import write_json, write_rows, write_text
 from train.inference.predictors import predictor_for
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
@@ -312,7 +312,7 @@ class Members:
         name = f"validation/{metric}"
         found = {}
         for _, row in read_lines(folder / METRICS_NAME):
-            if row is not None and row["step"] <= newest and is_number(row.get(name)):
+            if row is not None and row["step"] <= newest and is_finite(row.get(name)):
                 found[row["step"]] = row[name]
         return found
 
@@ -321,7 +321,7 @@ class Members:
         steps: list[int] = []
         scores: list[float] = []
         for _, row in read_lines(self._folder / member.name / METRICS_NAME):
-            if row is not None and is_number(row.get("validation/psnr")):
+            if row is not None and is_finite(row.get("validation/psnr")):
                 steps.append(row["step"])
                 scores.append(row["validation/psnr"])
         return Curve(member.loss, member.seed, steps, scores)
@@ -341,7 +341,7 @@ def _read_cost(path: Path) -> tuple[float, int] | None:
         return None
     if (
         not isinstance(cost, dict)
-        or not is_number(cost.get("seconds"))
+        or not is_finite(cost.get("seconds"))
         or type(cost.get("steps")) is not int
     ):
         return None

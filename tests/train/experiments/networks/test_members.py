@@ -111,7 +111,10 @@ def test_the_curve_leaves_out_validations_that_are_not_finite(members, folder):
         {"step": 1, "validation/psnr": 20.0},
         {"step": 2},
         {"step": 3, "validation/psnr": None},
+        {"step": 4, "validation/psnr": float("nan")},
+        {"step": 4, "validation/psnr": float("inf")},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     curve = members.curve(MEMBER)
     assert (curve.steps, curve.psnr) == ([1], [20.0])
+    assert members.validations(MEMBER, "psnr") == {1: 20.0}
