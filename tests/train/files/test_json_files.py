@@ -63,7 +63,7 @@ def test_costs_are_read(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("{", "cannot be read: it is not JSON"),
-        ("{}", "must hold a list"),
+        ("{}", "does not hold a list"),
         ('[3, {"chosen": "l1"}]', "something other than looks"),
         ("[3, true]", "something other than looks"),
     ],
