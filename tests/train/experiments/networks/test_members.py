@@ -69,7 +69,7 @@ def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
     assert [path.name for path in elsewhere.iterdir()] == ["thesis.tex"]
 
 
-def test_the_mark_of_a_trained_network_is_never_written_through_a_link(members, folder, tmp_path):
+def test_the_mark_of_a_trained_network_is_not_written_via_a_link(members, folder, tmp_path):
     (folder / "done").unlink()
     (folder / "done").symlink_to(tmp_path / "elsewhere")
     assert members.ensure_trained(MEMBER)
