@@ -55,8 +55,8 @@ def fit(
     Args:
       config: the run.
       preset: name of the preset, which becomes part of the folder's name.
-      report: evaluate on the test photographs and report. Callers that train many networks score
-        them later instead.
+      report: warn about the photographs, evaluate on the test photographs and report. Callers that
+        train many networks warn once, and score them later.
       watch: receives the step and the scores of each validation. Training ends if it returns True.
 
     Returns:
@@ -68,7 +68,7 @@ def fit(
       SystemExit: with status 130 after Ctrl-C, or 143 after SIGTERM.
     """
     with open_session(config.run) as session, contextlib.ExitStack() as held:
-        run = prepare(config, preset, session, held)
+        run = prepare(config, preset, session, held, warn=report)
         state = start(run)
         trained = train(run, state, watch=watch)
         if report:

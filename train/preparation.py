@@ -71,7 +71,7 @@ class PreparedRun:
 
 
 def prepare(
-    config: FitConfig, preset: str, session: Session, held: contextlib.ExitStack
+    config: FitConfig, preset: str, session: Session, held: contextlib.ExitStack, *, warn: bool
 ) -> PreparedRun:
     """Finds all mistakes in the input, and only then makes the folder.
 
@@ -80,6 +80,7 @@ def prepare(
       preset: name of the preset, which becomes part of the folder's name.
       session: the processes of the run.
       held: keeps the lock on the folder.
+      warn: print warnings about the photographs.
 
     Returns:
       The run, ready to start.
@@ -153,8 +154,9 @@ def prepare(
         f"{len(splits.train.names)} photographs; {mesh.size} {jax.default_backend()} "
         f"device{'s' * (mesh.size > 1)}{session.describe()}"
     )
-    for warning in data_warnings(splits, workers=config.run.workers):
-        say(f"warning: {warning}")
+    if warn:
+        for warning in data_warnings(splits, workers=config.run.workers):
+            say(f"warning: {warning}")
     return PreparedRun(
         config=config,
         saved_config=saved_config,

@@ -159,15 +159,20 @@ def seen_in_training(source: Source, checkpoint: Path) -> str:
     return ""
 
 
-def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
-    """Sentences to print before a run starts with this number of worker processes."""
-    yield from leak_warnings(splits)
+def pair_warnings(splits: Splits) -> Iterator[str]:
+    """One sentence for each source with pairs whose input is the target."""
     entries: dict[str, list[Entry]] = {}
     for _, source in named(splits):
         entries.setdefault(source.spec, []).extend(source.entries)
     for spec, of_spec in entries.items():
         if equal := describe_equal_halves(of_spec):
             yield f"{spec}: {equal}"
+
+
+def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
+    """Sentences to print before a run starts with this number of worker processes."""
+    yield from leak_warnings(splits)
+    yield from pair_warnings(splits)
     yield from dict.fromkeys(
         f"{each.spec}: {each.skipped}" for _, each in named(splits) if each.skipped
     )

@@ -19,7 +19,7 @@ from rich.console import Console
 from train.assembly import assemble
 from train.console import make_console
 from train.data.sources import Source
-from train.data.splits import leak_warnings
+from train.data.splits import data_warnings, leak_warnings, pair_warnings
 from train.experiments.compare_config import CompareConfig
 from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
@@ -73,8 +73,10 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     splits, validation = open_with_validation(config.fit, "compare")
     folder = open_folder(config, splits, "compare", held)
     console.print(advise_repeating(folder), soft_wrap=True)
-    warnings = leak_warnings(splits) + noise_warnings(config, splits.test)
-    for warning in warnings:
+    warnings = [*leak_warnings(splits), *pair_warnings(splits)]
+    warnings += noise_warnings(config, splits.test)
+    of_data = data_warnings(splits, workers=config.fit.run.workers)
+    for warning in dict.fromkeys([*of_data, *warnings]):
         console.print(f"warning: {warning}", soft_wrap=True)
     members = Members(folder / "members", config.fit, console, population=config.population)
 

@@ -26,7 +26,7 @@ from lumloss_jax import losses as library
 from train.assembly import assemble
 from train.console import make_console
 from train.data.sources import Source
-from train.data.splits import Splits, leak_warnings
+from train.data.splits import Splits, data_warnings, leak_warnings, pair_warnings
 from train.errors import InputError
 from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
@@ -59,8 +59,8 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
     splits, validation = open_with_validation(config.fit, "tune")
     folder = open_folder(config, splits, "tune", held)
     console.print(advise_repeating(folder), soft_wrap=True)
-    warnings = leak_warnings(splits)
-    for warning in warnings:
+    warnings = [*leak_warnings(splits), *pair_warnings(splits)]
+    for warning in data_warnings(splits, workers=config.fit.run.workers):
         console.print(f"warning: {warning}", soft_wrap=True)
 
     # --- search, on validation photographs
