@@ -1,4 +1,4 @@
-"""What the application's tests share: a tiny network, a quick command line, runs of processes."""
+"""What the application's tests share: a tiny network, a quick command line, launches."""
 
 import dataclasses
 import json
@@ -36,13 +36,13 @@ def tiny_model() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def tiny_flags() -> tuple[str, ...]:
-    """Flags of ``fit`` under which a run takes a second or two, except evaluation."""
+    """Flags of ``fit`` that make a run last a second or two, without the evaluation."""
     return TINY
 
 
 @pytest.fixture(scope="session", autouse=True)
 def separate_index(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests decode is not taken down in the checkout's own index of photographs."""
+    """Keeps photographs that tests decode out of the checkout's own index."""
     index.PATH = tmp_path_factory.mktemp("index") / "photographs.sqlite"
 
 
@@ -62,14 +62,14 @@ FLAGS = [
 
 @dataclasses.dataclass(frozen=True)
 class Launches:
-    """Where the processes of some launches write, and how they ended."""
+    """The folder that launches write to, and the photographs that they train on."""
 
     folder: Path
     photographs: str
     steps: int = 20
 
     def run(self, *tasks: dict[str, Any], seconds: float = 900) -> list[list[int]]:
-        """Exit statuses of the processes of each launch, by processes.py; none is left behind."""
+        """Runs launches and returns the exit statuses of their processes. None keeps running."""
         caching = {
             "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -94,7 +94,7 @@ class Launches:
     def fit(
         self, name: str, *flags: str, processes: int, devices: int, **more: Any
     ) -> dict[str, Any]:
-        """A launch of the command line, into the folder of that name."""
+        """A launch of the command line that writes to the folder with this name."""
         source = [
             f"--data={self.photographs}",
             f"--test-data={self.photographs}",
@@ -112,27 +112,27 @@ class Launches:
         }
 
     def alone(self, name: str, flags: Sequence[str], **more: Any) -> dict[str, Any]:
-        """A launch of one process by these flags alone, which resumes its run if it can."""
+        """A launch of one process with only these flags, which resumes its run if it can."""
         paths = {"folder": str(self.folder / name), "log": str(self.folder / f"{name}.log")}
         return {"processes": 1, "devices": 1, "flags": list(flags), **paths, **more}
 
     def updates(
         self, processes: int, devices: int, **meshes: tuple[list[int], str]
     ) -> dict[str, Any]:
-        """A launch that makes one update on each mesh, given by its devices and how they share."""
+        """A launch that makes one update on each mesh, given by its devices and --parallel."""
         task = {"processes": processes, "devices": devices, "meshes": meshes, "model": MODEL}
         where = {"out": str(self.folder), "log": str(self.folder / f"updates{processes}.log")}
         return {**task, **where, "photographs": self.photographs}
 
     def said(self, name: str, process: int) -> str:
-        """What a process printed, in one line, without what Gloo says of its connections."""
+        """What a process printed, in one line, without Gloo's messages about its connections."""
         printed = (self.folder / f"{name}.log.{process}").read_text()
         return " ".join(
             " ".join(line for line in printed.splitlines() if not line.startswith("[Gloo]")).split()
         )
 
     def metrics(self, name: str) -> dict[int, dict[str, float]]:
-        """What was logged of each step, but for speed."""
+        """The metrics that were logged for each step, except the speed."""
         lines = [
             json.loads(line)
             for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()
@@ -145,12 +145,12 @@ class Launches:
         return logged
 
     def digests(self, name: str, step: int) -> dict[str, dict[str, str]]:
-        """Of every array of a checkpoint, as it says of itself."""
+        """The digests of every array of a checkpoint, from its item about."""
         about = self.folder / name / "checkpoints" / str(step) / "about" / "metadata"
         return json.loads(about.read_text())["digests"]
 
     def check_updates(self, *meshes: str) -> None:
-        """Loss, gradient and rows of the batch are on some meshes what they are on one device."""
+        """Checks loss, gradient and rows of the batch on some meshes against one device."""
         with np.load(self.folder / "one.npz") as wanted:
             gradient = [name for name in wanted.files if name.startswith("gradient")]
             for mesh in meshes:
@@ -163,7 +163,7 @@ class Launches:
                         )
 
     def difference(self, name: str, other: str) -> float:
-        """The largest of all that two runs logged of the same steps, relative."""
+        """The largest relative difference of metrics that two runs logged for the same steps."""
         ours, wanted = self.metrics(name), self.metrics(other)
         assert ours.keys() == wanted.keys()
         pairs = [
@@ -173,7 +173,7 @@ class Launches:
 
 
 def _off(ours: list[np.ndarray], wanted: list[np.ndarray]) -> float:
-    """Norm of the difference over that of what is wanted, of all arrays together."""
+    """The norm of the difference divided by the norm of the wanted values, over all arrays."""
     pairs = [(np.float64(x), np.float64(y)) for x, y in zip(ours, wanted, strict=True)]
     return float(
         np.sqrt(sum(np.sum((x - y) ** 2) for x, y in pairs) / sum(np.sum(y**2) for _, y in pairs))

@@ -42,7 +42,7 @@ write = metric_writer.MetricWriter.write
 
 
 def updates(task: Task, run: RunConfig) -> None:
-    """Loss, gradient and batch of an update on each mesh, into files of the meshes' names."""
+    """Saves loss, gradient and batch of an update on each mesh to files with the meshes' names."""
     distributed.connect(run, lambda words: None)
     words = [str(process) * 5000 * process for process in range(jax.process_count())]
     assert distributed.gather(words[jax.process_index()]) == words  # of any length, none cut
@@ -83,7 +83,7 @@ def updates(task: Task, run: RunConfig) -> None:
 
 
 def fail_alone(run: RunConfig) -> None:
-    """Process 0 fails, the others meet."""
+    """Makes process 0 fail while the others wait at a barrier."""
     with last_words.ending_together(run) as leave:
         distributed.connect(run, leave)
         leave("the last words")
@@ -107,7 +107,7 @@ def be_struck(number: int, at: int, delay: float = 0.0) -> None:
 
 
 def linger(seconds: float) -> None:
-    """From now on each line of the log takes so long."""
+    """Makes each line of the log take this long."""
     logged = metric_writer.MetricWriter.write
 
     def write_and_rest(self: Any, step: int, metrics: Mapping[str, float]) -> None:
@@ -118,7 +118,7 @@ def linger(seconds: float) -> None:
 
 
 def child(task: Task, process: int, address: str) -> int:
-    """The status that this process ends with."""
+    """Runs one process of a launch, and returns its exit status."""
     log = os.open(f"{task['log']}.{process}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     os.chdir(task.get("where", {}).get(str(process), "."))
@@ -163,7 +163,7 @@ def slurm(address: str, processes: int, process: int) -> dict[str, str]:
 
 
 def free_address(ports: Sequence[int]) -> str:
-    """The first of these ports on this machine at which nobody listens; 0 stands for any."""
+    """Returns the first free port among these; 0 stands for any port."""
     for port in ports:
         with socket.socket() as free, contextlib.suppress(OSError):
             free.bind(("127.0.0.1", port))
@@ -172,7 +172,7 @@ def free_address(ports: Sequence[int]) -> str:
 
 
 def fork(task: Task, process: int, address: str) -> int:
-    """The number of a new process, which ends by itself."""
+    """Starts a process that ends by itself, and returns its number."""
     if pid := os.fork():
         return pid
     status = 70
@@ -190,7 +190,7 @@ def fork(task: Task, process: int, address: str) -> int:
 
 
 def launch(task: Task) -> list[int]:
-    """How each process of a launch ended."""
+    """Returns how each process of a launch ended."""
     # A run resumes from its newest checkpoint, or begins again if it has none
     folder = task.get("folder")
     if folder is not None and run_folder.can_resume(Path(folder)):

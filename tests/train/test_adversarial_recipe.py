@@ -1,4 +1,4 @@
-"""The recipe of docs/recipes/adversarial.py, run for real on a tiny case."""
+"""The recipe of docs/recipes/adversarial.py, run on a tiny case."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What of a run does not fit the rest is found before anything is written, computed or compiled."""
+"""Parts of a run that do not fit together are found before anything is written or compiled."""
 
 import dataclasses
 from pathlib import Path

@@ -54,7 +54,7 @@ def test_both_sets_come_back_and_the_averages_are_released(
 def test_a_checkpoint_of_an_earlier_version_is_read(
     state: TrainState, tmp_path: Path, monkeypatch
 ) -> None:
-    """It has only the running statistics, beside averaged weights: averages start from there."""
+    """It has averaged weights, but only running statistics. So averages start from these."""
 
     def weights_before(state: TrainState) -> dict:
         return {"params": state.eval_params, "batch_stats": state.batch_stats}

@@ -1,4 +1,4 @@
-"""What the command line takes, and what it would else pass over in silence."""
+"""What the command line accepts, and what it must not ignore silently."""
 
 import importlib
 import re
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_missing_extra_is_named_with_the_command_to_install_it() -> None:
-    """In a process of its own, where nothing of it is imported yet."""
+    """This needs a new process, in which the packages are not imported yet."""
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({verbs._EXTRA}))\n"
         "from train.__main__ import main\n"

@@ -24,7 +24,7 @@ _BEFORE = {"train/__main__.py": ["print('stopped', file=sys.stderr)"]}
 
 
 def wild(source: str) -> Iterator[str]:
-    """Calls and imports that print, or read markup, by another way."""
+    """Finds calls and imports that print, or read markup, in a different way."""
     tree = ast.parse(source)
     of_rich = {
         alias.asname or alias.name

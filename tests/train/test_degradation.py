@@ -1,4 +1,4 @@
-"""What is done to clean photographs before a network sees them."""
+"""How clean photographs are degraded before a network sees them."""
 
 import csv
 import dataclasses

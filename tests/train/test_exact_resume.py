@@ -1,4 +1,4 @@
-"""Runs that are killed, terminated and interrupted end with the same bits as one that never was."""
+"""Killed, terminated and interrupted runs end with the same bits as an undisturbed one."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ from train.monitoring.tensorboard import records
 def _check(
     launches: Any, strikes: list[tuple[int, int, int]], steps: int, ends: list[int], *more: str
 ) -> str:
-    """Runs one that is never struck, and one that is, some milliseconds after it has logged a step.
+    """Runs a fit without a signal, and one with a signal some milliseconds after a logged step.
 
     Args:
       launches: of conftest.py.

@@ -1,4 +1,4 @@
-"""The command line from start to report: tiny runs, resumed and stopped ones, and wrong input."""
+"""The command line from start to report: tiny runs, resumed runs, and wrong input."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from train.monitoring.tensorboard import records
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two small photographs: what a run here is trained and evaluated on."""
+    """A folder of two small photographs, which runs are trained and evaluated on."""
     folder = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
     for name, shape in (("one.png", (24, 30, 3)), ("two.png", (20, 16, 3))):
@@ -38,7 +38,7 @@ def _metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def _learned(folder: Path) -> list[dict[str, float]]:
-    """The metrics, without those of speed."""
+    """The metrics without the speed."""
     return [
         {name: value for name, value in line.items() if name not in SPEED}
         for line in _metrics(folder)
@@ -46,7 +46,7 @@ def _learned(folder: Path) -> list[dict[str, float]]:
 
 
 def _arrays(folder: Path, step: int) -> dict[str, bytes]:
-    """Every array of a checkpoint, read back without any of the application's own code."""
+    """Reads every array of a checkpoint without the application's own code."""
     checkpoint = folder.absolute() / "checkpoints" / str(step)
     restored = {
         item: ocp.PyTreeCheckpointer().restore(checkpoint / item)

@@ -1,4 +1,4 @@
-"""Flags against presets: each changes what it names, whatever the preset, and nothing else."""
+"""With every preset, a flag changes its own field and nothing else."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Networks that users and files describe: one sentence for what makes none, before any work."""
+"""Specs that do not make a network are refused in one sentence, before any work is done."""
 
 import pytest
 

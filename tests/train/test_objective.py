@@ -1,4 +1,4 @@
-"""The objective: terms, weights that are learned, and the noise level that a network sees."""
+"""The objective: terms, learned weights, and the noise level that a network predicts."""
 
 import functools
 from typing import Any
@@ -99,7 +99,7 @@ def test_gradnorm_measures_progress_from_the_first_step() -> None:
 
 
 def test_dwa_compares_means_over_stretches() -> None:
-    """Stretches of two steps: l1 halves from the first to the second, mse stands still."""
+    """Periods have two steps. From the first to the second, l1 halves and mse stays the same."""
     objective = _made("l1 + mse", "dwa")
     balance = objective.init()
     for l1 in (1.0, 3.0, 0.5, 1.5):

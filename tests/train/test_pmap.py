@@ -60,7 +60,7 @@ CASES = [
 
 
 def batch_of(config: FitConfig) -> Any:
-    """Noise is drawn for the plain network; the others take pairs, which compile faster."""
+    """Noise is drawn for the plain network. The others use pairs, which compile faster."""
     return CLEAN if "batch_norm=False" in config.model.model else Pair(NOISY, CLEAN)
 
 
@@ -105,7 +105,7 @@ def pmapped(config: FitConfig, batch_norm: Any = "global") -> tuple[TrainState, 
 
 
 def same_on_all(tree: Any) -> Any:
-    """What the first device has, once it is known that all have it, to the bit."""
+    """Returns the first device's arrays, after a check that all devices have the same bits."""
     for leaf in jax.tree.leaves(jax.device_get(tree)):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
     return unreplicate(tree)

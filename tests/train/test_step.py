@@ -52,7 +52,7 @@ def _step(model: str, objective: Any = None, dtype: str | None = None, **options
 
 
 def _key(stream: int, sample: int) -> jax.Array:
-    """Of the sample of that number in the run."""
+    """The key of the sample with this number in the run."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(7), stream), sample)
 
 
@@ -63,7 +63,7 @@ def _count_anew() -> None:
 
 @functools.cache
 def _plain() -> Step:
-    """Traced once, whatever the tests below give it."""
+    """The step is traced once, for all inputs of the tests below."""
     return jax.jit(chex.assert_max_traces(_step(PLAIN), n=1))
 
 
@@ -116,7 +116,7 @@ def test_the_average_starts_fast_and_follows_updates_only() -> None:
 
 
 def test_batch_statistics_are_averaged_as_the_weights_are() -> None:
-    """The averaged weights would else be run with running statistics of other weights."""
+    """Otherwise averaged weights would run with running statistics of different weights."""
     state, step = _normed()
     assert state.eval_batch_stats is state.average_stats
     average = jax.device_get(state.batch_stats)

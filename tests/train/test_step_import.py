@@ -1,4 +1,4 @@
-"""The update can be used in another program without what reads and shows photographs."""
+"""Other programs can use the update without the code that reads and shows photographs."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, what is kept, and what happens to it on a bad disk."""
+"""What a checkpoint contains, which ones are kept, and what happens if the disk fails."""
 
 import gc
 import json
@@ -34,7 +34,7 @@ ADAM = optax.adam(1e-3)
 
 @pytest.fixture(scope="module")
 def state(tiny_model: nn.Module) -> TrainState:
-    """With an average and learned weights, so that everything a state can hold is in it."""
+    """A state with an average and learned weights, so that all of its fields are used."""
     # Small arrays lie in files of their own checksums; those of one of this size do not.
     large = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     balance = {
@@ -49,7 +49,7 @@ def state(tiny_model: nn.Module) -> TrainState:
 
 @pytest.fixture(scope="module")
 def saved(state: TrainState, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with checkpoints 1 and 2, to be copied by tests that harm it."""
+    """A run's folder with checkpoints 1 and 2. Tests that damage it copy it first."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     with open_checkpoints(folder, ABOUT) as checkpoints:
         checkpoints.save(_at(state, 1), metrics={"psnr": 20.0})
@@ -104,7 +104,7 @@ def test_a_state_loads_bit_for_bit_on_fewer_or_more_devices(state: TrainState, s
 def test_a_divided_state_loads_whole_and_a_whole_one_divided(
     state: TrainState, tmp_path: Path
 ) -> None:
-    """Under FSDP the digests, too, are those of whole arrays; the large one here is divided."""
+    """Under FSDP the digests are those of whole arrays too. The large array here is divided."""
     large = np.random.default_rng(0).normal(size=(128, 64)).astype(np.float32)
     state = state.replace(balance={"large": jnp.asarray(large)})
     mesh = sharding.make_mesh(4, run=RunConfig(parallel="fsdp"))
@@ -159,7 +159,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _arrays(checkpoint: Path) -> Path:
-    """The file that holds the arrays of an item: the largest of Orbax's data files."""
+    """Finds the file with the arrays of an item, which is the largest of Orbax's data files."""
     return max((checkpoint / "training").rglob("d/*"), key=lambda path: path.stat().st_size)
 
 
@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
 
 
 def test_no_flipped_bit_comes_through(state: TrainState, copied: Path) -> None:
-    """Damage anywhere in the arrays' file: what is loaded is what was saved, or is refused."""
+    """With damage anywhere in the arrays' file, loading gives what was saved, or an error."""
     path = _arrays(copied / "2")
     whole = path.read_bytes()
     noticed = 0
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_no_checkpoint_that_is_whole(state: TrainState, copied: Path) -> None:
-    """No file may grow beyond 100 bytes: what a full disk does, to this process alone."""
+    """A limit of 100 bytes per file acts like a full disk, but only for this process."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: pipes, endless descriptions, and arrays of zeros that fill memory."""
+"""Malicious checkpoints: pipes, endless descriptions, and zeros that fill the memory."""
 
 import os
 import shutil

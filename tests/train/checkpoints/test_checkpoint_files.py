@@ -1,4 +1,4 @@
-"""What may not be read is not damaged."""
+"""A file that the user may not read is not damaged."""
 
 import os
 import sys
@@ -54,7 +54,7 @@ def test_only_late_answers_of_threads_are_hidden(
 def test_metrics_that_are_not_there_are_dropped_and_nothing_else(
     metrics: str, tmp_path: Path
 ) -> None:
-    """Orbax would refuse to open the run for them; what a link leads to is left alone."""
+    """Orbax would refuse to open the run because of them. The target of a link is left alone."""
     checkpoint, elsewhere = tmp_path / "checkpoints" / "4", tmp_path / "elsewhere"
     checkpoint.mkdir(parents=True)
     elsewhere.mkdir()

@@ -1,4 +1,4 @@
-"""Checkpoints can be read where they were written, whatever their folders are called."""
+"""Checkpoints can be read wherever they can be written, for any name of their folders."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Run folders that somebody damaged or made up: files are read, or refused in one sentence."""
+"""Files in damaged or forged run folders are read, or refused in one sentence."""
 
 import dataclasses
 import json
@@ -30,18 +30,18 @@ CONFIG = FitConfig(optimizer=OptimizerConfig(schedule="step", decay_steps=(3, 5)
 
 
 def read_metrics(path: Path) -> None:
-    """As a resume from step 4 does."""
+    """Reads the file as a resume from step 4 does."""
     cut_back(path, 4)
     cut_back(path, 4)
 
 
 def read_events(path: Path) -> None:
-    """As a resume from step 4 does."""
+    """Reads the file as a resume from step 4 does."""
     cut_back_events(path, 4)
 
 
 def read_split(path: Path) -> None:
-    """As a resume does before it compares the photographs."""
+    """Reads the file as a resume does before it compares the photographs."""
     try:
         splits._parse_record(read_json(path))
     except UnreadableError as error:
@@ -49,7 +49,7 @@ def read_split(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> None:
-    """Everything that is read of a run whose only checkpoint has a damaged file."""
+    """Reads everything of a run whose only checkpoint has a damaged file."""
     checkpoint = next(folder for folder in path.parents if folder.parent.name == "checkpoints")
     drop_unreadable_metrics(checkpoint)
     path.parent.mkdir(exist_ok=True)  # for the next case
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def saved(tiny_model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with one checkpoint, without what only training needs."""
+    """A run with one checkpoint, without the parts that only training needs."""
     run = tmp_path_factory.mktemp("run")
     variables = init_variables(tiny_model, jax.random.key(0))
     network = Network(tiny_model, SPEC, variables["params"], variables["batch_stats"])
@@ -78,7 +78,7 @@ def saved(tiny_model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _resealed(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """What somebody makes up who knows how to seal it."""
+    """A forgery by somebody who knows how to compute the digest."""
     about = json.loads(data)
     changed = mutated_json(rng, json.dumps(about).encode(), others)
     try:

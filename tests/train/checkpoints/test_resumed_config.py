@@ -1,4 +1,4 @@
-"""A run is resumed by the configuration that its checkpoints were trained by."""
+"""A run is resumed with the configuration that its checkpoints were trained with."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ CONFIG = FitConfig(optimizer=OptimizerConfig(steps=60, learning_rate=0.002))
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder with one checkpoint, of which there is only what it says of itself."""
+    """A run's folder with one checkpoint, which has only the item about."""
     _save(tmp_path, dataclasses.asdict(CONFIG))
     _write(tmp_path, dataclasses.asdict(CONFIG))
     return tmp_path

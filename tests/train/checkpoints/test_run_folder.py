@@ -1,4 +1,4 @@
-"""What may be in a folder that a new run is to be written to."""
+"""What may be in a folder that a new run will be written to."""
 
 import contextlib
 import dataclasses

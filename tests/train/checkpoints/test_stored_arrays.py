@@ -38,14 +38,14 @@ def _store(folder: Path) -> Any:
 
 
 def _describe(folder: Path, **changes: Any) -> None:
-    """Changes what the checkpoint says of one array."""
+    """Changes the description of an array in a checkpoint."""
     store = _store(folder)
     described = json.loads(store.read(f"{NAME}/.zarray").result().value)
     store.write(f"{NAME}/.zarray", json.dumps({**described, **changes}).encode()).result()
 
 
 def test_a_chunk_that_is_larger_than_its_array_is_not_unpacked(copy: Path) -> None:
-    """A hundred bytes stand for a chunk of 4 MB here, and could for one of any size."""
+    """A hundred bytes describe a chunk of 4 MB here, and could describe one of any size."""
     _describe(copy, chunks=[1_000_000], compressor={"id": "bz2", "level": 9})
     _store(copy).write(f"{NAME}/0", bz2.compress(bytes(4_000_000))).result()
     with pytest.raises(

@@ -38,7 +38,7 @@ def with_model(spec):
 
 
 def accessed(loss, image):
-    """Bytes that the compiled value and gradient reads and writes."""
+    """Counts the bytes that the compiled value and gradient read and write."""
     with aot.uncached():
         return (
             jax.jit(jax.value_and_grad(loss))
@@ -49,7 +49,7 @@ def accessed(loss, image):
 
 
 def test_one_sum_over_devices_carries_all_gradients():
-    """In the program that XLA makes for four devices without batch norm there is one all-reduce."""
+    """Without batch norm, the program for four devices has one all-reduce."""
     program = aot.compile_for(TINY, sharding.make_mesh(4))
     assert program.collectives == {"all-reduce": 1}
     parameters = 9 * 3 * 4 + 4 + 9 * 4 * 4 + 4 + 9 * 4 * 3 + 3
@@ -79,7 +79,7 @@ def test_memory_and_work_grow_with_the_batch():
 @needs_optimization
 @pytest.mark.slow
 def test_a_batch_in_parts_does_the_work_of_the_batch_at_once():
-    """XLA counts the loop over the parts once, and its sums over devices are written once."""
+    """XLA counts the loop over the parts once, and its sums over devices appear once."""
     config = with_model("dncnn(depth=2, features=4)")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=16))
     in_parts = dataclasses.replace(config, optimizer=OptimizerConfig(accumulate=4))
@@ -90,7 +90,7 @@ def test_a_batch_in_parts_does_the_work_of_the_batch_at_once():
 
 
 def test_pairs_are_compiled_as_pairs():
-    """As a run takes them: twice the pixels go in, and no noise is drawn."""
+    """As in a run, pairs have twice the pixels, and no noise is drawn."""
     pairs = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, source="pairs:low,high"))
     program, noisy = (aot.compile_for(each, sharding.make_mesh(1)) for each in (pairs, TINY))
     assert program.flops < noisy.flops - 8 * 8 * 8 * 3
@@ -150,7 +150,7 @@ def test_a_step_for_tpu_sums_twice_per_batch_norm():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_network_compiles_for_tpu(name):
-    """At its published size: one chip has room for a step of eight patches."""
+    """At the published size, a step of eight patches fits one chip."""
     config = dataclasses.replace(with_model(name), data=DataConfig(patch_size=64, batch_size=8))
     program = aot.compile_for(config, aot.topology_mesh("v5e:1x1"))
     assert 0 < program.memory < 16 * 2**30
@@ -158,7 +158,7 @@ def test_every_network_compiles_for_tpu(name):
 
 @needs_libtpu
 def test_the_loss_reads_and_writes_at_most_what_is_promised():
-    """2.8 times the bytes of plain L1, value and gradient, on a v5e."""
+    """On a v5e, value and gradient need at most 2.8 times the bytes of plain L1."""
     device = SingleDeviceSharding(aot.topology_mesh("v5e:1x1").devices.flat[0])
     image = jax.ShapeDtypeStruct((8, 128, 128, 3), jnp.float32, sharding=device)
 
@@ -181,7 +181,7 @@ def test_the_verb_says_what_a_step_asks_of_a_chip(capsys):
 @needs_libtpu
 @pytest.mark.slow
 def test_slices_are_summed_over_by_their_hosts(capsys):
-    """Chips of a slice sum first, by their own links; only then do the slices."""
+    """The chips of a slice sum first over their own links, and then the slices sum."""
     assert main(["compile", "smoke", "--topology=v5e:2x2", "--slices=2"]) == 0
     printed = capsys.readouterr().out
     assert "on 8 x TPU v5 lite: it compiles" in printed

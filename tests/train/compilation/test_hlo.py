@@ -1,4 +1,4 @@
-"""What moves between devices, read off lines as XLA writes them, shortened."""
+"""What moves between devices, read from shortened lines of XLA."""
 
 import pytest
 
@@ -114,7 +114,7 @@ ENTRY %main (p: f32[4]) -> f32[4] {
     ],
 )
 def test_what_is_in_a_loop_moves_as_often_as_the_loop_is_run(note, times):
-    """By XLA's note, or by the constant that a counter is compared with; loops in loops, too."""
+    """XLA notes the number, or a counter is compared with it. Nested loops multiply."""
     wanted = times * (1 + 3)
     assert read_collectives(LOOPS.replace("TRIPS", note)) == (
         {"all-reduce": wanted},
@@ -123,7 +123,7 @@ def test_what_is_in_a_loop_moves_as_often_as_the_loop_is_run(note, times):
 
 
 def test_sums_over_slices_are_read_off():
-    """The two lines of one sum as libtpu writes them; what is received is the same sum."""
+    """A sum has two lines in the programs of libtpu. The received data belong to the same sum."""
     text = ENTRY.format(
         """
   %bitcast.3 = f32[9,2,128]{2,1,0:T(2,128)} bitcast(%a)

@@ -111,7 +111,7 @@ def test_parts_of_a_host_have_their_chips(chips, devices):
 @needs_libtpu
 @pytest.mark.parametrize("chips", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
 def test_a_devices_memory_is_what_the_compiler_gives_a_program(chips):
-    """Read off its refusal: half a chip of v4 and TPU7x, which are two devices."""
+    """The error of a refused program says it. Chips of v4 and TPU7x are two devices."""
     mesh = topology.topology_mesh(chips)
     image = jax.ShapeDtypeStruct(
         (2**38,), jnp.float32, sharding=SingleDeviceSharding(mesh.devices.flat[0])

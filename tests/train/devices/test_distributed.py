@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def ended(launches: Any) -> dict[str, list[int]]:
-    """All launches of the fast tests, by one program."""
+    """All launches of the fast tests, which one program makes."""
     two = {"processes": 2, "devices": 2}
     start = ["--parallel=fsdp", "--checkpoint-every=10"]
     folder = launches.folder
@@ -102,7 +102,7 @@ def test_processes_with_different_input_are_refused(
 def test_a_process_that_fails_alone_ends_the_others(
     launches: Any, ended: dict[str, list[int]]
 ) -> None:
-    """It does not stand in for their next meeting, from which they would go on without it."""
+    """Its last barrier is not taken for their next one, after which they would continue."""
     assert ended["failing"][0] == 1 and ended["failing"][1] not in (0, 70)
     assert "RuntimeError: this process fails alone" in launches.said("failing", 0)
     assert "the last words" in launches.said("failing", 1) and "all are here" not in launches.said(

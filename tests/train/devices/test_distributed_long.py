@@ -1,4 +1,4 @@
-"""Runs of four processes, runs of 200 steps, and checkpoints that go on under every mesh."""
+"""Runs of four processes, runs of 200 steps, and checkpoints that resume on every mesh."""
 
 import shutil
 import signal
@@ -114,7 +114,7 @@ def test_over_200_steps_meshes_stay_together(launches: Any) -> None:
 
 
 def test_processes_of_slurm_find_each_other(launches: Any) -> None:
-    """By the variables that srun sets, and no flag but --distributed."""
+    """The launch has the variables that srun sets, and only the flag --distributed."""
     tasks = [
         launches.fit("by slurm", processes=2, devices=2, slurm=True),
         launches.fit("by flags", processes=2, devices=2),

@@ -114,7 +114,7 @@ def after_one_step(devices: int, run: RunConfig) -> tuple[TrainState, Metrics]:
 
 
 def off(ours: Any, wanted: Any) -> float:
-    """Norm of the difference over that of what is wanted, of all arrays together."""
+    """The norm of the difference divided by the norm of the wanted values, over all arrays."""
     ours, wanted = jax.device_get((jax.tree.leaves(ours), jax.tree.leaves(wanted)))
     squares = [np.sum((x - y.astype(np.float64)) ** 2) for x, y in zip(ours, wanted, strict=True)]
     return float(np.sqrt(sum(squares) / sum(np.sum(y.astype(np.float64) ** 2) for y in wanted)))
@@ -172,7 +172,7 @@ def test_the_longest_axis_of_large_arrays_is_divided() -> None:
 
 
 def test_fsdp_needs_less_memory_and_gathers_parameters() -> None:
-    """Arguments of the compiled step, which are state and batch, in bytes a device."""
+    """The size of the compiled step's arguments (state and batch) in bytes per device."""
     data, fsdp = (compiled(4, RUNS[name]) for name in ("data", "fsdp"))
     held = [program.memory_analysis().argument_size_in_bytes for program in (data, fsdp)]
     # A kernel of 36 KiB, its momentum and its average: a quarter of each on a device.
@@ -200,7 +200,7 @@ def test_shards_divide_the_devices() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What is asked of a TPU, none of which is here."""
+    """A stand-in for a TPU, with the attributes that are used."""
 
     id: int
     slice_index: int = 0
@@ -231,7 +231,7 @@ def test_a_copy_of_the_state_lies_within_a_slice_where_it_can(
 
 @pytest.mark.parametrize("shards", [2, 4, 8, 32, 64])
 def test_a_copy_of_the_state_lies_on_chips_side_by_side(shards: int) -> None:
-    """Also where no axes of a torus have that many chips: of 4x4x4, 2, 8 and 32."""
+    """This holds even if no axes of a torus have that many chips: 2, 8 and 32 of 4x4x4."""
     chips = torus(4, 4, 4)
     arranged = sharding.mesh_of(chips, run=RunConfig(parallel="fsdp", shards=shards)).devices
     assert sorted(chip.id for chip in arranged.flat) == list(range(64))

@@ -1,4 +1,4 @@
-"""JSON is read within bounds, and what is none is said."""
+"""JSON files are read within bounds, and everything else is reported."""
 
 from pathlib import Path
 

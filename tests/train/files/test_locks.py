@@ -1,4 +1,4 @@
-"""Two processes never write to one folder, and one that was killed keeps nobody out."""
+"""Two processes never write to the same folder, and a killed one does not lock others out."""
 
 import builtins
 import contextlib
@@ -30,7 +30,7 @@ with locks.hold(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process, which holds ``tmp_path`` until its input ends."""
+    """Another process, which locks ``tmp_path`` until its input ends."""
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path)],
         cwd=_ROOT,

@@ -32,7 +32,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8
 
 @contextmanager
 def file_size_limit(limit: int) -> Iterator[None]:
-    """Stands in for a full disk: of what is written last only a part fits, and then nothing."""
+    """Acts like a full disk: only a part of the last write fits, and then nothing."""
     before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     try:

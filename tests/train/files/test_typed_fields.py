@@ -1,4 +1,4 @@
-"""A configuration's file is believed only as far as its types."""
+"""The values in a configuration file must have the types of their fields."""
 
 import dataclasses
 import json

@@ -9,7 +9,7 @@ from train.monitoring.meters import Meter, memory_bytes
 
 
 class _Busy:
-    """A result that the devices are not done with."""
+    """A result that the devices have not computed yet."""
 
     def is_ready(self) -> bool:
         return False

@@ -142,7 +142,7 @@ def test_an_event_file_that_holds_something_else_is_kept_aside(tmp_path: Path) -
 
 
 def test_a_full_disk_is_an_error_at_once_and_the_writer_closes(tmp_path: Path) -> None:
-    """No file may grow beyond 2000 bytes: what a full disk does, to this process alone."""
+    """A limit of 2000 bytes per file acts like a full disk, but only for this process."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     board = Board(tmp_path, start=0)
     try:

@@ -1,4 +1,4 @@
-"""Hostile .npz and .safetensors: what they declare is checked before memory is taken for it."""
+"""Malicious .npz and .safetensors files: sizes are checked before memory is allocated."""
 
 import io
 import struct

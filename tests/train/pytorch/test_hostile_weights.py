@@ -1,4 +1,4 @@
-"""Files of weights that were made to harm: each is refused in a sentence, in little time."""
+"""Malicious files of weights are refused quickly and in one sentence."""
 
 import io
 import os
@@ -26,7 +26,7 @@ ARRAYS = {
 
 
 def _archive(program: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
-    """A .pth with this pickle and no storages."""
+    """Writes a .pth with this pickle and without storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr("archive/data.pkl", program)
@@ -38,7 +38,7 @@ def _saved(content: Any, folder: Path, write: Any = save) -> bytes:
 
 
 class _On(Tensor):
-    """A tensor that gives another tensor as its storage."""
+    """A tensor that names a different tensor as its storage."""
 
     def __init__(
         self, inner: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int

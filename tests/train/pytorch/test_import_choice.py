@@ -1,4 +1,4 @@
-"""Which dictionary of a file ``import`` chooses, what it says, and what it refuses."""
+"""Which dictionary of a file ``import`` chooses, what it reports, and what it refuses."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def _import(path: Path, *flags: str) -> tuple[int, Path]:
 
 
 def _offset(out: Path, arrays: dict[str, np.ndarray]) -> float:
-    """How much was added to the weights that were imported."""
+    """Returns how much was added to the imported weights."""
     kernel = np.asarray(load_network(out).params["conv_last"]["kernel"])
     last = [name for name in arrays if name.endswith("weight")][-1]
     return round(float((kernel - arrays[last].transpose(2, 3, 1, 0)).mean()), 3)

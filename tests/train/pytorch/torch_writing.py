@@ -1,4 +1,4 @@
-"""Files as torch.save writes them, made without PyTorch: zip archives, and its older format."""
+"""Makes files like torch.save without PyTorch: zip archives, and the older format."""
 
 import collections
 import contextlib
@@ -24,7 +24,7 @@ STORAGES = {
 
 @contextlib.contextmanager
 def _torch_names() -> Iterator[None]:
-    """Empty stand-ins for the names in a .pth, since pickle writes a name only if it finds it."""
+    """Makes empty stand-ins for names in a .pth, because pickle only writes names that exist."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in STORAGES.values():
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
@@ -44,7 +44,7 @@ def _torch_names() -> Iterator[None]:
 
 
 class Tensor:
-    """Pickles as torch.save pickles a tensor: a function, a storage, offset, size, stride."""
+    """Is pickled like a tensor of torch.save: a function, a storage, offset, size and stride."""
 
     def __init__(self, array: np.ndarray, *, transposed: bool = False, **wrong: Any) -> None:
         self.storage = Storage(np.array(array.T if transposed else array, order="C"))
@@ -58,14 +58,14 @@ class Tensor:
 
 
 class Storage:
-    """Pickles as a reference to numbers that lie outside of the pickle."""
+    """Is pickled as a reference to numbers outside of the pickle."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
 
 
 def _described(storage: Storage, storages: list[Storage]) -> tuple[type, str]:
-    """The type and the key of a storage, which is added to ``storages`` unless it is among them."""
+    """Returns the type and the key of a storage, which is added to ``storages`` if it is new."""
     if not any(storage is known for known in storages):
         storages.append(storage)
     key = next(i for i, known in enumerate(storages) if known is storage)
@@ -98,7 +98,7 @@ def save(
 
 
 def save_legacy(path: Path, content: Any, *, cut: int = 0) -> Path:
-    """As torch.save wrote before 1.6: five pickles, then a count and the numbers of storages."""
+    """Writes the format before 1.6: five pickles, then the storages, each with its count."""
     storages: list[Storage] = []
 
     class Pickler(pickle.Pickler):
