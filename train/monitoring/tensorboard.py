@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import stat
 import struct
 import time
@@ -32,9 +33,10 @@ class Board:
         folder.mkdir(exist_ok=True)
         for path in sorted(folder.glob("events.*")):
             cut_back(path, start)
-        # The writer names a file by the second. The start tells two files of the same second apart,
-        # and of two files with the same start only one matters.
-        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".from{start}")
+        # The writer names a file by the second, and writes to a file or through a link that is
+        # there already. Nobody can guess this suffix, so nothing is there.
+        suffix = f".from{start}.{secrets.token_hex(8)}"
+        self._writer = EventsWriter(str(folder / "events"), filename_suffix=suffix)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each curve, and writes them to disk immediately."""

@@ -3,7 +3,9 @@ import json
 import math
 import os
 import resource
+import socket
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,21 @@ def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
     with pytest.raises(InputError, match="is not a regular file. Move it away"):
         MetricWriter(tmp_path / "metrics.jsonl", Console(file=io.StringIO()), start=0, steps=9)
+
+
+def test_events_are_never_written_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    (tmp_path / "thesis").write_text("years of work")
+    name = f"events.out.tfevents.{int(now)}.{socket.gethostname()}.from4"
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board" / name).symlink_to(tmp_path / "thesis")
+    board = Board(tmp_path / "board", start=4)
+    board.scalars(5, {"loss": 0.5})
+    board.close()
+    assert (tmp_path / "thesis").read_text() == "years of work"
 
 
 def test_lines_are_never_kept_aside_in_a_file_of_the_user(tmp_path: Path) -> None:
