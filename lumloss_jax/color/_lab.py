@@ -13,13 +13,13 @@ from lumloss_jax import _checks
 from lumloss_jax.color._luma import Coefficients, check_coefficients, sum_channels
 from lumloss_jax.color._srgb import encode, linearise, linearised_difference
 
-_RGB_TO_XYZ = (
+RGB_TO_XYZ = (
     (0.412453, 0.357580, 0.180423),
     (0.212671, 0.715160, 0.072169),
     (0.019334, 0.119193, 0.950227),
 )
 _XYZ_TO_RGB = tuple(
-    (float(x), float(y), float(z)) for x, y, z in np.linalg.inv(np.array(_RGB_TO_XYZ))
+    (float(x), float(y), float(z)) for x, y, z in np.linalg.inv(np.array(RGB_TO_XYZ))
 )
 _WHITE = (0.95047, 1.0, 1.08883)
 
@@ -90,7 +90,7 @@ def rgb_to_xyz(image: ArrayLike) -> jax.Array:
       [0.95, 1.0, 1.089]
     """
     linear = linearise(_checks.check_image("image", image, channels=(3,)))
-    return jnp.concatenate([sum_channels(linear, row) for row in _RGB_TO_XYZ], axis=-1)
+    return jnp.concatenate([sum_channels(linear, row) for row in RGB_TO_XYZ], axis=-1)
 
 
 def rgb_to_lab(image: ArrayLike) -> jax.Array:
@@ -123,7 +123,7 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
     image = _checks.check_image("image", image, channels=(3,))
     linear = linearise(image)
     x, y, z = (
-        sum_channels(linear, row) / white for row, white in zip(_RGB_TO_XYZ, _WHITE, strict=True)
+        sum_channels(linear, row) / white for row, white in zip(RGB_TO_XYZ, _WHITE, strict=True)
     )
     red, green, blue = (image[..., i : i + 1] for i in range(3))
     # a* and b* are small differences of large numbers. Written in differences of channels, which
@@ -211,7 +211,13 @@ def lab_lightness(image: jax.Array) -> jax.Array:
 
     A single channel is taken as its own encoded luminance.
     """
-    return 100 * lightness(sum_channels(linearise(image), _RGB_TO_XYZ[1]))
+    return 100 * lightness(sum_channels(linearise(image), RGB_TO_XYZ[1]))
+
+
+def xyz_to_lab(xyz: jax.Array) -> jax.Array:
+    """CIE L*a*b* of CIE XYZ ``[..., 3]``; the straight part of f continues below 0."""
+    f_x, f_y, f_z = (_f(xyz[..., i : i + 1] / white) for i, white in enumerate(_WHITE))
+    return jnp.concatenate([116 * f_y - 16, 500 * (f_x - f_y), 200 * (f_y - f_z)], axis=-1)
 
 
 def _xyz_to_rgb(xyz: jax.Array) -> jax.Array:
@@ -235,7 +241,7 @@ def _chromatic(
     """Difference of two of X/Xn, Y/Yn, Z/Zn, computed from R - G, G and B - G."""
     red_less_green, green, blue_less_green = from_green
     weights = [
-        _RGB_TO_XYZ[first][c] / _WHITE[first] - _RGB_TO_XYZ[second][c] / _WHITE[second]
+        RGB_TO_XYZ[first][c] / _WHITE[first] - RGB_TO_XYZ[second][c] / _WHITE[second]
         for c in range(3)
     ]
     return weights[0] * red_less_green + sum(weights) * green + weights[2] * blue_less_green

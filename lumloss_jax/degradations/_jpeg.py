@@ -6,16 +6,14 @@ division by a table that depends on the quality, rounding, and then the same ste
 Entropy coding loses nothing and is left out.
 """
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
+from lumloss_jax._dct import COSINES, LUMINANCE_STEPS, NORM, transform
 from lumloss_jax.degradations import _inputs
 from lumloss_jax.degradations._straight_through import (
     clip_to_range,
@@ -27,17 +25,7 @@ from lumloss_jax.degradations._straight_through import (
 
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
 
-# ITU-T T.81, annex K, tables K.1 and K.2: the quantisation steps of quality 50.
-_LUMA_STEPS = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
+# ITU-T T.81, annex K, table K.2: the quantisation steps of chroma at quality 50.
 _CHROMA_STEPS = (
     (17, 18, 24, 47, 99, 99, 99, 99),
     (18, 21, 26, 66, 99, 99, 99, 99),
@@ -48,17 +36,6 @@ _CHROMA_STEPS = (
     (99, 99, 99, 99, 99, 99, 99, 99),
     (99, 99, 99, 99, 99, 99, 99, 99),
 )
-
-
-# Row u of the transform, cos((2 i + 1) u pi / 16), without its norm. Rows 0 and 4 then consist of 1
-# and -1, so that sums of whole numbers stay whole and a coefficient halfway between two steps is
-# rounded as libjpeg rounds it.
-_COSINES = np.array(
-    [[math.cos((2 * i + 1) * u * math.pi / 16) for i in range(8)] for u in range(8)]
-)
-_COSINES[4] = np.sign(_COSINES[4])
-_NORM_SQUARED = np.where(np.isin(np.arange(8), (0, 4)), 1 / 8, 1 / 4)
-_NORM = np.sqrt(np.outer(_NORM_SQUARED, _NORM_SQUARED))
 
 
 def jpeg(
@@ -120,7 +97,7 @@ def jpeg(
     )
     _checks.check_option("subsampling", subsampling, SUBSAMPLINGS)
     luma_steps, chroma_steps = (
-        _steps(base, quality, image) for base in (_LUMA_STEPS, _CHROMA_STEPS)
+        _steps(base, quality, image) for base in (LUMINANCE_STEPS, _CHROMA_STEPS)
     )
 
     pixels = round_half_up(
@@ -154,21 +131,14 @@ def _code(plane: jax.Array, steps: jax.Array) -> jax.Array:
     plane = _pad_to_multiple(_pad_to_multiple(plane, 8, -2), 8, -1)
     down, across = plane.shape[-2] // 8, plane.shape[-1] // 8
     blocks = jnp.reshape(plane - 128, (*plane.shape[:-2], down, 8, across, 8))
-    cosines = jnp.asarray(_COSINES, plane.dtype)
-    norm = jnp.asarray(_NORM, plane.dtype).reshape((*(1,) * (plane.ndim - 2), 1, 8, 1, 8))
+    cosines = jnp.asarray(COSINES, plane.dtype)
+    norm = jnp.asarray(NORM, plane.dtype).reshape((*(1,) * (plane.ndim - 2), 1, 8, 1, 8))
 
-    levels = round_half_away(_transform(blocks, cosines) / (steps / norm))
-    blocks = _transform(levels * (steps * norm), cosines.T)
+    levels = round_half_away(transform(blocks, cosines) / (steps / norm))
+    blocks = transform(levels * (steps * norm), cosines.T)
 
     samples = clip_to_range(round_half_up(jnp.reshape(blocks, plane.shape) + 128), 0, 255)
     return samples[..., :height, :width]
-
-
-def _transform(blocks: jax.Array, matrix: jax.Array) -> jax.Array:
-    """M X M^T for every block X of ``[..., H/8, 8, W/8, 8]``, in float32 even on a TPU."""
-    return jnp.einsum(
-        "...aibj,ui,vj->...aubv", blocks, matrix, matrix, precision=lax.Precision.HIGHEST
-    )
 
 
 def _code_at_half_size(plane: jax.Array, steps: jax.Array) -> jax.Array:

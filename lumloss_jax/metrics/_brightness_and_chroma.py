@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _means
+from lumloss_jax._ciede2000 import chroma
+from lumloss_jax._pair import zero_where_equal
 from lumloss_jax.color._lab import lab_lightness, rgb_to_lab
-from lumloss_jax.metrics._ciede2000 import chroma
-from lumloss_jax.metrics._protocol import prepare, zero_where_equal
+from lumloss_jax.metrics._protocol import prepare
 
 
 def brightness_error(

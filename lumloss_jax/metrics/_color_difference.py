@@ -3,10 +3,11 @@
 import jax
 from jax.typing import ArrayLike
 
-from lumloss_jax import _means
+from lumloss_jax import _checks, _means
+from lumloss_jax._ciede2000 import SMALLEST_FACTOR, ciede2000_of_lab, euclidean
+from lumloss_jax._pair import zero_where_equal
 from lumloss_jax.color._lab import rgb_to_lab
-from lumloss_jax.metrics._ciede2000 import ciede2000_of_lab, euclidean
-from lumloss_jax.metrics._protocol import prepare, zero_where_equal
+from lumloss_jax.metrics._protocol import prepare
 
 
 def cie76(
@@ -78,19 +79,27 @@ def ciede2000(
     crop_border: int = 0,
     mask: ArrayLike | None = None,
     gt_mean: str | None = None,
+    lightness_factor: ArrayLike = 1.0,
+    chroma_factor: ArrayLike = 1.0,
+    hue_factor: ArrayLike = 1.0,
 ) -> jax.Array:
     r"""Mean CIEDE2000 colour difference of each image.
 
     .. math::
         \Delta E_{00} = \sqrt{
-          \Big(\frac{\Delta L'}{S_L}\Big)^2 + \Big(\frac{\Delta C'}{S_C}\Big)^2
-          + \Big(\frac{\Delta H'}{S_H}\Big)^2
-          + R_T \frac{\Delta C'}{S_C} \frac{\Delta H'}{S_H}}
+          \Big(\frac{\Delta L'}{k_L S_L}\Big)^2 + \Big(\frac{\Delta C'}{k_C S_C}\Big)^2
+          + \Big(\frac{\Delta H'}{k_H S_H}\Big)^2
+          + R_T \frac{\Delta C'}{k_C S_C} \frac{\Delta H'}{k_H S_H}}
 
-    with all parametric factors 1. One unit is about a just noticeable difference.
+    One unit is about a just noticeable difference of two large patches that lie side by side.
 
-    Protocol: ``skimage.color.deltaE_ciede2000(rgb2lab(p), rgb2lab(t)).mean()`` (D65, 2 degree
-    observer).
+    In photographs people tolerate more difference of lightness than between such patches: a
+    :math:`k_L` of about 2.3 fitted their judgements best (Liu et al., 2013), and CIE uses 2 for
+    textiles. With a factor other than 1 the number is not the CIEDE2000 of other tables, so name
+    the factors beside it.
+
+    Protocol: ``skimage.color.deltaE_ciede2000(rgb2lab(p), rgb2lab(t), kL, kC, kH).mean()`` (D65, 2
+    degree observer).
 
     Args:
       predictions: float array ``[..., H, W, 3]``, gamma-encoded sRGB: red, green, blue; not
@@ -103,6 +112,9 @@ def ciede2000(
         weights are all 0 scores NaN.
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; report the number as "CIEDE2000
         (GT-mean)".
+      lightness_factor: k_L, above 0; it may be traced.
+      chroma_factor: k_C, above 0; it may be traced.
+      hue_factor: k_H, above 0; it may be traced.
 
     Returns:
       Mean difference, shape ``[...]``, 0 or more, lower is better; float64 for float64 input, else
@@ -110,12 +122,14 @@ def ciede2000(
 
     Raises:
       ValueError: when traced, for images that are not float ``[..., H, W, 3]`` of the same shape, a
-        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask or data range.
+        border that leaves nothing, an unknown ``gt_mean``, a concrete negative mask, data range or
+        factor.
 
     References:
       Sharma, Wu, Dalal, "The CIEDE2000 color-difference formula: implementation notes,
       supplementary test data, and mathematical observations", Color Research and Application 30(1),
-      2005.
+      2005. Liu, Huang, Cui, Luo, Melgosa, "Color-difference evaluation for digital images using a
+      categorical judgment method", Journal of the Optical Society of America A 30(4), 2013.
 
     Example:
       >>> import jax.numpy as jnp
@@ -132,5 +146,14 @@ def ciede2000(
         gt_mean=gt_mean,
         channels=(3,),
     )
-    difference = ciede2000_of_lab(rgb_to_lab(pair.predictions), rgb_to_lab(pair.targets))
+    factors = {
+        "lightness_factor": lightness_factor,
+        "chroma_factor": chroma_factor,
+        "hue_factor": hue_factor,
+    }
+    checked = {
+        name: _checks.check_scalar(name, factor, pair.targets.dtype, minimum=SMALLEST_FACTOR)
+        for name, factor in factors.items()
+    }
+    difference = ciede2000_of_lab(rgb_to_lab(pair.predictions), rgb_to_lab(pair.targets), **checked)
     return _means.image_mean(zero_where_equal(difference, pair), pair.mask)

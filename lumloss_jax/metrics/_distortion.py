@@ -5,10 +5,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
+from lumloss_jax._pair import difference
 from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
-from lumloss_jax.metrics._protocol import difference, prepare
+from lumloss_jax.metrics._protocol import prepare
 
-_LUMA_SHARES = {"studio": 219 / 255, "full": 1.0}
+LUMA_SHARES = {"studio": 219 / 255, "full": 1.0}
 
 
 def mae(
@@ -252,7 +253,7 @@ def psnr_y(
       >>> print(f"{psnr_y(targets + 0.1, targets, luma_range='full')[0]:.4f}")
       20.0000
     """
-    _checks.check_option("luma_range", luma_range, _LUMA_SHARES)
+    _checks.check_option("luma_range", luma_range, LUMA_SHARES)
     pair = prepare(
         predictions,
         targets,
@@ -265,9 +266,7 @@ def psnr_y(
     floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
     # Luma is linear, so it is taken once, of the difference
     luma = sum_channels(difference(pair), COEFFICIENTS["rec601"])
-    return decibels(
-        _means.image_mean(jnp.square(_LUMA_SHARES[luma_range] * luma), pair.mask), floor
-    )
+    return decibels(_means.image_mean(jnp.square(LUMA_SHARES[luma_range] * luma), pair.mask), floor)
 
 
 def decibels(mse: jax.Array, floor: jax.Array) -> jax.Array:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from lumloss_jax import _local_similarity as local
+from lumloss_jax._ciede2000 import safe_sqrt
 from lumloss_jax.color._luma import sum_channels
-from lumloss_jax.metrics import _local_similarity as local
-from lumloss_jax.metrics._ciede2000 import safe_sqrt
 from lumloss_jax.metrics._protocol import prepare
 
 _LUMA = (0.2989, 0.5870, 0.1140)

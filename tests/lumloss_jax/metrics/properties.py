@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax import metrics
+from tests.lumloss_jax.enlarged import enlarged
 
 SHAPE = (4, 24, 26, 3)
 C1 = 0.01**2
@@ -45,6 +46,11 @@ RATIO = "SSIM is a ratio of moments: it depends on where in the range the images
 EDGES = "it reads details: a shift changes hardly more than the border, where zeros stand outside"
 ZEROS_OUTSIDE = "zeros stand outside the image, but not outside a rectangle of it"
 MAPS = "a pixel of its map reads many pixels"
+BLOCKS = "it reads blocks of 8 x 8 pixels, which start at the corner of the image"
+REPEATED = "what stands outside the image repeats its border, and that of a rectangle is another"
+SENSITIVITY = 1.608443  # of the eye to the mean of a block
+
+
 TABLE = {
     "mae": Row(metrics.mae, shift=lambda c: c),
     "mse": Row(metrics.mse, shift=lambda c: c * c),
@@ -117,6 +123,46 @@ TABLE = {
         rectangle=ZEROS_OUTSIDE,
         atol=5e-6,
         by_norm=0.05,  # the slope of a distance to the mean changes its sign at the mean
+    ),
+    "psnr_hvs": Row(
+        metrics.psnr_hvs,
+        equal=100.0,
+        inverse_of_mean=BLOCKS,
+        shift=lambda c: -20 * math.log10(SENSITIVITY * c),
+        white_on_black=-20 * math.log10(SENSITIVITY),
+        rectangle=BLOCKS,
+    ),
+    "psnr_hvs_m": Row(
+        metrics.psnr_hvs_m,
+        equal=100.0,
+        inverse_of_mean=BLOCKS,
+        shift=lambda c: -20 * math.log10(SENSITIVITY * c),  # the mean of a block is never masked
+        white_on_black=-20 * math.log10(SENSITIVITY),
+        rectangle=BLOCKS,
+    ),
+    "flip": Row(
+        functools.partial(metrics.flip, pixels_per_degree=24),
+        inverse_of_mean=MAPS,
+        shift=CURVE,
+        # HyAB is 100, and 100^0.7 is above the knee at 0.4 of the largest difference
+        white_on_black=0.95 + 0.05 * (100**0.7 / 41.276098585 - 0.4) / 0.6,
+        rectangle=REPEATED,
+        atol=1e-5,
+    ),
+    "nlpd": Row(
+        enlarged(metrics.nlpd),
+        inverse_of_mean=MAPS,
+        shift=EDGES,
+        white_on_black="its last level is the mean brightness, and the bands see the border",
+        rectangle=REPEATED,
+    ),
+    "s_cielab": Row(
+        functools.partial(metrics.s_cielab, pixels_per_degree=8),
+        inverse_of_mean=MAPS,
+        shift=CURVE,
+        white_on_black=100.0,
+        rectangle=REPEATED,
+        atol=1e-4,
     ),
 }
 every_metric = pytest.mark.parametrize("name", TABLE)

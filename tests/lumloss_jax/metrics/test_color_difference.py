@@ -12,7 +12,7 @@ import pytest
 from skimage.color import deltaE_cie76, deltaE_ciede2000, rgb2lab
 
 from lumloss_jax import metrics
-from lumloss_jax.metrics._ciede2000 import ciede2000_of_lab
+from lumloss_jax._ciede2000 import ciede2000_of_lab
 
 of_lab = jax.jit(lambda lab_1, lab_2: ciede2000_of_lab(lab_1, lab_2)[..., 0])
 

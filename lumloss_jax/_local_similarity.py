@@ -16,8 +16,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
-from lumloss_jax.metrics._ciede2000 import safe_sqrt
-from lumloss_jax.metrics._protocol import Pair
+from lumloss_jax._ciede2000 import safe_sqrt
+from lumloss_jax._pair import Pair
 
 _AXES = (-3, -2, -1)
 

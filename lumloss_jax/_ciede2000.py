@@ -8,11 +8,22 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 _25_TO_7 = 25.0**7
 
+# A difference is divided by its factor; with a smaller one its square would overflow in float32.
+SMALLEST_FACTOR = 1e-6
 
-def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
+
+def ciede2000_of_lab(
+    lab_1: jax.Array,
+    lab_2: jax.Array,
+    *,
+    lightness_factor: ArrayLike = 1.0,
+    chroma_factor: ArrayLike = 1.0,
+    hue_factor: ArrayLike = 1.0,
+) -> jax.Array:
     """CIEDE2000 of two arrays of Lab colours ``[..., 3]``, as ``[..., 1]``.
 
     Equations are numbered as in Sharma et al.
@@ -55,7 +66,9 @@ def ciede2000_of_lab(lab_1: jax.Array, lab_2: jax.Array) -> jax.Array:
     turn = math.radians(30) * jnp.exp(-jnp.square((mean_h - math.radians(275)) / math.radians(25)))
     r_t = -jnp.sin(2 * turn) * 2 * _seventh_power_share(mean_c)
     # (22)
-    dl, dc, dh = dl / s_l, dc / s_c, dh / s_h
+    dl = dl / (lightness_factor * s_l)
+    dc = dc / (chroma_factor * s_c)
+    dh = dh / (hue_factor * s_h)
     return safe_sqrt(dl * dl + dc * dc + dh * dh + r_t * dc * dh)
 
 
