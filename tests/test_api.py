@@ -32,6 +32,7 @@ LOSSES = {
 }
 LOSSES = {name: value for name, value in LOSSES.items() if name.startswith("losses.")}
 METRICS = {name: value for name, value in FUNCTIONS.items() if name.startswith("metrics.")}
+METRICS.pop("metrics.flip_map")  # one value per pixel, for figures
 COLOR = {name: value for name, value in FUNCTIONS.items() if name.startswith("color.")}
 
 # What has no formula or no publication of its own, and why.

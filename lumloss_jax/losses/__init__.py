@@ -17,6 +17,7 @@ from lumloss_jax.losses._balancing_uncertainty import (
     uncertainty_weights,
 )
 from lumloss_jax.losses._composition import ComposedLoss, make_loss, weighted_sum
+from lumloss_jax.losses._encoded import encoded
 from lumloss_jax.losses._frequency import frequency_loss
 from lumloss_jax.losses._gradient import gradient_loss
 from lumloss_jax.losses._gt_mean import gt_mean
@@ -26,6 +27,12 @@ from lumloss_jax.losses._regression import charbonnier_loss, huber_loss, l1_loss
 from lumloss_jax.losses._spec import LossSpec, LossTerm
 from lumloss_jax.losses._spec_parser import parse_loss
 from lumloss_jax.losses._structural import ms_ssim_loss, ssim_loss
+from lumloss_jax.losses._visual_metrics import (
+    ciede2000_loss,
+    flip_loss,
+    haarpsi_loss,
+    nlpd_loss,
+)
 
 __all__ = [
     "ComposedLoss",
@@ -37,15 +44,19 @@ __all__ = [
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
     "charbonnier_loss",
+    "ciede2000_loss",
     "dwa_init",
     "dwa_update",
     "dwa_weights",
+    "encoded",
+    "flip_loss",
     "frequency_loss",
     "gradient_loss",
     "gradient_norms",
     "gradnorm_init",
     "gradnorm_update",
     "gt_mean",
+    "haarpsi_loss",
     "huber_loss",
     "l1_loss",
     "luminance_l1_loss",
@@ -53,6 +64,7 @@ __all__ = [
     "make_loss",
     "ms_ssim_loss",
     "mse_loss",
+    "nlpd_loss",
     "parse_loss",
     "perceptual_loss",
     "ssim_loss",

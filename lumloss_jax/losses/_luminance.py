@@ -16,6 +16,7 @@ from lumloss_jax import _checks, _filters, _means
 from lumloss_jax._means import AxisName
 from lumloss_jax.color._lab import lightness
 from lumloss_jax.color._luma import Coefficients, check_coefficients, sum_channels
+from lumloss_jax.color._spaces import ColorSpace, check_color_space, difference_in_space
 from lumloss_jax.color._srgb import linearise
 from lumloss_jax.losses._penalties import make_penalty
 
@@ -49,6 +50,7 @@ def luminance_l1_loss(
     penalty: str = "l1",
     charbonnier_epsilon: ArrayLike | None = None,
     huber_delta: ArrayLike | None = None,
+    color_space: ColorSpace = "rgb",
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
@@ -91,6 +93,11 @@ def luminance_l1_loss(
         it with any other penalty.
       huber_delta: delta, above 0, 0.05 if not given; may be traced. It is an error to give it with
         any other penalty.
+      color_space: where the colour term compares the images, static. ``"rgb"``, the default,
+        compares the channels. A name alone compares the chroma axes: ``"lab"`` (a* and b*, divided
+        by 100), ``"oklab"`` (a and b), ``"ycbcr"`` (Cb and Cr in full range), ``"hvi"`` (H and V).
+        A name with three weights, ``("oklab", (1, 2, 2))``, compares all axes by a weighted mean.
+        Spaces other than ``"rgb"`` need three channels.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1; bool,
         integer or float, 0 or more. Means become weighted means. Where the mask is 0, the images
         are not read: NaN there is harmless. If all weights are 0, the loss and its gradient are 0.
@@ -143,6 +150,7 @@ def luminance_l1_loss(
         penalty=penalty,
         charbonnier_epsilon=charbonnier_epsilon,
         huber_delta=huber_delta,
+        color_space=color_space,
         mask=mask,
         axis_name=axis_name,
     )
@@ -164,6 +172,7 @@ def luminance_l1_terms(
     penalty: str = "l1",
     charbonnier_epsilon: ArrayLike | None = None,
     huber_delta: ArrayLike | None = None,
+    color_space: ColorSpace = "rgb",
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> LuminanceL1Terms:
@@ -187,6 +196,7 @@ def luminance_l1_terms(
       penalty: see :func:`luminance_l1_loss`.
       charbonnier_epsilon: see :func:`luminance_l1_loss`.
       huber_delta: see :func:`luminance_l1_loss`.
+      color_space: see :func:`luminance_l1_loss`.
       mask: see :func:`luminance_l1_loss`.
       axis_name: see :func:`luminance_l1_loss`.
 
@@ -217,6 +227,7 @@ def luminance_l1_terms(
     if coefficients is None:
         coefficients = "rec601" if brightness == "luma" else "rec709"
     channel_weights = check_coefficients(coefficients)
+    color_space = check_color_space("color_space", color_space)
     chex.assert_equal_shape([predictions, targets])
 
     predictions = _means.hide_masked(predictions, mask)
@@ -228,9 +239,15 @@ def luminance_l1_terms(
     brightness_difference = _filters.local_average(brightness_difference, taps, mask)
     chex.assert_shape(brightness_difference, (*difference.shape[:-1], 1))
 
+    if color_space == "rgb":
+        color_error = rho(difference)
+    else:
+        color_difference, shares = difference_in_space(predictions, targets, color_space)
+        color_error = rho(color_difference) * shares
+
     return LuminanceL1Terms(
         luminance=_means.weighted_mean(rho(brightness_difference), mask, axis_name),
-        color=_means.weighted_mean(rho(difference), mask, axis_name),
+        color=_means.weighted_mean(color_error, mask, axis_name),
     )
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import jax
 
 from lumloss_jax import _checks
+from lumloss_jax._ciede2000 import SMALLEST_FACTOR
 from lumloss_jax.color._luma import check_coefficients
+from lumloss_jax.color._spaces import check_color_space
 from lumloss_jax.losses import (
     _frequency,
     _gradient,
@@ -21,6 +23,7 @@ from lumloss_jax.losses import (
     _penalties,
     _regression,
     _structural,
+    _visual_metrics,
 )
 
 Check = Callable[[str, Any], Any]
@@ -169,6 +172,11 @@ _scale: Check = _number(
     f"({_penalties.SMALLEST_SCALE:g} or more, or its square vanishes in float32)",
 )
 
+_factor: Check = _number(
+    SMALLEST_FACTOR, description=f"a finite number, {SMALLEST_FACTOR:g} or more"
+)
+_floor: Check = _number(0.0, description="a finite number, 0 or more")
+
 
 def _coefficients(option: str, value: Any) -> str | tuple[float, float, float]:
     if not isinstance(value, str | tuple):
@@ -211,14 +219,30 @@ _ELSEWHERE = {
     "total yourself.",
     "perceptual": "perceptual_loss needs a feature function, which a spec cannot hold: bind it "
     "with functools.partial and add it with weighted_sum.",
+    "encoded": "encoded wraps a loss, which a spec cannot hold: give encoded(loss) to "
+    "weighted_sum.",
     "gt_mean": "gt_mean wraps a loss, which a spec cannot hold: give gt_mean(loss) to "
     "weighted_sum.",
 }
 
 LOSSES: dict[str, _Entry] = {
     "charbonnier": _Entry(_regression.charbonnier_loss, {"epsilon": _scale}),
+    "ciede2000": _Entry(
+        _visual_metrics.ciede2000_loss,
+        {
+            "lightness_factor": _factor,
+            "chroma_factor": _factor,
+            "hue_factor": _factor,
+            "data_range": _scale,
+        },
+    ),
+    "flip": _Entry(
+        _visual_metrics.flip_loss,
+        {"pixels_per_degree": _scale, "floor": _floor, "data_range": _scale},
+    ),
     "frequency": _Entry(_frequency.frequency_loss, {"spectrum": _one_of(_frequency.SPECTRA)}),
     "gradient": _Entry(_gradient.gradient_loss, {"operator": _one_of(_gradient.OPERATORS)}),
+    "haarpsi": _Entry(_visual_metrics.haarpsi_loss, {"data_range": _scale}),
     "huber": _Entry(_regression.huber_loss, {"delta": _scale}),
     "l1": _Entry(_regression.l1_loss),
     "luminance_l1": _Entry(
@@ -234,6 +258,7 @@ LOSSES: dict[str, _Entry] = {
             "penalty": _one_of(_penalties.PENALTIES),
             "charbonnier_epsilon": _scale,
             "huber_delta": _scale,
+            "color_space": check_color_space,
         },
         check_together=_each_option_is_used,
         implied=_penalties.DEFAULTS,
@@ -243,6 +268,7 @@ LOSSES: dict[str, _Entry] = {
         _structural.ms_ssim_loss, {"scale_weights": _scale_weights, "data_range": _scale}
     ),
     "mse": _Entry(_regression.mse_loss),
+    "nlpd": _Entry(_visual_metrics.nlpd_loss, {"data_range": _scale}),
     "ssim": _Entry(_structural.ssim_loss, {"data_range": _scale}),
 }
 

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import tensorstore
 
-from train.checkpoints.index_nodes import index_complaint
 from train.files.json_files import UnreadableError, parse_json, read_json
 
 _LONGEST = 4096  # bytes of an array's description, which has about 200
@@ -57,8 +56,6 @@ def array_complaint(item: Path, target: Any) -> str | None:
             f"_METADATA lists {len(names):,} arrays, and at most {most:,} are read for a network "
             f"of {len(leaves):,}"
         )
-    if why := index_complaint(item, len(leaves)):
-        return why
     sizes = [leaf.size * leaf.dtype.itemsize for leaf in leaves]
     largest = max(_LARGEST, _MOST_TIMES_LARGER * max(sizes, default=0))
     for name, content in _descriptions(item, names):

@@ -18,6 +18,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lumloss_jax import losses
+from tests.lumloss_jax.enlarged import enlarged
 
 SHAPE, PIXELS = (4, 24, 26, 3), 24 * 26
 
@@ -51,6 +52,8 @@ class Row:
 
 NOT_HOMOGENEOUS = "its curve has a scale of its own"
 RATIO = "SSIM is a ratio of moments: it depends on where in the range the images are"
+CURVE = "the eye's response to light is a curve: what a shift adds depends on where it starts"
+EDGES = "it reads details: a shift changes hardly more than the border"
 TABLE = {
     "l1": Row(losses.l1_loss, shift=lambda c: c),
     "mse": Row(losses.mse_loss, shift=lambda c: c * c, degree=2),
@@ -83,6 +86,12 @@ TABLE = {
         degree="features need not be linear",
         mask_per_pixel=False,
     ),
+    "flip": Row(
+        functools.partial(losses.flip_loss, pixels_per_degree=24), shift=CURVE, degree=CURVE
+    ),
+    "ciede2000": Row(losses.ciede2000_loss, shift=CURVE, degree=CURVE),
+    "haarpsi": Row(losses.haarpsi_loss, shift=EDGES, degree=RATIO),
+    "nlpd": Row(enlarged(losses.nlpd_loss), shift=EDGES, degree=RATIO),
     "gt_mean_l1": Row(
         losses.gt_mean(losses.l1_loss),
         symmetric="the prediction is brightened, the target is not",
@@ -305,7 +314,10 @@ def test_axis_name_gives_the_value_of_all_shards(name):
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
 def test_half_precisions_are_converted_first(name, half):
     loss = TABLE[name].loss
-    program = jax.make_jaxpr(loss)(*(jax.ShapeDtypeStruct(SHAPE, half) for _ in range(2)))
+    shape = SHAPE
+    if name == "nlpd":  # its images are enlarged before it sees them
+        loss, shape = loss.__wrapped__, (4, 48, 52, 3)
+    program = jax.make_jaxpr(loss)(*(jax.ShapeDtypeStruct(shape, half) for _ in range(2)))
     assert program.out_avals[0].dtype == jnp.float32
     short = {"bfloat16": "bf16", "float16": "f16"}[half]
     # The two images, and nothing made of them
@@ -319,7 +331,7 @@ def test_bad_images_are_named(name):
     for predictions, targets, message in [
         (bytes_, float32, "predictions .* uint8"),
         (float32, bytes_, "targets .* uint8"),
-        (float32, float32[..., :1], "must be the same"),
+        (float32, float32[:, :, 1:], "must be the same"),
     ]:
         with pytest.raises(ValueError, match=message):
             TABLE[name].loss(predictions, targets)

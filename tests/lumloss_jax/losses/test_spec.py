@@ -14,11 +14,20 @@ from lumloss_jax.losses._spec import LOSSES
 
 weights = st.floats(0, allow_infinity=False, allow_nan=False) | st.integers(0, 10**6)
 scales = st.floats(1e-18, 1e6)
+factors = st.floats(1e-6, 1e6)
 thirds = st.sampled_from([(0.2, 0.3, 0.5), (1, 0, 0), (0.25, 0.25, 0.5)])
 OPTIONS = {
     "charbonnier": {"epsilon": scales},
+    "ciede2000": {
+        "lightness_factor": factors,
+        "chroma_factor": factors,
+        "hue_factor": factors,
+        "data_range": scales,
+    },
+    "flip": {"pixels_per_degree": scales, "floor": weights, "data_range": scales},
     "frequency": {"spectrum": st.sampled_from(["complex", "amplitude"])},
     "gradient": {"operator": st.sampled_from(["sobel", "difference"])},
+    "haarpsi": {"data_range": scales},
     "huber": {"delta": scales},
     "l1": {},
     "luminance_l1": {
@@ -32,12 +41,14 @@ OPTIONS = {
         "penalty": st.sampled_from(["l1", "l2", "charbonnier", "huber"]),
         "charbonnier_epsilon": scales,
         "huber_delta": scales,
+        "color_space": st.sampled_from(["rgb", "lab", "hvi", ("oklab", (1, 2, 2.5))]),
     },
     "ms_ssim": {
         "scale_weights": st.lists(scales, min_size=1, max_size=5).map(tuple),
         "data_range": scales,
     },
     "mse": {},
+    "nlpd": {"data_range": scales},
     "ssim": {"data_range": scales},
 }
 

@@ -94,18 +94,6 @@ def test_a_description_that_is_no_description_ends_no_process(
         load_network(copy)
 
 
-def test_an_index_that_would_fill_the_memory_is_not_unpacked(copy: Path) -> None:
-    transaction = tensorstore.Transaction()
-    writes = _store(copy).with_transaction(transaction)
-    for i in range(200):
-        writes.write(f"{i:03}{'a' * 60_000}", b"x").result()
-    transaction.commit_async().result()
-    with pytest.raises(
-        InputError, match=r"unpacks to more than the 4\.1 MB that 6 arrays can need"
-    ):
-        load_network(copy)
-
-
 def test_a_list_of_arrays_without_end_is_not_worked_through(copy: Path) -> None:
     path = copy / "weights" / "_METADATA"
     listed = json.loads(path.read_text())
