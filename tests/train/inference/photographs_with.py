@@ -217,6 +217,14 @@ _TEXTS = (
     *((b"zTXt", b"Comment\0\0" + zlib.compress(b"deflated")), (b"tIME", bytes(7))),
 )
 
+
+def _many_scans() -> bytes:
+    """A JPEG whose last scan is there a hundred times."""
+    content = encoded("JPEG", RGB, progressive=True)
+    start, end = content.rindex(b"\xff\xda"), content.rindex(b"\xff\xd9")
+    return content[:end] + content[start:end] * 100 + content[end:]
+
+
 MAKERS: dict[tuple[str, str], Make] = {
     ("16 bits for each channel", "PNG"): lambda: deep("PNG"),
     ("16 bits for each channel", "TIFF"): lambda: deep("TIFF"),
@@ -269,6 +277,7 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("bytes behind the picture", "BMP"): lambda: bmp() + b"more",
     ("bytes behind the picture", "WebP"): lambda: webp() + b"more",
     ("several pictures that belong together", "JPEG"): _several,
+    ("more than 100 scans", "JPEG"): _many_scans,
     ("a gain map for bright screens", "JPEG"): lambda: jpeg(
         (0xE2, b"urn:iso:std:iso:ts:21496:-1\0abcd")
     ),
@@ -318,4 +327,5 @@ SAID = {
     "floating-point pixels": "of floating-point numbers",
     "more than 200 megapixels": "megapixels, and at most 200 can be read",
     "more than 64 MB of metadata": "has more than 64 MB of metadata",
+    "more than 100 scans": "has more than 100 scans",
 }
