@@ -24,9 +24,9 @@ def nlpd(
         \mathrm{mean}_{k = 1}^{6} \sqrt{\mathrm{mean} \, (z_k(P) - z_k(T))^2}, \qquad
         z_k = \frac{b_k}{\sigma_k + \sum_n w_{k,n} |b_k(n)|}
 
-    with :math:`b_1, \dots, b_5` the bands of a Laplacian pyramid of luma, :math:`b_6` what is left
-    of it, and n the neighbours of a pixel. Dividing by the contrast around a pixel makes an error
-    in a flat area count more than the same error in texture.
+    with :math:`b_1` to :math:`b_5` the bands of a Laplacian pyramid of luma, :math:`b_6` what is
+    left of it, and n the neighbours of a pixel. Dividing by the contrast around a pixel makes an
+    error in a flat area count more than the same error in texture.
 
     Networks that were trained to lower it also looked good to people (Ding et al., 2021), which
     few metrics achieve.
