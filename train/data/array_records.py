@@ -5,10 +5,12 @@ its content is when it is unpacked, and the reader allocates that memory at once
 may contain a record of several gigabytes of zeros.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from train.data.example_records import MalformedError
+from train.data.record_index import index_places
 from train.errors import InputError, first_line
 
 # Encoded photographs hardly shrink, and raw ones shrink little. A record that is larger than this
@@ -52,7 +54,9 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
                 f"{path} cannot hold the {count} records that dataset_info.json states. Prepare "
                 "the data set again."
             )
+        chunks = {}
         for chunk in _chunks(path):
+            chunks[chunk.start] = chunk
             if chunk.kind not in _ACCEPTED:
                 raise InputError(
                     f"{path} cannot be read: the chunk at byte {chunk.start} is of the type "
@@ -71,6 +75,7 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
                     f"{chunk.packed} bytes to {chunk.unpacked / 1e6:.0f} MB, so it cannot be a "
                     "photograph."
                 )
+        _check_index(path, chunks)
         try:
             reader: Any = array_record_module.ArrayRecordReader(str(path))
             held = reader.num_records()
@@ -82,6 +87,36 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
                 f"{path} holds {held} records, but dataset_info.json states {count}. Copy the file "
                 "again, or prepare the data set again."
             )
+
+
+def _check_index(path: Path, chunks: Mapping[int, _RiegeliChunk]) -> None:
+    """Refuses a file whose index leads to something that is not one of its chunks.
+
+    The last block of a file says where the list of chunks is.
+    """
+    last = path.stat().st_size - _BLOCK
+    try:
+        (listed,) = set(_places(path, chunks.get(last)))
+        places = _places(path, chunks.get(listed))
+    except (MalformedError, ValueError) as error:
+        why = str(error) if isinstance(error, MalformedError) else "its index is damaged"
+        raise InputError(
+            f"{path} cannot be read: {why}. Copy the file again, or prepare the data set again."
+        ) from None
+    if any(place not in chunks for place in places):
+        raise InputError(
+            f"{path} cannot be read: its index leads to a place where no record begins. Copy the "
+            "file again, or prepare the data set again."
+        )
+
+
+def _places(path: Path, chunk: _RiegeliChunk | None) -> list[int]:
+    if chunk is None:
+        raise MalformedError("it lacks a part of its index")
+    if chunk.packed > MAX_UNPACKED:
+        raise MalformedError(f"its index has {chunk.packed:,} bytes")
+    with path.open("rb") as file:
+        return index_places(_read(file, chunk.start, _CHUNK_HEADER + chunk.packed)[_CHUNK_HEADER:])
 
 
 def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
@@ -115,19 +150,19 @@ def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
         )
 
 
-def _read(file: BinaryIO, start: int) -> bytes:
-    """The header of the chunk at ``start``, without the block headers that interrupt it."""
-    header = b""
-    while len(header) < _CHUNK_HEADER:
+def _read(file: BinaryIO, start: int, length: int = _CHUNK_HEADER) -> bytes:
+    """The first bytes of the chunk at ``start``, without the block headers that interrupt it."""
+    header = bytearray()
+    while len(header) < length:
         if start % _BLOCK == 0:
             start += _BLOCK_HEADER
         file.seek(start)
-        part = file.read(min(_CHUNK_HEADER - len(header), _BLOCK - start % _BLOCK))
+        part = file.read(min(length - len(header), _BLOCK - start % _BLOCK))
         if not part:
             break
         header += part
         start += len(part)
-    return header
+    return bytes(header)
 
 
 def _skip(start: int, length: int) -> int:

@@ -63,13 +63,13 @@ class _Fields:
             self._left -= 1
             if self._left < 0:
                 raise MalformedError(f"it has more than {MOST_FIELDS:,} fields")
-            tag, place = _integer(message, place)
+            tag, place = read_integer(message, place)
             kind = tag & 7
             length = _FIXED.get(kind, 0)
             if kind == 0:
-                _, place = _integer(message, place)
+                _, place = read_integer(message, place)
             elif kind == 2:
-                length, place = _integer(message, place)
+                length, place = read_integer(message, place)
             elif kind not in _FIXED:
                 raise MalformedError(f"it has a field of the unknown type {kind}")
             if length > len(message) - place:
@@ -87,7 +87,7 @@ def _messages(fields: _Fields, messages: Iterator[memoryview], number: int) -> I
                 yield content
 
 
-def _integer(message: memoryview, place: int) -> tuple[int, int]:
+def read_integer(message: memoryview, place: int) -> tuple[int, int]:
     """An integer of variable length, and the place after it."""
     value = 0
     for i, byte in enumerate(message[place : place + 10]):

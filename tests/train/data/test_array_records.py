@@ -97,3 +97,37 @@ def test_nothing_between_the_chunks_goes_unchecked(tmp_path: Path) -> None:
         (tmp_path / "b").write_bytes(content)
         with pytest.raises(InputError, match=r"b cannot be read: it has 131,072 bytes, and its"):
             check_files([(tmp_path / "b", 2)])
+
+
+def test_the_index_of_many_records_is_read(tmp_path: Path) -> None:
+    """It is then longer than a block of the file."""
+    for options in ("group_size:1", "group_size:1,uncompressed", "group_size:7"):
+        path = write(tmp_path / "a", [b"record %d" % i for i in range(20_000)], options=options)
+        check_files([(path, 20_000)])
+
+
+def test_an_index_that_leads_into_a_record_is_refused(tmp_path: Path) -> None:
+    """There a chunk could lie that is not checked, and that unpacks to gigabytes."""
+    path = write(tmp_path / "a", [bytes(200)], options="group_size:1,uncompressed")
+    content = path.read_bytes()
+    listed = bytes([1 << 3, 64])  # the place of the first record
+    assert content.count(listed) == 1
+    path.write_bytes(content.replace(listed, bytes([1 << 3, 108])))
+    with pytest.raises(InputError, match="its index leads to a place where no record begins"):
+        check_files([(path, 1)])
+
+
+def test_an_index_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [b"one"], options="group_size:1,brotli")
+    with pytest.raises(InputError, match="its index must be compressed with Zstandard, or not"):
+        check_files([(path, 1)])
+    path = write(tmp_path / "a", [b"one"])
+    content, refused = path.read_bytes(), 0
+    for place in range(65_536 + 64, 65_536 + 64 + 47):
+        changed = content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
+        (tmp_path / "b").write_bytes(changed)
+        try:
+            check_files([(tmp_path / "b", 1)])
+        except InputError as error:
+            refused += "b cannot be read" in str(error)
+    assert refused > 10
