@@ -116,7 +116,9 @@ def _places(path: Path, chunk: _RiegeliChunk | None) -> list[int]:
     if chunk.packed > MAX_UNPACKED:
         raise MalformedError(f"its index has {chunk.packed:,} bytes")
     with path.open("rb") as file:
-        return index_places(_read(file, chunk.start, _CHUNK_HEADER + chunk.packed)[_CHUNK_HEADER:])
+        return index_places(
+            _read(file, chunk.start, length=_CHUNK_HEADER + chunk.packed)[_CHUNK_HEADER:]
+        )
 
 
 def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
@@ -150,7 +152,7 @@ def _chunks(path: Path) -> Iterator[_RiegeliChunk]:
         )
 
 
-def _read(file: BinaryIO, start: int, length: int = _CHUNK_HEADER) -> bytes:
+def _read(file: BinaryIO, start: int, *, length: int = _CHUNK_HEADER) -> bytes:
     """The first bytes of the chunk at ``start``, without the block headers that interrupt it."""
     header = bytearray()
     while len(header) < length:
