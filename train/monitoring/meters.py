@@ -83,7 +83,7 @@ class Meter:
         return (
             f"{rate * self._images:.0f} images/s, {rate * self._megapixels:.2f} "
             f"megapixels/s{self._each}; "
-            f"waited for data {self._all_waited / seconds:.1%} of the time{in_use}"
+            f"waited for data {100 * self._all_waited / seconds:.1f} % of the time{in_use}"
         )
 
 

@@ -48,7 +48,7 @@ def test_rates_are_per_second_and_waiting_counts_if_devices_idle(
     clock[0] += 2.0
     assert meter.read()["images_per_second"] == pytest.approx(5)
     assert meter.summary().startswith(
-        "5 images/s, 0.05 megapixels/s; waited for data 12.5% of the time; "
+        "5 images/s, 0.05 megapixels/s; waited for data 12.5 % of the time; "
     )
 
 

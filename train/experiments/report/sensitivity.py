@@ -82,7 +82,8 @@ def describe_effect(
         f"The means differ by up to {spread:.2g}: they are {', '.join(listed)}.",
     ]
     if name in importances:
-        sentences.append(f"Its share of importance by PED-ANOVA is {importances[name]:.0%}.")
+        share = 100 * importances[name]
+        sentences.append(f"Its share of importance by PED-ANOVA is {share:.0f} %.")
     return " ".join(sentences)
 
 
@@ -166,8 +167,8 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
         compared = "No setting was compared with the default on test photographs."
     words = (
         f"Each point is a setting, with its {objectives[0]} and {objectives[1]} on validation "
-        "photographs; the lower left is better. No setting that was tried is better in both "
-        f"errors than one of the {len(best)} on the line. {compared}"
+        "photographs. Points nearer the lower left are better in both. No setting that was "
+        f"tried is better in both errors than one of the {len(best)} on the line. {compared}"
     )
     axes = {"xaxis_title": objectives[0], "yaxis_title": objectives[1]}
     return Figure("front", "Brightness against colour", words, as_json(figure, **axes))
