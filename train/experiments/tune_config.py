@@ -19,7 +19,7 @@ class TuneConfig:
     trials: int = 30
     """Number of settings to try, including those of earlier runs of this search."""
     batch: int = 1
-    """Number of settings to choose at once, before any of them is judged.
+    """Number of trials to propose together, before any of them is scored.
     With --population vmap or mesh they train together."""
     population: PopulationMode = "loop"
     """How the networks of a batch are trained. loop: one after the other.
@@ -28,7 +28,7 @@ class TuneConfig:
     """Metric to optimize on validation photographs.
     With --population loop, trials that fall behind the median are stopped early."""
     pareto: bool = False
-    """Search for the Pareto front of lightness error and chroma error instead.
+    """Search for the Pareto front of brightness error and chroma error instead.
     No trial is stopped early."""
     luminance_weights: tuple[float, float] = (0.0, 0.95)
     """Lowest and highest luminance weight.
@@ -41,7 +41,8 @@ class TuneConfig:
     """Brightness signals to choose from."""
     seeds: int = 3
     """Number of training runs of the best setting and of the default one.
-    They use the seeds after --seed, and are compared on test photographs."""
+    These runs use seeds --seed + 1, --seed + 2 and so on.
+    They are compared on test photographs."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the search.
     If it already holds an unfinished search, that one is continued."""

@@ -143,7 +143,7 @@ def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path):
     assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
     assert 1 <= len(result["best"]) <= 2
     # Both errors are there, each with its interval.
-    assert "luminance_l1: lightness error |ΔL*| " in result["against_default"]
+    assert "luminance_l1: brightness error |ΔL*| " in result["against_default"]
     assert (
         "Exploratory: PSNR " in result["against_default"]
         and "chroma error |ΔC*| " in result["against_default"]

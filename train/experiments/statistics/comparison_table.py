@@ -57,10 +57,10 @@ class Metric(NamedTuple):
 
 METRICS = {
     "psnr": Metric("PSNR", "dB", True, 2),
-    "psnr_y": Metric("PSNR of luma (studio range)", "dB", True, 2),
+    "psnr_y": Metric("PSNR-Y", "dB", True, 2),
     "ssim": Metric("SSIM", "", True, 4),
     "ciede2000": Metric("CIEDE2000", "", False, 3),
-    "brightness_error": Metric("lightness error |ΔL*|", "", False, 3),
+    "brightness_error": Metric("brightness error |ΔL*|", "", False, 3),
     "chroma_error": Metric("chroma error |ΔC*|", "", False, 3),
 }
 

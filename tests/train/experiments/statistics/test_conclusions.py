@@ -28,7 +28,7 @@ def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LO
             for sigma in sigmas:
                 for image in range(images):
                     psnr = 32 - sigma / 10 + difficulty[image] + GAINS[loss] + luck + draw(0, 0.01)
-                    # PSNR of luma equals PSNR; the candidate pays for its gain in colour.
+                    # PSNR-Y equals PSNR; the candidate pays for its gain in colour.
                     color = 2 + (0.5 if loss == "luminance_l1" else 0) + draw(0, 0.01)
                     rows.append(
                         ComparisonRow(
@@ -162,7 +162,7 @@ def test_p_values_before_and_after_correction_are_told_apart():
 def test_other_metrics_are_shown_without_a_claim():
     comparisons = conclude(make_scores(), LOSSES)
     words = describe_other_metrics(find(comparisons, "l1"), comparisons)
-    assert words.startswith("Exploratory: PSNR of luma") and " dB [" in words
+    assert words.startswith("Exploratory: PSNR-Y") and " dB [" in words
     assert "CIEDE2000 " in words and "chroma error |ΔC*| +0." in words
     others = [find(comparisons, "l1", metric) for metric in METRICS if metric != "psnr"]
     assert words == f"Exploratory: {', '.join(describe_difference(c) for c in others)}."
