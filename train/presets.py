@@ -141,7 +141,7 @@ COMPARE_PRESETS = {
         ),
     ),
     "smoke": ComparePreset(
-        "All stages in a minute, to check that everything works. The result says nothing.",
+        "All stages in a few minutes, to check that everything works. The result says nothing.",
         CompareConfig(
             losses=("luminance_l1", "l1"),
             seeds=2,

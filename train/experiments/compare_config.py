@@ -64,7 +64,8 @@ class CompareConfig:
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
     """Losses. The first is compared with each of the others.
-    "balanced(METHOD, LOSS)" learns the weights of a loss."""
+    "balanced(METHOD, LOSS)" learns the weights of the terms of LOSS.
+    --losses replaces --loss and --balance, which compare does not accept."""
     seeds: int = 3
     """Number of training runs for each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
@@ -73,15 +74,18 @@ class CompareConfig:
     """Metric that verdicts are based on and that settings are picked by.
     The other metrics are shown without a verdict."""
     primary_sigmas: tuple[float, ...] = ()
-    """Noise levels out of --sigmas over whose mean verdicts are given. Default: all of them."""
+    """Levels out of --sigmas whose mean score decides the verdict. Default: all of them."""
     margin: float | None = None
-    """Smallest difference in --primary that matters, for "not worse".
-    None: 0.1 dB, or no such test if the metric is not in dB."""
+    """Smallest difference in --primary that matters.
+    The first loss is called "not worse" if the scores rule out that it is worse by this or more.
+    None: 0.1 dB. For a metric that is not in dB, None means that this is not tested."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
-    """Learning rates to pick from, for each loss."""
+    """Learning rates to pick from, for each loss.
+    --learning-rates replaces --learning-rate, which compare does not accept."""
     clip_norms: tuple[float, ...] = (1.0,)
     """Gradient norms to try clipping at, with the learning rate that was picked.
-    Training without clipping is always tried too."""
+    Training without clipping is always tried too.
+    --clip-norms replaces --clip-norm, which compare does not accept."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""

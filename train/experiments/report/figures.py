@@ -116,8 +116,8 @@ def _learning(losses: Sequence[str], curves: Sequence[Curve]) -> Figure:
         "learning",
         "Learning curves",
         "PSNR on the validation photographs during training: a thin line for each seed, and a line "
-        "with symbols for their mean. If the curves still rise at the end, they say little about "
-        "the losses and much about when training was stopped.",
+        "with symbols for their mean. If the curves still rise at the end, the ranking may reflect "
+        "when training was stopped, not the losses.",
         as_json(figure, xaxis_title="step", yaxis_title="PSNR on validation photographs, dB"),
     )
 
@@ -149,9 +149,9 @@ def _trade_off(
     return Figure(
         "trade-off",
         "Brightness against colour",
-        "Mean lightness error against mean chroma error: a point for each seed, and a large hollow "
-        "one for their mean. The lower left is better in both. A move up and to the left gains "
-        "brightness at the cost of colour.",
+        "Mean brightness error against mean chroma error: a point for each seed, and a large "
+        "hollow one for their mean. Points nearer the lower left are better in both brightness and "
+        "colour. A move up and to the left gains brightness at the cost of colour.",
         as_json(
             figure,
             xaxis_title=METRICS["brightness_error"].label,

@@ -23,6 +23,7 @@ from train.experiments.report.wording import (
     describe_comparison,
     describe_measurement,
     describe_other_metrics,
+    suggests_seeds,
 )
 from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
 from train.experiments.statistics.conclusions import Comparison
@@ -84,6 +85,7 @@ def write_report(report: Report, path: Path) -> None:
         report=report,
         primary=primary,
         first=first,
+        suggests_seeds=any(suggests_seeds(comparison) for comparison, _, _ in primary),
         exploratory=exploratory,
         metrics=METRICS,
         means=[_means(report.scores, loss, sigmas) for loss in report.losses],

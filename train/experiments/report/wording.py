@@ -39,6 +39,11 @@ def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Compari
     return f"Exploratory: {', '.join(others)}."
 
 
+def suggests_seeds(comparison: Comparison) -> bool:
+    """Whether the sentence about a comparison says how many seeds would probably decide it."""
+    return comparison.outcome == "cannot tell" and comparison.seeds_needed is not None
+
+
 def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
     """The first sentences of the page; they warn if the networks were still learning."""
     primary = [comparison for comparison in comparisons if comparison.adjusted_p is not None]

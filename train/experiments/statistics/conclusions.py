@@ -75,7 +75,7 @@ def conclude(
       rows: scores, complete for these losses.
       losses: two or more losses.
       primary: the metric that verdicts are based on.
-      primary_sigmas: noise levels (0 to 255) over whose mean verdicts are given; (): all.
+      primary_sigmas: noise levels (0 to 255) whose mean score decides the verdict; (): all.
       margin: smallest difference in ``primary`` that matters, for "not worse". None: 0.1 dB, or no
         test if the metric is not in dB.
 

@@ -77,6 +77,39 @@ def test_pictures_are_named_and_sliders_reach_by_keyboard(text):
     assert len(ranges) == 2 and all(a["aria-label"] for a in ranges)
 
 
+def test_the_slider_between_two_pictures_names_their_losses(report, text, tmp_path):
+    losses = ("luminance_l1", "mse")
+    comparisons = [c for c in report.comparisons if c.other == "mse"]
+    two = dataclasses.replace(report, losses=losses, comparisons=comparisons)
+    write_report(two, tmp_path / "report.html")
+    assert "<label>luminance_l1 / mse <input" in (tmp_path / "report.html").read_text("utf-8")
+    assert "<label>luminance_l1 / the other losses <input" in text
+
+
+def test_the_chance_of_a_verdict_is_explained_only_if_a_number_of_seeds_is_suggested(
+    report, tmp_path
+):
+    explained = "the chance of a verdict is about 80 %"
+    first, *_ = report.comparisons
+    exploratory = [c for c in report.comparisons if c.adjusted_p is None]
+    pages = []
+    for gain in (0.2, 0.0):
+        # A small gain that seeds hide, and none at all
+        unclear = dataclasses.replace(
+            first,
+            outcome="cannot tell",
+            difference=dataclasses.replace(
+                first.difference, mean=gain, image_sd=0.1, seed_sd=0.2, residual_sd=0.1
+            ),
+        )
+        page = tmp_path / f"{gain}.html"
+        write_report(dataclasses.replace(report, comparisons=[unclear, *exploratory]), page)
+        pages.append(page.read_text("utf-8"))
+    suggested, hopeless = pages
+    assert "seeds would probably decide it" in suggested and explained in suggested
+    assert "seeds would probably decide it" not in hopeless and explained not in hopeless
+
+
 def test_a_file_is_replaced_whole(report, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
