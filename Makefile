@@ -1,5 +1,5 @@
-# make train   installs into .venv, trains the default preset on packaged photographs, writes a report
-# make compare compares three losses on packaged photographs, 3,992 s on 2 busy cores, and writes a report
+# make train   installs into .venv, trains the default preset on scikit-image's photographs, writes a report
+# make compare compares three losses on scikit-image's photographs, 3,992 s on 2 busy cores, and writes a report
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests), compiled with few optimizations; make lint is what CI runs first

@@ -153,7 +153,7 @@ print("the same bits as the unbroken run:", SAME)
 # ## Your photograph
 #
 # On Colab a button asks for a photograph. Elsewhere, set `PHOTOGRAPH` to a file. Without one, the
-# cell adds noise to a packaged photograph.
+# cell adds noise to one of scikit-image's photographs.
 #
 # The network has learned to remove one kind of noise (Gaussian, sigma 25 of 255). If the noise is
 # stronger, some of it remains. If it is weaker, the network removes detail too.
