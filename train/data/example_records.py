@@ -31,7 +31,7 @@ def read_feature(record: bytes, feature: str) -> tuple[str, list[bytes]]:
       MalformedError: if the record is damaged, or has too many fields.
     """
     fields = _Fields()
-    kind, values = "", []
+    kind, values = "", list[memoryview]()
     for entry in _messages(fields, _messages(fields, iter([memoryview(record)]), 1), 1):
         parts = list(fields.read(entry))
         names = [content for number, content in parts if number == 1]
