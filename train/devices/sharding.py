@@ -43,10 +43,11 @@ def make_mesh(devices: int | None, *, run: RunConfig | None = None) -> Mesh:
     """Makes a mesh over the first ``devices`` devices, or over all of them if it is None."""
     available = jax.devices()
     if devices is not None and devices > len(available):
-        raise InputError(
-            f"--devices {devices} is too many, because there are {len(available)} devices. Use "
-            f"{len(available)} or fewer."
-        )
+        count = len(available)
+        there = f"there are {count} devices. Use {count} or fewer."
+        if count == 1:
+            there = "there is only 1 device. Use --devices 1."
+        raise InputError(f"--devices {devices} is too many, because {there}")
     if devices is not None and devices < len(available) and jax.process_count() > 1:
         raise InputError(
             f"--devices {devices} is not accepted, because several processes use all of their "
@@ -150,12 +151,11 @@ def check_divides(batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
         return
     below, above = batch_size // divisor * divisor, -(-batch_size // divisor) * divisor
     sizes = f"{below} or {above}" if below else str(above)
-    what = (
-        f"{mesh.size} devices"
-        if parts == 1
-        else f"{mesh.size} devices in {parts} parts (--accumulate)"
-    )
-    raise InputError(f"--batch-size {batch_size} does not divide over {what}. Use {sizes}.")
+    devices = "1 device" if mesh.size == 1 else f"{mesh.size} devices"
+    what = f"does not divide over {devices}"
+    if parts > 1:
+        what = f"cannot be split evenly into {parts} parts (--accumulate) on {devices}"
+    raise InputError(f"--batch-size {batch_size} {what}. Use {sizes}.")
 
 
 def rows_of_process(mesh: Mesh, batch_size: int) -> np.ndarray:

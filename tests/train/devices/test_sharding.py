@@ -51,7 +51,7 @@ def test_a_batch_must_divide_into_its_parts_too() -> None:
     sharding.check_divides(16, sharding.make_mesh(4), parts=2)
     with pytest.raises(
         InputError,
-        match=r"12 does not divide over 4 devices in 2 parts \(--accumulate\). Use 8 or 16",
+        match=r"12 cannot be split evenly into 2 parts \(--accumulate\) on 4 devices. Use 8 or 16",
     ):
         sharding.check_divides(12, sharding.make_mesh(4), parts=2)
 
@@ -61,6 +61,15 @@ def test_a_mesh_takes_the_devices_asked_for_or_all() -> None:
     assert sharding.make_mesh(2).size == 2
     with pytest.raises(InputError, match="--devices 5 is too many, because there are 4 devices"):
         sharding.make_mesh(5)
+
+
+def test_a_single_device_is_spoken_of_in_the_singular(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = jax.devices()[:1]
+    monkeypatch.setattr(sharding.jax, "devices", lambda: one)
+    with pytest.raises(InputError, match="there is only 1 device. Use --devices 1.$"):
+        sharding.make_mesh(4)
+    with pytest.raises(InputError, match="on 1 device. Use 9 or 12.$"):
+        sharding.check_divides(10, sharding.make_mesh(None), parts=3)
 
 
 def test_batches_arrive_in_order_and_divided() -> None:

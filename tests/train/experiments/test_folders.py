@@ -48,9 +48,9 @@ def test_how_much_is_done_and_by_what_means_may_change(splits, held, tmp_path):
 @pytest.mark.parametrize(
     ("population", "fields", "words"),
     [
-        ("vmap", {"accumulate": 3}, "--batch-size 16 does not divide over 1 devices in 3 parts"),
-        ("mesh", {"accumulate": 3}, "--batch-size 16 does not divide over 1 devices in 3 parts"),
-        ("loop", {"accumulate": 8}, "--batch-size 16 does not divide over 4 devices in 8 parts"),
+        ("vmap", {"accumulate": 3}, "--batch-size 16 .* 3 parts .* on 1 device. Use"),
+        ("mesh", {"accumulate": 3}, "--batch-size 16 .* 3 parts .* on 1 device. Use"),
+        ("loop", {"accumulate": 8}, "--batch-size 16 .* 8 parts .* on 4 devices. Use"),
         ("mesh", {"devices": 9}, "--devices 9 is too many, because there are 4"),
     ],
 )
