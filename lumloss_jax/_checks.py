@@ -184,12 +184,23 @@ def check_data_range(data_range: ArrayLike, dtype: jnp.dtype) -> jax.Array:
     return check_scalar("data_range", data_range, dtype)
 
 
-def check_sides(image: jax.Array, minimum: int, reason: str) -> None:
-    """Checks that height and width are at least ``minimum``, as far as they are known."""
+def check_sides(image: jax.Array, minimum: int, metric: str, *, advice: str = "") -> None:
+    """Checks that height and width are at least ``minimum``, as far as they are known.
+
+    Args:
+      image: the image ``[..., H, W, C]``, without any border that was cut off.
+      minimum: least height and width, in pixels.
+      metric: what needs so many, the subject of the message.
+      advice: a sentence that says what to do.
+
+    Raises:
+      ValueError: the image is smaller.
+    """
     if any(isinstance(size, int) and size < minimum for size in image.shape[-3:-1]):
         height, width = image.shape[-3:-1]
         raise ValueError(
-            f"images of {height} x {width} pixels are too small: {reason} (after any crop_border)."
+            f"{metric} needs at least {minimum} x {minimum} pixels after any crop_border; got "
+            f"{height} x {width}.{' ' if advice else ''}{advice}"
         )
 
 

@@ -167,7 +167,7 @@ def check_flag(name: str, value: object) -> bool:
 
 def check_smallest(image: jax.Array, side: int, metric: str) -> None:
     """Checks the smallest height and width that a metric accepts."""
-    _checks.check_sides(image, side, f"{metric} needs at least {side} x {side}")
+    _checks.check_sides(image, side, metric)
 
 
 def _sum_of_three(values: jax.Array, axis: int) -> jax.Array:

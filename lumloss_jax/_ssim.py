@@ -143,18 +143,14 @@ def check_scales(image: jax.Array, scale_weights: Any) -> tuple[float, ...]:
     side = WINDOW_SIZE * 2 ** (len(exponents) - 1)
     scales = f"{len(exponents)} scale{'s' if len(exponents) > 1 else ''}"
     _checks.check_sides(
-        image,
-        side,
-        f"{scales} of MS-SSIM need at least {side} x {side}; use fewer scale_weights, or ssim",
+        image, side, f"MS-SSIM with {scales}", advice="Use fewer scale_weights, or ssim."
     )
     return exponents
 
 
 def check_window(image: jax.Array) -> None:
     """Checks that an image holds at least one window."""
-    _checks.check_sides(
-        image, WINDOW_SIZE, f"SSIM's window needs at least {WINDOW_SIZE} x {WINDOW_SIZE}"
-    )
+    _checks.check_sides(image, WINDOW_SIZE, "SSIM's window")
 
 
 @jax.custom_jvp

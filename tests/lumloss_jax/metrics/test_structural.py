@@ -132,5 +132,5 @@ def test_scale_weights_are_checked():
             metrics.ms_ssim(images, images, scale_weights=wrong)
     with pytest.raises(ValueError, match="traced"):
         jax.jit(lambda w: metrics.ms_ssim(images, images, scale_weights=w))(jnp.ones(2))
-    with pytest.raises(ValueError, match="3 scales of MS-SSIM need at least 44 x 44"):
+    with pytest.raises(ValueError, match="MS-SSIM with 3 scales needs at least 44 x 44"):
         metrics.ms_ssim(images, images, scale_weights=(0.2, 0.3, 0.5))
