@@ -274,13 +274,23 @@ def _brightness_difference(
 def window_taps(size: object, window: str, sigma: float | None) -> tuple[float, ...]:
     """The window's weights along one axis."""
     size = _checks.check_odd_size("window_size", size)
-    _checks.check_option("window", window, WINDOWS)
+    check_window(window)
     check_sigma_is_used(window, sigma)
     if window == "box":
         return _filters.box_taps(size)
     if sigma is None:
         sigma = _filters.default_sigma(size)
     return _filters.gaussian_taps(size, _checks.check_static_number("window_sigma", sigma, above=0))
+
+
+def check_window(window: object) -> str:
+    """Checks the shape of the window. A number is probably its size."""
+    try:
+        return _checks.check_option("window", window, WINDOWS)
+    except ValueError as error:
+        if isinstance(window, bool) or not isinstance(window, int):
+            raise
+        raise ValueError(f"{error} For the size of the window, use window_size={window}.") from None
 
 
 def check_sigma_is_used(window: str, sigma: float | None) -> None:

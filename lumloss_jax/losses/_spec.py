@@ -253,7 +253,7 @@ LOSSES: dict[str, _Entry] = {
             "brightness": _one_of(_luminance.BRIGHTNESS),
             "coefficients": _coefficients,
             "window_size": _checks.check_odd_size,
-            "window": _one_of(_luminance.WINDOWS),
+            "window": lambda option, value: _luminance.check_window(value),
             "window_sigma": _scale,
             "penalty": _one_of(_penalties.PENALTIES),
             "charbonnier_epsilon": _scale,

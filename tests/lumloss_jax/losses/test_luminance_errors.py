@@ -88,6 +88,10 @@ OPTION_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"window": "gaussan"},
         ("window accepts 'box', 'gaussian'; got 'gaussan'", "'gaussian'?"),
     ),
+    "a size as the window": (
+        {"window": 7},
+        ("got 7. For the size of the window, use window_size=7",),
+    ),
     "a box with a sigma": (
         {"window_sigma": 2.0},
         ("window_sigma is for window='gaussian', but the window is 'box': leave it out",),

@@ -162,6 +162,7 @@ def test_a_spec_is_data():
         ("l1 + luminance_l1(«windowsize=7»)", "did you mean 'window_size'?"),
         ("luminance_l1(«mask=1»)", "mask is data"),
         ("luminance_l1(window_size=«4»)", "window_size must be odd"),
+        ("luminance_l1(window=«7»)", "use window_size=7"),
         ("luminance_l1(penalty=«'l3'»)", "penalty accepts 'l1', 'l2'"),
         ("l1 + 2*«luminance_l1(window_sigma=2)»", "window_sigma is for window='gaussian'"),
         (
