@@ -15,7 +15,7 @@ import tyro
 
 from train.config import FitConfig
 from train.console import make_console
-from train.errors import InputError, did_you_mean
+from train.errors import InputError, did_you_mean, list_some
 from train.experiments.compare_config import CompareConfig
 from train.experiments.tune_config import TuneConfig
 from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
@@ -250,11 +250,20 @@ def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:
 
 
 def _check_unchanged(before: FitConfig, after: FitConfig) -> None:
-    """Refuses a change of what is learned. Where a resumed run runs and logs may change."""
-    old, new = dataclasses.asdict(before), dataclasses.asdict(after)
-    old.pop("run"), new.pop("run")
-    if old != new:
+    """Refuses a change of what is learned. Where a resumed run runs and logs may     changed = [flag for flag, value in _flags_of(after).items() if value != _flags_of(before)[flag]]
+    if changed:
         raise InputError(
-            "--resume continues a run as it was configured. Leave out the flags that change what "
-            "is learned, or start a new run with them."
+            f"{list_some(changed)} cannot change when a run is resumed, because --resume "
+            "continues it as it was configured. Leave "
+            f"{'it' if len(changed) == 1 else 'them'} out, or start a new run."
         )
+
+
+def _flags_of(config: FitConfig) -> dict[str, object]:
+    """Returns the values of the flags that change what is learned."""
+    renamed = {"source": "data", "validation_source": "validation-data", "test_source": "test-data"}
+    flags: dict[str, object] = {"--seed": config.seed}
+    for group in (config.data, config.model, config.optimizer):
+        for name, value in dataclasses.asdict(group).items():
+            flags[f"--{renamed.get(name, name).replace('_', '-')}"] = value
+    return flags
