@@ -245,13 +245,13 @@ def test_wrong_input_gets_one_clear_sentence(
     [
         (
             "",
-            "{} is not empty, and does not contain a run to resume. Move it away, or write to a "
-            "new folder",
+            "{} is not empty, and does not contain a run to resume. Move or delete it, or choose "
+            "another --out",
         ),
         (
             "7",
-            "{} contains a run. Resume it with python -m train fit --resume {}, or write to a new "
-            "folder",
+            "{} contains a run. Resume it with python -m train fit --resume {}, or choose another "
+            "--out",
         ),
     ],
 )

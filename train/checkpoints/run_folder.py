@@ -135,11 +135,11 @@ def _check_empty(folder: Path, config: FitConfig | None) -> None:
         folder.is_dir() and (not _in_the_way(folder) or _only_begun(folder, config))
     ):
         return
-    found = "is not empty, and does not contain a run to resume. Move it away"
+    found = "is not empty, and does not contain a run to resume. Move or delete it"
     if can_resume(folder):
         command = f"python -m train fit --resume {shlex.quote(str(folder))}"
         found = f"contains a run. Resume it with {command}"
-    raise InputError(f"--out {folder} {found}, or write to a new folder.")
+    raise InputError(f"--out {folder} {found}, or choose another --out.")
 
 
 def _only_begun(folder: Path, config: FitConfig | None) -> bool:

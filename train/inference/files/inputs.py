@@ -56,8 +56,8 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     """
     if not inputs:
         raise InputError(
-            "There is nothing to restore. Name photographs, folders of them or patterns after the "
-            "run."
+            "There is nothing to restore. Add photographs, folders or patterns to the command, "
+            "after the run's folder."
         )
     found = Inputs()
     jobs: dict[Identity, Job] = {}
