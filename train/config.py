@@ -47,10 +47,10 @@ class DataConfig:
     Clean photographs get new noise in every step; pairs are used as they are."""
     validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
     """Data set for validation during training and for choosing settings; "none": no validation.
-    None: the validation photographs of "photos", or a tenth of --data."""
+    Not given: the validation photographs of "photos", or a tenth of --data."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
     """Data set to evaluate on. The network is never trained on it.
-    None: the test photographs of "photos", or a tenth of --data."""
+    Not given: the test photographs of "photos", or a tenth of --data."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """What stays together when a tenth of --data is set aside.
     pixels: copies of one photograph; folder: all photographs in a folder, such as a burst."""
@@ -88,7 +88,7 @@ class ModelConfig:
     """The network, and the loss that it is trained with."""
 
     model: str = "dncnn(depth=8, features=32, batch_norm=False)"
-    """Network and its fields, as for lumloss_jax.models.create_model.
+    """Network and its settings, as for lumloss_jax.models.create_model.
     Example: "dncnn(depth=17, features=64)"."""
     init_from: str | None = None
     """Run or checkpoint to load initial weights from (fine-tuning). The optimizer starts fresh.
@@ -96,18 +96,18 @@ class ModelConfig:
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse" or "0.8*ssim + 0.2*l1"."""
     balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
-    """Method to learn the weights of the terms of --loss, or of the two parts of luminance_l1.
+    """How to learn the weights of the terms of --loss (brightness and colour for luminance_l1).
     The same can be written as --loss "balanced(METHOD, LOSS)"."""
     balance_rate: float = 0.025
     """Learning rate of the weights of the terms, for uncertainty and gradnorm."""
     balance_every: int = 200
     """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
-    """Weight of the error of the noise level that buifd predicts.
-    Its published objective, up to a factor, is --loss mse --level-weight 1 --blind."""
+    """For buifd: weight, in the loss, of the error of the predicted noise level.
+    Up to a constant factor, --loss mse --level-weight 1 --blind is its published objective."""
     level_sigma: float = 75.0
-    """Noise (0 to 255) that a predicted level of 1 stands for, for buifd.
-    Use the highest noise of the training. Published values are 55 and 75."""
+    """For buifd: standard deviation of the noise (0 to 255) that a predicted level of 1 means.
+    Set it to the highest noise used in training. Published values are 55 and 75."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format inside the network.
     Parameters, losses and all sums over pixels are always float32."""
@@ -168,7 +168,7 @@ class OptimizerConfig:
         "retinexformer",
     ] = "cosine"
     """Learning rate after the warm-up.
-    cosine: half a cosine down to 1 %; step: lowered at --decay-steps.
+    cosine: half a cosine, down to 1 % of --learning-rate; step: lowered at --decay-steps.
     The others are published schedules, which train/optimizer.py describes."""
     decay_steps: tuple[int, ...] = ()
     """Updates at which --schedule step lowers the learning rate, e.g. 30000 60000."""
@@ -176,10 +176,10 @@ class OptimizerConfig:
     """Factor that the learning rate is multiplied by at each of --decay-steps."""
     warmup_steps: int = 50
     """Number of steps over which the learning rate rises from 0.
-    The published schedules have no warm-up: 0."""
+    The published schedules have no warm-up. To follow one, set this to 0."""
     optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
-    """Optimizer.
-    Compared with adam, lion needs about a tenth of the learning rate, sgd up to a hundred times."""
+    """Compared with adam, lion needs about a tenth of the learning rate.
+    sgd needs up to a hundred times as much."""
     weight_decay: float = 0.0
     """Weight decay of adamw, lion and sgd. Biases and gains are not decayed."""
     momentum: float = 0.9
@@ -192,10 +192,10 @@ class OptimizerConfig:
     Their mean gradient makes one update, and the run needs the memory of one part."""
     ema: float = 0.0
     """Decay of a moving average of parameters and batch statistics, e.g. 0.999.
-    The average is what is evaluated, restored with and exported. 0: no average."""
+    Evaluation, restoration and export use the average. 0: no average."""
     max_skips: int = 10
     """Number of updates in a row that may be skipped because a value was not finite.
-    After these the run stops."""
+    The run stops after that many."""
 
     def __post_init__(self) -> None:
         between("--steps", self.steps, 1)

@@ -88,8 +88,8 @@ PRESETS = {
     ),
     "paper-retinexformer": Preset(
         "Retinexformer as published for LOL-v1, but without its mixup. It needs a GPU or TPU. It "
-        "has never been run. On 2 busy CPU cores, compiling it for a TPU v5e took more than an "
-        "hour and was stopped.",
+        "has never been run. On 2 busy CPU cores, compiling it for a TPU v5e was stopped, "
+        "unfinished, after more than an hour.",
         FitConfig(
             data=DataConfig(
                 source="pairs:LOLv1/Train/input,LOLv1/Train/target",
@@ -122,7 +122,7 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
     # Clipping is tried for each loss, as the learning rates are.
     optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)
     return ComparePreset(
-        f"Three losses, three seeds. {preset.summary}",
+        f"It compares three losses over three seeds. The set-up: {preset.summary}",
         CompareConfig(
             sigmas=sigmas,
             learning_rates=(rate / 2, rate, 2 * rate),
@@ -134,8 +134,8 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
 
 COMPARE_PRESETS = {
     "small": ComparePreset(
-        "A small DnCNN, three losses, three seeds, on the photographs in scikit-image. It took "
-        "3,992 s on 2 busy CPU cores.",
+        "It compares three losses over three seeds, with a small DnCNN, on the photographs in "
+        "scikit-image. It took 3,992 s on 2 busy CPU cores.",
         CompareConfig(
             fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))
         ),

@@ -19,19 +19,19 @@ class RunConfig:
     """
 
     out: str | None = None
-    """Folder of the run. None: a new numbered folder in runs/."""
+    """Folder to write to. None: a new numbered folder in runs/."""
     resume: str | None = None
     """Folder of a run to resume, from its newest checkpoint and with its configuration."""
     devices: int | None = None
     """Number of devices that share a batch. None: all of them."""
     parallel: Literal["data", "fsdp"] = "data"
-    """What devices share in addition to the batch. data: nothing (data parallel).
-    fsdp: also parameters, optimizer state and average (fully sharded)."""
+    """What is divided among the devices. data: only the batch (data parallel).
+    fsdp: also parameters, optimizer state and the average of --ema (fully sharded)."""
     shards: int | None = None
     """Number of devices that share one copy of the state under --parallel fsdp.
-    None: all devices, or those of one TPU slice."""
+    None: all devices or, with several TPU slices, the devices of one slice."""
     distributed: bool = False
-    """Share the run with other hosts, on each of which this command runs.
+    """Train on several hosts together. Run the same command on each.
     The hosts find each other automatically on TPU pods, SLURM and GKE."""
     coordinator: str | None = None
     """Address of process 0 as HOST:PORT, if the processes do not find each other automatically."""
@@ -45,16 +45,16 @@ class RunConfig:
     """Number of newest checkpoints to keep.
     If the newest one is damaged, a resume uses the one before."""
     keep_best: int = 1
-    """Number of best checkpoints to keep in addition.
+    """Number of best checkpoints to keep as well.
     They are compared by --best-metric on the validation photographs."""
     best_metric: Literal["psnr", "ssim", "ciede2000"] = "psnr"
-    """Validation metric that says which checkpoints are best.
-    A high PSNR or SSIM is good, and a low CIEDE2000."""
+    """Validation metric that decides which checkpoints are best.
+    Higher is better for PSNR and SSIM, and lower for CIEDE2000."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 500
     """Steps between validations, each of which saves a checkpoint.
-    They use the middles of 16 photographs, and noise that never changes."""
+    Each uses the centres of up to 16 photographs, and the same noise as the one before."""
     tensorboard: bool = True
     """Write curves and validation pictures for TensorBoard.
     The pictures include the errors in brightness and colour, enlarged four times."""
@@ -65,8 +65,8 @@ class RunConfig:
     """Megabytes of decoded photographs to keep in memory.
     Photographs beyond that are decoded again whenever they are needed, which is slower."""
     workers: int = 0
-    """Number of processes that decode photographs for which --memory-mb is too small.
-    0: threads, which start faster. The batches are the same."""
+    """Number of processes that decode the photographs that do not fit in --memory-mb.
+    0: use threads, which start faster. The batches do not depend on it."""
 
     def __post_init__(self) -> None:
         check_name("--out", self.out)

@@ -51,7 +51,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
 
 
 def compare(arguments: list[str]) -> None:
-    """Train a network with several losses, and report which is best and how sure that is."""
+    """Train a network with several losses, and report which is best and how certain that is."""
     command = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
     with _needs_extra("compare"):
@@ -77,7 +77,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
 
 
 def tune(arguments: list[str]) -> None:
-    """Search for the weight, window, penalty and brightness signal of the luminance loss."""
+    """Search for the best weight, window, penalty and brightness signal of the luminance loss."""
     config = read_tune(arguments)
     with _needs_extra("tune"):
         from train.experiments import tune as search
@@ -102,14 +102,14 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile the training step for TPUs or GPUs elsewhere, and report the memory it needs."""
+    """Compile the training step for TPUs or GPUs, present or not, and report its memory use."""
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot
 
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[aot.CompileConfig],
         prog="python -m train compile [PRESET]",
-        description=compile_.__doc__,
+        description=f"{compile_.__doc__}\n\nPresets, which are those of fit: {', '.join(PRESETS)}.",
         args=arguments,
         default=aot.CompileConfig(fit=find_preset(preset)),
     )
@@ -133,7 +133,7 @@ def restore(arguments: list[str]) -> int:
 
 
 def data(arguments: list[str]) -> int:
-    """Report what a data set contains and what is wrong with it, or write it for TFDS."""
+    """Report what a data set contains and what is wrong with it, or convert it for TFDS."""
     from train.data.inspection import inspect
 
     config = tyro.cli(inspect.InspectConfig, prog="python -m train data", args=arguments)
@@ -152,7 +152,7 @@ _PICKED_BY_COMPARE = {
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Score a trained network on a data set with a named protocol."""
+    """Score a trained network on a data set, by a named protocol."""
     from train.inference import evaluate
 
     evaluate.evaluate(
@@ -161,7 +161,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def export(arguments: list[str]) -> None:
-    """Write a trained network to one file that runs without this repository."""
+    """Write a trained network as one file that runs without this repository."""
     from train.inference import export
 
     export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))
@@ -250,7 +250,8 @@ def _check_resumed(resumed: str, preset: str | None, out: str | None) -> None:
 
 
 def _check_unchanged(before: FitConfig, after: FitConfig) -> None:
-    """Refuses a change of what is learned. Where a resumed run runs and logs may     changed = [flag for flag, value in _flags_of(after).items() if value != _flags_of(before)[flag]]
+    """Refuses a change of what is learned. Where a resumed run runs and logs may change."""
+    changed = [flag for flag, value in _flags_of(after).items() if value != _flags_of(before)[flag]]
     if changed:
         raise InputError(
             f"{list_some(changed)} cannot change when a run is resumed, because --resume "

@@ -185,7 +185,7 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile the training step for TPUs or GPUs elsewhere, and report the memory it needs."""
+    """Compile the training step for TPUs or GPUs, present or not, and report its memory use."""
 
     topology: str = "v5e:2x2"
     """Kind and arrangement of the chips.
@@ -193,7 +193,7 @@ class CompileConfig:
     v4, v5p and tpu7x have three axes, such as v4:2x2x1.
     cuda:8 means 8 GPUs in a machine, and cuda:2x8 means two such machines."""
     gpu: str | None = None
-    """XLA's description of the GPU, such as its file h100_sxm.txtpb.
+    """File with XLA's description of the GPU, such as h100_sxm.txtpb from XLA's repository.
     None: the GPU in this machine."""
     slices: int = 1
     """Number of TPU slices of this topology, connected by the data centre's network."""
@@ -201,6 +201,7 @@ class CompileConfig:
     """Also search for the largest batch that fits.
     The search starts at --batch-size and compiles the step for every size."""
     fit: FitConfig = field(default_factory=FitConfig)
+    """The run whose training step is compiled. Nothing is trained."""
 
     def __post_init__(self) -> None:
         between("--slices", self.slices, 1, most=MOST_PROCESSES)

@@ -95,7 +95,8 @@ class CompareConfig:
     """Number of photographs to show in the report: those on which the losses differ most."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the comparison.
-    If it already holds an unfinished comparison, that one is continued."""
+    If it already holds an unfinished comparison, that one is continued.
+    --loss, --balance, --learning-rate, --clip-norm and --resume are not accepted here."""
 
     def __post_init__(self) -> None:
         spelled = tuple(map(canonical_loss, self.losses))

@@ -45,7 +45,8 @@ class TuneConfig:
     They are compared on test photographs."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the search.
-    If it already holds an unfinished search, that one is continued."""
+    If it already holds an unfinished search, that one is continued.
+    --loss, --balance and --resume are not accepted here."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)

@@ -54,13 +54,13 @@ class EvaluateConfig:
     """Photographs that the network was not trained on:
     "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""
     protocol: str
-    """How photographs are degraded and scored: clipped, unclipped or float, which add noise,
-    or pairs, for real degradations."""
+    """How photographs are degraded and scored: clipped, unclipped and float add
+    noise; pairs is for photographs with real degradations."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: tuple[float, ...] = ()
     """Noise levels (0 to 255) to score at. Default: those of --protocol, 15 25 50.
-    A network that needs the level gets each of them; a blind network gets none."""
+    The level is passed to networks that need it, and not to blind ones."""
     figures: bool = False
     """Write figures of the worst, the median and the best photograph at each noise level.
     They include maps of the errors."""

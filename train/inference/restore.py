@@ -45,8 +45,8 @@ class Unwritable(InputError):
 class RestoreConfig:
     """Restore photographs of any size with a trained network.
 
-    Each photograph keeps its file format, bit depth and orientation. If all of its channels are
-    equal, it is grey, and stays grey.
+    Each photograph keeps its file format, bit depth and orientation. A photograph whose channels
+    are all equal counts as grey, and its output is grey too.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -57,18 +57,18 @@ class RestoreConfig:
     """Folder to write to. Files keep their paths relative to the input folders."""
     sigma: float | None = None
     """Standard deviation of the noise (0 to 255), for networks that need it.
-    None: estimated for each photograph."""
+    None: it is estimated for each photograph."""
     self_ensemble: bool = False
     """Average over the eight flips and rotations.
     This is slightly better and takes eight times as long."""
     fast: bool = False
     """For Retinexformer: attend to a reduced photograph instead of every pixel.
-    The error that this makes is estimated and printed."""
+    The error that this introduces is estimated and printed."""
     overwrite: bool = False
-    """Replace files in --output even if they were not written by restore, or changed since."""
+    """Replace files in --output even if restore did not write them, or if they changed later."""
     tile: int | None = None
     """Side of a tile in pixels. None: a side that fits 1.5 GB of memory.
-    Only with --fast does the result depend on it: the photograph is reduced to a tile's size."""
+    It changes the result only with --fast, where the photograph is reduced to this size."""
 
     def __post_init__(self) -> None:
         check_name("the checkpoint", self.checkpoint)

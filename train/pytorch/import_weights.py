@@ -46,13 +46,15 @@ class ImportConfig:
     file: Annotated[Path, tyro.conf.Positional]
     """File with the weights: .pth, .pt, .ckpt, .safetensors or .npz."""
     model: str
-    """Network of the weights, with the fields it was trained with, e.g. "dncnn(depth=20)"."""
+    """Network that the weights belong to, with the settings it was trained with.
+    Example: "dncnn(depth=20)"."""
     weights: str | None = None
     """Name of the dictionary in the file, such as "params".
-    None: the dictionary that fits the network. If several fit, the average ("params_ema")."""
+    None: the dictionary that fits the network. If several fit, the moving average of the weights,
+    such as "params_ema", is used."""
     out: Path | None = None
     """Folder of the checkpoint to write. It must not exist.
-    None: the file's name in runs/imported/."""
+    None: a folder with the file's name in runs/imported/."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order of the channels that the network was trained on.
     Weights for "bgr" are converted to "rgb"."""

@@ -44,21 +44,21 @@ class InspectConfig:
     """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
-    """Photographs to pick settings on, as for fit. None: those of "photos", or a tenth of the
+    """Photographs to pick settings on, as for fit. Not given: those of "photos", or a tenth of the
     positional argument. "none": no validation."""
     test_data: str | None = None
-    """Photographs to evaluate on, as for fit. None: those of "photos", or a tenth of the
+    """Photographs to evaluate on, as for fit. Not given: those of "photos", or a tenth of the
     positional argument."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """What stays in one split if a tenth is set aside, as for fit: copies of one photograph, or
     all photographs of a folder."""
     patch_size: int = 40
-    """Side of the training patches in pixels, as for fit. Smaller training photographs are a
-    problem."""
+    """Side of the training patches in pixels, as for fit. Training photographs smaller than
+    this are reported as problems."""
     sheet: Path = Path("contact_sheet.png")
-    """Picture of the photographs to write. Photographs with problems are framed."""
+    """Contact sheet to write. Photographs with problems are framed."""
     prepare: bool = False
-    """First write the data set as TFDS's array_record, and then inspect what was written."""
+    """First convert the data set to TFDS's array_record format, and then inspect the result."""
     manual_dir: Path | None = None
     """With --prepare: folder with the files that you had to download by hand."""
     data_dir: Path | None = None
@@ -68,8 +68,7 @@ class InspectConfig:
     """Replace --sheet even if it was not written by this command. A TIFF always needs this flag,
     because it does not say which program wrote it."""
     all: bool = False
-    """List all problems and everything worth knowing. Without this flag, the first twenty of
-    each are listed."""
+    """List all problems and notes. Without this flag, the first twenty of each are listed."""
 
     def __post_init__(self) -> None:
         between("--patch-size", self.patch_size, 1)
