@@ -15,7 +15,7 @@
 #
 # **What it shows.** This notebook is for you if you want to know which loss restores your
 # photographs better. It trains the same network under several losses, from the same seeds and on
-# the same patches. Its report says which loss is better, how sure that is, and where the results
+# the same patches. Its report says which loss is better, how certain that is, and where the results
 # differ most.
 #
 # **Hardware.** CPU, GPU or TPU, whichever jax finds.

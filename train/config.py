@@ -178,8 +178,8 @@ class OptimizerConfig:
     """Number of steps over which the learning rate rises from 0.
     The published schedules have no warm-up. To follow one, set this to 0."""
     optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
-    """Compared with adam, lion needs about a tenth of the learning rate.
-    sgd needs up to a hundred times as much."""
+    """Method of the updates. Each needs its own learning rate.
+    Compared with adam, lion needs about a tenth, and sgd up to a hundred times as much."""
     weight_decay: float = 0.0
     """Weight decay of adamw, lion and sgd. Biases and gains are not decayed."""
     momentum: float = 0.9

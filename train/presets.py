@@ -122,7 +122,7 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
     # Clipping is tried for each loss, as the learning rates are.
     optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)
     return ComparePreset(
-        f"It compares three losses over three seeds. The set-up: {preset.summary}",
+        f"It compares three losses over three seeds on this set-up. {preset.summary}",
         CompareConfig(
             sigmas=sigmas,
             learning_rates=(rate / 2, rate, 2 * rate),

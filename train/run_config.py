@@ -45,7 +45,7 @@ class RunConfig:
     """Number of newest checkpoints to keep.
     If the newest one is damaged, a resume uses the one before."""
     keep_best: int = 1
-    """Number of best checkpoints to keep as well.
+    """Number of best checkpoints to keep in addition to the newest ones.
     They are compared by --best-metric on the validation photographs."""
     best_metric: Literal["psnr", "ssim", "ciede2000"] = "psnr"
     """Validation metric that decides which checkpoints are best.
@@ -54,7 +54,7 @@ class RunConfig:
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 500
     """Steps between validations, each of which saves a checkpoint.
-    Each uses the centres of up to 16 photographs, and the same noise as the one before."""
+    Each uses the centres of up to 16 photographs, with the same noise every time."""
     tensorboard: bool = True
     """Write curves and validation pictures for TensorBoard.
     The pictures include the errors in brightness and colour, enlarged four times."""

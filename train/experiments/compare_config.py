@@ -96,7 +96,7 @@ class CompareConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the comparison.
     If it already holds an unfinished comparison, that one is continued.
-    --loss, --balance, --learning-rate, --clip-norm and --resume are not accepted here."""
+    compare does not accept --resume, because the same command continues it."""
 
     def __post_init__(self) -> None:
         spelled = tuple(map(canonical_loss, self.losses))

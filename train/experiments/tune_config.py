@@ -46,7 +46,7 @@ class TuneConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the search.
     If it already holds an unfinished search, that one is continued.
-    --loss, --balance and --resume are not accepted here."""
+    tune does not accept --loss, --balance and --resume."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)

@@ -44,17 +44,17 @@ class InspectConfig:
     """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
-    """Photographs to pick settings on, as for fit. Not given: those of "photos", or a tenth of the
-    positional argument. "none": no validation."""
+    """Photographs to pick settings on, as for fit; "none": no validation.
+    Not given: those of "photos", or a tenth of the positional argument."""
     test_data: str | None = None
-    """Photographs to evaluate on, as for fit. Not given: those of "photos", or a tenth of the
-    positional argument."""
+    """Photographs to evaluate on, as for fit.
+    Not given: those of "photos", or a tenth of the positional argument."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays in one split if a tenth is set aside, as for fit: copies of one photograph, or
-    all photographs of a folder."""
+    """What stays together when a tenth is set aside, as for fit.
+    pixels: copies of one photograph; folder: all photographs in a folder."""
     patch_size: int = 40
-    """Side of the training patches in pixels, as for fit. Training photographs smaller than
-    this are reported as problems."""
+    """Side of the training patches in pixels, as for fit.
+    Training photographs smaller than this are reported as problems."""
     sheet: Path = Path("contact_sheet.png")
     """Contact sheet to write. Photographs with problems are framed."""
     prepare: bool = False
@@ -62,11 +62,11 @@ class InspectConfig:
     manual_dir: Path | None = None
     """With --prepare: folder with the files that you had to download by hand."""
     data_dir: Path | None = None
-    """With --prepare: folder to keep data sets in. None: TFDS_DATA_DIR, or
-    ~/tensorflow_datasets."""
+    """With --prepare: folder to keep data sets in.
+    None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
     overwrite: bool = False
-    """Replace --sheet even if it was not written by this command. A TIFF always needs this flag,
-    because it does not say which program wrote it."""
+    """Replace --sheet even if it was not written by this command.
+    A TIFF always needs this flag, because it does not say which program wrote it."""
     all: bool = False
     """List all problems and notes. Without this flag, the first twenty of each are listed."""
 
