@@ -65,8 +65,12 @@ def _shrink(image: jax.Array) -> jax.Array:
         widths = [(0, 0)] * image.ndim
         widths[axis] = (2, 2)
         image = _filters.slide(jnp.pad(image, widths, mode="symmetric"), _TAPS, axis)
-        image = lax.slice_in_dim(image, 0, image.shape[axis], stride=2, axis=axis)
+        image = _every_second(image, axis)
     return image
+
+
+def _every_second(image: jax.Array, axis: int) -> jax.Array:
+    return lax.slice_in_dim(image, 0, image.shape[axis], stride=2, axis=axis)
 
 
 def _grow(low: jax.Array, image: jax.Array) -> jax.Array:
@@ -95,7 +99,8 @@ def _follow(weights: jax.Array, last: bool) -> tuple[jax.Array, jax.Array]:
     """The weights of a band and of the next level: the least of what a pixel is computed from."""
     if last:
         return weights, weights
-    low = local.least_around(weights, 2, 2)[..., ::2, ::2, :]
+    low = local.least_around(weights, 2, 2)
+    low = _every_second(_every_second(low, weights.ndim - 3), weights.ndim - 2)
     around = local.least_around(low, 1, 1)
     for axis in (weights.ndim - 3, weights.ndim - 2):
         around = _interleave(around, around, axis, weights.shape[axis])
