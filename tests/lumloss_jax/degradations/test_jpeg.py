@@ -99,13 +99,14 @@ def test_any_size_comes_out_as_pillow_s(size, subsampling):
 
 @pytest.mark.parametrize("quality", [1, 20, 49, 50, 51, 80, 100])
 def test_steps_of_quantisation_are_those_in_pillow_s_file(quality):
+    from lumloss_jax import _dct
     from lumloss_jax.degradations import _jpeg
 
     file = io.BytesIO()
     Image.fromarray(crop("coffee", 8, 8)).save(file, "JPEG", quality=quality)
     tables = Image.open(file).quantization
     image = jnp.zeros((8, 8, 3))
-    for index, base in enumerate((_jpeg._LUMA_STEPS, _jpeg._CHROMA_STEPS)):
+    for index, base in enumerate((_dct.LUMINANCE_STEPS, _jpeg._CHROMA_STEPS)):
         steps = _jpeg._steps(base, jnp.float32(quality), image)
         np.testing.assert_array_equal(steps.ravel(), tables[index])
 

@@ -43,17 +43,19 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
     field = model.receptive_field
     size = 2 * (field.radius + 2 * field.stride)
     places = [size // 2 // field.stride * field.stride + i for i in range(field.stride)]
-    images = np.full((len(places) + 1, size, size, 3), 0.01, np.float32)
-    for image, place in zip(images, places, strict=False):
+    untouched = np.full((len(places), size, size, 3), 0.01, np.float32)
+    images = untouched.copy()
+    for image, place in zip(images, places, strict=True):
         image[place, place] = np.inf
     variables = jax.tree.map(np.abs, variables)
     sigma = np.float32(0.1) if model.takes_sigma else None
     with nn.intercept_methods(no_attention):
-        restored = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))(variables, images)
-    *restored, untouched = np.asarray(restored)
+        apply = jax.jit(lambda v, x: model.apply(v, x, sigma=sigma))
+        # Image by image, since a CPU may round the images of a batch differently
+        changed = np.asarray(apply(variables, images)) != np.asarray(apply(variables, untouched))
     farthest = 0
-    for image, place in zip(restored, places, strict=True):
-        rows, columns = np.nonzero((image != untouched).any(axis=-1))
+    for pixels, place in zip(changed, places, strict=True):
+        rows, columns = np.nonzero(pixels.any(axis=-1))
         farthest = max(farthest, np.abs(rows - place).max(), np.abs(columns - place).max())
     assert farthest == field.radius
 
