@@ -47,9 +47,9 @@ begin.install("compare")
 # Learning rate and clipping are picked for each loss on validation photographs. The test
 # photographs are used only once, at the end.
 #
-# The two packaged test photographs are too few, because a verdict takes ten, and the report will
-# say so. Set `DATA = "folder:PATH"` to a folder of yours. A tenth of its photographs is held out
-# for the test.
+# The two packaged test photographs are too few, because a verdict needs at least ten, and the
+# report will say so. Set `DATA = "folder:PATH"` to a folder of yours. About a tenth of its
+# photographs is held out for the test, so give it 150 or more.
 #
 # After an interruption, run the cell again, and the comparison continues. If you change the data or
 # the losses, a different comparison starts in its own folder.

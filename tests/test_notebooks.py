@@ -260,7 +260,7 @@ def test_losses_are_compared_with_the_report_inline(tmp_path, monkeypatch):
     (frame,) = (html for html in ran.html if "<iframe srcdoc=" in html)
     assert "No verdict" in frame
     assert "&lt;html" in frame
-    assert "No verdict: 2 photographs are too few" in plain(ran.text)
+    assert "No verdict: 2 test photographs are too few" in plain(ran.text)
     assert len(re.findall(r"^(?:luminance_l1|l1) +seed \d", ran.text, re.MULTILINE)) == 8
 
 

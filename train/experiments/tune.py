@@ -104,6 +104,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         "sensitivity.html.jinja",
         folder / "sensitivity.html",
         against=against,
+        chosen=spec,
         often=often,
         notes=warnings,
         trials=finished(study),

@@ -97,7 +97,7 @@ def _why_no_verdict(comparison: Comparison) -> str:
     if len(comparison.difference.by_seed) < 2:
         return "No verdict: one seed says nothing about the next. At least two are needed."
     return (
-        f"No verdict: {comparison.difference.images} photographs are too few. At least "
+        f"No verdict: {comparison.difference.images} test photographs are too few. At least "
         f"{stats.FEWEST_IMAGES} are needed."
     )
 
@@ -106,12 +106,13 @@ def _what_would_decide(comparison: Comparison) -> str:
     """Says why a comparison is undecided, and how many seeds would probably decide it."""
     why = ""
     if not comparison.difference.seeds_agree:
-        why = " The seeds disagree."
+        why = " The seeds disagree on which loss is better"
         if len(comparison.difference.by_seed) <= stats.MUST_AGREE:
-            why = f" The seeds disagree; with up to {stats.MUST_AGREE} seeds, all must agree."
+            why += f", and with up to {stats.MUST_AGREE} seeds all must agree"
+        why += "."
     if needed := comparison.seeds_needed:
         return f"{why} About {needed} seeds would probably decide it."
-    return f"{why} More seeds would hardly help; more photographs might."
+    return f"{why} The difference is too small for more seeds to settle it; more photographs might."
 
 
 def _margins(comparison: Comparison) -> str:
@@ -121,10 +122,20 @@ def _margins(comparison: Comparison) -> str:
         return ""
     margin = f"{comparison.margin:g}{_unit(comparison)}"
     if equal_p < ALPHA:
-        return f" Equal to within {margin} (p = {equal_p:.2g})."
+        return (
+            f" The difference is smaller than {margin}, the margin below which differences are "
+            f"assumed not to matter (p = {equal_p:.2g})."
+        )
     if not_worse_p < ALPHA:
-        return f" Not worse by {margin} or more (p = {not_worse_p:.2g})."
-    return f" It may be worse by {margin} or more: this is not ruled out (p = {not_worse_p:.2g})."
+        if comparison.outcome == "worse":
+            return f" It is worse by less than {margin} (p = {not_worse_p:.2g})."
+        return f" It is not worse by {margin} or more (p = {not_worse_p:.2g})."
+    if comparison.outcome == "worse" and comparison.difference.high <= -comparison.margin:
+        return ""  # The interval itself says that it is worse by more than the margin.
+    return (
+        f" The scores do not rule out that it is worse by {margin} or more (p = {not_worse_p:.2g} "
+        'in the test of "not worse").'
+    )
 
 
 def _unit(comparison: Comparison) -> str:

@@ -21,7 +21,7 @@ from train.inference.scoring.protocols import add_fixed_noise
 _NOISE = "The noise has a fixed seed and is not clipped before the network. "
 _PROTOCOL = (
     "Outputs are clipped to [0, 1] but not rounded; scores cover whole photographs. "
-    '"blur" is the best possible Gaussian blur, chosen by looking at the clean photograph.'
+    '"blur" is the Gaussian blur whose width scores best against the clean photograph.'
 )
 # Bounds in pixels that contain the best blur for noise of sigma 1 to 100.
 _BLUR_BOUNDS = (0.2, 8.0)

@@ -88,26 +88,38 @@ def test_not_worse_is_a_test_with_a_margin():
     close = find(conclude(make_scores(seed_sd=0.001), LOSSES), "l1")
     assert close.not_worse_p < 0.05
     blurred = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
-    assert blurred.not_worse_p > 0.05 and "Not worse" not in describe_comparison(blurred)
+    assert blurred.not_worse_p > 0.05 and "It is not worse" not in describe_comparison(blurred)
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
     assert (
         unclear.outcome == "cannot tell"
-        and "Equal to within 0.1 dB (p = " in describe_comparison(unclear)
+        and "The difference is smaller than 0.1 dB, the margin" in describe_comparison(unclear)
     )
     assert unclear.equal_p >= unclear.not_worse_p
     one_sided = describe_comparison(dataclasses.replace(unclear, equal_p=0.2))
-    assert "Not worse by 0.1 dB or more (p = " in one_sided and "Equal" not in one_sided
+    assert "not worse by 0.1 dB or more (p = " in one_sided and "smaller than" not in one_sided
+    worse = describe_comparison(dataclasses.replace(unclear, outcome="worse", equal_p=0.2))
+    assert "It is worse by less than 0.1 dB (p = " in worse and "not worse" not in worse
 
 
 def test_the_margin_is_answered_whichever_way_it_came_out():
     better = find(conclude(make_scores(), LOSSES), "mse")
     assert (
         better.outcome == "better"
-        and "Not worse by 0.1 dB or more (p = " in describe_comparison(better)
+        and "It is not worse by 0.1 dB or more (p = " in describe_comparison(better)
     )
     unknown = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
-    not_ruled_out = "It may be worse by 0.1 dB or more: this is not ruled out (p = "
+    not_ruled_out = "do not rule out that it is worse by 0.1 dB or more (p = "
     assert not_ruled_out in describe_comparison(unknown)
+
+
+def test_what_an_interval_beyond_the_margin_says_is_not_doubted_in_words():
+    losses = ("mse", "luminance_l1")  # mse is worse by 1 dB
+    worse = find(conclude(make_scores(), losses), "luminance_l1")
+    assert worse.outcome == "worse" and worse.difference.high < -0.1
+    assert describe_comparison(worse).endswith("all 3 seeds agree).")
+    wide = dataclasses.replace(worse.difference, high=-0.05)
+    doubted = describe_comparison(dataclasses.replace(worse, difference=wide))
+    assert "do not rule out that it is worse by 0.1 dB or more (p = " in doubted
 
 
 def test_a_metric_without_decibels_has_only_the_users_margin():
@@ -120,7 +132,7 @@ def test_a_metric_without_decibels_has_only_the_users_margin():
     tested = find(
         conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000"
     )
-    assert "Equal to within 0.5 (p = " in describe_comparison(tested)
+    assert "The difference is smaller than 0.5, the margin" in describe_comparison(tested)
 
 
 def test_verdicts_are_on_the_chosen_metric_and_levels():
@@ -170,7 +182,9 @@ def test_other_metrics_are_shown_without_a_claim():
 
 def test_few_photographs_and_one_seed_give_no_verdict():
     few = find(conclude(make_scores(images=4), LOSSES), "mse")
-    assert few.outcome == "no verdict" and "4 photographs are too few" in describe_comparison(few)
+    assert few.outcome == "no verdict" and "4 test photographs are too few" in describe_comparison(
+        few
+    )
     alone = find(conclude(make_scores(seeds=1), LOSSES), "mse")
     assert alone.outcome == "no verdict" and "one seed says nothing" in describe_comparison(alone)
 
