@@ -74,7 +74,8 @@ class CompareConfig:
     """Metric that verdicts are based on and that settings are picked by.
     The other metrics are shown without a verdict."""
     primary_sigmas: tuple[float, ...] = ()
-    """Levels out of --sigmas whose mean score decides the verdict. Default: all of them."""
+    """The levels, among those in --sigmas, whose mean score decides the verdict.
+    Default: all of them."""
     margin: float | None = None
     """Smallest difference in --primary that matters.
     The first loss is called "not worse" if the scores rule out that it is worse by this or more.
@@ -113,10 +114,11 @@ class CompareConfig:
         if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(
             self.primary_sigmas
         ):
+            accepted = " ".join(f"{sigma:g}" for sigma in self.levels)
+            given = " ".join(f"{sigma:g}" for sigma in self.primary_sigmas)
             raise InputError(
-                "--primary-sigmas must be different levels out of --sigmas, "
-                f"{' '.join(f'{s:g}' for s in self.levels)}; got "
-                f"{' '.join(f'{s:g}' for s in self.primary_sigmas)}."
+                f"--primary-sigmas must be among --sigmas ({accepted}), each at most once; got "
+                f"{given}."
             )
         if self.margin is not None:
             more_than("--margin", self.margin, 0)

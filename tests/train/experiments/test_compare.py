@@ -266,7 +266,7 @@ def test_each_of_them_leaves_the_same_files_as_fit(finished, together):
         (["--validation-data", "none"], "Use --validation-data"),
         (
             ["--primary-sigmas", "15"],
-            "--primary-sigmas must be different levels out of --sigmas, 25; got 15",
+            "--primary-sigmas must be among --sigmas (25), each at most once; got 15",
         ),
         (["--margin", "0"], "--margin must be more than 0"),
     ],
