@@ -47,6 +47,7 @@ def fit(
     preset: str = "default",
     report: bool = True,
     watch: Watch | None = None,
+    resume_hint: str | None = None,
 ) -> Path:
     """Trains a network, evaluates it and reports.
 
@@ -58,6 +59,8 @@ def fit(
       report: warn about the photographs, evaluate on the test photographs and report. Callers that
         train many networks warn once, and score them later.
       watch: receives the step and the scores of each validation. Training ends if it returns True.
+      resume_hint: what the user must do to resume, printed after Ctrl-C or SIGTERM. None: ``fit``
+        with ``--resume`` and the run's folder.
 
     Returns:
       The run's folder.
@@ -70,7 +73,7 @@ def fit(
     with open_session(config.run) as session, contextlib.ExitStack() as held:
         run = prepare(config, preset, session, held, warn=report)
         state = start(run)
-        trained = train(run, state, watch=watch)
+        trained = train(run, state, watch=watch, resume_hint=resume_hint)
         if report:
             finish(run, trained)
         return run.folder
@@ -119,13 +122,20 @@ def start(run: PreparedRun) -> TrainState:
     return jax.jit(run.assembly.fresh_state, out_shardings=run.layout)()
 
 
-def train(run: PreparedRun, state: TrainState, *, watch: Watch | None = None) -> TrainedRun:
+def train(
+    run: PreparedRun,
+    state: TrainState,
+    *,
+    watch: Watch | None = None,
+    resume_hint: str | None = None,
+) -> TrainedRun:
     """Trains until the last step, a signal or ``watch`` ends it, and saves a checkpoint.
 
     Args:
       run: from :func:`prepare`.
       state: from :func:`start`. It is donated, so the caller cannot use it afterwards.
       watch: receives the step and the scores of each validation. Training ends if it returns True.
+      resume_hint: what the user must do to resume. None: ``fit`` with ``--resume``.
 
     Returns:
       The last state, and the paths of the newest and the best checkpoint.
@@ -162,7 +172,8 @@ def train(run: PreparedRun, state: TrainState, *, watch: Watch | None = None) ->
         )
         if stop.happened:
             run.say(f"stopped after step {int(trained.state.step)}; saved {trained.newest}")
-            run.say(f"to resume: python -m train fit --resume {shlex.quote(str(run.folder))}")
+            hint = f"python -m train fit --resume {shlex.quote(str(run.folder))}"
+            run.say(f"to resume: {resume_hint or hint}")
             raise SystemExit(stop.status)
     return trained
 

@@ -214,8 +214,8 @@ def resume_advice(folder: Path, *, unless: int | None = None) -> str:
             f"resume fit with --resume {shlex.quote(str(run))}",
         )
     return (
-        f"{left}. Fix the cause (is the disk full?) and {then}. To resume compare or tune, give "
-        "the same command again."
+        f"{left}. Fix the cause (is the disk full?) and {then}. To resume compare or tune, repeat "
+        "its command with --out set to its folder."
     )
 
 

@@ -174,7 +174,7 @@ def trained(monkeypatch):
     def score_of(name, step):
         return 20 + zlib.crc32(f"{name} {step}".encode()) % 1000 / 100
 
-    def fit(config, *, report, watch):
+    def fit(config, *, watch, **options):
         folder = Path(config.run.out or config.run.resume)
         start = max(steps_in(folder / "checkpoints"), default=0)
         folder.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,10 @@ from train.validation import Validator
 
 
 def fit_together(
-    configs: Sequence[FitConfig], devices: Sequence[jax.Device], console: Console
+    configs: Sequence[FitConfig],
+    devices: Sequence[jax.Device],
+    console: Console,
+    resume_hint: str,
 ) -> list[str]:
     """Trains several runs at once.
 
@@ -60,6 +63,7 @@ def fit_together(
       configs: the runs. They may differ in loss, seed, learning rate, clipping and folder.
       devices: devices to train on; each takes its share of the runs.
       console: for progress.
+      resume_hint: what the user must do to resume, printed after Ctrl-C or SIGTERM.
 
     Returns:
       For each run why it diverged, or "" if it did not.
@@ -77,7 +81,8 @@ def fit_together(
     with contextlib.ExitStack() as held:
         runs = _open(configs, splits, devices[0], say, held)
         for start in sorted({run.start for run in runs}):
-            _train([run for run in runs if run.start == start], splits, devices, console)
+            together = [run for run in runs if run.start == start]
+            _train(together, splits, devices, console, resume_hint)
     return [run.diverged for run in runs]
 
 
@@ -121,7 +126,11 @@ def _open(
 
 
 def _train(
-    runs: Sequence[TrainingRun], splits: Splits, devices: Sequence[jax.Device], console: Console
+    runs: Sequence[TrainingRun],
+    splits: Splits,
+    devices: Sequence[jax.Device],
+    console: Console,
+    resume_hint: str,
 ) -> None:
     """Trains runs that start at the same step, until the last step or a signal; saves them."""
     shared, start = runs[0].config, runs[0].start
@@ -159,10 +168,8 @@ def _train(
             shown=shown,
         )
     if stop.requested:
-        console.print(
-            f"stopped after step {done}; everything is saved. Resume as described at the start.",
-            soft_wrap=True,
-        )
+        console.print(f"stopped after step {done}; everything is saved")
+        console.print(f"to resume: {resume_hint}", soft_wrap=True)
         raise SystemExit(stop.status)
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import math
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,12 +102,14 @@ class Members:
         """Trains nothing yet.
 
         Args:
-          folder: holds a folder for each member.
+          folder: holds a folder for each member. It lies in the folder of the experiment.
           fit: how members are trained, apart from their own settings.
           console: for progress.
           population: whether members train one after the other or at once.
         """
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
+        # fit --resume would resume only the one network that was being trained.
+        self._resume_hint = f"repeat the command with --out {shlex.quote(str(folder.parent))}"
 
     def ensure_trained(self, member: Member, *, watch: Watch | None = None) -> bool:
         """Trains the member to its last step, unless that is done already.
@@ -115,8 +118,7 @@ class Members:
 
         Args:
           member: the network.
-          watch: receives the step and the scores of each validation; training ends if it returns
-            True.
+          watch: receives step and scores of each validation. Training ends if it returns True.
 
         Returns:
           Whether the member is trained. It is not if ``watch`` ended the training, or if it
@@ -129,7 +131,7 @@ class Members:
         self._console.print(f"training {member.name}", soft_wrap=True)
         began = time.monotonic()
         try:
-            loop.fit(config, report=False, watch=watch)
+            loop.fit(config, report=False, watch=watch, resume_hint=self._resume_hint)
         except DivergedError as error:
             self._mark_diverged(member, str(error))
         finally:  # also if it was interrupted, which raises an error
@@ -148,7 +150,7 @@ class Members:
         configs, before = zip(*map(self._resume_config, left), strict=True)
         began = time.monotonic()
         try:
-            errors = fit_together(configs, self._devices(), self._console)
+            errors = fit_together(configs, self._devices(), self._console, self._resume_hint)
         finally:
             self._record_cost(left, before, time.monotonic() - began)
         for member, error in zip(left, errors, strict=True):

@@ -43,9 +43,8 @@ def resumed(configs):
 def train(configs):
     """Returns why each diverged, and what was printed."""
     printed = io.StringIO()
-    return fit_together(
-        configs, jax.devices()[:1], Console(file=printed, width=500)
-    ), printed.getvalue()
+    console = Console(file=printed, width=500)
+    return fit_together(configs, jax.devices()[:1], console, "repeat it"), printed.getvalue()
 
 
 def steps_of(config):

@@ -1,13 +1,17 @@
 """Networks of an experiment: which one is scored, and what is kept when a training starts again."""
 
+import io
 import json
+import os
 import shutil
+import signal
 
 import pytest
 from rich.console import Console
 
 from train.errors import InputError
 from train.experiments.networks.members import Member, Members
+from train.validation import Validator
 
 MEMBER = Member("l1", 0, 1e-3, None)
 
@@ -75,6 +79,29 @@ def test_the_mark_of_a_trained_network_is_not_written_via_a_link(members, folder
     assert members.ensure_trained(MEMBER)
     assert (folder / "done").is_file() and not (folder / "done").is_symlink()
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("population", ["loop", "vmap"])
+def test_a_signal_is_answered_with_how_to_resume_the_experiment(
+    population, small_fit, tmp_path, monkeypatch, capsys
+):
+    """``fit --resume`` with the member's folder would resume only a part of the experiment."""
+    experiment, validate, signals = tmp_path / "the run", Validator.__call__, [signal.SIGTERM]
+
+    def struck(self, *weights):
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        return validate(self, *weights)
+
+    monkeypatch.setattr(Validator, "__call__", struck)
+    printed = io.StringIO()
+    console = Console(file=printed, width=500)
+    members = Members(experiment / "members", small_fit(), console, population=population)
+    with pytest.raises(SystemExit):
+        members.ensure_all_trained([MEMBER])
+    said = (printed.getvalue() + capsys.readouterr().out).splitlines()
+    assert f"to resume: repeat the command with --out '{experiment}'" in said
+    assert not [line for line in said if "fit --resume" in line]
 
 
 def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder, splits):
