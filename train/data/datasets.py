@@ -52,8 +52,9 @@ def list_dataset(text: str) -> Listing:
     """
     match = _SPEC.fullmatch(text)
     if match is None:
+        wrong = "is not accepted" if ":" in text else "lacks a split"
         raise InputError(
-            f'tfds: must be "tfds:NAME[/CONFIG]:SPLIT", such as "tfds:lol:train"; got {text!r}.'
+            f'tfds:{text} {wrong}. Write "tfds:NAME[/CONFIG]:SPLIT", such as "tfds:lol:train".'
         )
     tfds = import_tfds()
     builder = open_builder(match["name"])

@@ -100,7 +100,7 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
 
     Args:
       spec: one of the specs in the module's table.
-      split: which photographs of ``photos`` to open, and which flag errors name.
+      split: which photographs of ``photos`` to open.
       memory: how much decoded photographs may take; 1000 megabytes if it is not given.
 
     Returns:
@@ -132,8 +132,8 @@ def list_source(spec: str, split: Split) -> Listing:
     """Lists the names and decoders of ``spec`` without decoding anything."""
     if len(spec) > _LONGEST:
         raise InputError(
-            f"{FLAGS[split]} must be one of {SPECS}; got {len(spec)} characters that begin with "
-            f"{spec[:80]!r}."
+            f"{spec[:80]!r} and so on, {len(spec)} characters, is not a data set. Data sets are "
+            f"{SPECS}."
         )
     kind, _, rest = spec.partition(":")
     if kind == "photos" and not rest:
@@ -147,7 +147,8 @@ def list_source(spec: str, split: Split) -> Listing:
         from train.data.datasets import list_dataset  # its imports take a second
 
         return list_dataset(rest)
-    raise InputError(f"{FLAGS[split]} must be one of {SPECS}; got {spec!r}.")
+    hint = f" For a folder, write {f'folder:{spec}'!r}." if spec and ":" not in spec else ""
+    raise InputError(f"{spec!r} is not a data set.{hint} Data sets are {SPECS}.")
 
 
 def make_photographs(listing: Listing, memory: Memory) -> tuple[Photographs, Photographs | None]:

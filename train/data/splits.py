@@ -58,7 +58,7 @@ def open_splits(
       data: the photographs to train on, as a spec.
       validation: the photographs to validate on, as a spec; "none": no validation.
       test: the photographs to test on, as a spec.
-      group_by: what stays together in one split: photographs with equal pixels, or all photographs
+      group_by: which photographs are never divided: those with equal pixels, or all photographs
         of a folder (bursts, scenes).
       memory: how much decoded photographs may take; 1000 megabytes if it is not given.
       opening: opens a spec. The verb ``data`` continues if photographs are broken, and a run stops.
@@ -91,14 +91,22 @@ def open_splits(
     train = source.take(i for i, tenth in enumerate(groups) if tenth not in aside)
     for split, part in (("train", train), ("test", opened["test"])):
         if not part.names:
-            what = "photographs" if group_by == "pixels" else "folders"
-            raise InputError(
-                f"{data}: setting aside a tenth by hash left none of {len(source.names)} "
-                f"photographs for {split}. Add {what}, or give other photographs with "
-                f"{FLAGS['test']}."
-            )
+            raise InputError(_too_few(data, len(source.names), split, group_by))
     held = opened.get("validation")
     return Splits(train, held if held is not None and held.names else None, opened["test"])
+
+
+def _too_few(data: str, count: int, split: Split, group_by: str) -> str:
+    """Says why a split is empty, and what to do."""
+    what = "photographs" if group_by == "pixels" else "folders"
+    if split == "train":
+        why = "none is left to train on, because all were set aside"
+    else:
+        why = "none fell into the tenth that is set aside for testing"
+    return (
+        f"{data} has too few {what}. It has {count} photograph{'s' * (count != 1)}, and {why}. "
+        f"Add {what}, or name others with {FLAGS['test']}."
+    )
 
 
 def check_scorable(splits: Splits) -> None:

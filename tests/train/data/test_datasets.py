@@ -113,7 +113,7 @@ def test_an_unprepared_data_set_names_the_command(
         ("{}:train[9:]", "incompatible with 3 examples. Splits: train, test"),
         ("{}:train[:0]", "holds no photographs"),
         ("{}:train?target=hihg", 'write "target=FEATURE" .*features are .*high'),
-        ("{}", 'must be "tfds:NAME'),
+        ("{}", '.* lacks a split. Write "tfds:NAME'),
         (
             "nothing_like_it:train",
             "there is no data set 'nothing_like_it'. Choose one of ours .bsds500, lol",

@@ -57,16 +57,17 @@ def test_copies_in_hidden_folders_are_no_photographs_of_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("spec", ["photo", "photos:x", "folder:", "folder", "pairs:", "tfds:"])
-def test_an_unknown_spec_names_the_flag_and_all_specs(spec: str) -> None:
-    for split, flag in (
-        ("train", "--data"),
-        ("validation", "--validation-data"),
-        ("test", "--test-data"),
-    ):
-        with pytest.raises(
-            InputError, match=f'{flag} must be one of "photos", .* "tfds:.*; got {spec!r}'
-        ):
-            open_source(spec, split)
+def test_an_unknown_spec_is_refused_with_all_kinds_of_specs(spec: str) -> None:
+    with pytest.raises(InputError) as error:
+        open_source(spec, "test")
+    said = str(error.value)
+    assert said.startswith(f"{spec!r} is not a data set.") and '"photos", ' in said
+    assert ("For a folder, write" in said) == (":" not in spec)
+
+
+def test_a_folder_without_its_prefix_is_told_how_to_write_it() -> None:
+    with pytest.raises(InputError, match="For a folder, write 'folder:my photographs'"):
+        open_source("my photographs", "train")
 
 
 def test_a_tilde_stands_for_the_home_folder(

@@ -126,9 +126,19 @@ def test_packaged_photographs_come_with_all_three() -> None:
 
 def test_too_few_photographs_to_set_any_aside_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="left none of 1 photographs for .*give other photographs with --test-data"
+        InputError, match="It has 1 photograph, and none .*name others with --test-data"
     ):
         open_splits(_write(tmp_path, _names(1)))
+
+
+def test_nothing_left_to_train_on_is_an_error(tmp_path: Path) -> None:
+    tenths = []
+    for first in range(30):
+        data = _write(tmp_path / str(first), _names(1), first=first)
+        with pytest.raises(InputError) as error:
+            open_splits(data, validation="none")
+        tenths.append("none is left to train on" in str(error.value))
+    assert any(tenths) and not all(tenths)  # the one photograph is tested on, or trained on
 
 
 def test_a_tested_photograph_that_is_trained_on_is_noticed(

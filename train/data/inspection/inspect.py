@@ -210,7 +210,7 @@ def _open(
         return [("train", opened[spec])]
     if splits.validation is None and config.validation_data != NONE:
         findings.notes.append(
-            "Setting aside a tenth by hash left no photograph for validation, so fit would run "
+            "No photograph fell into the tenth that is set aside for validation, so fit would run "
             "without validation."
         )
     return list(named(splits))

@@ -224,13 +224,13 @@ def test_what_fit_would_refuse_is_wrong(
     data, sheet = f"pairs:{tmp_path}/low,{tmp_path}/high", f"--sheet={tmp_path}/s.png"
     said = _said([data, sheet, "--patch-size=30"], capsys, status=1)
     assert "fit cannot split the photographs: " in said
-    assert "left none of 1 photographs for test" in said
+    assert "It has 1 photograph, and none fell into the tenth that is set aside for testing" in said
     assert "│ 1 pair │" in said
     flags = [data, sheet, f"--test-data=folder:{tmp_path}/test"]
     said = _said(flags, capsys, status=1)
     assert "cat (train): it has 40x30 pixels, and a training patch needs 40x40." in said
     assert "tiny.png (test): it has 11x10 pixels, and scoring needs 11x11." in said
-    assert "left no photograph for validation" in said
+    assert "No photograph fell into the tenth that is set aside for validation" in said
     (tmp_path / "test" / "tiny.png").unlink()
     assert "There are no problems." in _said([*flags, "--patch-size=30"], capsys, status=0)
 
