@@ -46,14 +46,15 @@ class DataConfig:
     """Data set to train on.
     Clean photographs get new noise in every step; pairs are used as they are."""
     validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
-    """Data set for validation during training and for choosing settings; "none": no validation.
-    Not given: the validation photographs of "photos", or a tenth of --data."""
+    """Data set for validation during training and for choosing settings.
+    Write "none" to train without validation.
+    If not given, a tenth of --data is set aside; "photos" has its own validation photographs."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
     """Data set to evaluate on. The network is never trained on it.
-    Not given: the test photographs of "photos", or a tenth of --data."""
+    If not given, a tenth of --data is set aside; "photos" has its own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together when a tenth of --data is set aside.
-    pixels: copies of one photograph; folder: all photographs in a folder, such as a burst."""
+    """Which photographs of --data are never divided between training, validation and test.
+    pixels: exact copies (identical pixels); folder: photographs in one folder, such as a burst."""
     patch_size: int = 40
     """Side of a training patch, in pixels."""
     batch_size: int = 16
@@ -63,7 +64,7 @@ class DataConfig:
     blind: bool = False
     """Train on all noise levels: each patch has its own, drawn uniformly from 0 to --sigma."""
     low_light: tuple[float, float] | None = None
-    """Train on dark photographs with a sensor's noise, instead of on noise of --sigma.
+    """Darken the clean photographs and add a sensor's noise, instead of adding noise of --sigma.
     The numbers are the smallest and the largest share of light that is left, e.g. 0.02 0.1."""
 
     def __post_init__(self) -> None:
@@ -103,10 +104,10 @@ class ModelConfig:
     balance_every: int = 200
     """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
-    """For buifd: weight, in the loss, of the error of the predicted noise level.
-    Up to a constant factor, --loss mse --level-weight 1 --blind is its published objective."""
+    """For buifd: how much an error in the predicted noise level counts in the loss.
+    BUIFD's published objective, up to a constant factor, is --loss mse --level-weight 1 --blind."""
     level_sigma: float = 75.0
-    """For buifd: standard deviation of the noise (0 to 255) that a predicted level of 1 means.
+    """For buifd: noise standard deviation (0 to 255) that corresponds to a predicted level of 1.
     Set it to the highest noise used in training. Published values are 55 and 75."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format inside the network.

@@ -1,6 +1,7 @@
 """Named runs. Each says what it is for and where it runs, and its time and result if it was run."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -57,8 +58,8 @@ PRESETS = {
         ),
     ),
     "dncnn": Preset(
-        "DnCNN at its published size: 17 layers, 64 features, batch norm. It needs a GPU or TPU, "
-        "and your photographs in --data folder:PATH.",
+        "DnCNN at its published size: 17 layers, 64 features, batch norm. This preset needs "
+        "a GPU or TPU, and your photographs in --data folder:PATH.",
         FitConfig(
             data=DataConfig(patch_size=40, batch_size=128),
             model=ModelConfig(model="dncnn(depth=17, features=64)"),
@@ -67,8 +68,8 @@ PRESETS = {
         ),
     ),
     "paper-dncnn": Preset(
-        "The blind DnCNN for colour as El Helou and Suesstrunk trained it on CBSD432. It needs a "
-        "GPU or TPU. It has never been run.",
+        "The blind DnCNN for colour as El Helou and Suesstrunk trained it on CBSD432. "
+        "This preset needs a GPU or TPU. It has never been run.",
         FitConfig(
             data=dataclasses.replace(_CBSD, sigma=55.0),
             model=ModelConfig(model='dncnn(depth=20, initializer="buifd")', loss="mse"),
@@ -77,8 +78,8 @@ PRESETS = {
         ),
     ),
     "paper-buifd": Preset(
-        "BUIFD as published, for noise up to sigma 75, on CBSD432. It needs a GPU or TPU. It has "
-        "never been run.",
+        "BUIFD as published, for noise up to sigma 75, on CBSD432. This preset needs a GPU or "
+        "TPU. It has never been run.",
         FitConfig(
             data=_CBSD,
             model=ModelConfig(model="buifd", loss="mse", level_weight=1.0, level_sigma=75.0),
@@ -87,9 +88,9 @@ PRESETS = {
         ),
     ),
     "paper-retinexformer": Preset(
-        "Retinexformer as published for LOL-v1, but without its mixup. It needs a GPU or TPU. It "
-        "has never been run. On 2 busy CPU cores, compiling it for a TPU v5e was stopped, "
-        "unfinished, after more than an hour.",
+        "Retinexformer as published for LOL-v1, but without its mixup. This preset needs a GPU "
+        "or TPU. It has never been run. On 2 busy CPU cores, compiling it for a TPU v5e was "
+        "stopped, unfinished, after more than an hour.",
         FitConfig(
             data=DataConfig(
                 source="pairs:LOLv1/Train/input,LOLv1/Train/target",
@@ -119,10 +120,11 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
     """
     preset = PRESETS[name]
     rate = preset.config.optimizer.learning_rate
+    set_up = re.sub("^The ", "the ", preset.summary)
     # Clipping is tried for each loss, as the learning rates are.
     optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)
     return ComparePreset(
-        f"It compares three losses over three seeds on this set-up. {preset.summary}",
+        f"Three losses over three seeds, with this set-up: {set_up}",
         CompareConfig(
             sigmas=sigmas,
             learning_rates=(rate / 2, rate, 2 * rate),
@@ -134,8 +136,8 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
 
 COMPARE_PRESETS = {
     "small": ComparePreset(
-        "It compares three losses over three seeds, with a small DnCNN, on the photographs in "
-        "scikit-image. It took 3,992 s on 2 busy CPU cores.",
+        "Three losses over three seeds, with a small DnCNN, on the photographs in scikit-image. "
+        "This preset took 3,992 s on 2 busy CPU cores.",
         CompareConfig(
             fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))
         ),

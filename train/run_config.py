@@ -57,7 +57,7 @@ class RunConfig:
     Each uses the centres of up to 16 photographs, with the same noise every time."""
     tensorboard: bool = True
     """Write curves and validation pictures for TensorBoard.
-    The pictures include the errors in brightness and colour, enlarged four times."""
+    The pictures include errors in brightness and colour, multiplied by four for visibility."""
     profile: tuple[int, int] | None = None
     """First and last step to trace with JAX's profiler, e.g. 100 110.
     The trace is written to the folder "profile" of the run."""

@@ -41,7 +41,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[FitConfig],
         prog="python -m train fit [PRESET]",
-        description=f"{fit.__doc__}\n\nPresets, whose values flags override:\n\n{presets}",
+        description=f"{fit.__doc__}\n\n{_PRESETS}\n\n{presets}",
         args=arguments,
         default=defaults,
     )
@@ -70,7 +70,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[CompareConfig],
         prog="python -m train compare [PRESET]",
-        description=f"{compare.__doc__}\n\nPresets, whose values flags override:\n\n{presets}",
+        description=f"{compare.__doc__}\n\n{_PRESETS}\n\n{presets}",
         args=arguments,
         default=find_compare_preset(preset),
     )
@@ -102,14 +102,14 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile the training step for TPUs or GPUs, present or not, and report its memory use."""
+    """Compile a run for TPUs or GPUs, which need not be in this machine, and report its memory."""
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot
 
     config = tyro.cli(
         tyro.conf.OmitArgPrefixes[aot.CompileConfig],
         prog="python -m train compile [PRESET]",
-        description=f"{compile_.__doc__}\n\nPresets, which are those of fit: {', '.join(PRESETS)}.",
+        description=f"{compile_.__doc__}\n\nPresets (the same as for fit): {', '.join(PRESETS)}.",
         args=arguments,
         default=aot.CompileConfig(fit=find_preset(preset)),
     )
@@ -140,6 +140,7 @@ def data(arguments: list[str]) -> int:
     return 0 if inspect.inspect(config) else 1
 
 
+_PRESETS = "Presets. Flags override a preset's values:"
 _EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
 _RESUME_EXPERIMENT = "to continue a stopped one, give its folder as --out and the same flags again"
 _PICKED_BY_COMPARE = {

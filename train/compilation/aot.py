@@ -185,11 +185,11 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile the training step for TPUs or GPUs, present or not, and report its memory use."""
+    """Compile a run for TPUs or GPUs, which need not be in this machine, and report its memory."""
 
     topology: str = "v5e:2x2"
     """Kind and arrangement of the chips.
-    v5e and v6e have two axes, from v5e:1x1 to v5e:16x16.
+    v5e and v6e have two axes, from v5e:1x1 to v5e:16x16, but not every size.
     v4, v5p and tpu7x have three axes, such as v4:2x2x1.
     cuda:8 means 8 GPUs in a machine, and cuda:2x8 means two such machines."""
     gpu: str | None = None

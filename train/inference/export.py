@@ -47,7 +47,8 @@ class ExportConfig:
     """File to write: .stablehlo, .safetensors for torch, or .onnx."""
     size: str | None = None
     """HEIGHTxWIDTH of all images, for onnx.
-    None: any multiples of the network's stride, which is 1 to 8."""
+    None: any height and width that are multiples of the network's stride.
+    The stride is 1 to 8, depending on the network."""
     overwrite: bool = False
     """Replace --output even if it was not written by export."""
 

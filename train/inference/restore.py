@@ -62,7 +62,7 @@ class RestoreConfig:
     """Average over the eight flips and rotations.
     This is slightly better and takes eight times as long."""
     fast: bool = False
-    """For Retinexformer: attend to a reduced photograph instead of every pixel.
+    """For Retinexformer: compute the attention on a downscaled copy instead of on every pixel.
     The error that this introduces is estimated and printed."""
     overwrite: bool = False
     """Replace files in --output even if restore did not write them, or if they changed later."""

@@ -44,14 +44,14 @@ class InspectConfig:
     """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
-    """Photographs to pick settings on, as for fit; "none": no validation.
-    Not given: those of "photos", or a tenth of the positional argument."""
+    """Photographs for validation, as for fit. Write "none" for no validation.
+    If not given, a tenth of the data set is set aside; "photos" has its own."""
     test_data: str | None = None
     """Photographs to evaluate on, as for fit.
-    Not given: those of "photos", or a tenth of the positional argument."""
+    If not given, a tenth of the data set is set aside; "photos" has its own."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """What stays together when a tenth is set aside, as for fit.
-    pixels: copies of one photograph; folder: all photographs in a folder."""
+    """Which photographs are never divided between training, validation and test, as for fit.
+    pixels: exact copies (identical pixels); folder: photographs in one folder."""
     patch_size: int = 40
     """Side of the training patches in pixels, as for fit.
     Training photographs smaller than this are reported as problems."""
@@ -267,7 +267,8 @@ def _table(
 ) -> Table:
     caption = (
         "MP: megapixels of all photographs; brightness: histogram of luma, from black to white; "
-        "noise: estimated standard deviation in the inputs, 0 to 255, median"
+        "noise: estimated standard deviation of the noise (0 to 255), median over the input "
+        "photographs"
     )
     table = Table(caption=caption, caption_justify="left")
     for column in ("split", "count", "pixels", "MP", "bits", "brightness", "noise"):
