@@ -103,15 +103,15 @@ def _tpus(topology: str, sizes: str, slices: int) -> list[Any]:
                 "-e '.[tpu]'"
             ) from None
         raise InputError(
-            f"--topology {topology} is not known to libtpu{_why(error)}. Use one such as v5e:2x2, "
+            f"libtpu does not accept --topology {topology}{_why(error)}. Use one such as v5e:2x2, "
             "v6e:2x4 or v4:2x2x1."
         ) from None
 
 
 def _why(error: Exception) -> str:
-    """Returns libtpu's reason in brackets. A regular expression would not help anybody."""
+    """Returns libtpu's reason after a colon. A regular expression would not help anybody."""
     reason = first_line(error).removeprefix("INVALID_ARGUMENT: ")
-    return "" if "regex" in reason else f" ({reason})"
+    return "" if "regex" in reason else f": {reason.rstrip('.')}"
 
 
 def _gpus(topology: str, sizes: str, slices: int, gpu: str | None) -> list[Any]:
