@@ -19,6 +19,8 @@ from train.randomness import INIT_STREAM
 from train.state import Step, TrainState, create_state
 from train.step import ONE_PROGRAM, AcrossDevices, make_step
 
+_LARGEST_TRIED = 4096  # pixels along a side of a patch that is tried for an error message
+
 BatchNorm = Literal["global", "per_device"]
 
 
@@ -114,14 +116,37 @@ def open_photographs(config: FitConfig) -> Splits:
 def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
     """Refuses patches that the loss rejects, before a folder is made and a step is traced."""
     size = config.data.patch_size
+    error = _rejection(objective, size, channels)
+    if error is None:
+        return
+    if size >= _LARGEST_TRIED or _rejection(objective, _LARGEST_TRIED, channels) is not None:
+        raise InputError(
+            f"The loss {config.model.loss} does not accept patches of {size} x {size} x "
+            f"{channels}: {error} Choose a different loss."
+        )
+
+    # --- the smallest patch that the loss accepts lies in between
+    too_small, enough = size, _LARGEST_TRIED
+    while enough - too_small > 1:
+        middle = (too_small + enough) // 2
+        if _rejection(objective, middle, channels) is None:
+            enough = middle
+        else:
+            too_small = middle
+    raise InputError(
+        f"The loss {config.model.loss} needs patches of at least {enough} x {enough} pixels; "
+        f"--patch-size is {size}. Use --patch-size {enough}, or a different loss."
+    )
+
+
+def _rejection(objective: Objective, size: int, channels: int) -> str | None:
+    """Returns why the loss rejects patches of this size; None if it accepts them."""
     patch = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     try:
         jax.eval_shape(objective, objective.init(), patch, patch)
     except ValueError as error:
-        raise InputError(
-            f"The loss {config.model.loss} does not accept patches of {size} x {size} x "
-            f"{channels}: {error} Choose a different --patch-size or a different loss."
-        ) from None
+        return str(error)
+    return None
 
 
 def objective_of(config: ModelConfig) -> Objective:

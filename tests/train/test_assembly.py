@@ -27,14 +27,21 @@ def test_patches_too_small_for_the_loss_are_refused_early(
     flags = {"fit": ["--loss", MIXED], "compare": ["--losses", "l1", MIXED]}[verb]
     assert main([verb, *flags]) == 2
     said = capsys.readouterr().err
-    assert f"The loss {MIXED} does not accept patches of 40 x 40 x 3: " in said
-    assert "176 x 176" in said and "Choose a different --patch-size or a different loss." in said
+    assert f"The loss {MIXED} needs patches of at least 176 x 176 pixels; " in said
+    assert "--patch-size is 40. Use --patch-size 176, or a different loss." in said
     assert not list(tmp_path.iterdir())
 
 
 def test_they_are_refused_before_compiling_ahead_of_time_too() -> None:
-    with pytest.raises(InputError, match=r"loss .* does not accept patches of 175 x 175 x 3: "):
+    with pytest.raises(InputError, match="needs .* at least 176 x 176 pixels; --patch-size is 175"):
         aot.compile_for(_config(MIXED, 175), sharding.make_mesh(1))
+
+
+def test_a_loss_that_no_patch_size_would_suit_is_refused_with_its_reason() -> None:
+    config = _config("ciede2000", 40)
+    grey = dataclasses.replace(config.model, model="dncnn(depth=3, features=8, channels=1)")
+    with pytest.raises(InputError, match="40 x 40 x 1: .* Choose a different loss."):
+        assemble(dataclasses.replace(config, model=grey))
 
 
 @pytest.mark.parametrize(
