@@ -5,6 +5,7 @@ The docstrings of these functions are help texts.
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ def fit(arguments: list[str]) -> None:
 
 def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
     """Returns the configuration of a run, and the name of the preset that it starts from."""
+    _check_pairs(arguments)
     named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     preset = named or "default"
     resumed = _value_of("--resume", arguments)
@@ -62,6 +64,7 @@ def compare(arguments: list[str]) -> None:
 
 def read_compare(arguments: list[str]) -> CompareConfig:
     """Returns the configuration of a comparison."""
+    _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
     for flag, instead in _PICKED_BY_COMPARE.items():
         if _value_of(flag, arguments) is not None:
@@ -87,6 +90,7 @@ def tune(arguments: list[str]) -> None:
 
 def read_tune(arguments: list[str]) -> TuneConfig:
     """Returns the configuration of a search."""
+    _check_pairs(arguments)
     for flag, instead in {
         "--loss": "it searches for the settings of luminance_l1",
         "--resume": _RESUME_EXPERIMENT,
@@ -103,6 +107,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 def compile_(arguments: list[str]) -> None:
     """Compile a run for TPUs or GPUs, which need not be in this machine, and report its memory."""
+    _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot
 
@@ -141,6 +146,8 @@ def data(arguments: list[str]) -> int:
 
 
 _PRESETS = "Presets. Flags override a preset's values:"
+# Flags that need two numbers, with examples
+_PAIRS = {"--low-light": "0.02 0.1", "--profile": "100 110", "--luminance-weights": "0 0.95"}
 _EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
 _RESUME_EXPERIMENT = "to continue a stopped one, give its folder as --out and the same flags again"
 _PICKED_BY_COMPARE = {
@@ -211,6 +218,25 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
         if i + 1 < len(arguments):
             return arguments[i + 1]
     return None
+
+
+def _check_pairs(arguments: list[str]) -> None:
+    """Refuses a flag that needs two numbers and has fewer or more.
+
+    The errors of tyro about optional pairs name types instead of what to write.
+    """
+    for i, argument in enumerate(arguments):
+        flag = argument.replace("_", "-")
+        if flag not in _PAIRS:
+            continue
+        given = list(
+            itertools.takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :])
+        )
+        if len(given) != 2 and given != ["None"]:
+            raise InputError(
+                f"{flag} needs two numbers, such as {_PAIRS[flag]}; got "
+                f"{' '.join(given) or 'none'}."
+            )
 
 
 @contextlib.contextmanager

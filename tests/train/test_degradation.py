@@ -169,6 +169,9 @@ def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--low-light", "0.02"], "needs two numbers, such as 0.02 0.1; got 0.02"),
+        (["--low-light", "--blind"], "needs two numbers, such as 0.02 0.1; got none"),
+        (["--profile", "1", "2", "3"], "needs two numbers, such as 100 110; got 1 2 3"),
         (["--low-light", "0", "0.1"], "above 0 and at most 1"),
         (["--low-light", "0.2", "0.1"], "above 0 and at most 1"),
         (["--low-light", "0.1", "2"], "above 0 and at most 1"),
