@@ -47,6 +47,7 @@ LOWEST_ROUNDING := $(patsubst %,--deselect "tests/lumloss_jax/%", \
 	metrics/test_every_metric.py::test_constant_shift[mae] metrics/test_every_metric.py::test_constant_shift[mse] \
 	losses/test_every_loss.py::test_constant_shift[charbonnier] losses/test_regression.py::test_reference_batch \
 	losses/test_every_loss.py::test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter[huber] \
+	losses/test_every_loss.py::test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter[haarpsi] \
 	losses/test_every_loss.py::test_jit_eager_vmap_and_shards_agree[huber] \
 	losses/test_every_loss.py::test_jit_eager_vmap_and_shards_agree[gt_mean_l1])
 test-lowest: $(LOWEST)/.installed
