@@ -75,6 +75,19 @@ def slide(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
     )
 
 
+def mirror(image: jax.Array, width: int, axis: int) -> jax.Array:
+    """Continues one axis by its mirror image, edge pixel included, by ``width`` at both ends."""
+    size = image.shape[axis]
+    if isinstance(size, int) and size < width:  # mirrored more than once
+        widths = [(0, 0)] * image.ndim
+        widths[axis] = (width, width)
+        return jnp.pad(image, widths, mode="symmetric")
+    # Written out, since jnp.pad in jax 0.7 asks for the sizes of axes that it does not change
+    first = lax.slice_in_dim(image, 0, width, axis=axis)
+    last = lax.slice_in_dim(image, size - width, size, axis=axis)
+    return jnp.concatenate([jnp.flip(first, axis), image, jnp.flip(last, axis)], axis=axis)
+
+
 def _slide_at_once(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
     size = image.shape[axis] - (len(taps) - 1)
     slices = (lax.slice_in_dim(image, k, k + size, axis=axis) * tap for k, tap in enumerate(taps))

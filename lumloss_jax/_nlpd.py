@@ -62,9 +62,7 @@ def nlpd_of_pair(pair: Pair) -> tuple[jax.Array, jax.Array]:
 def _shrink(image: jax.Array) -> jax.Array:
     """Every second pixel of the filtered image, whose border is mirrored with its edge pixel."""
     for axis in (image.ndim - 3, image.ndim - 2):
-        widths = [(0, 0)] * image.ndim
-        widths[axis] = (2, 2)
-        image = _filters.slide(jnp.pad(image, widths, mode="symmetric"), _TAPS, axis)
+        image = _filters.slide(_filters.mirror(image, 2, axis), _TAPS, axis)
         image = _every_second(image, axis)
     return image
 

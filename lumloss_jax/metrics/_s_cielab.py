@@ -144,7 +144,5 @@ def _filter_plane(
 def _blur(plane: jax.Array, taps: tuple[float, ...]) -> jax.Array:
     """Correlates both axes with ``taps``; the image is mirrored with its edge pixel outside."""
     for axis in (plane.ndim - 3, plane.ndim - 2):
-        widths = [(0, 0)] * plane.ndim
-        widths[axis] = (len(taps) // 2, len(taps) // 2)
-        plane = _filters.slide(jnp.pad(plane, widths, mode="symmetric"), taps, axis)
+        plane = _filters.slide(_filters.mirror(plane, len(taps) // 2, axis), taps, axis)
     return plane

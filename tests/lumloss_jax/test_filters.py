@@ -181,3 +181,13 @@ def test_symbolic_sizes_average_as_static_ones_do(taps: tuple[float, ...]) -> No
     for shape in ((2, 9, 8, 1), (1, 3, 40, 1)):
         image = jnp.asarray(random_image(shape))
         np.testing.assert_allclose(exported.call(image), averager(image), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("width", [0, 1, 3, 5, 7])
+def test_mirror_is_numpys_symmetric_padding(width):
+    image = np.arange(2 * 5 * 4 * 3, dtype=np.float32).reshape(2, 5, 4, 3)
+    for axis in (1, 2):
+        widths = [(0, 0)] * 4
+        widths[axis] = (width, width)
+        expected = np.pad(image, widths, mode="symmetric")
+        np.testing.assert_array_equal(_filters.mirror(jnp.asarray(image), width, axis), expected)
