@@ -153,8 +153,7 @@ def _failures(
 def _name(reader: Reader) -> str:
     """How the child finds the reader."""
     if not sys.platform.startswith("linux"):
-        # Memory is read from /proc, which other systems do not have.
-        pytest.skip("the harness asks Linux how much memory a process takes")
+        pytest.skip("memory is read from /proc")  # other systems do not have it
     assert hasattr(importlib.import_module(reader.__module__), reader.__qualname__)
     return f"{reader.__module__}:{reader.__qualname__}"
 

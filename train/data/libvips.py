@@ -11,8 +11,7 @@ import os
 # With this, libvips prints no warnings.
 os.environ.setdefault("VIPS_WARNING", "1")
 
-# E402 is off here, because importing pyvips loads libvips, which reads the variable only then.
-import pyvips  # noqa: E402
+import pyvips  # noqa: E402 -- libvips reads the variable when this loads it
 
 # pyvips would pass all warnings to Python's logging. For that it decodes them as UTF-8, and it
 # prints a traceback if they quote bytes that are not UTF-8.

@@ -27,8 +27,7 @@ class StoredPhotograph:
 
     def content(self) -> bytes:
         """The encoded photograph."""
-        # This is abstract: each kind of storage knows where its bytes are.
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: each kind of storage knows where its bytes are
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:

@@ -44,7 +44,7 @@ class _On(Tensor):
         self, inner: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int
     ) -> None:
         # The attack is a tensor where a storage belongs.
-        self.storage = inner  # type: ignore[assignment]
+        self.storage = inner
         self.fields = {"offset": offset, "size": size, "stride": stride}
 
 
