@@ -35,7 +35,12 @@ from train.experiments.picking import (
 from train.experiments.report.crops import find_crops
 from train.experiments.report.page import describe_environment
 from train.experiments.report.report import Report, as_record, write_report
-from train.experiments.report.wording import describe_comparison, describe_other_metrics, headline
+from train.experiments.report.wording import (
+    describe_comparison,
+    describe_other_metrics,
+    explain_differences,
+    headline,
+)
 from train.experiments.statistics.comparison_table import ComparisonRow
 from train.experiments.statistics.conclusions import conclude
 from train.files.outputs import write_json, write_rows
@@ -111,6 +116,9 @@ def _announce(report: Report, console: Console) -> None:
     for comparison in report.comparisons[: len(report.losses) - 1]:
         others = describe_other_metrics(comparison, report.comparisons)
         console.print(f"- {describe_comparison(comparison)} {others}", soft_wrap=True)
+    first, *others = report.losses
+    other = others[0] if len(others) == 1 else "the other loss"
+    console.print(explain_differences(first, other), soft_wrap=True)
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(report.cost, soft_wrap=True)

@@ -33,8 +33,13 @@ from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.networks.members import Member, Members
 from train.experiments.report.page import describe_environment, write_page
 from train.experiments.report.sensitivity import setting_figures
-from train.experiments.report.wording import describe_comparison, describe_other_metrics
+from train.experiments.report.wording import (
+    describe_comparison,
+    describe_other_metrics,
+    explain_differences,
+)
 from train.experiments.search import finished, is_behind, next_batch, open_study
+from train.experiments.statistics.comparison_table import METRICS
 from train.experiments.statistics.conclusions import conclude
 from train.experiments.tune_config import TuneConfig
 from train.files.outputs import write_json, write_rows
@@ -87,6 +92,8 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         looks = record_look(folder, {"chosen": spec, "seeds": config.seeds})
     often = f"looked at {len(looks)} times so far" if len(looks) > 1 else "looked at once"
     console.print(f"on test photographs ({often}): {against}", soft_wrap=True)
+    if spec:
+        console.print(explain_differences(spec, "the default"), soft_wrap=True)
     described = []
     for look in looks:
         seeds = f"{look['seeds']} seed{'s' * (look['seeds'] > 1)}"
@@ -97,7 +104,8 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 
     # --- the effect of each setting, as far as the search shows it
     shares = importances(study, config)
-    figures = setting_figures(study, shares, _names(config), spec)
+    labels = [METRICS[name].label for name in _names(config)]
+    figures = setting_figures(study, shares, labels, spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
     write_page(
@@ -306,6 +314,8 @@ def _names(config: TuneConfig) -> tuple[str, ...]:
 
 
 def _describe_values(values: Any, config: TuneConfig) -> str:
-    return ", ".join(
-        f"{name} {value:.4f}" for name, value in zip(_names(config), values, strict=True)
-    )
+    described = []
+    for name, value in zip(_names(config), values, strict=True):
+        metric = METRICS[name]
+        described.append(f"{metric.label} {value:.4f}{' ' + metric.unit if metric.unit else ''}")
+    return ", ".join(described)

@@ -143,6 +143,7 @@ def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_
     assert main(command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("diverged: ") == 2
+    assert "Each difference is the score of l1 minus that of mse. Lower is better for" in said
     assert (
         "note: l1: the learning rate that was picked, 0.002, lies at the edge of the grid. A wider"
         in said

@@ -90,7 +90,7 @@ def test_each_setting_has_a_plot_and_an_answer(found):
     page = (found / "sensitivity.html").read_text(encoding="utf-8")
     plots = ("luminance-weight", "window-size", "penalty", "brightness")
     assert all(
-        f'id="{name}" role="img" aria-label="psnr: Whether it matters cannot be said' in page
+        f'id="{name}" role="img" aria-label="PSNR: There are too few trials to say whether' in page
         for name in plots
     )
     assert (
@@ -135,9 +135,12 @@ def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
     assert sorted(first.intermediate_values) == [2, 4] and sorted(second.intermediate_values) == [2]
 
 
-def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path):
+def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["tune", *flags, "--trials=2", "--pareto", "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"brightness error \|ΔL\*\| \d+\.\d{4}, chroma error \|ΔC\*\| \d+", said)
+    assert "brightness_error" not in said and " minus that of the default. Lower is" in said
     result = json.loads((folder / "found.json").read_text())
     trials = trials_of(folder)
     assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
@@ -208,7 +211,7 @@ def test_trying_a_setting_again_adds_no_evidence():
         r"Kruskal-Wallis p = [\d.]+, which is only descriptive, since the search chose what", said
     )
     few = finished_study(config, 8 * [(0.2, 30.0)] + [(0.7, 29.0)]).trials
-    too_few = "cannot be said: 2 different settings were trained to the end, and at least 8"
+    too_few = "whether it matters. 2 different settings were trained to the end. At least 8 are"
     assert too_few in describe_effect("luminance_weight", few, {}, 0)
 
 

@@ -26,7 +26,7 @@ def setting_figures(
     Args:
       study: the search.
       importances: importance of each setting, by name.
-      objectives: names of the metrics; each has a row in every figure.
+      objectives: names of the metrics, as readers see them; each has a row in every figure.
       chosen: the setting that was compared with the default.
 
     Returns:
@@ -67,8 +67,9 @@ def describe_effect(
         levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
         return (
-            f"Whether it matters cannot be said: {len(complete)} different settings were trained "
-            f"to the end, and at least {_FEWEST} with two or more values of this one are needed."
+            f"There are too few trials to say whether it matters. {len(complete)} different "
+            f"settings were trained to the end. At least {_FEWEST} are needed, with two or more "
+            "values of this one."
         )
     means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())

@@ -39,6 +39,15 @@ def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Compari
     return f"Exploratory: {', '.join(others)}."
 
 
+def explain_differences(first: str, second: str) -> str:
+    """Says what a difference is, and in which metrics a positive one means worse."""
+    lower = [metric.label for metric in METRICS.values() if not metric.higher_is_better]
+    return (
+        f"Each difference is the score of {first} minus that of {second}. Lower is better for "
+        f"{_list(lower, word='and')}."
+    )
+
+
 def suggests_seeds(comparison: Comparison) -> bool:
     """Whether the sentence about a comparison says how many seeds would probably decide it."""
     return comparison.outcome == "cannot tell" and comparison.seeds_needed is not None

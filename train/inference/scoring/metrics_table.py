@@ -21,8 +21,8 @@ COLUMNS = (
     ("ssim", "SSIM", 4),
     ("ms_ssim", "MS-SSIM", 4),
     ("ciede2000", "CIEDE2000", 2),
-    ("brightness_error", "|dL*|", 2),
-    ("chroma_error", "|dC*|", 2),
+    ("brightness_error", "brightness\nerror", 2),
+    ("chroma_error", "chroma\nerror", 2),
 )
 NAMES = tuple(name for name, _, _ in COLUMNS)
 
