@@ -48,10 +48,12 @@ class DataConfig:
     validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
     """Data set for validation during training and for choosing settings.
     Write "none" to train without validation.
-    If not given, a tenth of --data is set aside; "photos" has its own validation photographs."""
+    If not given, about a tenth of --data is set aside.
+    "photos" has its own validation photographs."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
     """Data set to evaluate on. The network is never trained on it.
-    If not given, a tenth of --data is set aside; "photos" has its own test photographs."""
+    If not given, about a tenth of --data is set aside.
+    "photos" has its own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """Which photographs of --data are never divided between training, validation and test.
     pixels: exact copies (identical pixels); folder: photographs in one folder, such as a burst."""

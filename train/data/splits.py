@@ -1,9 +1,9 @@
 """Splits photographs into training, validation and test, and keeps a record of the splits.
 
 A split that is given by a flag is used whole. The others come from --data. ``photos`` has its own
-splits. From any other source, a tenth each is set aside for validation and test, by a hash of the
-decoded pixels. So adding a photograph does not move another one to a different split, and copies of
-one photograph stay together.
+splits. From any other source, about a tenth is set aside for validation and about a tenth for the
+test, chosen by a hash of the decoded pixels. So adding a photograph does not move another one to a
+different split, and copies of one photograph stay together.
 """
 
 import hashlib
@@ -102,7 +102,7 @@ def _too_few(data: str, count: int, split: Split, group_by: str) -> str:
     if split == "train":
         why = "none is left to train on, because all were set aside"
     else:
-        why = "none fell into the tenth that is set aside for testing"
+        why = "none was set aside for testing, although about a tenth is expected"
     return (
         f"{data} has too few {what}. It has {count} photograph{'s' * (count != 1)}, and {why}. "
         f"Add {what}, or name others with {FLAGS['test']}."

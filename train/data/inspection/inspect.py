@@ -45,10 +45,12 @@ class InspectConfig:
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
     """Photographs for validation, as for fit. Write "none" for no validation.
-    If not given, a tenth of the data set is set aside; "photos" has its own."""
+    If not given, about a tenth of the data set is set aside.
+    "photos" has its own validation photographs."""
     test_data: str | None = None
     """Photographs to evaluate on, as for fit.
-    If not given, a tenth of the data set is set aside; "photos" has its own."""
+    If not given, about a tenth of the data set is set aside.
+    "photos" has its own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """Which photographs are never divided between training, validation and test, as for fit.
     pixels: exact copies (identical pixels); folder: photographs in one folder."""

@@ -224,7 +224,7 @@ def test_what_fit_would_refuse_is_wrong(
     data, sheet = f"pairs:{tmp_path}/low,{tmp_path}/high", f"--sheet={tmp_path}/s.png"
     said = _said([data, sheet, "--patch-size=30"], capsys, status=1)
     assert "fit cannot split the photographs: " in said
-    assert "It has 1 photograph, and none fell into the tenth that is set aside for testing" in said
+    assert "It has 1 photograph, and none was set aside for testing" in said
     assert "│ 1 pair │" in said
     flags = [data, sheet, f"--test-data=folder:{tmp_path}/test"]
     said = _said(flags, capsys, status=1)
