@@ -137,8 +137,8 @@ def _check_format(builder: Any) -> None:
     # TFDS would mistake it for a data set, and write nothing.
     if not (there / "dataset_info.json").is_file():
         raise InputError(
-            f"{there} exists already and does not hold a data set. Move it away, or choose another "
-            "--data-dir."
+            f"{there} exists already and does not hold a data set. Rename or delete it, or choose "
+            "another --data-dir."
         )
     kept = open_folder(there).info.as_proto.file_format
     if kept != FORMAT or builder.name == "restoration_folder":
@@ -148,8 +148,8 @@ def _check_format(builder: Any) -> None:
             else ""
         )
         raise InputError(
-            f"{there} already holds a data set{whose}, as {kept}. Move it away, or choose another "
-            "--data-dir."
+            f"{there} already holds a data set{whose}, as {kept}. Rename or delete it, or choose "
+            "another --data-dir."
         )
 
 

@@ -44,7 +44,7 @@ class Walk:
     @property
     def notes(self) -> list[str]:
         """What a user should know about, in sentences without a full stop."""
-        names = [f"{path} is another name of {first}" for path, first in self.second_names()]
+        names = [f"{path} is the same file as {first}" for path, first in self.second_names()]
         return [*sorted(self.unreadable), *self.not_followed, *names]
 
     @property
@@ -212,7 +212,9 @@ class _Walker:
             return False
         known = self._entered.setdefault(identity, folder)
         if known is not folder:
-            self._found.links.append(f"{folder} is another name of {known} and was read only there")
+            self._found.links.append(
+                f"{folder} is the same folder as {known}, so it was read only once, under that name"
+            )
         return known is folder
 
 

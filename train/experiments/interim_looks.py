@@ -9,6 +9,7 @@ from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 
 _FILE_NAME = "looks.json"
+_ADVICE = "Rename or delete it, then repeat the command. Earlier looks are then no longer counted."
 
 
 def record_look(folder: Path, look: Any) -> list[Any]:
@@ -52,17 +53,15 @@ def _read(path: Path, *, like: Any) -> list[Any]:
     except UnreadableError as error:
         raise InputError(
             f"{path}, the record of the looks at the test photographs, cannot be read: {error}. "
-            "Move it away and repeat the command."
+            f"{_ADVICE}"
         ) from None
     if not isinstance(before, list):
         raise InputError(
-            f"{path} does not hold a list, the looks at the test photographs. Move it away and "
-            "repeat the command."
+            f"{path} does not hold a list of the looks at the test photographs. {_ADVICE}"
         )
     if not all(_is_like(look, like) for look in before):
         raise InputError(
-            f"{path} holds something other than looks at the test photographs. Move it away and "
-            "repeat the command."
+            f"{path} holds something other than looks at the test photographs. {_ADVICE}"
         )
     return before
 

@@ -177,13 +177,17 @@ def _clean(path: Path) -> None:
     for left in path.parent.glob(f"{FILE_NAME}.lock*"):
         if left.is_dir() and not left.is_symlink():
             raise InputError(
-                f"{left} is a folder, but the lock of a search is a file. Move it away."
+                f"{left} is a folder, but the lock of a search is a file. Rename or delete it, "
+                "then repeat the command."
             )
         left.unlink(missing_ok=True)
     if not os.path.lexists(path):
         return
     if why := why_not_ours(os.lstat(path)):
-        raise InputError(f"{path} cannot be read: it {why}. Move it away.")
+        raise InputError(
+            f"{path} cannot be read: it {why}. Rename or delete it, then repeat the command, which "
+            "starts a new search."
+        )
     try:
         content = read_bounded(path, longest=_LONGEST)
     except UnreadableError as error:

@@ -67,7 +67,10 @@ def _lock_file(folder: Path, path: Path) -> int:
             raise InputError(f"{folder} cannot be written to: {error.strerror}.") from None
         if why := why_not_ours(os.fstat(file)):
             os.close(file)
-            raise InputError(f"{path}, which marks a folder in use, {why}. Move it away.")
+            raise InputError(
+                f"{path}, which marks a folder as in use, {why}. Rename or delete it, then repeat "
+                "the command."
+            )
         try:
             lock(file)
         except BlockingIOError:

@@ -82,8 +82,8 @@ def check_replaceable(
         if path.is_file() and is_ours(path):
             return
     raise InputError(
-        f"{option}: {path} exists and was not written by this command. Move it, choose a different "
-        f"{option}, or give --overwrite."
+        f"{option}: {path} exists and was not written by this command. Rename it, choose a "
+        f"different {option}, or use --overwrite."
     )
 
 

@@ -18,6 +18,7 @@ FILE_NAME = "metrics.jsonl"
 _ASIDE = ".unreadable"  # ending of the name of the file that keeps unreadable lines
 _LONGEST = 1_000_000  # bytes in a line
 _LARGEST = 1_000_000_000  # bytes in a file, which is four million lines
+_ADVICE = "Rename or delete it, then repeat the command."
 
 
 class Line(NamedTuple):
@@ -36,11 +37,11 @@ def read_lines(path: Path) -> Iterator[Line]:
         return
     found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode):  # Reading a pipe or a device could take forever.
-        raise InputError(f"{path} is not a regular file. Move it away.")
+        raise InputError(f"{path} is not a regular file. {_ADVICE}")
     if found.st_size > _LARGEST:
         raise InputError(
             f"{path} has {found.st_size / 1e6:,.0f} MB. A run writes only a few hundred bytes per "
-            "logged step, so this file is something else. Move it away."
+            f"logged step, so this file is something else. {_ADVICE}"
         )
     with path.open("rb") as file:
         while content := file.readline(_LONGEST):
@@ -80,7 +81,7 @@ def cut_back(path: Path, start: int) -> str:
 def _keep_aside(path: Path, aside: Path) -> None:
     """Appends unreadable lines to another file, one by one, because there may be gigabytes."""
     if os.path.lexists(aside) and (why := why_not_ours(os.lstat(aside))):
-        raise InputError(f"{aside} {why}. Move it away.")
+        raise InputError(f"{aside} {why}. {_ADVICE}")
     with aside.open("ab") as file:
         for line in read_lines(path):
             if line.row is None:

@@ -47,7 +47,9 @@ def test_a_folder_that_is_in_the_way_is_not_taken_for_a_data_set(tmp_path: Path)
     there = tmp_path / "tfds" / "restoration_folder" / "p" / "1.0.0"
     there.mkdir(parents=True)
     (there / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="exists already and does not hold a data set. Move it"):
+    with pytest.raises(
+        InputError, match="exists already and does not hold a data set. Rename or delete it"
+    ):
         prepare(f"folder:{folder}", data_dir=tmp_path / "tfds")
     assert (there / "mine.txt").read_text() == "keep"
 

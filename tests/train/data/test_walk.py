@@ -58,8 +58,10 @@ def test_a_linked_folder_is_read_once_under_its_own_path(tmp_path: Path) -> None
     assert names(tmp_path / "here") == ["b/deep/y.png", "b/x.png", "own/z.png"]
     here = tmp_path / "here"
     assert sorted(found.links) == [
-        f"{here / 'a'} is another name of {here / 'own'} and was read only there",
-        f"{here / 'c'} is another name of {here / 'b' / 'deep'} and was read only there",
+        f"{here / 'a'} is the same folder as {here / 'own'}, so it was read only once, "
+        "under that name",
+        f"{here / 'c'} is the same folder as {here / 'b' / 'deep'}, so it was read only once, "
+        "under that name",
     ]
 
 
@@ -112,8 +114,8 @@ def test_second_names_and_links_to_nothing_are_said(tmp_path: Path) -> None:
     ]
     assert found.notes == [
         f"{tmp_path / 'train'} is a link to /mnt/not mounted, which does not exist",
-        f"{tmp_path / 'a.png'} is another name of {tmp_path / 'b.png'}",
-        f"{tmp_path / 'd.png'} is another name of {tmp_path / 'c.png'}",
+        f"{tmp_path / 'a.png'} is the same file as {tmp_path / 'b.png'}",
+        f"{tmp_path / 'd.png'} is the same file as {tmp_path / 'c.png'}",
     ]
     assert set(list_folder(tmp_path).notes) == set(found.notes)
 
@@ -192,5 +194,6 @@ def test_pairs_follow_links_and_may_share_a_target(tmp_path: Path) -> None:
     listing = list_pairs(f"{tmp_path}/low2,{tmp_path}/high")
     assert listing.names == ("set/1", "set/2") and not listing.mismatches
     assert (
-        listing.skipped == f"{tmp_path}/high/set/2.png is another name of {tmp_path}/high/set/1.png"
+        listing.skipped
+        == f"{tmp_path}/high/set/2.png is the same file as {tmp_path}/high/set/1.png"
     )

@@ -143,7 +143,7 @@ def test_what_a_search_wrote_is_read_again(config: TuneConfig, tmp_path: Path) -
 
 def test_a_lock_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "trials.log.lock").mkdir()
-    with pytest.raises(InputError, match=r"trials\.log\.lock is a folder, .* Move it away"):
+    with pytest.raises(InputError, match=r"trials\.log\.lock is a folder, .* Rename or delete it"):
         search.open_study(CONFIG, tmp_path)
 
 
@@ -155,7 +155,9 @@ def test_trials_are_never_written_to_a_file_elsewhere(dangling: bool, tmp_path: 
     else:
         (tmp_path / "thesis").touch()
         os.link(tmp_path / "thesis", tmp_path / "search" / "trials.log")
-    with pytest.raises(InputError, match=r"trials\.log cannot be read: it is .*Move it away"):
+    with pytest.raises(
+        InputError, match=r"trials\.log cannot be read: it is .*Rename or delete it"
+    ):
         search.open_study(CONFIG, tmp_path / "search")
     assert dangling or (tmp_path / "thesis").read_bytes() == b""
     assert dangling != (tmp_path / "thesis").exists()

@@ -108,7 +108,9 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None
 def test_a_hard_link_in_the_place_of_the_lock_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("years of work")
     os.link(tmp_path / "thesis", tmp_path / locks.FILE_NAME)
-    with pytest.raises(InputError, match=r"\.in_use, .* is a hard link to a file .* Move it away"):
+    with pytest.raises(
+        InputError, match=r"\.in_use, .* is a hard link to a file .* Rename or delete it"
+    ):
         with locks.hold(tmp_path):
             pass
     assert (tmp_path / "thesis").read_text() == "years of work"

@@ -97,8 +97,8 @@ def test_foreign_files_are_replaced_only_if_asked(checkpoint: Make, tmp_path: Pa
     command = ["restore", str(checkpoint(SPEC)), str(tmp_path / "in"), f"--output={out}"]
     assert main(command) == 2
     assert (
-        f"{out / 'b.png'} was not written by restore. Move it, choose a different --output, or use "
-        "--overwrite" in (capsys.readouterr().err)
+        f"{out / 'b.png'} was not written by restore. Rename it, choose a different --output, "
+        "or use --overwrite" in (capsys.readouterr().err)
     )
     assert os.listdir(out) == ["b.png"] and (out / "b.png").read_bytes() == theirs
     assert main([*command, "--overwrite"]) == 0
@@ -109,7 +109,7 @@ def test_foreign_files_are_replaced_only_if_asked(checkpoint: Make, tmp_path: Pa
     said = capsys.readouterr().out
     assert (
         "1 of 2 photographs are in" in said
-        and f"{out / 'b.png'} was changed after restore wrote it. Move it" in said
+        and f"{out / 'b.png'} was changed after restore wrote it. Rename it" in said
     )
     assert main([*command, "--overwrite"]) == 0
     assert (out / "b.png").read_bytes() == ours

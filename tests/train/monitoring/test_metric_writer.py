@@ -119,7 +119,7 @@ def test_lines_that_cannot_be_read_are_kept_aside_and_said(tmp_path: Path) -> No
 
 def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
-    with pytest.raises(InputError, match="is not a regular file. Move it away"):
+    with pytest.raises(InputError, match="is not a regular file. Rename or delete it"):
         MetricWriter(tmp_path / "metrics.jsonl", Console(file=io.StringIO()), start=0, steps=9)
 
 

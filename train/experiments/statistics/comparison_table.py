@@ -23,6 +23,7 @@ from train.inference.scoring.metrics_table import score as measure
 from train.inference.scoring.protocols import add_fixed_noise
 
 _LONGEST = 64_000_000  # bytes of a table; a row has about a hundred
+_ADVICE = "Rename or delete it, then repeat the command, which scores the trained network again."
 _LARGEST = 1e6  # largest value of any metric, far above what restored photographs can have
 
 # restore(noisy, sigma). For networks that need it, sigma is the level of the noise from 0 to 255.
@@ -128,8 +129,7 @@ def read_scores(path: Path) -> list[ComparisonRow]:
         return rows
     except (OSError, UnreadableError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} is not a table of scores, or it is damaged (line {line}: {error}). Move it "
-            "away and repeat the command, which then scores the trained network again."
+            f"{path} is not a table of scores, or it is damaged (line {line}: {error}). {_ADVICE}"
         ) from None
 
 
@@ -150,8 +150,7 @@ def check_complete(
     if found != sorted(expected):
         raise InputError(
             f"{path} has {len(found)} rows, which are not the {len(expected)} rows for these "
-            "photographs and noise levels. Move it away and repeat the command, which then scores "
-            "the trained network again."
+            f"photographs and noise levels. {_ADVICE}"
         )
 
 

@@ -71,7 +71,8 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
             known = jobs.setdefault(identity, job)
             if known is not job and os.path.abspath(known.source) != os.path.abspath(source):
                 found.notes.append(
-                    f"{source} is a second name of {known.source}, under which it is restored"
+                    f"{source} is the same file as {known.source}, so it is restored only once, "
+                    "under that name"
                 )
     found.jobs = list(jobs.values())
     if not found.jobs:

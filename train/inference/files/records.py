@@ -25,7 +25,7 @@ _REPLACED = "replaces_sha256"  # hash of the file that is about to be replaced
 _SUFFIX, _EARLIER_SUFFIX = ".lumloss.json", ".json"
 _LONGEST_NAME = 255  # bytes that file systems allow
 _LARGEST = 100_000  # bytes of a record, which is many more than any has
-_ADVICE = "Move it, choose a different --output, or use --overwrite."
+_ADVICE = "Rename it, choose a different --output, or use --overwrite."
 
 
 def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool:

@@ -96,8 +96,10 @@ def test_a_photograph_with_several_names_is_restored_once(tmp_path: Path) -> Non
     assert found.others == {".heic": 2, ".json": 1}
     assert found.notes == [
         f"{photos / 'lost'} is a link to {tmp_path / 'nowhere'}, which does not exist",
-        f"{photos / 'a.png'} is a second name of {photos / 'b.png'}, under which it is restored",
-        f"{photos / 'z.png'} is a second name of {photos / 'b.png'}, under which it is restored",
+        f"{photos / 'a.png'} is the same file as {photos / 'b.png'}, so it is restored only once, "
+        "under that name",
+        f"{photos / 'z.png'} is the same file as {photos / 'b.png'}, so it is restored only once, "
+        "under that name",
     ]
     assert found.failures == [
         f"{photos / 'gone.png'} is a link to {tmp_path / 'nowhere.png'}, which cannot be reached."
