@@ -126,7 +126,10 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     # They are printed first, so that they are not lost if the disk is full.
     photographs = f"{len(source.names)} photographs of {config.data}"
     title = f"{network.spec} on {photographs}, protocol {config.protocol}"
-    caption = f"Means over photographs; {protocol.summary}; no GT-mean."
+    caption = (
+        f"Means over photographs; {protocol.summary}; no GT-mean. |ΔL*| is the brightness error, "
+        "and |ΔC*| is the chroma error."
+    )
     console.print(make_summary(scores, title, caption))
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)

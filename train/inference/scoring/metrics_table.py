@@ -21,8 +21,8 @@ COLUMNS = (
     ("ssim", "SSIM", 4),
     ("ms_ssim", "MS-SSIM", 4),
     ("ciede2000", "CIEDE2000", 2),
-    ("brightness_error", "brightness\nerror", 2),
-    ("chroma_error", "chroma\nerror", 2),
+    ("brightness_error", "|ΔL*|", 2),
+    ("chroma_error", "|ΔC*|", 2),
 )
 NAMES = tuple(name for name, _, _ in COLUMNS)
 
@@ -40,8 +40,8 @@ class MetricsRow:
     ssim: float  # at most 1; higher is better
     ms_ssim: float  # at most 1; NaN if the photograph is too small for it
     ciede2000: float  # mean colour difference, 0 or more; lower is better
-    brightness_error: float  # mean of |dL*|, 0 or more
-    chroma_error: float  # mean of |dC*|, 0 or more
+    brightness_error: float  # mean of |ΔL*|, 0 or more
+    chroma_error: float  # mean of |ΔC*|, 0 or more
 
 
 def score(
