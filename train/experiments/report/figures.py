@@ -151,7 +151,8 @@ def _trade_off(
         "Brightness against colour",
         "Mean brightness error against mean chroma error: a point for each seed, and a large "
         "hollow one for their mean. Points nearer the lower left are better in both brightness and "
-        "colour. A move up and to the left gains brightness at the cost of colour.",
+        "colour. Points further up and to the left are more accurate in brightness, but less "
+        "accurate in colour.",
         as_json(
             figure,
             xaxis_title=METRICS["brightness_error"].label,
