@@ -55,7 +55,7 @@ class DataConfig:
     If not given, about a tenth of --data is set aside.
     "photos" has its own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """Which photographs of --data are never divided between training, validation and test.
+    """Which photographs of --data are kept together in one split: training, validation or test.
     pixels: exact copies (identical pixels); folder: photographs in one folder, such as a burst."""
     patch_size: int = 40
     """Side of a training patch, in pixels."""
@@ -181,8 +181,8 @@ class OptimizerConfig:
     """Number of steps over which the learning rate rises from 0.
     The published schedules have no warm-up. To follow one, set this to 0."""
     optimizer: Literal["adam", "adamw", "lion", "sgd"] = "adam"
-    """Method of the updates. Each needs its own learning rate.
-    Compared with adam, lion needs about a tenth, and sgd up to a hundred times as much."""
+    """Algorithm that updates the weights. Each one needs its own learning rate.
+    The rate of lion is about a tenth of adam's, and that of sgd up to a hundred times adam's."""
     weight_decay: float = 0.0
     """Weight decay of adamw, lion and sgd. Biases and gains are not decayed."""
     momentum: float = 0.9
@@ -192,7 +192,7 @@ class OptimizerConfig:
     None: no clipping."""
     accumulate: int = 1
     """Number of parts that a batch is divided into. They run one after the other.
-    Their mean gradient makes one update, and the run needs the memory of one part."""
+    The mean of their gradients makes one update. Only one part at a time needs memory."""
     ema: float = 0.0
     """Decay of a moving average of parameters and batch statistics, e.g. 0.999.
     Evaluation, restoration and export use the average. 0: no average."""

@@ -106,7 +106,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile a run for TPUs or GPUs, which need not be in this machine, and report its memory."""
+    """Compile a training step for TPUs or GPUs that need not be here, and report its memory use."""
     _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot

@@ -185,7 +185,7 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a run for TPUs or GPUs, which need not be in this machine, and report its memory."""
+    """Compile a training step for TPUs or GPUs that need not be here, and report its memory use."""
 
     topology: str = "v5e:2x2"
     """Kind and arrangement of the chips.

@@ -40,13 +40,13 @@ class TuneConfig:
     brightness: tuple[Literal["luma", "luminance", "lightness"], ...] = ("luma", "lightness")
     """Brightness signals to choose from."""
     seeds: int = 3
-    """Number of training runs of the best setting and of the default one.
+    """Number of training runs for each of two settings: the best one and the default.
     These runs use seeds --seed + 1, --seed + 2 and so on.
     They are compared on test photographs."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the search.
     If it already holds an unfinished search, that one is continued.
-    tune does not accept --loss, --balance and --resume."""
+    tune does not accept --loss, --balance or --resume."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)

@@ -59,7 +59,7 @@ class EvaluateConfig:
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. Default: those of --protocol, 15 25 50.
+    """Noise levels (0 to 255) to score at. By default, the levels of --protocol: 15, 25 and 50.
     The level is passed to networks that need it, and not to blind ones."""
     figures: bool = False
     """Write figures of the worst, the median and the best photograph at each noise level.

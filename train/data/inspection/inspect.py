@@ -52,7 +52,7 @@ class InspectConfig:
     If not given, about a tenth of the data set is set aside.
     "photos" has its own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
-    """Which photographs are never divided between training, validation and test, as for fit.
+    """Which photographs are kept together in one split (training, validation or test), as for fit.
     pixels: exact copies (identical pixels); folder: photographs in one folder."""
     patch_size: int = 40
     """Side of the training patches in pixels, as for fit.
