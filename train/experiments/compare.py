@@ -114,8 +114,8 @@ def _announce(report: Report, console: Console) -> None:
     """Prints the sentences of the report."""
     console.print(report.headline, soft_wrap=True)
     for comparison in report.comparisons[: len(report.losses) - 1]:
-        others = describe_other_metrics(comparison, report.comparisons)
-        console.print(f"- {describe_comparison(comparison)} {others}", soft_wrap=True)
+        more = describe_other_metrics(comparison, report.comparisons)
+        console.print(f"- {describe_comparison(comparison)} {more}", soft_wrap=True)
     first, *others = report.losses
     other = others[0] if len(others) == 1 else "the other loss"
     console.print(explain_differences(first, other), soft_wrap=True)
