@@ -38,8 +38,8 @@ class DataConfig:
     """Photographs, and how training patches are made from them.
 
     A data set is named by "photos" (the photographs in scikit-image), "folder:PATH" (searched
-    recursively), "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB", or
-    by "tfds:NAME[/CONFIG]:SPLIT".
+    recursively), "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
+    "tfds:NAME[/CONFIG]:SPLIT".
     """
 
     source: Annotated[str, tyro.conf.arg(name="data")] = "photos"

@@ -106,7 +106,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile a training step for TPUs or GPUs that need not be here, and report its memory use."""
+    """Compile a training step for TPUs or GPUs that you need not own, and report its memory use."""
     _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot
@@ -169,7 +169,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def export(arguments: list[str]) -> None:
-    """Write a trained network as one file that runs without this repository."""
+    """Write a trained network as one file that can be used without this repository."""
     from train.inference import export
 
     export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))

@@ -185,11 +185,11 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a training step for TPUs or GPUs that need not be here, and report its memory use."""
+    """Compile a training step for TPUs or GPUs that you need not own, and report its memory use."""
 
     topology: str = "v5e:2x2"
     """Kind and arrangement of the chips.
-    v5e and v6e have two axes, from v5e:1x1 to v5e:16x16, but not every size.
+    v5e and v6e have two axes, from v5e:1x1 to v5e:16x16, but not every size in between exists.
     v4, v5p and tpu7x have three axes, such as v4:2x2x1.
     cuda:8 means 8 GPUs in a machine, and cuda:2x8 means two such machines."""
     gpu: str | None = None
@@ -199,7 +199,7 @@ class CompileConfig:
     """Number of TPU slices of this topology, connected by the data centre's network."""
     largest_batch: bool = False
     """Also search for the largest batch that fits.
-    The search starts at --batch-size and compiles the step for every size."""
+    The search starts at --batch-size and compiles the step for each size that it tries."""
     fit: FitConfig = field(default_factory=FitConfig)
     """The run whose training step is compiled. Nothing is trained."""
 

@@ -35,7 +35,7 @@ _LARGEST = 200e6  # bytes of parameters that may be written into a program
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write a trained network as one file that runs without this repository."""
+    """Write a trained network as one file that can be used without this repository."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints."""

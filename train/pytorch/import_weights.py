@@ -51,7 +51,7 @@ class ImportConfig:
     weights: str | None = None
     """Name of the dictionary in the file, such as "params".
     None: the dictionary that fits the network.
-    If several fit, it is the moving average of the weights, such as "params_ema"."""
+    If several fit, the moving average of the weights is used, such as "params_ema"."""
     out: Path | None = None
     """Folder of the checkpoint to write. It must not exist.
     None: a folder with the file's name in runs/imported/."""

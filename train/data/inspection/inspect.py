@@ -68,7 +68,8 @@ class InspectConfig:
     None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
     overwrite: bool = False
     """Replace --sheet even if it was not written by this command.
-    A TIFF always needs this flag, because it does not say which program wrote it."""
+    An existing TIFF is never replaced without this flag, because a TIFF does not say which program
+    wrote it."""
     all: bool = False
     """List all problems and notes. Without this flag, the first twenty of each are listed."""
 
