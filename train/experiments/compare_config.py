@@ -78,7 +78,7 @@ class CompareConfig:
     Default: all of them."""
     margin: float | None = None
     """Smallest difference in --primary that matters.
-    The first loss is called "not worse" if the scores rule out that it is worse by this or more.
+    Two losses are called equal if the scores rule out that either is better by this or more.
     None: 0.1 dB. For a metric that is not in dB, None means that this is not tested."""
     learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Learning rates to pick from, for each loss.

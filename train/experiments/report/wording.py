@@ -7,6 +7,8 @@ from train.experiments.statistics.comparison_table import METRICS
 from train.experiments.statistics.conclusions import ALPHA, Comparison
 from train.experiments.statistics.convergence import Curve, convergence_warning
 
+_UNDECIDED = ("cannot tell", "no verdict")
+
 
 def describe_difference(comparison: Comparison) -> str:
     """The difference with its interval, with the sign that the metric itself has."""
@@ -56,22 +58,38 @@ def suggests_seeds(comparison: Comparison) -> bool:
 def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
     """The first sentences of the page; they warn if the networks were still learning."""
     primary = [comparison for comparison in comparisons if comparison.adjusted_p is not None]
+    small = "but by less than {margin}, which is too little to matter."
     texts = {
-        "better": "{it} is better than {others}.",
-        "worse": "{it} is worse than {others}.",
-        "cannot tell": "{it} cannot be told apart from {others}.",
-        "no verdict": "There is no verdict on {candidate} against {others}.",
+        ("better", False): "{it} is better than {others}.",
+        ("better", True): f"{{it}} is better than {{others}}, {small}",
+        ("worse", False): "{it} is worse than {others}.",
+        ("worse", True): f"{{it}} is worse than {{others}}, {small}",
+        ("equal", True): "{it} is equal to {others} to within {margin}.",
+        ("cannot tell", False): "{it} cannot be told apart from {others}.",
+        ("no verdict", False): "There is no verdict on {candidate} against {others}.",
     }
     candidate = primary[0].candidate
     sentences: list[str] = []
-    for outcome, text in texts.items():
-        others = [comparison.other for comparison in primary if comparison.outcome == outcome]
+    for (outcome, is_small), text in texts.items():
+        others = [
+            comparison.other
+            for comparison in primary
+            if comparison.outcome == outcome
+            and (comparison.within_margin == is_small or outcome == "no verdict")
+        ]
         if others:
-            it = "It" if sentences else candidate
-            word = "and" if outcome in ("better", "worse") else "or"
-            listed = _list(others, word=word)
-            sentences.append(text.format(it=it, candidate=candidate, others=listed))
+            sentence = text.format(
+                it="It" if sentences else candidate,
+                candidate=candidate,
+                others=_list(others, word="or" if outcome in _UNDECIDED else "and"),
+                margin=_margin(primary[0]),
+            )
+            sentences.append(sentence)
     return convergence_warning(curves) + " ".join(sentences)
+
+
+def _margin(comparison: Comparison) -> str:
+    return f"{comparison.margin:g}{_unit(comparison)}" if comparison.margin else ""
 
 
 def _list(names: Sequence[str], *, word: str) -> str:
@@ -92,6 +110,12 @@ def _verdict(comparison: Comparison) -> str:
         p = (
             f"p = {comparison.adjusted_p:.2g} after Holm's correction for {comparison.family} "
             f"comparisons, {alone} without it"
+        )
+    if comparison.outcome == "equal":
+        return (
+            f"Equal to within {_margin(comparison)}, the margin below which differences are "
+            f"assumed not to matter (p = {comparison.equal_p:.2g}). Which one is better by less "
+            f"than that cannot be told ({p})."
         )
     if comparison.outcome == "cannot tell":
         undecided = f"Cannot tell which is better ({p})."
@@ -129,11 +153,11 @@ def _margins(comparison: Comparison) -> str:
     equal_p, not_worse_p = comparison.equal_p, comparison.not_worse_p
     if comparison.margin is None or equal_p is None or not_worse_p is None:
         return ""
-    margin = f"{comparison.margin:g}{_unit(comparison)}"
-    if equal_p < ALPHA:
+    margin = _margin(comparison)
+    if comparison.within_margin:
         return (
-            f" The difference is smaller than {margin}, the margin below which differences are "
-            f"assumed not to matter (p = {equal_p:.2g})."
+            f" The difference is real, but smaller than {margin}, the margin below which "
+            f"differences are assumed not to matter (p = {equal_p:.2g})."
         )
     if not_worse_p < ALPHA:
         if comparison.outcome == "worse":

@@ -43,6 +43,11 @@ class Comparison:
     outcome: Outcome
 
     @property
+    def within_margin(self) -> bool:
+        """Whether the test says that neither is better by the margin or more."""
+        return self.equal_p is not None and self.equal_p < ALPHA
+
+    @property
     def seeds_needed(self) -> int | None:
         """How many seeds would probably decide it, corrected for the family; None: too many."""
         # For the smallest p-value of a family Holm's bound is Bonferroni's; for others it is laxer.
@@ -152,7 +157,7 @@ def _primary(
         not_worse_p=family.not_worse_p.get(other),
         equal_p=family.equal_p.get(other),
         wilcoxon_p=wilcoxon_p,
-        outcome=stats.outcome(difference, p, alpha=ALPHA),
+        outcome=stats.outcome(difference, p, equal_p=family.equal_p.get(other), alpha=ALPHA),
     )
 
 

@@ -34,7 +34,7 @@ POWER = 0.8
 
 CONFIDENCE = 0.95  # confidence level of every interval that is shown
 
-Outcome = Literal["better", "worse", "cannot tell", "no verdict"]
+Outcome = Literal["better", "worse", "equal", "cannot tell", "no verdict"]
 
 
 @dataclass(frozen=True)
@@ -213,22 +213,30 @@ def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDE
     return None
 
 
-def outcome(difference: Difference, adjusted_p: float, *, alpha: float = 0.05) -> Outcome:
+def outcome(
+    difference: Difference,
+    adjusted_p: float,
+    *,
+    equal_p: float | None = None,
+    alpha: float = 0.05,
+) -> Outcome:
     """What may be claimed, if a positive mean is better.
 
     Args:
       difference: the difference that was measured.
       adjusted_p: p-value after correction for the number of comparisons.
+      equal_p: p-value of :func:`equivalence_p`, corrected likewise; None if it was not tested.
       alpha: the accepted chance of a false alarm.
 
     Returns:
-      The claim. It needs more than a handful of photographs, and if seeds are few, all must agree.
+      The claim. It needs more than a handful of photographs. To be better or worse, all seeds must
+      agree if they are few. "equal" means equal to within the margin of ``equal_p``.
     """
     seeds = len(difference.by_seed)
     if difference.images < FEWEST_IMAGES or seeds < 2:
         return "no verdict"
     if adjusted_p >= alpha or (seeds <= MUST_AGREE and not difference.seeds_agree):
-        return "cannot tell"
+        return "equal" if equal_p is not None and equal_p < alpha else "cannot tell"
     return "better" if difference.mean > 0 else "worse"
 
 

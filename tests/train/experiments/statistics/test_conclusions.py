@@ -10,6 +10,7 @@ from train.experiments.report.wording import (
     describe_other_metrics,
     headline,
 )
+from train.experiments.statistics import stats
 from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
 from train.experiments.statistics.conclusions import conclude
 from train.experiments.statistics.convergence import Curve, gain_of_last_quarter
@@ -90,15 +91,49 @@ def test_not_worse_is_a_test_with_a_margin():
     blurred = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
     assert blurred.not_worse_p > 0.05 and "It is not worse" not in describe_comparison(blurred)
     unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
-    assert (
-        unclear.outcome == "cannot tell"
-        and "The difference is smaller than 0.1 dB, the margin" in describe_comparison(unclear)
-    )
     assert unclear.equal_p >= unclear.not_worse_p
-    one_sided = describe_comparison(dataclasses.replace(unclear, equal_p=0.2))
+    one_sided = describe_comparison(
+        dataclasses.replace(unclear, equal_p=0.2, outcome="cannot tell")
+    )
     assert "not worse by 0.1 dB or more (p = " in one_sided and "smaller than" not in one_sided
     worse = describe_comparison(dataclasses.replace(unclear, outcome="worse", equal_p=0.2))
     assert "It is worse by less than 0.1 dB (p = " in worse and "not worse" not in worse
+
+
+def test_equal_to_within_the_margin_is_a_verdict():
+    comparisons = conclude(make_scores(seed_sd=0.02), LOSSES)
+    equal = find(comparisons, "l1")
+    assert equal.outcome == "equal" and equal.adjusted_p >= 0.05 > equal.equal_p
+    said = describe_comparison(equal)
+    assert "Equal to within 0.1 dB" in said and "Cannot tell" not in said
+    assert headline(comparisons, []) == (
+        "luminance_l1 is better than mse. It is equal to l1 to within 0.1 dB."
+    )
+    # The verdict needs Holm's correction: alone, p would be below 0.05.
+    corrected = dataclasses.replace(equal, equal_p=0.06, outcome="cannot tell")
+    assert not corrected.within_margin
+    both = [dataclasses.replace(equal, other=other) for other in ("mse", "l1")]
+    assert headline(both, []) == "luminance_l1 is equal to mse and l1 to within 0.1 dB."
+
+
+def test_a_real_difference_below_the_margin_is_said_to_be_too_small_to_matter():
+    small = find(conclude(make_scores(seed_sd=0.001), LOSSES), "l1")
+    assert small.outcome == "better" and small.difference.mean == pytest.approx(0.01, abs=0.005)
+    assert "The difference is real, but smaller than 0.1 dB" in describe_comparison(small)
+    assert headline([small], []) == (
+        "luminance_l1 is better than l1, but by less than 0.1 dB, which is too little to matter."
+    )
+
+
+def test_equality_is_claimed_after_holms_correction():
+    comparisons = conclude(make_scores(seed_sd=0.02), LOSSES)
+    p_values = [stats.equivalence_p(comparison.difference, 0.1) for comparison in comparisons[:2]]
+    assert [comparison.equal_p for comparison in comparisons[:2]] == list(stats.holm(p_values))
+    difference = comparisons[1].difference
+    assert stats.outcome(difference, 0.2, equal_p=0.051) == "cannot tell"
+    assert stats.outcome(difference, 0.2, equal_p=0.049) == "equal"
+    one_seed = dataclasses.replace(difference, by_seed=difference.by_seed[:1])
+    assert stats.outcome(one_seed, 0.2, equal_p=0.001) == "no verdict"
 
 
 def test_the_margin_is_answered_whichever_way_it_came_out():
@@ -132,7 +167,7 @@ def test_a_metric_without_decibels_has_only_the_users_margin():
     tested = find(
         conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000"
     )
-    assert "The difference is smaller than 0.5, the margin" in describe_comparison(tested)
+    assert "Equal to within 0.5, the margin" in describe_comparison(tested)
 
 
 def test_verdicts_are_on_the_chosen_metric_and_levels():
@@ -146,7 +181,8 @@ def test_verdicts_are_on_the_chosen_metric_and_levels():
 
 
 def test_more_seeds_are_suggested_if_several_losses_are_compared():
-    unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
+    # A margin that is too small for the difference to be tested as equal
+    unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES, margin=0.001), "l1")
     alone, corrected = (
         dataclasses.replace(unclear, family=family).seeds_needed for family in (1, 2)
     )
