@@ -5,6 +5,7 @@ to bfloat16 by default.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jax import lax
 
 # With fewer taps than this, a loop costs a CPU as much as it saves.
 _LOOP_FROM = 5
+# LLVM vectorises a sum of this many slices, but takes 5 times as long for one of 101.
+_MOST_SLICES = 32
 
 
 def box_taps(size: int) -> tuple[float, ...]:
@@ -46,9 +49,10 @@ def local_average(
     if len(taps) == 1:
         return image
     if mask is None:
+        image = compute_once(image)  # and its gradient, which three channels share
         for axis in (image.ndim - 3, image.ndim - 2):
             image = _slide_same(image, taps, axis) / _tap_sums(image, taps, axis)
-        return image
+        return compute_once(image)  # value and gradient share it
     sums, weights = image * mask, jnp.broadcast_to(mask, (*image.shape[:-1], 1))
     for axis in (image.ndim - 3, image.ndim - 2):
         sums, weights = _slide_same(sums, taps, axis), _slide_same(weights, taps, axis)
@@ -57,6 +61,16 @@ def local_average(
     empty = jnp.broadcast_to(mask, weights.shape) <= 0
     return jnp.where(empty, jnp.zeros_like(sums), sums) / jnp.where(
         empty, jnp.ones_like(weights), weights
+    )
+
+
+def compute_once(image: jax.Array) -> jax.Array:
+    """The image itself, which a CPU then computes once, whatever it is used for.
+
+    The same holds for its gradient. Other devices decide for themselves.
+    """
+    return lax.platform_dependent(
+        image, cpu=lambda image: _self_adjoint(_compute_apart, image), default=lambda image: image
     )
 
 
@@ -122,12 +136,74 @@ def _slide_in_halves(image: jax.Array, taps: tuple[float, ...], axis: int) -> ja
 
 
 def _slide_same(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
-    """Slides with zeros outside the image, so that the sums are over the pixels that exist."""
+    """Slides with zeros outside the image, so that the sums are over the pixels that exist.
+
+    The taps are symmetric.
+    """
     taps = _reachable(taps, image.shape[axis])
     radius = len(taps) // 2
+    if not isinstance(image.shape[axis], int):
+        return _slide_at_once(_add_zeros(image, axis, radius), taps, axis)
+    return lax.platform_dependent(
+        image,
+        # The transpose of a sum of slices is a sum of padded arrays, in which a CPU tests each
+        # pixel against the border for every tap. With symmetric taps, it is the same sum of slices.
+        cpu=lambda image: _self_adjoint(lambda image: _slide_on_cpu(image, taps, axis), image),
+        default=lambda image: _slide_at_once(_add_zeros(image, axis, radius), taps, axis),
+    )
+
+
+def _slide_on_cpu(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:
+    """The same sum, without repeating what comes before for each tap.
+
+    The number of slices does not grow with a box.
+    """
+    image, radius = _compute_apart(image), len(taps) // 2
+    padded = _add_zeros(image, axis, radius)
+    group = -(-len(taps) // _MOST_SLICES)
+    if len(set(taps)) > 1 or group == 1:
+        return _slide_at_once(padded, taps, axis)
+    # Equal taps: sums of a few neighbours first, then sums of those. Nothing is subtracted, so
+    # rounding errors are no larger than if the pixels were added one by one.
+    window = [1] * image.ndim
+    window[axis] = group
+    zero, strides = np.zeros((), image.dtype), (1,) * image.ndim
+    groups = lax.reduce_window(padded, zero, lax.add, window, strides, "VALID")
+    whole, size = len(taps) - len(taps) % group, image.shape[axis]
+    parts = [(groups, start) for start in range(0, whole, group)]
+    parts += [(padded, start) for start in range(whole, len(taps))]
+    slices = (lax.slice_in_dim(sums, start, start + size, axis=axis) for sums, start in parts)
+    return taps[0] * sum(slices, start=next(slices))
+
+
+def _compute_apart(image: jax.Array) -> jax.Array:
+    """The image itself, by an operation that XLA's CPU backend fuses with nothing.
+
+    That is a ``reduce_window``, here one that adds a zero from outside an axis of size 1.
+    Optimization barriers do not help: they are removed before operations are fused.
+    """
+    window, strides = (2, *(1,) * image.ndim), (1,) * (image.ndim + 1)
+    outside = [(0, 1)] + [(0, 0)] * image.ndim
+    zero = np.zeros((), image.dtype)
+    return lax.reduce_window(image[None], zero, lax.add, window, strides, outside)[0]
+
+
+def _self_adjoint(function: Callable[[jax.Array], jax.Array], image: jax.Array) -> jax.Array:
+    """``function(image)``, of a linear function whose transpose is the function itself.
+
+    JAX lets no other function of its own be told a transpose that also has vmap and forward mode.
+    Here ``function`` is the solver. The system that it would solve is not needed: nothing of it is
+    differentiated, and its residual is never computed.
+    """
+    return lax.custom_linear_solve(
+        lambda solution: solution, image, lambda _, image: function(image), symmetric=True
+    )
+
+
+def _add_zeros(image: jax.Array, axis: int, width: int) -> jax.Array:
     widths = [(0, 0)] * image.ndim
-    widths[axis] = (radius, radius)
-    return slide(jnp.pad(image, widths), taps, axis)
+    widths[axis] = (width, width)
+    return jnp.pad(image, widths)
 
 
 def _tap_sums(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.Array:

@@ -9,6 +9,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lumloss_jax import _filters
 
+WINDOWS = {
+    "box 3": _filters.box_taps(3),
+    "box 31": _filters.box_taps(31),
+    "box 67, in groups": _filters.box_taps(67),
+    "gaussian 9": _filters.gaussian_taps(9, 2.0),
+}
+every_window = pytest.mark.parametrize("taps", WINDOWS.values(), ids=WINDOWS)
+
 SHAPES = ((2, 6, 9, 1), (5, 4, 3), (1, 1, 12, 1))
 
 
@@ -99,6 +107,39 @@ def test_local_average_is_the_mean_of_what_exists(
     image = random_image(shape)
     result = average(image, taps)
     np.testing.assert_allclose(result, average_by_loops(image, taps), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@every_window
+def test_local_average_keeps_its_digits_far_from_zero(
+    taps: tuple[float, ...], offset: float
+) -> None:
+    """No running sum and no summed-area table: the error does not grow along the image."""
+    image = random_image((1, 90, 500, 1)) + np.float32(offset)
+    expected = image.astype(np.float64)[0, ..., 0]
+    for axis in (0, 1):
+        sums = [np.convolve(line, taps, "full") for line in np.moveaxis(expected, axis, 1)]
+        weights = np.convolve(np.ones(expected.shape[axis]), taps, "full")
+        inside = slice(len(taps) // 2, len(taps) // 2 + expected.shape[axis])
+        expected = np.moveaxis((np.array(sums) / weights)[:, inside], 1, axis)
+    error = np.abs(np.asarray(average(image, taps))[0, ..., 0] - expected).max()
+    assert error < 6 * np.finfo(np.float32).eps * np.abs(image).max()
+
+
+@every_window
+def test_gradients_of_a_local_average_are_its_transpose(taps: tuple[float, ...]) -> None:
+    """In reverse and forward mode, and mapped over images, the products agree."""
+    generator = np.random.default_rng(0)
+    image, direction, pull = (
+        jnp.asarray(generator.normal(size=(2, 40, 71, 1)).astype(np.float32)) for _ in range(3)
+    )
+    averager = jax.jit(jax.vmap(lambda image: _filters.local_average(image, taps)))
+    _, forward = jax.jit(lambda x, v: jax.jvp(averager, (x,), (v,)))(image, direction)
+    (backward,) = jax.vjp(averager, image)[1](pull)
+    np.testing.assert_allclose(forward, averager(direction), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        jnp.vdot(pull, forward), jnp.vdot(backward, direction), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("mask_shape", [(2, 6, 9, 1), (1, 6, 9, 1), (2, 6, 1, 1)])
