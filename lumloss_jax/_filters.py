@@ -164,7 +164,7 @@ def _slide_on_cpu(image: jax.Array, taps: tuple[float, ...], axis: int) -> jax.A
     if len(set(taps)) > 1 or group == 1:
         return _slide_at_once(padded, taps, axis)
     # Equal taps: sums of a few neighbours first, then sums of those. Nothing is subtracted, so
-    # rounding errors are no larger than if the pixels were added one by one.
+    # rounding errors stay within those of adding the pixels one by one.
     window = [1] * image.ndim
     window[axis] = group
     zero, strides = np.zeros((), image.dtype), (1,) * image.ndim
