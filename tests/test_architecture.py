@@ -31,11 +31,13 @@ FOLDERS = {
     "train.inference.tiles": "data.images devices errors",
     "train.inference.files": "data errors files inference.predict inference.tiles",
     "train.inference.scoring": "console data errors randomness",
-    "train.experiments": "assembly bounds checkpoints config console data devices errors files",
+    "train.experiments": (
+        "assembly bounds checkpoints config console data devices errors files inference.scoring"
+    ),
     "train.experiments.networks": (
         "assembly checkpoints config console data degradation devices errors "
         "experiments.compare_config experiments.statistics files guard "
-        "inference.predictors loop monitoring network objective optimizer pixels "
+        "inference.predictors inference.scoring loop monitoring network objective optimizer pixels "
         "randomness state step training validation"
     ),
     "train.experiments.statistics": "data errors files inference.scoring",

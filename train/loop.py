@@ -31,6 +31,7 @@ from train.files.outputs import write_rows
 from train.inference.predictors import predictor_for
 from train.inference.scoring.baseline_table import make_table, score_with_baselines
 from train.inference.scoring.figures import comparison
+from train.inference.scoring.registry import METRICS
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
 from train.monitoring.metric_writer import MetricWriter
 from train.monitoring.tensorboard import Board
@@ -157,6 +158,7 @@ def train(
             keep_last=kept.keep_last,
             keep_best=kept.keep_best,
             best_metric=kept.best_metric,
+            higher_is_better=METRICS[kept.best_metric].higher_is_better,
             told=functools.partial(session.has_checkpoint, run.folder),
         ) as checkpoints,
         session.stopping() as stop,
@@ -294,7 +296,12 @@ def _make_validate(run: PreparedRun) -> Validate | None:
     if source is None:
         return None
     if run.session.is_first:
-        validator = Validator(run.model, source, sigma=run.config.data.sigma)
+        validator = Validator(
+            run.model,
+            source,
+            sigma=run.config.data.sigma,
+            best_metric=run.config.run.best_metric,
+        )
 
     def validate(state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
         # Every process takes part in gathering the weights.

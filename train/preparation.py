@@ -38,6 +38,7 @@ from train.devices.distributed import without_host_flags
 from train.devices.session import Session
 from train.errors import InputError
 from train.files import locks
+from train.inference.scoring.sizes import check_large_enough
 from train.state import Step, TrainState
 
 
@@ -104,6 +105,8 @@ def prepare(
             # This comes first. If photographs changed, no other fault in them matters.
             check_unchanged(splits, Path(config.run.resume))
         check_scorable(splits)
+        best_metric = config.run.best_metric
+        check_large_enough("--best-metric", best_metric, splits, of=("validation",))
         batches = PatchBatches(
             splits.train,
             patch_size=config.data.patch_size,

@@ -9,6 +9,7 @@ from typing import Literal
 
 from train.bounds import MOST_PROCESSES, between, check_name, less_than
 from train.errors import InputError
+from train.inference.scoring.registry import MetricName
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class RunConfig:
     keep_best: int = 1
     """Number of best checkpoints to keep in addition to the newest ones.
     They are compared by --best-metric on the validation photographs."""
-    best_metric: Literal["psnr", "ssim", "ciede2000"] = "psnr"
+    best_metric: MetricName = "psnr"
     """Validation metric that decides which checkpoints are best.
-    Higher is better for PSNR and SSIM, and lower for CIEDE2000."""
+    PSNR, SSIM and CIEDE2000 are logged in any case, and this one as well."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 500

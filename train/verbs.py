@@ -93,6 +93,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
     _check_pairs(arguments)
     for flag, instead in {
         "--loss": "it searches for the settings of luminance_l1",
+        "--best-metric": "--objective names the metric that decides",
         "--resume": _RESUME_EXPERIMENT,
     }.items():
         if _value_of(flag, arguments) is not None:

@@ -24,9 +24,6 @@ from train.errors import InputError, first_line
 from train.files.outputs import LASTING
 from train.state import TrainState
 
-# Validation metrics whose lower values are better. For all others, higher values are better.
-_LOWER_IS_BETTER = ("ciede2000",)
-
 _NO_METRICS: Mapping[str, float] = {}
 
 
@@ -41,6 +38,7 @@ class Checkpoints:
         keep_last: int = 2,
         keep_best: int = 0,
         best_metric: str = "psnr",
+        higher_is_better: bool = True,
         told: Callable[[], None] = lambda: None,
     ) -> None:
         """Opens ``folder``, and makes it if it is missing.
@@ -52,6 +50,7 @@ class Checkpoints:
           keep_best: number of best checkpoints to keep in addition, among those with validation
             metrics.
           best_metric: name of the validation metric that says which are best.
+          higher_is_better: whether its higher values are better.
           told: called whenever a checkpoint is on disk and has been verified.
 
         Raises:
@@ -67,6 +66,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._about = {**about, "versions": package_versions()}
         self._keep_last, self._keep_best, self._best_metric = keep_last, keep_best, best_metric
+        self._higher_is_better = higher_is_better
         self._unread: tuple[int, dict[str, Any]] | None = None
         self._told = told
         self.folder = folder
@@ -75,7 +75,7 @@ class Checkpoints:
         value = metrics.get(self._best_metric, math.nan)
         if math.isnan(value):
             return -math.inf
-        return -value if self._best_metric in _LOWER_IS_BETTER else value
+        return value if self._higher_is_better else -value
 
     def save(self, state: TrainState, *, metrics: Mapping[str, float] = _NO_METRICS) -> None:
         """Saves a state under its step, unless this step is on disk already.

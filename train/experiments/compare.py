@@ -44,6 +44,7 @@ from train.experiments.report.wording import (
 from train.experiments.statistics.comparison_table import ComparisonRow
 from train.experiments.statistics.conclusions import conclude
 from train.files.outputs import write_json, write_rows
+from train.inference.scoring.sizes import size_notes
 
 # Simulated with no true difference and 68 photographs, with 3 seeds at the first look and as many
 # as it suggested at the second. The second look adds 0.4 to 3 percentage points of false alarms.
@@ -75,11 +76,14 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     for loss in config.losses:
         member = Member(loss, config.fit.seed, config.learning_rates[0], None)
         assemble(member.config(config.fit, Path()))
-    splits, validation = open_with_validation(config.fit, "compare")
+    splits, validation = open_with_validation(
+        config.fit, "compare", flag="--primary", metrics=(config.primary,)
+    )
     folder = open_folder(config, splits, "compare", held)
     console.print(advise_repeating(folder), soft_wrap=True)
     warnings = [*leak_warnings(splits), *pair_warnings(splits)]
     warnings += noise_warnings(config, splits.test)
+    warnings += size_notes(config.columns, splits.test)
     of_data = data_warnings(splits, workers=config.fit.run.workers)
     for warning in dict.fromkeys([*of_data, *warnings]):
         console.print(f"warning: {warning}", soft_wrap=True)

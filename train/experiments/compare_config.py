@@ -7,9 +7,9 @@ from typing import Any, Literal
 from train.bounds import MOST_SEEDS, between, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
+from train.inference.scoring.registry import Added, MetricName, columns
 
 PopulationMode = Literal["loop", "vmap", "mesh"]
-Primary = Literal["psnr", "psnr_y", "ssim", "ciede2000", "brightness_error", "chroma_error"]
 
 _DEFAULT = ModelConfig().loss
 
@@ -70,9 +70,12 @@ class CompareConfig:
     """Number of training runs for each loss, with seeds --seed, --seed + 1 and so on."""
     sigmas: tuple[float, ...] = ()
     """Noise levels (0 to 255) to score at. Default: --sigma."""
-    primary: Primary = "psnr"
+    primary: MetricName = "psnr"
     """Metric that verdicts are based on and that settings are picked by.
     The other metrics are shown without a verdict."""
+    metrics: tuple[Added, ...] = ()
+    """Metrics to show in addition to the default ones and --primary. all: every metric.
+    Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     primary_sigmas: tuple[float, ...] = ()
     """The levels, among those in --sigmas, whose mean score decides the verdict.
     Default: all of them."""
@@ -139,6 +142,11 @@ class CompareConfig:
         --sigma.
         """
         return self.sigmas or (self.fit.data.sigma,)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metrics that the test photographs are scored by."""
+        return columns(self.metrics, also=(self.primary,))
 
     def settings(self) -> dict[str, Any]:
         """All settings in the form of the JSON file, including the noise levels to score at."""

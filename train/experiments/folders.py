@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,25 @@ from train.errors import InputError
 from train.files import locks
 from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
+from train.inference.scoring.sizes import check_large_enough
 
 _SETTINGS = "settings.json"
 _FEWEST_TESTED = 2  # photographs: a single one has no spread, and so no interval
 # Settings that say how much of an experiment is done, and how. Changing them does not change the
 # results of what is done already.
-_MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch")
+_MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch", "metrics")
 
 
-def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
+def open_with_validation(
+    fit: FitConfig, verb: str, *, flag: str, metrics: Sequence[str]
+) -> tuple[Splits, Source]:
     """Opens the photographs, and checks that they suffice for an experiment.
 
     Args:
       fit: how networks are trained, which names the photographs.
       verb: ``compare`` or ``tune``, for errors.
+      flag: the option that names the metrics that decide, for errors.
+      metrics: these metrics.
 
     Returns:
       All photographs, and those for validation.
@@ -46,6 +52,8 @@ def open_with_validation(fit: FitConfig, verb: str) -> tuple[Splits, Source]:
     """
     splits = open_photographs(fit)
     check_scorable(splits)
+    for metric in metrics:
+        check_large_enough(flag, metric, splits, of=("validation", "test"))
     if splits.validation is None:
         raise InputError(
             f"{verb} picks settings on validation photographs, but there are none. Use "

@@ -12,7 +12,8 @@ from train.data.sources import Source
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.networks.members import Member, Members
-from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
+from train.experiments.statistics.comparison_table import ComparisonRow
+from train.inference.scoring.registry import METRICS
 
 Setting = tuple[float, float | None]  # learning rate, norm to clip at
 # Score of each setting on validation photographs: higher is better, -inf if a network diverged.
@@ -60,10 +61,15 @@ def _try(
     tried: dict[str, Tried] = {loss: {} for loss in settings}
     for member in trials:
         scored = members.train_and_score(
-            member, validation, "validation", sigmas=config.levels, draws=config.draws
+            member,
+            validation,
+            "validation",
+            sigmas=config.levels,
+            draws=config.draws,
+            metrics=tuple(dict.fromkeys(["psnr", config.primary])),  # no other metric decides
         )
         rows = [row for row in scored if not levels or row.sigma in levels]
-        values = [getattr(row, config.primary) for row in rows]
+        values = [row.scores[config.primary] for row in rows]
         value = sign * math.fsum(values) / len(values) if values else -math.inf
         tried[member.loss][member.learning_rate, member.clip_norm] = value
     return tried
@@ -99,7 +105,12 @@ def score_seeds(
         scored = {}
         for member in plan:
             scored[member] = members.train_and_score(
-                member, test, "test", sigmas=config.levels, draws=config.draws
+                member,
+                test,
+                "test",
+                sigmas=config.levels,
+                draws=config.draws,
+                metrics=config.columns,
             )
         diverged = [member for member, rows in scored.items() if not rows]
         if not diverged:

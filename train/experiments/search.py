@@ -25,6 +25,7 @@ from train.experiments.tune_config import TuneConfig
 from train.files.json_files import UnreadableError, parse_json, read_bounded
 from train.files.locks import why_not_ours
 from train.files.outputs import whole_or_none
+from train.inference.scoring.registry import METRICS
 
 FILE_NAME = "trials.log"
 _LONGEST = 64_000_000  # bytes: a few thousand for each trial
@@ -102,10 +103,12 @@ class TrialSampler(optuna.samplers.BaseSampler):
 
 def open_study(config: TuneConfig, folder: Path) -> optuna.Study:
     """Opens the search in a folder that no other process works in; it continues if there is one."""
-    directions = ["minimize" if config.objective == "ciede2000" else "maximize"]
+    directions = [
+        "maximize" if METRICS[name].higher_is_better else "minimize" for name in config.decisive
+    ]
     pruner: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(n_startup_trials=4)
     if config.pareto:
-        directions, pruner = ["minimize"] * 2, optuna.pruners.NopPruner()
+        pruner = optuna.pruners.NopPruner()
     path = (folder / FILE_NAME).absolute()
     _clean(path)
     try:

@@ -39,13 +39,13 @@ from train.experiments.report.wording import (
     explain_differences,
 )
 from train.experiments.search import finished, is_behind, next_batch, open_study
-from train.experiments.statistics.comparison_table import METRICS
 from train.experiments.statistics.conclusions import conclude
 from train.experiments.tune_config import TuneConfig
 from train.files.outputs import write_json, write_rows
+from train.inference.scoring.registry import METRICS
+from train.inference.scoring.sizes import size_notes
 
 DEFAULT = "luminance_l1"
-_FRONT = ("brightness_error", "chroma_error")
 _FEWEST_FOR_IMPORTANCE = 8
 
 
@@ -61,17 +61,21 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 
     # --- errors in the input are found before anything is written or trained
     assemble(_member(DEFAULT, config).config(config.fit, Path()))
-    splits, validation = open_with_validation(config.fit, "tune")
+    splits, validation = open_with_validation(
+        config.fit, "tune", flag="--objective", metrics=config.decisive
+    )
     folder = open_folder(config, splits, "tune", held)
     console.print(advise_repeating(folder), soft_wrap=True)
     warnings = [*leak_warnings(splits), *pair_warnings(splits)]
+    warnings += size_notes(config.columns, splits.test)
     for warning in data_warnings(splits, workers=config.fit.run.workers):
         console.print(f"warning: {warning}", soft_wrap=True)
 
     # --- search, on validation photographs
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(config, folder)
-    members = Members(folder / "members", config.fit, console, population=config.population)
+    fit = config.judged_fit
+    members = Members(folder / "members", fit, console, population=config.population)
     search(study, config, members, validation, console)
     if not study.best_trials:
         raise InputError(
@@ -104,8 +108,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 
     # --- the effect of each setting, as far as the search shows it
     shares = importances(study, config)
-    labels = [METRICS[name].label for name in _names(config)]
-    figures = setting_figures(study, shares, labels, spec)
+    figures = setting_figures(study, shares, config.decisive, spec)
     for figure in figures:
         console.print(f"{figure.title}: {figure.words}", soft_wrap=True)
     write_page(
@@ -246,12 +249,15 @@ def _run(
     if not is_trained:
         return None
     sigmas = (config.fit.data.sigma,)
-    rows = members.train_and_score(member, validation, "validation", sigmas=sigmas, draws=1)
+    decisive = tuple(dict.fromkeys(["psnr", *config.decisive]))
+    rows = members.train_and_score(
+        member, validation, "validation", sigmas=sigmas, draws=1, metrics=decisive
+    )
     if not rows:
         return None
     means = []
-    for name in _names(config):
-        means.append(math.fsum(getattr(row, name) for row in rows) / len(rows))
+    for name in config.decisive:
+        means.append(math.fsum(row.scores[name] for row in rows) / len(rows))
     return means
 
 
@@ -277,7 +283,7 @@ def _against_default(
     scored = {}
     for member in plan:
         scored[member] = members.train_and_score(
-            member, splits.test, "test", sigmas=sigmas, draws=1
+            member, splits.test, "test", sigmas=sigmas, draws=1, metrics=config.columns
         )
     if diverged := [member for member, rows in scored.items() if not rows]:
         return (
@@ -286,7 +292,7 @@ def _against_default(
         )
     scores = list(itertools.chain(*scored.values()))
     write_rows(scores, folder / "scores.csv")
-    comparisons = conclude(scores, (spec, default), primary=_names(config)[0])
+    comparisons = conclude(scores, (spec, default), primary=config.decisive[0])
     others = describe_other_metrics(comparisons[0], comparisons)
     return f"{describe_comparison(comparisons[0])} {others}"
 
@@ -309,13 +315,9 @@ def _sum_of_values(trial: FrozenTrial) -> float:
     return math.fsum(trial.values)
 
 
-def _names(config: TuneConfig) -> tuple[str, ...]:
-    return _FRONT if config.pareto else (config.objective,)
-
-
 def _describe_values(values: Any, config: TuneConfig) -> str:
     described = []
-    for name, value in zip(_names(config), values, strict=True):
+    for name, value in zip(config.decisive, values, strict=True):
         metric = METRICS[name]
         described.append(f"{metric.label} {value:.4f}{' ' + metric.unit if metric.unit else ''}")
     return ", ".join(described)

@@ -8,8 +8,7 @@ from train.bounds import MOST_SEEDS, MOST_SIDE, between
 from train.config import FitConfig
 from train.errors import InputError
 from train.experiments.compare_config import PopulationMode, check_not_distributed, check_population
-
-TuneMetric = Literal["psnr", "ssim", "ciede2000"]
+from train.inference.scoring.registry import Added, MetricName, columns
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,13 @@ class TuneConfig:
     population: PopulationMode = "loop"
     """How the networks of a batch are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""
-    objective: TuneMetric = "psnr"
+    objective: MetricName = "psnr"
     """Metric to optimize on validation photographs.
     With --population loop, trials that fall behind the median are stopped early."""
+    metrics: tuple[Added, ...] = ()
+    """Metrics to show for test photographs in addition to the default ones and --objective.
+    all: every metric.
+    Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     pareto: bool = False
     """Search for the Pareto front of brightness error and chroma error instead.
     No trial is stopped early."""
@@ -46,7 +49,7 @@ class TuneConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the search.
     If it already holds an unfinished search, that one is continued.
-    tune does not accept --loss, --balance or --resume."""
+    tune does not accept --loss, --balance, --best-metric or --resume."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)
@@ -73,6 +76,24 @@ class TuneConfig:
         for flag in ("window_sizes", "penalties", "brightness"):
             if not getattr(self, flag):
                 raise InputError(f"--{flag.replace('_', '-')} must be one value or more; got none.")
+
+    @property
+    def decisive(self) -> tuple[str, ...]:
+        """Metrics that the search optimizes."""
+        return ("brightness_error", "chroma_error") if self.pareto else (self.objective,)
+
+    @property
+    def judged_fit(self) -> FitConfig:
+        """How each network is trained, if its validations measure what the search optimizes."""
+        if self.pareto:  # no trial is judged before it ends
+            return self.fit
+        run = dataclasses.replace(self.fit.run, best_metric=self.objective)
+        return dataclasses.replace(self.fit, run=run)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metrics that the test photographs are scored by."""
+        return columns(self.metrics, also=self.decisive)
 
     def settings(self) -> dict[str, Any]:
         """All settings in the form of the JSON file."""

@@ -10,12 +10,13 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -201,16 +202,28 @@ def _sync_folder(folder: Path) -> None:
 def write_rows(rows: Sequence[Any], path: Path) -> None:
     """Writes dataclasses of the same class as CSV, one per line, without rounding.
 
+    A field that holds numbers by name becomes a column for each name. NaN in it is an empty cell.
     Names of files come from others, and a spreadsheet runs a cell that begins with "=" or similar.
     Such a cell gets an apostrophe in front, which :func:`read_cell` removes. The file appears
     completely or not at all.
     """
-    names = [field.name for field in fields(rows[0])]
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(names)
-    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    writer.writerow(_cells(rows[0]))
+    writer.writerows(map(_cell, _cells(row).values()) for row in rows)
     write_text(file.getvalue(), path)
+
+
+def _cells(row: Any) -> dict[str, Any]:
+    """The cells of a row by the headings of their columns."""
+    cells: dict[str, Any] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, Mapping):
+            cells |= {name: "" if math.isnan(one) else one for name, one in value.items()}
+        else:
+            cells[field.name] = value
+    return cells
 
 
 def _cell(value: Any) -> Any:

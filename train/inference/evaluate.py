@@ -32,13 +32,16 @@ from train.inference.files.colours import colours_in, grey_again
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.predictors import predictor_for
 from train.inference.scoring.error_maps import error_sheet
-from train.inference.scoring.metrics_table import MetricsRow, make_summary, means, score
+from train.inference.scoring.measure import score
+from train.inference.scoring.metrics_table import MetricsRow, make_summary, means
 from train.inference.scoring.protocols import (
     NOISE_SEED,
     Protocol,
     degraded,
     finished,
 )
+from train.inference.scoring.registry import LEGEND, Added, columns
+from train.inference.scoring.sizes import size_notes
 
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
 _TABLE_STARTS = b"photograph,sigma,seed,method,"
@@ -61,6 +64,9 @@ class EvaluateConfig:
     sigmas: tuple[float, ...] = ()
     """Noise levels (0 to 255) to score at. By default, the levels of --protocol: 15, 25 and 50.
     The level is passed to networks that need it, and not to blind ones."""
+    metrics: tuple[Added, ...] = ()
+    """Metrics to compute in addition to the default ones. all: every metric.
+    Default: PSNR, PSNR-Y, SSIM, MS-SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     figures: bool = False
     """Write figures of the worst, the median and the best photograph at each noise level.
     They include maps of the errors."""
@@ -81,6 +87,11 @@ class EvaluateConfig:
         if self.tile is not None:
             between("--tile", self.tile, 1, most=MOST_SIDE)
         between("--memory-mb", self.memory_mb, 0)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Metrics that every photograph is scored by."""
+        return columns(self.metrics, also=("ms_ssim",))
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,9 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     )
     for line in filter(None, warnings):
         say(f"warning: {config.data}: {line}")
+    names = config.columns
+    for line in size_notes(names, source):
+        say(f"note: {line}")
 
     cases = list(_cases(protocol, source))
     found: dict[_Case, list[MetricsRow]] = {}
@@ -119,18 +133,18 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
         images = _restored(predictor, protocol, source, group)
         for case, (clean, given, restored) in zip(group, images, strict=True):
             found[case] = [
-                MetricsRow(case.name, case.sigma, NOISE_SEED, method, *score(image, clean))
+                MetricsRow(
+                    case.name, case.sigma, NOISE_SEED, method, score(image, clean, names=names)
+                )
                 for method, image in (("input", given), ("restored", restored))
             ]
     scores = [one for case in cases for one in found[case]]
     # They are printed first, so that they are not lost if the disk is full.
     photographs = f"{len(source.names)} photographs of {config.data}"
     title = f"{network.spec} on {photographs}, protocol {config.protocol}"
-    caption = (
-        f"Means over photographs; {protocol.summary}; no GT-mean. |ΔL*| is the brightness error, "
-        "and |ΔC*| is the chroma error."
-    )
-    console.print(make_summary(scores, title, caption))
+    say(title)
+    console.print(make_summary(scores))
+    say(f"{LEGEND} Means over photographs; {protocol.summary}; no GT-mean.")
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)
     with _written(config.output / _SUMMARY) as path:
@@ -278,7 +292,7 @@ def _figure(
     """Draws the worst, median and best photograph of a noise level by PSNR; returns the name."""
     ranked = sorted(
         (
-            (one.psnr, case)
+            (one.scores["psnr"], case)
             for case, one in zip(cases, scores[1::2], strict=True)
             if case.sigma == sigma or math.isnan(sigma)
         ),

@@ -144,13 +144,13 @@ def test_the_newest_are_kept_and_the_best(state: TrainState, tmp_path: Path) -> 
     assert _names(tmp_path / "checkpoints") == {"7"}
 
 
-def test_of_ciede2000_the_lowest_is_the_best(state: TrainState, tmp_path: Path) -> None:
+def test_the_lowest_is_the_best_if_lower_is_better(state: TrainState, tmp_path: Path) -> None:
     with open_checkpoints(
-        tmp_path, ABOUT, keep_last=1, keep_best=1, best_metric="ciede2000"
+        tmp_path, ABOUT, keep_best=1, keep_last=1, best_metric="flip", higher_is_better=False
     ) as checkpoints:
         assert checkpoints.best() is None
         for step, value in ((1, 3.0), (2, 2.0), (3, 4.0)):
-            checkpoints.save(_at(state, step), metrics={"ciede2000": value})
+            checkpoints.save(_at(state, step), metrics={"flip": value})
         assert checkpoints.best() == tmp_path / "2"
 
 

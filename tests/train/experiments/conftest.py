@@ -10,9 +10,10 @@ from train.config import FitConfig
 from train.data.images import write_image
 from train.data.splits import Splits, open_splits
 from train.experiments.report.report import Crop, Report, write_report
-from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
+from train.experiments.statistics.comparison_table import ComparisonRow
 from train.experiments.statistics.conclusions import conclude
 from train.experiments.statistics.convergence import Curve
+from train.inference.scoring.registry import DEFAULT
 from train.presets import find_preset
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -23,7 +24,13 @@ LOSSES = ("luminance_l1", "mse", f"l1 {HOSTILE}")
 def report() -> Report:
     draw = np.random.default_rng(0)
     rows = [
-        ComparisonRow(loss, seed, sigma, f"{image}", *draw.normal(30, 1, len(METRICS)))
+        ComparisonRow(
+            loss,
+            seed,
+            sigma,
+            f"{image}",
+            dict(zip(DEFAULT, draw.normal(30, 1, len(DEFAULT)).tolist(), strict=True)),
+        )
         for loss in LOSSES
         for seed in range(3)
         for sigma in (15.0, 50.0)

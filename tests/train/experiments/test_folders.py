@@ -40,7 +40,7 @@ def test_options_that_are_not_saved_have_their_defaults(splits, held, tmp_path):
 
 def test_how_much_is_done_and_by_what_means_may_change(splits, held, tmp_path):
     folder = open_folder(configured(tmp_path / "run"), splits, "compare", held)
-    more = configured(folder, seeds=8, population="vmap", crops=0)
+    more = configured(folder, seeds=8, population="vmap", crops=0, metrics=("all",))
     assert open_folder(more, splits, "compare", held) == folder
     assert json.loads((folder / "settings.json").read_text())["seeds"] == 8
 

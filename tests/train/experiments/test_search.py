@@ -199,7 +199,7 @@ def trained(monkeypatch):
             finish(self, *arguments)
 
     def train_and_score(self, member, *arguments, **options):
-        return [SimpleNamespace(psnr=score_of(member.name, "end"))]
+        return [SimpleNamespace(scores={"psnr": score_of(member.name, "end")})]
 
     finish = Members._record_cost
     monkeypatch.setattr(loop, "fit", fit)

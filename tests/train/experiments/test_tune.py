@@ -140,7 +140,7 @@ def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path, capsys):
     assert main(["tune", *flags, "--trials=2", "--pareto", "--out", str(folder)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"brightness error \|ΔL\*\| \d+\.\d{4}, chroma error \|ΔC\*\| \d+", said)
-    assert "brightness_error" not in said and " minus that of the default. Lower is" in said
+    assert "brightness_error" not in said and " minus that of the default. If lower" in said
     result = json.loads((folder / "found.json").read_text())
     trials = trials_of(folder)
     assert all(len(trial.values) == 2 and not trial.intermediate_values for trial in trials)
@@ -148,7 +148,8 @@ def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path, capsys):
     # Both errors are there, each with its interval.
     assert "luminance_l1: brightness error |ΔL*| " in result["against_default"]
     assert (
-        "Exploratory: PSNR " in result["against_default"]
+        "Exploratory, higher is better: PSNR " in result["against_default"]
+        and "lower is better: CIEDE2000 " in result["against_default"]
         and "chroma error |ΔC*| " in result["against_default"]
     )
     assert 'id="front"' in (folder / "sensitivity.html").read_text(encoding="utf-8")
@@ -327,6 +328,7 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--window-sizes", "3", "4"], "odd numbers"),
         (["--loss", "l1"], "tune does not accept --loss"),
         (["--resume", "there"], "tune does not accept --resume"),
+        (["--best-metric", "ssim"], "tune does not accept --best-metric: --objective names"),
         (["--model", "dncn"], "did you mean 'dncnn'"),
         (
             ["--balance", "uncertainty"],

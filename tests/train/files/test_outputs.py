@@ -54,7 +54,8 @@ def test_files_are_for_whom_the_umask_says(tmp_path: Path, umask: int, mode: int
 
 
 def _rows(path: Path) -> None:
-    write_rows([MetricsRow("a.png", 25.0, 0, "input", *[1.0] * 7)] * 300, path)
+    scores = {f"metric {number}": 1.0 for number in range(7)}
+    write_rows([MetricsRow("a.png", 25.0, 0, "input", scores)] * 300, path)
 
 
 WRITERS = {

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import pyvips
 
+from lumloss_jax import metrics
 from train.__main__ import main
 from train.checkpoints.checkpoint import load_network, save_network
 from train.data.images import read_image, to_float, write_image
+from train.inference.evaluate import EvaluateConfig
 from train.inference.predictors import predictor_for
-from train.inference.scoring.protocols import PROTOCOLS, add_fixed_noise, degraded, finished
+from train.inference.scoring.protocols import add_fixed_noise
+from train.inference.scoring.registry import DEFAULT, LEGEND, METRICS
 
 SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 GREY = "dncnn(depth=2, features=4, batch_norm=False, channels=1)"
@@ -35,34 +38,6 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows_of(folder: Path) -> list[dict[str, str]]:
     with (folder / "scores.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-def test_noise_is_the_same_everywhere() -> None:
-    """These values were seen once; different noise on some machine would make different tables."""
-    with jax.default_prng_impl("rbg"):  # which JAX_DEFAULT_PRNG_IMPL may set elsewhere
-        noisy = add_fixed_noise(np.full((2, 2, 1), 0.5, np.float32), "3096.jpg", sigma=25, seed=0)
-    np.testing.assert_allclose(
-        noisy.ravel(), [0.45505643, 0.37442908, 0.44941998, 0.40887019], atol=1e-6
-    )
-
-
-def test_protocols_differ_in_what_is_clipped_and_rounded() -> None:
-    clean = np.zeros((8, 8, 3), np.float32)
-    given = {
-        name: degraded(PROTOCOLS[name], clean, "a", sigma=25)
-        for name in ("clipped", "unclipped", "float")
-    }
-    assert given["clipped"].min() == 0 > given["unclipped"].min()
-    np.testing.assert_array_equal(given["unclipped"], given["float"])
-    restored = np.array([-0.1, 0.5001, 1.1], np.float32)
-    for name in ("clipped", "float"):
-        np.testing.assert_array_equal(
-            finished(PROTOCOLS[name], restored), np.float32([0, 0.5001, 1])
-        )
-    for name in ("unclipped", "pairs"):
-        np.testing.assert_array_equal(
-            finished(PROTOCOLS[name], restored), np.float32([0, 128 / 255, 1])
-        )
 
 
 def test_evaluate_writes_a_table_a_summary_and_figures(
@@ -94,7 +69,8 @@ def test_evaluate_writes_a_table_a_summary_and_figures(
     assert float(row["psnr"]) == pytest.approx(
         -10 * math.log10(np.mean((restored - clean) ** 2)), abs=1e-3
     )
-    assert row["ms_ssim"] == "nan"
+    assert row["ms_ssim"] == "" and list(row)[4:] == [*DEFAULT[:3], "ms_ssim", *DEFAULT[3:]]
+    assert float(row["flip"]) == pytest.approx(float(metrics.flip(restored, clean)), abs=1e-5)
 
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["model"] == SPEC and summary["data"]["photographs"] == 3
@@ -108,8 +84,10 @@ def test_evaluate_writes_a_table_a_summary_and_figures(
     assert held["psnr"] == pytest.approx(np.mean(of_level)) and held["ms_ssim"] is None
 
     printed = capsys.readouterr().out
-    assert max(map(len, printed.splitlines()[1:12])) <= 80
-    assert f"{held['psnr']:.2f}" in printed and "no GT-mean" in printed
+    assert f"PSNR dB ↑      {held['psnr']:.2f}" in re.sub(r"↑ +[\d.]+ +", "↑      ", printed)
+    assert f"{LEGEND} Means over" in printed and "no GT-mean" in printed
+    why = "3 of 3 photographs are too small for MS-SSIM, which needs 176 pixels on each side."
+    assert printed.count(why) == 1
     for level in (15, 25, 50):
         assert read_image(tmp_path / f"figures-sigma{level}.png").shape[0] > 3 * 24
 
@@ -154,13 +132,29 @@ def test_noise_levels_can_be_named(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["protocol"]["sigmas"] == [50, 7.5, 0] and summary["protocol"]["rounded"]
     assert [mean["sigma"] for mean in summary["means"]] == [50, 50, 7.5, 7.5, 0, 0]
-    levels = re.findall(r"^ *([\d.]+) +input", capsys.readouterr().out, re.MULTILINE)
+    levels = re.findall(r"^ *([\d.]+) +PSNR dB", capsys.readouterr().out, re.MULTILINE)
     assert levels == ["50", "7.5", "0"]
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
         "figures-sigma50.png",
         "figures-sigma7.5.png",
         "figures-sigma0.png",
     }
+
+
+def test_more_metrics_are_named_or_all(
+    checkpoint: Callable[[str], Path], photographs: Path, tmp_path: Path, capsys
+) -> None:
+    """They add to the default ones; photographs that are too small have empty cells."""
+    command = ["evaluate", str(checkpoint(SPEC)), f"--data=folder:{photographs}"]
+    command += ["--protocol=float", "--sigmas=25", f"--output={tmp_path}"]
+    assert main([*command, "--metrics", "nlpd", "gmsd"]) == 0
+    (first, *_) = rows_of(tmp_path)
+    assert list(first)[-2:] == ["gmsd", "nlpd"] and len(first) == 4 + 9 + 2
+    assert first["nlpd"] == "" and float(first["gmsd"]) > 0
+    assert "too small for NLPD, which needs 33 pixels" in capsys.readouterr().out
+    assert EvaluateConfig(Path(), "", "", Path(), metrics=("all",)).columns == tuple(METRICS)
+    with pytest.raises(SystemExit):
+        main([*command, "--metrics", "lpip"])
 
 
 @pytest.mark.slow

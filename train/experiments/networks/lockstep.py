@@ -37,6 +37,8 @@ from train.devices.distributed import stopping
 from train.devices.sharding import within_memory
 from train.experiments.networks.device_groups import DeviceGroups, TrainingRun, deal, does_not_fit
 from train.files import locks
+from train.inference.scoring.registry import METRICS
+from train.inference.scoring.sizes import check_large_enough
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
 from train.monitoring.metric_writer import MetricWriter
 from train.monitoring.tensorboard import Board
@@ -78,6 +80,8 @@ def fit_together(
         if config.run.resume:
             check_unchanged(splits, Path(config.run.resume))
     check_scorable(splits)
+    best_metric = configs[0].run.best_metric
+    check_large_enough("--best-metric", best_metric, splits, of=("validation",))
     with contextlib.ExitStack() as held:
         runs = _open(configs, splits, devices[0], say, held)
         for start in sorted({run.start for run in runs}):
@@ -149,7 +153,13 @@ def _train(
         validate = None
         if splits.validation is not None:
             model = assemble(shared).model
-            validate = _make_validate(Validator(model, splits.validation, sigma=shared.data.sigma))
+            validator = Validator(
+                model,
+                splits.validation,
+                sigma=shared.data.sigma,
+                best_metric=shared.run.best_metric,
+            )
+            validate = _make_validate(validator)
         stop = stack.enter_context(stopping())
         checkpoints = [stack.enter_context(_open_checkpoints(run, splits)) for run in runs]
         writers = [stack.enter_context(_open_writer(run)) for run in runs]
@@ -198,6 +208,7 @@ def _open_checkpoints(
         keep_last=kept.keep_last,
         keep_best=kept.keep_best,
         best_metric=kept.best_metric,
+        higher_is_better=METRICS[kept.best_metric].higher_is_better,
     )
 
 

@@ -11,6 +11,7 @@ Each is trained once and scored once. In addition to the files of ``fit``, its f
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
 import re
@@ -33,16 +34,11 @@ from train.data.sources import Source
 from train.errors import DivergedError, InputError
 from train.experiments.compare_config import PopulationMode
 from train.experiments.networks.lockstep import fit_together
-from train.experiments.statistics.comparison_table import (
-    ComparisonRow,
-    Restore,
-    check_complete,
-    read_scores,
-    score_network,
-)
+from train.experiments.statistics.comparison_table import ComparisonRow, Restore
 from train.experiments.statistics.convergence import Curve
+from train.experiments.statistics.kept_scores import has_diverged, read_or_score
 from train.files.json_files import UnreadableError, is_finite, read_json
-from train.files.outputs import write_json, write_rows, write_text
+from train.files.outputs import write_json, write_text
 from train.inference.predictors import predictor_for
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
 from train.monitoring.metric_lines import read_lines
@@ -219,7 +215,14 @@ class Members:
                 write_text("", folder / _DONE)
 
     def train_and_score(
-        self, member: Member, source: Source, split: str, *, sigmas: tuple[float, ...], draws: int
+        self,
+        member: Member,
+        source: Source,
+        split: str,
+        *,
+        sigmas: tuple[float, ...],
+        draws: int,
+        metrics: tuple[str, ...],
     ) -> list[ComparisonRow]:
         """Trains and scores the member, unless that is done already, and returns its scores.
 
@@ -229,6 +232,7 @@ class Members:
           split: name of the file that the scores are kept in, without its ending.
           sigmas: noise levels to score at, from 0 to 255.
           draws: number of noise draws that each score is averaged over.
+          metrics: names of the metrics; psnr must be one of them.
 
         Returns:
           A row for each photograph and noise level. There are none if the member diverged, even if
@@ -241,26 +245,20 @@ class Members:
         path = self._folder / member.name / f"{split}.csv"
         if self.diverged(member):
             return []
-        if not path.exists():
-            found = score_network(
-                self.load_or_retrain(member),
-                source,
-                loss=member.loss,
-                seed=member.seed,
-                sigmas=sigmas,
-                noise_seed=NOISE_SEED,
-                draws=draws,
-            )
-            write_rows(list(found), path)
-        rows = read_scores(path)
-        levels = sigmas if source.inputs is None else (0.0,)
-        check_complete(
+        rows = read_or_score(
             path,
-            rows,
-            [(member.loss, member.seed, sigma, name) for name in source.names for sigma in levels],
+            functools.partial(self.load_or_retrain, member),
+            source,
+            loss=member.loss,
+            seed=member.seed,
+            sigmas=sigmas,
+            noise_seed=NOISE_SEED,
+            draws=draws,
+            metrics=metrics,
+            say=functools.partial(self._console.print, soft_wrap=True),
         )
         # Checked on every call, because a kill may have come between writing the table and this.
-        if any(math.isnan(row.psnr) for row in rows):
+        if has_diverged(rows):
             self._mark_diverged(
                 member, f"its output for the {split} photographs contains NaN or infinity."
             )

@@ -6,9 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from train.experiments.report.page import COLOURS, DASHES, SYMBOLS, Figure, as_json
-from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
+from train.experiments.statistics.comparison_table import ComparisonRow, score_table
 from train.experiments.statistics.conclusions import Comparison
 from train.experiments.statistics.convergence import Curve
+from train.inference.scoring.registry import METRICS
 
 _DODGE = 0.012  # share of the axis between intervals that would otherwise overlap
 
@@ -45,7 +46,7 @@ def _by_sigma(
     losses: Sequence[str], comparisons: Sequence[Comparison], sigmas: tuple[float, ...], metric: str
 ) -> Figure:
     figure = go.Figure()
-    label, unit, *_ = METRICS[metric]
+    label, unit = METRICS[metric].label, METRICS[metric].unit
     apart = _DODGE * (sigmas[-1] - sigmas[0])
     for which, other in enumerate(losses[1:], 1):
         found = {

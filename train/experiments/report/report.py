@@ -20,15 +20,21 @@ from train.data.libvips import pyvips
 from train.experiments.report.figures import comparison_figures
 from train.experiments.report.page import script, write_page
 from train.experiments.report.wording import (
+    better,
     describe_comparison,
     describe_measurement,
     describe_other_metrics,
     suggests_seeds,
 )
-from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
+from train.experiments.statistics.comparison_table import (
+    ComparisonRow,
+    metrics_of,
+    score_table,
+)
 from train.experiments.statistics.conclusions import Comparison
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.stats import MUST_AGREE
+from train.inference.scoring.registry import LEGEND, METRICS
 
 _LARGEST = 10e6  # bytes of a page
 _REST = 1e6  # bytes kept free for what is neither Plotly's script nor pictures
@@ -78,6 +84,7 @@ def write_report(report: Report, path: Path) -> None:
             others = describe_other_metrics(comparison, report.comparisons)
             primary.append((comparison, describe_comparison(comparison), others))
     first, *_ = primary[0]
+    metrics = {name: METRICS[name] for name in metrics_of(report.scores)}
     crops = _within(map(_crop_pictures, report.crops), _LARGEST - _REST - len(script()))
     write_page(
         "report.html.jinja",
@@ -87,8 +94,10 @@ def write_report(report: Report, path: Path) -> None:
         first=first,
         suggests_seeds=any(suggests_seeds(comparison) for comparison, _, _ in primary),
         exploratory=exploratory,
-        metrics=METRICS,
-        means=[_means(report.scores, loss, sigmas) for loss in report.losses],
+        metrics=metrics,
+        better=better,
+        legend=LEGEND,
+        means=[_means(report.scores, loss, sigmas, metrics) for loss in report.losses],
         figures=comparison_figures(
             report.losses, report.comparisons, report.scores, report.curves, first.metric
         ),
@@ -100,11 +109,13 @@ def write_report(report: Report, path: Path) -> None:
     )
 
 
-def _means(scores: Sequence[ComparisonRow], loss: str, sigmas: tuple[float, ...]) -> dict[str, Any]:
+def _means(
+    scores: Sequence[ComparisonRow], loss: str, sigmas: tuple[float, ...], metrics: Iterable[str]
+) -> dict[str, Any]:
     """A row of the page's table: the mean of each metric over all seeds, and for each seed."""
     mean: dict[str, float] = {}
     by_seed: dict[str, list[float]] = {}
-    for metric in METRICS:
+    for metric in metrics:
         table = score_table(scores, metric, loss, sigmas)
         mean[metric] = float(table.mean())
         by_seed[metric] = table.mean(axis=0).tolist()

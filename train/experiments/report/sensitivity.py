@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
 from train.experiments.report.page import COLOURS, QUIET, SYMBOLS, Figure, as_json
+from train.inference.scoring.registry import METRICS
 
 _FEWEST = 8  # complete trials that are needed to say whether a setting matters
 _THIRDS = ("the low third", "the middle third", "the high third")
@@ -26,7 +27,7 @@ def setting_figures(
     Args:
       study: the search.
       importances: importance of each setting, by name.
-      objectives: names of the metrics, as readers see them; each has a row in every figure.
+      objectives: names of the metrics; each has a row in every figure.
       chosen: the setting that was compared with the default.
 
     Returns:
@@ -121,14 +122,14 @@ def _setting(
                 row=row,
                 col=1,
             )
-        figure.update_yaxes(title_text=objective, row=row, col=1)
+        figure.update_yaxes(title_text=METRICS[objective].title, row=row, col=1)
     choices = {trial.params[name] for trial in trials}
     if not any(isinstance(choice, float) for choice in choices):
         order = [str(choice) for choice in sorted(choices)]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_xaxes(title_text=name, row=len(objectives), col=1)
     words = " ".join(
-        f"{objective}: {describe_effect(name, trials, importances, i)}"
+        f"{METRICS[objective].label}: {describe_effect(name, trials, importances, i)}"
         for i, objective in enumerate(objectives)
     )
     return Figure(
@@ -166,12 +167,14 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
     compared = f"The setting that was compared with the default on test photographs is {chosen}."
     if not chosen:
         compared = "No setting was compared with the default on test photographs."
+    labels = [METRICS[objective].label for objective in objectives]
     words = (
-        f"Each point is a setting, with its {objectives[0]} and {objectives[1]} on validation "
+        f"Each point is a setting, with its {labels[0]} and {labels[1]} on validation "
         "photographs. Points nearer the lower left are better in both. No setting that was "
         f"tried is better in both errors than one of the {len(best)} on the line. {compared}"
     )
-    axes = {"xaxis_title": objectives[0], "yaxis_title": objectives[1]}
+    titles = [METRICS[objective].title for objective in objectives]
+    axes = {"xaxis_title": titles[0], "yaxis_title": titles[1]}
     return Figure("front", "Brightness against colour", words, as_json(figure, **axes))
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from train.experiments.statistics import stats
-from train.experiments.statistics.comparison_table import METRICS
 from train.experiments.statistics.conclusions import ALPHA, Comparison
 from train.experiments.statistics.convergence import Curve, convergence_warning
+from train.inference.scoring.registry import METRICS
 
 _UNDECIDED = ("cannot tell", "no verdict")
 
@@ -33,20 +33,29 @@ def describe_comparison(comparison: Comparison) -> str:
 
 def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
     """Lists the other metrics at the same noise levels, which are shown without a claim."""
-    others = []
+    by_direction: dict[str, list[str]] = {"higher": [], "lower": []}
     for each in comparisons:
         same = (each.other, each.sigmas) == (comparison.other, comparison.sigmas)
         if same and each.metric != comparison.metric:
-            others.append(describe_difference(each))
-    return f"Exploratory: {', '.join(others)}."
+            by_direction[better(each.metric)].append(describe_difference(each))
+    listed = [
+        f"{direction} is better: {', '.join(others)}"
+        for direction, others in by_direction.items()
+        if others
+    ]
+    return f"Exploratory, {'; '.join(listed)}."
+
+
+def better(metric: str) -> str:
+    """Which values of a metric are better: higher or lower ones."""
+    return "higher" if METRICS[metric].higher_is_better else "lower"
 
 
 def explain_differences(first: str, second: str) -> str:
-    """Says what a difference is, and in which metrics a positive one means worse."""
-    lower = [metric.label for metric in METRICS.values() if not metric.higher_is_better]
+    """Says what a difference is, and when a positive one means worse."""
     return (
-        f"Each difference is the score of {first} minus that of {second}. Lower is better for "
-        f"{_list(lower, word='and')}."
+        f"Each difference is the score of {first} minus that of {second}. If lower is better, a "
+        f"positive difference means that {first} is worse."
     )
 
 

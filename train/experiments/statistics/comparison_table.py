@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from train.data.sources import Source
 from train.errors import InputError
 from train.files.json_files import UnreadableError, read_bounded
 from train.files.outputs import read_cell
-from train.inference.scoring.metrics_table import score as measure
+from train.inference.scoring.measure import score
 from train.inference.scoring.protocols import add_fixed_noise
+from train.inference.scoring.registry import METRICS
 
 _LONGEST = 64_000_000  # bytes of a table; a row has about a hundred
 _ADVICE = "Rename or delete it, then repeat the command, which scores the trained network again."
+_FEWEST_SCORED = 2  # photographs: a single one has no spread, and so no interval
 _LARGEST = 1e6  # largest value of any metric, far above what restored photographs can have
 
 # restore(noisy, sigma). For networks that need it, sigma is the level of the noise from 0 to 255.
@@ -39,31 +41,10 @@ class ComparisonRow:
     seed: int  # seed of the training: initial weights, patches, noise
     sigma: float  # noise level, 0 to 255; 0 for photographs with real degradations
     photograph: str
-    psnr: float  # dB
-    psnr_y: float  # dB, studio range
-    ssim: float  # at most 1; higher is better
-    ciede2000: float  # mean colour difference, 0 or more; lower is better
-    brightness_error: float  # mean |delta L*|, 0 or more
-    chroma_error: float  # mean |delta C*|, 0 or more
+    scores: Mapping[str, float]  # by metric; NaN if the photograph is too small for it
 
 
-class Metric(NamedTuple):
-    """How a column is shown."""
-
-    label: str
-    unit: str  # "" if there is none
-    higher_is_better: bool
-    digits: int  # decimals to show
-
-
-METRICS = {
-    "psnr": Metric("PSNR", "dB", True, 2),
-    "psnr_y": Metric("PSNR-Y", "dB", True, 2),
-    "ssim": Metric("SSIM", "", True, 4),
-    "ciede2000": Metric("CIEDE2000", "", False, 3),
-    "brightness_error": Metric("brightness error |ΔL*|", "", False, 3),
-    "chroma_error": Metric("chroma error |ΔC*|", "", False, 3),
-}
+_KEYS: dict[str, type] = {"loss": str, "seed": int, "sigma": float, "photograph": str}
 
 
 def score_network(
@@ -75,6 +56,7 @@ def score_network(
     sigmas: Sequence[float],
     noise_seed: int,
     draws: int,
+    metrics: tuple[str, ...],
 ) -> Iterator[ComparisonRow]:
     """Scores a network on every photograph at every noise level.
 
@@ -90,6 +72,7 @@ def score_network(
       sigmas: noise levels, from 0 to 255.
       noise_seed: seed of the noise that is added.
       draws: number of noise draws to average over.
+      metrics: names of the metrics.
 
     Returns:
       A row for each photograph and level.
@@ -106,26 +89,28 @@ def score_network(
                     add_fixed_noise(clean, name, sigma=sigma, seed=noise_seed + draw)
                     for draw in range(draws)
                 ]
-            measured = []
-            for image in noisy:
-                measured.append(measure(restore(image, known), clean, names=tuple(METRICS)))
-            values = np.mean(measured, axis=0)
-            yield ComparisonRow(loss, seed, sigma, name, *map(float, values))
+            drawn = [score(restore(image, known), clean, names=metrics) for image in noisy]
+            means = {metric: float(np.mean([one[metric] for one in drawn])) for metric in metrics}
+            yield ComparisonRow(loss, seed, sigma, name, means)
 
 
 def read_scores(path: Path) -> list[ComparisonRow]:
-    """Reads back what :func:`~train.files.outputs.write_rows` wrote."""
-    fields = get_type_hints(ComparisonRow)  # str, int or float, which read what was written
+    """Reads back what :func:`~train.files.outputs.write_rows` wrote.
+
+    A table of an earlier version may have fewer metrics.
+    """
     line = 1
     try:
         content = read_bounded(path, longest=_LONGEST).decode("utf-8")
         reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
-        if set(reader.fieldnames or ()) != set(fields):
-            raise ValueError(f"its columns must be {', '.join(fields)}")
+        found = list(reader.fieldnames or ())
+        metrics = [name for name in found if name in METRICS]
+        if sorted(found) != sorted({*_KEYS, "psnr", *metrics}):
+            raise ValueError(f"its columns must be {', '.join(_KEYS)}, psnr and other metrics")
         rows = []
         for row in reader:
             line = reader.line_num
-            rows.append(_parse_row(row, fields))
+            rows.append(_parse_row(row, metrics))
         return rows
     except (OSError, UnreadableError, ValueError, csv.Error) as error:
         raise InputError(
@@ -154,22 +139,37 @@ def check_complete(
         )
 
 
-def _parse_row(row: dict[str, str], fields: Mapping[str, type]) -> ComparisonRow:
+def metrics_of(rows: Sequence[ComparisonRow]) -> list[str]:
+    """The metrics that every row has, if they could score two photographs or more."""
+    found = []
+    for metric in METRICS:
+        if all(metric in row.scores for row in rows):
+            scored = {row.photograph for row in rows if not math.isnan(row.scores[metric])}
+            if len(scored) >= _FEWEST_SCORED:
+                found.append(metric)
+    return found
+
+
+def _parse_row(row: dict[str, str], metrics: Sequence[str]) -> ComparisonRow:
     # csv marks cells in excess, and those that are missing, with None.
     if None in row or None in row.values():
-        raise ValueError(f"it does not have {len(fields)} cells")
-    values: dict[str, Any] = {
+        raise ValueError(f"it does not have {len(_KEYS) + len(metrics)} cells")
+    keys: dict[str, Any] = {
         name: read_cell(row[name]) if kind is str else kind(row[name])
-        for name, kind in fields.items()
+        for name, kind in _KEYS.items()
     }
-    # A network that diverged has no PSNR, and its other metrics are never used.
-    for name in METRICS if not math.isnan(values["psnr"]) else ():
-        if not abs(values[name]) <= _LARGEST:
+    # A network that diverged has no PSNR, and its other metrics are never used. Earlier versions
+    # wrote "nan" for it.
+    diverged = row["psnr"] in ("", "nan")
+    scores = {}
+    for name in metrics:
+        scores[name] = float(row[name]) if row[name] else math.nan
+        if row[name] and not diverged and not abs(scores[name]) <= _LARGEST:
             raise ValueError(
                 f"{name} must be a number from -{_LARGEST:,.0f} to {_LARGEST:,.0f}; got "
-                f"{values[name]}"
+                f"{scores[name]}"
             )
-    return ComparisonRow(**values)
+    return ComparisonRow(**keys, scores=scores)
 
 
 def score_table(
@@ -184,12 +184,16 @@ def score_table(
       sigmas: the noise levels (0 to 255) to average over.
 
     Returns:
-      ``[photographs, seeds]``, both axes sorted.
+      ``[photographs, seeds]``, both axes sorted. Photographs that are too small for the metric are
+      left out.
 
     Raises:
       InputError: if a photograph, seed or level is missing.
     """
-    chosen = [row for row in scores if row.loss == loss and row.sigma in sigmas]
+    chosen = []
+    for row in scores:
+        if row.loss == loss and row.sigma in sigmas and not math.isnan(row.scores[metric]):
+            chosen.append(row)
     photographs = sorted({row.photograph for row in chosen})
     seeds = sorted({row.seed for row in chosen})
     row_of = {name: i for i, name in enumerate(photographs)}
@@ -198,7 +202,7 @@ def score_table(
     count = np.zeros((len(photographs), len(seeds)), int)
     for row in chosen:
         at = row_of[row.photograph], column_of[row.seed]
-        table[at] += getattr(row, metric)
+        table[at] += row.scores[metric]
         count[at] += 1
     if not chosen or (count != len(sigmas)).any():
         raise InputError(

@@ -13,8 +13,13 @@ import numpy as np
 
 from train.errors import InputError
 from train.experiments.statistics import stats
-from train.experiments.statistics.comparison_table import METRICS, ComparisonRow, score_table
+from train.experiments.statistics.comparison_table import (
+    ComparisonRow,
+    metrics_of,
+    score_table,
+)
 from train.experiments.statistics.stats import Difference, Outcome
+from train.inference.scoring.registry import METRICS
 
 # The margin of "not worse" if none is given: smaller differences in PSNR are assumed to be of no
 # use to anybody.
@@ -99,7 +104,7 @@ def conclude(
     # --- every difference
     gains: dict[tuple[str, str, tuple[float, ...]], np.ndarray] = {}
     for levels in dict.fromkeys([first, sigmas, *((sigma,) for sigma in sigmas)]):
-        for metric in METRICS:
+        for metric in metrics_of(rows):
             for other in others:
                 gains[other, metric, levels] = _gain(rows, candidate, other, metric, levels)
     differences = {key: stats.paired_difference(gain) for key, gain in gains.items()}

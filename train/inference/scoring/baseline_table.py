@@ -15,8 +15,9 @@ from scipy import ndimage, optimize
 
 from train.data.images import to_float
 from train.data.sources import Source
-from train.inference.scoring.metrics_table import score
+from train.inference.scoring.measure import score
 from train.inference.scoring.protocols import add_fixed_noise
+from train.inference.scoring.registry import LEGEND, METRICS
 
 _NOISE = "The noise has a fixed seed and is not clipped before the network. "
 _PROTOCOL = (
@@ -29,7 +30,7 @@ REAL = math.nan  # stands for the unknown sigma of photographs with real degrada
 # Maps a noisy photograph to the restored one, both float32 [H, W, C].
 Predict = Callable[[np.ndarray], np.ndarray]
 
-METRICS = ("psnr", "ssim", "ciede2000")
+REPORTED = ("psnr", "ssim", "ciede2000")  # a few, for a first look at a run
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def score_with_baselines(
         restored = predict(noisy)
         candidates = {"noisy": noisy, "blur": _best_blur(noisy, clean), "restored": restored}
         rows = tuple(
-            BaselineRow(name, sigma, method, *score(candidate, clean, names=METRICS))
+            BaselineRow(name, sigma, method, **score(candidate, clean, names=REPORTED))
             for method, candidate in candidates.items()
         )
         yield Evaluation(name, clean, noisy, restored, rows)
@@ -89,12 +90,13 @@ def score_with_baselines(
 
 def make_table(rows: list[BaselineRow], title: str) -> Table:
     """Makes a table for a terminal, under a title that says how photographs were degraded."""
-    caption = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
+    protocol = _PROTOCOL if math.isnan(rows[0].sigma) else _NOISE + _PROTOCOL
+    caption = f"{LEGEND} {protocol}"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("photograph")
     table.add_column("method")
-    for metric in ("PSNR dB", "SSIM", "CIEDE2000"):
-        table.add_column(metric, justify="right")
+    for metric in REPORTED:
+        table.add_column(METRICS[metric].title, justify="right")
     shown = ""
     for row in rows:
         if shown and row.photograph != shown:

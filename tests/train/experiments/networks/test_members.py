@@ -35,8 +35,10 @@ def members(small_fit, tmp_path):
     return Members(tmp_path, small_fit(), Console(quiet=True))
 
 
-def scores_of(members, splits):
-    return members.train_and_score(MEMBER, splits.test, "test", sigmas=(25.0,), draws=1)
+def scores_of(members, splits, *, metrics=("psnr", "ssim")):
+    return members.train_and_score(
+        MEMBER, splits.test, "test", sigmas=(25.0,), draws=1, metrics=metrics
+    )
 
 
 def test_networks_of_different_settings_have_different_folders():
@@ -111,6 +113,28 @@ def test_a_kill_before_the_verdict_on_scores_that_are_not_finite(members, folder
     cells[table[0].split(",").index("psnr")] = "nan"
     (folder / "test.csv").write_text("\n".join([table[0], ",".join(cells), *table[2:]]) + "\n")
     assert scores_of(members, splits) == [] and members.diverged(MEMBER)
+
+
+@pytest.mark.parametrize("lacks", ["column", "cell"])
+def test_a_table_without_a_metric_is_made_again_as_a_whole(
+    lacks, folder, small_fit, splits, trained
+):
+    """Earlier versions had fewer metrics; the network is there, so it is scored, not trained."""
+    path = folder / "test.csv"
+    header, first, *others = [line.split(",") for line in path.read_text().splitlines()]
+    kept = slice(0, header.index("ssim"))
+    if lacks == "column":
+        lines = [line[kept] for line in (header, first, *others)]
+    else:
+        lines = [header, [*first[kept], ""], *others]
+    lines[-1][header.index("psnr")] = "12.5"  # no score of the old table survives
+    path.write_text("".join(f"{','.join(line)}\n" for line in lines))
+    printed = io.StringIO()
+    members = Members(folder.parent, small_fit(), Console(file=printed, width=500))
+    assert scores_of(members, splits) == trained[1]
+    assert printed.getvalue() == f"{path} does not have SSIM, so the network is scored again.\n"
+    assert scores_of(members, splits, metrics=("psnr",)) == trained[1]  # more does no harm
+    assert printed.getvalue().count("\n") == 1
 
 
 def test_a_table_that_lost_rows_is_not_taken_for_the_scores(members, folder, splits):

@@ -23,7 +23,14 @@ def test_crops_are_where_networks_differ_most():
         row
         for loss, restore in networks.items()
         for row in score_network(
-            restore, source, loss=loss, seed=0, sigmas=(10.0,), noise_seed=1, draws=1
+            restore,
+            source,
+            loss=loss,
+            seed=0,
+            sigmas=(10.0,),
+            noise_seed=1,
+            draws=1,
+            metrics=("psnr",),
         )
     ]
     (crop,) = find_crops(networks, rows, source, sigma=10.0, noise_seed=1, count=1)

@@ -6,8 +6,13 @@ import re
 import numpy as np
 
 from train.experiments.report.report import Crop, as_record, write_report
-from train.experiments.report.wording import describe_comparison, describe_measurement
+from train.experiments.report.wording import (
+    better,
+    describe_comparison,
+    describe_measurement,
+)
 from train.experiments.statistics.conclusions import conclude
+from train.inference.scoring.registry import DEFAULT, LEGEND, METRICS
 
 HOSTILE = "</script><script>alert(1)</script>"  # the same as in the fixture
 
@@ -108,6 +113,15 @@ def test_the_chance_of_a_verdict_is_explained_only_if_a_number_of_seeds_is_sugge
     suggested, hopeless = pages
     assert "seeds would probably decide it" in suggested and explained in suggested
     assert "seeds would probably decide it" not in hopeless and explained not in hopeless
+
+
+def test_the_tables_say_which_direction_is_better(text, report):
+    assert "FLIP ↓</th>" in text and "HaarPSI ↑</th>" in text and LEGEND in text
+    rows = re.findall(r"against [^<]*: (.*?)( dB)? [+-][^<]*</td><td>(\w+)</td>", text)
+    directions = {metric.label: better(name) for name, metric in METRICS.items()}
+    assert len(rows) == len(report.comparisons) - 2
+    assert {label for label, *_ in rows} == {METRICS[name].label for name in DEFAULT}
+    assert all(directions[label] == said for label, _, said in rows)
 
 
 def test_a_file_is_replaced_whole(report, tmp_path):

@@ -11,9 +11,10 @@ from train.experiments.report.wording import (
     headline,
 )
 from train.experiments.statistics import stats
-from train.experiments.statistics.comparison_table import METRICS, ComparisonRow
+from train.experiments.statistics.comparison_table import ComparisonRow
 from train.experiments.statistics.conclusions import conclude
 from train.experiments.statistics.convergence import Curve, gain_of_last_quarter
+from train.inference.scoring.registry import DEFAULT, METRICS
 
 LOSSES = ("luminance_l1", "mse", "l1")
 GAINS = {"luminance_l1": 0.0, "mse": -1.0, "l1": -0.01}  # dB against the candidate
@@ -31,11 +32,9 @@ def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LO
                     psnr = 32 - sigma / 10 + difficulty[image] + GAINS[loss] + luck + draw(0, 0.01)
                     # PSNR-Y equals PSNR; the candidate pays for its gain in colour.
                     color = 2 + (0.5 if loss == "luminance_l1" else 0) + draw(0, 0.01)
-                    rows.append(
-                        ComparisonRow(
-                            loss, seed, sigma, f"{image:02}", psnr, psnr, 0.9, 40 - psnr, 5.0, color
-                        )
-                    )
+                    values = (psnr, psnr, 0.9, 40 - psnr, 5.0, color, 0.8, 0.1)
+                    scores = dict(zip(DEFAULT, values, strict=True))
+                    rows.append(ComparisonRow(loss, seed, sigma, f"{image:02}", scores))
     return rows
 
 
@@ -49,7 +48,7 @@ def test_only_primary_comparisons_are_claimed_and_come_first():
         ("luminance_l1", "mse", "psnr"),
         ("luminance_l1", "l1", "psnr"),
     ]
-    assert len(comparisons) == 2 * len(METRICS) * 3  # both levels together, and each
+    assert len(comparisons) == 2 * len(DEFAULT) * 3  # both levels together, and each
     assert all(
         (c.adjusted_p is None) == ("exploratory" in describe_comparison(c)) for c in comparisons
     )
@@ -174,10 +173,10 @@ def test_verdicts_are_on_the_chosen_metric_and_levels():
     comparisons = conclude(make_scores(), LOSSES, primary="chroma_error", primary_sigmas=(50.0,))
     named = [(c.metric, c.sigmas) for c in comparisons if c.adjusted_p is not None]
     assert named == [("chroma_error", (50.0,))] * 2
-    assert len(comparisons) == 2 * len(METRICS) * 3 and comparisons[0].outcome == "worse"
+    assert len(comparisons) == 2 * len(DEFAULT) * 3 and comparisons[0].outcome == "worse"
     both = conclude(make_scores(sigmas=(15.0, 25.0, 50.0)), LOSSES, primary_sigmas=(50.0, 15.0))
     # These, all, and each
-    assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(METRICS) * 5
+    assert both[0].sigmas == (15.0, 50.0) and len(both) == 2 * len(DEFAULT) * 5
 
 
 def test_more_seeds_are_suggested_if_several_losses_are_compared():
@@ -210,10 +209,16 @@ def test_p_values_before_and_after_correction_are_told_apart():
 def test_other_metrics_are_shown_without_a_claim():
     comparisons = conclude(make_scores(), LOSSES)
     words = describe_other_metrics(find(comparisons, "l1"), comparisons)
-    assert words.startswith("Exploratory: PSNR-Y") and " dB [" in words
+    assert words.startswith("Exploratory, higher is better: PSNR-Y") and " dB [" in words
     assert "CIEDE2000 " in words and "chroma error |ΔC*| +0." in words
-    others = [find(comparisons, "l1", metric) for metric in METRICS if metric != "psnr"]
-    assert words == f"Exploratory: {', '.join(describe_difference(c) for c in others)}."
+    higher, lower = [], []
+    for metric in DEFAULT:
+        described = describe_difference(find(comparisons, "l1", metric))
+        (higher if METRICS[metric].higher_is_better else lower).append(described)
+    assert words == (
+        f"Exploratory, higher is better: {', '.join(higher[1:])}; lower is better: "
+        f"{', '.join(lower)}."
+    )
 
 
 def test_few_photographs_and_one_seed_give_no_verdict():

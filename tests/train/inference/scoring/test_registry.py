@@ -1,0 +1,71 @@
+"""The registry says of each metric what the library says of it."""
+
+import inspect
+import re
+import typing
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from lumloss_jax import metrics
+from train.data.splits import SMALLEST_SCORED
+from train.inference.scoring.registry import DEFAULT, METRICS, MetricName, columns, too_small
+
+NAMES = tuple(METRICS)
+
+
+def function_of(name: str) -> Any:
+    return getattr(metrics, METRICS[name].function or name)
+
+
+def test_every_metric_of_the_library_has_a_name_here() -> None:
+    library = {name for name in metrics.__all__ if name != "flip_map"}
+    assert {METRICS[name].function or name for name in NAMES} == library
+    assert typing.get_args(MetricName) == NAMES
+    for attribute in ("label", "title"):
+        values = [getattr(metric, attribute) for metric in METRICS.values()]
+        assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_directions_are_those_of_the_library(name: str) -> None:
+    documented = " ".join((inspect.getdoc(function_of(name)) or "").split())
+    (direction,) = set(re.findall("(higher|lower) is better", documented))
+    assert (direction == "higher") == METRICS[name].higher_is_better
+    assert METRICS[name].arrow == {"higher": "↑", "lower": "↓"}[direction]
+    assert (METRICS[name].unit == "dB") == ("psnr" in name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smallest_side_is_that_of_the_library(name: str) -> None:
+    metric = METRICS[name]
+
+    def trace(side: int) -> None:
+        image = jax.ShapeDtypeStruct((side, side + 1, 3), np.float32)
+        jax.eval_shape(lambda a, b: function_of(name)(a, b, **metric.options), image, image)
+
+    trace(metric.least_side)
+    assert too_small((name,), metric.least_side) == ()
+    if metric.least_side > 1:
+        assert too_small((name,), metric.least_side - 1) == (name,)
+        with pytest.raises(ValueError, match=str(metric.least_side)):
+            trace(metric.least_side - 1)
+
+
+def test_columns_are_the_default_ones_and_those_that_were_asked_for() -> None:
+    assert columns(()) == DEFAULT
+    assert columns(("nlpd",), also=("ms_ssim", "psnr")) == (
+        *DEFAULT[:3],
+        "ms_ssim",
+        *DEFAULT[3:],
+        "nlpd",
+    )
+    assert columns(("all",)) == NAMES == columns(("nlpd", "all"))
+
+
+def test_ssim_says_which_photographs_are_too_small_for_any_table() -> None:
+    assert METRICS["ssim"].least_side == SMALLEST_SCORED
+    larger = [name for name in DEFAULT if METRICS[name].least_side > SMALLEST_SCORED]
+    assert larger == ["haarpsi"]  # the only default column that may have empty cells
