@@ -46,7 +46,15 @@ def report() -> Report:
         comparisons=conclude(rows, LOSSES),
         scores=rows,
         curves=[Curve(loss, seed, [1, 2], [20.0, 21.0]) for loss in LOSSES for seed in (0, 1)],
-        crops=[Crop("a photograph", image, image, dict.fromkeys(LOSSES, image))],
+        crops=[
+            Crop(
+                "a photograph",
+                image,
+                image,
+                dict.fromkeys(LOSSES, image),
+                dict.fromkeys(LOSSES, image[..., 0] / 2),
+            )
+        ],
         choices=[{"loss": "l1", "learning rate": 0.001}],
         settings=settings,
         versions={"jax": "1.2.3"},

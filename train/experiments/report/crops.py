@@ -9,6 +9,7 @@ from train.data.images import to_float
 from train.data.sources import Source
 from train.experiments.report.report import Crop
 from train.experiments.statistics.comparison_table import ComparisonRow, Restore, score_table
+from train.inference.scoring.error_maps import flip_of_detail
 from train.inference.scoring.protocols import add_fixed_noise
 
 SIDE = 160  # side of a crop, in pixels
@@ -56,6 +57,7 @@ def find_crops(
             noisy, told = to_float(source.inputs[i]), None
         restored = {loss: restore(noisy, told) for loss, restore in networks.items()}
         rows, columns = _place(list(restored.values()))
+        detail = rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
         title = name if source.inputs is not None else f"{name}, sigma {sigma:g}"
         crops.append(
             Crop(
@@ -63,6 +65,7 @@ def find_crops(
                 clean[rows, columns],
                 np.clip(noisy[rows, columns], 0, 1),
                 {loss: image[rows, columns] for loss, image in restored.items()},
+                {loss: flip_of_detail(image, clean, detail) for loss, image in restored.items()},
             )
         )
     return crops

@@ -34,6 +34,7 @@ from train.experiments.statistics.comparison_table import (
 from train.experiments.statistics.conclusions import Comparison
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.stats import MUST_AGREE
+from train.inference.scoring.error_maps import FLIP_IN_WORDS, LARGEST_FLIP, RAMP, heat
 from train.inference.scoring.registry import LEGEND, METRICS
 
 _LARGEST = 10e6  # bytes of a page
@@ -51,6 +52,7 @@ class Crop:
     clean: np.ndarray
     noisy: np.ndarray
     restored: Mapping[str, np.ndarray]  # by loss
+    flip: Mapping[str, np.ndarray]  # by loss: FLIP of each pixel, [h, w]
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,9 @@ def write_report(report: Report, path: Path) -> None:
             report.losses, report.comparisons, report.scores, report.curves, first.metric
         ),
         crops=crops,
+        flip_in_words=FLIP_IN_WORDS,
+        flip_colours=_flip_colours(),
+        largest_flip=LARGEST_FLIP,
         left_out=len(report.crops) - len(crops),
         levels=lambda sigmas: ", ".join(f"{sigma:g}" for sigma in sigmas),
         settings=json.dumps(report.settings, indent=2),
@@ -129,7 +134,16 @@ def _crop_pictures(crop: Crop) -> dict[str, Any]:
         "noisy": _address(crop.noisy),
         "clean": _address(crop.clean),
         "restored": {loss: _address(image) for loss, image in crop.restored.items()},
+        "flip": {
+            loss: _address(heat(errors, largest=LARGEST_FLIP)) for loss, errors in crop.flip.items()
+        },
+        "mean_flip": {loss: float(errors.mean()) for loss, errors in crop.flip.items()},
     }
+
+
+def _flip_colours() -> str:
+    """The colours of the maps, from 0 to the largest error, as CSS."""
+    return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in to_uint8(RAMP))
 
 
 def _within(crops: Iterable[dict[str, Any]], limit: float) -> list[dict[str, Any]]:
@@ -139,6 +153,7 @@ def _within(crops: Iterable[dict[str, Any]], limit: float) -> list[dict[str, Any
         candidate, *others = map(len, crop["restored"].values())
         # The page repeats the candidate's picture for each of the others.
         limit -= len(crop["noisy"]) + len(crop["clean"]) + sum(others) + candidate * len(others)
+        limit -= sum(map(len, crop["flip"].values()))
         if limit < 0:
             break
         kept.append(crop)

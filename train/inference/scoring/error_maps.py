@@ -1,4 +1,4 @@
-"""Shows where a network errs: restored details next to maps of errors in brightness and colour."""
+"""Shows where a network errs: restored details next to maps of their errors."""
 
 import math
 from collections.abc import Iterable
@@ -20,11 +20,15 @@ from train.inference.scoring.figures import (
     sheet_of,
     strongest_detail,
 )
+from train.inference.scoring.measure import FLIP_REACH, flip_errors
 
 _WIDEST = 200  # largest width of a detail, in pixels of the photograph
-_LARGEST = 10.0  # error in units of CIE Lab above which all errors have the same colour
+# Errors above these have the same colour: in units of CIE Lab, and of FLIP, which ends at 1 but
+# seldom reaches half of it in restored photographs.
+_LARGEST_LAB, LARGEST_FLIP = 10.0, 0.5
+_BAR_HEIGHT = 14
 # From black through violet and orange to pale yellow: brighter is worse, even in grey print.
-_RAMP = (
+RAMP = (
     np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
     / 255
 )
@@ -34,8 +38,19 @@ _HEADINGS = (
     "input, detail",
     "restored",
     "clean",
-    f"error in L*, 0 to {_LARGEST:g}",
-    f"error in a*b*, 0 to {_LARGEST:g}",
+    "error in L*",
+    "error in a*b*",
+    "FLIP",
+)
+_LARGEST = (_LARGEST_LAB, _LARGEST_LAB, LARGEST_FLIP)  # the end of each map's scale
+FLIP_IN_WORDS = (
+    "FLIP says how visible the difference from the clean photograph is to somebody who flips "
+    "between the two, so far from the display that 67 pixels span one degree. 0 is invisible, and "
+    "1 is the most."
+)
+_NOTE = (
+    "The maps show the error of each pixel of the detail; brighter is worse. L* and a*b* are its "
+    f"brightness and its colour in CIE Lab, pixel by pixel. {FLIP_IN_WORDS}"
 )
 
 
@@ -46,13 +61,14 @@ def error_sheet(
 
     The whole photograph is reduced, with a frame around the detail. The detail is where edges are
     strongest. It is shown from the input, the restored and the clean photograph, next to maps of
-    its errors in brightness and colour.
+    its errors in brightness and in colour, and of FLIP. A note below says what they show.
 
     Args:
       rows: caption and (clean, input, restored), ``[H, W, C]`` in float. They are read one by one,
         and none is kept, because photographs may be large.
     """
-    return sheet_of([_strip(caption, *images) for caption, images in rows])
+    strips = [_strip(caption, *images) for caption, images in rows]
+    return sheet_of([*strips, _note(max(strip.width for strip in strips))])
 
 
 def lab_errors(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,31 +78,50 @@ def lab_errors(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.
     return np.abs(difference[..., 0]), np.hypot(difference[..., 1], difference[..., 2])
 
 
-def heat(errors: np.ndarray) -> np.ndarray:
-    """Maps errors to colours."""
-    place = np.clip(errors / _LARGEST, 0, 1) * (len(_RAMP) - 1)
-    return np.stack(
-        [np.interp(place, np.arange(len(_RAMP)), _RAMP[:, i]) for i in range(3)], axis=-1
-    )
+def flip_of_detail(
+    restored: np.ndarray, clean: np.ndarray, detail: tuple[int, int, int, int]
+) -> np.ndarray:
+    """FLIP of each pixel of a detail, which depends on the pixels around it too.
+
+    Args:
+      restored: the whole photograph, ``[H, W, C]``.
+      clean: the clean photograph, of the same shape.
+      detail: top, left, height and width.
+
+    Returns:
+      The map, ``[height, width]``.
+    """
+    top, left, height, width = detail
+    above, before = max(top - FLIP_REACH, 0), max(left - FLIP_REACH, 0)
+    place = slice(above, top + height + FLIP_REACH), slice(before, left + width + FLIP_REACH)
+    errors = np.asarray(flip_errors(restored[place], clean[place]))
+    return errors[top - above :, left - before :][:height, :width]
+
+
+def heat(errors: np.ndarray, *, largest: float) -> np.ndarray:
+    """Maps errors to colours; errors from ``largest`` on have the same one."""
+    place = np.clip(errors / largest, 0, 1) * (len(RAMP) - 1)
+    return np.stack([np.interp(place, np.arange(len(RAMP)), RAMP[:, i]) for i in range(3)], axis=-1)
 
 
 def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndarray) -> Image.Image:
-    top, left, height, width = strongest_detail(clean, widest=_WIDEST)
+    detail = top, left, height, width = strongest_detail(clean, widest=_WIDEST)
     details = [one[top : top + height, left : left + width] for one in (given, restored, clean)]
     details = [np.repeat(one, 3 // one.shape[-1], axis=-1) for one in details]
-    panels = [
-        Image.fromarray(to_uint8(one)) for one in (*details, *map(heat, lab_errors(*details[1:])))
-    ]
+    maps = (*lab_errors(*details[1:]), flip_of_detail(restored, clean, detail))
+    painted = [heat(one, largest=largest) for one, largest in zip(maps, _LARGEST, strict=True)]
+    panels = [Image.fromarray(to_uint8(one)) for one in (*details, *painted)]
     tall = height * DETAIL_SCALE
     panels = [one.resize((width * DETAIL_SCALE, tall), Image.Resampling.NEAREST) for one in panels]
-    panels.insert(0, _framed(restored, (top, left, height, width), tall))
+    panels.insert(0, _framed(restored, detail, tall))
     font = ImageFont.load_default(size=20)
     # For small photographs the headings are wider than the pictures below them.
     widths = [
         max(panel.width, math.ceil(font.getlength(heading)))
         for heading, panel in zip(_HEADINGS, panels, strict=True)
     ]
-    size = sum(width + MARGIN for width in widths) + MARGIN, 2 * CAPTION_HEIGHT + tall + MARGIN
+    # Below each map stand a bar of its colours and the numbers that they mean.
+    size = sum(width + MARGIN for width in widths) + MARGIN, 3 * CAPTION_HEIGHT + tall + MARGIN
     strip = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(strip)
     draw.text((MARGIN, 6), printable(caption), fill=INK, font=font)
@@ -95,6 +130,41 @@ def _strip(caption: str, clean: np.ndarray, given: np.ndarray, restored: np.ndar
         draw.text((x, CAPTION_HEIGHT + 6), heading, fill=INK, font=font)
         strip.paste(panel, (x, 2 * CAPTION_HEIGHT))
         x += width + MARGIN
+    x = size[0]
+    for largest, panel, width in zip(
+        reversed(_LARGEST), reversed(panels), reversed(widths), strict=False
+    ):
+        x -= width + MARGIN
+        _draw_bar(draw, x, 2 * CAPTION_HEIGHT + tall + 2, panel.width, largest)
+    return strip
+
+
+def _draw_bar(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, largest: float) -> None:
+    """Draws the colours of a map from left to right, with the numbers at both ends."""
+    colours = to_uint8(heat(np.linspace(0, largest, width), largest=largest))
+    for column, colour in enumerate(colours):
+        draw.line((x + column, y, x + column, y + _BAR_HEIGHT), fill=tuple(map(int, colour)))
+    font = ImageFont.load_default(size=14)
+    draw.text((x, y + _BAR_HEIGHT + 1), "0", fill=INK, font=font)
+    most = f"{largest:g}"
+    right = max(x + width - math.ceil(font.getlength(most)), x + 2 * math.ceil(font.getlength("0")))
+    draw.text((right, y + _BAR_HEIGHT + 1), most, fill=INK, font=font)
+
+
+def _note(width: int) -> Image.Image:
+    """Writes what the maps show, on as many lines as needed."""
+    font = ImageFont.load_default(size=20)
+    lines = [""]
+    for word in _NOTE.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > width - 2 * MARGIN and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    strip = Image.new("RGB", (width, CAPTION_HEIGHT * len(lines) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(strip)
+    for number, line in enumerate(lines):
+        draw.text((MARGIN, number * CAPTION_HEIGHT + 6), line, fill=INK, font=font)
     return strip
 
 

@@ -12,6 +12,7 @@ from train.experiments.report.wording import (
     describe_measurement,
 )
 from train.experiments.statistics.conclusions import conclude
+from train.inference.scoring.error_maps import FLIP_IN_WORDS
 from train.inference.scoring.registry import DEFAULT, LEGEND, METRICS
 
 HOSTILE = "</script><script>alert(1)</script>"  # the same as in the fixture
@@ -115,6 +116,16 @@ def test_the_chance_of_a_verdict_is_explained_only_if_a_number_of_seeds_is_sugge
     assert "seeds would probably decide it" not in hopeless and explained not in hopeless
 
 
+def test_each_loss_has_a_map_of_flip_with_its_mean_and_a_bar(text, report):
+    page, words = Page(text), html.unescape(text)
+    (crop,) = report.crops
+    for loss in report.losses:
+        assert f"a photograph, map of FLIP of {loss}" in [a["alt"] for a in page.all("img")]
+        assert f"FLIP of {loss}: {crop.flip[loss].mean():.3f} on average" in words
+    assert "from black at 0 to pale yellow at 0.5 and above" in text
+    assert "linear-gradient(to right, rgb(0 0 4), " in text and FLIP_IN_WORDS in words
+
+
 def test_the_tables_say_which_direction_is_better(text, report):
     assert "FLIP ↓</th>" in text and "HaarPSI ↑</th>" in text and LEGEND in text
     rows = re.findall(r"against [^<]*: (.*?)( dB)? [+-][^<]*</td><td>(\w+)</td>", text)
@@ -148,7 +159,14 @@ def test_what_one_seed_cannot_tell_is_null_in_json(report):
 def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):
     noise = np.random.default_rng(0).uniform(size=(250, 250, 3))
     crops = [
-        Crop(f"photograph {i}", noise, noise, dict.fromkeys(report.losses, noise)) for i in range(3)
+        Crop(
+            f"photograph {i}",
+            noise,
+            noise,
+            dict.fromkeys(report.losses, noise),
+            dict.fromkeys(report.losses, np.zeros((250, 250))),
+        )
+        for i in range(3)
     ]
     write_report(dataclasses.replace(report, crops=crops), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
