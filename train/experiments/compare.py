@@ -21,6 +21,7 @@ from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import data_warnings, leak_warnings, pair_warnings
 from train.experiments.compare_config import CompareConfig
+from train.experiments.earlier_settings import earlier_settings, keep_picked, save_picked
 from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.networks.members import NOISE_SEED, Member, Members
@@ -76,10 +77,13 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     for loss in config.losses:
         member = Member(loss, config.fit.seed, config.learning_rates[0], None)
         assemble(member.config(config.fit, Path()))
+    earlier = earlier_settings(config)
     splits, validation = open_with_validation(
         config.fit, "compare", flag="--primary", metrics=(config.primary,)
     )
     folder = open_folder(config, splits, "compare", held)
+    if earlier:
+        keep_picked(folder, earlier, config.fit.model.model)
     console.print(advise_repeating(folder), soft_wrap=True)
     warnings = [*leak_warnings(splits), *pair_warnings(splits)]
     warnings += noise_warnings(config, splits.test)
@@ -90,11 +94,12 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     members = Members(folder / "members", config.fit, console, population=config.population)
 
     # --- learning rate and clipping for each loss, on validation photographs
-    tried = try_settings(config, members, validation)
+    tried = earlier or try_settings(config, members, validation)
 
     # --- networks of every seed, on test photographs
     scored, tried = score_seeds(config, members, tried, splits.test)
     write_rows(list(itertools.chain(*scored.values())), folder / "scores.csv")
+    save_picked(folder, tried, config.fit.model.model)
 
     # --- conclusions
     looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in record_look(folder, config.seeds)]

@@ -2,9 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from train.bounds import MOST_SEEDS, between, more_than, noise_levels
+from train.bounds import MOST_SEEDS, between, check_name, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
 from train.inference.scoring.registry import Added, MetricName, columns
@@ -90,6 +91,9 @@ class CompareConfig:
     """Gradient norms to try clipping at, with the learning rate that was picked.
     Training without clipping is always tried too.
     --clip-norms replaces --clip-norm, which compare does not accept."""
+    settings_from: Path | None = None
+    """Folder of an earlier comparison. Each loss uses the learning rate and the clipping that were
+    picked for it there. None: they are picked from --learning-rates and --clip-norms."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""
@@ -131,6 +135,7 @@ class CompareConfig:
             more_than("--learning-rates", rate, 0)
         for norm in self.clip_norms:
             more_than("--clip-norms", norm, 0)
+        check_name("--settings-from", self.settings_from)
         check_not_distributed("compare", self.fit)
         check_population(self.population, self.fit)
 
@@ -150,4 +155,5 @@ class CompareConfig:
 
     def settings(self) -> dict[str, Any]:
         """All settings in the form of the JSON file, including the noise levels to score at."""
-        return {**dataclasses.asdict(self), "sigmas": self.levels}
+        folder = None if self.settings_from is None else str(self.settings_from)
+        return {**dataclasses.asdict(self), "sigmas": self.levels, "settings_from": folder}

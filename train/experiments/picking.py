@@ -147,6 +147,8 @@ def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
     rows = []
     for (rate, clip), value in tried.items():
         score = f"{sign * value:.{about.digits + 1}f}{unit}"
+        if math.isnan(value):
+            score = "tried in an earlier comparison"
         rows.append(
             {
                 "loss": loss,
@@ -163,6 +165,8 @@ def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
 
 def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
     """Makes a sentence for each loss whose best learning rate lies at the edge of the grid."""
+    if config.settings_from is not None:
+        return []
     lowest, highest = min(config.learning_rates), max(config.learning_rates)
     if lowest == highest:
         return []
@@ -178,7 +182,11 @@ def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str
 
 
 def seed_warnings(config: CompareConfig) -> list[str]:
-    """Makes a sentence if settings were picked with a seed that is also compared."""
+    """Makes a sentence if settings were picked with a seed that is also compared, or elsewhere."""
+    if config.settings_from is not None:
+        return [
+            f"learning rates and clipping are those that were picked in {config.settings_from}."
+        ]
     if len(config.learning_rates) + len(config.clip_norms) < 2:
         return []
     return [
