@@ -238,6 +238,18 @@ def test_images_are_restored_and_checkpoints_loaded():
     assert {name for name in places if not below(name, *RESTORING)} == set()
 
 
+def test_folders_of_runs_are_held_in_one_way():
+    """Links out of a run are refused there, so nothing that writes to a run may pass it by."""
+    places = {
+        name
+        for name, path in MODULES.items()
+        if below(name, "train") and "locks.hold(" in path.read_text()
+    }
+    # Single checkpoints are written to new folders.
+    new = {"train.checkpoints.checkpoint", "train.pytorch.import_weights"}
+    assert places - new == {"train.checkpoints.run_folder"}
+
+
 def functions_of(path: Path) -> list[str]:
     return names_of(path, ast.FunctionDef)
 

@@ -18,7 +18,7 @@ from train.assembly import Assembly, assemble, open_photographs
 from train.checkpoints.checkpoint import load_weights
 from train.checkpoints.checkpoint_files import check_path
 from train.checkpoints.checkpoint_writer import advising_resume
-from train.checkpoints.run_folder import CONFIG_NAME, new_folder
+from train.checkpoints.run_folder import CONFIG_NAME, hold_run, new_folder
 from train.config import DataConfig, FitConfig, save_config
 from train.console import make_console
 from train.dark_photographs import describe_degradation
@@ -37,7 +37,6 @@ from train.devices import sharding
 from train.devices.distributed import without_host_flags
 from train.devices.session import Session
 from train.errors import InputError
-from train.files import locks
 from train.inference.scoring.sizes import check_large_enough
 from train.state import Step, TrainState
 
@@ -126,7 +125,7 @@ def prepare(
     folder = Path(config.run.resume or "")
     with session.raise_everywhere():
         if session.is_first and config.run.resume:
-            held.enter_context(locks.hold(folder))
+            held.enter_context(hold_run(folder))
         elif session.is_first:
             folder = new_folder(config.run.out, preset, held, config=config)
             with advising_resume(folder):

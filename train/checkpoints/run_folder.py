@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def new_folder(
         if out is not None:
             return _empty_folder(Path(out), held, config)
         folder = _numbered_folder(preset)
-        held.enter_context(locks.hold(folder))
+        held.enter_context(hold_run(folder))
         return folder
     except OSError as error:
         raise InputError(
@@ -58,16 +59,43 @@ def new_folder(
         ) from None
 
 
-def check_links(folder: Path) -> None:
-    """Refuses a run with parts that are links to places outside of it.
+@contextlib.contextmanager
+def hold_run(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder of a run or of an experiment until the block ends.
 
-    Resuming would write and delete files there. The folder of the run itself may be a link.
+    Everything that writes to such a folder holds it in this way. So no part of the folder that it
+    writes to or deletes from lies elsewhere.
+
+    Raises:
+      InputError: another process uses the folder, or a part of it is a link to a place outside.
     """
-    checkpoints = folder / FOLDER_NAME
+    with locks.hold(folder):
+        check_links(folder)
+        yield
+
+
+def check_links(folder: Path) -> None:
+    """Refuses a run or an experiment with parts that are links to places outside of it.
+
+    Resuming would write and delete files there. The folder itself may be a link. Links to files are
+    accepted, because files are replaced, and never changed in place.
+    """
     for name in (FOLDER_NAME, BROKEN_NAME, BOARD_NAME, PROFILE_NAME):
         check_link(folder / name, folder)
-    for checkpoint in checkpoints.iterdir() if os.path.isdir(checkpoints) else ():
-        check_link(checkpoint, folder)
+    left = [folder] if os.path.isdir(folder) else []
+    while left:
+        part = left.pop()
+        try:
+            entries = list(os.scandir(part))
+        except OSError as error:
+            raise InputError(
+                f"The folder {part} cannot be read: {error.strerror}. Change its permissions."
+            ) from None
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(Path(entry.path))
+            elif entry.is_dir():
+                check_link(Path(entry.path), folder)
 
 
 def check_link(part: Path, whole: Path) -> None:
@@ -99,7 +127,7 @@ def clear(folder: Path) -> None:
     """Removes a run that cannot be resumed, except damaged checkpoints."""
     if not folder.is_dir():
         return
-    with locks.hold(folder):
+    with hold_run(folder):
         for path in _in_the_way(folder):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -124,7 +152,7 @@ def _empty_folder(folder: Path, held: contextlib.ExitStack, config: FitConfig | 
     if not locks.is_marked(folder):
         _check_empty(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
-    held.enter_context(locks.hold(folder))
+    held.enter_context(hold_run(folder))
     _check_empty(folder, config)
     clear(folder)
     return folder

@@ -14,7 +14,7 @@ import jax
 from train.assembly import open_photographs
 from train.checkpoints.checkpoint_files import check_path
 from train.checkpoints.checkpoint_writer import advising_resume
-from train.checkpoints.run_folder import new_folder
+from train.checkpoints.run_folder import hold_run, new_folder
 from train.config import FitConfig
 from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
@@ -99,7 +99,7 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
     out = config.fit.run.out
     if out is not None and os.path.exists(saved := Path(out) / _SETTINGS):
         folder = Path(out)
-        held.enter_context(locks.hold(folder))
+        held.enter_context(hold_run(folder))
         held.enter_context(advising_resume(folder))
         before = _read_settings(saved, config)
         different = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]

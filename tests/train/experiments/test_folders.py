@@ -10,6 +10,7 @@ import pytest
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.folders import open_folder
+from train.experiments.tune_config import TuneConfig
 from train.files import locks
 
 
@@ -19,9 +20,9 @@ def held():
         yield stack
 
 
-def configured(out, **fields):
-    fit = CompareConfig().fit
-    return CompareConfig(
+def configured(out, kind=CompareConfig, **fields):
+    fit = kind().fit
+    return kind(
         **fields, fit=dataclasses.replace(fit, run=dataclasses.replace(fit.run, out=str(out)))
     )
 
@@ -119,6 +120,25 @@ def test_settings_that_cannot_be_read_are_one_sentence(content, splits, held, tm
     ):
         open_folder(configured(folder), splits, "compare", held)
     assert (folder / "settings.json").read_text() == content
+
+
+@pytest.mark.parametrize(("kind", "verb"), [(CompareConfig, "compare"), (TuneConfig, "tune")])
+@pytest.mark.parametrize("part", ["members", "members/l1-0", "members/l1-0/checkpoints/4"])
+def test_an_experiment_whose_parts_lead_out_of_it_is_refused(
+    part, kind, verb, splits, held, tmp_path
+):
+    """That holds for networks that are trained already too, because their scores are written."""
+    config = configured(tmp_path / "run", kind)
+    folder = open_folder(config, splits, verb, held)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / part).parent.mkdir(parents=True, exist_ok=True)
+    (folder / part).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(InputError, match=f"{part} is a link to .*elsewhere, outside the run"):
+        open_folder(config, splits, verb, held)
+    (folder / part).unlink()
+    (folder / "members").mkdir(exist_ok=True)
+    (folder / "here").symlink_to("members")
+    assert open_folder(config, splits, verb, held) == folder
 
 
 def test_an_experiment_that_was_killed_at_its_start_can_resume(splits, held, tmp_path):

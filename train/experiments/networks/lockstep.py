@@ -23,7 +23,13 @@ from train.assembly import assemble, open_photographs
 from train.checkpoints.checkpoint import FOLDER_NAME, check_disk_space, load_newest, load_weights
 from train.checkpoints.checkpoint_writer import Checkpoints, open_checkpoints
 from train.checkpoints.resumed_config import check_sealed
-from train.checkpoints.run_folder import BOARD_NAME, CONFIG_NAME, describe_run, new_folder
+from train.checkpoints.run_folder import (
+    BOARD_NAME,
+    CONFIG_NAME,
+    describe_run,
+    hold_run,
+    new_folder,
+)
 from train.config import FitConfig, save_config
 from train.console import make_console
 from train.data.splits import (
@@ -36,7 +42,6 @@ from train.data.splits import (
 from train.devices.distributed import stopping
 from train.devices.sharding import within_memory
 from train.experiments.networks.device_groups import DeviceGroups, TrainingRun, deal, does_not_fit
-from train.files import locks
 from train.inference.scoring.registry import METRICS
 from train.inference.scoring.sizes import check_large_enough
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
@@ -108,7 +113,7 @@ def _open(
         if config.run.resume:
             # 1. a run's own newest checkpoint
             folder = Path(config.run.resume)
-            held.enter_context(locks.hold(folder))
+            held.enter_context(hold_run(folder))
             abstract = jax.eval_shape(assembly.fresh_state)
             state, saved = load_newest(folder / FOLDER_NAME, abstract, where, say)
             check_fingerprint(splits, saved, folder)

@@ -75,6 +75,34 @@ def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
     assert [path.name for path in elsewhere.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("population", ["loop", "vmap", "mesh"])
+@pytest.mark.parametrize("part", ["checkpoints", "tensorboard", "profile/plugins"])
+def test_nothing_is_written_or_removed_behind_a_link_in_a_networks_folder(
+    part, population, small_fit, folder, tmp_path_factory
+):
+    """Resuming deletes old checkpoints, and cuts event files back."""
+    (folder / "done").unlink()
+    shutil.rmtree(folder / "checkpoints" / "4")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "part"
+    if (folder / part).exists():
+        (folder / part).rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+        (folder / part).parent.mkdir()
+    (folder / part).symlink_to(elsewhere, target_is_directory=True)
+    before = contents(elsewhere)
+    assert before or part == "profile/plugins"
+    fit = small_fit("--keep-last=1", "--keep-best=0")
+    members = Members(folder.parent, fit, Console(quiet=True), population=population)
+    with pytest.raises(InputError, match="is a link to .*part, outside the run"):
+        members.ensure_all_trained([MEMBER])
+    assert contents(elsewhere) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_mark_of_a_trained_network_is_not_written_via_a_link(members, folder, tmp_path):
     (folder / "done").unlink()
     (folder / "done").symlink_to(tmp_path / "elsewhere")
