@@ -1,10 +1,12 @@
 """Checks the descriptions of a checkpoint's arrays before Orbax and tensorstore use them.
 
 Each array is stored in chunks, and a text beside them says how large a chunk is when it is
-unpacked. Tensorstore takes that memory at once, so a chunk must not be larger than its array. A
-text that is nested too deeply ends the process.
+unpacked. Tensorstore takes that memory at once, so a chunk must not be larger than its array. With
+some kinds of compression it unpacks all of a chunk before it looks at the size, so only the kind
+that checkpoints are written with is accepted. A text that is nested too deeply ends the process.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import jax
 import tensorstore
 
+from train.checkpoints.packed_index import exceeds
 from train.files.json_files import UnreadableError, parse_json, read_json
 
 _LONGEST = 4096  # bytes of an array's description, which has about 200
@@ -22,6 +25,10 @@ _MOST_TIMES_LARGER = 32  # than the largest array of the network that is wanted
 _MOST_MORE = 1000  # arrays that another network may have in addition
 _PLAIN = re.compile(r"[<>|][biufc](\d\d?)", re.ASCII)  # a type of numbers, and its bytes
 _WIDEST = 16  # bytes of a number of any other type, such as bfloat16
+_COMPRESSION = "zstd"
+_MOST_CHUNKS = 200_000  # in all arrays; each array has one chunk per device at most
+# Bytes of the unpacked index, which has about a thousand for each array.
+_LARGEST_INDEX = 128 * 2**20
 
 
 def array_complaint(item: Path, target: Any) -> str | None:
@@ -56,11 +63,23 @@ def array_complaint(item: Path, target: Any) -> str | None:
             f"_METADATA lists {len(names):,} arrays, and at most {most:,} are read for a network "
             f"of {len(leaves):,}"
         )
+    if exceeds(item, _LARGEST_INDEX):
+        return (
+            f"the index of its arrays may need more than {_LARGEST_INDEX / 1e6:,.0f} MB when it is "
+            "unpacked, which no network does"
+        )
     sizes = [leaf.size * leaf.dtype.itemsize for leaf in leaves]
     largest = max(_LARGEST, _MOST_TIMES_LARGER * max(sizes, default=0))
+    chunks = 0
     for name, content in _descriptions(item, names):
         if why := _wrong(content, largest):
             return f"the description of {name[:200]} {why}"
+        chunks += _chunk_count(parse_json(content))
+        if chunks > _MOST_CHUNKS:
+            return (
+                f"its arrays are divided into more than {_MOST_CHUNKS:,} chunks, the most that are "
+                "read"
+            )
     return None
 
 
@@ -81,10 +100,15 @@ def _wrong(content: bytes, largest: int) -> str:
     try:
         array = parse_json(content)
         shape, chunks, kind = array["shape"], array["chunks"], array["dtype"]
+        compressor, filters = array["compressor"], array["filters"]
     except UnreadableError as error:
         return f"cannot be read: {error}"
     except (KeyError, TypeError):
-        return "lacks a shape, a chunk or a type"
+        return "lacks a shape, a chunk, a type or a compression"
+    compression = compressor.get("id") if isinstance(compressor, dict) else compressor
+    if compression != _COMPRESSION or filters is not None:
+        shown = json.dumps(compression if filters is None else filters)[:200]
+        return f"gives it the compression {shown}, and only {_COMPRESSION} is accepted"
     if not isinstance(kind, str) or kind[1:2] in ("S", "U", "V"):
         return "does not say that the array holds numbers"
     if not _are_sides(shape) or not _are_sides(chunks) or len(shape) != len(chunks):
@@ -102,6 +126,11 @@ def _wrong(content: bytes, largest: int) -> str:
             f"{largest / 1e6:,.0f} MB"
         )
     return ""
+
+
+def _chunk_count(array: Any) -> int:
+    sides = zip(array["shape"], array["chunks"], strict=True)
+    return math.prod(-(-side // max(chunk, 1)) for side, chunk in sides)
 
 
 def _are_sides(value: Any) -> bool:
