@@ -1,6 +1,7 @@
 """``python -m train export``: writes a trained network as one file that runs by itself."""
 
-import json
+import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from train.bounds import check_name
 from train.checkpoints.checkpoint import Network, load_network
 from train.console import make_console
 from train.errors import InputError
+from train.files.json_files import parse_json
 from train.files.outputs import check_replaceable, write_bytes
 from train.inference.onnx_export import PRODUCER, parse_size, to_onnx
 from train.inference.predict import for_inference
@@ -26,10 +28,16 @@ from train.network import parse_model
 
 _SUFFIXES = {"stablehlo": ".stablehlo", "torch": ".safetensors", "onnx": ".onnx"}
 _PLATFORMS = ("cpu", "cuda", "tpu")
-# Bytes at the start of an ONNX model that hold the producer: only the format version comes before.
-_PRODUCER_WITHIN = 100
+# Each format has a place for the name of the program that wrote the file. Nothing else in an
+# existing file is parsed, because the file may come from somebody else.
+_PRODUCER_KEY = "producer"  # in the metadata of a safetensors file
 _LONGEST_HEADER = 4 * 2**20  # bytes of the header of a safetensors file
-_LONGEST_PROGRAM = 500_000_000  # bytes
+# An ONNX model begins with field 1, the version of the format, and field 2, the producer.
+_ONNX_STARTS = re.compile(rb"\x08.\x12" + bytes([len(PRODUCER)]) + PRODUCER.encode(), re.DOTALL)
+_FUNCTION = f"{PRODUCER}_restore"
+# A program ends with the name of its function, after its length, and zeros.
+_PROGRAM_ENDS = len(_FUNCTION).to_bytes(4, "little") + _FUNCTION.encode() + b"\0"
+_MOST_ZEROS = 16
 _LARGEST = 200e6  # bytes of parameters that may be written into a program
 
 
@@ -99,7 +107,8 @@ def export(config: ExportConfig) -> None:
         name, fields = parse_model(network.spec)
         variables = {"params": network.params, "batch_stats": network.batch_stats}
         arrays = to_torch_state_dict(name, variables, **fields)
-        content = safetensors.numpy.save(arrays, metadata={"model": network.spec})
+        metadata = {"model": network.spec, _PRODUCER_KEY: PRODUCER}
+        content = safetensors.numpy.save(arrays, metadata=metadata)
         named = "as in the network's PyTorch code"
         if isinstance(network.model, ScicoUNet):
             named = "by their Flax paths, joined with dots, because there is no PyTorch code"
@@ -150,17 +159,14 @@ def _is_ours(path: Path) -> bool:
     with path.open("rb") as file:
         if path.suffix == _SUFFIXES["torch"]:
             (length,) = struct.unpack("<Q", file.read(8))
-            return (
-                length <= _LONGEST_HEADER
-                and "model" in json.loads(file.read(length))["__metadata__"]
-            )
+            if length > _LONGEST_HEADER:
+                return False
+            metadata = parse_json(file.read(length))["__metadata__"]
+            return metadata[_PRODUCER_KEY] == PRODUCER
         if path.suffix == _SUFFIXES["onnx"]:
-            return PRODUCER.encode() in file.read(_PRODUCER_WITHIN)
-        content = file.read(_LONGEST_PROGRAM + 1)
-    return (
-        len(content) <= _LONGEST_PROGRAM
-        and jax.export.deserialize(bytearray(content)).fun_name == "restore"
-    )
+            return _ONNX_STARTS.match(file.read(len(PRODUCER) + 4)) is not None
+        file.seek(-len(_PROGRAM_ENDS) - _MOST_ZEROS, os.SEEK_END)
+        return (file.read().rstrip(b"\0") + b"\0").endswith(_PROGRAM_ENDS)
 
 
 def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:
@@ -170,4 +176,5 @@ def _whole(model: nn.Module, variables: Any) -> Callable[..., jax.Array]:
             restored = model.apply(variables, images, sigma=sigma)
         return jnp.clip(jnp.asarray(restored), 0, 1)
 
+    restore.__name__ = _FUNCTION  # It marks a program as written by export.
     return restore

@@ -17,6 +17,7 @@ from lumloss_jax.models import from_torch_state_dict
 from train.__main__ import main
 from train.checkpoints.checkpoint import Network, load_network
 from train.errors import InputError
+from train.files.outputs import check_replaceable
 from train.inference import export
 from train.inference.predictors import predictor_for
 
@@ -46,7 +47,7 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(
 ) -> None:
     file = tmp_path / "model.stablehlo"
     assert main(["export", str(checkpoint(NORMED)), "--format=stablehlo", f"--output={file}"]) == 0
-    assert export._is_ours(file)
+    assert main(["export", str(checkpoint(NORMED)), "--format=stablehlo", f"--output={file}"]) == 0
     assert "images float32 [b, h, w, 3] in [0, 1] -> restored" in capsys.readouterr().out
     assert jax.export.deserialize(bytearray(file.read_bytes())).platforms == ("cpu", "cuda", "tpu")
     batch = images(2, 9, 13)
@@ -174,6 +175,47 @@ def test_foreign_files_are_replaced_only_if_asked(
     if name == "model.safetensors":
         for options in (["--overwrite"], []):
             assert main([*command, *options]) == 0
+
+
+def shape_without_end(symbol: str) -> bytes:
+    """A program by somebody else, whose symbolic shape takes forever to parse."""
+
+    def restore(x: jax.Array) -> jax.Array:
+        return x
+
+    name = "b" * 40
+    shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape(name), np.float32)
+    program = bytes(jax.export.export(jax.jit(restore))(shape).serialize())
+    return program.replace(name.encode(), symbol.ljust(len(name)).encode())
+
+
+def state_dict(**metadata: str) -> bytes:
+    return safetensors.numpy.save({"a": np.zeros(3, np.float32)}, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [
+        ("safetensors", state_dict(model="theirs")),
+        ("safetensors", state_dict(producer="theirs")),
+        ("safetensors", (2).to_bytes(8, "little") + b"[]"),
+        ("safetensors", (10**6).to_bytes(8, "little") + b"[" * 10**6),
+        ("safetensors", (2**63).to_bytes(8, "little") + b"{"),
+        ("stablehlo", shape_without_end("b")),
+        ("stablehlo", shape_without_end("9^99999999")),
+        ("stablehlo", b"lumloss_jax_restore\0" + bytes(50)),
+        ("onnx", b"\x08\x0a\x12\x07pytorch\x1a\x0blumloss_jax"),
+        ("onnx", b"\x08\x0a\x12\x0clumloss_jax2"),
+    ],
+)
+def test_a_file_of_another_program_is_not_taken_for_ours(
+    tmp_path: Path, ending: str, content: bytes
+) -> None:
+    path = tmp_path / f"model.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="exists and was not written by this command"):
+        check_replaceable(path, export._is_ours, option="--output", overwrite=False)
+    assert path.read_bytes() == content
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_file(
