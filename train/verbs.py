@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import tyro
 
+from train.bounds import check_name
 from train.config import FitConfig
 from train.console import make_console
 from train.errors import InputError, did_you_mean, list_some
@@ -149,6 +150,7 @@ def data(arguments: list[str]) -> int:
 _PRESETS = "Presets. Flags override a preset's values:"
 # Flags that need two numbers, with examples
 _PAIRS = {"--low-light": "0.02 0.1", "--profile": "100 110", "--luminance-weights": "0 0.95"}
+_PATHS = ("--output", "--out", "--sheet", "--manual-dir", "--data-dir")
 _EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
 _RESUME_EXPERIMENT = "to continue a stopped one, give its folder as --out and the same flags again"
 _PICKED_BY_COMPARE = {
@@ -205,6 +207,10 @@ def run(arguments: list[str]) -> int:
     if arguments[0] not in VERBS:
         hint = did_you_mean(arguments[0], VERBS)
         raise InputError(f"There is no verb {arguments[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
+    for flag in _PATHS:
+        # As a path, an empty text would be the current folder.
+        if _value_of(flag, arguments) == "":
+            check_name(flag, "")
     return VERBS[arguments[0]](arguments[1:]) or 0
 
 

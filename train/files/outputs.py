@@ -30,6 +30,8 @@ LASTING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errn
 
 # Hidden names do not contain the final name, because a name may have only 255 bytes.
 _PREFIX = ".lumloss-"
+# The name of a file of somebody else may begin in the same way.
+_HIDDEN = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{16}(\..*)?")
 _PROBE = bytes(16384)  # A disk that is too full for this is too full for any result.
 
 # Texts that spreadsheets read as a formula. Leading apostrophes are included, so that a name that
@@ -48,9 +50,23 @@ def check_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        _check_folder(folder)
         raise InputError(
             f"--output {folder} cannot be written to: {error.strerror}. Choose a different folder."
         ) from None
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses a name at which no folder can be made, because something else has it."""
+    for path in (folder, *folder.parents):
+        if path.is_dir() or not os.path.lexists(path):
+            continue
+        what = "a file"
+        if path.is_symlink() and not path.exists():
+            what = f"a link to {os.readlink(path)}, which does not exist"
+        raise InputError(
+            f"--output must be a folder, and {path} is {what}. Choose a different folder."
+        )
 
 
 def ignores_case(folder: Path) -> bool:
@@ -152,7 +168,7 @@ def clear_leftovers(folder: Path) -> None:
     _cleared.add(place)
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
-            if entry.name.startswith(_PREFIX) and entry.is_file(follow_symlinks=False):
+            if _HIDDEN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     _remove_unless_locked(Path(entry.path))
 

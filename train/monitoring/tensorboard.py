@@ -81,7 +81,16 @@ def cut_back(path: Path, start: int) -> None:
                 elif event.step <= start:
                     new.write(record)
         if damaged:
-            os.replace(path, path.with_name(_ASIDE + path.name))
+            os.replace(path, _aside(path))
+
+
+def _aside(path: Path) -> Path:
+    """A new name for a file with other content, which no file has yet."""
+    aside, number = path.with_name(_ASIDE + path.name), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{_ASIDE}{number}.{path.name}")
+    return aside
 
 
 def records(path: Path) -> Iterator[tuple[bytes, Event | None]]:

@@ -216,3 +216,41 @@ def test_a_full_disk_is_recognized_in_errors_of_libvips(
     assert main(command) == status
     printed = capsys.readouterr()
     assert f"could not be written: libvips: {said}" in printed.out + printed.err
+
+
+@pytest.mark.parametrize("given", [["--output", ""], ["--output="]])
+def test_an_empty_name_of_the_output_is_refused(
+    command: list[str], capsys, given: list[str]
+) -> None:
+    assert main([*command[:3], *given]) == 2
+    assert "--output is empty. Give a file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_an_output_that_is_a_file_is_refused_as_one(
+    command: list[str], tmp_path: Path, capsys, below: str
+) -> None:
+    (tmp_path / "out").write_text("years of work")
+    assert main([*command[:4], str(tmp_path / "out" / below)]) == 2
+    said = f"--output must be a folder, and {tmp_path / 'out'} is a file. Choose a different folder"
+    assert said in capsys.readouterr().err
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    assert main([*command[:4], str(tmp_path / "out" / below)]) == 2
+    assert f"{tmp_path / 'out'} is a link to {tmp_path / 'gone'}, which" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_a_folder_in_the_way_stays_and_gets_no_record(
+    command: list[str], tmp_path: Path, capsys, more: list[str]
+) -> None:
+    (tmp_path / "out" / "b.png").mkdir(parents=True)
+    status = main([*command, *more])
+    printed = capsys.readouterr()
+    assert status == (1 if more else 2)
+    assert f"{tmp_path / 'out' / 'b.png'} " in printed.out + printed.err
+    if more:
+        assert "b.png is a folder. Rename it, or choose a different --output." in printed.out
+        assert (tmp_path / "out" / "c.png").is_file()
+    assert not (tmp_path / "out" / "b.png.lumloss.json").exists()
+    assert not list((tmp_path / "out" / "b.png").iterdir())

@@ -156,6 +156,10 @@ def test_an_event_file_that_holds_something_else_is_kept_aside(tmp_path: Path) -
     Board(tmp_path, start=4).close()
     assert path.read_bytes() == whole + whole
     assert (tmp_path / f"unreadable.{path.name}").read_bytes() == harmed
+    path.write_bytes(harmed + whole)
+    Board(tmp_path, start=4).close()
+    assert (tmp_path / f"unreadable.{path.name}").read_bytes() == harmed
+    assert (tmp_path / f"unreadable.2.{path.name}").read_bytes() == harmed + whole
 
 
 def test_a_full_disk_is_an_error_at_once_and_the_writer_closes(tmp_path: Path) -> None:

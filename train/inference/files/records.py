@@ -40,7 +40,8 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
       True if nothing is left to do, False if the photograph must be written.
 
     Raises:
-      InputError: if ``target`` exists, may not be replaced, and is not from this program.
+      InputError: if ``target`` exists, may not be replaced, and is not from this program. A folder
+        is never replaced.
     """
     if not os.path.lexists(target):  # unlike Path.exists, it raises nothing if a name is too long
         return False
@@ -52,6 +53,8 @@ def is_made(target: Path, record: Mapping[str, Any], *, overwrite: bool) -> bool
             return found == record
         if stands == replaced:
             return False
+    if target.is_dir():
+        raise InputError(f"{target} is a folder. Rename it, or choose a different --output.")
     if overwrite:
         return False
     raise InputError(f"{target} was changed after restore wrote it. {_ADVICE}")
