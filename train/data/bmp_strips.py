@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
 
-from train.data.libvips import last_line
+from train.data.libvips import unreadable
 from train.data.photograph_file import check_size
 from train.errors import InputError
 
@@ -53,7 +53,7 @@ def stored_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator
         with BmpImageFile(io.BytesIO(content)) as image:
             check_size(image.width, image.height, name)
             if not image.width or not image.height:
-                raise InputError(f"{name} cannot be read as a photograph: its header is broken.")
+                raise unreadable(name, "its header is broken")
             mode = {"RGBA": "RGBA", "L": "L", "1": "L"}.get(image.mode, "RGB")
             height = max(pixels // max(image.width, 1), 1)
             for top in range(0, image.height, height):
@@ -61,8 +61,8 @@ def stored_strips(content: bytes, name: str, *, pixels: int = 2**20) -> Iterator
                 strip = np.asarray(rows.convert(mode))
                 yield strip if strip.ndim == 3 else strip[..., None]
     except OSError as error:
-        raise InputError(f"{name} cannot be read as a photograph: {last_line(error)}.") from None
+        raise unreadable(name, error) from None
     except (InputError, GeneratorExit):
         raise
     except Exception:  # with a broken header, Pillow may raise any exception of arithmetic
-        raise InputError(f"{name} cannot be read as a photograph: its header is broken.") from None
+        raise unreadable(name, "its header is broken") from None

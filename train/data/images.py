@@ -14,12 +14,12 @@ import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.data.bmp_strips import rgb_strips, stored_strips
-from train.data.libvips import last_line, pyvips
+from train.data.libvips import pyvips, unreadable
 from train.data.photograph_file import PhotographFile, examine
 from train.data.pixel_kinds import BITS, check_header
 from train.data.walk import why_unread
@@ -31,9 +31,6 @@ from train.files.outputs import write_bytes
 # twice or in the wrong order.
 FAIL_ON = "warning"
 
-# Bytes that a file may have in addition to its pixels: profiles, previews, a video that follows it
-_SPARE = 256_000_000
-_MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
 _MADE_BY = "exif-ifd0-Software"
 
 
@@ -46,23 +43,11 @@ def read_file(path: Path) -> bytes:
     """Reads the bytes of a file, unless the file is much longer than its pixels can need."""
     try:
         with path.open("rb") as file:
-            _examine_file(file, str(path))
+            examine(file, str(path))
             file.seek(0)
             return file.read()
     except OSError as error:
         raise InputError(why_unread(path, error)) from None
-
-
-def _examine_file(file: BinaryIO, name: str) -> PhotographFile:
-    photograph = examine(file, name)
-    about = photograph.about
-    most = _SPARE + _MOST_PER_PIXEL * about.width * about.height
-    if (length := file.seek(0, io.SEEK_END)) > most:
-        raise InputError(
-            f"{name} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels "
-            f"need at most {most / 1e6:.0f} MB. Save it again with another program."
-        )
-    return photograph
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
@@ -94,7 +79,7 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         return np.asarray(image.numpy())
     # libvips quotes broken metadata byte by byte, which need not be UTF-8
     except (pyvips.Error, UnicodeDecodeError) as error:
-        raise _unreadable(name, error) from None
+        raise unreadable(name, error) from None
 
 
 def _joined(
@@ -142,8 +127,8 @@ class Rows(NamedTuple):
 def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows:
     """Decodes a photograph as :func:`decode_image` does, in strips.
 
-    The whole photograph is never in memory, unless it is a BMP, or has to be turned or mirrored to
-    be upright.
+    The whole photograph is never in memory, unless it has to be turned or mirrored to be upright,
+    or its decoder holds all of it. That is so for BMP, WebP, interlaced PNG and progressive JPEG.
 
     Args:
       source: a file's bytes, or its path.
@@ -158,7 +143,7 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            photograph = _examine_file(file, name)
+            photograph = examine(file, name)
     except OSError as error:
         raise InputError(why_unread(name, error)) from None
     if isinstance(source, Path) and not str(source).isprintable():
@@ -169,11 +154,11 @@ def decode_rows(source: bytes | Path, name: str, *, pixels: int = 2**20) -> Rows
         height, width = photograph.about.height, photograph.about.width
         if not height or not width:  # the decoder raises the error about the header
             next(strips)
-        return Rows(height, width, 8, strips)
+        return Rows(height, width, 8, strips, photograph.about.buffered)
     try:
         image = _lazy(source, photograph, name)
     except (pyvips.Error, UnicodeDecodeError) as error:
-        raise _unreadable(name, error) from None
+        raise unreadable(name, error) from None
     height, width, bits = image.height, image.width, BITS[image.format]
     if photograph.orientation in (5, 6, 7, 8):
         height, width = width, height
@@ -208,7 +193,7 @@ def _strips(image: Any, name: str, *, pixels: int = 2**20) -> Iterator[np.ndarra
             fetched = region.fetch(0, top, image.width, count)
             yield np.frombuffer(fetched, dtype).reshape(count, image.width, 3)
     except (pyvips.Error, UnicodeDecodeError) as error:
-        raise _unreadable(name, error) from None
+        raise unreadable(name, error) from None
 
 
 def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
@@ -223,10 +208,6 @@ def _lazy(source: bytes | Path, photograph: PhotographFile, name: str) -> Any:
     if image.interpretation != colour:
         image = image.colourspace(colour).cast(kind)
     return image
-
-
-def _unreadable(name: str, error: Exception) -> InputError:
-    return InputError(f"{name} cannot be read as a photograph: {last_line(error)}.")
 
 
 def open_image(source: bytes | Path, photograph: PhotographFile) -> Any:
@@ -309,11 +290,21 @@ def write_image(path: Path, image: np.ndarray, *, made_by: str = "") -> None:
 
 
 def is_made_by(path: Path, program: str) -> bool:
-    """Whether :func:`write_image` wrote a file for that program; raises if it is not a picture."""
-    if path.stat().st_size > _SPARE:
-        return False
-    # Not from the path, because libvips remembers files by their names
-    image: Any = pyvips.Image.new_from_buffer(path.read_bytes(), "")
+    """Whether :func:`write_image` wrote a file for that program.
+
+    Args:
+      path: the file, which may contain anything. Only the decoders of photographs are used.
+      program: the program's name, or its beginning.
+
+    Returns:
+      False if the file is a photograph that does not state the program.
+
+    Raises:
+      Exception: of any kind, if the file cannot be read as a photograph.
+    """
+    with path.open("rb") as file:
+        photograph = examine(file, str(path))
+    image = open_image(path, photograph)
     return bool(image.get_typeof(_MADE_BY)) and str(image.get(_MADE_BY)).startswith(program)
 
 

@@ -8,6 +8,8 @@ cannot be read raises an exception.
 
 import os
 
+from train.errors import InputError
+
 # With this, libvips prints no warnings.
 os.environ.setdefault("VIPS_WARNING", "1")
 
@@ -17,13 +19,28 @@ import pyvips  # noqa: E402 -- libvips reads the variable when this loads it
 # prints a traceback if they quote bytes that are not UTF-8.
 getattr(pyvips, "_remove_log_handler", lambda: None)()
 
-__all__ = ["pyvips"]
+__all__ = ["last_line", "pyvips", "unreadable"]
+
+
+def unreadable(name: object, error: Exception | str) -> InputError:
+    """The error about a file whose pixels a decoder cannot decode.
+
+    What decoders do not support is refused before, by what the header says. Therefore the file is
+    damaged.
+
+    Args:
+      name: the file's name.
+      error: the decoder's error, or its words.
+    """
+    words = error if isinstance(error, str) else last_line(error)
+    return InputError(
+        f"{name} cannot be read as a photograph: {words}. It is damaged or incomplete. Get it "
+        "again from where it came."
+    )
 
 
 def last_line(error: Exception) -> str:
     """The most informative line of an error of libvips."""
-    if "labq" in str(error):
-        return "it is in CIELAB, so convert it to grey or RGB"
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     # libvips says nothing more about a header that ends early.
     if lines and lines[-1].startswith("unable to call"):

@@ -15,12 +15,15 @@ from typing import BinaryIO
 import PIL.ImageCms
 
 from train.data.formats import bmp, jpeg, png, tiff, webp
-from train.data.formats.about import About, Refused
+from train.data.formats.about import About, Refused, file_length
 from train.errors import InputError
 
 # A file of a few kilobytes can claim to have billions of pixels. The largest cameras of today have
 # 150 megapixels.
 MAX_MEGAPIXELS = 200
+# Bytes that a file may have in addition to its pixels: profiles, previews, a video that follows it
+_SPARE = 256_000_000
+_MOST_PER_PIXEL = 9  # bytes: four channels of 16 bits, and a little for the coding
 
 KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
 _FORMATS: dict[str, ModuleType] = dict(zip(KINDS, (png, jpeg, tiff, bmp, webp), strict=True))
@@ -48,6 +51,7 @@ _STARTS = (
     (0, b"BM", "BMP"),
     (8, b"WEBP", "WebP"),
 )
+_POINTER = "a pointer of Git LFS"
 _OTHERS = (
     (0, b"GIF8", "a GIF"),
     (4, b"ftypavif", "an AVIF"),
@@ -62,6 +66,7 @@ _OTHERS = (
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"II\xbc", "a JPEG XR image"),
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF"),
     (0, b"gimp xcf", "a GIMP document"),
@@ -74,6 +79,7 @@ _OTHERS = (
     (0, b"<svg", "an SVG"),
     (0, b"<!DOC", "a web page"),
     (0, b"<html", "a web page"),
+    (0, b"version https://", _POINTER),
     (0, b"P5", "a PGM"),
     (0, b"P6", "a PPM"),
 )
@@ -102,8 +108,15 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     """Finds out what a file is; an :class:`InputError` if it cannot be read as one photograph.
 
     Only headers are read. Broken headers are left to the decoder, which knows what it can do
-    without.
+    without. A file that is much longer than its pixels can need is refused, because some decoders
+    read all of it.
     """
+    most = _SPARE + _MOST_PER_PIXEL * MAX_MEGAPIXELS * 1_000_000
+    if (length := file_length(file)) > most:
+        raise InputError(
+            f"{name} is {length / 1e6:.0f} MB long, and the largest photograph that can be read "
+            f"needs at most {most / 1e6:.0f} MB. Split it into smaller files, or leave it out."
+        )
     file.seek(0)
     start = file.read(LONGEST_START)
     if not start:
@@ -111,9 +124,15 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     kind = detect_kind(start)
     if kind is None:
         other = _found(start, _OTHERS)
+        if other == _POINTER:
+            raise InputError(
+                f"{name} is {_POINTER}, and the photograph itself is not here. Get it with "
+                "'git lfs pull'."
+            )
         if other is None:
             raise InputError(
-                f"{name} cannot be read as a photograph: it is not PNG, JPEG, TIFF, BMP or WebP."
+                f"{name} cannot be read as a photograph: it is not PNG, JPEG, TIFF, BMP or WebP. "
+                "Convert it, or leave it out."
             )
         raise InputError(
             f"{name} is {other}, not PNG, JPEG, TIFF, BMP or WebP. Convert it, or leave it out."
@@ -123,6 +142,12 @@ def examine(file: BinaryIO, name: str) -> PhotographFile:
     except Refused as error:
         raise InputError(f"{name} {error}") from None
     check_size(about.width, about.height, name)
+    most = _SPARE + _MOST_PER_PIXEL * about.width * about.height
+    if length > most:
+        raise InputError(
+            f"{name} is {length / 1e6:.0f} MB long, and its {about.width}x{about.height} pixels "
+            f"need at most {most / 1e6:.0f} MB. Save it again with another program."
+        )
     return PhotographFile(kind, about)
 
 
@@ -196,6 +221,8 @@ def _profile_that_differs(profile: bytes | None) -> str | None:
         name = PIL.ImageCms.getProfileDescription(opened).strip()
     except (PIL.ImageCms.PyCMSError, OSError):
         return "cannot be read"
+    if not name:
+        return "has no name that can be read"
     return None if "srgb" in name.lower().replace("-", "") else f'is "{name}"'
 
 

@@ -131,7 +131,7 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(
     Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(pixels[..., 0].astype(np.int32)).save(tmp_path / "long.tif")
     write_image(tmp_path / "five.tif", np.repeat(pixels, 2, axis=2)[..., :5])
-    lab = {262: 9}  # ICC's CIELAB, of which libvips only knows the number of channels
+    lab = {262: 9}  # ICC's CIELAB
     image.save(tmp_path / "printed.tif", tiffinfo=lab)
     spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     ImageCms.profileToProfile(image, *spaces, outputMode="LAB").save(tmp_path / "lab.tif")
@@ -142,8 +142,8 @@ def test_what_has_no_one_meaning_as_rgb_is_refused_by_name(
         "float.tif": "has 1 channel of floating-point numbers. Convert it",
         "long.tif": "has 1 channel of 32 bits with a sign",
         "five.tif": "has 5 channels of 8 bits. Convert it",
-        "printed.tif": "has colours that are neither grey nor RGB",
-        "lab.tif": "is in CIELAB, so convert it",
+        "printed.tif": "is in CIELAB. Convert it",
+        "lab.tif": "is in CIELAB. Convert it",
         "pages.tif": "has 2 pages",
         "cartoon.png": "is a GIF, not PNG, JPEG",
     }.items():

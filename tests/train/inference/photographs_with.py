@@ -327,5 +327,5 @@ SAID = {
     "floating-point pixels": "of floating-point numbers",
     "more than 200 megapixels": "megapixels, and at most 200 can be read",
     "more than 64 MB of metadata": "has more than 64 MB of metadata",
-    "more than 100 scans": "has more than 100 scans",
+    "more than 100 scans": "has more than 100 scans|JPEGs of up to 101 scans",
 }

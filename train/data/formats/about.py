@@ -34,7 +34,8 @@ class About:
     previews: int = 0  # number of further pages, each a smaller copy of the first
     # (place, bytes) that the decoder must read instead of the bytes in the file
     repairs: tuple[tuple[int, bytes], ...] = ()
-    # Bytes for each pixel that the decoder holds until the last row, in addition to pixels
+    # Bytes for each pixel that the decoder holds until the last row, in addition to the rows that
+    # are requested
     buffered: int = 0
     said: tuple[str, ...] = ()  # sentences: what else a person should know
 
@@ -82,4 +83,6 @@ def copy_bytes(source: BinaryIO, target: BinaryIO, start: int, length: int) -> N
 
 def name_rest(length: int) -> tuple[str, ...]:
     """What warnings call the bytes that follow a picture in its file, if there are any."""
-    return (f"{length} bytes that follow the picture",) if length > 0 else ()
+    if length <= 0:
+        return ()
+    return (f"{length} byte{'s' * (length != 1)} that follow{'s' * (length == 1)} the picture",)

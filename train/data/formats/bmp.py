@@ -25,6 +25,25 @@ _CALIBRATED, _SRGB, _WINDOWS, _EMBEDDED, _LINKED = 0, b"BGRs", b" niW", b"DEBM",
 _MASKED = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
+# What Pillow reads: bits of a pixel, and the masks of its colours if the file states them
+_BITS = (1, 4, 8, 16, 24, 32)
+_COLOUR_MASKS = {
+    16: ((0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F)),
+    24: ((0xFF0000, 0xFF00, 0xFF),),
+}
+_ALL_MASKS = (
+    (0xFF0000, 0xFF00, 0xFF, 0),
+    (0xFF000000, 0xFF0000, 0xFF00, 0),
+    (0xFF000000, 0xFF00, 0xFF, 0),
+    (0xFF000000, 0xFF0000, 0xFF00, 0xFF),
+    (0xFF, 0xFF00, 0xFF0000, 0xFF000000),
+    (0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+    (0xFF000000, 0xFF00, 0xFF, 0xFF0000),
+    (0, 0, 0, 0),
+)
+_CONVERT = "Save it as PNG, or as a BMP of 24 or 32 bits."
+
+
 class _Header(NamedTuple):
     fixed: bytes  # the header, which begins with the field for its own length
     width: int  # pixels
@@ -41,6 +60,7 @@ def read(file: BinaryIO) -> About:
     header = _parse(file)
     if header is None:
         return About()
+    _check(file, header)
     profile = _profile(file, header)
     rows = header.start + -(-header.width * header.bits // 32) * 4 * header.height
     behind = (
@@ -60,6 +80,8 @@ def read(file: BinaryIO) -> About:
         width=header.width,
         height=header.height,
         profile=profile,
+        # The file, and Pillow's pixels: one byte with a palette, and otherwise four
+        buffered=-(-header.bits // 8) + (1 if header.bits <= 8 else 4),
         colour=_colour(header) if len(header.fixed) >= 108 else None,
         not_kept=(*lost, *name_rest(behind if behind > 3 else 0)),
     )
@@ -143,6 +165,33 @@ def _parse(file: BinaryIO) -> _Header | None:
         raise Refused("is an OS/2 BMP with a special compression. Save it as PNG.")
     mask = struct.unpack("<I", fixed[52:56])[0] if size in (56, 108, 124) else 0
     return _Header(fixed, abs(width), abs(height), height >= 0, bits, compression, mask, start)
+
+
+def _check(file: BinaryIO, header: _Header) -> None:
+    """Refuses pixels that Pillow does not read, in words that say what they are."""
+    if header.bits not in _BITS:
+        raise Refused(f"has {header.bits} bits per pixel, which few programs read. {_CONVERT}")
+    if header.compression > _MASKS:
+        raise Refused(f"has the rare compression {header.compression} of BMP. {_CONVERT}")
+    if header.compression != _MASKS:
+        return
+    file.seek(_FILE_HEADER + 40)
+    stated = file.read(16)
+    if len(stated) < 16:  # the decoder says what is wrong
+        return
+    masks = struct.unpack("<4I", stated)
+    if len(header.fixed) < 56:  # the header has no mask for alpha
+        masks = (*masks[:3], 0)
+    known = (
+        masks in _ALL_MASKS
+        if header.bits == 32
+        else masks[:3] in _COLOUR_MASKS.get(header.bits, ())
+    )
+    if not known:
+        raise Refused(
+            f"has colours of {', '.join(str(mask.bit_count()) for mask in masks[:3])} bits within "
+            f"pixels of {header.bits}, in an order that few programs use. {_CONVERT}"
+        )
 
 
 def _states_alpha(header: _Header) -> bool:

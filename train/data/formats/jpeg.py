@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from train.data.formats.about import (
@@ -24,6 +24,13 @@ from train.data.formats.tags import Malformed, TagFile, check_exif, read_colour,
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PICTURES, _GAIN_MAP = b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# Kinds of JPEG that share only their name with the ordinary one
+_UNREAD = {
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
+    0xCB: "a lossless JPEG with arithmetic coding",
+    0xF7: "a JPEG-LS image",
+}
+_CONVERT = "Convert it to PNG or TIFF."
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
 _ALONE = 0x01  # a marker that no length follows
@@ -32,7 +39,12 @@ _COUNT_OF_PICTURES = 0xB001
 _MOST_MARKERS = 10_000  # among the coded pixels: each scan of a progressive JPEG has a few
 # A scan of a few hundred bytes can stand for all pixels, and each takes time. Encoders write about
 # ten.
-_MOST_SCANS = 100
+MOST_SCANS = 100
+MOST_SCANNED = 3_000_000_000  # pixels, each counted once for every scan
+_EACH_SCAN = (
+    ", each of which takes the time of a whole picture. Save it again with another program, or "
+    "leave it out."
+)
 _MOST_SEGMENTS = 100_000  # before the coded pixels; a file with more is broken
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _BLOCK = 1 << 16
@@ -60,9 +72,12 @@ def read(file: BinaryIO) -> About:
     parts: dict[int, bytes] = {}  # parts of the profile by number: they may be out of order
     pictures, gain_map, lost = 1, False, []
     for marker, _, _, data in jpeg.segments:
+        if marker in _UNREAD:
+            raise Refused(f"is {_UNREAD[marker]}, which few programs read. {_CONVERT}")
         if marker in _FRAMES and len(data) >= 5:
             height, width = struct.unpack(">HH", data[1:5])
             channels = data[5] if len(data) > 5 else 0
+            _check_frame(data[0], height, channels)
             several_scans = marker in _PROGRESSIVE or channels != jpeg.components
         elif marker == 0xE1 and data.startswith(_EXIF) and not exif:
             exif = data[6:]
@@ -77,7 +92,7 @@ def read(file: BinaryIO) -> About:
             lost.append(_name(marker, data))
     check_exif(exif)
     if several_scans:
-        _check_scans(file, jpeg.scan)
+        _check_scans(file, jpeg.scan, width, height)
     profile = b"".join(parts[number] for number in sorted(parts)) if parts else None
     gain_map = gain_map or b"hdr-gain-map/1.0/" in xmp
     said: tuple[str, ...] = ()
@@ -195,16 +210,47 @@ def _markers(file: BinaryIO, place: int) -> Iterator[tuple[int, int]]:
             place += max(int.from_bytes(file.read(2), "big"), 2)
 
 
-def _check_scans(file: BinaryIO, place: int) -> None:
+def _check_frame(bits: int, height: int, channels: int) -> None:
+    """Refuses what decoders do not support, in words that say what it is."""
+    if bits != 8:
+        raise Refused(
+            f"has {bits} bits per channel, and JPEGs are read with 8. Convert it to PNG or TIFF of "
+            "16 bits."
+        )
+    if channels not in (1, 3, 4):
+        raise Refused(f"has {channels} channels. Convert it to grey or RGB.")
+    if not height:
+        raise Refused(
+            "states the number of its rows only behind its pixels (DNL), which few programs read. "
+            + _CONVERT
+        )
+
+
+def _check_scans(file: BinaryIO, place: int, width: int, height: int) -> None:
     """Refuses a picture of more scans than any encoder writes. All of the file is read."""
     scans = 0
     for count, (found, _) in enumerate(_markers(file, place)):
         scans += found == _SCAN
-        if scans > _MOST_SCANS or count > _MOST_MARKERS:
-            raise Refused(
-                f"has more than {_MOST_SCANS} scans, each of which takes the time of a whole "
-                "picture. Save it again with another program, or leave it out."
-            )
+        if scans > MOST_SCANS or count > _MOST_MARKERS:
+            raise Refused(f"has more than {MOST_SCANS} scans{_EACH_SCAN}")
+    if scans * width * height > MOST_SCANNED:
+        raise Refused(f"has {scans} scans of {width}x{height} pixels{_EACH_SCAN}")
+
+
+def count_scans(blocks: Iterable[bytes]) -> int:
+    """Counts the scans of a JPEG within another file.
+
+    Coded pixels cannot contain the two bytes of the marker. Tables could, so the real number may be
+    smaller.
+
+    Args:
+      blocks: the JPEG in pieces.
+    """
+    scans, last = 0, b""
+    for block in blocks:
+        scans += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    return scans
 
 
 def _is_kept(marker: int, data: bytes) -> bool:

@@ -87,7 +87,8 @@ def read(file: BinaryIO) -> About:
     header = _data(file, held.get(b"IHDR"))
     if len(header) != 13:
         return About()
-    width, height, _, colour_type = struct.unpack(">IIBB", header[:10])
+    width, height, bits, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", header)
+    channels = _CHANNELS.get(colour_type, 4) + (b"tRNS" in held)
     frames = _data(file, held.get(b"acTL"))
     if len(frames) == 8 and (count := struct.unpack(">I", frames[:4])[0]) > 1:
         raise Refused(f"is an animation of {count} pictures. Save one photograph per file.")
@@ -104,6 +105,8 @@ def read(file: BinaryIO) -> About:
         profile=profile,
         colour=None if profile is not None else _colour(file, held),
         not_kept=(*dict.fromkeys(lost), *(name_rest(length - png.end) if b"IEND" in held else ())),
+        # The first row has pixels of the sixth pass of seven, near the end of the file.
+        buffered=channels * max(bits // 8, 1) if interlaced else 0,
     )
 
 

@@ -5,6 +5,7 @@ Both classic TIFF and BigTIFF are read.
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from train.data.formats.about import MOST_METADATA, Refused, file_length
@@ -32,7 +33,20 @@ SIZES = {
     17: 8,
     18: 8,
 }
-_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+# libtiff reads a number in any of these types, whatever the tag should have.
+_INTEGERS = {
+    1: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    8: "h",
+    9: "i",
+    13: "I",
+    16: "Q",
+    17: "q",
+    18: "Q",
+}
+_BLOCK = 1 << 20
 _MOST_DIRECTORIES = 16  # directories of one EXIF block that are read
 
 
@@ -83,8 +97,17 @@ class TagFile:
             raise Malformed("ends too early")
         return content
 
+    def blocks(self, start: int, length: int) -> Iterator[bytes]:
+        """Yields a part of the file in blocks, as far as the file goes."""
+        self._file.seek(start)
+        while length > 0 and (block := self._file.read(min(length, _BLOCK))):
+            length -= len(block)
+            yield block
+
     def directory(self, place: int) -> Directory:
-        """Reads the directory at a place in the file."""
+        """Reads the directory at a place in the file. There is none at its beginning."""
+        if place <= 0:
+            raise Malformed("no directory")
         head, word, each = ("Q", "Q", 20) if self.big else ("H", "I", 12)
         (count,) = struct.unpack(self.order + head, self.read(place, struct.calcsize(head)))
         if count > 65535:
@@ -120,11 +143,17 @@ class TagFile:
         return self.read(entry.start, entry.length)
 
     def integers(self, entry: TagEntry, *, most: int = 16) -> tuple[int, ...]:
-        """The first numbers of a tag, or none if the tag does not hold whole numbers."""
+        """The first numbers of a tag, or none if the tag does not hold whole numbers.
+
+        As in libtiff, a tag that points outside the file counts as missing.
+        """
         if entry.kind not in _INTEGERS:
             return ()
         count = min(entry.number, most)
-        content = self.read(entry.start, count * SIZES[entry.kind])
+        try:
+            content = self.read(entry.start, count * SIZES[entry.kind])
+        except Malformed:
+            return ()
         return struct.unpack(f"{self.order}{count}{_INTEGERS[entry.kind]}", content)
 
     def coded(self, entry: TagEntry, number: int) -> bytes:

@@ -4,6 +4,7 @@ All tags that describe the picture, and not its coding, are copied, including EX
 """
 
 import io
+import math
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -18,7 +19,7 @@ from train.data.formats.about import (
     file_length,
     orientation_in_xmp,
 )
-from train.data.formats.camera_raw import is_canon_raw, is_raw
+from train.data.formats.camera_raw import is_canon_raw
 from train.data.formats.tags import (
     EXIF,
     GPS,
@@ -30,13 +31,18 @@ from train.data.formats.tags import (
     TagEntry,
     TagFile,
 )
+from train.data.formats.tiff_checks import (
+    COMPRESSION,
+    IS_RAW,
+    SAMPLES,
+    channel_bits,
+    check,
+    held_share,
+)
 
-_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 259, 262, 277
-_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _PROFILE, _XMP = 322, 323, 338, 34675, 700
-_IS_RAW = "is a camera's raw photograph. Develop it, and save it as TIFF or PNG."
+_WIDTH, _HEIGHT, _EXTRA, _PROFILE, _XMP = 256, 257, 338, 34675, 700
 _SUBDIRECTORIES, _LAYERS, _CREDENTIALS = 330, 37724, 52545
 _NAMES = {_CREDENTIALS: "content credentials (C2PA)"}  # names that Pillow does not know
-_PURPOSE, _STRIPS, _TILES, _WHOLE_JPEG = 254, 273, 324, 513
 
 # Tags that say how the pixels are coded. The written file has its own.
 _CODING = (*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 339)
@@ -45,51 +51,26 @@ _STALE = (
     263,
     264,
     265,
-    280,
-    281,
     288,
     289,
     292,
     293,
-    340,
-    341,
     347,
     *range(512, 522),
     *range(529, 533),
     34925,
 )
+# The smallest and largest values of the old pixels: as whole numbers, and as any numbers
+_SMALLEST, _LARGEST, _EXTREMES = 280, 281, (280, 281, 340, 341)
 _POINTERS = (EXIF, GPS, INTEROPERABILITY)
 
 # Tags that do not change pixels, each with the only values that libtiff accepts.
 _LIMITED = {ORIENTATION: range(1, 9), 263: range(1, 4), 296: range(1, 4)}
 
-_COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "Y'CbCr"}
-_JPEG = 7
 # Compressions in which damage is always an error to the decoder: none, LZW, Deflate and WebP
 _CHECKED = (1, 5, 8, 32946, 50001)
 _UNSTATED = 0  # value of the tag for a further channel whose meaning is not stated
-_RARE = {
-    6: "old-style JPEG",
-    32809: "ThunderScan",
-    33003: "JPEG 2000",
-    33005: "JPEG 2000",
-    34661: "JBIG",
-    34676: "SGI's LogLuv",
-    34677: "SGI's LogLuv",
-    34712: "JPEG 2000",
-    34887: "LERC",
-    34925: "LZMA",
-    50000: "Zstandard",
-    50002: "JPEG XL",
-    52546: "JPEG XL",
-}
-_Y_CB_CR, _CMYK = 6, 5
-_LAB = (8, 9, 10)
-_LARGEST_TILE = 4096 * 4096  # pixels, if the photograph itself is smaller
-_MOST_PAGES = 1000
-_MOST_PREVIEWS = 16  # each has half the size of the one before it, or is for a viewer
-_IS_PREVIEW = 1  # value of the tag for a page's purpose if the page is only a preview
-_MOST_SAMPLES = 64
+_ALPHA = (1, 2)  # its values for alpha: the colour is multiplied by it, or it is not
 
 
 class _Value(NamedTuple):
@@ -117,15 +98,17 @@ def read(file: BinaryIO) -> About:
     try:
         tags = TagFile(file)
         if is_canon_raw(tags):
-            raise Refused(_IS_RAW)
+            raise Refused(IS_RAW)
         first = tags.directory(tags.first)
         width, height = (tags.integer(first.entries, tag, 0) for tag in (_WIDTH, _HEIGHT))
-        previews = _check(tags, first, width, height)
+        previews = check(tags, first, width, height)
     except Malformed:  # the decoder says what is wrong
         return About()
     values, lost = _values(tags, first, _TagBudget())
     profile, xmp = (_content(values, tag) for tag in (_PROFILE, _XMP))
     stated = tags.integer(first.entries, ORIENTATION, 0)
+    samples = tags.integer(first.entries, SAMPLES, 1)
+    bytes_each = samples * -(-channel_bits(tags, first.entries) // 8)
     copies = (
         "a smaller copy of it on another page",
         f"{previews} smaller copies of it on other pages",
@@ -133,7 +116,7 @@ def read(file: BinaryIO) -> About:
     return About(
         width=width,
         height=height,
-        checked=tags.integer(first.entries, _COMPRESSION, 1) in _CHECKED,
+        checked=tags.integer(first.entries, COMPRESSION, 1) in _CHECKED,
         orientation=stated if 1 <= stated <= 8 else orientation_in_xmp(xmp),
         profile=profile or None,
         not_kept=(
@@ -142,6 +125,7 @@ def read(file: BinaryIO) -> About:
         ),
         previews=previews,
         repairs=_repairs(tags, first.entries),
+        buffered=math.ceil(bytes_each * held_share(tags, first.entries, height)),
     )
 
 
@@ -165,72 +149,14 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     for tag, entry in new.entries.items():
         if tag in (*_CODING, _EXTRA):
             values.setdefault(tag, _Value(entry.kind, entry.number, written.value(entry)))
-    if _EXTRA in new.entries and given.integer(old.entries, _EXTRA, 2) == _UNSTATED:
+    if _EXTRA in new.entries and given.integer(old.entries, _EXTRA, _UNSTATED) not in _ALPHA:
         # If the colour was multiplied by alpha, the decoder has divided it again. Then the alpha is
-        # ordinary, and only an unstated meaning is copied.
+        # ordinary. Only a meaning that is missing or unknown stays unstated.
         values[_EXTRA] = _Value(3, 1, struct.pack(written.order + "H", _UNSTATED))
     copy_bytes(encoded, target, 0, file_length(encoded))
     place = _write(target, values, written, given.order != written.order)
     target.seek(8 if written.big else 4)
     target.write(struct.pack(written.order + ("Q" if written.big else "I"), place))
-
-
-def _check(tags: TagFile, first: Directory, width: int, height: int) -> int:
-    """Refuses files that are known to be misread.
-
-    Args:
-      tags: the file.
-      first: its first directory.
-      width: of the photograph, in pixels.
-      height: of the photograph, in pixels.
-
-    Returns:
-      The number of pages that are previews of the first.
-
-    Raises:
-      Refused: with the reason.
-    """
-    entries = first.entries
-    if is_raw(tags, entries):
-        raise Refused(_IS_RAW)
-    # The pages are counted without reading their tags, because overlapping directories would make
-    # that take very long.
-    following, seen = first.following, {tags.first}
-    while following and following not in seen and len(seen) <= _MOST_PAGES:
-        seen.add(following)
-        try:
-            following = tags.following(following)
-        except Malformed:
-            break
-    previews = len(seen) - 1
-    if previews and not _are_previews(tags, entries, seen - {tags.first}):
-        many = len(seen) if len(seen) <= _MOST_PAGES else f"more than {_MOST_PAGES}"
-        raise Refused(f"has {many} pages. Save one photograph per file.")
-    if (rare := _RARE.get(compression := tags.integer(entries, _COMPRESSION, 1))) is not None:
-        raise Refused(
-            f"is compressed with {rare}, which few programs read in TIFF. Save it with LZW or "
-            "Deflate."
-        )
-    photometric = tags.integer(entries, _PHOTOMETRIC, 1)
-    if photometric == _Y_CB_CR and compression != _JPEG:
-        raise Refused(
-            "has Y'CbCr pixels without JPEG compression, which decoders mistake for RGB. Convert "
-            "it to RGB."
-        )
-    if photometric not in _COLOURS and photometric not in _LAB:
-        raise Refused(
-            f"has pixels of photometric interpretation {photometric}. Convert it to grey or RGB."
-        )
-    samples = tags.integer(entries, _SAMPLES, 1)
-    if samples > _MOST_SAMPLES:
-        raise Refused(f"has {samples} channels. Convert it to grey or RGB, with or without alpha.")
-    tile = tags.integer(entries, _TILE_WIDTH, 0) * tags.integer(entries, _TILE_HEIGHT, 0)
-    if tile > max(_LARGEST_TILE, 4 * width * height):
-        raise Refused(
-            f"has {width}x{height} pixels in tiles of {tile / 1e6:.0f} megapixels. Save it again "
-            "with another program."
-        )
-    return previews
 
 
 def _repairs(tags: TagFile, entries: dict[int, TagEntry]) -> tuple[tuple[int, bytes], ...]:
@@ -240,23 +166,6 @@ def _repairs(tags: TagFile, entries: dict[int, TagEntry]) -> tuple[tuple[int, by
         if tag in entries and tags.integer(entries, tag, 1) not in accepted:
             found.append((entries[tag].start, tags.coded(entries[tag], 1)))
     return tuple(found)
-
-
-def _are_previews(tags: TagFile, first: dict[int, TagEntry], further: set[int]) -> bool:
-    """Whether the first page is the photograph, and all further pages are smaller copies of it."""
-    if len(further) > _MOST_PREVIEWS or tags.integer(first, _PURPOSE, 0) & _IS_PREVIEW:
-        return False
-    for place in further:
-        try:
-            entries = tags.directory(place).entries
-            purpose = tags.integer(entries, _PURPOSE, 0)
-        except Malformed:
-            return False
-        # A preview that is stored as EXIF prescribes has no tag for the purpose.
-        by_exif = _WHOLE_JPEG in entries and _STRIPS not in entries and _TILES not in entries
-        if purpose != _IS_PREVIEW and not (by_exif and purpose == 0):
-            return False
-    return True
 
 
 def _values(
@@ -278,6 +187,10 @@ def _values(
     for tag, entry in directory.entries.items():
         if depth == 0 and tag in (*_CODING, *_STALE, _EXTRA):
             continue
+        if depth == 0 and tag in _EXTREMES:
+            if not _is_default(tags, directory.entries, tag):
+                lost.append(tag)
+            continue
         try:
             if tag in _POINTERS and depth < 2:
                 place = tags.integer(directory.entries, tag, 0)
@@ -298,6 +211,15 @@ def _values(
         except Malformed:
             lost.append(tag)
     return values, lost
+
+
+def _is_default(tags: TagFile, entries: dict[int, TagEntry], tag: int) -> bool:
+    """Whether the smallest or largest value that a tag states is the one for this many bits."""
+    found = set(tags.integers(entries[tag], most=64))
+    return found == {
+        _SMALLEST: {0},
+        _LARGEST: {2 ** channel_bits(tags, entries) - 1},
+    }.get(tag)
 
 
 def _content(values: dict[int, _Value], tag: int) -> bytes:

@@ -21,6 +21,10 @@ _CODING = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
 _CREDENTIALS = b"C2PA"  # content credentials, which vouch for the old pixels
 _FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _ALPHA = 0x10
+_TURNING = (b"EXIF", b"XMP ")  # chunks that may state an orientation
+# Bytes for each pixel that the decoder holds: it decodes the whole picture at once, and if it is
+# without loss, from numbers of four bytes.
+_HELD, _HELD_WITHOUT_LOSS = 4, 8
 _MOST_CHUNKS = 10_000
 _MOST_BYTES = 2**32 - 2
 
@@ -40,14 +44,16 @@ def read(file: BinaryIO) -> About:
     if frames > 1:
         raise Refused(f"is an animation of {frames} pictures. Save one photograph per file.")
     held = {chunk.name: chunk for chunk in reversed(chunks)}
-    exif, xmp = _data(file, held.get(b"EXIF")), _data(file, held.get(b"XMP "))
+    flags = _stated_flags(file, held)
+    exif, xmp = (_data(file, held.get(name)) if flags & _FLAGS[name] else b"" for name in _TURNING)
     check_exif(exif)
     width, height = _size(file, held)
     return About(
         width=width,
         height=height,
         orientation=read_orientation(exif) or orientation_in_xmp(xmp),
-        profile=_data(file, held[b"ICCP"]) if b"ICCP" in held else None,
+        profile=_data(file, held[b"ICCP"]) if b"ICCP" in held and flags & _FLAGS[b"ICCP"] else None,
+        buffered=_HELD_WITHOUT_LOSS if b"VP8L" in held else _HELD,
         not_kept=(*(["C2PA"] if _CREDENTIALS in held else []), *name_rest(file_length(file) - end)),
     )
 
@@ -68,7 +74,8 @@ def copy(source: BinaryIO, encoded: BinaryIO, target: BinaryIO) -> None:
     held = {chunk.name: chunk for chunk in pixels}
     width, height = _size(encoded, held)
     names = [chunk.name for chunk in given]
-    flags = sum(_FLAGS.get(name, 0) for name in set(names))
+    before = {chunk.name: chunk for chunk in reversed(_parse(source)[0])}
+    flags = sum(_FLAGS.get(name, 0) for name in set(names)) & _stated_flags(source, before)
     if b"ALPH" in held or (b"VP8L" in held and _data(encoded, held[b"VP8L"], most=5)[4] & 0x10):
         flags |= _ALPHA
     profile = [chunk for chunk in given if chunk.name == b"ICCP"]
@@ -116,6 +123,11 @@ def _data(file: BinaryIO, chunk: _WebpChunk | None, *, most: int = 1 << 32) -> b
         return b""
     file.seek(chunk.start + 8)
     return file.read(min(chunk.length, most))
+
+
+def _stated_flags(file: BinaryIO, held: dict[bytes, _WebpChunk]) -> int:
+    """The flags for chunks of metadata. Decoders ignore a chunk whose flag is not set."""
+    return (_data(file, held.get(b"VP8X"), most=1) or b"\0")[0]
 
 
 def _size(file: BinaryIO, held: dict[bytes, _WebpChunk]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ the colour profile; both are written again. :mod:`train.data.photograph_file` de
 are accepted, what is kept, and what the user is told.
 """
 
+import functools
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ import PIL.Image
 
 from train.data.formats import bmp
 from train.data.images import decode_bmp, open_image
-from train.data.libvips import last_line, pyvips
+from train.data.libvips import last_line, pyvips, unreadable
 from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
 from train.data.pixel_kinds import check_header
 from train.errors import InputError
@@ -60,6 +61,20 @@ class Stored:
         if self.pixels is not None:
             return photograph_of(self.pixels[..., bands]).open()
         return _FileRows(self, bands)
+
+    def opened(self) -> Any:
+        """The file as libvips opens it. The decoder of an interlaced PNG is opened only once.
+
+        It decodes all pixels into memory before it gives the first row, and then gives any row.
+        Several of them would hold all pixels several times.
+        """
+        if self.photograph.kind == "PNG" and self.photograph.about.buffered:
+            return self._whole
+        return open_image(self.path, self.photograph)
+
+    @functools.cached_property
+    def _whole(self) -> Any:
+        return open_image(self.path, self.photograph)
 
 
 def open_stored(path: Path) -> Stored:
@@ -205,7 +220,7 @@ class _FileRows:
     def __init__(self, stored: Stored, bands: slice) -> None:
         self._stored, self._bands = stored, bands
         with _reading(stored.path):
-            image = open_image(stored.path, stored.photograph)
+            image = stored.opened()
             self._count = image.bands
             self._region = pyvips.Region.new(image)
         self._top = 0
@@ -241,4 +256,4 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     # libvips quotes broken metadata byte for byte, which may not be UTF-8.
     except (pyvips.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a photograph: {last_line(error)}.") from None
+        raise unreadable(path, error) from None
