@@ -3,6 +3,7 @@
 import inspect
 import re
 import typing
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -69,3 +70,15 @@ def test_ssim_says_which_photographs_are_too_small_for_any_table() -> None:
     assert METRICS["ssim"].least_side == SMALLEST_SCORED
     larger = [name for name in DEFAULT if METRICS[name].least_side > SMALLEST_SCORED]
     assert larger == ["haarpsi"]  # the only default column that may have empty cells
+
+
+def test_the_documentation_lists_them_as_they_are() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`( \(.*\))? \| (.*) \| (\d*) ?\|$", page, flags=re.MULTILINE)
+    assert [name for name, *_ in rows] == list(NAMES)
+    for name, note, title, side in rows:
+        metric = METRICS[name]
+        assert title.replace("\\", "") == metric.title
+        assert int(side or 1) == metric.least_side
+        is_default = {True: " (default)", False: ""}[name in DEFAULT]
+        assert note == (" (default of `evaluate`)" if name == "ms_ssim" else is_default)
