@@ -1,10 +1,10 @@
-"""What the CPU compiler options of train/devices/sharding.py gain: training steps with and without.
+"""What each choice of train/devices/cpu_programs.py gains, for a training step on this CPU.
 
     python benchmarks/cpu_compiler_options.py
 
-Times are medians of rounds in which both run once, in a new random order, so that other load on the
-machine affects both in the same way. On other backends, and with a jaxlib that does not know the
-options, there are none and the ratio is 1.
+Times are medians of rounds in which every variant runs once, in a new random order, so that other
+load on the machine affects all in the same way. With a jaxlib that does not know the options, they
+are left out.
 """
 
 import statistics
@@ -17,7 +17,7 @@ import optax
 import tyro
 from rounds import machine, seconds_of
 
-from train.devices import sharding
+from train.devices.cpu_programs import compiler_options, transposes_apart
 from train.network import build_model, init_variables
 from train.objective import make_objective
 from train.state import create_state
@@ -27,7 +27,7 @@ from train.step import make_step
 CASES = (
     ("dncnn(depth=8, features=32, batch_norm=False)", 16, 40),
     ("dncnn(depth=17, features=64)", 16, 40),
-    ("unet(features=(16, 32))", 8, 64),
+    ("unet(features=(16, 32, 64))", 8, 64),
 )
 
 
@@ -36,16 +36,22 @@ class Options:
     """What to measure."""
 
     rounds: int = 15
-    """Rounds, in each of which both variants make one update; one more warms up."""
+    """Rounds, in each of which each variant makes one update; one more warms up."""
+    cases: tuple[int, ...] = tuple(range(len(CASES)))
+    """Which networks, counted from 0: DnCNN 8/32, DnCNN 17/64, UNet."""
 
 
 class Training:
-    """Updates of a network on one batch, compiled with some options."""
+    """Updates of a network on one batch, compiled in one way."""
 
-    def __init__(self, model: str, batch: jax.Array, options: dict[str, Any] | None) -> None:
+    def __init__(
+        self, model: str, batch: jax.Array, options: dict[str, Any] | None, apart: bool
+    ) -> None:
         """A fresh state, and the step that changes it."""
         network, optimizer = build_model(model), optax.adam(1e-3)
         step = make_step(network, optimizer, make_objective("luminance_l1"), sigma=0.1, seed=0)
+        if apart:
+            step = transposes_apart(step, lambda state: state.step)
         variables = jax.jit(lambda: init_variables(network, jax.random.key(0)))()
         self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         self._state = create_state(variables, optimizer)
@@ -58,19 +64,28 @@ class Training:
 
 
 def main(options: Options) -> None:
-    """Prints milliseconds and ratios for each case."""
-    print(f"{machine()}; options {sharding.compiler_options()}")
-    for model, batch_size, side in CASES:
+    """Prints milliseconds for each case and variant, and ratios to the first."""
+    plain, fast = compiler_options("plain"), compiler_options("fast")
+    variants = {
+        "no options": (None, False),
+        "plain": (plain, False),
+        "options of fast": (fast, False),
+        "fast": (fast, True),
+    }
+    print(machine())
+    for model, batch_size, side in (CASES[i] for i in options.cases):
         batch = jax.device_put(
             np.random.default_rng(0).random((batch_size, side, side, 3), np.float32)
         )
-        chosen = {"without": None, "with": sharding.compiler_options()}
-        updates = {name: Training(model, batch, of_run).update for name, of_run in chosen.items()}
-        without, gained = map(statistics.median, seconds_of(updates, options.rounds).values())
-        case = f"{model}, {batch_size} of {side}x{side}"
-        print(
-            f"{case:60} {1e3 * without:8.1f} ms {1e3 * gained:8.1f} ms  {without / gained:5.2f} x"
-        )
+        updates = {name: Training(model, batch, *how).update for name, how in variants.items()}
+        print(f"{model}, {batch_size} of {side}x{side}")
+        medians = {
+            name: statistics.median(seconds)
+            for name, seconds in seconds_of(updates, options.rounds).items()
+        }
+        for name, median in medians.items():
+            gain = medians["no options"] / median
+            print(f"  {name:16} {1e3 * median:8.1f} ms  {gain:5.2f} x", flush=True)
 
 
 if __name__ == "__main__":

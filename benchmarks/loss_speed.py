@@ -79,7 +79,7 @@ def steps_here(options: Options) -> None:
     import optax
 
     from lumloss_jax.models import create_model
-    from train.devices import sharding
+    from train.devices.cpu_programs import compiler_options
 
     model = create_model("dncnn", depth=8, features=32, batch_norm=False)
     optimizer = optax.adam(1e-3)
@@ -89,7 +89,7 @@ def steps_here(options: Options) -> None:
     state = optimizer.init(variables)
 
     def step_of(loss: Loss) -> Callable[[], object]:
-        @functools.partial(jax.jit, compiler_options=sharding.compiler_options())
+        @functools.partial(jax.jit, compiler_options=compiler_options("fast"))
         def step(variables, state):
             value, gradient = jax.value_and_grad(lambda v: loss(model.apply(v, noisy), clean))(
                 variables

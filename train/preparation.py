@@ -146,7 +146,7 @@ def prepare(
     # --- lay the state out over the devices
     abstract = jax.eval_shape(assembly.fresh_state)
     layout = sharding.state_sharding(abstract, mesh)
-    step = sharding.compile_step(assembly.update, mesh, layout=layout)
+    step = sharding.compile_step(assembly.update, mesh, layout=layout, cpu_step=config.run.cpu_step)
 
     # --- say what is about to happen
     parameters = sum(x.size for x in jax.tree.leaves(abstract.params))

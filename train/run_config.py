@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from train.bounds import MOST_PROCESSES, between, check_name, less_than
+from train.devices.cpu_programs import CpuStep
 from train.errors import InputError
 from train.inference.scoring.registry import MetricName
 
@@ -31,6 +32,9 @@ class RunConfig:
     shards: int | None = None
     """Number of devices that share one copy of the state under --parallel fsdp.
     None: all devices or, with several TPU slices, the devices of one slice."""
+    cpu_step: CpuStep = "fast"
+    """How the step is compiled on CPUs, which changes its speed and the last bits of its results.
+    plain: as before this flag existed. Runs that started then resume with it."""
     distributed: bool = False
     """Train on several hosts together. Run the same command on each.
     The hosts find each other automatically on TPU pods, SLURM and GKE."""

@@ -29,7 +29,7 @@ from lumloss_jax import degradations, losses
 from train.checkpoints.checkpoint import Network, load_network, save_network
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import open_splits
-from train.devices.sharding import compiler_options
+from train.devices.cpu_programs import compiler_options
 from train.pixels import to_unit_range
 
 
@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> None:
     source = open_splits(config.data).train
     batches = PatchBatches(source, patch_size=size, batch_size=number, seed=config.seed)
     state = fresh_state(network.params, network.batch_stats)
-    compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options("fast"))
     for i, stored in enumerate(stream(batches, start=0, stop=config.steps), 1):
         state, metrics = compiled(state, stored)
         if i % 100 == 0 or i in (1, config.steps):

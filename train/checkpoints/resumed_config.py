@@ -28,7 +28,8 @@ def load_resumed(folder: Path) -> FitConfig:
     """Loads the configuration to resume the run in ``folder`` with.
 
     A key that is missing in config.json comes from the newest checkpoint. A field that is missing
-    there too was added by a later version, and gets its default.
+    there too was added by a later version, and gets its default, or the value that repeats what
+    earlier versions did.
 
     Raises:
       InputError: config.json cannot be read, or differs from the checkpoint's configuration.
@@ -44,11 +45,30 @@ def load_resumed(folder: Path) -> FitConfig:
         raise InputError(
             f"{error} Delete it and resume again. The newest checkpoint contains the same."
         ) from None
-    config = from_tree(FitConfig, _filled(tree, sealed), str(path))
+    config = from_tree(FitConfig, _before_cpu_step(_filled(tree, sealed)), str(path))
     check_sealed(config, sealed, folder)
     # A run is never saved with the addresses of its hosts. If a file has some, they may come from
     # somebody else.
     return dataclasses.replace(config, run=distributed.without_host_flags(config.run))
+
+
+def to_resume(config: FitConfig, folder: Path) -> FitConfig:
+    """Makes the configuration to resume a run of an experiment with.
+
+    Args:
+      config: configuration of the run, from the experiment's flags.
+      folder: folder of the run, which has a checkpoint.
+
+    Returns:
+      The configuration, with which the step is compiled in the way that the run recorded. A
+      different way would change the bits.
+
+    Raises:
+      InputError: the run's own configuration cannot be read.
+    """
+    run = dataclasses.replace(config.run, out=None, resume=str(folder))
+    cpu_step = load_resumed(folder).run.cpu_step
+    return dataclasses.replace(config, run=dataclasses.replace(run, cpu_step=cpu_step))
 
 
 def check_sealed(config: FitConfig, sealed: Any, folder: Path) -> None:
@@ -92,6 +112,15 @@ def _filled(tree: Any, sealed: Any) -> Any:
     if not isinstance(tree, dict) or not isinstance(sealed, dict):
         return tree
     return {**sealed, **{key: _filled(value, sealed.get(key)) for key, value in tree.items()}}
+
+
+def _before_cpu_step(tree: Any) -> Any:
+    """Adds ``run.cpu_step`` to the configuration of a run that started before that field existed.
+
+    Its default today compiles the step in a different way, which changes the last bits.
+    """
+    run = tree.get("run", {}) if isinstance(tree, dict) else None
+    return {**tree, "run": {"cpu_step": "plain", **run}} if isinstance(run, dict) else tree
 
 
 def _plain(config: FitConfig) -> dict[str, Any]:

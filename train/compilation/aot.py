@@ -94,7 +94,9 @@ def _compile(config: FitConfig, mesh: Mesh, *, unroll: int = 1) -> jax.stages.Co
     size = config.data.patch_size
     shape = (config.data.batch_size, size, size, assembly.model.channels)
     patches = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding.split_by_batch(mesh))
-    step: Any = sharding.compile_step(assembly.update, mesh, layout=layout)
+    step: Any = sharding.compile_step(
+        assembly.update, mesh, layout=layout, cpu_step=config.run.cpu_step
+    )
     with uncached():
         lowered = step.lower(state, Pair(patches, patches) if _is_paired(config) else patches)
         with sharding.within_memory(functools.partial(sharding.does_not_fit, config)):

@@ -1,4 +1,4 @@
-"""Where arrays are stored and how functions are compiled: mesh, shardings, compiler options.
+"""Where arrays are stored and how a step is divided over devices: mesh and shardings.
 
 There are two ways to use many devices. Both divide every batch over all devices. Data parallel:
 each device stores the whole state, and gradients are summed over devices. Fully sharded (FSDP): the
@@ -7,7 +7,6 @@ and average), and gather a parameter when it is used. Every group stores a copy 
 """
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.config import FitConfig, RunConfig
 from train.data.batch import Batch
+from train.devices.cpu_programs import CpuStep, compiler_options, transposes_apart
 from train.errors import InputError, first_line
 from train.state import Step, TrainState
 
@@ -29,10 +29,6 @@ STATE_AXIS = "fsdp"
 # Smaller arrays (below 32 KiB of float32) are stored whole. To gather them would cost more time
 # than the saved memory is worth.
 SMALLEST_DIVIDED = 8192
-
-# jaxlib 0.10 computes CPU convolutions in a single thread, with a slow weight gradient. This option
-# keeps them with Eigen, and about halves the time of a training step.
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 class DoesNotFit(InputError):
@@ -208,7 +204,9 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(gathered, tree)
 
 
-def compile_step(step: Step, mesh: Mesh, *, layout: TrainState | None = None) -> Step:
+def compile_step(
+    step: Step, mesh: Mesh, *, layout: TrainState | None = None, cpu_step: CpuStep = "fast"
+) -> Step:
     """Compiles a step for a mesh. The batch is divided, and the state is donated.
 
     XLA adds the transfers between devices.
@@ -217,17 +215,21 @@ def compile_step(step: Step, mesh: Mesh, *, layout: TrainState | None = None) ->
       step: the update.
       mesh: from :func:`mesh_of`.
       layout: from :func:`state_sharding`; None to store the whole state on every device.
+      cpu_step: how it is compiled if the devices are CPUs.
 
     Returns:
       The jitted step.
     """
     state_layout = replicated(mesh) if layout is None else layout
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    if on_cpu and cpu_step == "fast":
+        step = transposes_apart(step, lambda state: state.step)
     return jax.jit(
         step,
         in_shardings=(state_layout, split_by_batch(mesh)),
         out_shardings=(state_layout, replicated(mesh)),
         donate_argnums=0,
-        compiler_options=compiler_options() if mesh.devices.flat[0].platform == "cpu" else None,
+        compiler_options=compiler_options(cpu_step) if on_cpu else None,
     )
 
 
@@ -261,20 +263,3 @@ def does_not_fit(config: FitConfig, why: str) -> DoesNotFit:
         f"--batch-size {config.data.batch_size} does not fit into a device's memory ({why}). Use a "
         f"smaller one, --accumulate 2 or --dtype bfloat16.{advice}"
     )
-
-
-@functools.cache
-def compiler_options() -> dict[str, Any] | None:
-    """Returns compiler options for this backend, if a trial compilation accepts them.
-
-    Here an unknown name is an error that can be caught. In XLA_FLAGS it would end the process.
-    """
-    if jax.default_backend() != "cpu":
-        return None
-    trial: Any = jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS)
-    try:
-        trial.lower(0.0).compile()
-    # Older and newer versions of jaxlib have different options, and raise different errors.
-    except Exception:
-        return None
-    return dict(_CPU_OPTIONS)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from lumloss_jax.models import ReceptiveField
-from train.devices.sharding import compiler_options
+from train.devices.cpu_programs import compiler_options
 from train.inference.predict import Forward, OnProgress, Predictor
 from train.inference.tiles.attention import (
     Sums,
@@ -215,4 +215,4 @@ def _restorer_with_sums(model: nn.Module) -> Callable[..., jax.Array]:
     def restore(variables: Any, tiles: jax.Array, sums: Sums) -> jax.Array:
         return apply_with_sums(model, variables, tiles, sums)
 
-    return jax.jit(restore, compiler_options=compiler_options())
+    return jax.jit(restore, compiler_options=compiler_options("plain"))

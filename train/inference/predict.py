@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lumloss_jax.models import ReceptiveField, fold_batch_norm
-from train.devices.sharding import BATCH_AXIS, compiler_options
+from train.devices.cpu_programs import inference_options
+from train.devices.sharding import BATCH_AXIS
 from train.inference.tiles.depthwise import quick_depthwise
 from train.inference.tiles.tiles import (
     IDENTITY,
@@ -264,7 +265,7 @@ def _restorer(model: nn.Module) -> Callable[..., jax.Array]:
             # It would be a tuple only if some variables were mutable.
             return cast(jax.Array, model.apply(variables, tiles, sigma=sigma))
 
-    return jax.jit(restore, compiler_options=compiler_options())
+    return jax.jit(restore, compiler_options=inference_options())
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from train.__main__ import main
 from train.checkpoints.checkpoint_files import sealed
 from train.checkpoints.resumed_config import check_sealed, load_resumed
 from train.config import DataConfig, FitConfig, OptimizerConfig, RunConfig
+from train.devices.cpu_programs import CpuStep
 from train.errors import InputError
 
 CONFIG = FitConfig(optimizer=OptimizerConfig(steps=60, learning_rate=0.002))
@@ -100,6 +101,23 @@ def test_a_field_that_the_checkpoint_lacks_has_its_default(tmp_path: Path) -> No
         match="optimizer.max_skips is 3, but the checkpoints of this run were trained with 10",
     ):
         load_resumed(tmp_path)
+
+
+def test_a_run_from_before_the_choice_keeps_the_way_its_step_was_compiled(tmp_path: Path) -> None:
+    tree = dataclasses.asdict(CONFIG)
+    del tree["run"]["cpu_step"]
+    _save(tmp_path, tree)
+    _write(tmp_path, tree)
+    assert load_resumed(tmp_path).run.cpu_step == "plain"
+    (tmp_path / "config.json").unlink()
+    assert load_resumed(tmp_path).run.cpu_step == "plain"
+
+
+@pytest.mark.parametrize("cpu_step", ["plain", "fast"])
+def test_a_later_run_keeps_what_it_recorded(cpu_step: CpuStep, tmp_path: Path) -> None:
+    _save(tmp_path, _changed("run", {"cpu_step": cpu_step}))
+    _write(tmp_path, dataclasses.asdict(CONFIG) | {"run": {}})
+    assert load_resumed(tmp_path).run.cpu_step == cpu_step
 
 
 def test_where_and_how_it_runs_may_change(run: Path) -> None:

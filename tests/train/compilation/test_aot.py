@@ -240,7 +240,7 @@ def test_only_errors_about_memory_become_a_sentence(monkeypatch):
         def compile():
             raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(sharding, "compile_step", lambda step, mesh, *, layout: Refused)
+    monkeypatch.setattr(sharding, "compile_step", lambda step, mesh, **options: Refused)
     message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\nPages of it."
     with pytest.raises(
         sharding.DoesNotFit,

@@ -81,15 +81,6 @@ def test_batches_arrive_in_order_and_divided() -> None:
     assert list(sharding.to_devices(iter([]), mesh)) == []
 
 
-def test_options_that_this_jaxlib_does_not_know_are_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sharding.compiler_options.cache_clear()
-    monkeypatch.setattr(sharding, "_CPU_OPTIONS", {"xla_no_such_option": "x"})
-    assert sharding.compiler_options() is None
-    sharding.compiler_options.cache_clear()
-
-
 @functools.cache
 def initial() -> TrainState:
     """A state whose last layer is not zero, so that gradients reach the layers before it."""

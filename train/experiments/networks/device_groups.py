@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from train import training
@@ -14,7 +15,8 @@ from train.config import FitConfig
 from train.data.batch import Batch
 from train.data.pipeline import PatchBatches, stream
 from train.data.splits import Splits
-from train.devices.sharding import compiler_options, one_ahead
+from train.devices.cpu_programs import compiler_options, transposes_apart
+from train.devices.sharding import one_ahead
 from train.errors import DivergedError, InputError
 from train.experiments.networks.population import (
     Population,
@@ -188,10 +190,13 @@ def deal(runs: Sequence[TrainingRun], devices: Sequence[jax.Device]) -> list[Dev
     for device, share in zip(used, np.array_split(np.arange(len(runs)), len(used)), strict=True):
         held = [runs[i] for i in share]
         configs = [run.config for run in held]
-        options = compiler_options() if device.platform == "cpu" else None
-        step: Any = jax.jit(
-            make_population_step(configs), donate_argnums=0, compiler_options=options
-        )
+        step: Any = make_population_step(configs)
+        cpu_step, options = configs[0].run.cpu_step, None
+        if device.platform == "cpu":
+            options = compiler_options(cpu_step)
+            if cpu_step == "fast":
+                step = transposes_apart(step, lambda population: jnp.max(population.states.step))
+        step = jax.jit(step, donate_argnums=0, compiler_options=options)
         states = [jax.device_put(run.state, device) for run in held]
         groups.append(DeviceGroup(held, device, step, join(states, configs)))
     return groups

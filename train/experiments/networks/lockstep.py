@@ -64,7 +64,8 @@ def fit_together(
     """Trains several runs at once.
 
     If the process was killed while the checkpoints of one step were being written, runs resume from
-    different steps. They are then trained in groups that start at the same step.
+    different steps. They are then trained in groups that start at the same step. Runs whose step
+    was compiled in different ways (--cpu-step) are not trained together either.
 
     Args:
       configs: the runs. They may differ in loss, seed, learning rate, clipping and folder.
@@ -89,10 +90,15 @@ def fit_together(
     check_large_enough("--best-metric", best_metric, splits, of=("validation",))
     with contextlib.ExitStack() as held:
         runs = _open(configs, splits, devices[0], say, held)
-        for start in sorted({run.start for run in runs}):
-            together = [run for run in runs if run.start == start]
+        for alike in sorted({_alike(run) for run in runs}):
+            together = [run for run in runs if _alike(run) == alike]
             _train(together, splits, devices, console, resume_hint)
     return [run.diverged for run in runs]
+
+
+def _alike(run: TrainingRun) -> tuple[int, str]:
+    """What the runs of one population must have in common, apart from their configuration."""
+    return run.start, run.config.run.cpu_step
 
 
 def _open(

@@ -28,6 +28,7 @@ from rich.console import Console
 from train import loop
 from train.checkpoints.checkpoint import FOLDER_NAME, Network, load_network
 from train.checkpoints.checkpoint_files import steps_in
+from train.checkpoints.resumed_config import to_resume
 from train.checkpoints.run_folder import check_link, clear
 from train.config import FitConfig
 from train.data.sources import Source
@@ -191,9 +192,7 @@ class Members:
         config = member.config(self._fit, folder)
         steps = steps_in(folder / FOLDER_NAME)
         if steps:
-            config = dataclasses.replace(
-                config, run=dataclasses.replace(config.run, out=None, resume=str(folder))
-            )
+            config = to_resume(config, folder)
         else:
             clear(folder)  # interrupted before its first checkpoint
         return config, max(steps, default=0)

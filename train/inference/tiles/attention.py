@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lumloss_jax.models import Retinexformer
-from train.devices.sharding import compiler_options
+from train.devices.cpu_programs import compiler_options
 from train.inference.tiles.depthwise import quick_depthwise
 from train.inference.tiles.tiles import (
     Grid,
@@ -154,7 +154,7 @@ def _all_summed(model: nn.Module) -> Callable[..., Any]:
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(function, compiler_options=compiler_options())
+    return jax.jit(function, compiler_options=compiler_options("plain"))
 
 
 def _apply(

@@ -90,6 +90,17 @@ def test_checkpoints_on_disk_already_need_no_more_room(configured, monkeypatch):
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
 
 
+def test_networks_whose_steps_were_compiled_in_different_ways_are_not_trained_together(configured):
+    configs = configured()
+    train(configs)
+    for config in configs:
+        shutil.rmtree(Path(config.run.out) / "checkpoints" / "4")
+    first, second = resumed(configs)
+    first = dataclasses.replace(first, run=dataclasses.replace(first.run, cpu_step="plain"))
+    assert train([first, second])[0] == ["", ""]
+    assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
+
+
 def test_the_first_network_that_still_trains_is_shown(configured):
     configs = configured("--max-skips=1", rates=(1e25, 1e-3))
     (diverged, well), printed = train(configs)

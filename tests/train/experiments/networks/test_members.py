@@ -57,6 +57,16 @@ def test_only_the_network_of_the_last_step_is_scored(members, folder, splits, tr
     assert (folder / "broken_checkpoints" / "4").is_dir()
 
 
+def test_a_network_is_resumed_as_its_step_was_compiled_before(members, folder):
+    """Earlier versions compiled it in a different way, and did not record it."""
+    assert members._resume_config(MEMBER)[0].run.cpu_step == "fast"
+    path = folder / "config.json"
+    tree = json.loads(path.read_text())
+    tree["run"]["cpu_step"] = "plain"
+    path.write_text(json.dumps(tree))
+    assert members._resume_config(MEMBER)[0].run.cpu_step == "plain"
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_nothing_is_removed_behind_a_link(whole, small_fit, splits, tmp_path):
     """A folder may be a link that a stranger planted; what cannot resume would be cleared."""
