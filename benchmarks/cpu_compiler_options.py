@@ -1,4 +1,4 @@
-"""What each choice of train/devices/cpu_programs.py gains, for a training step on this CPU.
+"""What each choice of train/devices/cpu_programs.py gains on this CPU, in training and restoring.
 
     python benchmarks/cpu_compiler_options.py
 
@@ -7,7 +7,9 @@ load on the machine affects all in the same way. With a jaxlib that does not kno
 are left out.
 """
 
+import functools
 import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +40,9 @@ class Options:
     rounds: int = 15
     """Rounds, in each of which each variant makes one update; one more warms up."""
     cases: tuple[int, ...] = tuple(range(len(CASES)))
-    """Which networks, counted from 0: DnCNN 8/32, DnCNN 17/64, UNet."""
+    """Which networks to train, counted from 0: DnCNN 8/32, DnCNN 17/64, UNet."""
+    restoring: bool = True
+    """Also measure restoring."""
 
 
 class Training:
@@ -63,8 +67,31 @@ class Training:
         return self._state, metrics
 
 
+def restoring(options: dict[str, Any] | None) -> Callable[[], jax.Array]:
+    """DnCNN-17/64 without batch norm, which inference folds away, on 512x512 pixels."""
+    network = build_model("dncnn(depth=17, features=64, batch_norm=False)")
+    variables = jax.jit(lambda: init_variables(network, jax.random.key(0)))()
+    image = jax.device_put(np.random.default_rng(0).random((1, 512, 512, 3), np.float32))
+    restore = jax.jit(
+        lambda image: network.apply({"params": variables["params"]}, image),
+        compiler_options=options,
+    )
+    return functools.partial(restore, image)
+
+
+def report(case: str, variants: Mapping[str, Callable[[], Any]], rounds: int) -> None:
+    """Times variants of one case and prints them, with ratios to the first."""
+    print(case)
+    medians = {
+        name: statistics.median(seconds) for name, seconds in seconds_of(variants, rounds).items()
+    }
+    first = next(iter(medians.values()))
+    for name, median in medians.items():
+        print(f"  {name:16} {1e3 * median:8.1f} ms  {first / median:5.2f} x", flush=True)
+
+
 def main(options: Options) -> None:
-    """Prints milliseconds for each case and variant, and ratios to the first."""
+    """Prints milliseconds for each case and variant."""
     plain, fast = compiler_options("plain"), compiler_options("fast")
     variants = {
         "no options": (None, False),
@@ -78,14 +105,10 @@ def main(options: Options) -> None:
             np.random.default_rng(0).random((batch_size, side, side, 3), np.float32)
         )
         updates = {name: Training(model, batch, *how).update for name, how in variants.items()}
-        print(f"{model}, {batch_size} of {side}x{side}")
-        medians = {
-            name: statistics.median(seconds)
-            for name, seconds in seconds_of(updates, options.rounds).items()
-        }
-        for name, median in medians.items():
-            gain = medians["no options"] / median
-            print(f"  {name:16} {1e3 * median:8.1f} ms  {gain:5.2f} x", flush=True)
+        report(f"{model}, {batch_size} of {side}x{side}", updates, options.rounds)
+    if options.restoring:
+        functions = {"no options": restoring(None), "plain": restoring(plain)}
+        report("restoring 512x512 pixels", functions, options.rounds)
 
 
 if __name__ == "__main__":
