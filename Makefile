@@ -1,4 +1,5 @@
 # make train   installs into .venv, trains the default preset on scikit-image's photographs, writes a report
+# make restore PHOTO=photo.jpg installs into .venv and restores a photograph with the bundled network
 # make compare compares three losses on scikit-image's photographs, 3,992 s on 2 busy cores, and writes a report
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
@@ -12,9 +13,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .cache/lowest
 
-.PHONY: train compare docs notebooks test test-slow test-all fuzz test-lowest lint format clean
+.PHONY: train restore compare docs notebooks test test-slow test-all fuzz test-lowest lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
+
+restore: $(VENV)/.train
+	@test -n "$(PHOTO)" || { echo "Name a photograph: make restore PHOTO=photo.jpg"; exit 1; }
+	$(BIN)/python -m train restore "$(PHOTO)"
 
 compare: $(VENV)/.compare
 	$(BIN)/python -m train compare

@@ -29,7 +29,9 @@ FOLDERS = {
     "train.data.inspection": "bounds console data errors files",
     "train.inference": "bounds checkpoints console data devices errors files network",
     "train.inference.tiles": "data.images devices errors",
-    "train.inference.files": "data errors files inference.predict inference.tiles",
+    "train.inference.files": (
+        "data errors files inference.predict inference.retouch inference.tiles"
+    ),
     "train.inference.scoring": "console data errors randomness",
     "train.experiments": (
         "assembly bounds checkpoints config console data devices errors files inference.scoring"

@@ -50,7 +50,7 @@ _CONFIGS = (
     CompareConfig(),
     TuneConfig(),
     aot.CompileConfig(),
-    RestoreConfig(Path("run"), ("in.png",), Path("out")),
+    RestoreConfig(("in.png",), Path("out"), "run"),
     EvaluateConfig(Path("run"), "photos", "float", Path("out")),
     ExportConfig(Path("run"), "torch", Path("out.safetensors")),
     InspectConfig("photos"),
@@ -140,7 +140,7 @@ def test_a_seed_leaves_room_for_those_counted_up_from_it() -> None:
         ["fit", "--steps"],
         ["fit", "smoke", "extra"],
         ["data"],
-        ["restore", "run"],
+        ["restore", "run", "--tile=x"],
         ["export", "run", "--format=x", "--output=o"],
     ],
 )

@@ -23,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
+from train.checkpoints.bundled import is_bundled, load_bundled
 from train.checkpoints.checkpoint_files import (
     Damaged,
     check_path,
@@ -185,8 +186,15 @@ def save_network(folder: Path, network: Network, about: Mapping[str, Any]) -> No
 
 
 def load_network(path: Path, *, warn: Warn = warnings.warn) -> Network:
-    """Loads the network of a checkpoint, or of a run's newest intact one, to the first device."""
+    """Loads the network of a checkpoint, or of a run's newest intact one, to the first device.
+
+    The name of a bundled network is accepted too.
+    """
     sharding = SingleDeviceSharding(jax.local_devices()[0])
+    if is_bundled(path):
+        spec, variables, _ = load_bundled(path)
+        weights = jax.device_put(variables, sharding)
+        return Network(build_model(spec), spec, weights["params"], weights["batch_stats"])
 
     def targets(about: Mapping[str, Any]) -> dict[str, Any]:
         model = build_model(about["model"])

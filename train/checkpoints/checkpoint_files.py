@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from train.checkpoints.bundled import bundled_names
 from train.checkpoints.checkpoint_bounds import complaint
 from train.checkpoints.digests import differing, digest_arrays
 from train.checkpoints.stored_arrays import array_complaint
@@ -229,7 +230,8 @@ def checkpoint_folders(path: Path, name: str) -> list[Path]:
         )
     if not os.path.isdir(path):
         raise InputError(
-            f"There is no folder {path}. Give the folder of a run or of one of its checkpoints."
+            f"There is no folder {path}. Give the folder of a run or of one of its checkpoints, or "
+            f"the name of a bundled network: {', '.join(bundled_names())}."
         )
     if (path / "weights").is_dir():
         return [path.absolute()]

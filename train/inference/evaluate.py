@@ -52,7 +52,7 @@ class EvaluateConfig:
     """Score a trained network on a data set, by a named protocol."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run, or of one of its checkpoints."""
+    """Folder of a run, or of one of its checkpoints, or the name of a bundled network."""
     data: str
     """Photographs that the network was not trained on:
     "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""

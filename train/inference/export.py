@@ -46,7 +46,7 @@ class ExportConfig:
     """Write a trained network as one file that can be used without this repository."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run, or of one of its checkpoints."""
+    """Folder of a run, or of one of its checkpoints, or the name of a bundled network."""
     format: Literal["stablehlo", "torch", "onnx"]
     """stablehlo: a program for jax.export, for CPU, GPU and TPU and any image size.
     torch: a state dict, as safetensors.

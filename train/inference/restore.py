@@ -5,6 +5,7 @@ Next to each restored photograph a file ``NAME.lumloss.json`` records how it was
 the same file with the same options, and replaces nothing that restore did not write.
 """
 
+import dataclasses
 import functools
 import os
 import traceback
@@ -27,12 +28,15 @@ from train.errors import InputError, first_line
 from train.files.locks import hold
 from train.files.outputs import LASTING, check_writable, clear_leftovers
 from train.inference.attending import AttendingPredictor
+from train.inference.choice import choose_network, describe_choice
 from train.inference.files.colours import colours_of, estimate_sigma, photograph_in, restored_strips
 from train.inference.files.image_files import open_stored, written
 from train.inference.files.inputs import Job, check_case, check_links, find_inputs
 from train.inference.files.records import check_ours, close_record, hash_of, is_made, write_record
 from train.inference.predict import OnProgress, Predictor
 from train.inference.predictors import predictor_for
+from train.inference.preview import check_preview, preview_of, write_preview
+from train.inference.retouch import UNCHANGED, Retouch
 
 _TRACEBACK = "LUMLOSS_TRACEBACK"
 
@@ -43,21 +47,32 @@ class Unwritable(InputError):
 
 @dataclass(frozen=True)
 class RestoreConfig:
-    """Restore photographs of any size with a trained network.
+    """Restore photographs of any size, with your network or with the one that is included.
 
     Each photograph keeps its file format, bit depth and orientation. A photograph whose channels
     are all equal counts as grey, and its output is grey too.
     """
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run, or of one of its checkpoints."""
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Photographs, folders of them (searched recursively), or patterns such as "holiday/*.jpg"."""
-    output: Path
+    """Photographs, folders of them (searched recursively), or patterns such as "holiday/*.jpg".
+    If the first one is the folder of a run, or of one of its checkpoints, that network is used."""
+    output: Path = Path("restored")
     """Folder to write to. Files keep their paths relative to the input folders."""
+    network: str | None = None
+    """Folder of a run or of a checkpoint, or the name of a bundled network.
+    None: the first argument if it is a run, otherwise the bundled network denoiser-1."""
     sigma: float | None = None
-    """Standard deviation of the noise (0 to 255), for networks that need it.
+    """Standard deviation of the noise (0 to 255), for networks that need it and for --keep-detail.
     None: it is estimated for each photograph."""
+    strength: float = 1.0
+    """How much of the restoration to use, from 0 (the input) to 1."""
+    keep_detail: float = 0.0
+    """How much brightness detail to put back, from 0 to 1.
+    Only detail that stands out from the noise is put back; --sigma or an estimate says how strong
+    the noise is."""
+    preview: bool = False
+    """Restore nothing, but write NAME.preview.png for each photograph NAME. It shows the centre at
+    the strengths 0, 0.25, 0.5, 0.75 and 1, next to each other."""
     self_ensemble: bool = False
     """Average over the eight flips and rotations.
     This is slightly better and takes eight times as long."""
@@ -71,10 +86,12 @@ class RestoreConfig:
     It changes the result only with --fast, where the photograph is reduced to this size."""
 
     def __post_init__(self) -> None:
-        check_name("the checkpoint", self.checkpoint)
+        check_name("--network", self.network)
         check_name("--output", self.output)
         if self.sigma is not None:
             between("--sigma", self.sigma, 0, most=MOST_NOISE)
+        between("--strength", self.strength, 0, most=1)
+        between("--keep-detail", self.keep_detail, 0, most=1)
         if self.tile is not None:
             between("--tile", self.tile, 1, most=MOST_SIDE)
 
@@ -82,13 +99,20 @@ class RestoreConfig:
 def restore(config: RestoreConfig) -> int:
     """Restores everything that can be read; returns the exit status, 1 if something failed."""
     console = make_console(soft_wrap=True)
-    inputs = find_inputs(config.inputs, config.output)
+    chosen, photographs = choose_network(config.inputs, config.network)
+    if line := describe_choice(chosen):
+        console.print(line)
+    inputs = find_inputs(photographs, config.output)
     jobs = inputs.jobs
     check_links(jobs, config.output)
-    for job in jobs if not config.overwrite else []:
-        check_ours(job.target)
-    network = load_network(config.checkpoint, warn=lambda line: console.print(f"warning: {line}"))
+    for job in jobs:
+        if config.preview:
+            check_preview(job, overwrite=config.overwrite)
+        elif not config.overwrite:
+            check_ours(job.target)
+    network = load_network(chosen, warn=lambda line: console.print(f"warning: {line}"))
     predictor = make_restorer(network, config)
+    retouch = Retouch(config.strength, config.keep_detail)
     fast = isinstance(predictor, AttendingPredictor) and predictor.fast
     if config.fast and not fast:
         console.print(
@@ -104,6 +128,8 @@ def restore(config: RestoreConfig) -> int:
         "self_ensemble": config.self_ensemble,
         "fast": fast,
         **({"tile": predictor.tile} if fast else {}),  # without --fast nothing depends on it
+        # Records of earlier versions, which had no such options, stay valid.
+        **({} if retouch.changes_nothing else dataclasses.asdict(retouch)),
     }
     done, failures = 0, list(inputs.failures)
     with exit_on_sigterm(), hold(config.output), _Bar(jobs, console) as bar:
@@ -111,13 +137,19 @@ def restore(config: RestoreConfig) -> int:
             clear_leftovers(folder)
         for job in jobs:
             try:
-                said = restore_file(
-                    predictor,
-                    job,
-                    made_by,
-                    overwrite=config.overwrite,
-                    on_progress=functools.partial(bar.advance, job),
-                )
+                if config.preview:
+                    said = write_preview(
+                        predictor, job, sigma=config.sigma, keep_detail=config.keep_detail
+                    )
+                else:
+                    said = restore_file(
+                        predictor,
+                        job,
+                        made_by,
+                        retouch=retouch,
+                        overwrite=config.overwrite,
+                        on_progress=functools.partial(bar.advance, job),
+                    )
             except Unwritable as error:
                 raise Unwritable(
                     f"{error} The photographs before it are complete. Repeat the command to "
@@ -127,7 +159,8 @@ def restore(config: RestoreConfig) -> int:
             except Exception as error:
                 failures.append(_why(error, job))
                 said = "failed"
-            bar.finish(job, f"{job.source} -> {job.target}: {said}")
+            target = preview_of(job) if config.preview else job.target
+            bar.finish(job, f"{job.source} -> {target}: {said}")
             done += said != "failed"
     console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
     for note in filter(None, [describe_skipped(inputs.others), *inputs.notes]):
@@ -162,7 +195,7 @@ def _why(error: Exception, job: Job) -> str:
 
 def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
     """Makes the predictor for these options; raises an error if they do not fit the network."""
-    if config.sigma is not None and not network.model.takes_sigma:
+    if config.sigma is not None and not (network.model.takes_sigma or config.keep_detail):
         raise InputError(
             f"--sigma {config.sigma:g} does not fit {network.spec}, which is blind: it accepts no "
             "noise level. Leave --sigma out."
@@ -184,6 +217,7 @@ def restore_file(
     job: Job,
     made_by: Mapping[str, Any],
     *,
+    retouch: Retouch = UNCHANGED,
     overwrite: bool = False,
     on_progress: OnProgress = lambda share: None,
 ) -> str:
@@ -194,6 +228,7 @@ def restore_file(
       job: the file, and where to write the result.
       made_by: what the result depends on, except the file. It includes ``sigma`` (0 to 255; None:
         estimated).
+      retouch: how much of the restoration is used.
       overwrite: replace the target even if restore did not write it, or if it was changed since.
       on_progress: called with the share of the work done since the last call.
 
@@ -214,7 +249,7 @@ def restore_file(
     if colours < predictor.model.channels:
         notes.append("grey, so it was repeated over three channels and averaged afterwards")
     sigma = made_by["sigma"]
-    if predictor.model.takes_sigma and sigma is None:
+    if sigma is None and (predictor.model.takes_sigma or retouch.keep_detail):
         sigma = 255 * estimate_sigma(photograph)
         notes.append(f"estimated sigma {sigma:.1f}")
     if (
@@ -232,7 +267,8 @@ def restore_file(
         photograph,
         stored,
         colours=colours,
-        sigma=None if sigma is None else sigma / 255,
+        sigma=(sigma or 0) / 255,
+        retouch=retouch,
         on_progress=on_progress,
     )
     try:

@@ -227,8 +227,8 @@ def test_what_is_not_a_checkpoint_is_an_error(tmp_path: Path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other" / "weights").mkdir(parents=True)
     for folder, message in (
-        ("missing", "no folder"),
-        ("empty", "There is no checkpoint in"),
+        ("missing", "There is no file or folder"),
+        ("empty", "holds no photographs"),
         ("other", "damaged: about"),
     ):
         assert (
@@ -270,13 +270,16 @@ def test_weights_of_a_different_network_are_an_error(
     assert f'mixed is damaged: weights: "{SPEC}" {message},) on disk; copy' in said
 
 
-@pytest.mark.parametrize("name", ["net.pth", "notes.txt"])
-def test_a_file_is_not_a_checkpoint(tmp_path: Path, capsys, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "flag"), [("net.pth", ()), ("net.pth", ("--network",)), ("notes.txt", ("--network",))]
+)
+def test_a_file_is_not_a_checkpoint(
+    tmp_path: Path, capsys, name: str, flag: tuple[str, ...]
+) -> None:
     (tmp_path / name).write_bytes(b"")
     source = save(tmp_path / "a.png", pixels((8, 8, 3)))
-    assert (
-        main(["restore", str(tmp_path / name), str(source), "--output", str(tmp_path / "out")]) == 2
-    )
+    given = ["--output", str(tmp_path / "out"), *flag, str(tmp_path / name), str(source)]
+    assert main(["restore", *given]) == 2
     assert (
         f"{name} is a file, but a checkpoint is a folder. To convert weights of PyTorch"
         in capsys.readouterr().err

@@ -13,6 +13,7 @@ from train.data.noise_level import noise_level
 from train.errors import InputError
 from train.inference.files.image_files import Stored
 from train.inference.predict import NOT_FINITE, OnProgress, Predictor
+from train.inference.retouch import Retouch
 from train.inference.tiles.tiles import Rows, StreamedPhotograph, in_float, rows_of
 
 _ESTIMATED_ON = 1024  # side of the central square on which the noise level is estimated, in pixels
@@ -75,7 +76,8 @@ def restored_strips(
     stored: Stored,
     *,
     colours: int,
-    sigma: float | None,
+    sigma: float,
+    retouch: Retouch,
     on_progress: OnProgress,
 ) -> Iterator[np.ndarray]:
     """Restores a photograph, and returns its pixels in the form in which the file stores them.
@@ -85,7 +87,9 @@ def restored_strips(
       photograph: what :func:`photograph_in` returned.
       stored: the file.
       colours: number of its colours, 1 or 3.
-      sigma: standard deviation of the noise in image units, for networks that need it.
+      sigma: standard deviation of the noise in image units. Some networks need it, and so does
+        ``keep_detail``.
+      retouch: how much of the restoration is used.
       on_progress: called repeatedly with the share of the work done since the last call.
 
     Returns:
@@ -98,7 +102,9 @@ def restored_strips(
     alpha = stored.rows(bands=slice(stored.bands, None)) if stored.alpha else None
     top = 0
     white = np.iinfo(stored.dtype).max
-    for strip in predictor.strips(photograph, sigma=sigma, on_progress=on_progress):
+    told = sigma if predictor.model.takes_sigma else None
+    strips = predictor.strips(photograph, sigma=told, on_progress=on_progress)
+    for strip in retouch.strips(strips, photograph, colours=colours, sigma=sigma):
         if np.isnan(strip).any():  # as integers they would be black
             raise InputError(f"{stored.path}: {NOT_FINITE}")
         strip = grey_again(strip, colours)
@@ -110,6 +116,11 @@ def restored_strips(
             pixels = np.concatenate([pixels, alpha(top, top + len(pixels))], axis=-1)
         top += len(pixels)
         yield pixels
+
+
+def noise_in(photograph: StreamedPhotograph, sigma: float | None) -> float:
+    """Returns ``sigma`` (0 to 255) in image units, or estimates it if it is None."""
+    return estimate_sigma(photograph) if sigma is None else sigma / 255
 
 
 def estimate_sigma(photograph: StreamedPhotograph) -> float:

@@ -1,0 +1,81 @@
+"""The networks that come with this program, so that a photograph can be restored before training.
+
+Each is a file ``bundled/NAME.safetensors`` next to its card ``NAME.md``, which says what it was
+trained on and how it scores. The weights are named by their paths in the network, such as
+``params/conv_0/kernel``. The header has the network's spec, one sentence about it, and a digest of
+the weights.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+
+from train.checkpoints.digests import digest_weights
+from train.errors import InputError
+
+DEFAULT = "denoiser-1"
+_FOLDER = Path(__file__).parent / "bundled"
+_SUFFIX = ".safetensors"
+
+
+def bundled_names() -> list[str]:
+    """Returns the names of all bundled networks."""
+    return sorted(path.stem for path in _FOLDER.glob(f"*{_SUFFIX}"))
+
+
+def is_bundled(name: str | Path) -> bool:
+    """Whether this is the name of a bundled network, and there is no file or folder so called."""
+    return str(name) in bundled_names() and not Path(name).exists()
+
+
+def load_bundled(name: str | Path) -> tuple[str, dict[str, Any], str]:
+    """Loads a bundled network.
+
+    Args:
+      name: one of :func:`bundled_names`.
+
+    Returns:
+      The network's spec, its variables as NumPy arrays, and one sentence about it.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = _FOLDER / f"{name}{_SUFFIX}"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+    variables = {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
+    if header.get("digest") != digest_weights(variables["params"], variables["batch_stats"]):
+        raise _damaged(path)
+    return header["model"], variables, header["summary"]
+
+
+def save_bundled(path: Path, spec: str, variables: dict[str, Any], summary: str) -> None:
+    """Writes a network in the form that :func:`load_bundled` reads.
+
+    Args:
+      path: file to write.
+      spec: the network's spec.
+      variables: a dictionary of "params" and "batch_stats", as NumPy arrays.
+      summary: one sentence about the network.
+    """
+    header = {
+        "model": spec,
+        "summary": summary,
+        "digest": digest_weights(variables["params"], variables["batch_stats"]),
+    }
+    arrays = flatten_dict({k: v for k, v in variables.items() if v}, sep="/")
+    path.write_bytes(safetensors.numpy.save(arrays, metadata=header))
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged. Restore it with: git checkout -- {path.name}, or get this program "
+        "again."
+    )
