@@ -1,5 +1,7 @@
 """The sRGB transfer curve, its inverse, and relative luminance, which needs linear light."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -101,12 +103,17 @@ def rgb_to_luminance(image: ArrayLike, *, coefficients: Coefficients = "rec709")
     return sum_channels(linearise(image), check_coefficients(coefficients))
 
 
-def linearise(image: jax.Array) -> jax.Array:
-    """:func:`srgb_to_linear` of an array that is already checked."""
+def linearise(
+    image: jax.Array, power: Callable[[jax.Array], jax.Array] = lambda base: base**_GAMMA
+) -> jax.Array:
+    """:func:`srgb_to_linear` of an array that is already checked.
+
+    ``power`` raises to 2.4.
+    """
     curved = image > _ENCODED_THRESHOLD
     # The power of a value below -0.055 is NaN, and `where` would carry that into the gradient.
     safe = jnp.where(curved, image, jnp.ones_like(image))
-    return jnp.where(curved, ((safe + _OFFSET) / (1 + _OFFSET)) ** _GAMMA, image / _SLOPE)
+    return jnp.where(curved, power((safe + _OFFSET) / (1 + _OFFSET)), image / _SLOPE)
 
 
 def encode(image: jax.Array) -> jax.Array:

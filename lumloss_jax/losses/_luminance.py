@@ -16,6 +16,7 @@ from lumloss_jax import _checks, _filters, _means
 from lumloss_jax._means import AxisName
 from lumloss_jax.color._lab import lightness
 from lumloss_jax.color._luma import Coefficients, check_coefficients, sum_channels
+from lumloss_jax.color._powers import power_2_4
 from lumloss_jax.color._spaces import ColorSpace, check_color_space, difference_in_space
 from lumloss_jax.color._srgb import linearise
 from lumloss_jax.losses._penalties import make_penalty
@@ -237,6 +238,9 @@ def luminance_l1_terms(
         predictions, targets, difference, brightness, channel_weights
     )
     brightness_difference = _filters.local_average(brightness_difference, taps, mask)
+    if penalty == "charbonnier" and len(taps) == 1:
+        # Otherwise a CPU takes the roots of three channels for the slope of each pixel
+        brightness_difference = _filters.compute_once(brightness_difference)
     chex.assert_shape(brightness_difference, (*difference.shape[:-1], 1))
 
     if color_space == "rgb":
@@ -261,10 +265,13 @@ def _brightness_difference(
     """y(P) - y(T), ``[..., H, W, 1]``; linear steps are applied once, to the difference."""
     if brightness == "luma":
         return sum_channels(difference, channel_weights)
-    p, t = linearise(predictions), linearise(targets)
+    p, t = linearise(predictions, power_2_4), linearise(targets, power_2_4)
     if brightness == "luminance":
         return sum_channels(p - t, channel_weights)
-    p, t = (lightness(sum_channels(image, channel_weights)) for image in (p, t))
+    # A CPU takes the roots of a whole array of luminances several at a time, but not while it picks
+    # channels out of pixels.
+    p, t = (_filters.compute_once(sum_channels(image, channel_weights)) for image in (p, t))
+    p, t = lightness(p), lightness(t)
     # In a compiled function, the two curves may be rounded differently for equal colours, and |.|
     # would push them apart with full slope.
     equal = jnp.all(difference == 0, axis=-1, keepdims=True)
