@@ -170,7 +170,7 @@ class OptimizerConfig:
         "drunet",
         "retinexformer",
     ] = "cosine"
-    """Learning rate after the warm-up.
+    """Learning rate after the warm-up. constant: it stays at --learning-rate.
     cosine: half a cosine, down to 1 % of --learning-rate; step: lowered at --decay-steps.
     The others are published schedules, which train/optimizer.py describes."""
     decay_steps: tuple[int, ...] = ()

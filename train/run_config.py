@@ -17,7 +17,7 @@ from train.inference.scoring.registry import MetricName
 class RunConfig:
     """Where a run is stored, what it writes and logs, and the devices that it uses.
 
-    None of this changes what is learned.
+    These options do not change what is learned, apart from rounding.
     """
 
     out: str | None = None
@@ -34,7 +34,7 @@ class RunConfig:
     None: all devices or, with several TPU slices, the devices of one slice."""
     cpu_step: CpuStep = "fast"
     """How the step is compiled on CPUs, which changes its speed and the last bits of its results.
-    plain: as before this flag existed. Runs that started then resume with it."""
+    plain: as in versions without this flag. A run of such a version is resumed with it."""
     distributed: bool = False
     """Train on several hosts together. Run the same command on each.
     The hosts find each other automatically on TPU pods, SLURM and GKE."""

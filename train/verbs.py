@@ -54,7 +54,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
 
 
 def compare(arguments: list[str]) -> None:
-    """Train a network with several losses, and report which is best and how certain that is."""
+    """Train a network with several losses, and test whether the first is better than the others."""
     command = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
     with _needs_extra("compare"):

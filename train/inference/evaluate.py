@@ -58,7 +58,7 @@ class EvaluateConfig:
     "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""
     protocol: str
     """How photographs are degraded and scored.
-    clipped, unclipped and float add noise; pairs is for photographs with real degradations."""
+    clipped, unclipped, float: with added noise. pairs: photographs with real degradations."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: tuple[float, ...] = ()
