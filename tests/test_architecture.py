@@ -23,6 +23,7 @@ FOLDERS = {
     "train.devices": "config console data.batch errors files state",
     "train.checkpoints": "config data.splits devices errors files monitoring network state",
     "train.compilation": "assembly bounds config console data.batch devices errors",
+    "train.environment": "console",
     "train.pytorch": "bounds checkpoints console devices errors files network",
     "train.data": "console errors files",
     "train.data.formats": "",
@@ -50,6 +51,7 @@ FOLDERS = {
 # Folders that nothing but the command line opens, and the files that may open them beside it.
 OPENED_BY = {
     "train.compilation": (),
+    "train.environment": (),
     "train.pytorch": (),
     "train.data.inspection": (),
     "train.experiments": ("train.presets",),

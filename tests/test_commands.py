@@ -105,7 +105,8 @@ def test_scripts_take_their_flags(command, parsing, monkeypatch):
 @pytest.mark.parametrize("command", commands("make [a-z]"))
 def test_make_knows_its_targets(command):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(shlex.split(command)[1:]) <= set(targets)
+    words = shlex.split(command, comments=True)[1:]
+    assert {word for word in words if "=" not in word} <= set(targets)
 
 
 @pytest.mark.parametrize("command", commands("pip install"))

@@ -178,6 +178,18 @@ def export(arguments: list[str]) -> None:
     export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))
 
 
+def doctor(arguments: list[str]) -> int:
+    """Say what this program runs on, what is missing, and what to do about it."""
+    tyro.cli(_no_options, prog="python -m train doctor", description=doctor.__doc__, args=arguments)
+    from train.environment import doctor as report
+
+    return report.doctor()
+
+
+def _no_options() -> None:
+    """A verb without options."""
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "fit": fit,
     "compare": compare,
@@ -188,6 +200,7 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "data": data,
     "compile": compile_,
     "import": import_,
+    "doctor": doctor,
 }
 
 
