@@ -23,7 +23,7 @@ from train.checkpoints.bundled import save_bundled
 from train.checkpoints.checkpoint import load_network
 
 LONGER_SIDE = 1280
-STEPS = 4_000
+STEPS = 8_000
 SUMMARY = "It removes Gaussian noise of any level up to sigma 55."
 # By the first part of the file name, which ends before the photographer's name.
 TRAINED_ON = (
@@ -75,7 +75,7 @@ def flags(out: Path, run: Path) -> list[str]:
         *("--data", f"folder:{out / 'training'}"),
         *("--validation-data", f"folder:{out / 'validation'}"),
         *("--test-data", "photos", "--blind", "--sigma", "55", "--loss", "l1"),
-        *("--steps", str(STEPS), "--learning-rate", "0.001", "--validate-every", "1000"),
+        *("--steps", str(STEPS), "--learning-rate", "0.002", "--validate-every", "1000"),
         *("--out", str(run)),
     ]
 
