@@ -67,7 +67,9 @@ def to_resume(config: FitConfig, folder: Path) -> FitConfig:
       InputError: the run's own configuration cannot be read.
     """
     run = dataclasses.replace(config.run, out=None, resume=str(folder))
-    cpu_step = load_resumed(folder).run.cpu_step
+    recorded = os.path.lexists(folder / CONFIG_NAME) or _newest_sealed(folder / FOLDER_NAME)
+    # Only earlier versions, which had one way to compile a step, could leave no record.
+    cpu_step = load_resumed(folder).run.cpu_step if recorded else "plain"
     return dataclasses.replace(config, run=dataclasses.replace(run, cpu_step=cpu_step))
 
 

@@ -270,7 +270,7 @@ def test_a_grey_network_is_scored_on_grey_photographs(
         (
             SPEC,
             ["--data=folder:{photographs}", "--protocol=float", "--output={file}"],
-            "cannot be written to: File ex",
+            "--output must be a folder, and",
         ),
         (
             GREY,
