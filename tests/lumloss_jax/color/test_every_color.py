@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export  # jax 0.7 has no attribute for it until it is imported
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lumloss_jax import color
@@ -328,9 +329,9 @@ def test_float32_against_float64(name, in_float32, float64):
 
 @every_function
 def test_symbolic_sizes(name):
-    batch, height, width = jax.export.symbolic_shape("b, h, w")
+    batch, height, width = export.symbolic_shape("b, h, w")
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)
-    value = jax.export.export(jax.jit(TABLE[name].function))(image).out_avals[0]
+    value = export.export(jax.jit(TABLE[name].function))(image).out_avals[0]
     assert value.shape == (batch, height, width, TABLE[name].channels)
 
 
