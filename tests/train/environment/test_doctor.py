@@ -15,7 +15,7 @@ def _found(topic: str, cache: Path) -> doctor.Finding:
 
 def test_it_prints_what_a_bug_report_needs(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=[/b]\x1b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "[/b]\x1b")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
@@ -24,7 +24,7 @@ def test_it_prints_what_a_bug_report_needs(tmp_path: Path, monkeypatch, capsys) 
         f"optax {metadata.version('optax')}",
         f"{len(jax.local_devices())} x cpu (cpu)",
         f"{tmp_path / 'data'} can be written to",
-        "XLA_FLAGS=--xla_dump_to=[/b]\\x1b",
+        "CUDA_VISIBLE_DEVICES=[/b]\\x1b",
         "extra train  complete",
         "Nothing needs attention.",
     ):
