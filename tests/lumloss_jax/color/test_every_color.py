@@ -23,9 +23,8 @@ class Row:
     function: Callable
     inverse: Callable | str
     channels: int = 3  # it gives
-    grey: Callable[[np.ndarray], np.ndarray] | str = (
-        ""  # of a grey of this linear light, in float64
-    )
+    # Value of a grey with this linear light, in float64
+    grey: Callable[[np.ndarray], np.ndarray] | str = ""
     takes_grey: bool | str = True  # one channel too
     atol: float = 1e-6  # of float32 against float64
     round_trip: float = 1e-6  # what float32 leaves of x after there and back
@@ -331,7 +330,7 @@ def test_float32_against_float64(name, in_float32, float64):
 def test_symbolic_sizes(name):
     batch, height, width = export.symbolic_shape("b, h, w")
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)
-    value = export.export(jax.jit(TABLE[name].function))(image).out_avals[0]
+    (value,) = export.export(jax.jit(TABLE[name].function))(image).out_avals
     assert value.shape == (batch, height, width, TABLE[name].channels)
 
 
