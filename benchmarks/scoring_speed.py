@@ -18,17 +18,11 @@ from rounds import machine, own_peak_megabytes
 from train.inference.scoring.measure import score
 from train.inference.scoring.registry import columns
 
+_DEFAULT = columns((), also=("ms_ssim",))
 SETS = {
-    "before": (
-        "psnr",
-        "psnr_y",
-        "ssim",
-        "ms_ssim",
-        "ciede2000",
-        "brightness_error",
-        "chroma_error",
-    ),
-    "default": columns((), also=("ms_ssim",)),
+    # The default columns of earlier versions
+    "before": tuple(name for name in _DEFAULT if name not in ("haarpsi", "flip")),
+    "default": _DEFAULT,
     "all": columns(("all",)),
 }
 

@@ -47,7 +47,7 @@ def load_bundled(name: str | Path) -> tuple[str, dict[str, Any], str]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            arrays = {key: file.get_tensor(key) for key in file.keys()}
     except (OSError, SafetensorError) as error:
         raise _damaged(path) from error
     variables = {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
