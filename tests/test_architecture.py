@@ -23,7 +23,7 @@ FOLDERS = {
     "train.devices": "config console data.batch errors files state",
     "train.checkpoints": "config data.splits devices errors files monitoring network state",
     "train.compilation": "assembly bounds config console data.batch devices errors",
-    "train.environment": "console",
+    "train.environment": "console data",
     "train.pytorch": "bounds checkpoints console devices errors files network",
     "train.data": "console errors files",
     "train.data.formats": "",

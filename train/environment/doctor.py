@@ -127,7 +127,7 @@ def _version(package: str) -> str:
 
 def _libvips() -> Finding:
     try:
-        import pyvips
+        from train.data.libvips import pyvips
     # The package may be missing, or may not find its library.
     except Exception as error:
         return Finding(
