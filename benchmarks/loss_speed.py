@@ -1,9 +1,12 @@
 """Cost of the luminance L1 loss relative to plain L1: time here, bytes on a TPU, training steps.
 
-    python benchmarks/loss_speed.py            time of value and gradient on this machine, as ratios
-    to L1 python benchmarks/loss_speed.py --step     time of DnCNN's training step under each loss,
-    as ratios to L1 python benchmarks/loss_speed.py --tpu      bytes that the compiled value and
-    gradient read and write on a TPU v5e
+    python benchmarks/loss_speed.py
+    python benchmarks/loss_speed.py --step
+    python benchmarks/loss_speed.py --tpu
+
+The first times value and gradient on this machine, and the second a training step of DnCNN under
+each loss, both as ratios to L1. The third counts the bytes that the compiled value and gradient
+read and write on a TPU v5e.
 
 Times are medians of rounds in which every variant runs once, in a new random order, so that other
 load on the machine affects all in the same way. ``--tpu`` compiles ahead of time: no TPU is needed,
@@ -11,8 +14,6 @@ libtpu is (pip install 'libtpu==0.0.42.*' beside jax 0.10.2).
 """
 
 import functools
-import math
-import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +109,8 @@ def bytes_on_tpu(options: Options) -> None:
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
+    from train.compilation.hlo import read_hbm_bytes
+
     chip = topologies.get_topology_desc(
         platform="tpu", topology_name="v5e:1x1", chips_per_host_bounds=[1, 1, 1]
     )
@@ -118,7 +121,7 @@ def bytes_on_tpu(options: Options) -> None:
     for name, loss in VARIANTS.items():
         program = jax.jit(jax.value_and_grad(loss)).lower(image, image).compile()
         accessed[name] = program.cost_analysis()["bytes accessed"]
-        outer[name] = min(accessed[name], outer_bytes(program.as_text()))
+        outer[name] = min(accessed[name], read_hbm_bytes(program.as_text()))
     print(
         f"bytes accessed on TPU v5e, value and gradient, {'x'.join(map(str, options.shape))}, jax "
         f"{jax.__version__}: all, and outside the chip's inner memory"
@@ -128,34 +131,6 @@ def bytes_on_tpu(options: Options) -> None:
             f"{name:40} {count / 1e6:8.1f} MB  {count / accessed['plain L1']:5.2f} x"
             f"  {outer[name] / 1e6:8.1f} MB  {outer[name] / outer['plain L1']:5.2f} x"
         )
-
-
-def outer_bytes(text: str) -> int:
-    """The most bytes that a TPU's program can move to and from HBM, of its text.
-
-    XLA keeps some results in the chip's inner memory, of 128 MiB on a v5e, and marks their layouts
-    with ``S(1)``. Its own count of bytes includes them. Here, an operand of which an operation
-    reads a part counts as a whole.
-    """
-    sizes: dict[str, int] = {}
-    total = 0
-    for line in text[text.index("ENTRY") :].splitlines():
-        if not (found := re.match(r"\s+(?:ROOT )?%(\S+) = (.*?) ([a-z-]+)\((.*?)\)(?:,|$)", line)):
-            continue
-        name, result, operation, operands = found.groups()
-        sizes[name] = sum(map(bytes_in_hbm, re.findall(r"\w+\[[\d,]*\](?:\{[^}]*\})?", result)))
-        if operation not in ("parameter", "constant", "tuple", "get-tuple-element", "bitcast"):
-            total += sizes[name] + sum(sizes[read] for read in re.findall(r"%([\w.-]+)", operands))
-    return total
-
-
-def bytes_in_hbm(array: str) -> int:
-    """Bytes of ``f32[2,3]{1,0:S(1)}``, which is 0 in the inner memory."""
-    kind, sizes, layout = re.match(r"(\w+)\[([\d,]*)\](.*)", array).groups()
-    if "S(" in layout:
-        return 0
-    width = int(re.sub(r"\D", "", kind) or 8) // 8
-    return width * math.prod(int(size) for size in sizes.split(",") if size)
 
 
 def report(seconds: dict[str, list[float]], what: str) -> None:

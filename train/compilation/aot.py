@@ -21,7 +21,7 @@ from rich.console import Console
 
 from train.assembly import assemble
 from train.bounds import MOST_PROCESSES, between, check_name
-from train.compilation.hlo import read_collectives, read_slice_transfers
+from train.compilation.hlo import read_collectives, read_hbm_bytes, read_slice_transfers
 from train.compilation.topology import memory_per_device, topology_mesh
 from train.config import FitConfig
 from train.console import make_console
@@ -39,7 +39,8 @@ class Program:
 
     memory: int  # peak in bytes: arguments, results and temporary arrays
     flops: float | None = None  # floating-point operations per step
-    bytes_accessed: float | None = None  # per step
+    bytes_accessed: float | None = None  # per step, by XLA's count
+    hbm_bytes: int | None = None  # per step, to and from a TPU's memory at most
     collectives: dict[str, int] | None = None  # number of each kind per step
     collective_bytes: dict[str, int] = field(default_factory=dict)  # bytes sent per kind
     slice_transfers: int = 0  # sums over slices, over the hosts' network
@@ -81,7 +82,8 @@ def compile_for(config: FitConfig, mesh: Mesh, *, room: int | None = None) -> Pr
     cost, text = _cost(compiled, config, mesh), compiled.as_text()
     flops, accessed = (None, None) if cost is None else map(float, cost)
     moved = (*read_collectives(text), *read_slice_transfers(text)) if text else ()
-    return Program(memory, flops, accessed, *moved)
+    hbm = read_hbm_bytes(text) if text and cost is not None else None
+    return Program(memory, flops, accessed, hbm, *moved)
 
 
 def _compile(config: FitConfig, mesh: Mesh, *, unroll: int = 1) -> jax.stages.Compiled:
@@ -261,13 +263,13 @@ def _lines(program: Program, config: FitConfig, room: int | None) -> dict[str, s
         "assumed": f"patches of {size} x {size} from 8-bit photographs, {kind}",
         "memory": f"{program.memory / 2**20:.1f} MiB per device{of_room}",
     }
-    if program.flops is None or program.bytes_accessed is None:
+    if program.flops is None or program.hbm_bytes is None:
         lines["not known"] = "arithmetic and traffic, which XLA does not count for this program"
     else:
         lines |= {
             "arithmetic": f"{program.flops / 1e9:.2f} GFLOP per step and device",
-            "memory traffic": f"{program.bytes_accessed / 2**20:.1f} MiB per step and device",
-            "intensity": f"{program.flops / program.bytes_accessed:.1f} FLOP per byte",
+            "memory traffic": f"at most {program.hbm_bytes / 2**20:.1f} MiB per step and device",
+            "intensity": f"at least {program.flops / program.hbm_bytes:.1f} FLOP per byte",
         }
     if program.collectives:
         kinds = ", ".join(f"{count} {kind}" for kind, count in program.collectives.items())

@@ -1,8 +1,8 @@
-"""What moves between devices, read from shortened lines of XLA."""
+"""What moves between devices and to their memory, read from shortened lines of XLA."""
 
 import pytest
 
-from train.compilation.hlo import read_collectives, read_slice_transfers
+from train.compilation.hlo import read_collectives, read_hbm_bytes, read_slice_transfers
 
 ENTRY = """
 ENTRY %main (p: f32[8]) -> f32[8] {{
@@ -11,6 +11,14 @@ ENTRY %main (p: f32[8]) -> f32[8] {{
 {}
 }}
 """
+
+
+# A computation inside a fusion, where nothing moves.
+FUSED = (
+    "%fused (p.2: f32[3,4]) -> f32[3,4] {\n"
+    "  %p.2 = f32[3,4]{1,0} parameter(0)\n"
+    "  ROOT %m = f32[3,4]{1,0} multiply(%p.2, %p.2)\n}\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +143,51 @@ is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_RE
 is_host_transfer=true"""
     )
     assert read_slice_transfers(text) == (1, 4 * 9 * 2 * 128)
+
+
+INNER = "{1,0:T(8,128)S(1)}"
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        # Two operands of 48 and 16 bytes, and a result of 48.
+        ("%x = f32[3,4]{1,0} fusion(%a, %b), kind=kLoop, calls=%fused", 112),
+        # The result stays inside the chip.
+        (f"%x = f32[3,4]{INNER} fusion(%a, %b), kind=kLoop, calls=%fused", 64),
+        # A copy into the chip reads, a copy out of it writes, and one within HBM does both.
+        (
+            f"%x = (f32[3,4]{INNER}, f32[3,4]{{1,0}}, u32[]{{:S(2)}}) copy-start(%a)\n"
+            f"  %y = f32[3,4]{INNER} copy-done(%x)",
+            48,
+        ),
+        (f"%x = (f32[3,4]{{1,0}}, f32[3,4]{INNER}, u32[]{{:S(2)}}) copy-start(%inner)", 48),
+        ("%x = (f32[3,4]{1,0}, f32[3,4]{1,0}, u32[]{:S(2)}) copy-start(%a)", 96),
+        # A quarter of an array goes into the chip.
+        (
+            f"%x = ((f32[3,4]{{1,0}}), f32[3,1]{INNER}, s32[]{{:S(2)}}) slice-start(%a)\n"
+            f"  %y = f32[3,1]{INNER} slice-done(%x)",
+            12,
+        ),
+        # These name arrays, and move nothing.
+        ("%x = (f32[3,4]{1,0}, bf16[8]{0}) tuple(%a, %b)", 0),
+        ("%x = f32[12]{0} bitcast(%a)", 0),
+    ],
+)
+def test_bytes_of_hbm(line, moved):
+    inner = f"  %inner = f32[3,4]{INNER} constant(0)\n  "
+    assert read_hbm_bytes(FUSED + ENTRY.format(inner + line)) == moved
+
+
+def test_a_loop_moves_its_bytes_in_every_iteration():
+    loop = "  %x = f32[3,4]{1,0} while(%a), condition=%cond, body=%body"
+    body = (
+        "%cond (p.3: f32[3,4]) -> pred[] {\n"
+        "  ROOT %c = pred[]{:S(1)} constant(true)\n}\n"
+        "%body (p.1: f32[3,4]) -> f32[3,4] {\n"
+        "  %p.1 = f32[3,4]{1,0} parameter(0)\n"
+        "  ROOT %n = f32[3,4]{1,0} fusion(%p.1), kind=kLoop, calls=%fused\n}\n"
+    )
+    known = loop + ', backend_config={"known_trip_count":{"n":"5"}}'
+    assert read_hbm_bytes(FUSED + body + ENTRY.format(known)) == 5 * 96
+    assert read_hbm_bytes(FUSED + body + ENTRY.format(loop)) == 96
