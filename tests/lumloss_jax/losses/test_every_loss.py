@@ -5,11 +5,8 @@ Masks, gradients, transformations and dtypes are tested for each.
 The luminance loss has tests of its own; it is here as a term of a composition.
 """
 
-import dataclasses
-import functools
 import math
 import re
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,91 +15,16 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lumloss_jax import losses
-from tests.lumloss_jax.enlarged import enlarged
-
-SHAPE, PIXELS = (4, 24, 26, 3), 24 * 26
-
-
-def features(images):
-    # A curve without a product at its end: of p * p - t * t the compiler keeps one product
-    # unrounded, and then equal images have a difference of 1e-9, of either sign.
-    return {"edges": images[..., 1:, :] - images[..., :-1, :], "curve": jnp.tanh(images)}
-
-
-def composition(predictions, targets, **context):
-    return losses.make_loss("0.5*luminance_l1(window_size=3) + 2*mse")(
-        predictions, targets, **context
-    )[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One loss and its properties.
-
-    A property that does not hold is a blank: a string that says why.
-    """
-
-    loss: Callable
-    equal: float = 0.0  # at predictions == targets
-    symmetric: bool | str = True  # L(P, T) == L(T, P)
-    shift: Callable[[float], float] | str = ""  # L(T + c, T) for c > 0
-    degree: int | str = 1  # L(T + a d, T) == a^degree L(T + d, T)
-    mask_per_pixel: bool = True  # else per image only
-
-
-NOT_HOMOGENEOUS = "its curve has a scale of its own"
-RATIO = "SSIM is a ratio of moments: it depends on where in the range the images are"
-CURVE = "the eye's response to light is a curve: what a shift adds depends on where it starts"
-EDGES = "it reads details: a shift changes hardly more than the border"
-TABLE = {
-    "l1": Row(losses.l1_loss, shift=lambda c: c),
-    "mse": Row(losses.mse_loss, shift=lambda c: c * c, degree=2),
-    "charbonnier": Row(
-        functools.partial(losses.charbonnier_loss, epsilon=0.01),
-        equal=0.01,
-        shift=lambda c: math.hypot(c, 0.01),
-        degree=NOT_HOMOGENEOUS,
-    ),
-    "huber": Row(losses.huber_loss, shift=lambda c: 0.05 * (c - 0.025), degree=NOT_HOMOGENEOUS),
-    "ssim": Row(losses.ssim_loss, shift=RATIO, degree=RATIO),
-    "ms_ssim": Row(
-        functools.partial(losses.ms_ssim_loss, scale_weights=(0.4, 0.6)), shift=RATIO, degree=RATIO
-    ),
-    "gradient_sobel": Row(losses.gradient_loss, shift=lambda c: 0.0),
-    "gradient_difference": Row(
-        functools.partial(losses.gradient_loss, operator="difference"), shift=lambda c: 0.0
-    ),
-    "frequency_complex": Row(losses.frequency_loss, shift=lambda c: c / 2 / math.sqrt(PIXELS)),
-    "frequency_amplitude": Row(
-        functools.partial(losses.frequency_loss, spectrum="amplitude"),
-        shift=lambda c: c / math.sqrt(PIXELS),  # for images above 0
-        degree="amplitudes do not add up: |F(T + a d)| - |F(T)| is not linear in a",
-    ),
-    "perceptual": Row(
-        functools.partial(
-            losses.perceptual_loss, features=features, layers={"edges": 1.0, "curve": 0.3}
-        ),
-        shift="features see it as they like",
-        degree="features need not be linear",
-        mask_per_pixel=False,
-    ),
-    "flip": Row(
-        functools.partial(losses.flip_loss, pixels_per_degree=24), shift=CURVE, degree=CURVE
-    ),
-    "ciede2000": Row(losses.ciede2000_loss, shift=CURVE, degree=CURVE),
-    "haarpsi": Row(losses.haarpsi_loss, shift=EDGES, degree=RATIO),
-    "nlpd": Row(enlarged(losses.nlpd_loss), shift=EDGES, degree=RATIO),
-    "gt_mean_l1": Row(
-        losses.gt_mean(losses.l1_loss),
-        symmetric="the prediction is brightened, the target is not",
-        shift="a shift is what GT-mean looks past",
-        degree="the gain depends on the prediction",
-    ),
-    "composition": Row(
-        composition, shift=lambda c: 0.5 * c + 2 * c * c, degree="its terms have degrees 1 and 2"
-    ),
-}
-every_loss = pytest.mark.parametrize("name", TABLE)
+from tests.lumloss_jax.losses.properties import (
+    SHAPE,
+    TABLE,
+    compiled,
+    every_loss,
+    holding,
+    images,
+    some_mask,
+)
+from tests.slow_cases import slow_for
 
 
 def test_the_table_holds_every_loss():
@@ -111,56 +33,6 @@ def test_the_table_holds_every_loss():
     assert named and named <= {
         getattr(row.loss, "func", row.loss).__name__ for row in TABLE.values()
     }
-
-
-def holding(column):
-    """The rows whose property holds; a blank must give its reason."""
-    blank = {
-        name: getattr(row, column)
-        for name, row in TABLE.items()
-        if isinstance(getattr(row, column), str)
-    }
-    assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
-    return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
-
-
-@functools.cache
-def compiled(name):
-    """value_and_grad(predictions, targets, mask).
-
-    It is compiled once for all tests with a mask, and once for those without.
-    """
-    loss = TABLE[name].loss
-    return jax.jit(
-        jax.value_and_grad(lambda p, t, mask: loss(p, t) if mask is None else loss(p, t, mask=mask))
-    )
-
-
-@functools.cache
-def images():
-    rng = np.random.default_rng(0)
-    targets = rng.uniform(0.2, 0.7, SHAPE)
-    predictions = np.clip(targets + rng.normal(0, 0.1, SHAPE), 0.05, 0.95)
-    return jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32)
-
-
-@functools.cache
-def pixel_mask():
-    """Weights between 0.5 and 1, with a block of zeros.
-
-    The block leaves windows of 11 at both scales of MS-SSIM.
-    """
-    weights = np.random.default_rng(7).uniform(0.5, 1, SHAPE[:-1])
-    weights[:, :1, :2] = 0
-    return jnp.asarray(weights, jnp.float32)
-
-
-def some_mask(name):
-    return (
-        pixel_mask()
-        if TABLE[name].mask_per_pixel
-        else jnp.array([1.0, 0.0, 0.5, 2.0]).reshape(4, 1, 1)
-    )
 
 
 @every_loss
@@ -230,8 +102,15 @@ def test_mask_of_zeros_gives_zero(name):
     assert (gradient == 0).all()
 
 
-@every_loss
-def test_gradient_against_numerical_difference_and_float32(name, x64):
+@pytest.fixture
+def in_float32(name):
+    """Value and gradient of the images before float64 is switched on."""
+    return compiled(name)(*images(), some_mask(name))
+
+
+# The metrics of the slow ones do their arithmetic, and their gradients are tested.
+@slow_for("name", TABLE, ["nlpd", "flip", "haarpsi"])
+def test_gradient_against_numerical_difference_and_float32(name, in_float32, x64):
     single = *images(), some_mask(name)
     predictions, targets, mask = (np.float64(array) for array in single)
     direction = np.random.default_rng(3).normal(size=SHAPE)
@@ -254,7 +133,7 @@ def test_gradient_against_numerical_difference_and_float32(name, x64):
     exact, slope = along(0.0, *arrays)
     np.testing.assert_allclose(slope, numerical, rtol=1e-5, atol=1e-8)
 
-    value, gradient = compiled(name)(*single)
+    value, gradient = in_float32
     assert exact.dtype == jnp.float64 and value.dtype == gradient.dtype == jnp.float32
     np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-6)
 
@@ -274,22 +153,31 @@ def test_value_and_gradient_are_finite_everywhere(name):
         assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-@every_loss
-def test_jit_eager_vmap_and_shards_agree(name):
+# Each operation is a program: the examples of the slow ones are eager too.
+@slow_for("name", TABLE, ["nlpd", "flip", "haarpsi", "ciede2000", "ms_ssim"])
+def test_eager_is_jit(name):
+    value, _ = compiled(name)(*images(), None)
+    np.testing.assert_allclose(TABLE[name].loss(*images()), value, rtol=2e-6)
+
+
+@slow_for("name", TABLE, ["nlpd"])
+def test_vmap_and_shards_agree_with_jit(name):
     """Over shards each image has a weight, which makes the value a weighted mean."""
     loss = TABLE[name].loss
     value, _ = compiled(name)(*images(), None)
-    np.testing.assert_allclose(loss(*images()), value, rtol=2e-6)
-    values = jax.jit(jax.vmap(loss))(*images())
-    np.testing.assert_allclose(np.mean(values), value, rtol=2e-6)
-
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
     weights = jnp.array([3.0, 1.0, 0.0, 4.0]).reshape(4, 1, 1)
     *shards, mask = (
         jax.device_put(array, NamedSharding(mesh, PartitionSpec("batch")))
         for array in (*images(), weights)
     )
-    sharded = jax.jit(loss)(*shards, mask=mask)
+
+    @jax.jit  # Mapped and sharded in one compilation
+    def both(predictions, targets, mask):
+        return jax.vmap(loss)(predictions, targets), loss(predictions, targets, mask=mask)
+
+    values, sharded = both(*shards, mask)
+    np.testing.assert_allclose(np.mean(values), value, rtol=2e-6)
     np.testing.assert_allclose(sharded, np.average(values, weights=weights.ravel()), rtol=2e-6)
 
 
