@@ -182,6 +182,7 @@ def value_of(name, image):
     return value
 
 
+@functools.cache
 def images(name):
     """Images within the function's range and beyond: below thresholds, below 0, above 1."""
     rgb = np.random.default_rng(0).uniform(-0.2, 1.2, SHAPE).astype(np.float32)
@@ -215,7 +216,8 @@ def test_there_and_back(name):
     image = images(name)
     value = value_of(name, image)
     assert value.shape == SHAPE
-    back = jax.jit(TABLE[name].inverse)(value)
+    row = getattr(TABLE[name].inverse, "__name__", "")  # mostly one that is compiled already
+    back = value_of(row, value) if row in TABLE else jax.jit(TABLE[name].inverse)(value)
     np.testing.assert_allclose(back, image, rtol=2e-6, atol=TABLE[name].round_trip)
 
 
@@ -252,19 +254,8 @@ def test_one_channel_is_refused_where_it_has_no_meaning(name):
 
 @every_function
 def test_value_and_gradient_are_finite_everywhere(name):
-    thresholds = [
-        0.04045,
-        0.0031308,
-        (6 / 29) ** 3,
-        6 / 29,
-        -0.055,
-        0.0,
-        1.0,
-        1e-22,
-        -1e-22,
-        -30.0,
-        300.0,
-    ]
+    thresholds = [0.04045, 0.0031308, (6 / 29) ** 3, 6 / 29, -0.055, 0.0, 1.0]
+    thresholds += [1e-22, -1e-22, -30.0, 300.0]
     levels = np.resize(np.array(thresholds, np.float32), SHAPE)
     for image in (images(name), levels, levels[..., ::-1].copy(), np.zeros(SHAPE, np.float32)):
         (_, value), gradient = compiled(name)(image)

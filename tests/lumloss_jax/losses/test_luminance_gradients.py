@@ -43,7 +43,12 @@ CASES = [
     for i, brightness in enumerate(BRIGHTNESS)
     for j, penalty in enumerate(PENALTIES)
 ]
-every_case = pytest.mark.parametrize(("brightness", "penalty", "window"), CASES)
+# Four of them hold every brightness, penalty and window.
+QUICK = CASES[:1] + CASES[5:6] + CASES[10:12]
+every_case = pytest.mark.parametrize(
+    ("brightness", "penalty", "window"),
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+)
 
 
 @every_case
