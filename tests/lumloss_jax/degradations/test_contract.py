@@ -32,6 +32,7 @@ from lumloss_jax.degradations import (
     poisson_gaussian_noise,
     sigma_ramp,
 )
+from tests.slow_cases import slow_for
 
 RANDOM = {
     "gaussian_noise": partial(gaussian_noise, sigma=0.1),
@@ -92,14 +93,14 @@ def test_shape_and_dtype(name, results):
     assert not np.array_equal(results[name], IMAGES)
 
 
-@each
+@slow_for("name", ALL, ["jpeg"])
 def test_eager_is_jit(name, results):
     # XLA may contract a product and a sum into one rounding. JPEG rounds to 1/255 after it, so it
     # has no last digit.
     np.testing.assert_allclose(ALL[name](KEY, IMAGES), results[name], rtol=2e-6, atol=2e-7)
 
 
-@each
+@slow_for("name", ALL, ["poisson_gaussian_noise, counted", "jpeg"])
 def test_vmap_over_legacy_keys_is_a_loop_over_keys(name):
     legacy = jax.random.split(jax.random.PRNGKey(7), 3)
     batches = jnp.stack([IMAGES, 1 - IMAGES, IMAGES[::-1]])
