@@ -1,12 +1,13 @@
 """What the application's tests share: a tiny network, a quick command line, launches."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,37 @@ def tiny_flags() -> tuple[str, ...]:
 def separate_index(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps photographs that tests decode out of the checkout's own index."""
     index.PATH = tmp_path_factory.mktemp("index") / "photographs.sqlite"
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from train.files import locks
+with locks.hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold_elsewhere() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts processes that each lock a folder until their input ends."""
+    with contextlib.ExitStack() as started:
+
+        def hold(folder: Path) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _HOLD, str(folder)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            started.enter_context(process)
+            started.callback(process.kill)
+            assert process.stdout.readline() == "held\n"
+            return process
+
+        yield hold
 
 
 MODEL = "dncnn(depth=3, features=32, batch_norm=False)"  # the middle kernel can be divided

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 
 import pytest
 
@@ -82,19 +81,20 @@ def test_photographs_must_be_those_it_was_started_with(splits, held, tmp_path):
         open_folder(configured(folder), fewer, "compare", held)
 
 
-def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, monkeypatch):
+def test_a_folder_that_another_process_works_in_is_refused(splits, tmp_path, hold_elsewhere):
     config = configured(tmp_path / "run", population="vmap")
     with contextlib.ExitStack() as held:
         open_folder(config, splits, "compare", held)
         # The same process may open it as often as it likes.
         assert open_folder(config, splits, "compare", held)
-        with monkeypatch.context() as patched:
-            patched.setattr(locks, "_held", {})  # the view of another process
-            with pytest.raises(
-                InputError, match=rf"is used by another process \(process {os.getpid()} on "
-            ):
-                open_folder(configured(tmp_path / "run"), splits, "compare", held)
+    other = hold_elsewhere(tmp_path / "run")
+    with (
+        contextlib.ExitStack() as held,
+        pytest.raises(InputError, match=rf"is used by another process \(process {other.pid} on "),
+    ):
+        open_folder(configured(tmp_path / "run"), splits, "compare", held)
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["population"] == "vmap"
+    other.communicate(timeout=60)
     assert not locks.is_marked(tmp_path / "run")
 
 

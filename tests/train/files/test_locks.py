@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,30 +17,13 @@ from train.checkpoints.run_folder import clear, new_folder
 from train.errors import InputError
 from train.files import locks
 
-_ROOT = Path(__file__).resolve().parents[3]
-_HOLD = """
-import sys, time
-from pathlib import Path
-from train.files import locks
-with locks.hold(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(
+    hold_elsewhere: Callable[[Path], subprocess.Popen[str]], tmp_path: Path
+) -> subprocess.Popen[str]:
     """Another process, which locks ``tmp_path`` until its input ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(tmp_path)],
-        cwd=_ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+    return hold_elsewhere(tmp_path)
 
 
 def test_a_folder_that_another_process_holds_is_refused(
