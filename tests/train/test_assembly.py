@@ -24,17 +24,18 @@ def test_patches_too_small_for_the_loss_are_refused_early(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    flags = {"fit": ["--loss", MIXED], "compare": ["--losses", "l1", MIXED]}[verb]
-    assert main([verb, *flags]) == 2
+    flags = {"fit": ["--loss", MIXED], "compare": ["--losses", "l1", "ssim", "--patch-size=9"]}
+    assert main([verb, *flags[verb]]) == 2
     said = capsys.readouterr().err
-    assert f"The loss {MIXED} needs patches of at least 176 x 176 pixels; " in said
-    assert "--patch-size is 40. Use --patch-size 176, or a different loss." in said
+    loss, least, given = {"fit": (MIXED, 176, 40), "compare": ("ssim", 11, 9)}[verb]
+    assert f"The loss {loss} needs patches of at least {least} x {least} pixels; " in said
+    assert f"--patch-size is {given}. Use --patch-size {least}, or a different loss." in said
     assert not list(tmp_path.iterdir())
 
 
 def test_they_are_refused_before_compiling_ahead_of_time_too() -> None:
-    with pytest.raises(InputError, match="needs .* at least 176 x 176 pixels; --patch-size is 175"):
-        aot.compile_for(_config(MIXED, 175), sharding.make_mesh(1))
+    with pytest.raises(InputError, match="needs .* at least 11 x 11 pixels; --patch-size is 10"):
+        aot.compile_for(_config("ssim", 10), sharding.make_mesh(1))
 
 
 def test_a_loss_that_no_patch_size_would_suit_is_refused_with_its_reason() -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ LOSSES = ("luminance_l1", "mse", "l1")
 GAINS = {"luminance_l1": 0.0, "mse": -1.0, "l1": -0.01}  # dB against the candidate
 
 
+@functools.cache
 def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LOSSES):
     draw = np.random.default_rng(0).normal
     difficulty = draw(0, 3, images)
@@ -38,12 +40,18 @@ def make_scores(images=20, seeds=3, sigmas=(15.0, 50.0), seed_sd=0.05, losses=LO
     return rows
 
 
+@functools.cache
+def concluded(**options):
+    """The conclusions about the losses from scores drawn so, which no test changes."""
+    return conclude(make_scores(**options), LOSSES)
+
+
 def find(comparisons, other, metric="psnr", sigmas=(15.0, 50.0)):
     return next(c for c in comparisons if (c.other, c.metric, c.sigmas) == (other, metric, sigmas))
 
 
 def test_only_primary_comparisons_are_claimed_and_come_first():
-    comparisons = conclude(make_scores(), LOSSES)
+    comparisons = concluded()
     assert [(c.candidate, c.other, c.metric) for c in comparisons[:2]] == [
         ("luminance_l1", "mse", "psnr"),
         ("luminance_l1", "l1", "psnr"),
@@ -56,7 +64,7 @@ def test_only_primary_comparisons_are_claimed_and_come_first():
 
 
 def test_a_clear_gain_is_said_and_a_small_one_is_not():
-    comparisons = conclude(make_scores(), LOSSES)
+    comparisons = concluded()
     against_mse, against_l1 = find(comparisons, "mse"), find(comparisons, "l1")
     assert against_mse.outcome == "better"
     assert against_mse.difference.mean == pytest.approx(1.0, abs=0.1)
@@ -68,7 +76,7 @@ def test_a_clear_gain_is_said_and_a_small_one_is_not():
 
 def test_the_price_in_colour_is_shown_in_its_own_direction():
     """Chroma error grows by 0.5: the sentence shows a plus, and the difference is a loss."""
-    chroma = find(conclude(make_scores(), LOSSES), "l1", "chroma_error")
+    chroma = find(concluded(), "l1", "chroma_error")
     assert chroma.difference.mean == pytest.approx(-0.5, abs=0.01)
     assert f"chroma error |ΔC*| {-chroma.difference.mean:+.3f} [" in describe_comparison(chroma)
     low, high = (
@@ -78,18 +86,18 @@ def test_the_price_in_colour_is_shown_in_its_own_direction():
 
 
 def test_correction_is_over_the_primary_comparisons_only():
-    comparisons = conclude(make_scores(), LOSSES)
+    comparisons = concluded()
     p = [find(comparisons, other).difference.p_value for other in ("mse", "l1")]
     assert find(comparisons, "mse").adjusted_p == pytest.approx(2 * min(p))
     assert find(comparisons, "l1").adjusted_p == pytest.approx(max(2 * min(p), max(p)))
 
 
 def test_not_worse_is_a_test_with_a_margin():
-    close = find(conclude(make_scores(seed_sd=0.001), LOSSES), "l1")
+    close = find(concluded(seed_sd=0.001), "l1")
     assert close.not_worse_p < 0.05
-    blurred = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
+    blurred = find(concluded(seed_sd=1.0), "l1")
     assert blurred.not_worse_p > 0.05 and "It is not worse" not in describe_comparison(blurred)
-    unclear = find(conclude(make_scores(seed_sd=0.02), LOSSES), "l1")
+    unclear = find(concluded(seed_sd=0.02), "l1")
     assert unclear.equal_p >= unclear.not_worse_p
     one_sided = describe_comparison(
         dataclasses.replace(unclear, equal_p=0.2, outcome="cannot tell")
@@ -100,7 +108,7 @@ def test_not_worse_is_a_test_with_a_margin():
 
 
 def test_equal_to_within_the_margin_is_a_verdict():
-    comparisons = conclude(make_scores(seed_sd=0.02), LOSSES)
+    comparisons = concluded(seed_sd=0.02)
     equal = find(comparisons, "l1")
     assert equal.outcome == "equal" and equal.adjusted_p >= 0.05 > equal.equal_p
     said = describe_comparison(equal)
@@ -116,7 +124,7 @@ def test_equal_to_within_the_margin_is_a_verdict():
 
 
 def test_a_real_difference_below_the_margin_is_said_to_be_too_small_to_matter():
-    small = find(conclude(make_scores(seed_sd=0.001), LOSSES), "l1")
+    small = find(concluded(seed_sd=0.001), "l1")
     assert small.outcome == "better" and small.difference.mean == pytest.approx(0.01, abs=0.005)
     assert "The difference is real, but smaller than 0.1 dB" in describe_comparison(small)
     assert headline([small], []) == (
@@ -125,7 +133,7 @@ def test_a_real_difference_below_the_margin_is_said_to_be_too_small_to_matter():
 
 
 def test_equality_is_claimed_after_holms_correction():
-    comparisons = conclude(make_scores(seed_sd=0.02), LOSSES)
+    comparisons = concluded(seed_sd=0.02)
     p_values = [stats.equivalence_p(comparison.difference, 0.1) for comparison in comparisons[:2]]
     assert [comparison.equal_p for comparison in comparisons[:2]] == list(stats.holm(p_values))
     difference = comparisons[1].difference
@@ -136,12 +144,12 @@ def test_equality_is_claimed_after_holms_correction():
 
 
 def test_the_margin_is_answered_whichever_way_it_came_out():
-    better = find(conclude(make_scores(), LOSSES), "mse")
+    better = find(concluded(), "mse")
     assert (
         better.outcome == "better"
         and "It is not worse by 0.1 dB or more (p = " in describe_comparison(better)
     )
-    unknown = find(conclude(make_scores(seed_sd=1.0), LOSSES), "l1")
+    unknown = find(concluded(seed_sd=1.0), "l1")
     not_ruled_out = "do not rule out that it is worse by 0.1 dB or more (p = "
     assert not_ruled_out in describe_comparison(unknown)
 
@@ -192,7 +200,7 @@ def test_more_seeds_are_suggested_if_several_losses_are_compared():
 
 
 def test_p_values_before_and_after_correction_are_told_apart():
-    pair = find(conclude(make_scores(), LOSSES), "l1")
+    pair = find(concluded(), "l1")
     alone = pair.difference.p_value
     assert (
         f"(p = {pair.adjusted_p:.2g} after Holm's correction for 2 comparisons, {alone:.2g} "
@@ -207,7 +215,7 @@ def test_p_values_before_and_after_correction_are_told_apart():
 
 
 def test_other_metrics_are_shown_without_a_claim():
-    comparisons = conclude(make_scores(), LOSSES)
+    comparisons = concluded()
     words = describe_other_metrics(find(comparisons, "l1"), comparisons)
     assert words.startswith("Exploratory, higher is better: PSNR-Y") and " dB [" in words
     assert "CIEDE2000 " in words and "chroma error |ΔC*| +0." in words
@@ -222,11 +230,11 @@ def test_other_metrics_are_shown_without_a_claim():
 
 
 def test_few_photographs_and_one_seed_give_no_verdict():
-    few = find(conclude(make_scores(images=4), LOSSES), "mse")
+    few = find(concluded(images=4), "mse")
     assert few.outcome == "no verdict" and "4 test photographs are too few" in describe_comparison(
         few
     )
-    alone = find(conclude(make_scores(seeds=1), LOSSES), "mse")
+    alone = find(concluded(seeds=1), "mse")
     assert alone.outcome == "no verdict" and "one seed says nothing" in describe_comparison(alone)
 
 
@@ -237,7 +245,7 @@ def test_scores_that_do_not_pair_are_refused():
 
 
 def test_the_headline_lists_all_losses_of_an_outcome():
-    comparisons = conclude(make_scores(images=4), LOSSES)
+    comparisons = concluded(images=4)
     assert headline(comparisons, []) == "There is no verdict on luminance_l1 against mse or l1."
     worse = [dataclasses.replace(each, outcome="worse") for each in comparisons]
     assert headline(worse, []) == "luminance_l1 is worse than mse and l1."
@@ -245,7 +253,7 @@ def test_the_headline_lists_all_losses_of_an_outcome():
 
 def test_the_headline_warns_if_networks_were_still_learning():
     """Still learning means a rise of 0.05 dB in the last quarter, which is steps 75 to 100 here."""
-    comparisons = conclude(make_scores(), LOSSES)
+    comparisons = concluded()
     verdict = "luminance_l1 is better than mse. It cannot be told apart from l1."
     rising = Curve("l1", 0, [50, 75, 100], [20.0, 30.0, 30.0625])
     flat = Curve("mse", 0, [50, 75, 100], [20.0, 30.0, 30.03125])
