@@ -7,6 +7,7 @@ import pytest
 from jax import export
 
 from lumloss_jax import metrics
+from tests.slow_cases import slow_for
 
 MAPS = {"flip_map"}  # one value per pixel, without a border, a mask or means to match
 EVERY = {name: getattr(metrics, name) for name in sorted(set(metrics.__all__) - MAPS)}
@@ -148,7 +149,7 @@ def test_mdsi_names_what_it_cannot_export():
         export.export(jax.jit(metrics.mdsi))(image, image)
 
 
-@pytest.mark.parametrize("name", sorted(set(EVERY) - {"mdsi"}))
+@slow_for("name", sorted(set(EVERY) - {"mdsi"}), ["nlpd", "s_cielab", "ms_ssim", "flip"])
 def test_symbolic_sizes_are_left_unchecked(name):
     batch, height, width = export.symbolic_shape("b, h, w", constraints=["h >= 176", "w >= 176"])
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)

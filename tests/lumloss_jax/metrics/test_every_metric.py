@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lumloss_jax import metrics
 from tests.lumloss_jax.metrics.properties import (
+    LONG,
     SHAPE,
     TABLE,
     TRACES,
@@ -21,6 +23,7 @@ from tests.lumloss_jax.metrics.properties import (
     images,
     pixel_mask,
 )
+from tests.slow_cases import slow_for
 
 
 def test_the_table_holds_every_metric():
@@ -143,7 +146,7 @@ def bordered(array, fill):
     return np.pad(np.asarray(array), widths, constant_values=fill)
 
 
-@every_metric
+@slow_for("name", TABLE, LONG)
 def test_crop_border_slices_images_and_mask(name):
     """Without a mask: in the test of GT-mean."""
     predictions, targets = images()
@@ -167,7 +170,7 @@ def test_a_mask_of_a_rectangle_is_slicing(name):
     np.testing.assert_allclose(value, inside, rtol=1e-5)
 
 
-@every_metric
+@slow_for("name", TABLE, LONG)
 def test_gt_mean_looks_past_a_gain_inside_the_border(name):
     _, targets = images()
     # Other colours, of the same mean over channels but not of the same luma
@@ -216,12 +219,18 @@ def test_value_and_gradient_are_finite_everywhere(name):
         assert np.isfinite(value).all() and np.isfinite(gradient).all()
 
 
-@every_metric
-def test_jit_eager_vmap_and_shards_agree(name):
+# Each operation is a program: the examples of the slow ones are eager too.
+@slow_for("name", TABLE, [*LONG, "ciede2000"])
+def test_eager_is_jit(name):
+    value, _ = compiled(name)(*images())
+    np.testing.assert_allclose(TABLE[name].metric(*images()), value, rtol=2e-6)
+
+
+@slow_for("name", TABLE, ["flip", "nlpd", "s_cielab"])
+def test_vmap_and_shards_agree_with_jit(name):
     metric = TABLE[name].metric
     predictions, targets = images()
     value, _ = compiled(name)(predictions, targets)
-    np.testing.assert_allclose(metric(predictions, targets), value, rtol=2e-6)
     # Mapped and sharded in one compilation: over the second of two leading axes, so that both ways
     # of having them are here, and over as many devices.
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
@@ -233,13 +242,14 @@ def test_jit_eager_vmap_and_shards_agree(name):
 
 
 @every_metric
-def test_half_precision_is_computed_in_float32(name):
-    rounded = [image.astype(jnp.bfloat16) for image in images()]
-    value = TABLE[name].metric(*rounded)
-    assert value.dtype == jnp.float32
-    np.testing.assert_allclose(
-        value, compiled(name)(*(image.astype(jnp.float32) for image in rounded))[0], rtol=2e-6
-    )
+def test_half_precision_is_converted_first(name):
+    metric, shape = TABLE[name].metric, SHAPE
+    if name == "nlpd":  # its images are enlarged before it sees them
+        metric, shape = metric.__wrapped__, (4, 48, 52, 3)
+    program = jax.make_jaxpr(metric)(*(jax.ShapeDtypeStruct(shape, "bfloat16") for _ in range(2)))
+    assert program.out_avals[0].dtype == jnp.float32
+    # The two images, and nothing made of them
+    assert len(re.findall(r"\bbf16\[", str(program))) == 2
 
 
 @pytest.fixture
@@ -259,7 +269,7 @@ def compiled_in_float64(name):
     return jax.jit(jax.value_and_grad(values, has_aux=True))
 
 
-@every_metric
+@slow_for("name", TABLE, ["flip", "nlpd", "s_cielab"])
 def test_float32_against_float64(name, in_float32, float64):
     """The gradient too: compilers have got it wrong by as much as itself."""
     (_, exact), exact_gradient = compiled_in_float64(name)(
@@ -274,7 +284,7 @@ def test_float32_against_float64(name, in_float32, float64):
     assert_gradients_agree(name, gradient, exact_gradient, rtol=1e-3, atol=1e-3)
 
 
-@every_metric
+@slow_for("name", TABLE, ["flip", "nlpd", "s_cielab"])
 def test_gradient_against_numerical_difference(name, float64):
     predictions, targets = (np.asarray(image, np.float64) for image in images())
     direction = np.random.default_rng(3).normal(size=SHAPE)
