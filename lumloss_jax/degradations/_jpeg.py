@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from lumloss_jax import _checks
 from lumloss_jax._dct import COSINES, LUMINANCE_STEPS, NORM, transform
 from lumloss_jax.degradations import _inputs
+from lumloss_jax.degradations._jpeg_steps import CHROMA_STEPS, steps_at
 from lumloss_jax.degradations._straight_through import (
     clip_to_range,
     floor,
@@ -24,18 +25,6 @@ from lumloss_jax.degradations._straight_through import (
 )
 
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
-
-# ITU-T T.81, annex K, table K.2: the quantisation steps of chroma at quality 50.
-_CHROMA_STEPS = (
-    (17, 18, 24, 47, 99, 99, 99, 99),
-    (18, 21, 26, 66, 99, 99, 99, 99),
-    (24, 26, 56, 99, 99, 99, 99, 99),
-    (47, 66, 99, 99, 99, 99, 99, 99),
-    (99, 99, 99, 99, 99, 99, 99, 99),
-    (99, 99, 99, 99, 99, 99, 99, 99),
-    (99, 99, 99, 99, 99, 99, 99, 99),
-    (99, 99, 99, 99, 99, 99, 99, 99),
-)
 
 
 def jpeg(
@@ -97,7 +86,7 @@ def jpeg(
     )
     _checks.check_option("subsampling", subsampling, SUBSAMPLINGS)
     luma_steps, chroma_steps = (
-        _steps(base, quality, image) for base in (LUMINANCE_STEPS, _CHROMA_STEPS)
+        steps_at(base, quality, image) for base in (LUMINANCE_STEPS, CHROMA_STEPS)
     )
 
     pixels = round_half_up(
@@ -113,16 +102,6 @@ def jpeg(
         )
     chex.assert_equal_shape([coded, image])
     return coded / 255
-
-
-def _steps(base: tuple[tuple[int, ...], ...], quality: jax.Array, image: jax.Array) -> jax.Array:
-    """Quantisation steps ``[..., 1, 8, 1, 8]`` of a quality, in libjpeg's whole numbers."""
-    leading = image.shape[:-3] if quality.ndim else (1,) * (image.ndim - 3)
-    quality = jnp.reshape(lax.stop_gradient(quality), (*leading, 1, 1, 1, 1))
-    quality = jnp.clip(jnp.round(quality), 1, 100).astype(jnp.int32)
-    percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    table = jnp.asarray(base, jnp.int32).reshape((*(1,) * (image.ndim - 3), 1, 8, 1, 8))
-    return jnp.clip((table * percent + 50) // 100, 1, 255).astype(image.dtype)
 
 
 def _code(plane: jax.Array, steps: jax.Array) -> jax.Array:

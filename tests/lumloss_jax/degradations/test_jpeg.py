@@ -11,7 +11,9 @@ import skimage.data
 from jax import export
 from PIL import Image
 
+from lumloss_jax._dct import LUMINANCE_STEPS
 from lumloss_jax.degradations import jpeg
+from lumloss_jax.degradations._jpeg_steps import CHROMA_STEPS, steps_at
 
 # Compiled once for each size, which is far quicker than its operations one by one.
 compress = jax.jit(jpeg, static_argnames="subsampling")
@@ -99,15 +101,13 @@ def test_any_size_comes_out_as_pillow_s(size, subsampling):
 
 @pytest.mark.parametrize("quality", [1, 20, 49, 50, 51, 80, 100])
 def test_steps_of_quantisation_are_those_in_pillow_s_file(quality):
-    from lumloss_jax import _dct
-    from lumloss_jax.degradations import _jpeg
-
+    """To the unit, which no pixel shows: those of the decoded image are rounded to 8 bits."""
     file = io.BytesIO()
     Image.fromarray(crop("coffee", 8, 8)).save(file, "JPEG", quality=quality)
     tables = Image.open(file).quantization
     image = jnp.zeros((8, 8, 3))
-    for index, base in enumerate((_dct.LUMINANCE_STEPS, _jpeg._CHROMA_STEPS)):
-        steps = _jpeg._steps(base, jnp.float32(quality), image)
+    for index, base in enumerate((LUMINANCE_STEPS, CHROMA_STEPS)):
+        steps = steps_at(base, jnp.float32(quality), image)
         np.testing.assert_array_equal(steps.ravel(), tables[index])
 
 
