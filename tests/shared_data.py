@@ -17,9 +17,12 @@ needs_shared = pytest.mark.skipif(
 )
 
 
-def of_files(names: Iterable[str]) -> list[Any]:
+def of_files(names: Iterable[str], slow: Iterable[str] = ()) -> list[Any]:
     """Parameters for tests of reference files; those that the repository lacks need the folder."""
-    return [
-        pytest.param(name, marks=() if (KEPT / f"{name}.npz").exists() else needs_shared)
-        for name in names
-    ]
+    parameters = []
+    for name in names:
+        marks = [] if (KEPT / f"{name}.npz").exists() else [needs_shared]
+        if name in slow:
+            marks.append(pytest.mark.slow)
+        parameters.append(pytest.param(name, marks=marks))
+    return parameters

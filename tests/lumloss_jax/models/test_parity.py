@@ -232,6 +232,7 @@ def test_folds_batch_norm_as_kair_does(reference, jit):
 
 
 @needs_shared
+@pytest.mark.slow
 def test_drunet_of_full_size(reference, jit):
     """Weights drawn by the recipe of the file's sidecar, since 131 MB of them are not stored."""
     arrays = reference("drunet_color_full_recipe")

@@ -14,6 +14,8 @@ import pytest
 from jax import export
 
 from lumloss_jax.models import PRESETS, create_model, variable_shapes
+from tests.lumloss_jax.models.conftest import SMALL
+from tests.slow_cases import slow_for
 
 
 def count(tree):
@@ -61,8 +63,10 @@ def test_costs_in_the_table(name):
     assert multiplications(apply(variables, images).jaxpr) == preset.macs_per_pixel * 64 * 64
 
 
-def test_initialises_restores_and_takes_a_step(small, jit):
-    name, config = small
+# The slow ones take a step in other tests too: of parity with PyTorch, and of their gradients.
+@slow_for("name", PRESETS, ["retinexformer", "unet", "unet_scico", "unet_dpir", "buifd"])
+def test_initialises_restores_and_takes_a_step(name, jit):
+    config = SMALL[name]
     model = create_model(name, **config)
     sigma = noise_level(model)
     random = np.random.default_rng(0)

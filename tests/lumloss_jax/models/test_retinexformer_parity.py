@@ -70,7 +70,17 @@ def check_parity(file, config, jit):
     return value, seen
 
 
-@pytest.mark.parametrize("name", of_files(FILES))
+@pytest.mark.parametrize(
+    "name",
+    of_files(
+        FILES,
+        slow=(
+            "retinexformer_nf8_black",
+            "retinexformer_nf8_dark",
+            "retinexformer_full_nf40_s1_b122_fp16w",
+        ),
+    ),
+)
 def test_matches_the_authors_code(name, reference, jit):
     file = reference(name)
     value, seen = check_parity(file, FILES[name], jit)
