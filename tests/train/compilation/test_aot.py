@@ -11,6 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 from lumloss_jax import luminance_l1_loss
 from lumloss_jax.models import PRESETS
+from tests.slow_cases import slow_for
 from train.__main__ import main
 from train.compilation import aot
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig
@@ -58,7 +59,7 @@ def test_one_sum_over_devices_carries_all_gradients():
     assert aot.compile_for(TINY, sharding.make_mesh(1)).collectives == {}
 
 
-@pytest.mark.parametrize(("depth", "norms"), [(3, 1), (5, 3)])
+@pytest.mark.parametrize(("depth", "norms"), [(3, 1), pytest.param(5, 3, marks=pytest.mark.slow)])
 def test_batch_norm_adds_two_sums_a_layer_at_most(depth, norms):
     program = aot.compile_for(
         with_model(f"dncnn(depth={depth}, features=4)"), sharding.make_mesh(4)
@@ -111,7 +112,7 @@ def test_what_the_topology_says_is_not_taken_as_a_flag(flag, words, capsys):
 
 
 @needs_libtpu
-@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v6e:2x2"])
+@slow_for("topology", ["v4:2x2x1", "v5e:2x2", "v6e:2x2"], ["v4:2x2x1", "v6e:2x2"])
 def test_the_loss_compiles_for_tpu(topology):
     device = SingleDeviceSharding(aot.topology_mesh(topology).devices.flat[0])
     image = jax.ShapeDtypeStruct((2, 32, 128, 3), jnp.float32, sharding=device)
@@ -122,10 +123,8 @@ def test_the_loss_compiles_for_tpu(topology):
 
 
 @needs_libtpu
-@pytest.mark.parametrize(
-    "topology",
-    ["v5e:2x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v4:2x2x1", "v6e:2x2"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v4:2x2x1", "v6e:2x2"])
 def test_the_step_compiles_for_tpu_with_one_sum_over_the_chips(topology):
     # Patches of 8 pixels are so small that the compiler shares out the counters of the noise, and
     # gathers them again.

@@ -30,9 +30,8 @@ def test_damaged_photographs_are_read_or_refused(reader, cases: int, tmp_path: P
     fuzzing.check(reader, _seeds(), tmp_path / "case.img", cases=cases, mutate=mutated_photograph)
 
 
-@pytest.mark.parametrize(
-    "reader", [restore_header, pytest.param(restore_pixels, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("reader", [restore_header, restore_pixels])
+@pytest.mark.slow
 def test_what_claims_far_more_than_it_is_is_refused_at_once(reader, tmp_path: Path) -> None:
     hostile = hostile_files()
     said = fuzzing.answers(

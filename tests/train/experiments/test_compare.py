@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from tests.slow_cases import slow_for
 from train import loop
 from train.__main__ import main
 from train.config import FitConfig, OptimizerConfig, load_config
@@ -115,6 +116,7 @@ def test_one_test_photograph_is_refused_before_training(photographs, flags, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_more_seeds_train_only_what_is_missing(finished, flags, tmp_path, monkeypatch):
     """The advice of a report is followed in the same folder."""
     folder = shutil.copytree(finished, tmp_path / "run")
@@ -136,7 +138,7 @@ def test_more_seeds_train_only_what_is_missing(finished, flags, tmp_path, monkey
 DIVERGING = 1e25  # a learning rate, whose second step is not finite
 
 
-@pytest.mark.parametrize("population", ["loop", "vmap"])
+@slow_for("population", ["loop", "vmap"], ["loop"])
 def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_path, capsys):
     rates = ["--learning-rates", "0.002", str(DIVERGING), "--max-skips=1", "--clip-norms"]
     out = ["--out", str(tmp_path / "run"), "--crops=0", "--seeds=1", f"--population={population}"]

@@ -21,6 +21,7 @@ def earlier(small_run, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_later_comparison_uses_the_settings_of_an_earlier_one(
     small_run, earlier, tmp_path, capsys
 ) -> None:

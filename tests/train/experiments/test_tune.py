@@ -135,6 +135,7 @@ def test_a_trial_that_falls_behind_is_stopped(flags, tmp_path, monkeypatch):
     assert sorted(first.intermediate_values) == [2, 4] and sorted(second.intermediate_values) == [2]
 
 
+@pytest.mark.slow
 def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["tune", *flags, "--trials=2", "--pareto", "--out", str(folder)]) == 0

@@ -73,7 +73,9 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(
         "unet_scico(depth=2, features=2, block_depth=1)",
         "unet_dpir(features=(2, 4), blocks=1)",
         "buifd(depth=3, features=4, level_depth=2, level_features=4, fusion_features=4)",
-        "retinexformer(features=4, levels=1, num_blocks=(1, 1))",
+        pytest.param(
+            "retinexformer(features=4, levels=1, num_blocks=(1, 1))", marks=pytest.mark.slow
+        ),
         "retinexformer(features=4, levels=1, num_blocks=(0, 1), stages=2)",
     ],
 )

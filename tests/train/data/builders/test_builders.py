@@ -58,6 +58,7 @@ def test_bsds500_without_its_test_photographs_is_refused(bsds: Path, tmp_path: P
     assert not list(tmp_path.rglob("*.array_record*"))  # nothing is half-written
 
 
+@pytest.mark.slow
 def test_bsds500_is_built_from_the_real_files(shared: Path, tmp_path: Path) -> None:
     for folder in ("CBSD432", "CBSD68"):
         (tmp_path / "real" / folder).mkdir(parents=True)

@@ -68,6 +68,7 @@ def test_a_signal_in_a_step_that_is_only_logged_costs_no_step(configured, monkey
     assert [steps_of(config) for config in configs] == [[2], [2]]
 
 
+@pytest.mark.slow
 def test_checkpoints_on_disk_already_need_no_more_room(configured, monkeypatch):
     """Two networks have one checkpoint each, out of the three that each needs room for."""
     configs = configured("--keep-last=2", "--keep-best=0")
@@ -90,6 +91,7 @@ def test_checkpoints_on_disk_already_need_no_more_room(configured, monkeypatch):
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
 
 
+@pytest.mark.slow
 def test_networks_whose_steps_were_compiled_in_different_ways_are_not_trained_together(configured):
     configs = configured()
     train(configs)

@@ -76,12 +76,9 @@ def state_of(config: FitConfig) -> TrainState:
 
 
 @functools.cache
-def alone(model: str, optimizer: str, **options: Any) -> list[tuple[TrainState, Metrics]]:
-    """The result of each one's own step."""
-    return [
-        jax.device_get(jax.jit(assemble(config).update)(state_of(config), CLEAN[config.seed]))
-        for config in configs(model, optimizer, **options)
-    ]
+def step_alone(config: FitConfig) -> tuple[TrainState, Metrics]:
+    """The result of one's own step."""
+    return jax.device_get(jax.jit(assemble(config).update)(state_of(config), CLEAN[config.seed]))
 
 
 def stacked(seeds: list[int], **instead: np.ndarray) -> np.ndarray:
@@ -134,7 +131,7 @@ def assert_same_step(
 
 
 SET_UPS = [
-    pytest.param(PLAIN, "sgd", id="plain, sgd"),
+    pytest.param(PLAIN, "sgd", id="plain, sgd", marks=pytest.mark.slow),
     pytest.param(NORMED, "adam", id="batch norm, adam"),
     pytest.param(PLAIN, "adam", id="plain, adam", marks=pytest.mark.slow),
     pytest.param(NORMED, "sgd", id="batch norm, sgd", marks=pytest.mark.slow),
@@ -145,12 +142,12 @@ SET_UPS = [
 def test_every_member_makes_the_step_that_it_would_make_alone(model: str, optimizer: str) -> None:
     step, population = at_once(model, optimizer)
     population, metrics = step(population, stacked(list(SEEDS)))
-    for i, (config, expected) in enumerate(
-        zip(configs(model, optimizer), alone(model, optimizer), strict=True)
-    ):
-        assert_same_step((member_of(population, i, config), metrics[i]), expected, config)
+    for i, config in enumerate(configs(model, optimizer)):
+        made = (member_of(population, i, config), metrics[i])
+        assert_same_step(made, step_alone(config), config)
 
 
+@pytest.mark.slow
 def test_members_on_separate_devices_make_the_same_step() -> None:
     """Nothing moves between the devices."""
     held = configs(PLAIN, "sgd")
@@ -170,8 +167,8 @@ def test_members_on_separate_devices_make_the_same_step() -> None:
             (member_of(group.population, i, r.config), group.metrics[i])
             for i, r in enumerate(group.runs)
         ]
-    for one, config, expected in zip(made, held, alone(PLAIN, "sgd"), strict=True):
-        assert_same_step(one, expected, config)
+    for one, config in zip(made, held, strict=True):
+        assert_same_step(one, step_alone(config), config)
 
 
 def test_members_of_a_seed_start_alike_and_differ_by_seed() -> None:
@@ -212,7 +209,7 @@ def test_a_nan_of_one_seed_stops_only_the_members_of_that_seed() -> None:
             ]
         else:
             # NaN times the zeros between the groups of a convolution would spread to all.
-            assert_same_step((state, metrics[i]), alone(NORMED, "adam")[i], config)
+            assert_same_step((state, metrics[i]), step_alone(config), config)
 
 
 @pytest.mark.slow
@@ -220,10 +217,8 @@ def test_batches_in_parts_averages_and_pairs_work_at_once_too() -> None:
     options = {"accumulate": 2, "ema": 0.9}
     step, population = at_once(NORMED, "sgd", **options)
     population, metrics = step(population, stacked(list(SEEDS)))
-    for i, (config, own) in enumerate(
-        zip(configs(NORMED, "sgd", **options), alone(NORMED, "sgd", **options), strict=True)
-    ):
-        state = member_of(population, i, config)
+    for i, config in enumerate(configs(NORMED, "sgd", **options)):
+        state, own = member_of(population, i, config), step_alone(config)
         assert_same_step((state, metrics[i]), own, config)
         chex.assert_trees_all_close(
             jax.device_get(state.average), own[0].average, rtol=1e-5, atol=1e-7
@@ -280,7 +275,11 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population_module, "forward", forward)
 
 
-@pytest.mark.parametrize("held_still", [False, True], ids=["training", "stopped"])
+@pytest.mark.parametrize(
+    "held_still",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["training", "stopped"],
+)
 def test_a_gradient_that_overflows_stops_only_its_own_member(leaky: None, held_still: bool) -> None:
     """The loss of that member is finite."""
     held = configs(PLAIN, "sgd")[:3]
@@ -294,9 +293,7 @@ def test_a_gradient_that_overflows_stops_only_its_own_member(leaky: None, held_s
     population = join([bad, *(state_of(config) for config in held[1:])], held)
     after, metrics = jax.jit(make_population_step(held))(population, stacked([held[0].seed]))
     for i in (1, 2):
-        assert_same_step(
-            (member_of(after, i, held[i]), metrics[i]), alone(PLAIN, "sgd")[i], held[i]
-        )
+        assert_same_step((member_of(after, i, held[i]), metrics[i]), step_alone(held[i]), held[i])
     kept = jax.device_get(member_of(after, 0, held[0]))
     chex.assert_trees_all_equal(kept.params, jax.device_get(bad.params))
     assert int(kept.guard.consecutive_skips) == (3 if held_still else 1)

@@ -9,6 +9,7 @@ import skimage.data
 import skimage.metrics
 
 from lumloss_jax import metrics
+from tests.slow_cases import slow_for
 from train.data.images import to_float
 from train.inference.scoring import measure
 from train.inference.scoring.measure import score
@@ -50,7 +51,8 @@ def test_known_columns_hold_what_others_measure() -> None:
     assert score(image, clean, names=tuple(expected)) == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize("name", METRICS)
+# The quick ones show that a column is the metric of its name. The slow ones are compiled twice.
+@slow_for("name", METRICS, ["s_cielab", "nlpd", "ms_ssim", "flip", "ms_gmsd", "ms_gmsdc"])
 def test_every_column_holds_the_metric_of_the_library(name: str) -> None:
     metric = METRICS[name]
     pair = pair_of(max(metric.least_side, 36))
@@ -75,7 +77,7 @@ def test_grey_photographs_are_scored_as_colour_ones() -> None:
     assert score(*grey, names=names) == score(*colour, names=names)
 
 
-@pytest.mark.parametrize("shape", [(45, 70), (9, 40)])
+@slow_for("shape", [(45, 70), (9, 40)], [(9, 40)])
 def test_a_large_photograph_is_scored_in_parts_with_the_same_result(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from lumloss_jax.models import (
     create_model,
     variable_shapes,
 )
+from tests.slow_cases import slow_for
 from tests.small_networks import SMALL_NETWORKS, network_for_tiles
 from train.errors import InputError
 from train.inference import predict
@@ -27,12 +28,10 @@ from train.inference.tiles.attention import reduce_photograph
 from train.inference.tiles.tiles import Rows, StreamedPhotograph, photograph_of
 from train.inference.tiles.tiling import check_tile, cut, default_tile
 
-each_network = pytest.mark.parametrize(
+each_network = slow_for(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ())
-        for name in SMALL_NETWORKS
-    ],
+    SMALL_NETWORKS,
+    [name for name in SMALL_NETWORKS if name.startswith("deeper ")],
 )
 
 
