@@ -4,7 +4,7 @@
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests), compiled with few optimizations; make lint is what CI runs first
-# make test-slow the slow tests, compiled as users compile them; make test-all runs all tests so
+# make test-slow the slow tests, compiled as users compile them; make test-all runs both kinds so
 # make fuzz    gives each reader of files 200 damaged ones, or as many as FUZZ_CASES says
 # make test-lowest the light tests and a training at the lowest versions that pyproject.toml allows, Python 3.11
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -32,14 +32,14 @@ notebooks: $(VENV)/.dev
 	$(BIN)/jupytext --quiet --to ipynb --update colab/0*.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not fuzz"
 
 OPTIMIZED := JAX_DISABLE_MOST_OPTIMIZATIONS=0
 test-slow: $(VENV)/.dev
-	$(OPTIMIZED) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(OPTIMIZED) $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not fuzz"
 
 test-all: $(VENV)/.dev
-	$(OPTIMIZED) $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(OPTIMIZED) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not fuzz"
 
 fuzz: $(VENV)/.dev
 	FUZZ_CASES=$${FUZZ_CASES:-200} $(BIN)/python -m pytest -n 2 -m "fuzz and not slow" tests
@@ -56,7 +56,7 @@ LOWEST_ROUNDING := $(patsubst %,--deselect "tests/lumloss_jax/%", \
 	losses/test_every_loss.py::test_jit_eager_vmap_and_shards_agree[huber] \
 	losses/test_every_loss.py::test_jit_eager_vmap_and_shards_agree[gt_mean_l1])
 test-lowest: $(LOWEST)/.installed
-	$(OPTIMIZED) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(LIGHT) $(LOWEST_ROUNDING)
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(LIGHT) $(LOWEST_ROUNDING)
 	run=$$(mktemp -d) && JAX_PLATFORMS=cpu $(LOWEST)/bin/python -m train fit smoke --out $$run/smoke && rm -r $$run
 
 lint: $(VENV)/.dev

@@ -10,8 +10,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 # XLA optimizes little and compiles each program in one piece, because compiling takes most of the
 # time of the tests and each has one core. Started processes inherit this.
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run, as `make test-slow`, `make
-# test-all` and `make test-lowest` do.
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run, as `make test-slow` and `make
+# test-all` do.
 QUICK = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
     given = os.environ.get("XLA_FLAGS", "").split()

@@ -40,8 +40,8 @@ STARTING = 300
 MEMORY = 1_500_000_000
 MOST_FAILURES = 5  # that one test shows: the others are mostly the same one again
 
-# Numbers of cases for a test's parametrisation: a few in every run, FUZZ_CASES in CI, and many in
-# the slow tests.
+# Numbers of cases for a parametrisation: a few when its file is run, FUZZ_CASES by `make fuzz`
+# and in CI, and many if the slow ones are asked for.
 CASES = (
     pytest.param(int(os.environ.get("FUZZ_CASES", "20")), id="quick", marks=pytest.mark.fuzz),
     pytest.param(2000, id="long", marks=(pytest.mark.fuzz, pytest.mark.slow)),
