@@ -109,7 +109,7 @@ def in_float32(name):
 
 
 # The metrics of the slow ones do their arithmetic, and their gradients are tested.
-@slow_for("name", TABLE, ["nlpd", "flip", "haarpsi"])
+@slow_for("name", TABLE, ["nlpd", "flip", "haarpsi", "ciede2000", "ms_ssim"])
 def test_gradient_against_numerical_difference_and_float32(name, in_float32, x64):
     single = *images(), some_mask(name)
     predictions, targets, mask = (np.float64(array) for array in single)
@@ -160,7 +160,7 @@ def test_eager_is_jit(name):
     np.testing.assert_allclose(TABLE[name].loss(*images()), value, rtol=2e-6)
 
 
-@slow_for("name", TABLE, ["nlpd"])
+@slow_for("name", TABLE, ["nlpd", "ciede2000", "haarpsi"])
 def test_vmap_and_shards_agree_with_jit(name):
     """Over shards each image has a weight, which makes the value a weighted mean."""
     loss = TABLE[name].loss
@@ -181,7 +181,7 @@ def test_vmap_and_shards_agree_with_jit(name):
     np.testing.assert_allclose(sharded, np.average(values, weights=weights.ravel()), rtol=2e-6)
 
 
-@every_loss
+@slow_for("name", TABLE, ["nlpd", "flip", "ciede2000"])
 def test_axis_name_gives_the_value_of_all_shards(name):
     loss = TABLE[name].loss
     predictions, targets = images()

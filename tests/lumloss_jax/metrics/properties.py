@@ -12,6 +12,7 @@ import pytest
 
 from lumloss_jax import metrics
 from tests.lumloss_jax.enlarged import enlarged
+from tests.slow_cases import slow_for
 
 SHAPE = (4, 24, 26, 3)
 C1 = 0.01**2
@@ -171,7 +172,7 @@ every_metric = pytest.mark.parametrize("name", TABLE)
 LONG = ["flip", "nlpd", "s_cielab", "ms_ssim", "haarpsi", "ms_gmsd", "mdsi"]
 
 
-def holding(column):
+def holding(column, slow=()):
     """The rows whose property holds; a blank must give its reason."""
     blank = {
         name: getattr(row, column)
@@ -179,7 +180,7 @@ def holding(column):
         if isinstance(getattr(row, column), str)
     }
     assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
-    return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
+    return slow_for("name", [name for name in TABLE if name not in blank], slow)
 
 
 TRACES = dict.fromkeys(TABLE, 0)

@@ -25,6 +25,9 @@ from tests.lumloss_jax.metrics.properties import (
 )
 from tests.slow_cases import slow_for
 
+# Their losses read masks in the same way, and that is tested.
+MASKED_AS_LOSSES = ["flip", "nlpd"]
+
 
 def test_the_table_holds_every_metric():
     maps = {"flip_map"}  # one value per pixel, not per image
@@ -70,7 +73,7 @@ def test_a_larger_shift_is_worse(name):
         better = value
 
 
-@holding("white_on_black")
+@holding("white_on_black", slow=["ciede2000", "s_cielab", "flip", "psnr_hvs_m", "ms_ssim"])
 def test_white_on_black(name, optimized):
     black = jnp.zeros(SHAPE)
     value = jax.jit(TABLE[name].metric)(black + 1, black)
@@ -88,7 +91,7 @@ def test_data_range_is_a_change_of_units(name):
     assert TRACES[name] == traces, "a data range is data: it must not trace again"
 
 
-@every_metric
+@slow_for("name", TABLE, MASKED_AS_LOSSES)
 def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
     predictions, targets = images()
     value, gradient = compiled(name)(predictions, targets)
@@ -103,7 +106,7 @@ def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
     assert TRACES[name] == traces, "weights are data: other ones must not trace again"
 
 
-@every_metric
+@slow_for("name", TABLE, MASKED_AS_LOSSES)
 def test_what_is_masked_out_is_not_read(name):
     predictions, targets = images()
     value, gradient = compiled(name)(predictions, targets, pixel_mask())
@@ -116,7 +119,7 @@ def test_what_is_masked_out_is_not_read(name):
     assert (jnp.where(out, 0, gradient) != 0).any()
 
 
-@every_metric
+@slow_for("name", TABLE, MASKED_AS_LOSSES)
 def test_an_image_without_weight_scores_nan_with_gradient_0(name):
     predictions, targets = images()
     whole, gradient_of_whole = compiled(name)(predictions, targets, pixel_mask())
@@ -269,7 +272,7 @@ def compiled_in_float64(name):
     return jax.jit(jax.value_and_grad(values, has_aux=True))
 
 
-@slow_for("name", TABLE, ["flip", "nlpd", "s_cielab"])
+@slow_for("name", TABLE, [*LONG, "chroma_error"])
 def test_float32_against_float64(name, in_float32, float64):
     """The gradient too: compilers have got it wrong by as much as itself."""
     (_, exact), exact_gradient = compiled_in_float64(name)(
@@ -284,7 +287,7 @@ def test_float32_against_float64(name, in_float32, float64):
     assert_gradients_agree(name, gradient, exact_gradient, rtol=1e-3, atol=1e-3)
 
 
-@slow_for("name", TABLE, ["flip", "nlpd", "s_cielab"])
+@slow_for("name", TABLE, [*LONG, "chroma_error"])
 def test_gradient_against_numerical_difference(name, float64):
     predictions, targets = (np.asarray(image, np.float64) for image in images())
     direction = np.random.default_rng(3).normal(size=SHAPE)

@@ -145,8 +145,9 @@ def test_half_precision_is_near_and_equal_shapes_are_traced_once(small, random_v
     apply(create_model(name, **config), variables, 1 - images)
 
 
-def test_rematerialisation_is_in_the_gradient(small):
-    name, config = small
+@slow_for("name", PRESETS, ["unet", "unet_scico", "unet_dpir", "buifd"])
+def test_rematerialisation_is_in_the_gradient(name):
+    config = SMALL[name]
     model, plain = create_model(name, **config, remat=True), create_model(name, **config)
     assert variable_shapes(model) == variable_shapes(plain)
 

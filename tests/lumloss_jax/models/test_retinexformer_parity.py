@@ -77,6 +77,7 @@ def check_parity(file, config, jit):
         slow=(
             "retinexformer_nf8_black",
             "retinexformer_nf8_dark",
+            "retinexformer_nf12_s2_b111",
             "retinexformer_full_nf40_s1_b122_fp16w",
         ),
     ),
@@ -112,6 +113,7 @@ def test_matches_the_authors_code(name, reference, jit):
 
 
 @needs_shared
+@pytest.mark.slow
 def test_matches_the_self_ensemble(reference, jit):
     """Mean over flips of either axis and a quarter turn, each undone.
 

@@ -275,11 +275,8 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population_module, "forward", forward)
 
 
-@pytest.mark.parametrize(
-    "held_still",
-    [False, pytest.param(True, marks=pytest.mark.slow)],
-    ids=["training", "stopped"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("held_still", [False, True], ids=["training", "stopped"])
 def test_a_gradient_that_overflows_stops_only_its_own_member(leaky: None, held_still: bool) -> None:
     """The loss of that member is finite."""
     held = configs(PLAIN, "sgd")[:3]

@@ -128,7 +128,14 @@ def printed(page):
     return page
 
 
-@pytest.fixture(scope="module", params=VIEWS)
+# A narrow page, and paper from a light page, which is easier than paper from a dark one
+SLOW = ["phone", "print"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(view, marks=pytest.mark.slow if view in SLOW else ()) for view in VIEWS],
+)
 def view(request):
     return request.param
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax import metrics
+from tests.slow_cases import slow_for
 from train.data.splits import SMALLEST_SCORED
 from train.inference.scoring.registry import DEFAULT, METRICS, MetricName, columns, too_small
 
@@ -39,7 +40,7 @@ def test_directions_are_those_of_the_library(name: str) -> None:
     assert (METRICS[name].unit == "dB") == ("psnr" in name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@slow_for("name", NAMES, ["s_cielab", "ms_ssim"])
 def test_the_smallest_side_is_that_of_the_library(name: str) -> None:
     metric = METRICS[name]
 

@@ -81,7 +81,7 @@ def test_stages_follow_each_other_over_the_whole_image() -> None:
     assert ((expected > 0) & (expected < 1)).mean() > 0.2 and np.abs(expected - image).max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["dncnn", "retinexformer"])
+@slow_for("name", ["dncnn", "retinexformer"], ["retinexformer"])
 def test_small_images_are_divided_over_the_devices(name: str, monkeypatch) -> None:
     images = list(np.random.default_rng(4).uniform(0, 1, (5, 9, 14, 3)).astype(np.float32))
     one_by_one = [predictor(name).restore(image, sigma=0.1) for image in images]
@@ -139,7 +139,7 @@ def test_a_narrow_image_is_cut_one_way_only() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["dncnn", "retinexformer"])
+@slow_for("name", ["dncnn", "retinexformer"], ["retinexformer"])
 def test_the_ensemble_is_the_mean_over_flips_and_turns(name: str) -> None:
     image = np.random.default_rng(2).uniform(0.2, 0.5, (50, 50, 3)).astype(np.float32)
     model, variables = network_for_tiles(name)
