@@ -23,12 +23,15 @@ FOLDERS = {
     "train.devices": "config console data.batch errors files state",
     "train.checkpoints": "config data.splits devices errors files monitoring network state",
     "train.compilation": "assembly bounds config console data.batch devices errors",
-    "train.environment": "console data",
+    "train.environment": "bounds console data inference.exports",
     "train.pytorch": "bounds checkpoints console devices errors files network",
     "train.data": "console errors files",
     "train.data.formats": "",
     "train.data.inspection": "bounds console data errors files",
     "train.inference": "bounds checkpoints console data devices errors files network",
+    "train.inference.exports": (
+        "bounds checkpoints errors files inference.predict inference.tiles network"
+    ),
     "train.inference.tiles": "data.images devices errors",
     "train.inference.files": (
         "data errors files inference.predict inference.retouch inference.tiles"

@@ -180,14 +180,11 @@ def export(arguments: list[str]) -> None:
 
 def doctor(arguments: list[str]) -> int:
     """Say what this program runs on, what is missing, and what to do about it."""
-    tyro.cli(_no_options, prog="python -m train doctor", description=doctor.__doc__, args=arguments)
     from train.environment import doctor as report
 
-    return report.doctor()
-
-
-def _no_options() -> None:
-    """A verb without options."""
+    return report.doctor(
+        tyro.cli(report.DoctorConfig, prog="python -m train doctor", args=arguments)
+    )
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {

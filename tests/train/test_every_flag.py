@@ -15,6 +15,7 @@ from train.__main__ import main
 from train.compilation import aot
 from train.config import DataConfig, FitConfig, ModelConfig, OptimizerConfig, RunConfig
 from train.data.inspection.inspect import InspectConfig
+from train.environment.doctor import DoctorConfig
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.tune_config import TuneConfig
@@ -54,6 +55,7 @@ _CONFIGS = (
     EvaluateConfig(Path("run"), "photos", "float", Path("out")),
     ExportConfig(Path("run"), "torch", Path("out.safetensors")),
     InspectConfig("photos"),
+    DoctorConfig((Path("model.stablehlo"),)),
     ImportConfig(Path("file.pth"), "dncnn"),
 )
 _CASES = [

@@ -2,6 +2,7 @@
 
 Every line says what was found, and, if something is missing, what to do. Nothing is downloaded or
 compiled. A folder that the program would write to is tried with a file that is removed again.
+Programs that ``export`` wrote get a line each, which says whether jax still loads them.
 """
 
 import os
@@ -13,12 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import tyro
 from rich.console import Console
 
+from train.bounds import check_name
 from train.console import make_console
+from train.inference.exports.stablehlo import examine_program
 
 _PACKAGE = "lumloss-jax"
 _SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
@@ -41,6 +45,18 @@ _LEAST_MEMORY = 4_000_000_000  # bytes
 
 
 @dataclass(frozen=True)
+class DoctorConfig:
+    """Say what this program runs on, what is missing, and what to do about it."""
+
+    programs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Files of export --format stablehlo. Each gets a line that says whether jax still loads it."""
+
+    def __post_init__(self) -> None:
+        for program in self.programs:
+            check_name("the program", program)
+
+
+@dataclass(frozen=True)
 class Finding:
     """One line of the report."""
 
@@ -50,10 +66,11 @@ class Finding:
     """What to do; "" if nothing is wrong."""
 
 
-def doctor() -> int:
+def doctor(config: DoctorConfig) -> int:
     """Prints what this program runs on, and returns 1 if something needs attention."""
     console = make_console(soft_wrap=True)
-    findings = list(examine_machine(cache=Path(_cache_folder())))
+    programs = [Finding(str(path), *examine_program(path)) for path in config.programs]
+    findings = [*examine_machine(cache=Path(_cache_folder())), *programs]
     for finding in findings:
         _print(finding, console)
     wrong = [finding for finding in findings if finding.advice]

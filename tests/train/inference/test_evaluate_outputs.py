@@ -14,7 +14,7 @@ from train.__main__ import main
 from train.data.images import is_made_by, write_image
 from train.errors import InputError
 from train.files import outputs
-from train.inference import export
+from train.inference.exports import existing
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,16 @@ def test_foreign_files_are_replaced_only_if_asked(
     assert main(command) == 0  # the files are ours now
 
 
-@pytest.mark.parametrize("name", ["model.stablehlo", "model.safetensors", "model.onnx"])
+@pytest.mark.parametrize(
+    "name", ["model.stablehlo", "model.safetensors", "model.onnx", "model.dtmodel"]
+)
 def test_recognizing_an_export_does_not_read_gigabytes(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"\xff" * 7 + b"\x00")  # for safetensors, a header of 2^56 bytes
     os.truncate(path, 3_000_000_000)
     tracemalloc.start()
     with pytest.raises(InputError, match="exists and was not written by this command"):
-        outputs.check_replaceable(path, export._is_ours, option="--output", overwrite=False)
+        outputs.check_replaceable(path, existing.is_ours, option="--output", overwrite=False)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 

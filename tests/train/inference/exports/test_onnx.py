@@ -1,13 +1,11 @@
 import sys
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.export
 import numpy as np
 import pytest
 
+from tests.train.inference.exports.stand_in import stand_in
 from train.__main__ import main
 from train.checkpoints.checkpoint import load_network
 from train.inference.predictors import predictor_for
@@ -28,44 +26,6 @@ SPECS = (
 Make = Callable[[str], Path]
 
 
-def stand_in(
-    monkeypatch: pytest.MonkeyPatch, error: float = 0.0
-) -> list[Sequence[jax.ShapeDtypeStruct]]:
-    """Replaces the converter and the runtime by classes that compute with jax.export.
-
-    They have the interfaces of the two packages. The result is a list, to which the inputs of each
-    conversion are added. The runtime adds ``error`` to its results.
-    """
-    made: dict[bytes, jax.export.Exported] = {}
-    asked: list[Sequence[jax.ShapeDtypeStruct]] = []
-
-    class Session:
-        def __init__(self, content: bytes, options: object, providers: Sequence[str]) -> None:
-            self._program = made[content]
-
-        def get_inputs(self) -> list[types.SimpleNamespace]:
-            return [
-                types.SimpleNamespace(name=name)
-                for name in ("images", "sigma")[: len(self._program.in_avals)]
-            ]
-
-        def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-            return [np.asarray(self._program.call(*inputs.values())) + np.float32(error)]
-
-    def convert(
-        function: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], **names: object
-    ) -> object:
-        asked.append(inputs)
-        content = f"model {len(made)}".encode()
-        made[content] = jax.export.export(jax.jit(function))(*inputs)
-        return types.SimpleNamespace(SerializeToString=lambda: content)
-
-    monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=convert))
-    runtime = types.SimpleNamespace(SessionOptions=types.SimpleNamespace, InferenceSession=Session)
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    return asked
-
-
 def test_sizes_stay_open_in_multiples_of_the_stride(
     checkpoint: Make, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -75,8 +35,8 @@ def test_sizes_stay_open_in_multiples_of_the_stride(
         assert main(["export", str(checkpoint(spec)), "--format=onnx", f"--output={file}"]) == 0
         assert "h and w must be multiples of 2" in capsys.readouterr().out
         assert file.read_bytes() == (b"model 0" if spec == POOLED else b"model 1")
-    assert str(asked[0][0].shape) == "(b, 2*h, 2*w, 3)" and len(asked[0]) == 1
-    assert str(asked[1][1].shape) == "(b,)"
+    assert str(asked[0].inputs[0].shape) == "(b, 2*h, 2*w, 3)" and len(asked[0].inputs) == 1
+    assert str(asked[1].inputs[1].shape) == "(b,)"
 
 
 def test_a_fixed_size_may_be_any(checkpoint: Make, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -89,7 +49,7 @@ def test_a_fixed_size_may_be_any(checkpoint: Make, tmp_path: Path, monkeypatch, 
     ]
     # Neither is a multiple of two. A different result would be an error.
     assert main([*command, "--size=7x11"]) == 0
-    assert asked[0][0].shape[1:] == (7, 11, 3)
+    assert asked[0].inputs[0].shape[1:] == (7, 11, 3)
     assert "[b, 7, 11, 3]" in capsys.readouterr().out
 
 
@@ -140,7 +100,7 @@ def test_without_the_converter_the_error_says_how_to_install_it(
     assert "--size must be HEIGHTxWIDTH, such as 480x640; got '7'" in capsys.readouterr().err
     command[-1] = f"--output={tmp_path / 'model.stablehlo'}"
     assert main([*command, "--format=stablehlo", "--size=7x11"]) == 2
-    assert "--size 7x11 is only for --format onnx" in capsys.readouterr().err
+    assert "--size 7x11 is only for --format onnx and darktable" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ of the network's stride.
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,12 +20,12 @@ import numpy as np
 from lumloss_jax.models import ReceptiveField
 from train.bounds import MOST_SIDE, between
 from train.errors import InputError
+from train.inference.exports.function import PRODUCER
 from train.inference.tiles.tiling import cut, round_up
 
 Size = tuple[int, int]  # height and width
 
 _TOLERANCE = 1e-4  # largest difference of a pixel from the network, in image units
-PRODUCER = "lumloss_jax"  # marks a model as written by this program
 _INSTALL = (
     'Run pip install -e ".[onnx]" and pip install --no-deps jax2onnx. (With dependencies, jax2onnx '
     "would install an older Orbax than checkpoints need.)"
@@ -58,6 +58,52 @@ def to_onnx(
     Raises:
       InputError: if a package is missing, or the network cannot be converted.
     """
+    return convert(
+        _padded(restore, size, field) if size is not None else restore,
+        _inputs(size or _open(field.stride), channels, told),
+        what,
+        names=["images", "sigma"][: 1 + told],
+        output="restored",
+        samples=_samples(field, channels, told, size),
+        stride=field.stride,
+        expected=restore,
+        advice="" if size is not None else " It may succeed with --size HEIGHTxWIDTH.",
+    )
+
+
+def convert(
+    function: Callable[..., jax.Array],
+    inputs: Sequence[jax.ShapeDtypeStruct],
+    what: str,
+    *,
+    names: Sequence[str],
+    output: str,
+    samples: Iterable[Sequence[np.ndarray]],
+    stride: int = 1,
+    expected: Callable[..., jax.Array] | None = None,
+    opset: int | None = None,
+    advice: str = "",
+) -> bytes:
+    """Converts a function to ONNX, and compares the two on samples.
+
+    Args:
+      function: the function.
+      inputs: shapes and dtypes of its arguments.
+      what: spec of the network, for messages.
+      names: names of the model's inputs.
+      output: name of the model's output.
+      samples: arguments to compare with, each a sequence of arrays.
+      stride: what open heights and widths are multiples of.
+      expected: a function that the model must agree with. None: ``function``.
+      opset: version of ONNX's operators. None: the one that jax2onnx chooses.
+      advice: what to try if the conversion fails, as the end of a message.
+
+    Returns:
+      A serialized ``onnx.ModelProto``, which agrees within 1e-4 in onnxruntime.
+
+    Raises:
+      InputError: if a package is missing, or the function cannot be converted.
+    """
     # They warn about parts that are not installed, and about shapes that are left out.
     for package in ("jax2onnx", "onnx_ir"):
         logging.getLogger(package).setLevel(logging.ERROR)
@@ -66,30 +112,26 @@ def to_onnx(
         import onnxruntime
     except ImportError as error:
         raise InputError(
-            f"--format onnx needs the package {error.name or error}, which is missing. {_INSTALL}"
+            f"ONNX models need the package {error.name or error}, which is missing. {_INSTALL}"
         ) from None
-    fixed = _padded(restore, size, field) if size is not None else restore
     try:
-        operations = _operations(
-            fixed, _inputs(size or _open(field.stride), channels, told), field.stride
-        )
-        names = ["images", "sigma"][: 1 + told]
+        operations = _operations(function, inputs, stride)
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in operations.in_avals]
         model = jax2onnx.to_onnx(
             lambda *inputs: jax.extend.core.jaxpr_as_fun(operations)(*inputs)[0],
             inputs=shapes,
-            input_names=names,
-            output_names=["restored"],
+            input_names=list(names),
+            output_names=[output],
+            **({} if opset is None else {"opset": opset}),
         )
         model.producer_name = PRODUCER
         content: bytes = model.SerializeToString()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        difference = max(_differences(restore, session, field, channels, told, size))
+        difference = max(_difference(expected or function, session, sample) for sample in samples)
     except Exception as error:  # errors of many types, which all mean that it cannot convert this
         reason = (str(error).splitlines() or [""])[0][:200]
-        advice = "" if size is not None else " It may succeed with --size HEIGHTxWIDTH."
         raise InputError(
             f"jax2onnx cannot convert {what} ({type(error).__name__}: {reason}).{advice}"
         ) from error
@@ -146,36 +188,37 @@ def _padded(
     return padded
 
 
-def _differences(
-    restore: Callable[..., jax.Array],
-    session: Any,
-    field: ReceptiveField,
-    channels: int,
-    told: bool,
-    size: Size | None,
-) -> Iterator[float]:
-    """The largest difference in each of a few batches of noise."""
+def _samples(
+    field: ReceptiveField, channels: int, told: bool, size: Size | None
+) -> Iterator[list[np.ndarray]]:
+    """A few batches of noise, and perhaps noise levels."""
     rng = np.random.default_rng(0)
     sides = [round_up(40, field.stride), round_up(56, field.stride)]
     for batch, (height, width) in (
         [(2, size)] if size is not None else [(1, sides), (2, sides[::-1])]
     ):
-        inputs = [rng.uniform(0, 1, (batch, height, width, channels)).astype(np.float32)]
-        inputs += [rng.uniform(0, 0.2, batch).astype(np.float32)] * told
-        names = [one.name for one in session.get_inputs()]
-        (found,) = session.run(None, dict(zip(names, inputs, strict=True)))
-        expected = np.asarray(jax.jit(restore)(*inputs))
-        yield float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+        images = rng.uniform(0, 1, (batch, height, width, channels)).astype(np.float32)
+        yield [images, rng.uniform(0, 0.2, batch).astype(np.float32)][: 1 + told]
+
+
+def _difference(
+    expected: Callable[..., jax.Array], session: Any, sample: Sequence[np.ndarray]
+) -> float:
+    """The largest difference between the model and a function in any pixel."""
+    names = [one.name for one in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, sample, strict=True)))
+    wanted = np.asarray(jax.jit(expected)(*sample))
+    return float(np.abs(found - wanted).max()) if found.shape == wanted.shape else np.inf
 
 
 def _operations(
-    restore: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], stride: int
+    function: Callable[..., jax.Array], inputs: Sequence[jax.ShapeDtypeStruct], stride: int
 ) -> Any:
     """The operations of a function, without calls.
 
     Windowed maxima, which onnxruntime supports only over 3 axes, are replaced by other operations.
     """
-    traced = jax.make_jaxpr(restore)(*inputs)
+    traced = jax.make_jaxpr(function)(*inputs)
 
     def written_out(images: jax.Array, *sigma: jax.Array) -> list[jax.Array]:
         # Nothing reads this. jax2onnx knows the size of 8*h, but that of h alone only after it has
