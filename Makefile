@@ -7,13 +7,15 @@
 # make test-slow the slow tests, compiled as users compile them; make test-all runs both kinds so
 # make fuzz    gives each reader of files 200 damaged ones, or as many as FUZZ_CASES says
 # make test-lowest the light tests and a training at the lowest versions that pyproject.toml allows, Python 3.11
+# make test-newest the light tests, a training and an export with the newest Python here and the newest versions
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .cache/lowest
+NEWEST := .cache/newest
 
-.PHONY: train restore compare docs notebooks test test-slow test-all fuzz test-lowest lint format clean
+.PHONY: train restore compare docs notebooks test test-slow test-all fuzz test-lowest test-newest test-newest-with lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
 
@@ -58,6 +60,23 @@ LOWEST_ROUNDING := $(patsubst %,--deselect "tests/lumloss_jax/%", \
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(LIGHT) $(LOWEST_ROUNDING)
 	run=$$(mktemp -d) && JAX_PLATFORMS=cpu $(LOWEST)/bin/python -m train fit smoke --out $$run/smoke && rm -r $$run
+
+# Each candidate is run, because a shim of pyenv may be there and fail.
+NEWEST_PYTHON = $(shell for v in 3.14 3.13 3.12; do \
+	for c in python$$v "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v*/bin/python$$v; do \
+	"$$c" -c 'import sqlite3, ssl, venv' 2>/dev/null && { command -v "$$c"; exit; }; done; done)
+test-newest:
+	@python="$(NEWEST_PYTHON)"; if [ -z "$$python" ]; then \
+		echo "python3.14, python3.13 and python3.12 are missing here, or do not work: the newest versions are not tested"; \
+	else $(MAKE) --no-print-directory test-newest-with "PYTHON=$$python"; fi
+
+test-newest-with:
+	rm -rf $(NEWEST)
+	"$(PYTHON)" -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[train]" dm-pix hypothesis pytest pytest-xdist
+	$(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(LIGHT)
+	run=$$(mktemp -d) && export JAX_PLATFORMS=cpu && $(NEWEST)/bin/python -m train fit smoke --out $$run/smoke && \
+		$(NEWEST)/bin/python -m train export $$run/smoke --format stablehlo --output $$run/smoke.stablehlo && rm -r $$run
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -28,6 +28,10 @@ COLAB = {
 }
 
 
+# Upper bounds, which CONTRIBUTING.md gives the reason for.
+BELOW = {"orbax-checkpoint": "1"}
+
+
 def bounds(*extras: str) -> dict[str, str]:
     """Name -> lower bound, of the project and some of its extras."""
     lines = PROJECT["dependencies"] + [
@@ -36,9 +40,10 @@ def bounds(*extras: str) -> dict[str, str]:
     found = {}
     for requirement in map(Requirement, lines):
         if requirement.name != PROJECT["name"]:
-            (specifier,) = requirement.specifier
-            assert specifier.operator == ">=", f"{requirement}: lower bounds only"
-            found[requirement.name] = specifier.version
+            versions = {each.operator: each.version for each in requirement.specifier}
+            found[requirement.name] = versions.pop(">=")
+            below = {"<": BELOW[requirement.name]} if requirement.name in BELOW else {}
+            assert versions == below, f"{requirement}: lower bounds only"
     return found
 
 
@@ -49,6 +54,12 @@ def test_every_lower_bound_of_the_library_and_the_trainer_is_installed_as_it_sta
         assert re.fullmatch(re.escape(bound) + r"(\.\d+)*", LOWEST[name]), (
             f"{name}: {bound} or newer, {LOWEST[name]}"
         )
+
+
+def test_exceptions_to_lower_bounds_only_are_named():
+    named = (ROOT / "CONTRIBUTING.md").read_text().partition("have lower bounds only")[2]
+    for name, version in BELOW.items():
+        assert f"`{name}` is the\n  one exception: it must be below {version} " in named
 
 
 def test_what_tests_are_run_with_stands_at_its_lower_bound_too():
