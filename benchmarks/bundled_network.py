@@ -21,9 +21,12 @@ import tyro
 
 from train.checkpoints.bundled import save_bundled
 from train.checkpoints.checkpoint import load_network
+from train.data.sources import open_source
+from train.data.splits import describe_entry, trained_on
 
 LONGER_SIDE = 1280
 STEPS = 8_000
+LOSS = "l1"
 SUMMARY = "It removes Gaussian noise of any level up to sigma 55."
 # By the first part of the file name, which ends before the photographer's name.
 TRAINED_ON = (
@@ -52,19 +55,33 @@ def main(photographs: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path
     print(f"validation PSNR {validation_psnr(run):.3f} dB")
     network = load_network(run)
     variables = jax.device_get({"params": network.params, "batch_stats": network.batch_stats})
-    save_bundled(out / "denoiser-1.safetensors", network.spec, variables, SUMMARY)
+    # Somebody may score the network on the photographs as they were published.
+    published = open_source(f"folder:{photographs}", "train")
+    trained = {describe_entry(entry) for entry in published.entries if is_trained_on(entry.name)}
+    save_bundled(
+        out / "denoiser-1.safetensors",
+        network.spec,
+        variables,
+        SUMMARY,
+        loss=LOSS,
+        photographs=trained | (trained_on(run) or frozenset()),
+    )
 
 
 def shrink(photographs: Path, out: Path) -> None:
     """Writes the shrunk photographs to ``out/training`` and ``out/validation``."""
     for path in sorted(photographs.glob("*.jpg")):
-        trained_on = path.name.split("_by_")[0] in TRAINED_ON
-        folder = out / ("training" if trained_on else "validation")
+        folder = out / ("training" if is_trained_on(path.name) else "validation")
         folder.mkdir(parents=True, exist_ok=True)
         shrunk = pyvips.Image.thumbnail(
             str(path), LONGER_SIDE, height=LONGER_SIDE, size=pyvips.enums.Size.DOWN
         )
         shrunk.write_to_file(str(folder / f"{path.stem}.png"), keep="none")
+
+
+def is_trained_on(name: str) -> bool:
+    """Whether a wallpaper with this file name is one of those that are trained on."""
+    return name.split("_by_")[0] in TRAINED_ON
 
 
 def flags(out: Path, run: Path) -> list[str]:
@@ -74,7 +91,7 @@ def flags(out: Path, run: Path) -> list[str]:
     return [
         *("--data", f"folder:{out / 'training'}"),
         *("--validation-data", f"folder:{out / 'validation'}"),
-        *("--test-data", "photos", "--blind", "--sigma", "55", "--loss", "l1"),
+        *("--test-data", "photos", "--blind", "--sigma", "55", "--loss", LOSS),
         *("--steps", str(STEPS), "--learning-rate", "0.002", "--validate-every", "1000"),
         *("--out", str(run)),
     ]

@@ -2,10 +2,12 @@
 
 Each is a file ``bundled/NAME.safetensors`` next to its card ``NAME.md``, which says what it was
 trained on and how it scores. The weights are named by their paths in the network, such as
-``params/conv_0/kernel``. The header has the network's spec, one sentence about it, and a digest of
-the weights.
+``params/conv_0/kernel``. The header has the network's spec, one sentence about it, a digest of the
+weights, the loss, and digests of the photographs that it was trained on.
 """
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +46,53 @@ def load_bundled(name: str | Path) -> tuple[str, dict[str, Any], str]:
       InputError: the file is damaged.
     """
     path = _FOLDER / f"{name}{_SUFFIX}"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path) from error
+    header, arrays = _read(path)
     variables = {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
     if header.get("digest") != digest_weights(variables["params"], variables["batch_stats"]):
         raise _damaged(path)
     return header["model"], variables, header["summary"]
 
 
-def save_bundled(path: Path, spec: str, variables: dict[str, Any], summary: str) -> None:
+def bundled_origin(name: str | Path) -> tuple[str, frozenset[str]]:
+    """Says what a bundled network was trained with.
+
+    Args:
+      name: one of :func:`bundled_names`.
+
+    Returns:
+      The loss, and the photographs in the form of :func:`train.data.splits.trained_on`. Some are
+      there twice, as they were published and as they were trained on, because they were shrunk.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = _FOLDER / f"{name}{_SUFFIX}"
+    header, _ = _read(path)
+    try:
+        return header["loss"], frozenset(json.loads(header["photographs"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(path) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Reads the header of a file, and its arrays."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            return header, {key: file.get_tensor(key) for key in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+
+
+def save_bundled(
+    path: Path,
+    spec: str,
+    variables: dict[str, Any],
+    summary: str,
+    *,
+    loss: str,
+    photographs: Collection[str],
+) -> None:
     """Writes a network in the form that :func:`load_bundled` reads.
 
     Args:
@@ -64,10 +100,14 @@ def save_bundled(path: Path, spec: str, variables: dict[str, Any], summary: str)
       spec: the network's spec.
       variables: a dictionary of "params" and "batch_stats", as NumPy arrays.
       summary: one sentence about the network.
+      loss: the loss that it was trained with.
+      photographs: what it was trained on, in the form of :func:`train.data.splits.trained_on`.
     """
     header = {
         "model": spec,
         "summary": summary,
+        "loss": loss,
+        "photographs": json.dumps(sorted(photographs)),
         "digest": digest_weights(variables["params"], variables["batch_stats"]),
     }
     arrays = flatten_dict({k: v for k, v in variables.items() if v}, sep="/")

@@ -243,7 +243,7 @@ def load_weights(
     if _shapes(weights) != _shapes(wanted):
         raise InputError(
             f'{path} contains weights of "{network.spec}", which do not fit "{spec}". Give '
-            f"--model '{network.spec}'."
+            f"--model '{network.spec}', or --init-from None to start from random weights."
         )
     return weights
 

@@ -1,20 +1,20 @@
 """Splits photographs into training, validation and test, and keeps a record of the splits.
 
-A split that is given by a flag is used whole. The others come from --data. ``photos`` has its own
-splits. From any other source, about a tenth is set aside for validation and about a tenth for the
-test, chosen by a hash of the decoded pixels. So adding a photograph does not move another one to a
-different split, and copies of one photograph stay together.
+A split that is given by a flag is used whole. The others come from --data. ``photos`` and
+``samples`` have their own splits. From any other source, about a tenth is set aside for validation
+and about a tenth for the test, chosen by a hash of the decoded pixels. So adding a photograph does
+not move another one to a different split, and copies of one photograph stay together.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from train.data.entries import Entry, describe_equal_halves
 from train.data.photographs import Memory, Photographs
-from train.data.sources import FLAGS, Source, Split, open_source, smaller_than
+from train.data.sources import FLAGS, PACKAGED, Source, Split, open_source, smaller_than
 from train.errors import InputError, list_some
 from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
@@ -71,8 +71,8 @@ def open_splits(
     """
     memory = memory or Memory(1000)
     given: dict[Split, str | None] = {"validation": validation, "test": test}
-    if data == "photos":
-        given = {split: "photos" if spec is None else spec for split, spec in given.items()}
+    if data in PACKAGED:
+        given = {split: data if spec is None else spec for split, spec in given.items()}
     # The source that is opened first gets the memory first. Training needs its photographs all the
     # time, and the others are needed only now and then.
     source = opening(data, "train", memory=memory)
@@ -133,38 +133,37 @@ def leaked(splits: Splits) -> list[str]:
 
 def leak_warnings(splits: Splits) -> list[str]:
     """One sentence if photographs that are scored are also trained on, and otherwise none."""
-    seen = leaked(splits)
-    return (
-        [f"these photographs are also trained on, so their scores mean little: {list_some(seen)}"]
-        if seen
-        else []
-    )
+    return list(filter(None, [describe_seen(leaked(splits))]))
 
 
-def seen_in_training(source: Source, checkpoint: Path) -> str:
-    """Says which photographs a network was trained on, if any are known.
+def trained_on(folder: Path) -> frozenset[str] | None:
+    """Returns the photographs that a run recorded as trained on: their sizes, bits and digests.
 
     Args:
-      source: the photographs that will be scored.
-      checkpoint: a run's folder, or one of its checkpoints. The run's record of its photographs is
-        read there. An imported network does not have one.
+      folder: the folder of a run, or of one of its checkpoints.
 
     Returns:
-      The sentence of :func:`leak_warnings`, or "".
+      The descriptions; None if there is no readable record. An imported network does not have one.
     """
-    for folder in (checkpoint, checkpoint.parent.parent):
+    for place in (folder, folder.parent.parent):
         try:
-            record = _parse_record(read_json(folder / FILE_NAME, longest=_LONGEST_FILE))
-        except (FileNotFoundError, UnreadableError):
+            record = _parse_record(read_json(place / FILE_NAME, longest=_LONGEST_FILE))
+        except (FileNotFoundError, NotADirectoryError, UnreadableError):
             continue
-        trained = set(record.get("train", {}).values())
-        seen = [entry.name for entry in source.entries if _describe_entry(entry) in trained]
-        return (
-            f"these photographs are also trained on, so their scores mean little: {list_some(seen)}"
-            if seen
-            else ""
-        )
-    return ""
+        return frozenset(record.get("train", {}).values())
+    return None
+
+
+def seen_in(trained: Collection[str], source: Source) -> list[str]:
+    """Names the photographs of a source that are among those of :func:`trained_on`."""
+    return [entry.name for entry in source.entries if describe_entry(entry) in trained]
+
+
+def describe_seen(seen: Sequence[str]) -> str:
+    """Says that these photographs, which are scored, are also trained on; "" if there are none."""
+    if not seen:
+        return ""
+    return f"these photographs are also trained on, so their scores mean little: {list_some(seen)}"
 
 
 def pair_warnings(splits: Splits) -> Iterator[str]:
@@ -202,7 +201,7 @@ def describe(splits: Splits) -> dict[str, Any]:
     """The record of the splits for JSON: specs, names, sizes and hashes of pixels."""
     record: dict[str, Any] = {}
     for split, source in named(splits):
-        photographs = {entry.name: _describe_entry(entry) for entry in source.entries}
+        photographs = {entry.name: describe_entry(entry) for entry in source.entries}
         record[split] = {"spec": source.spec, "photographs": photographs}
     return record
 
@@ -313,7 +312,7 @@ def named(splits: Splits) -> Iterator[tuple[Split, Source]]:
     yield "test", splits.test
 
 
-def _describe_entry(entry: Entry) -> str:
+def describe_entry(entry: Entry) -> str:
     """Size, bits and digests of a photograph, as the record keeps them."""
     degraded = f" from {entry.input_digest}" if entry.input_digest else ""
     return f"{entry.width}x{entry.height} {entry.bits} bit {entry.digest}{degraded}"

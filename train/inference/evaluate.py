@@ -16,6 +16,7 @@ import tyro
 from train.bounds import MOST_SIDE, between, check_name, noise_levels
 from train.checkpoints.checkpoint import Network, load_network
 from train.checkpoints.digests import digest_weights
+from train.checkpoints.origin import origin_of
 from train.checkpoints.versions import package_versions
 from train.console import make_console, track
 from train.data.entries import describe_equal_halves
@@ -23,7 +24,7 @@ from train.data.images import to_float, write_image
 from train.data.libvips import last_line, pyvips
 from train.data.photographs import Memory
 from train.data.sources import Source, open_source
-from train.data.splits import seen_in_training
+from train.data.splits import describe_seen, seen_in
 from train.errors import InputError
 from train.files.json_files import digest_json, read_json
 from train.files.outputs import check_replaceable, check_writable, write_json, write_rows
@@ -115,8 +116,9 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     check_fits(protocol, config.protocol, source, network)
     _check_replaceable(config, protocol)
     check_writable(config.output)
+    trained = origin_of(config.checkpoint).photographs or frozenset()
     warnings = (
-        seen_in_training(source, config.checkpoint),
+        describe_seen(seen_in(trained, source)),
         describe_equal_halves(source.entries),
         source.skipped,
     )

@@ -16,11 +16,13 @@ from train.data.splits import (
     check_unchanged,
     data_warnings,
     describe,
+    describe_seen,
     fingerprint,
     leaked,
     open_splits,
     save_splits,
-    seen_in_training,
+    seen_in,
+    trained_on,
 )
 from train.errors import InputError
 
@@ -262,14 +264,16 @@ def test_photographs_that_a_run_was_trained_on_are_named(tmp_path: Path) -> None
     splits = open_splits(_write(tmp_path / "photographs", _names(20)))
     run = tmp_path / "run"
     (run / "checkpoints" / "4").mkdir(parents=True)
-    assert seen_in_training(splits.train, run) == ""  # an imported network does not have a record
+    assert trained_on(run) is None  # an imported network does not have a record
     save_splits(splits, run)
     for checkpoint in (run, run / "checkpoints" / "4"):
-        assert seen_in_training(splits.test, checkpoint) == ""
-        said = seen_in_training(splits.train, checkpoint)
-        assert said.startswith(
-            "these photographs are also trained on, so their scores mean little: "
-        )
-        assert splits.train.names[0] in said
+        trained = trained_on(checkpoint)
+        assert trained is not None and len(trained) == len(splits.train.names)
+        assert seen_in(trained, splits.test) == []
+        assert seen_in(trained, splits.train) == list(splits.train.names)
+    assert describe_seen([]) == ""
+    assert describe_seen(["a.png"]) == (
+        "these photographs are also trained on, so their scores mean little: a.png"
+    )
     (run / "split.json").write_text("{")
-    assert seen_in_training(splits.train, run) == ""
+    assert trained_on(run) is None
