@@ -37,9 +37,9 @@ _LONGEST_FILE = 1_000_000  # bytes of a configuration file
 class DataConfig:
     """Photographs, and how training patches are made from them.
 
-    A data set is named by "photos" (the photographs in scikit-image), "folder:PATH" (searched
-    recursively), "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
-    "tfds:NAME[/CONFIG]:SPLIT".
+    A data set is named by "photos" (the photographs in scikit-image), "samples" (the same, with
+    more pictures to test on), "folder:PATH" (searched recursively), "pairs:LOW_DIR,HIGH_DIR",
+    "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT".
     """
 
     source: Annotated[str, tyro.conf.arg(name="data")] = "photos"
@@ -49,11 +49,11 @@ class DataConfig:
     """Data set for validation during training and for choosing settings.
     Write "none" to train without validation.
     If not given, about a tenth of --data is set aside.
-    "photos" has its own validation photographs."""
+    "photos" and "samples" have their own validation photographs."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
     """Data set to evaluate on. The network is never trained on it.
     If not given, about a tenth of --data is set aside.
-    "photos" has its own test photographs."""
+    "photos" and "samples" have their own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """Which photographs of --data are kept together in one split: training, validation or test.
     pixels: exact copies (identical pixels); folder: photographs in one folder, such as a burst."""

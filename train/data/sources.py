@@ -5,6 +5,7 @@ Each photograph is decoded once when its source is opened, unless the index know
 | spec | photographs |
 |---|---|
 | ``photos`` | photographs that scikit-image ships |
+| ``samples`` | the same to train on; eight pictures of three packages to test on |
 | ``folder:PATH`` | all photographs in a folder and below it, clean |
 | ``pairs:LOW_DIR,HIGH_DIR`` | degraded photographs, and clean ones with the same names |
 | ``pairs:DIR?input=GLOB&target=GLOB`` | both in one folder, paired by the wildcards |
@@ -12,8 +13,10 @@ Each photograph is decoded once when its source is opened, unless the index know
 """
 
 import functools
+import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,6 +25,7 @@ import skimage.data
 from train.data import index
 from train.data.entries import Entry, check_usable, decode_entries
 from train.data.folders import Listing, expand_folder, list_folder, list_pairs
+from train.data.images import read_image
 from train.data.photographs import Memory, Photographs
 from train.errors import InputError, list_below
 
@@ -33,16 +37,38 @@ FLAGS: dict[Split, str] = {
     "test": "--test-data",
 }
 SPECS = (
-    '"photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB", '
-    '"tfds:NAME:SPLIT"'
+    '"photos", "samples", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", '
+    '"pairs:DIR?input=GLOB&target=GLOB", "tfds:NAME:SPLIT"'
 )
 
-# The natural colour photographs that scikit-image ships; its "cat" is chelsea under another name.
-# Validation has two grey ones, which show scenes that are neither trained on nor tested on.
-_PACKAGED: dict[Split, tuple[str, ...]] = {
-    "train": ("astronaut", "rocket", "motorcycle_left", "motorcycle_right"),
-    "validation": ("camera", "coins"),
-    "test": ("chelsea", "coffee"),
+# Sources that packages ship, which have their own photographs for each split. "photos" is all
+# natural colour photographs of scikit-image; its "cat" is chelsea under another name. Validation
+# has two grey ones, which show scenes that are neither trained on nor tested on. "samples" tests on
+# every colour picture that is not trained on, so that a verdict is possible.
+_TRAINED = ("astronaut", "rocket", "motorcycle_left", "motorcycle_right")
+_VALIDATED = ("camera", "coins")
+PACKAGED: dict[str, dict[Split, tuple[str, ...]]] = {
+    "photos": {"train": _TRAINED, "validation": _VALIDATED, "test": ("chelsea", "coffee")},
+    "samples": {
+        "train": _TRAINED,
+        "validation": _VALIDATED,
+        "test": (
+            "chelsea",
+            "coffee",
+            "hubble_deep_field",
+            "immunohistochemistry",
+            "retina",
+            "china",
+            "flower",
+            "grace_hopper",
+        ),
+    },
+}
+# Pictures that scikit-image does not ship: the package that does, and their place in it.
+_FILES = {
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "grace_hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 }
 _LONGEST = 10_000  # characters of a spec: enough for two paths on any system
 
@@ -100,7 +126,7 @@ def open_source(spec: str, split: Split, *, memory: Memory | None = None) -> Sou
 
     Args:
       spec: one of the specs in the module's table.
-      split: which photographs of ``photos`` to open.
+      split: which photographs of ``photos`` or ``samples`` to open.
       memory: how much decoded photographs may take; 1000 megabytes if it is not given.
 
     Returns:
@@ -136,8 +162,8 @@ def list_source(spec: str, split: Split) -> Listing:
             f"{SPECS}."
         )
     kind, _, rest = spec.partition(":")
-    if kind == "photos" and not rest:
-        names = _PACKAGED[split]
+    if kind in PACKAGED and not rest:
+        names = PACKAGED[kind][split]
         return Listing(names, [functools.partial(_packaged, name) for name in names])
     if kind == "folder" and rest:
         return list_folder(expand_folder(rest))
@@ -161,8 +187,21 @@ def _packaged(name: str) -> np.ndarray:
     if name.startswith("motorcycle"):
         left, right, _ = skimage.data.stereo_motorcycle()
         return left if name == "motorcycle_left" else right
+    if name in _FILES:
+        return _file_of_package(*_FILES[name])
     image = getattr(skimage.data, name)()
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _file_of_package(package: str, path: str) -> np.ndarray:
+    """Reads a picture of a package without importing the package, which may take seconds."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise InputError(
+            f'"samples" needs a picture of {package}, which is not installed. Install it with: '
+            'pip install -e ".[compare]"'
+        )
+    return read_image(Path(found.origin).parent / path)
 
 
 def _take(images: Sequence[np.ndarray], indices: list[int]) -> Sequence[np.ndarray]:

@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,25 @@ def test_the_packaged_splits_share_no_photograph() -> None:
     # The entries agree with the decoded photographs.
     for image, entry in zip(train.images, train.entries, strict=True):
         assert (entry.height, entry.width, entry.bits) == (*image.shape[:2], 8)
+
+
+def test_the_samples_are_tested_on_eight_pictures_and_trained_on_none_of_them() -> None:
+    train, test = open_source("samples", "train"), open_source("samples", "test")
+    assert train.names == open_source("photos", "train").names
+    sizes = {entry.name: (entry.width, entry.height) for entry in test.entries}
+    assert len(sizes) == 8 and sizes["china"] == (640, 427)
+    assert sizes["hubble_deep_field"] == (1000, 872)
+    assert not {entry.digest for entry in train.entries} & {entry.digest for entry in test.entries}
+    assert len({entry.digest for entry in test.entries}) == 8
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sklearn" else find_spec(name)
+    )
+    with pytest.raises(InputError, match=r"picture of sklearn, which is not installed.*compare"):
+        open_source("samples", "test")
 
 
 def test_a_folder_is_read_below_too_and_in_order(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from train.data.inspection.pixel_inspection import Appearance
 from train.data.inspection.survey import draw_thumbnail, survey
 from train.data.photographs import Memory
 from train.data.prepare import prepare
-from train.data.sources import Source, Split, list_source, make_photographs
+from train.data.sources import PACKAGED, Source, Split, list_source, make_photographs
 from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.data.walk import describe_skipped
 from train.errors import InputError
@@ -41,7 +41,7 @@ class InspectConfig:
     """
 
     source: Annotated[str, tyro.conf.Positional]
-    """Photographs: "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
+    """Photographs: "photos", "samples", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
     validation_data: str | None = None
     """Photographs for validation, as for fit. Write "none" for no validation.
@@ -170,7 +170,7 @@ def _open(
     opened: dict[str, Source] = {}
 
     def open_usable(spec: str, split: Split, *, memory: Memory) -> Source:
-        key = f"{split} {spec}" if spec == "photos" else spec
+        key = f"{split} {spec}" if spec in PACKAGED else spec
         if key in opened:
             return opened[key]
         listing = list_source(spec, split)
