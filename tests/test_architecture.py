@@ -14,7 +14,12 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LONGEST = 350
 
 # Where images are restored: inference, the verb of the command line, and trained networks compared.
-RESTORING = ("train.inference", "train.verbs", "train.experiments.networks.members")
+RESTORING = (
+    "train.inference",
+    "train.verbs",
+    "train.experiments.networks.members",
+    "train.experiments.networks.starts",
+)
 
 # What each folder of the application may import from it, beside itself: files or whole folders.
 FOLDERS = {

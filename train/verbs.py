@@ -70,6 +70,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
     for flag, instead in _PICKED_BY_COMPARE.items():
         if _value_of(flag, arguments) is not None:
             raise InputError(f"compare does not accept {flag}: {instead}.")
+    _check_one_start(arguments)
     presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[CompareConfig],
@@ -253,6 +254,19 @@ def _check_pairs(arguments: list[str]) -> None:
             raise InputError(
                 f"{flag} needs two numbers, such as {_PAIRS[flag]}; got "
                 f"{' '.join(given) or 'none'}."
+            )
+
+
+def _check_one_start(arguments: list[str]) -> None:
+    """Refuses several starts after --init-from, which the user may have meant for several seeds."""
+    for i, argument in enumerate(arguments):
+        if argument.replace("_", "-") != "--init-from":
+            continue
+        given = list(itertools.takewhile(lambda word: word[:1] != "-", arguments[i + 1 :]))
+        if len(given) > 1:
+            raise InputError(
+                f"--init-from gives one start for all seeds; got {len(given)}. To give one for "
+                f"each seed, write: --starts {shlex.join(given)}"
             )
 
 

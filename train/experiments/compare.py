@@ -12,6 +12,7 @@ import itertools
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -22,28 +23,42 @@ from train.data.sources import Source
 from train.data.splits import data_warnings, leak_warnings, pair_warnings
 from train.experiments.compare_config import CompareConfig
 from train.experiments.earlier_settings import earlier_settings, keep_picked, save_picked
+from train.experiments.fine_tuning import (
+    describe_fine_tuning,
+    fine_tuned_from,
+    score_on_validation,
+    score_starts,
+)
 from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.networks.members import NOISE_SEED, Member, Members
+from train.experiments.networks.starts import Start, open_starts, start_warnings
 from train.experiments.picking import (
     Tried,
     choice_rows,
     edge_warnings,
     score_seeds,
     seed_warnings,
+    start_row,
     try_settings,
 )
 from train.experiments.report.crops import find_crops
 from train.experiments.report.page import describe_environment
 from train.experiments.report.report import Report, as_record, write_report
 from train.experiments.report.wording import (
+    describe_changes,
     describe_comparison,
     describe_other_metrics,
     explain_differences,
     headline,
 )
 from train.experiments.statistics.comparison_table import ComparisonRow
-from train.experiments.statistics.conclusions import conclude
+from train.experiments.statistics.conclusions import (
+    START,
+    Comparison,
+    changes_from_start,
+    conclude,
+)
 from train.files.outputs import write_json, write_rows
 from train.inference.scoring.sizes import size_notes
 
@@ -75,39 +90,51 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
 
     # --- errors in the input are found before anything is written or trained
     for loss in config.losses:
-        member = Member(loss, config.fit.seed, config.learning_rates[0], None)
+        member = Member(loss, config.fit.seed, config.rates[0], None)
         assemble(member.config(config.fit, Path()))
+    starts = open_starts(config.start_of_seed, config.fit.model.model)
     earlier = earlier_settings(config)
     splits, validation = open_with_validation(
         config.fit, "compare", flag="--primary", metrics=(config.primary,)
     )
-    folder = open_folder(config, splits, "compare", held)
+    digests = [start.digest for start in starts]
+    folder = open_folder(config, splits, "compare", held, also={"start_digests": digests})
     if earlier:
-        keep_picked(folder, earlier, config.fit.model.model)
+        keep_picked(folder, earlier, config)
     console.print(advise_repeating(folder), soft_wrap=True)
     warnings = [*leak_warnings(splits), *pair_warnings(splits)]
+    warnings += start_warnings(starts, splits.test)
     warnings += noise_warnings(config, splits.test)
     warnings += size_notes(config.columns, splits.test)
     of_data = data_warnings(splits, workers=config.fit.run.workers)
     for warning in dict.fromkeys([*of_data, *warnings]):
         console.print(f"warning: {warning}", soft_wrap=True)
-    members = Members(folder / "members", config.fit, console, population=config.population)
+    members = Members(
+        folder / "members",
+        config.fit,
+        console,
+        population=config.population,
+        starts=config.start_of_seed,
+    )
 
     # --- learning rate and clipping for each loss, on validation photographs
     tried = earlier or try_settings(config, members, validation)
 
     # --- networks of every seed, on test photographs
     scored, tried = score_seeds(config, members, tried, splits.test)
-    write_rows(list(itertools.chain(*scored.values())), folder / "scores.csv")
-    save_picked(folder, tried, config.fit.model.model)
+    of_starts = score_starts(config, starts, folder, splits.test, "test", console)
+    write_rows([*itertools.chain(*scored.values()), *of_starts], folder / "scores.csv")
+    save_picked(folder, tried, config)
 
     # --- conclusions
     looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in record_look(folder, config.seeds)]
     warnings += edge_warnings(config, tried) + seed_warnings(config)
     warnings += look_warnings(looks, simulated=_FALSE_ALARMS_OF_TWO_LOOKS)
-    report = _make_report(
-        config, members, tried, scored, splits.test, warnings, _without_out(command)
-    )
+    if starts:
+        warnings.insert(0, describe_fine_tuning(starts))
+    validated = score_on_validation(config, starts, folder, validation, console)
+    results = Results(members, tried, scored, starts, of_starts, validated)
+    report = _make_report(config, results, splits.test, warnings, _without_out(command))
     records = [as_record(comparison) for comparison in report.comparisons]
     write_json(records, folder / "conclusions.json")
     write_report(report, folder / "report.html")
@@ -133,22 +160,44 @@ def _announce(report: Report, console: Console) -> None:
     console.print(report.cost, soft_wrap=True)
 
 
+@dataclass(frozen=True)
+class Results:
+    """What was trained and scored for a comparison."""
+
+    members: Members
+    tried: Mapping[str, Tried]  # by loss
+    scored: Mapping[Member, Sequence[ComparisonRow]]  # on test photographs
+    starts: Sequence[Start]
+    of_starts: Sequence[ComparisonRow]  # their scores on test photographs
+    validated: float | None  # the mean of the first start on validation photographs
+
+
 def _make_report(
     config: CompareConfig,
-    members: Members,
-    tried: Mapping[str, Tried],
-    scored: Mapping[Member, Sequence[ComparisonRow]],
+    results: Results,
     test: Source,
     notes: Sequence[str],
     command: str,
 ) -> Report:
     """Collects what the page says and shows."""
+    members, tried, scored = results.members, results.tried, results.scored
     rows = list(itertools.chain(*scored.values()))
     # Photographs with real degradations have no noise levels.
     levels = config.primary_sigmas if test.inputs is None else ()
     conclusions = conclude(
-        rows, config.losses, primary=config.primary, primary_sigmas=levels, margin=config.margin
+        rows,
+        config.losses,
+        primary=config.primary,
+        primary_sigmas=levels,
+        margin=config.margin,
+        fine_tuned=fine_tuned_from(results.starts),
     )
+    changes: list[Comparison] = []
+    if results.starts:
+        with_starts = [*rows, *results.of_starts]
+        changes = changes_from_start(with_starts, config.losses, sigmas=levels)
+        deciding = [change for change in changes if change.metric == config.primary]
+        notes = [*notes, describe_changes(deciding, conclusions[0].margin)]
     curves = [members.curve(member) for member in scored]
 
     # --- crops, restored by the networks of the first seed
@@ -163,6 +212,8 @@ def _make_report(
 
     # --- settings that were tried, and the time that training took
     trials, choices = [], []
+    if results.validated is not None:
+        choices.append(start_row(START, results.validated, config.primary))
     for loss, values in tried.items():
         trials += [Member(loss, config.fit.seed, *setting) for setting in values]
         choices += choice_rows(loss, values, config.primary)
@@ -170,15 +221,20 @@ def _make_report(
 
     return Report(
         title=f"{config.losses[0]} against {', '.join(config.losses[1:])}",
-        headline=headline(conclusions, curves),
+        # A fine-tuning is judged by its change from the start, not by whether it has converged.
+        headline=headline(conclusions, [] if results.starts else curves),
         notes=notes,
         losses=config.losses,
         comparisons=conclusions,
-        scores=rows,
+        changes=changes,
+        scores=[*rows, *results.of_starts],
         curves=[curve for curve in curves if curve.steps],
         crops=crops,
         choices=choices,
-        settings=config.settings(),
+        settings={
+            **config.settings(),
+            "start_digests": [start.digest for start in results.starts],
+        },
         versions=describe_environment(),
         command=command,
         cost=_describe_cost(config, members, all_members),

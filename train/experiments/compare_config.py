@@ -13,6 +13,9 @@ from train.inference.scoring.registry import Added, MetricName, columns
 PopulationMode = Literal["loop", "vmap", "mesh"]
 
 _DEFAULT = ModelConfig().loss
+# Learning rates to try. With the higher ones of training from random weights, a fine-tuning first
+# undoes what the start has learned.
+_FROM_SCRATCH, _FINE_TUNING = (1e-3, 2e-3, 4e-3), (3e-4, 1e-3)
 
 
 def canonical_loss(loss: str) -> str:
@@ -84,13 +87,17 @@ class CompareConfig:
     """Smallest difference in --primary that matters.
     Two losses are called equal if the scores rule out that either is better by this or more.
     None: 0.1 dB. For a metric that is not in dB, None means that this is not tested."""
-    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    learning_rates: tuple[float, ...] = ()
     """Learning rates to pick from, for each loss.
+    Default: 0.001 0.002 0.004, or 0.0003 0.001 for fine-tuning (--init-from or --starts).
     --learning-rates replaces --learning-rate, which compare does not accept."""
     clip_norms: tuple[float, ...] = (1.0,)
     """Gradient norms to try clipping at, with the learning rate that was picked.
     Training without clipping is always tried too.
     --clip-norms replaces --clip-norm, which compare does not accept."""
+    starts: tuple[str, ...] = ()
+    """Runs, checkpoints or bundled networks to fine-tune, one for each seed, in their order.
+    With --init-from, all seeds start from the same one, and verdicts hold for that network only."""
     settings_from: Path | None = None
     """Folder of an earlier comparison. Each loss uses the learning rate and the clipping that were
     picked for it there. None: they are picked from --learning-rates and --clip-norms."""
@@ -129,15 +136,45 @@ class CompareConfig:
             )
         if self.margin is not None:
             more_than("--margin", self.margin, 0)
-        if not self.learning_rates:
-            raise InputError("--learning-rates must be one number or more; got none.")
         for rate in self.learning_rates:
             more_than("--learning-rates", rate, 0)
         for norm in self.clip_norms:
             more_than("--clip-norms", norm, 0)
         check_name("--settings-from", self.settings_from)
+        self._check_starts()
         check_not_distributed("compare", self.fit)
         check_population(self.population, self.fit)
+
+    def _check_starts(self) -> None:
+        for start in self.starts:
+            check_name("--starts", start)
+        if not self.starts:
+            return
+        if self.fit.model.init_from is not None:
+            raise InputError(
+                "--init-from gives one start for all seeds and --starts gives one for each seed. "
+                "Give only one of them; --init-from None removes that of a preset."
+            )
+        if len(self.starts) != self.seeds:
+            raise InputError(
+                f"--starts must be one for each of the {self.seeds} seeds; got "
+                f"{len(self.starts)}. Change --seeds, or use --init-from for one start for all "
+                "seeds."
+            )
+
+    @property
+    def start_of_seed(self) -> dict[int, str]:
+        """The network that each seed fine-tunes; {} if networks start from random weights."""
+        seeds = range(self.fit.seed, self.fit.seed + self.seeds)
+        if self.starts:
+            return dict(zip(seeds, self.starts, strict=True))
+        one = self.fit.model.init_from
+        return {} if one is None else dict.fromkeys(seeds, one)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to pick from: --learning-rates, or else those that suit the training."""
+        return self.learning_rates or (_FINE_TUNING if self.start_of_seed else _FROM_SCRATCH)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -154,6 +191,11 @@ class CompareConfig:
         return columns(self.metrics, also=(self.primary,))
 
     def settings(self) -> dict[str, Any]:
-        """All settings in the form of the JSON file, including the noise levels to score at."""
+        """All settings in the form of the JSON file, including values that depend on others."""
         folder = None if self.settings_from is None else str(self.settings_from)
-        return {**dataclasses.asdict(self), "sigmas": self.levels, "settings_from": folder}
+        return {
+            **dataclasses.asdict(self),
+            "sigmas": self.levels,
+            "learning_rates": self.rates,
+            "settings_from": folder,
+        }

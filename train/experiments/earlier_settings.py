@@ -18,19 +18,20 @@ from train.files.outputs import write_json
 _NAME = "picked.json"
 
 
-def save_picked(folder: Path, tried: Mapping[str, Tried], model: str) -> None:
+def save_picked(folder: Path, tried: Mapping[str, Tried], config: CompareConfig) -> None:
     """Writes the setting that was picked for each loss.
 
     Args:
       folder: folder of the comparison.
       tried: the settings that were tried for each loss, with their scores.
-      model: spec of the network, for which they were picked.
+      config: the comparison, with the network that they were picked for.
     """
     losses = {}
     for loss, values in tried.items():
         rate, norm = pick(loss, values)
         losses[loss] = {"learning_rate": rate, "clip_norm": norm}
-    write_json({"model": model, "losses": losses}, folder / _NAME)
+    about = {"model": config.fit.model.model, "fine_tuning": bool(config.start_of_seed)}
+    write_json({**about, "losses": losses}, folder / _NAME)
 
 
 def earlier_settings(config: CompareConfig) -> dict[str, Tried]:
@@ -40,11 +41,11 @@ def earlier_settings(config: CompareConfig) -> dict[str, Tried]:
     """
     if config.settings_from is None:
         return {}
-    picked = load_picked(config.settings_from, config.losses, config.fit.model.model)
+    picked = load_picked(config.settings_from, config.losses, config)
     return {loss: {setting: math.nan} for loss, setting in picked.items()}
 
 
-def keep_picked(folder: Path, tried: Mapping[str, Tried], model: str) -> None:
+def keep_picked(folder: Path, tried: Mapping[str, Tried], config: CompareConfig) -> None:
     """Writes the settings of --settings-from to the folder of the comparison that uses them.
 
     If the comparison was started before, they must still be the same.
@@ -52,15 +53,15 @@ def keep_picked(folder: Path, tried: Mapping[str, Tried], model: str) -> None:
     Args:
       folder: folder of the comparison.
       tried: what :func:`earlier_settings` returned.
-      model: spec of the network.
+      config: the comparison.
 
     Raises:
       InputError: the settings have changed since the comparison was started.
     """
     if not (folder / _NAME).exists():
-        save_picked(folder, tried, model)
+        save_picked(folder, tried, config)
         return
-    before = load_picked(folder, list(tried), model)
+    before = load_picked(folder, list(tried), config)
     changed = [loss for loss in tried if before[loss] != pick(loss, tried[loss])]
     if changed:
         raise InputError(
@@ -69,13 +70,13 @@ def keep_picked(folder: Path, tried: Mapping[str, Tried], model: str) -> None:
         )
 
 
-def load_picked(folder: Path, losses: Sequence[str], model: str) -> dict[str, Setting]:
+def load_picked(folder: Path, losses: Sequence[str], config: CompareConfig) -> dict[str, Setting]:
     """Reads the settings that an earlier comparison picked.
 
     Args:
       folder: folder of the earlier comparison.
       losses: the losses that need a setting.
-      model: spec of the network to train.
+      config: the comparison, with the network to train.
 
     Returns:
       Learning rate and norm to clip at, by loss.
@@ -96,10 +97,20 @@ def load_picked(folder: Path, losses: Sequence[str], model: str) -> dict[str, Se
     picked = _picked_in(found)
     if picked is None:
         raise InputError(f"--settings-from: {path} is not a file that compare wrote.")
+    model, fine_tuning = config.fit.model.model, bool(config.start_of_seed)
     if found["model"] != model:
         raise InputError(
             f"--settings-from: the settings in {folder} were picked for {found['model']}, but "
             f"--model is {model}. Leave --settings-from out, so that they are picked again."
+        )
+    # Earlier versions did not record it.
+    if found.get("fine_tuning", fine_tuning) is not fine_tuning:
+        there, here = "fine-tuning", "training from random weights"
+        if fine_tuning:
+            there, here = here, there
+        raise InputError(
+            f"--settings-from: the settings in {folder} were picked for {there}, and do not suit "
+            f"{here}. Leave --settings-from out, so that they are picked again."
         )
     missing = [loss for loss in losses if loss not in picked]
     if missing:

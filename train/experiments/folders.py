@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
 from train.devices import sharding
 from train.errors import InputError
+from train.experiments.statistics.stats import FEWEST_IMAGES
 from train.files import locks
 from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
@@ -29,6 +30,7 @@ _SETTINGS = "settings.json"
 _FEWEST_TESTED = 2  # photographs: a single one has no spread, and so no interval
 # Settings that say how much of an experiment is done, and how. Changing them does not change the
 # results of what is done already.
+_GROW_WITH_SEEDS = ("starts", "start_digests")  # lists with a value for each seed
 _MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch", "metrics")
 
 
@@ -61,7 +63,8 @@ def open_with_validation(
         )
     if (found := len(splits.test.names)) < _FEWEST_TESTED:
         raise InputError(
-            f"{verb} needs at least {_FEWEST_TESTED} test photographs, and 10 for a verdict; "
+            f"{verb} needs at least {_FEWEST_TESTED} test photographs, and {FEWEST_IMAGES} for a "
+            "verdict; "
             f"{splits.test.spec} has {found}. Choose others with --test-data."
         )
     return splits, splits.validation
@@ -75,7 +78,14 @@ def advise_repeating(folder: Path) -> str:
     )
 
 
-def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitStack) -> Path:
+def open_folder(
+    config: Any,
+    splits: Splits,
+    verb: str,
+    held: contextlib.ExitStack,
+    *,
+    also: Mapping[str, Any] | None = None,
+) -> Path:
     """Opens the folder of the experiment and locks it.
 
     The folder is new, or holds a part of this experiment, with the same settings and photographs.
@@ -86,6 +96,7 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
       verb: ``compare`` or ``tune``, which names a new folder.
       held: keeps the lock. Without it, another process could mistake a network that is being
         trained for an abandoned one, and remove it.
+      also: more facts to write among the settings, which must not have changed either.
 
     Returns:
       The folder.
@@ -95,14 +106,15 @@ def open_folder(config: Any, splits: Splits, verb: str, held: contextlib.ExitSta
     """
     _check_divides(config)
     check_path(Path(config.fit.run.out or "runs"))
-    settings = json.loads(json.dumps(config.settings()))
+    settings = json.loads(json.dumps({**config.settings(), **(also or {})}))
     out = config.fit.run.out
     if out is not None and os.path.exists(saved := Path(out) / _SETTINGS):
         folder = Path(out)
         held.enter_context(hold_run(folder))
         held.enter_context(advising_resume(folder))
         before = _read_settings(saved, config)
-        different = [name for name in settings if _fixed(before)[name] != _fixed(settings)[name]]
+        now = _fixed(settings)
+        different = [name for name in now if not _agree(name, _fixed(before).get(name), now[name])]
         if different:
             named = ", ".join(name.replace("_", "-") for name in different)
             raise InputError(
@@ -158,6 +170,21 @@ def _fixed(settings: dict[str, Any]) -> dict[str, Any]:
         **kept,
         "fit": {name: value for name, value in settings["fit"].items() if name != "run"},
     }
+
+
+def _agree(name: str, before: Any, now: Any) -> bool:
+    """Whether a setting is the same as when the experiment was started.
+
+    A list with a value for each seed may have become longer or shorter, as the number of seeds may.
+    """
+    if name not in _GROW_WITH_SEEDS or before == now:
+        return before == now
+    if before is None:  # an earlier version did not record it
+        return True
+    if not before or not now:
+        return False
+    common = min(len(before), len(now))
+    return before[:common] == now[:common]
 
 
 def _filled(saved: Any, defaults: Any) -> Any:

@@ -33,7 +33,7 @@ def try_settings(config: CompareConfig, members: Members, validation: Source) ->
     """
     rates: dict[str, list[Setting]] = {}
     for loss in config.losses:
-        rates[loss] = [(rate, None) for rate in config.learning_rates]
+        rates[loss] = [(rate, None) for rate in config.rates]
     tried = _try(config, members, validation, rates)
 
     clipped: dict[str, list[Setting]] = {}
@@ -52,7 +52,6 @@ def _try(
     settings: Mapping[str, Sequence[Setting]],
 ) -> dict[str, Tried]:
     """Trains one network with each setting, and returns each one's mean of the primary metric."""
-    levels = config.primary_sigmas if validation.inputs is None else ()
     sign = 1 if METRICS[config.primary].higher_is_better else -1
     trials = []
     for loss, of_loss in settings.items():
@@ -60,7 +59,7 @@ def _try(
     members.ensure_all_trained(trials)
     tried: dict[str, Tried] = {loss: {} for loss in settings}
     for member in trials:
-        scored = members.train_and_score(
+        rows = members.train_and_score(
             member,
             validation,
             "validation",
@@ -68,11 +67,25 @@ def _try(
             draws=config.draws,
             metrics=tuple(dict.fromkeys(["psnr", config.primary])),  # no other metric decides
         )
-        rows = [row for row in scored if not levels or row.sigma in levels]
-        values = [row.scores[config.primary] for row in rows]
-        value = sign * math.fsum(values) / len(values) if values else -math.inf
+        value = sign * mean_score(config, rows, validation) if rows else -math.inf
         tried[member.loss][member.learning_rate, member.clip_norm] = value
     return tried
+
+
+def mean_score(config: CompareConfig, rows: Sequence[ComparisonRow], validation: Source) -> float:
+    """Averages the primary metric over validation photographs, at the levels that decide.
+
+    Args:
+      config: the comparison.
+      rows: scores of one network.
+      validation: the photographs.
+
+    Returns:
+      The mean.
+    """
+    levels = config.primary_sigmas if validation.inputs is None else ()
+    chosen = [row for row in rows if not levels or row.sigma in levels]
+    return math.fsum(row.scores[config.primary] for row in chosen) / len(chosen)
 
 
 def score_seeds(
@@ -142,43 +155,66 @@ def choice_rows(loss: str, tried: Tried, metric: str) -> list[dict[str, Any]]:
     Returns:
       A row for each setting: its cells by the headings of their columns.
     """
-    about = METRICS[metric]
-    sign, unit = (1 if about.higher_is_better else -1), f" {about.unit}" if about.unit else ""
+    sign = 1 if METRICS[metric].higher_is_better else -1
     rows = []
     for (rate, clip), value in tried.items():
-        score = f"{sign * value:.{about.digits + 1}f}{unit}"
-        if math.isnan(value):
-            score = "tried in an earlier comparison"
-        rows.append(
-            {
-                "loss": loss,
-                "learning rate": f"{rate:g}",
-                "clip norm": "none" if clip is None else f"{clip:g}",
-                f"{about.label} on validation photographs": "diverged"
-                if value == -math.inf
-                else score,
-                "picked": "yes" if (rate, clip) == _best(tried) else "",
-            }
-        )
+        score = "diverged" if value == -math.inf else _describe_score(sign * value, metric)
+        clipping = "none" if clip is None else f"{clip:g}"
+        picked = (rate, clip) == _best(tried)
+        rows.append(_choice_row(loss, f"{rate:g}", clipping, score, metric, picked=picked))
     return rows
 
 
+def start_row(name: str, score: float, metric: str) -> dict[str, Any]:
+    """Makes the row of a network before it is fine-tuned, for the same table.
+
+    Args:
+      name: what stands instead of a loss.
+      score: its score.
+      metric: the metric of the score.
+
+    Returns:
+      Its cells, as in :func:`choice_rows`.
+    """
+    return _choice_row(name, "", "", _describe_score(score, metric), metric, picked=False)
+
+
+def _describe_score(score: float, metric: str) -> str:
+    about = METRICS[metric]
+    if math.isnan(score):
+        return "tried in an earlier comparison"
+    return f"{score:.{about.digits + 1}f}{f' {about.unit}' if about.unit else ''}"
+
+
+def _choice_row(
+    loss: str, rate: str, clipping: str, score: str, metric: str, *, picked: bool
+) -> dict[str, Any]:
+    return {
+        "loss": loss,
+        "learning rate": rate,
+        "clip norm": clipping,
+        f"{METRICS[metric].label} on validation photographs": score,
+        "picked": "yes" if picked else "",
+    }
+
+
 def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str]:
-    """Makes a sentence for each loss whose best learning rate lies at the edge of the grid."""
+    """Makes a sentence for each rate at the edge of the grid that was picked for some losses."""
     if config.settings_from is not None:
         return []
-    lowest, highest = min(config.learning_rates), max(config.learning_rates)
-    if lowest == highest:
+    edges = {min(config.rates), max(config.rates)}
+    if len(edges) == 1:
         return []
-    warnings = []
+    losses: dict[float, list[str]] = {}
     for loss, values in tried.items():
         rate, _ = pick(loss, values)
-        if rate in (lowest, highest):
-            warnings.append(
-                f"{loss}: the learning rate that was picked, {rate:g}, lies at the edge of the "
-                "grid. A wider range of --learning-rates may contain a better one."
-            )
-    return warnings
+        if rate in edges:
+            losses.setdefault(rate, []).append(loss)
+    return [
+        f"{', '.join(of_rate)}: the learning rate that was picked, {rate:g}, lies at the edge of "
+        "the grid. A wider range of --learning-rates may contain a better one."
+        for rate, of_rate in losses.items()
+    ]
 
 
 def seed_warnings(config: CompareConfig) -> list[str]:
@@ -187,7 +223,7 @@ def seed_warnings(config: CompareConfig) -> list[str]:
         return [
             f"learning rates and clipping are those that were picked in {config.settings_from}."
         ]
-    if len(config.learning_rates) + len(config.clip_norms) < 2:
+    if len(config.rates) + len(config.clip_norms) < 2:
         return []
     return [
         f"settings were picked with seed {config.fit.seed}, which is also one of the seeds "

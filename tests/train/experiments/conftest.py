@@ -44,6 +44,7 @@ def report() -> Report:
         notes=[f"picked at the edge {HOSTILE}"],
         losses=LOSSES,
         comparisons=conclude(rows, LOSSES),
+        changes=[],
         scores=rows,
         curves=[Curve(loss, seed, [1, 2], [20.0, 21.0]) for loss in LOSSES for seed in (0, 1)],
         crops=[

@@ -111,7 +111,7 @@ def test_one_test_photograph_is_refused_before_training(photographs, flags, tmp_
     arguments = [*flags, f"--test-data=folder:{tmp_path / 'one'}", "--out", str(tmp_path / "run")]
     assert main(["compare", "smoke", *arguments]) == 2
     assert (
-        "compare needs at least 2 test photographs, and 10 for a verdict" in capsys.readouterr().err
+        "compare needs at least 2 test photographs, and 8 for a verdict" in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
 
@@ -320,6 +320,7 @@ def test_folders_of_members_are_told_apart():
 def test_presets_say_what_they_are():
     assert set(COMPARE_PRESETS) == {
         "small",
+        "scratch",
         "smoke",
         "paper-dncnn",
         "paper-buifd",

@@ -4,12 +4,18 @@ from pathlib import Path
 import pytest
 
 from train.__main__ import main
+from train.config import FitConfig, ModelConfig
 from train.errors import InputError
+from train.experiments.compare_config import CompareConfig
 from train.experiments.earlier_settings import load_picked, save_picked
 from train.experiments.statistics.comparison_table import read_scores
 
-MODEL = "dncnn"
 LOSSES = ("luminance_l1", "l1")
+
+
+def comparing(model: str = "dncnn", start: str | None = None) -> CompareConfig:
+    """A comparison with this network, from random weights or from a start."""
+    return CompareConfig(fit=FitConfig(model=ModelConfig(model=model, init_from=start)))
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +71,18 @@ def test_settings_are_read_as_they_were_written(tmp_path) -> None:
         "l1": {(0.001, None): 30.0, (0.002, None): 31.0, (0.002, 1.0): 30.5},
         "mse": {(0.001, None): 30.0, (0.001, 1.0): 32.0},
     }
-    save_picked(tmp_path, tried, MODEL)
-    assert load_picked(tmp_path, ["mse", "l1"], MODEL) == {"mse": (0.001, 1.0), "l1": (0.002, None)}
+    save_picked(tmp_path, tried, comparing())
+    picked = load_picked(tmp_path, ["mse", "l1"], comparing())
+    assert picked == {"mse": (0.001, 1.0), "l1": (0.002, None)}
     with pytest.raises(InputError, match="did not compare ssim. It has settings for l1, mse"):
-        load_picked(tmp_path, ["l1", "ssim"], MODEL)
+        load_picked(tmp_path, ["l1", "ssim"], comparing())
     with pytest.raises(InputError, match="were picked for dncnn, but --model is unet"):
-        load_picked(tmp_path, ["l1"], "unet")
+        load_picked(tmp_path, ["l1"], comparing("unet"))
+    with pytest.raises(InputError, match="picked for training from random weights, and do not"):
+        load_picked(tmp_path, ["l1"], comparing(start="run"))
+    save_picked(tmp_path, tried, comparing(start="run"))
+    with pytest.raises(InputError, match="were picked for fine-tuning, and do not suit training"):
+        load_picked(tmp_path, ["l1"], comparing())
 
 
 @pytest.mark.parametrize(
@@ -91,4 +103,4 @@ def test_other_files_are_one_sentence(tmp_path, content: str | None, message: st
     if content is not None:
         (tmp_path / "picked.json").write_text(content)
     with pytest.raises(InputError, match=f"--settings-from: .*{message}"):
-        load_picked(tmp_path, ["l1"], MODEL)
+        load_picked(tmp_path, ["l1"], comparing())

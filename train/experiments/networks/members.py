@@ -17,12 +17,11 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from train import loop
@@ -35,12 +34,12 @@ from train.data.sources import Source
 from train.errors import DivergedError, InputError
 from train.experiments.compare_config import PopulationMode
 from train.experiments.networks.lockstep import fit_together
+from train.experiments.networks.starts import make_restore
 from train.experiments.statistics.comparison_table import ComparisonRow, Restore
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.kept_scores import has_diverged, read_or_score
 from train.files.json_files import UnreadableError, is_finite, read_json
 from train.files.outputs import write_json, write_text
-from train.inference.predictors import predictor_for
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
 from train.monitoring.metric_lines import read_lines
 from train.training import Watch
@@ -95,6 +94,7 @@ class Members:
         console: Console,
         *,
         population: PopulationMode = "loop",
+        starts: Mapping[int, str] | None = None,
     ) -> None:
         """Trains nothing yet.
 
@@ -103,8 +103,10 @@ class Members:
           fit: how members are trained, apart from their own settings.
           console: for progress.
           population: whether members train one after the other or at once.
+          starts: the network that the members of each seed fine-tune; None: what ``fit`` says.
         """
         self._folder, self._fit, self._console, self._population = folder, fit, console, population
+        self._starts = starts or {}
         # fit --resume would resume only the one network that was being trained.
         self._resume_hint = f"repeat the command with --out {shlex.quote(str(folder.parent))}"
 
@@ -189,7 +191,9 @@ class Members:
         folder = self._folder / member.name
         for part in (self._folder, folder):
             check_link(part, self._folder.parent)
-        config = member.config(self._fit, folder)
+        start = self._starts.get(member.seed, self._fit.model.init_from)
+        model = dataclasses.replace(self._fit.model, init_from=start)
+        config = member.config(dataclasses.replace(self._fit, model=model), folder)
         steps = steps_in(folder / FOLDER_NAME)
         if steps:
             config = to_resume(config, folder)
@@ -275,15 +279,7 @@ class Members:
         Returns:
           A function that restores an image, given the level of its noise.
         """
-        network = self._load_or_retrain_network(member)
-        predictor = predictor_for(network.model, network.params, network.batch_stats)
-        trained = self._fit.data.sigma
-
-        def restore(image: np.ndarray, sigma: float | None) -> np.ndarray:
-            # The noise level of real degradations is unknown: the one of the training is used.
-            return predictor.restore(image, sigma=(trained if sigma is None else sigma) / 255)
-
-        return restore
+        return make_restore(self._load_or_retrain_network(member), self._fit.data.sigma)
 
     def _load_or_retrain_network(self, member: Member) -> Network:
         """The network of the last step; if that is damaged, training resumes to make it again."""

@@ -240,7 +240,7 @@ def _alike(config: FitConfig) -> FitConfig:
     return dataclasses.replace(
         config,
         seed=0,
-        model=dataclasses.replace(config.model, loss="l1", balance="none"),
+        model=dataclasses.replace(config.model, loss="l1", balance="none", init_from=None),
         optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0, clip_norm=None),
         run=dataclasses.replace(config.run, out=None, resume=None),
     )

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from train.experiments.report.page import COLOURS, DASHES, SYMBOLS, Figure, as_json
 from train.experiments.statistics.comparison_table import ComparisonRow, score_table
-from train.experiments.statistics.conclusions import Comparison
+from train.experiments.statistics.conclusions import START, Comparison
 from train.experiments.statistics.convergence import Curve
 from train.inference.scoring.registry import METRICS
 
@@ -39,7 +39,8 @@ def comparison_figures(
         figures.append(_by_sigma(losses, comparisons, sigmas, metric))
     if curves:
         figures.append(_learning(losses, curves))
-    return [*figures, _trade_off(losses, scores, sigmas)]
+    started = [START] if any(row.loss == START for row in scores) else []
+    return [*figures, _trade_off([*losses, *started], scores, sigmas)]
 
 
 def _by_sigma(

@@ -22,6 +22,7 @@ from train.experiments.report.page import script, write_page
 from train.experiments.report.wording import (
     better,
     describe_comparison,
+    describe_difference,
     describe_measurement,
     describe_other_metrics,
     suggests_seeds,
@@ -31,7 +32,7 @@ from train.experiments.statistics.comparison_table import (
     metrics_of,
     score_table,
 )
-from train.experiments.statistics.conclusions import Comparison
+from train.experiments.statistics.conclusions import START, Comparison
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.stats import MUST_AGREE
 from train.inference.scoring.error_maps import FLIP_IN_WORDS, LARGEST_FLIP, RAMP, heat
@@ -64,7 +65,8 @@ class Report:
     notes: Sequence[str]  # what a reader should know before believing it
     losses: Sequence[str]
     comparisons: Sequence[Comparison]
-    scores: Sequence[ComparisonRow]
+    changes: Sequence[Comparison]  # each loss against the start, if networks were fine-tuned
+    scores: Sequence[ComparisonRow]  # including those of the starts
     curves: Sequence[Curve]
     crops: Sequence[Crop]
     # Rows of the settings that were tried for each loss on validation images
@@ -86,6 +88,7 @@ def write_report(report: Report, path: Path) -> None:
             others = describe_other_metrics(comparison, report.comparisons)
             primary.append((comparison, describe_comparison(comparison), others))
     first, *_ = primary[0]
+    shown = [*report.losses, *([START] if report.changes else [])]
     metrics = {name: METRICS[name] for name in metrics_of(report.scores)}
     crops = _within(map(_crop_pictures, report.crops), _LARGEST - _REST - len(script()))
     write_page(
@@ -99,7 +102,8 @@ def write_report(report: Report, path: Path) -> None:
         metrics=metrics,
         better=better,
         legend=LEGEND,
-        means=[_means(report.scores, loss, sigmas, metrics) for loss in report.losses],
+        means=[_means(report.scores, row, sigmas, metrics) for row in shown],
+        changes=_by_loss(report.changes, metrics),
         figures=comparison_figures(
             report.losses, report.comparisons, report.scores, report.curves, first.metric
         ),
@@ -112,6 +116,18 @@ def write_report(report: Report, path: Path) -> None:
         settings=json.dumps(report.settings, indent=2),
         must_agree=MUST_AGREE,
     )
+
+
+def _by_loss(changes: Sequence[Comparison], metrics: Iterable[str]) -> dict[str, list[str]]:
+    """Each loss with its change from the start in each metric, in words."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        if change.metric in metrics:
+            words = describe_difference(change)
+            found.setdefault(change.candidate, []).append(
+                words.removeprefix(METRICS[change.metric].label).strip()
+            )
+    return found
 
 
 def _means(

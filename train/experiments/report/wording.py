@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from train.experiments.statistics import stats
-from train.experiments.statistics.conclusions import ALPHA, Comparison
+from train.experiments.statistics.conclusions import ALPHA, Comparison, FineTuned
 from train.experiments.statistics.convergence import Curve, convergence_warning
 from train.inference.scoring.registry import METRICS
 
@@ -28,7 +28,44 @@ def describe_measurement(comparison: Comparison) -> str:
 
 def describe_comparison(comparison: Comparison) -> str:
     """Says what was measured, and gives the verdict."""
-    return f"{describe_measurement(comparison)} {_verdict(comparison)}"
+    favoured = describe_starts(comparison.fine_tuned) if comparison.adjusted_p is not None else ""
+    return f"{describe_measurement(comparison)} {_verdict(comparison)} {favoured}".strip()
+
+
+def describe_starts(fine_tuned: FineTuned | None) -> str:
+    """Says which losses the starts of a fine-tuning favour; "" if there are no starts."""
+    if fine_tuned is None:
+        return ""
+    starts = "The start was" if fine_tuned.starts == 1 else "The starts were"
+    if not fine_tuned.losses:
+        return (
+            "It is not recorded which loss a start was trained with. A start favours its own loss."
+        )
+    if len(fine_tuned.losses) == 1:
+        return f"{starts} trained with {fine_tuned.losses[0]}, which favours that loss."
+    listed = _list(fine_tuned.losses, word="and")
+    return f"{starts} trained with {listed}, and each favours its own loss."
+
+
+def describe_changes(changes: Sequence[Comparison], margin: float | None) -> str:
+    """Says how far the networks of each loss are from their start, in one metric.
+
+    Args:
+      changes: a comparison with the start for each loss, all in the same metric.
+      margin: smallest difference that matters; None if none was given.
+
+    Returns:
+      One sentence, or two if no network has moved as far as the margin.
+    """
+    listed = ", ".join(f"{change.candidate} {describe_difference(change)}" for change in changes)
+    said = f"Change from the start: {listed}."
+    if margin is None or any(abs(change.difference.mean) >= margin for change in changes):
+        return said
+    unit = _unit(changes[0])
+    return (
+        f"{said} None of the losses moved the start by {margin:g}{unit} or more, so it says "
+        "little if they are equal to within that."
+    )
 
 
 def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
@@ -69,12 +106,12 @@ def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
     primary = [comparison for comparison in comparisons if comparison.adjusted_p is not None]
     small = "but by less than {margin}, which is too little to matter."
     texts = {
-        ("better", False): "{it} is better than {others}.",
-        ("better", True): f"{{it}} is better than {{others}}, {small}",
-        ("worse", False): "{it} is worse than {others}.",
-        ("worse", True): f"{{it}} is worse than {{others}}, {small}",
-        ("equal", True): "{it} is equal to {others} to within {margin}.",
-        ("cannot tell", False): "{it} cannot be told apart from {others}.",
+        ("better", False): "{it} is better than {others}{scope}.",
+        ("better", True): f"{{it}} is better than {{others}}{{scope}}, {small}",
+        ("worse", False): "{it} is worse than {others}{scope}.",
+        ("worse", True): f"{{it}} is worse than {{others}}{{scope}}, {small}",
+        ("equal", True): "{it} is equal to {others} to within {margin}{scope}.",
+        ("cannot tell", False): "{it} cannot be told apart from {others}{scope}.",
         ("no verdict", False): "There is no verdict on {candidate} against {others}.",
     }
     candidate = primary[0].candidate
@@ -92,9 +129,16 @@ def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
                 candidate=candidate,
                 others=_list(others, word="or" if outcome in _UNDECIDED else "and"),
                 margin=_margin(primary[0]),
+                scope=_scope(primary[0]),
             )
             sentences.append(sentence)
     return convergence_warning(curves) + " ".join(sentences)
+
+
+def _scope(comparison: Comparison) -> str:
+    """With one start, seeds are only the order of the data, so one network is spoken of."""
+    one = comparison.fine_tuned is not None and comparison.fine_tuned.starts == 1
+    return " for this network" if one else ""
 
 
 def _margin(comparison: Comparison) -> str:
@@ -114,7 +158,7 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.outcome == "no verdict":
         return _why_no_verdict(comparison)
     alone = f"{comparison.difference.p_value:.2g}"
-    p = f"p = {alone}"
+    p, scope = f"p = {alone}", _scope(comparison)
     if comparison.family > 1:
         p = (
             f"p = {comparison.adjusted_p:.2g} after Holm's correction for {comparison.family} "
@@ -123,16 +167,17 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.outcome == "equal":
         return (
             f"Equal to within {_margin(comparison)}, the margin below which differences are "
-            f"assumed not to matter (p = {comparison.equal_p:.2g}). Which one is better by less "
+            f"assumed not to matter (p = {comparison.equal_p:.2g}){scope}. Which is better by less "
             f"than that cannot be told ({p})."
         )
     if comparison.outcome == "cannot tell":
-        undecided = f"Cannot tell which is better ({p})."
+        undecided = f"Cannot tell which is better ({p}){scope}."
         return f"{undecided}{_what_would_decide(comparison)}{_margins(comparison)}"
     seeds = len(comparison.difference.by_seed)
     agree = sum(value * comparison.difference.mean > 0 for value in comparison.difference.by_seed)
     agreement = f"all {seeds} seeds agree" if agree == seeds else f"{agree} of {seeds} seeds agree"
-    return f"{comparison.outcome.capitalize()} ({p}; {agreement}).{_margins(comparison)}"
+    verdict = f"{comparison.outcome.capitalize()} ({p}; {agreement}){scope}."
+    return f"{verdict}{_margins(comparison)}"
 
 
 def _why_no_verdict(comparison: Comparison) -> str:

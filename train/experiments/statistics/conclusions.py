@@ -6,6 +6,7 @@ there. Everything else is exploratory: its intervals are shown without a claim.
 :mod:`train.experiments.report.wording` puts comparisons into words.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,15 @@ from train.inference.scoring.registry import METRICS
 # use to anybody.
 MARGIN_DB = 0.1
 ALPHA = 0.05  # accepted chance of a false alarm
+START = "unchanged start"  # stands where tables have a loss, for a network before fine-tuning
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What the networks that are compared were before they were fine-tuned."""
+
+    starts: int  # number of networks; with one, conclusions hold for that network only
+    losses: tuple[str, ...]  # the losses that they were trained with, as far as recorded
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Comparison:
     equal_p: float | None  # for "neither is better by the margin or more", corrected likewise
     wilcoxon_p: float
     outcome: Outcome
+    fine_tuned: FineTuned | None = None  # None: trained from random weights
 
     @property
     def within_margin(self) -> bool:
@@ -78,6 +89,7 @@ def conclude(
     primary: str = "psnr",
     primary_sigmas: Sequence[float] = (),
     margin: float | None = None,
+    fine_tuned: FineTuned | None = None,
 ) -> list[Comparison]:
     """Compares ``losses[0]`` with each of the others.
 
@@ -88,6 +100,7 @@ def conclude(
       primary_sigmas: noise levels (0 to 255) whose mean score decides the verdict; (): all.
       margin: smallest difference in ``primary`` that matters, for "not worse". None: 0.1 dB, or no
         test if the metric is not in dB.
+      fine_tuned: what the networks were before; None if they were trained from random weights.
 
     Returns:
       The primary comparisons first, then the other metrics, then single noise levels.
@@ -125,25 +138,59 @@ def conclude(
     for (other, metric, levels), difference in differences.items():
         wilcoxon_p = stats.wilcoxon_p(gains[other, metric, levels])
         if (metric, levels) == (primary, first):
-            comparisons.append(_primary(candidate, other, difference, wilcoxon_p, family))
+            one = _primary(candidate, other, difference, wilcoxon_p, family)
         else:
-            comparisons.append(
-                Comparison(
-                    candidate=candidate,
-                    other=other,
-                    metric=metric,
-                    sigmas=levels,
-                    difference=difference,
-                    adjusted_p=None,
-                    family=1,
-                    margin=None,
-                    not_worse_p=None,
-                    equal_p=None,
-                    wilcoxon_p=wilcoxon_p,
-                    outcome=stats.outcome(difference, 1.0, alpha=ALPHA),
-                )
-            )
+            one = _exploratory(candidate, other, metric, levels, difference, wilcoxon_p)
+        comparisons.append(dataclasses.replace(one, fine_tuned=fine_tuned))
     return sorted(comparisons, key=lambda comparison: comparison.adjusted_p is None)
+
+
+def changes_from_start(
+    rows: Sequence[ComparisonRow], losses: Sequence[str], *, sigmas: Sequence[float] = ()
+) -> list[Comparison]:
+    """Compares the networks of each loss with the ones that they started from, without a verdict.
+
+    Args:
+      rows: scores of these losses and of ``START``.
+      losses: the losses.
+      sigmas: noise levels (0 to 255) whose mean score is compared; (): all.
+
+    Returns:
+      For each loss a comparison in each metric.
+    """
+    levels = tuple(sorted(sigmas)) or tuple(sorted({row.sigma for row in rows}))
+    changes = []
+    for loss in losses:
+        for metric in metrics_of(rows):
+            gain = _gain(rows, loss, START, metric, levels)
+            difference = stats.paired_difference(gain)
+            wilcoxon_p = stats.wilcoxon_p(gain)
+            changes.append(_exploratory(loss, START, metric, levels, difference, wilcoxon_p))
+    return changes
+
+
+def _exploratory(
+    candidate: str,
+    other: str,
+    metric: str,
+    sigmas: tuple[float, ...],
+    difference: Difference,
+    wilcoxon_p: float,
+) -> Comparison:
+    return Comparison(
+        candidate=candidate,
+        other=other,
+        metric=metric,
+        sigmas=sigmas,
+        difference=difference,
+        adjusted_p=None,
+        family=1,
+        margin=None,
+        not_worse_p=None,
+        equal_p=None,
+        wilcoxon_p=wilcoxon_p,
+        outcome=stats.outcome(difference, 1.0, alpha=ALPHA),
+    )
 
 
 def _primary(
@@ -180,6 +227,8 @@ def _gain(
     """Paired differences ``[photographs, seeds]``, positive if the candidate is better."""
     first = score_table(rows, metric, candidate, sigmas)
     second = score_table(rows, metric, other, sigmas)
+    if other == START and second.shape[1] == 1:  # all seeds have the same start
+        second = np.broadcast_to(second, first.shape)
     if first.shape != second.shape:
         raise InputError(
             f"{candidate!r} has scores of {first.shape[0]} photographs and {first.shape[1]} "
