@@ -14,14 +14,14 @@
 # # Which loss is better on your photographs?
 #
 # **What it shows.** This notebook is for you if you want to know which loss restores your
-# photographs better. It trains the same network under several losses, from the same seeds and on
-# the same patches. Its report says which loss is better, how certain that is, and where the results
+# photographs better. It fine-tunes the same network under several losses, with the same seeds and
+# on the same patches. Its report says which loss is better, how certain that is, and where the results
 # differ most.
 #
 # **Hardware.** CPU, GPU or TPU, whichever jax finds.
 #
-# **How long.** Allow an hour on two CPU cores. The settings below (three losses, three seeds, a
-# small DnCNN) took 3,992 s on two cores that were busy with other work.
+# **How long.** The settings below (three losses, three seeds) fine-tune the bundled network twelve
+# times, for 400 updates each.
 
 # %%
 REPOSITORY = ""  # on Colab: the address for `git clone`; in a checkout, leave it empty
@@ -44,12 +44,11 @@ begin.install("compare")
 #
 # The first of `LOSSES` is compared with each of the others. Write a loss as text: a name, its
 # options, or a sum of losses, for example `"luminance_l1(window_size=7)"` or `"0.8*ssim + 0.2*l1"`.
-# Learning rate and clipping are picked for each loss on validation photographs. The test
+# A learning rate is picked for each loss on validation photographs. The test
 # photographs are used only once, at the end.
 #
-# The two packaged test photographs are too few, because a verdict needs at least ten, and the
-# report will say so. Set `DATA = "folder:PATH"` to a folder of yours. About a tenth of its
-# photographs is held out for the test, so give it 150 or more.
+# `samples` tests on eight pictures, the fewest that a verdict needs. Set `DATA = "folder:PATH"` to a
+# folder of yours. About a tenth of its photographs is held out for the test, so give it 150 or more.
 #
 # After an interruption, run the cell again, and the comparison continues. If you change the data or
 # the losses, a different comparison starts in its own folder.
@@ -59,7 +58,7 @@ import shlex
 
 import jax
 
-DATA = "photos"
+DATA = "samples"
 LOSSES = ["luminance_l1", "l1"] if begin.SMOKE else ["luminance_l1", "mse", "l1"]
 PRESET = "smoke" if begin.SMOKE else "small"
 print(f"{jax.device_count()} {jax.default_backend()} device(s)")
