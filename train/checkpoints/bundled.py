@@ -2,21 +2,23 @@
 
 Each is a file ``bundled/NAME.safetensors`` next to its card ``NAME.md``, which says what it was
 trained on and how it scores. The weights are named by their paths in the network, such as
-``params/conv_0/kernel``. The header has the network's spec, one sentence about it, a digest of the
-weights, the loss, and digests of the photographs that it was trained on.
+``params/conv_0/kernel``. The header has the network's spec, one sentence about it, the loss,
+digests of the photographs that it was trained on, and a digest of all this and the weights, so that
+no damage goes unnoticed.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from train.checkpoints.digests import digest_weights
 from train.errors import InputError
+from train.files.json_files import digest_json
 
 DEFAULT = "denoiser-1"
 _FOLDER = Path(__file__).parent / "bundled"
@@ -45,11 +47,7 @@ def load_bundled(name: str | Path) -> tuple[str, dict[str, Any], str]:
     Raises:
       InputError: the file is damaged.
     """
-    path = _FOLDER / f"{name}{_SUFFIX}"
-    header, arrays = _read(path)
-    variables = {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
-    if header.get("digest") != digest_weights(variables["params"], variables["batch_stats"]):
-        raise _damaged(path)
+    header, variables = _read(_FOLDER / f"{name}{_SUFFIX}")
     return header["model"], variables, header["summary"]
 
 
@@ -66,22 +64,30 @@ def bundled_origin(name: str | Path) -> tuple[str, frozenset[str]]:
     Raises:
       InputError: the file is damaged.
     """
-    path = _FOLDER / f"{name}{_SUFFIX}"
-    header, _ = _read(path)
-    try:
-        return header["loss"], frozenset(json.loads(header["photographs"]))
-    except (KeyError, ValueError, TypeError) as error:
-        raise _damaged(path) from error
+    header, _ = _read(_FOLDER / f"{name}{_SUFFIX}")
+    return header["loss"], frozenset(json.loads(header["photographs"]))
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Reads the header of a file, and its arrays."""
+    """Reads the header and the variables of a file that is exactly as it was written."""
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            return header, {key: file.get_tensor(key) for key in file.keys()}
-    except (OSError, SafetensorError) as error:
+            arrays = {key: file.get_tensor(key) for key in file.keys()}
+        variables = {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
+        digest = _digest(header, variables)
+    # A damaged header has other keys, types or shapes, for each of which something else is raised.
+    except Exception as error:
         raise _damaged(path) from error
+    if header.get("digest") != digest:
+        raise _damaged(path)
+    return header, variables
+
+
+def _digest(header: Mapping[str, str], variables: Mapping[str, Any]) -> str:
+    """A digest of everything in a file except the digest itself."""
+    weights = digest_weights(variables["params"], variables["batch_stats"])
+    return digest_json({**header, "digest": weights})
 
 
 def save_bundled(
@@ -108,8 +114,8 @@ def save_bundled(
         "summary": summary,
         "loss": loss,
         "photographs": json.dumps(sorted(photographs)),
-        "digest": digest_weights(variables["params"], variables["batch_stats"]),
     }
+    header["digest"] = _digest(header, variables)
     arrays = flatten_dict({k: v for k, v in variables.items() if v}, sep="/")
     path.write_bytes(safetensors.numpy.save(arrays, metadata=header))
 

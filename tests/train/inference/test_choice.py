@@ -121,6 +121,21 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
             bundled.load_bundled("denoiser-1")
 
 
+@pytest.mark.parametrize("start", range(4))
+def test_no_flipped_bit_in_the_header_of_a_bundled_network_goes_unnoticed(
+    start: int, tmp_path: Path, monkeypatch
+) -> None:
+    content = (bundled._FOLDER / "denoiser-1.safetensors").read_bytes()
+    monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
+    end = 8 + int.from_bytes(content[:8], "little")
+    for place in range(start, end, 16):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place // 16 % 7
+        (tmp_path / "denoiser-1.safetensors").write_bytes(flipped)
+        with pytest.raises(InputError, match="denoiser-1.safetensors is damaged"):
+            bundled.load_bundled("denoiser-1")
+
+
 def test_a_saved_network_is_loaded_as_it_was(tmp_path: Path, monkeypatch) -> None:
     spec, variables, summary = bundled.load_bundled("denoiser-1")
     monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
