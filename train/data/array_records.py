@@ -116,9 +116,8 @@ def _places(path: Path, chunk: _RiegeliChunk | None) -> list[int]:
     if chunk.packed > MAX_UNPACKED:
         raise MalformedError(f"its index has {chunk.packed:,} bytes")
     with path.open("rb") as file:
-        return index_places(
-            _read(file, chunk.start, length=_CHUNK_HEADER + chunk.packed)[_CHUNK_HEADER:]
-        )
+        content = _read(file, chunk.start, length=_CHUNK_HEADER + chunk.packed)[_CHUNK_HEADER:]
+        return index_places(content, records=chunk.records)
 
 
 def _chunks(path: Path) -> Iterator[_RiegeliChunk]:

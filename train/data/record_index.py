@@ -11,9 +11,10 @@ from train.data.example_records import MalformedError, read_integer
 
 _PLAIN, _ZSTANDARD = 0, ord("z")
 MOST_UNPACKED = 64_000_000  # bytes of an index
+_LONGEST_INTEGER = 10  # bytes
 
 
-def index_places(content: bytes) -> list[int]:
+def index_places(content: bytes, *, records: int) -> list[int]:
     """Reads the first number of each record in a chunk that belongs to the index.
 
     For the list of chunks that is the place of a chunk, and at the end of a file it is the place of
@@ -21,6 +22,8 @@ def index_places(content: bytes) -> list[int]:
 
     Args:
       content: the chunk without its header.
+      records: number of its records, from the header. It limits the work: a few bytes may unpack to
+        the sizes of millions of records.
 
     Raises:
       MalformedError: if it cannot be read.
@@ -29,11 +32,12 @@ def index_places(content: bytes) -> list[int]:
         raise MalformedError("its index must be compressed with Zstandard, or not at all")
     is_packed = content[0] == _ZSTANDARD
     length, place = read_integer(memoryview(content), 1)
-    sizes = _unpacked(content[place : place + length], is_packed)
-    records = memoryview(_unpacked(content[place + length :], is_packed))
+    most = _LONGEST_INTEGER * records
+    sizes = _unpacked(content[place : place + length], is_packed, most=most)
+    held = memoryview(_unpacked(content[place + length :], is_packed, most=MOST_UNPACKED))
     places, start = [], 0
     for size in _integers(memoryview(sizes)):
-        record = records[start : start + size]
+        record = held[start : start + size]
         start += size
         # Field 1 as an integer; the first record of the list describes the file instead
         if len(record) > 1 and record[0] == 1 << 3:
@@ -48,15 +52,15 @@ def _integers(content: memoryview) -> Iterator[int]:
         yield value
 
 
-def _unpacked(content: bytes, is_packed: bool) -> bytes:
+def _unpacked(content: bytes, is_packed: bool, *, most: int) -> bytes:
     """A buffer of a chunk. If it is compressed, its length comes first."""
+    size, place = len(content), 0
+    if is_packed:
+        size, place = read_integer(memoryview(content), 0)
+    if size > most:
+        raise MalformedError(f"a part of its index has {size:,} bytes, and at most {most:,} fit")
     if not is_packed:
         return content
-    size, place = read_integer(memoryview(content), 0)
-    if size > MOST_UNPACKED:
-        raise MalformedError(
-            f"its index has {size:,} bytes, and at most {MOST_UNPACKED:,} are read"
-        )
     if size == 0:
         return b""
     import tensorstore

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from train.data.array_records import _chunks, check_files
+from train.data.example_records import MalformedError
+from train.data.record_index import index_places
 from train.errors import InputError
 
 pytest.importorskip("array_record")
@@ -115,6 +117,35 @@ def test_an_index_that_leads_into_a_record_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(listed, bytes([1 << 3, 108])))
     with pytest.raises(InputError, match="its index leads to a place where no record begins"):
         check_files([(path, 1)])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_index_of_more_records_than_it_states_is_refused_at_once(packed: bool) -> None:
+    sizes, places = bytes(60_000_000 if packed else 60), bytes([1 << 3, 64])
+    if packed:
+        sizes, places = _zstandard(sizes), _zstandard(places)
+    content = (b"z" if packed else b"\0") + _integer(len(sizes)) + sizes + places
+    assert len(content) < 3000
+    with pytest.raises(MalformedError, match="a part of its index has 60(,000,000)? bytes, and at"):
+        index_places(content, records=3)
+
+
+def _zstandard(content: bytes) -> bytes:
+    """A compressed buffer of a Riegeli chunk: its length comes first."""
+    import tensorstore
+
+    described = {"driver": "zarr", "kvstore": "memory://", "metadata": {"chunks": [len(content)]}}
+    described["metadata"] |= {"compressor": {"id": "zstd", "level": 1}, "order": "C"}
+    array = tensorstore.open(
+        described, create=True, dtype="uint8", shape=[len(content)], fill_value=1
+    ).result()
+    array.write(np.frombuffer(content, np.uint8)).result()
+    return _integer(len(content)) + array.kvstore.read("0").result().value
+
+
+def _integer(value: int) -> bytes:
+    """An integer of variable length."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + _integer(value >> 7)
 
 
 def test_an_index_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
