@@ -17,6 +17,10 @@ from train.errors import InputError, first_line
 # and shrinks more cannot be a photograph.
 MAX_UNPACKED = 64_000_000  # bytes of one record
 _MAX_RATIO = 20  # unpacked bytes for each packed byte
+# All records of a file are unpacked to list their names. Together they may shrink more than that,
+# because other features may be raw, but not so much that a small file takes minutes.
+_MAX_TOGETHER = 500_000_000  # bytes
+_MAX_RATIO_TOGETHER = 100
 
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40  # bytes, of Riegeli's format
 _USABLE = _BLOCK - _BLOCK_HEADER
@@ -54,9 +58,10 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
                 f"{path} cannot hold the {count} records that dataset_info.json states. Prepare "
                 "the data set again."
             )
-        chunks = {}
+        chunks, together = {}, 0
         for chunk in _chunks(path):
             chunks[chunk.start] = chunk
+            together += chunk.unpacked
             if chunk.kind not in _ACCEPTED:
                 raise InputError(
                     f"{path} cannot be read: the chunk at byte {chunk.start} is of the type "
@@ -75,6 +80,12 @@ def check_files(files: Iterable[tuple[Path, int]]) -> None:
                     f"{chunk.packed} bytes to {chunk.unpacked / 1e6:.0f} MB, so it cannot be a "
                     "photograph."
                 )
+        if together > max(_MAX_TOGETHER, _MAX_RATIO_TOGETHER * path.stat().st_size):
+            raise InputError(
+                f"{path} cannot be read: its records unpack to {together / 1e6:,.0f} MB, "
+                f"{together // path.stat().st_size} times the size of the file, so they cannot be "
+                "photographs."
+            )
         _check_index(path, chunks)
         try:
             reader: Any = array_record_module.ArrayRecordReader(str(path))

@@ -45,6 +45,17 @@ def test_a_huge_record_is_refused_before_it_is_read(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+def test_records_that_are_huge_together_are_refused_before_one_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [bytes(60_000_000)] * 9)
+    assert path.stat().st_size < 300_000
+    with pytest.raises(
+        InputError, match="a cannot be read: its records unpack to 540 MB, [0-9]+ times"
+    ):
+        check_files([(path, 9)])
+    path = write(tmp_path / "a", [bytes(60_000_000)] * 8)
+    check_files([(path, 8)])
+
+
 def test_files_that_do_not_hold_what_is_said_of_them_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a", [b"one", b"two"])
     for count, message in (
