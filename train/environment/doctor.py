@@ -40,6 +40,8 @@ _VARIABLES = (
     "OMP_NUM_THREADS",
     "TFDS_DATA_DIR",
 )
+_INSTALL = 'pip install -e ".[train]"'
+_REMOTE = re.compile(r"\w{2,}:/")  # such as gs://bucket; a drive has one letter
 _LEAST_FREE = 1_000_000_000  # bytes on a disk: checkpoints and photographs soon need as many
 _LEAST_MEMORY = 4_000_000_000  # bytes
 
@@ -70,7 +72,7 @@ def doctor(config: DoctorConfig) -> int:
     """Prints what this program runs on, and returns 1 if something needs attention."""
     console = make_console(soft_wrap=True)
     programs = [Finding(str(path), *examine_program(path)) for path in config.programs]
-    findings = [*examine_machine(cache=Path(_cache_folder())), *programs]
+    findings = [*examine_machine(cache=_cache_folder()), *programs]
     for finding in findings:
         _print(finding, console)
     wrong = [finding for finding in findings if finding.advice]
@@ -84,7 +86,7 @@ def doctor(config: DoctorConfig) -> int:
     return 1 if wrong else 0
 
 
-def examine_machine(*, cache: Path) -> Iterator[Finding]:
+def examine_machine(*, cache: str | os.PathLike[str]) -> Iterator[Finding]:
     """Examines the machine, the packages and the folders.
 
     Args:
@@ -100,13 +102,22 @@ def examine_machine(*, cache: Path) -> Iterator[Finding]:
     yield _devices()
     yield _memory()
     yield _threads()
-    for extra, packages in packages_by_extra(metadata.requires(_PACKAGE) or []).items():
+    try:
+        requirements = metadata.requires(_PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        yield Finding(
+            "extras", f"unknown, because {_PACKAGE} is not installed", f"Install it: {_INSTALL}"
+        )
+        requirements = []
+    for extra, packages in packages_by_extra(requirements).items():
         yield _extra(extra, packages)
-    yield _folder("runs", Path("runs"), "Start the program in a folder that you may write to.")
+    yield _folder("runs", "runs", "Start the program in a folder that you may write to.")
     yield _folder(
-        "cache", cache, "Set JAX_COMPILATION_CACHE_DIR to a folder that you may write to."
+        "cache",
+        os.fspath(cache),
+        "Set JAX_COMPILATION_CACHE_DIR to a folder that you may write to.",
     )
-    data = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    data = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     yield _folder("data sets", data, "Set TFDS_DATA_DIR to a folder that you may write to.")
     given = [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
     yield Finding("variables", ", ".join(given) or "none that change what this program does")
@@ -150,7 +161,7 @@ def _libvips() -> Finding:
         return Finding(
             "libvips",
             f"cannot be loaded: {str(error).splitlines()[0]}",
-            'Photographs are read with it. Install it: pip install -e ".[train]"',
+            f"Photographs are read with it. Install it: {_INSTALL}",
         )
     return Finding("libvips", ".".join(str(pyvips.version(part)) for part in range(3)))
 
@@ -216,15 +227,21 @@ def _is_installed(package: str) -> bool:
     return True
 
 
-def _folder(topic: str, folder: Path, advice: str) -> Finding:
+def _folder(topic: str, folder: str, advice: str) -> Finding:
     """Tries to write where the folder is, or where it would be made."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if _REMOTE.match(folder):
+        return Finding(topic, f"{folder} is not on this machine, so it was not tried")
+    # Unlike Path.expanduser, this raises nothing if there is no home.
+    folder = os.path.expanduser(folder)
+    whole = Path(folder).absolute()
     try:
+        # Path.exists raises an error for names that are too long or not permitted.
+        there = next(path for path in (whole, *whole.parents) if path.exists())
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"0")
+        free = shutil.disk_usage(there).free
     except OSError as error:
         return Finding(topic, f"{folder} cannot be written to: {error.strerror}", advice)
-    free = shutil.disk_usage(there).free
     found = f"{folder} can be written to, {free / 1e9:.1f} GB free"
     if free < _LEAST_FREE:
         return Finding(topic, found, f"Free some space. {advice}")

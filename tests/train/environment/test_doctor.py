@@ -80,6 +80,45 @@ def test_little_memory_and_a_full_disk_need_attention(tmp_path: Path, monkeypatc
     assert _found("cache", tmp_path).advice.startswith("Free some space.")
 
 
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("~no-such-user/data", "~no-such-user/data can be written to"),
+        ("a" * 300, "cannot be written to: File name too long"),
+        ("gs://bucket/data", "gs://bucket/data is not on this machine, so it was not tried"),
+    ],
+)
+def test_no_name_of_a_folder_ends_the_report(
+    folder: str, found: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", folder)
+    assert found in _found("data sets", tmp_path).found
+    assert found in next(
+        line.found for line in doctor.examine_machine(cache=folder) if line.topic == "cache"
+    )
+
+
+def test_a_folder_that_may_not_be_seen_does_not_end_the_report(tmp_path: Path, monkeypatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    cache = _found("cache", tmp_path)
+    assert cache.found == f"{tmp_path} cannot be written to: Permission denied"
+    assert "Set JAX_COMPILATION_CACHE_DIR" in cache.advice
+
+
+def test_a_copy_that_is_not_installed_needs_attention(tmp_path: Path, monkeypatch) -> None:
+    def missing(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "requires", missing)
+    extras = _found("extras", tmp_path)
+    assert extras.found == "unknown, because lumloss-jax is not installed"
+    assert 'pip install -e ".[train]"' in extras.advice
+
+
 def test_requirements_are_sorted_by_extra() -> None:
     assert doctor.packages_by_extra(
         [
