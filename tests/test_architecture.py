@@ -46,7 +46,7 @@ FOLDERS = {
         "assembly bounds checkpoints config console data devices errors files inference.scoring"
     ),
     "train.experiments.networks": (
-        "assembly checkpoints config console data degradation devices errors "
+        "assembly bounds checkpoints config console data degradation devices errors "
         "experiments.compare_config experiments.statistics files guard "
         "inference.predictors inference.scoring loop monitoring network objective optimizer pixels "
         "randomness state step training validation"

@@ -33,12 +33,13 @@ from train.config import FitConfig
 from train.data.sources import Source
 from train.errors import DivergedError, InputError
 from train.experiments.compare_config import PopulationMode
+from train.experiments.networks.costs import COST_NAME, read_cost
 from train.experiments.networks.lockstep import fit_together
 from train.experiments.networks.starts import make_restore
 from train.experiments.statistics.comparison_table import ComparisonRow, Restore
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.kept_scores import has_diverged, read_or_score
-from train.files.json_files import UnreadableError, is_finite, read_json
+from train.files.json_files import is_finite
 from train.files.outputs import write_json, write_text
 from train.monitoring.metric_lines import FILE_NAME as METRICS_NAME
 from train.monitoring.metric_lines import read_lines
@@ -47,7 +48,6 @@ from train.training import Watch
 NOISE_SEED = 20_231_104  # seed of the noise that is scored on; no training uses this seed
 _DONE = "done"
 _DIVERGED = "diverged"
-_COST = "cost.json"
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class Members:
 
     def cost(self, members: Sequence[Member]) -> tuple[float, int]:
         """Seconds that training these members took, and the number of steps that were timed."""
-        paths = {self._folder / member.name / _COST for member in members}
-        costs = [cost for cost in map(_read_cost, paths) if cost is not None]
+        paths = {self._folder / member.name / COST_NAME for member in members}
+        costs = [cost for cost in map(read_cost, paths) if cost is not None]
         return math.fsum(seconds for seconds, _ in costs), sum(steps for _, steps in costs)
 
     def _devices(self) -> list[jax.Device]:
@@ -212,7 +212,7 @@ class Members:
                 spent, steps = self.cost([member])
                 write_json(
                     {"seconds": spent + seconds / len(members), "steps": steps + newest - start},
-                    folder / _COST,
+                    folder / COST_NAME,
                 )
             if newest == self._fit.optimizer.steps:
                 write_text("", folder / _DONE)
@@ -326,18 +326,3 @@ def _shortest(number: float) -> str:
     """A number in a name, different for each number: ``g`` alone keeps only six digits."""
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
-
-
-def _read_cost(path: Path) -> tuple[float, int] | None:
-    """Seconds and steps; None if they cannot be read, because no result depends on them."""
-    try:
-        cost = read_json(path)
-    except (FileNotFoundError, UnreadableError):
-        return None
-    if (
-        not isinstance(cost, dict)
-        or not is_finite(cost.get("seconds"))
-        or type(cost.get("steps")) is not int
-    ):
-        return None
-    return cost["seconds"], cost["steps"]

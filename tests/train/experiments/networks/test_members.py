@@ -49,6 +49,26 @@ def test_networks_of_different_settings_have_different_folders():
     assert Member("l1", 0, 2e-3, 1.0).name.endswith("-lr0.002-clip1-seed0")
 
 
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '{"seconds": 5.0, "steps": 1' + 400 * "0" + "}",
+        '{"seconds": 5.0, "steps": 0}',
+        '{"seconds": 5.0, "steps": -7}',
+        '{"seconds": -5.0, "steps": 7}',
+        '{"seconds": 1e308, "steps": 7}',
+        '{"seconds": NaN, "steps": 7}',
+        '{"seconds": 1' + 400 * "0" + ', "steps": 7}',
+    ],
+)
+def test_a_cost_that_no_training_has_is_not_counted(planted, members, tmp_path):
+    other = Member("mse", 0, 1e-3, None)
+    for member, cost in ((MEMBER, planted), (other, '{"seconds": 3.5, "steps": 7}')):
+        (tmp_path / member.name).mkdir()
+        (tmp_path / member.name / "cost.json").write_text(cost)
+    assert members.cost([MEMBER, other]) == (3.5, 7)
+
+
 def test_only_the_network_of_the_last_step_is_scored(members, folder, splits, trained):
     """If its checkpoint is damaged, training resumes from the one before, to the same bits."""
     (folder / "test.csv").unlink()
