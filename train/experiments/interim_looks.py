@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train.errors import InputError
+from train.bounds import MOST_SEEDS
+from train.errors import LISTED, InputError
 from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 
 _FILE_NAME = "looks.json"
+_LONGEST = 1000  # characters of a loss
 _ADVICE = "Rename or delete it, then repeat the command. Earlier looks are then no longer counted."
 
 
@@ -38,10 +40,12 @@ def look_warnings(looks: Sequence[str], *, simulated: str = "") -> list[str]:
     """Makes one sentence if there were several looks, which are given in words; otherwise none."""
     if len(looks) < 2:
         return []
+    listed = f"with {', then with '.join(looks)}"
+    if len(looks) > LISTED:
+        listed = f"{len(looks)} times, at last with {looks[-1]}"
     return [
-        f"the test results were looked at with {', then with '.join(looks)}. Each look after the "
-        "first is another chance of a false alarm, so that false alarms are more frequent than "
-        f"5 %{simulated}."
+        f"the test results were looked at {listed}. Each look after the first is another chance of "
+        f"a false alarm, so that false alarms are more frequent than 5 %{simulated}."
     ]
 
 
@@ -67,10 +71,12 @@ def _read(path: Path, *, like: Any) -> list[Any]:
 
 
 def _is_like(value: Any, example: Any) -> bool:
-    """Whether two JSON values have the same types and keys."""
+    """Whether two JSON values have the same types and keys, and are as large as a look's."""
     if type(value) is not type(example):
         return False
+    if isinstance(example, int):
+        return 0 < value <= MOST_SEEDS
     if not isinstance(example, dict):
-        return True
+        return len(value) <= _LONGEST
     same_keys = value.keys() == example.keys()
     return same_keys and all(_is_like(value[key], example[key]) for key in example)

@@ -55,6 +55,21 @@ def test_looks_are_counted_unless_they_repeat_the_last_one(tmp_path: Path) -> No
         record_look(tmp_path / "search", {"chosen": "l1", "seeds": 3})
 
 
+@pytest.mark.parametrize(
+    "planted", ["[0]", "[-3]", f"[1{'0' * 300}]", "[true]", "[3.5]", '[{"seeds": 3}]']
+)
+def test_numbers_of_seeds_that_no_command_accepts_are_refused(planted: str, tmp_path: Path) -> None:
+    (tmp_path / "looks.json").write_text(planted)
+    with pytest.raises(InputError, match="something other than looks at the test photographs"):
+        record_look(tmp_path, 3)
+    assert (tmp_path / "looks.json").read_text() == planted
+
+
+def test_many_looks_are_one_short_sentence() -> None:
+    (sentence,) = look_warnings([f"{seeds} seeds" for seeds in range(2, 5000)])
+    assert sentence.startswith("the test results were looked at 4998 times, at last with 4999 seed")
+
+
 def test_one_look_needs_no_warning() -> None:
     assert look_warnings(["3 seeds"]) == []
     (sentence,) = look_warnings(["3 seeds", "8 seeds"], simulated=" (so often)")
