@@ -1,11 +1,12 @@
 """``restore --preview``: the centre of a photograph at five strengths, next to each other."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from train.data.images import is_made_by, to_uint8, write_image
+from train.data.images import is_made_by, to_uint8, upright, write_image
 from train.errors import InputError
 from train.files.outputs import check_replaceable
 from train.inference.files.colours import colours_of, grey_again, noise_in, photograph_in
@@ -65,13 +66,18 @@ def write_preview(
     known, found = 0, []
     for pair in pairs:
         rows = slice(max(top - known, 0), max(top + height - known, 0))
-        found.append([half[rows, left : left + width] for half in pair])
+        # Copies, because a view would keep all strips in memory, even an empty one.
+        found.append([half[rows, left : left + width].copy() for half in pair])
         known += len(pair[0])
         if known >= top + height:
             break  # What is below the crop need not be restored.
     given, restored = (np.concatenate(halves) for halves in zip(*found, strict=True))
     if np.isnan(restored).any():
         raise InputError(f"{job.source}: {NOT_FINITE}")
+    # The sheet has no metadata that would turn it.
+    given, restored = (
+        upright(pixels, stored.photograph.orientation) for pixels in (given, restored)
+    )
 
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,19 +86,22 @@ def write_preview(
         raise InputError(
             f"{preview_of(job)} could not be written: {error.strerror or error}."
         ) from None
+    height, width, _ = given.shape
     return f"the centre, {width}x{height} pixels, at strengths 0 to 1"
 
 
 def _sheet(given: np.ndarray, restored: np.ndarray, colours: int) -> np.ndarray:
     height, width, _ = given.shape
-    step = width + _MARGIN
+    font = ImageFont.load_default(size=20)
+    captions = [f"strength {strength:g}" for strength in STRENGTHS]
+    # The captions of a narrow photograph are wider than the photograph.
+    step = max(width, *(math.ceil(font.getlength(one)) for one in captions)) + _MARGIN
     sheet = Image.new("RGB", (len(STRENGTHS) * step + _MARGIN, _CAPTION + height + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=20)
     for i, strength in enumerate(STRENGTHS):
         left = _MARGIN + i * step
         pixels = to_uint8(grey_again(Retouch(strength).blended(given, restored), colours))
-        draw.text((left, 6), f"strength {strength:g}", fill=_INK, font=font)
+        draw.text((left, 6), captions[i], fill=_INK, font=font)
         sheet.paste(
             Image.fromarray(np.repeat(pixels, 3 // pixels.shape[-1], axis=-1)), (left, _CAPTION)
         )

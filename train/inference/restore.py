@@ -138,6 +138,7 @@ def restore(config: RestoreConfig) -> int:
         for job in jobs:
             try:
                 if config.preview:
+                    _check_names(job)
                     said = write_preview(
                         predictor, job, sigma=config.sigma, keep_detail=config.keep_detail
                     )
@@ -162,7 +163,8 @@ def restore(config: RestoreConfig) -> int:
             target = preview_of(job) if config.preview else job.target
             bar.finish(job, f"{job.source} -> {target}: {said}")
             done += said != "failed"
-    console.print(f"{done} of {len(jobs)} photographs are in {config.output}")
+    made = "previews" if config.preview else "photographs"
+    console.print(f"{done} of {len(jobs)} {made} are in {config.output}")
     for note in filter(None, [describe_skipped(inputs.others), *inputs.notes]):
         console.print(note)
     for failure in failures:

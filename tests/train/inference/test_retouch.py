@@ -1,5 +1,8 @@
 """Strength and detail: hand-worked cases, independence of strips, and what comes back."""
 
+import os
+import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 import pywt
 import scipy.ndimage
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.train.inference.stored_images import SPEC, Make, pixels, save, stored
 from train.__main__ import main
@@ -25,6 +28,20 @@ def _strips(image: np.ndarray, height: int) -> Iterator[np.ndarray]:
 def _read(path: Path) -> np.ndarray:
     """Reads a file that was written again; libvips would remember its earlier content."""
     return np.asarray(Image.open(path))
+
+
+class _Strip(np.ndarray):
+    """An array that can be watched; slices of it keep it alive."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    @staticmethod
+    def of(array: np.ndarray) -> "_Strip":
+        """A copy that owns its memory."""
+        strip = np.ndarray.__new__(_Strip, array.shape, array.dtype)
+        strip[...] = array
+        return strip
 
 
 def _retouched(retouch: Retouch, restored: np.ndarray, given: np.ndarray, height: int, **options):
@@ -189,11 +206,62 @@ def test_a_preview_shows_the_centre_at_five_strengths(
         out = tmp_path / f"{strength:g}"
         assert main([*command, *options, "--output", str(out), "--strength", str(strength)]) == 0
         expected = stored(out / "a.png").reshape(*shape[:2], -1)
-        x = 12 + i * (width + 12)
+        x = 12 + i * ((sheet.shape[1] - 12) // 5)
+        assert (sheet[:34, x - 12 : x] == 255).all(), "two captions overlap"
         shown = sheet[34 : 34 + height, x : x + width]
         assert np.array_equal(
             shown, np.broadcast_to(expected[top : top + height, left : left + width], shown.shape)
         )
+
+
+def test_a_preview_of_a_phone_s_portrait_is_upright(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(pixels((20, 150, 3))).save(tmp_path / f"{orientation}.png", exif=exif)
+    command = ["restore", str(checkpoint(SPEC)), str(tmp_path / "*.png"), "--preview"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    assert "8 of 8 previews are in" in capsys.readouterr().out
+    for orientation in range(1, 9):
+        with Image.open(tmp_path / f"{orientation}.png") as image:
+            expected = np.asarray(ImageOps.exif_transpose(image))
+        sheet = np.asarray(Image.open(tmp_path / "out" / f"{orientation}.png.preview.png"))
+        height, width, _ = expected.shape
+        assert np.array_equal(sheet[34 : 34 + height, 12 : 12 + width], expected), orientation
+
+
+def test_a_preview_does_not_keep_the_strips_above_the_centre(
+    checkpoint: Make, tmp_path: Path, monkeypatch
+) -> None:
+    pairs, alive, most = Retouch.pairs, weakref.WeakSet[np.ndarray](), []
+
+    def watched(*arguments, **options) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for given, result in pairs(*arguments, **options):
+            given, result = _Strip.of(given), _Strip.of(result)
+            alive.update([given, result])
+            most.append(len(alive))
+            yield given, result
+
+    monkeypatch.setattr(Retouch, "pairs", watched)
+    save(tmp_path / "a.png", pixels((2000, 16, 3)))
+    command = ["restore", str(checkpoint(SPEC)), str(tmp_path / "a.png"), "--preview"]
+    assert main([*command, "--tile", "64", "--output", str(tmp_path / "out")]) == 0
+    assert len(most) > 10
+    assert max(most) <= 4  # a strip, and the one before it, with the same rows of the input
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_preview_of_a_name_that_is_not_text_is_refused_in_one_sentence(
+    checkpoint: Make, tmp_path: Path, capsys
+) -> None:
+    folder = tmp_path / "in"
+    save(folder / "a.png", pixels((8, 8, 3)))
+    os.rename(folder / "a.png", os.fsencode(folder) + b"/\xff.png")
+    command = ["restore", str(checkpoint(SPEC)), str(folder), "--preview"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 1
+    assert "has a name that is not valid UTF-8" in capsys.readouterr().out
 
 
 def test_a_preview_replaces_only_previews(checkpoint: Make, tmp_path: Path, capsys) -> None:
