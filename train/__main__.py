@@ -1,6 +1,7 @@
 """The command line, ``python -m train VERB``, and how it ends. The verbs are in verbs.py."""
 
 import errno
+import os
 import sys
 
 _NO_DEVICES = "Unable to initialize backend"
@@ -9,9 +10,14 @@ _OF_THE_SYSTEM = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
     errno.EACCES,
+    errno.EPERM,
     errno.EROFS,
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENOTDIR,
 )
 
 
@@ -42,6 +48,12 @@ def _run(arguments: list[str]) -> int:
     from train.console import complain, output_is_lost
     from train.errors import InputError, first_line
 
+    try:
+        # JAX's library for TPUs would abort the program without a word about the reason.
+        os.getcwd()
+    except OSError:
+        complain("error: The working directory was deleted. Change to another folder.")
+        return 2
     try:
         # This import takes seconds. It is here so that Ctrl-C shows no traceback meanwhile.
         from train.verbs import run

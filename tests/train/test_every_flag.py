@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import math
+import os
 import types
 import typing
 from pathlib import Path
@@ -199,6 +200,10 @@ def test_a_window_wider_than_any_photograph_is_one_sentence() -> None:
             OSError(errno.ENOSPC, "No space left on device"),
             "error: a file: No space left on device.\n",
         ),
+        (OSError(errno.EFBIG, "File too large", "a.csv"), "error: a.csv: File too large.\n"),
+        (OSError(errno.EIO, "Input/output error", "a"), "error: a: Input/output error.\n"),
+        (OSError(errno.EISDIR, "Is a directory", "runs"), "error: runs: Is a directory.\n"),
+        (OSError(errno.ENOTDIR, "Not a directory", "a/b"), "error: a/b: Not a directory.\n"),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(
@@ -215,6 +220,17 @@ def test_what_the_system_refuses_is_one_sentence(
     printed = capsys.readouterr().err
     assert printed.startswith(message)
     assert len(printed.splitlines()) == 1
+
+
+def test_a_deleted_working_directory_is_said_before_anything_is_imported(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "run", lambda arguments: 0)
+    monkeypatch.setattr(os, "getcwd", lambda: os.stat(tmp_path / "missing"))
+    assert main(["doctor"]) == 2
+    assert capfd.readouterr().err == (
+        "error: The working directory was deleted. Change to another folder.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,15 @@ def whole_or_none(path: Path) -> Iterator[Path]:
     """Gives a hidden file, which becomes ``path`` if the block succeeds, and is removed otherwise.
 
     The code that writes to the file must notice a full disk, as :func:`write_bytes` does.
+
+    Raises:
+      InputError: ``path`` is a folder, which no file can replace.
     """
+    if path.is_dir() and not path.is_symlink():
+        raise InputError(
+            f"{path} is a folder, but a file of this name must be written. Rename or delete the "
+            "folder, then repeat the command."
+        )
     with temporary_beside(path, path.suffix) as temporary:
         yield temporary
         sync(temporary)

@@ -83,6 +83,15 @@ def test_a_short_write_is_an_error_and_what_was_there_stays(
     assert sorted(os.listdir(tmp_path)) == [name, "whole"]
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_folder_in_the_way_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    name, write = WRITERS[kind]
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name} is a folder, but a file of this name"):
+        write(tmp_path / name)
+    assert os.listdir(tmp_path) == [name]
+
+
 @pytest.mark.parametrize(
     "suffix", [".bmp", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp"]
 )
