@@ -35,3 +35,18 @@ def zero_where_equal(values: jax.Array, pair: Pair) -> jax.Array:
     """
     equal = jnp.all(pair.predictions == pair.targets, axis=-1, keepdims=True)
     return jnp.where(equal, jnp.zeros_like(values), values)
+
+
+def crop(image: jax.Array, border: int) -> jax.Array:
+    """Cuts ``border`` pixels off all four sides of ``[..., H, W, C]``.
+
+    An axis of a mask that has size 1 is left unchanged.
+    """
+    if border == 0:
+        return image
+    for axis in (image.ndim - 3, image.ndim - 2):
+        size = image.shape[axis]
+        if isinstance(size, int) and size == 1:
+            continue  # a mask that broadcasts along this axis
+        image = jax.lax.slice_in_dim(image, border, size - border, axis=axis)
+    return image

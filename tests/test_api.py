@@ -45,6 +45,8 @@ NO_FORMULA = {
     "losses.parse_loss": "a grammar",
     "losses.uncertainty_init": "a state; the formula is uncertainty_loss's",
 } | {name: "a network or its weights" for name in FUNCTIONS if name.startswith("models.")}
+for metric in ("models.lpips", "models.dists"):
+    del NO_FORMULA[metric]
 NO_REFERENCE = {
     "losses.dwa_init": "dwa_weights has it",
     "losses.dwa_update": "dwa_weights has it",
@@ -56,6 +58,8 @@ NO_REFERENCE = {
     "losses.uncertainty_weights": "uncertainty_loss has it",
     "losses.weighted_sum": "arithmetic",
 } | {name: "PRESETS has it, network by network" for name in FUNCTIONS if name.startswith("models.")}
+for metric in ("models.lpips", "models.dists"):
+    del NO_REFERENCE[metric]
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
 

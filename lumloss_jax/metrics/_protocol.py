@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
-from lumloss_jax._pair import Pair
+from lumloss_jax._pair import Pair, crop
 from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 
 GT_MEANS = ("luma", "channels")
@@ -32,8 +32,8 @@ def prepare(
     border = _checks.check_crop_border(crop_border, p)
     if gt_mean is not None:
         _checks.check_option("gt_mean", gt_mean, GT_MEANS)
-    p, t = _crop_border(p, border), _crop_border(t, border)
-    m = None if m is None else _crop_border(m, border)
+    p, t = crop(p, border), crop(t, border)
+    m = None if m is None else crop(m, border)
     p, t = _means.hide_masked(p, m) / scale, _means.hide_masked(t, m) / scale
     if gt_mean is not None:
         p = _match_mean(p, t, m, gt_mean)
@@ -55,18 +55,3 @@ def _match_mean(
         bright, mean_t / jnp.where(bright, mean_p, jnp.ones_like(mean_p)), jnp.ones_like(mean_p)
     )
     return jnp.clip(predictions * ratio, 0, 1)
-
-
-def _crop_border(image: jax.Array, border: int) -> jax.Array:
-    """Cuts ``border`` pixels off all four sides of ``[..., H, W, C]``.
-
-    An axis of a mask that has size 1 is left unchanged.
-    """
-    if border == 0:
-        return image
-    for axis in (image.ndim - 3, image.ndim - 2):
-        size = image.shape[axis]
-        if isinstance(size, int) and size == 1:
-            continue  # a mask that broadcasts along this axis
-        image = jax.lax.slice_in_dim(image, border, size - border, axis=axis)
-    return image

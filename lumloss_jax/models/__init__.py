@@ -18,9 +18,11 @@ if importlib.util.find_spec("flax") is None:
 
 from lumloss_jax.models._buifd import BUIFD
 from lumloss_jax.models._create import create_model, variable_shapes
+from lumloss_jax.models._dists import dists, dists_weights
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
 from lumloss_jax.models._fold_batch_norm import fold_batch_norm
+from lumloss_jax.models._lpips import lpips, lpips_layers, lpips_weights
 from lumloss_jax.models._presets import PRESETS, Preset
 from lumloss_jax.models._receptive_field import ReceptiveField
 from lumloss_jax.models._retinexformer import Retinexformer
@@ -41,8 +43,13 @@ __all__ = [
     "ScicoUNet",
     "UNet",
     "create_model",
+    "dists",
+    "dists_weights",
     "fold_batch_norm",
     "from_torch_state_dict",
+    "lpips",
+    "lpips_layers",
+    "lpips_weights",
     "to_torch_state_dict",
     "variable_shapes",
 ]
