@@ -37,6 +37,7 @@ from train.devices import sharding
 from train.devices.distributed import without_host_flags
 from train.devices.session import Session
 from train.errors import InputError
+from train.inference.scoring.metric_weights import check_weights
 from train.inference.scoring.sizes import check_large_enough
 from train.state import Step, TrainState
 
@@ -105,6 +106,7 @@ def prepare(
             check_unchanged(splits, Path(config.run.resume))
         check_scorable(splits)
         best_metric = config.run.best_metric
+        check_weights([best_metric])
         check_large_enough("--best-metric", best_metric, splits, of=("validation",))
         batches = PatchBatches(
             splits.train,

@@ -60,6 +60,7 @@ from train.experiments.statistics.conclusions import (
     conclude,
 )
 from train.files.outputs import write_json, write_rows
+from train.inference.scoring.metric_weights import check_weights
 from train.inference.scoring.sizes import size_notes
 
 # Simulated with no true difference and 68 photographs, with 3 seeds at the first look and as many
@@ -94,6 +95,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
         assemble(member.config(config.fit, Path()))
     starts = open_starts(config.start_of_seed, config.fit.model.model)
     earlier = earlier_settings(config)
+    check_weights(config.columns)
     splits, validation = open_with_validation(
         config.fit, "compare", flag="--primary", metrics=(config.primary,)
     )

@@ -78,7 +78,8 @@ class CompareConfig:
     """Metric that verdicts are based on and that settings are picked by.
     The other metrics are shown without a verdict."""
     metrics: tuple[Added, ...] = ()
-    """Metrics to show in addition to the default ones and --primary. all: every metric.
+    """Metrics to show in addition to the default ones and --primary.
+    all: every metric without weights.
     Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     primary_sigmas: tuple[float, ...] = ()
     """The levels, among those in --sigmas, whose mean score decides the verdict.

@@ -42,6 +42,7 @@ from train.experiments.search import finished, is_behind, next_batch, open_study
 from train.experiments.statistics.conclusions import conclude
 from train.experiments.tune_config import TuneConfig
 from train.files.outputs import write_json, write_rows
+from train.inference.scoring.metric_weights import check_weights
 from train.inference.scoring.registry import METRICS
 from train.inference.scoring.sizes import size_notes
 
@@ -61,6 +62,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
 
     # --- errors in the input are found before anything is written or trained
     assemble(_member(DEFAULT, config).config(config.fit, Path()))
+    check_weights(config.columns)
     splits, validation = open_with_validation(
         config.fit, "tune", flag="--objective", metrics=config.decisive
     )

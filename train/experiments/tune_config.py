@@ -28,7 +28,7 @@ class TuneConfig:
     With --population loop, trials that fall behind the median are stopped early."""
     metrics: tuple[Added, ...] = ()
     """Metrics to show for test photographs in addition to the default ones and --objective.
-    all: every metric.
+    all: every metric without weights.
     Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     pareto: bool = False
     """Search for the Pareto front of brightness error and chroma error instead.

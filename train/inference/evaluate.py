@@ -34,6 +34,7 @@ from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.predictors import predictor_for
 from train.inference.scoring.error_maps import error_sheet
 from train.inference.scoring.measure import score
+from train.inference.scoring.metric_weights import check_weights, digests
 from train.inference.scoring.metrics_table import MetricsRow, make_summary, means
 from train.inference.scoring.protocols import (
     NOISE_SEED,
@@ -66,7 +67,7 @@ class EvaluateConfig:
     """Noise levels (0 to 255) to score at. By default, the levels of --protocol: 15, 25 and 50.
     The level is passed to networks that need it, and not to blind ones."""
     metrics: tuple[Added, ...] = ()
-    """Metrics to compute in addition to the default ones. all: every metric.
+    """Metrics to compute in addition to the default ones. all: every metric without weights.
     Default: PSNR, PSNR-Y, SSIM, MS-SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     figures: bool = False
     """Write figures of the worst, the median and the best photograph at each noise level.
@@ -108,6 +109,7 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     """Restores and scores every photograph; writes and prints the results."""
     console = make_console()
     protocol = protocol_at(config.protocol, config.sigmas)
+    check_weights(config.columns)
     say = functools.partial(console.print, soft_wrap=True)
     network = load_network(config.checkpoint, warn=lambda line: say(f"warning: {line}"))
     options: dict[str, Any] = {"tile": config.tile, "self_ensemble": config.self_ensemble}
@@ -273,6 +275,7 @@ def _summary(
             "gt_mean": None,
         },
         "self_ensemble": config.self_ensemble,
+        "metric_weights": digests(config.columns),
         "versions": package_versions(),
         "means": [
             {"sigma": None if sigma < 0 else sigma, "method": method}

@@ -1,4 +1,7 @@
-"""``python -m train import``: converts weights trained with PyTorch to a checkpoint."""
+"""``python -m train import``: converts weights trained with PyTorch to a checkpoint.
+
+Weights of a metric are converted to a file that the metric reads.
+"""
 
 import atexit
 import contextlib
@@ -26,10 +29,12 @@ from train.console import make_console, printable
 from train.devices.signals import exit_on_sigterm
 from train.errors import InputError
 from train.files import locks
+from train.inference.scoring.metric_weights import path_of, pick, save_weights
+from train.inference.scoring.registry import METRICS
 from train.network import build_model, parse_model
 from train.pytorch.channel_order import reverse_channels
 from train.pytorch.state_dicts import Choice, StateDict, choose
-from train.pytorch.torch_files import read_state_dicts
+from train.pytorch.torch_files import read_state_dict, read_state_dicts
 
 _UNFINISHED = ".lumloss-import-"  # beginning of the name of the folder of an unfinished import
 _ABANDONED = 3600  # seconds after which such a folder is removed if it is not locked
@@ -40,21 +45,27 @@ _MOST_NAMED = 5  # number of arrays that a message names
 class ImportConfig:
     """Convert weights trained with PyTorch to a checkpoint that all other verbs can load.
 
-    PyTorch is not needed, and no code in the file runs.
+    With --metric, they are the weights of LPIPS or DISTS, which --metrics of the other verbs then
+    accepts. PyTorch is not needed, and no code in the file runs.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
     """File with the weights: .pth, .pt, .ckpt, .safetensors or .npz."""
-    model: str
+    model: str | None = None
     """Network that the weights belong to, with the settings it was trained with.
     Example: "dncnn(depth=20)"."""
+    metric: Literal["lpips", "dists"] | None = None
+    """Metric that the weights belong to, instead of --model. They are written to runs/metrics."""
+    trunk: Path | None = None
+    """File with the weights of VGG16 or AlexNet, if FILE has only the rest of --metric."""
     weights: str | None = None
     """Name of the dictionary in the file, such as "params".
     None: the dictionary that fits the network.
     If several fit, the moving average of the weights is used, such as "params_ema"."""
     out: Path | None = None
     """Folder of the checkpoint to write. It must not exist.
-    None: a folder with the file's name in runs/imported/."""
+    None: a folder with the file's name in runs/imported/.
+    --metric does not accept --out."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order of the channels that the network was trained on.
     Weights for "bgr" are converted to "rgb"."""
@@ -62,10 +73,27 @@ class ImportConfig:
     def __post_init__(self) -> None:
         check_name("FILE", self.file)
         check_name("--out", self.out)
+        check_name("--trunk", self.trunk)
+        if (self.model is None) == (self.metric is None):
+            raise InputError(
+                "Give either --model, the network that the weights belong to, or --metric."
+            )
+        if self.metric is None and self.trunk is not None:
+            raise InputError("--trunk belongs to --metric. Leave it out.")
+        if self.metric is not None and (self.out is not None or self.channel_order == "bgr"):
+            raise InputError(
+                f"--metric {self.metric} does not accept --out or --channel-order: it is written "
+                "to runs/metrics, and its images are of red, green, blue. Leave them out."
+            )
 
 
 def import_weights(config: ImportConfig) -> Path:
-    """Converts weights to a checkpoint, and returns its folder. Every name and shape is checked."""
+    """Converts weights, and returns the folder of the checkpoint or the file of the metric.
+
+    Every name and shape is checked.
+    """
+    if config.model is None:
+        return _import_metric(config)
     out = config.out or Path("runs", "imported", config.file.stem)
     check_path(out)
     if os.path.lexists(out):
@@ -99,6 +127,60 @@ def import_weights(config: ImportConfig) -> Path:
         save_network(unfinished, Network(model, config.model, params, batch_stats), about)
     _report(config, choice, out, sum(leaf.size for leaf in jax.tree.leaves(params)))
     return out
+
+
+def _import_metric(config: ImportConfig) -> Path:
+    """Writes the weights of a metric to the file in which the metric looks for them."""
+    kind = config.metric or ""
+    files = [config.file] if config.trunk is None else [config.file, config.trunk]
+    before = [_digest(file) for file in files]
+    trunk = {} if config.trunk is None else read_state_dict(config.trunk).arrays
+
+    def misfit(arrays: Mapping[str, np.ndarray]) -> str | None:
+        try:
+            pick(kind, {**trunk, **arrays})
+        except ValueError as error:
+            return str(error)
+        return None
+
+    try:
+        choice = choose(read_state_dicts(config.file), misfit, named=config.weights)
+    except InputError as error:
+        advice = "" if trunk else " If they are in a file of their own, name it with --trunk."
+        raise InputError(
+            f"{config.file} cannot be imported for --metric {kind}: {error}{advice}"
+        ) from None
+    name, weights = pick(kind, {**trunk, **choice.chosen.arrays})
+    _check_numbers(config.file, choice.chosen._replace(arrays=weights))
+    if [_digest(file) for file in files] != before:
+        raise InputError(
+            f"{config.file} was changed while it was read. Give the command again when it is "
+            "complete."
+        )
+    path = path_of(name)
+    if os.path.lexists(path):
+        raise InputError(
+            f"{path} exists already. Remove it first, and do not mix scores by different weights."
+        )
+    about = {
+        "imported_from": ", ".join(printable(file.name) for file in files),
+        "sha256": ", ".join(before),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(name, weights, about)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}. Give the command in a different folder."
+        ) from None
+    parameters = sum(value.size for value in weights.values())
+    console = make_console(soft_wrap=True)
+    console.print(f"{METRICS[name].label}: {len(weights)} arrays, {parameters:,} weights")
+    console.print(f"weights  {path}")
+    console.print(
+        f"to score with them: --metrics {name} for evaluate, compare and tune, in this folder"
+    )
+    return path
 
 
 def _chosen(config: ImportConfig, name: str, fields: Mapping[str, Any]) -> Choice:

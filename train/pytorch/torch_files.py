@@ -18,9 +18,9 @@ import numpy as np
 
 from train.console import printable
 from train.errors import InputError
+from train.files.safetensors_files import read_safetensors
 from train.pytorch import torch_pickle
 from train.pytorch.npz_files import read_npz
-from train.pytorch.safetensors_files import read_safetensors
 from train.pytorch.state_dicts import StateDict, named_leaves
 from train.pytorch.torch_pickle import ForbiddenName, Loaded
 from train.pytorch.torch_tensors import BadFile, Tensor

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from lumloss_jax import metrics
+from train.inference.scoring.deep_metrics import deep_score
 from train.inference.scoring.registry import METRICS, too_small
 
 # A photograph with more pixels is scored in parts, by metrics for which that is exact.
@@ -34,6 +35,9 @@ def score(image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...]) -> di
     Returns:
       Their values by name, in the order of ``names``. NaN stands for those that need a larger
       photograph.
+
+    Raises:
+      InputError: a metric needs weights that are not there.
     """
     image, clean = (np.repeat(one, 3 // clean.shape[-1], axis=-1) for one in (image, clean))
     height, width = clean.shape[:2]
@@ -44,6 +48,8 @@ def score(image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...]) -> di
     for name in names:
         if name in small:
             found[name] = math.nan
+        elif METRICS[name].has_weights:
+            found[name] = deep_score(name, image, clean)
         elif in_parts and name == "flip":
             found[name] = _flip_in_tiles(image, clean)
         elif in_parts and name in _POINTWISE:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 # What a metric is called on the command line and in files: a name of lumloss_jax.metrics, except
-# ms_gmsdc, which is ms_gmsd with its option.
+# ms_gmsdc, which is ms_gmsd with its option. The last three are of lumloss_jax.models, since they
+# are networks, and the two LPIPS are told apart by their network.
 MetricName = Literal[
     "psnr",
     "psnr_y",
@@ -30,6 +31,9 @@ MetricName = Literal[
     "nlpd",
     "cie76",
     "s_cielab",
+    "lpips_alex",
+    "lpips_vgg",
+    "dists",
 ]
 Added = Literal[MetricName, "all"]  # what --metrics accepts
 
@@ -43,8 +47,9 @@ class Metric:
     higher_is_better: bool = False
     unit: str = ""
     least_side: int = 1  # pixels that a photograph needs in height and width
-    function: str = ""  # in lumloss_jax.metrics; "": the metric's own name
+    function: str = ""  # in lumloss_jax; "": the metric's own name
     options: Mapping[str, Any] = field(default_factory=dict)  # options of that function
+    has_weights: bool = False  # whether the user must bring the weights of a network
 
     @property
     def arrow(self) -> str:
@@ -81,6 +86,10 @@ METRICS: dict[str, Metric] = {
     "nlpd": Metric("NLPD", 4, least_side=33),
     "cie76": Metric("CIE76", 3),
     "s_cielab": Metric("S-CIELAB", 3),
+    "lpips_alex": Metric("LPIPS (AlexNet)", 4, least_side=31, function="lpips", has_weights=True),
+    "lpips_vgg": Metric("LPIPS (VGG16)", 4, least_side=16, function="lpips", has_weights=True),
+    # Its weights were fitted to images of this size.
+    "dists": Metric("DISTS", 4, options={"downsample": True}, has_weights=True),
 }
 
 # The columns of every table of scores. --metrics adds others.
@@ -105,10 +114,13 @@ def columns(added: Sequence[str], *, also: Sequence[str] = ()) -> tuple[str, ...
       also: names that the table needs in any case.
 
     Returns:
-      The default metrics and these, in the order of ``METRICS``.
+      The default metrics and these, in the order of ``METRICS``. "all" leaves out those that need
+      weights, which may not be there.
     """
     asked = {*DEFAULT, *added, *also}
-    return tuple(name for name in METRICS if name in asked or "all" in asked)
+    if "all" in asked:
+        asked |= {name for name, metric in METRICS.items() if not metric.has_weights}
+    return tuple(name for name in METRICS if name in asked)
 
 
 def too_small(names: Iterable[str], side: int) -> tuple[str, ...]:

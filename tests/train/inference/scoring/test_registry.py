@@ -10,20 +10,33 @@ import jax
 import numpy as np
 import pytest
 
-from lumloss_jax import metrics
+from lumloss_jax import metrics, models
+from tests.lumloss_jax.models import narrow_weights
 from tests.slow_cases import slow_for
 from train.data.splits import SMALLEST_SCORED
 from train.inference.scoring.registry import DEFAULT, METRICS, MetricName, columns, too_small
 
 NAMES = tuple(METRICS)
+WITHOUT_WEIGHTS = tuple(name for name in NAMES if not METRICS[name].has_weights)
 
 
 def function_of(name: str) -> Any:
-    return getattr(metrics, METRICS[name].function or name)
+    package = models if METRICS[name].has_weights else metrics
+    return getattr(package, METRICS[name].function or name)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options that the application gives to a metric, weights included."""
+    options = dict(METRICS[name].options)
+    if METRICS[name].has_weights:
+        random = narrow_weights.dists() if name == "dists" else narrow_weights.lpips(name[6:])
+        options["weights"] = random
+    return options
 
 
 def test_every_metric_of_the_library_has_a_name_here() -> None:
     library = {name for name in metrics.__all__ if name != "flip_map"}
+    library |= {"lpips", "dists"}
     assert {METRICS[name].function or name for name in NAMES} == library
     assert typing.get_args(MetricName) == NAMES
     for attribute in ("label", "title"):
@@ -42,11 +55,11 @@ def test_directions_are_those_of_the_library(name: str) -> None:
 
 @slow_for("name", NAMES, ["s_cielab", "ms_ssim"])
 def test_the_smallest_side_is_that_of_the_library(name: str) -> None:
-    metric = METRICS[name]
+    metric, options = METRICS[name], options_of(name)
 
     def trace(side: int) -> None:
         image = jax.ShapeDtypeStruct((side, side + 1, 3), np.float32)
-        jax.eval_shape(lambda a, b: function_of(name)(a, b, **metric.options), image, image)
+        jax.eval_shape(lambda a, b: function_of(name)(a, b, **options), image, image)
 
     trace(metric.least_side)
     assert too_small((name,), metric.least_side) == ()
@@ -64,7 +77,8 @@ def test_columns_are_the_default_ones_and_those_that_were_asked_for() -> None:
         *DEFAULT[3:],
         "nlpd",
     )
-    assert columns(("all",)) == NAMES == columns(("nlpd", "all"))
+    assert columns(("all",)) == WITHOUT_WEIGHTS == columns(("nlpd", "all"))
+    assert columns(("all", "dists")) == (*WITHOUT_WEIGHTS, "dists")
 
 
 def test_ssim_says_which_photographs_are_too_small_for_any_table() -> None:
@@ -82,4 +96,6 @@ def test_the_documentation_lists_them_as_they_are() -> None:
         assert title.replace("\\", "") == metric.title
         assert int(side or 1) == metric.least_side
         is_default = {True: " (default)", False: ""}[name in DEFAULT]
+        if metric.has_weights:
+            is_default = " (needs weights)"
         assert note == (" (default of `evaluate`)" if name == "ms_ssim" else is_default)
