@@ -25,7 +25,7 @@ import torch
 import torchvision
 from DISTS_pytorch import DISTS_pt
 
-from tests.lumloss_jax.models import narrow_weights
+import tests.lumloss_jax.models.narrow_weights as narrow_weights
 
 HERE = Path(__file__).parent
 PAIRS = (

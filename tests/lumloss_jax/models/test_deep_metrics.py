@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tests.lumloss_jax.models.narrow_weights as narrow_weights
 from lumloss_jax import models
-from tests.lumloss_jax.models import narrow_weights
 
 WEIGHTS = {
     "lpips_vgg": narrow_weights.lpips("vgg"),

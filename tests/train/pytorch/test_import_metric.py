@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import tests.lumloss_jax.models.narrow_weights as narrow_weights
 from lumloss_jax import models
-from tests.lumloss_jax.models import narrow_weights
 from train.__main__ import main
 from train.data.images import write_image
 from train.errors import InputError

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+import tests.lumloss_jax.models.narrow_weights as narrow_weights
 from lumloss_jax import metrics, models
-from tests.lumloss_jax.models import narrow_weights
 from tests.slow_cases import slow_for
 from train.data.splits import SMALLEST_SCORED
 from train.inference.scoring.registry import DEFAULT, METRICS, MetricName, columns, too_small
