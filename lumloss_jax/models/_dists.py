@@ -29,8 +29,8 @@ def dists_weights(arrays: Weights) -> dict[str, ArrayLike]:
 
     Two sources are understood: torchvision's ``vgg16`` merged with the ``alpha`` and ``beta`` of
     DISTS' ``weights.pt``, and ``DISTS_pytorch.DISTS().state_dict()``. What DISTS does not need is
-    dropped, such as the classifier. No weights are shipped with this package. Those of torchvision
-    were trained on ImageNet, whose terms you must judge yourself.
+    dropped, such as the classifier. No weights are shipped with this package. The weights of
+    torchvision were trained on ImageNet, whose terms you must judge yourself.
 
     Args:
       arrays: arrays under PyTorch's names, in PyTorch's order of axes. Channels may be fewer than

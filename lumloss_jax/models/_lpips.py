@@ -28,7 +28,8 @@ def lpips_weights(arrays: Weights) -> dict[str, ArrayLike]:
     Two sources are understood: torchvision's ``vgg16`` or ``alexnet`` merged with the small file of
     the same network from lpips' ``weights/v0.1``, and ``lpips.LPIPS(net=...).state_dict()``. What
     LPIPS does not need is dropped, such as the classifier. No weights are shipped with this
-    package. Those of torchvision were trained on ImageNet, whose terms you must judge yourself.
+    package. The weights of torchvision were trained on ImageNet, whose terms you must judge
+    yourself.
 
     Args:
       arrays: arrays under PyTorch's names, in PyTorch's order of axes. Channels may be fewer than

@@ -19,7 +19,7 @@ from lumloss_jax.models._torch_names import WRAPPERS
 Weights = Mapping[str, ArrayLike]
 Pool = Callable[[jax.Array], jax.Array]
 
-# Of the images of ImageNet, which the trunks were trained on
+# Mean and standard deviation of the images of ImageNet, which the trunks were trained on
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 

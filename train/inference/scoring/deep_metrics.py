@@ -16,7 +16,8 @@ _TILE = 512  # pixels on each side of the part of a tile that is kept
 # Pixels around it. The last activations of VGG16 see 98 pixels to each side, those of AlexNet 96.
 # It is a multiple of 16, so that the grid of each layer is that of the whole photograph.
 _AROUND = 128
-_STEPS = {"lpips_vgg": (1, 2, 4, 8, 16), "lpips_alex": (4, 8, 16, 16, 16)}  # of each layer's grid
+# Pixels between the points of each layer's grid
+_STEPS = {"lpips_vgg": (1, 2, 4, 8, 16), "lpips_alex": (4, 8, 16, 16, 16)}
 
 
 def deep_score(name: str, image: np.ndarray, clean: np.ndarray) -> float:
