@@ -52,6 +52,8 @@ FOLDERS = {
         "randomness state step training validation"
     ),
     "train.experiments.statistics": "data errors files inference.scoring",
+    "train.study": "bounds console data errors files",
+    "train.study.messages": "errors",
     "train.experiments.report": "checkpoints.versions data experiments.statistics files "
     "inference.scoring",
 }
@@ -63,7 +65,11 @@ OPENED_BY = {
     "train.pytorch": (),
     "train.data.inspection": (),
     "train.experiments": ("train.presets",),
+    "train.study": ("train.__main__",),
 }
+
+# What of the study the server may import: it starts at once, and no mapping leaves it.
+SERVING = "guard messages rules sequential server serve study_file votes"
 
 # What the light half may import beside the standard library: numpy comes with jax.
 LIGHT = ("lumloss_jax", "jax", "chex", "numpy")
@@ -125,6 +131,13 @@ def forbidden() -> Iterator[tuple[str, str, str]]:
                 may = name.split(".")[-1].startswith(("_composition", "_spec"))
                 if below(other, "lumloss_jax.losses") and not may:
                     yield *arrow, "a loss imports no sibling but _penalties"
+            served = name.removeprefix("train.study.")
+            if below(name, "train.study") and served in SERVING.split():
+                if other.split(".")[0] in ("jax", "numpy", "scipy", "pyvips") or (
+                    below(other, "train.study")
+                    and not below(other, *(f"train.study.{part}" for part in SERVING.split()))
+                ):
+                    yield *arrow, "the server of a study starts at once"
             if name == "train.step" and below(other, "train.devices.sharding"):
                 yield *arrow, "the step knows no device"
             if name == "train.devices.sharding" and below(other, "train.step"):
@@ -167,6 +180,10 @@ def test_no_import_against_the_plan():
         ("train.monitoring.meters", "train.devices.sharding", "train.monitoring may import"),
         ("train.inference.predict", "train.loop", "train.inference may import"),
         ("train.data.formats.png", "train.data.images", "may import nothing"),
+        ("train.loop", "train.study.server", "opens train.study"),
+        ("train.study.create", "train.loop", "train.study may import"),
+        ("train.study.server", "numpy", "starts at once"),
+        ("train.study.votes", "train.study.results", "starts at once"),
     ],
 )
 def test_each_rule_would_be_noticed(name, other, reason, monkeypatch):

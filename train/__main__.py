@@ -55,6 +55,10 @@ def _run(arguments: list[str]) -> int:
         complain("error: The working directory was deleted. Change to another folder.")
         return 2
     try:
+        if arguments[:1] == ["study"]:  # Its server starts at once, without jax.
+            from train.study.command import study
+
+            return study(arguments[1:])
         # This import takes seconds. It is here so that Ctrl-C shows no traceback meanwhile.
         from train.verbs import run
 

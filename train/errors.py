@@ -1,7 +1,8 @@
 """The exception for input that the user must change, and how messages quote errors and lists."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 LISTED = 10  # items of a list that a message shows; of the others it gives only the number
 
@@ -39,3 +40,28 @@ def list_some(names: Sequence[str], *, between: str = ", ") -> str:
 def list_below(sentences: Sequence[str]) -> str:
     """Lists the first sentences, each on its own line, and says how many more there are."""
     return "\n  " + list_some(sentences, between="\n  ")
+
+
+@contextlib.contextmanager
+def needs_extra(what: str, extra: str, packages: Collection[str]) -> Iterator[None]:
+    """Says which extra to install if one of its packages is missing.
+
+    A missing module of this program is a defect, and keeps its traceback.
+
+    Args:
+      what: the command that needs the packages.
+      extra: name of the extra in pyproject.toml.
+      packages: names under which its packages are imported.
+
+    Raises:
+      InputError: one of the packages is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in packages:
+            raise
+        raise InputError(
+            f"{what} needs the package {error.name}, which is not installed. Install it with: "
+            f'pip install -e ".[{extra}]"'
+        ) from None

@@ -3,12 +3,11 @@
 The docstrings of these functions are help texts.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -17,7 +16,7 @@ import tyro
 from train.bounds import check_name
 from train.config import FitConfig
 from train.console import make_console
-from train.errors import InputError, did_you_mean, list_some
+from train.errors import InputError, did_you_mean, list_some, needs_extra
 from train.experiments.compare_config import CompareConfig
 from train.experiments.tune_config import TuneConfig
 from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
@@ -57,7 +56,7 @@ def compare(arguments: list[str]) -> None:
     """Train a network with several losses, and test whether the first is better than the others."""
     command = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
-    with _needs_extra("compare"):
+    with needs_extra("compare", "compare", _EXTRA):
         from train.experiments import compare as comparison
 
     comparison.compare(config, shlex.join(command))
@@ -84,7 +83,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
 def tune(arguments: list[str]) -> None:
     """Search for the best weight, window, penalty and brightness signal of the luminance loss."""
     config = read_tune(arguments)
-    with _needs_extra("tune"):
+    with needs_extra("tune", "compare", _EXTRA):
         from train.experiments import tune as search
 
     search.tune(config)
@@ -179,6 +178,13 @@ def export(arguments: list[str]) -> None:
     export.export(tyro.cli(export.ExportConfig, prog="python -m train export", args=arguments))
 
 
+def study(arguments: list[str]) -> int:
+    """Ask people: show pairs of results in the browser, blind, and say what they prefer."""
+    from train.study import command
+
+    return command.study(arguments)
+
+
 def doctor(arguments: list[str]) -> int:
     """Say what this program runs on, what is missing, and what to do about it."""
     from train.environment import doctor as report
@@ -192,6 +198,7 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "fit": fit,
     "compare": compare,
     "tune": tune,
+    "study": study,
     "restore": restore,
     "evaluate": evaluate,
     "export": export,
@@ -268,23 +275,6 @@ def _check_one_start(arguments: list[str]) -> None:
                 f"--init-from gives one start for all seeds; got {len(given)}. To give one for "
                 f"each seed, write: --starts {shlex.join(given)}"
             )
-
-
-@contextlib.contextmanager
-def _needs_extra(verb: str) -> Iterator[None]:
-    """Says which extra to install if one of its packages is missing.
-
-    A missing module of this program is a defect, and keeps its traceback.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
-            raise
-        raise InputError(
-            f"{verb} needs the package {error.name}, which is not installed. Install it with: "
-            'pip install -e ".[compare]"'
-        ) from None
 
 
 def _load_resumed(folder: Path) -> FitConfig:

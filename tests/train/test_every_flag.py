@@ -24,6 +24,9 @@ from train.inference.evaluate import EvaluateConfig
 from train.inference.export import ExportConfig
 from train.inference.restore import RestoreConfig
 from train.pytorch.import_weights import ImportConfig
+from train.study.create_config import CreateConfig
+from train.study.score import ScoreConfig
+from train.study.serve import ServeConfig
 
 _VALUES: dict[Any, tuple[Any, ...]] = {
     float: (math.inf, -math.inf, math.nan, 0.0, -1.0, 1e30, -1e-30, 5e-324),
@@ -58,6 +61,9 @@ _CONFIGS = (
     InspectConfig("photos"),
     DoctorConfig((Path("model.stablehlo"),)),
     ImportConfig(Path("file.pth"), "dncnn"),
+    CreateConfig(Path("study"), a=Path("a"), b=Path("b"), clean=Path("clean")),
+    ServeConfig(Path("study")),
+    ScoreConfig(Path("study")),
 )
 _CASES = [
     pytest.param(config, field.name, id=f"{type(config).__name__} {field.name}")

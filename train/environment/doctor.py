@@ -27,7 +27,7 @@ from train.inference.exports.stablehlo import examine_program
 _PACKAGE = "lumloss-jax"
 _SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # Extras that a user may need; the others are for developers.
-_EXTRAS = ("train", "compare", "tfds", "onnx", "tpu")
+_EXTRAS = ("train", "compare", "study", "tfds", "onnx", "tpu")
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?.*?(?:extra == ['\"](\w+)['\"])?$")
 # Variables that change what jax, glibc or TensorFlow Datasets do.
 _VARIABLES = (

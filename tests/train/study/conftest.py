@@ -1,0 +1,101 @@
+"""A small study: twelve photographs, two sets of results, three observers."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.__main__ import main
+from train.data.images import write_image
+from train.study.study_file import FILE_NAME, reading
+from train.study.votes import Ballot, Conditions, Votes
+
+CONDITIONS = Conditions(60.0, 1400, 900, 1.0, "srgb")
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders a, b, clean and input with the same twelve names."""
+    root = tmp_path_factory.mktemp("results")
+    random = np.random.default_rng(0)
+    for name in ("a", "b", "clean", "input"):
+        (root / name).mkdir()
+    for number in range(12):
+        clean = np.zeros((72, 80, 3)) + random.integers(60, 200, 3)
+        clean[20:50, 30:60] += 40
+        for name, noise in (("clean", 0), ("a", 4), ("b", 12), ("input", 40)):
+            noisy = clean + noise * random.standard_normal(clean.shape)
+            image = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+            write_image(root / name / f"p{number:02d}.png", image)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_study(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a study with flags of ``study create``; the same flags give copies of one file."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*flags: str) -> Path:
+        if flags not in made:
+            folder = tmp_path_factory.mktemp("study")
+            given = ["--a", str(folders / "a"), "--b", str(folders / "b"), "--seed", "3"]
+            assert main(["study", "create", str(folder), *given, *flags]) == 0
+            made[flags] = folder
+        copy = tmp_path_factory.mktemp("copy")
+        shutil.copy(made[flags] / FILE_NAME, copy / FILE_NAME)
+        return copy
+
+    return make
+
+
+@pytest.fixture
+def study(make_study: Callable[..., Path], folders: Path) -> Path:
+    """A study of three observers with clean photographs and inputs."""
+    flags = ("--clean", str(folders / "clean"), "--input", str(folders / "input"))
+    return make_study(*flags, "--observers", "3")
+
+
+@pytest.fixture
+def votes(study: Path) -> Iterator[Votes]:
+    """The open study."""
+    opened = Votes(study)
+    yield opened
+    opened.close()
+
+
+class Robots:
+    """Observers who vote by a rule."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.votes = Votes(folder)
+        with reading(folder) as file:
+            rows = file.execute("SELECT token, kind, left_name, right_name, photograph FROM trials")
+            self.trials = {row["token"]: tuple(row)[1:] for row in rows}
+
+    def observe(self, rule: Callable[[str, str, str, int], str], *, most: int = 10**6) -> int:
+        """A new observer votes by ``rule(kind, left, right, photograph)``; returns the place."""
+        session = self.votes.begin(CONDITIONS)
+        place = self.votes.place_of(session)
+        assert place is not None
+        while most > 0 and (shown := self.votes.shown(place)) is not None:
+            choice = rule(*self.trials[shown.trial])
+            ballot = Ballot(shown.trial, choice, False, False, 1000)
+            assert self.votes.vote(place, ballot) == "counted"
+            most -= 1
+        return place
+
+
+@pytest.fixture
+def robots(study: Path) -> Iterator[Robots]:
+    """Observers of the study."""
+    made = Robots(study)
+    yield made
+    made.votes.close()
+
+
+def side_of(name: str, left: str) -> str:
+    """The side on which a set is shown."""
+    return "left" if left == name else "right"

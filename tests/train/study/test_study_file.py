@@ -1,0 +1,75 @@
+import sqlite3
+
+import pytest
+
+from train.__main__ import main
+from train.errors import InputError
+from train.study.study_file import FILE_NAME, check_png, open_study, reading
+
+
+def changed(study, *statements):
+    with sqlite3.connect(study / FILE_NAME) as file:
+        for statement in statements:
+            file.execute(statement)
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (["PRAGMA user_version=0"], "different version"),
+        (["PRAGMA user_version=2"], "different version"),
+        (["PRAGMA application_id=0"], "was not written by"),
+        (["CREATE VIEW v AS SELECT 1"], "does not have the tables"),
+        (["CREATE TABLE more (x)"], "does not have the tables"),
+        (
+            ["CREATE TRIGGER t AFTER INSERT ON votes BEGIN DELETE FROM votes; END"],
+            "does not have the tables",
+        ),
+        (["DROP TABLE scores"], "does not have the tables"),
+        (["DROP INDEX one_vote"], "does not have the tables"),
+        (["DELETE FROM about"], "content must be an object"),
+        (["UPDATE about SET content = '{'"], "not JSON"),
+        (["UPDATE about SET content = json_set(content, '$.more', 1)"], "unknown key"),
+        (["UPDATE about SET content = json_set(content, '$.names', json('[]'))"], "do not fit"),
+    ],
+)
+def test_a_file_that_somebody_changed_is_refused(study, statements, message, capsys):
+    changed(study, *statements)
+    for verb in ("serve", "score"):
+        assert main(["study", verb, str(study)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_what_is_no_study_is_refused(tmp_path, study):
+    with pytest.raises(InputError, match="there is no study.sqlite"):
+        open_study(tmp_path)
+    (tmp_path / FILE_NAME).write_bytes(b"")
+    with pytest.raises(InputError, match="not a file of a study"):
+        open_study(tmp_path)
+    whole = (study / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError):
+        open_study(tmp_path)
+
+
+def test_schemas_of_others_are_not_trusted(study):
+    with reading(study) as file:
+        assert file.execute("PRAGMA trusted_schema").fetchone()[0] == 0
+    with open_study(study, write=True) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert file.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+    file.close()
+
+
+def test_pictures_are_bounded(study):
+    with reading(study) as file:
+        png = file.execute("SELECT png FROM pictures").fetchone()["png"]
+    assert check_png(png) == (80, 72)
+    with pytest.raises(InputError, match="not a PNG"):
+        check_png("text")
+    with pytest.raises(InputError, match="not a PNG"):
+        check_png(b"<svg/>")
+    huge = png[:16] + b"\x00\x01\x00\x00" * 2 + png[24:]
+    with pytest.raises(InputError, match="65536 x 65536 pixels"):
+        check_png(huge)

@@ -1,0 +1,1 @@
+"""The verb ``study``: people compare restored photographs without knowing who restored them."""

@@ -1,0 +1,94 @@
+"""Options of ``study create``, read before anything heavy is imported."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from train.bounds import MOST_SEED, between, check_name
+from train.errors import InputError
+from train.study.rules import Stop, Task
+
+MOST_OBSERVERS = 200
+_MOST_VOTES = 20  # votes of an observer on one pair
+_SIDES = (64, 8192)  # pixels of a crop
+_LONGEST_QUESTION = 300  # characters
+QUESTIONS: dict[Task, str] = {
+    "preference": "Which picture do you prefer?",
+    "fidelity": "Which picture is closer to the original?",
+}
+
+
+@dataclass(frozen=True)
+class CreateConfig:
+    """Make a blind viewing study of two sets of results.
+
+    Observers then see pairs of results without knowing which is which. Next, use `study serve`.
+    """
+
+    study: Annotated[Path, tyro.conf.Positional]
+    """Folder of the study. It is made, and must not hold a study yet."""
+    a: Path | None = None
+    """Folder of restored photographs."""
+    b: Path | None = None
+    """Folder of the same photographs, with the same names, restored differently."""
+    clean: Path | None = None
+    """Folder of the clean photographs. --task fidelity shows them."""
+    input: Path | None = None
+    """Folder of the photographs before restoration. With --clean, the obvious control pair shows
+    the input next to the clean photograph. Otherwise it shows a result next to a blurred copy."""
+    task: Task = "preference"
+    """preference: two results. fidelity: two results with the clean photograph between them."""
+    question: str = ""
+    """What observers are asked. Default: a sentence that fits --task."""
+    observers: int = 1
+    """Number of people who take part."""
+    votes_per_pair: int = 1
+    """Number of times that each observer votes on each pair. The sides alternate."""
+    crop: int | None = 512
+    """Side in pixels of the part of each photograph that is shown, where the results differ most.
+    None: the whole photograph."""
+    stop: Stop = "fixed"
+    """How the study ends. fixed: after all votes. sequential: for one observer, the pages say when
+    the votes suffice for a verdict. The verdict then allows for having looked after every vote."""
+    seed: int | None = None
+    """Seed of orders and sides. None: a random one, which nobody can guess."""
+
+    def __post_init__(self) -> None:
+        for flag in ("study", "a", "b", "clean", "input"):
+            check_name(
+                "the folder of the study" if flag == "study" else f"--{flag}", getattr(self, flag)
+            )
+        if self.a is None or self.b is None:
+            raise InputError(
+                "study create needs two folders of results with the same names. Name them after "
+                "--a and --b."
+            )
+        if self.task == "fidelity" and self.clean is None:
+            raise InputError(
+                "--task fidelity asks which result is closer to the clean photograph. Name the "
+                "folder of the clean photographs after --clean."
+            )
+        if self.input is not None and self.clean is None:
+            raise InputError(
+                "--input is shown next to the clean photograph, in the obvious pair. Name the "
+                "clean photographs after --clean, or leave --input out."
+            )
+        if len(self.question) > _LONGEST_QUESTION or not self.question.isprintable():
+            raise InputError(
+                f"--question must be one line of at most {_LONGEST_QUESTION} characters; got "
+                f"{len(self.question)} characters."
+            )
+        between("--observers", self.observers, 1, most=MOST_OBSERVERS)
+        between("--votes-per-pair", self.votes_per_pair, 1, most=_MOST_VOTES)
+        if self.stop == "sequential" and self.observers > 1:
+            raise InputError(
+                "--stop sequential is for one observer. Votes of several people are not "
+                "independent, and the rule would raise false alarms in up to 30 % of studies. "
+                "Leave --observers out, or use --stop fixed."
+            )
+        if self.crop is not None:
+            between("--crop", self.crop, _SIDES[0], most=_SIDES[1])
+        if self.seed is not None:
+            between("--seed", self.seed, 0, most=MOST_SEED)

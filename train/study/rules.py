@@ -1,0 +1,18 @@
+"""Names and rules that the plan, the server and the scores share. It imports nothing heavy."""
+
+from typing import Literal
+
+Kind = Literal["practice", "pair", "repeat", "same", "obvious"]
+Task = Literal["preference", "fidelity"]
+Stop = Literal["fixed", "sequential"]
+Choice = Literal["left", "none", "right"]
+
+CHOICES: tuple[Choice, ...] = ("left", "none", "right")
+FEWEST_PHOTOGRAPHS = 2  # with one, the same photograph would appear twice in a row
+FEWEST_FOR_VERDICT = 10  # photographs; fewer say too little about the next one
+PRACTICE = 5  # pairs of the practice round; ITU-R BT.500 throws about five away
+COUNTED: tuple[Kind, ...] = ("pair", "repeat")  # kinds whose votes decide
+
+# Observers are excluded by these rules, if there are several. They are fixed before the first vote.
+MOST_ON_ONE_SIDE = 0.9
+FEWEST_FOR_SIDES = 20  # votes, without which the rule about sides says nothing

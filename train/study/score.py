@@ -1,0 +1,160 @@
+"""Says what the votes of a study mean, and writes a page, a table and a file for programs."""
+
+import base64
+import dataclasses
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+import tyro
+
+from train.bounds import check_name
+from train.console import make_console
+from train.errors import InputError
+from train.files.outputs import write_json, write_rows, write_text
+from train.study import sentences
+from train.study.ballots import Viewing, read_arrivals, read_observers, read_votes
+from train.study.picture_files import without_padding
+from train.study.results import PairResult, StudyResults, analyse
+from train.study.study_file import check_png, read_about, reading
+
+PAGE, TABLE, RECORD = "results.html", "votes.csv", "results.json"
+_LARGEST_PICTURES = 10_000_000  # bytes of all pictures in the page
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Say what the votes mean, and write results.html, votes.csv and results.json.
+
+    While votes are missing, there is no verdict: their number is fixed in advance.
+    """
+
+    study: Annotated[Path, tyro.conf.Positional]
+    """Folder of the study."""
+    output: Path | None = None
+    """Folder to write to. None: the folder of the study."""
+    viewing: Viewing = "all"
+    """Votes to use. plain: only those without zoom and alternation; boosted: only those with one of
+    them. Only all can lead to a verdict."""
+    end_early: bool = False
+    """Give a verdict although votes are missing, and say so."""
+
+    def __post_init__(self) -> None:
+        check_name("the folder of the study", self.study)
+        check_name("--output", self.output)
+
+
+def score(config: ScoreConfig) -> StudyResults:
+    """Scores a study, prints the sentences and writes the files.
+
+    Raises:
+      InputError: if the study cannot be read, or has no vote that counts.
+    """
+    console = make_console(soft_wrap=True)
+    with reading(config.study) as file:
+        about = read_about(file, config.study)
+        votes = read_votes(file)
+        observers = read_observers(file, about, votes)
+        query = "SELECT count(*) FROM trials WHERE kind != 'practice'"
+        planned = int(file.execute(query).fetchone()[0])
+        results = analyse(
+            about,
+            votes,
+            observers,
+            planned=planned,
+            arrivals=read_arrivals(file, votes, about.sets[0]),
+            viewing=config.viewing,
+            end_early=config.end_early,
+        )
+        if not results.pairs:
+            why = "; ".join(
+                f"observer {each.number} {each.excluded}" for each in observers if each.excluded
+            )
+            raise InputError(
+                f"{config.study} has no vote that counts{f': {why}' if why else ' yet'}. Votes are "
+                f"collected by: python -m train study serve {config.study}"
+            )
+        examples = [_examples(file, pair) for pair in results.pairs]
+
+    folder = config.output or config.study
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(votes, folder / TABLE)
+    write_json(as_record(results), folder / RECORD)
+    write_text(_page(results, examples), folder / PAGE)
+    for pair in results.pairs:
+        console.print(sentences.headline(results, pair), highlight=False)
+        console.print(sentences.measurement(results, pair), highlight=False)
+        console.print(sentences.description(pair), highlight=False)
+    for note in sentences.notes(results):
+        console.print(f"note: {note}", highlight=False)
+    console.print(sentences.rules(results), highlight=False)
+    for what, name in (("page", PAGE), ("votes", TABLE), ("results", RECORD)):
+        console.print(f"{what:>8}  {folder / name}", highlight=False)
+    return results
+
+
+def as_record(results: StudyResults) -> dict[str, Any]:
+    """The results in the form of the JSON file."""
+    record = dataclasses.asdict(results)
+    for pair, made in zip(record["pairs"], results.pairs, strict=True):
+        pair["sentences"] = [
+            sentences.headline(results, made),
+            sentences.measurement(results, made),
+        ]
+    record["notes"] = sentences.notes(results)
+    return record
+
+
+def _examples(file: sqlite3.Connection, pair: PairResult) -> dict[str, list[dict[str, str]]]:
+    """Pictures of the photographs that divided the observers, and of those that did not."""
+    left = _LARGEST_PICTURES
+    found: dict[str, list[dict[str, str]]] = {"split": [], "agreed": []}
+    for name, photographs in (("split", pair.split), ("agreed", pair.agreed)):
+        for photograph in photographs:
+            pictures = _pictures(file, photograph, pair)
+            left -= sum(map(len, pictures.values()))
+            if left >= 0:
+                found[name].append({"name": photograph, **pictures})
+    return found
+
+
+def _pictures(file: sqlite3.Connection, photograph: str, pair: PairResult) -> Mapping[str, str]:
+    """The two pictures of a photograph as data URLs."""
+    query = (
+        "SELECT png FROM trials JOIN photographs ON photographs.number = trials.photograph JOIN "
+        "pictures ON pictures.number = CASE left_name WHEN ? THEN left_picture ELSE right_picture "
+        "END WHERE photographs.name = ? AND ? IN (left_name, right_name) AND kind = 'pair' LIMIT 1"
+    )
+    pictures = {}
+    for side in ("first", "second"):
+        letter = getattr(pair, side)
+        png = file.execute(query, [letter, photograph, letter]).fetchone()["png"]
+        check_png(png)
+        encoded = base64.b64encode(without_padding(png)).decode()
+        pictures[side] = f"data:image/png;base64,{encoded}"
+    return pictures
+
+
+def _page(results: StudyResults, examples: list[dict[str, list[dict[str, str]]]]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("results.html.jinja").render(
+        results=results,
+        about=results.about,
+        examples=examples,
+        headline=sentences.headline,
+        measurement=sentences.measurement,
+        description=sentences.description,
+        label=sentences.label,
+        notes=sentences.notes(results),
+        rules=sentences.rules(results),
+        table=TABLE,
+    )

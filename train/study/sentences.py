@@ -1,0 +1,123 @@
+"""Plain sentences about the results of a study, for the console and the page."""
+
+from train.study.results import PairResult, StudyResults
+from train.study.rules import FEWEST_FOR_SIDES, MOST_ON_ONE_SIDE
+from train.study.statistics import FEWEST_OBSERVERS
+
+
+def label(results: StudyResults, letter: str) -> str:
+    """A set with its letter and what it is called."""
+    return f"{letter.upper()} ({results.about.name_of(letter)})"
+
+
+def headline(results: StudyResults, pair: PairResult) -> str:
+    """The verdict, or why there is none."""
+    first, second = label(results, pair.first), label(results, pair.second)
+    fidelity = results.about.task == "fidelity"
+    if pair.outcome == "no verdict":
+        return f"No verdict on {first} against {second}: {pair.why_not}."
+    if pair.outcome == "cannot tell":
+        what = "is closer to the original" if fidelity else "is preferred"
+        return f"The votes do not tell whether {first} or {second} {what}."
+    better, worse = (first, second) if pair.outcome == "first" else (second, first)
+    if fidelity:
+        return f"{better} looks closer to the original than {worse}."
+    return f"{better} is preferred to {worse}."
+
+
+def measurement(results: StudyResults, pair: PairResult) -> str:
+    """What was measured, with its interval and for whom it holds."""
+    mean, interval = pair.interval.mean, pair.interval
+    for_first, ties, for_second = pair.choices
+    votes = sum(pair.choices)
+    holds = (
+        "This holds for observers and photographs like these."
+        if interval.over_observers
+        else f"This holds for {_these(len(pair.observers))} and photographs like these. For other "
+        f"people, at least {FEWEST_OBSERVERS} observers are needed."
+    )
+    kind = "confidence sequence" if results.about.stop == "sequential" else "interval"
+    return (
+        f"Score of {label(results, pair.first)}: {percent(mean)}, {100 * pair.confidence:.3g} % "
+        f"{kind} {percent(interval.low)} to {percent(interval.high)}. 50 % "
+        "means that neither is ahead, and each "
+        f"“no difference” counts half. {votes} votes on {len(pair.photographs)} photographs: "
+        f"{for_first} for {pair.first.upper()}, {ties} for no difference, {for_second} for "
+        f"{pair.second.upper()}. {holds}"
+    )
+
+
+def percent(share: float) -> str:
+    """A share as a whole percentage."""
+    return f"{100 * share:.0f} %"
+
+
+def _these(count: int) -> str:
+    return "this observer" if count == 1 else f"these {count} observers"
+
+
+def description(pair: PairResult) -> str:
+    """What describes the votes, but decides nothing."""
+    low, high = pair.wilson
+    alpha = (
+        "undefined, because all votes are equal or nobody shares a photograph"
+        if pair.alpha is None
+        else f"{pair.alpha:.2f} (1 is full agreement, 0 is chance)"
+    )
+    return (
+        f"As a description only: if all votes were independent, which they are not, the interval "
+        f"would be {percent(low)} to {percent(high)} (Wilson). Agreement of observers, "
+        f"Krippendorff's alpha: {alpha}."
+    )
+
+
+def notes(results: StudyResults) -> list[str]:
+    """What a reader should know before believing it."""
+    said = []
+    if results.ended_early:
+        said.append(
+            f"The study was ended early: {results.given} of {results.planned} planned votes are "
+            "in. If it was ended because of what the votes said, the verdict is worth less."
+        )
+    if results.viewing == "plain":
+        said.append("Only votes without zoom and alternation are used, so there is no verdict.")
+    if results.viewing == "boosted":
+        said.append("Only votes with zoom or alternation are used, so there is no verdict.")
+    excluded = [observer for observer in results.observers if observer.excluded]
+    for observer in excluded:
+        said.append(f"Observer {observer.number} was excluded: {observer.excluded}.")
+    controls = results.controls
+    if controls.same:
+        said.append(
+            f"Identical pictures: {controls.same_none} of {controls.same} votes said “no "
+            "difference”."
+        )
+    if controls.repeats:
+        said.append(
+            f"Repeated pairs with swapped sides: {controls.repeats_equal} of {controls.repeats} "
+            "votes were the same as the first time. They are averaged with the first vote."
+        )
+    return said
+
+
+def rules(results: StudyResults) -> str:
+    """The rules that were fixed before the first vote."""
+    if results.about.observers == 1:
+        exclusion = "A single observer is never excluded, because the study is about that person."
+    else:
+        exclusion = (
+            "An observer is excluded who does not choose the better picture of the obvious pair "
+            f"({results.about.obvious[0]} against {results.about.obvious[1]}), or who chooses one "
+            f"side in over {percent(MOST_ON_ONE_SIDE)} of at least {FEWEST_FOR_SIDES} votes."
+        )
+    number = f"the number of votes ({results.planned})"
+    if results.about.stop == "sequential":
+        number = (
+            f"that the study ends when the votes suffice, or after {results.planned} votes (the "
+            "confidence sequence allows for a look after every vote)"
+        )
+    return (
+        f"Fixed before the first vote: {number}, the order and the "
+        f"sides of all pairs (seed {results.about.seed}), and who is excluded. {exclusion} Control "
+        "pairs never count."
+    )
