@@ -133,8 +133,7 @@ def test_requirements_are_sorted_by_extra() -> None:
     ) == {"train": ["optax"], "compare": ["optuna"], "tpu": ["libtpu"]}
 
 
-@pytest.mark.parametrize("arguments", [["--x"], ["runs"]])
-def test_it_has_no_options(arguments: list[str]) -> None:
+def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["doctor", *arguments])
+        main(["doctor", "--x"])
     assert ended.value.code == 2
