@@ -149,7 +149,7 @@ def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_
     assert "Each difference is the score of l1 minus that of mse. If lower is better" in said
     assert "Exploratory, higher is better: PSNR-Y " in said and "; lower is better: CIE" in said
     assert (
-        "note: l1: the learning rate that was picked, 0.002, lies at the edge of the grid. A wider"
+        "note: l1, mse: the learning rate that was picked, 0.002, lies at the edge of the grid. A "
         in said
     )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
