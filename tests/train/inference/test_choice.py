@@ -138,11 +138,14 @@ def test_no_flipped_bit_in_the_header_of_a_bundled_network_goes_unnoticed(
 
 def test_a_saved_network_is_loaded_as_it_was(tmp_path: Path, monkeypatch) -> None:
     spec, variables, summary = bundled.load_bundled("denoiser-1")
+    loss, photographs = bundled.bundled_origin("denoiser-1")
     monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
-    bundled.save_bundled(tmp_path / "again.safetensors", spec, variables, summary)
+    about = {"loss": loss, "photographs": photographs}
+    bundled.save_bundled(tmp_path / "again.safetensors", spec, variables, summary, **about)
     assert bundled.bundled_names() == ["again"]
     found = bundled.load_bundled("again")
     assert found[0] == spec and found[2] == summary
+    assert bundled.bundled_origin("again") == (loss, photographs)
     chex.assert_trees_all_equal(found[1], variables)
 
 
