@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ ARCHIVES = "Use --format onnx or --format torch for archives"
 _HALF_YEAR = 182  # days
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _LARGEST = 200e6  # bytes of parameters that may be written into a program
+_LONGEST = 2 * _LARGEST  # bytes of a program
 _SIDE = 16  # pixels: height and width of the images that a program is tried with
 # A program ends with the name of its function, after its length, and zeros.
 _ENDS = re.compile(
@@ -95,6 +97,13 @@ def read_stamp(path: Path) -> ProgramStamp | None:
       InputError: if the file cannot be read, or ``export`` did not write it.
     """
     try:
+        about = path.stat()
+        # Reading a pipe could take forever, and the whole file is read to load it.
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LONGEST:
+            raise InputError(
+                f"{path} is not a program: it must be a regular file of at most "
+                f"{_LONGEST / 1e6:.0f} MB."
+            )
         found = _read_end(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None

@@ -1,5 +1,7 @@
 import datetime
-from collections.abc import Callable
+import os
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -7,6 +9,8 @@ import jax.export
 import numpy as np
 import pytest
 
+from tests import fuzzing
+from tests.mutations import mutated
 from train.__main__ import main
 from train.errors import InputError
 from train.inference.exports import stablehlo
@@ -119,3 +123,36 @@ def test_damaged_and_foreign_files_are_refused_in_one_sentence(
     # The end is there, but the rest is damaged.
     file.write_bytes(content[: len(content) // 2] + bytes(16) + content[len(content) // 2 + 16 :])
     stablehlo.examine_program(file)
+
+
+def test_neither_a_pipe_nor_a_file_without_end_is_read(
+    exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    content = exported(BLIND).read_bytes()
+    pipe, huge = tmp_path / "pipe.stablehlo", tmp_path / "huge.stablehlo"
+    os.mkfifo(pipe)
+    with huge.open("wb") as file:
+        file.truncate(10**12)
+        file.seek(0, os.SEEK_END)
+        file.write(content[-100:])
+    for path in (pipe, huge):
+        with pytest.raises(InputError, match="it must be a regular file of at most 400 MB"):
+            stablehlo.examine_program(path)
+
+
+def damaged_program(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Damages a program except for its end, by which it is recognized."""
+    return mutated(rng, data[:-100], others) + data[-100:]
+
+
+@pytest.mark.parametrize("cases", fuzzing.CASES)
+def test_damaged_programs_are_examined(
+    exported: Callable[[str], Path], cases: int, tmp_path: Path
+) -> None:
+    fuzzing.check(
+        stablehlo.examine_program,
+        {"blind": exported(BLIND).read_bytes()},
+        tmp_path / "case.stablehlo",
+        cases=cases,
+        mutate=damaged_program,
+    )
