@@ -20,6 +20,7 @@ from train.data.sources import Source
 from train.data.splits import Splits, check_scorable, check_unchanged, save_splits
 from train.devices import sharding
 from train.errors import InputError
+from train.experiments.scored_weights import keep_weights
 from train.experiments.statistics.stats import FEWEST_IMAGES
 from train.files import locks
 from train.files.json_files import UnreadableError, read_json
@@ -88,7 +89,8 @@ def open_folder(
 ) -> Path:
     """Opens the folder of the experiment and locks it.
 
-    The folder is new, or holds a part of this experiment, with the same settings and photographs.
+    The folder is new, or holds a part of this experiment, with the same settings, photographs, and
+    weights of metrics.
 
     Args:
       config: the configuration of the experiment.
@@ -130,6 +132,7 @@ def open_folder(
         held.enter_context(advising_resume(folder))
         write_json(settings, folder / _SETTINGS)
         save_splits(splits, folder)
+    keep_weights(folder, config.columns)
     return folder
 
 

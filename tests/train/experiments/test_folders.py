@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+import tests.lumloss_jax.models.narrow_weights as narrow_weights
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
 from train.experiments.folders import open_folder
 from train.experiments.tune_config import TuneConfig
 from train.files import locks
+from train.inference.scoring.metric_weights import path_of, save_weights
 
 
 @pytest.fixture
@@ -43,6 +45,20 @@ def test_how_much_is_done_and_by_what_means_may_change(splits, held, tmp_path):
     more = configured(folder, seeds=8, population="vmap", crops=0, metrics=("all",))
     assert open_folder(more, splits, "compare", held) == folder
     assert json.loads((folder / "settings.json").read_text())["seeds"] == 8
+
+
+def test_the_weights_of_a_metric_may_not_change(splits, held, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path_of("dists").parent.mkdir(parents=True)
+    save_weights("dists", narrow_weights.dists(), {})
+    for kind, verb in ((CompareConfig, "compare"), (TuneConfig, "tune")):
+        config = configured(tmp_path / verb, kind, metrics=("dists",))
+        folder = open_folder(config, splits, verb, held)
+        save_weights("dists", narrow_weights.dists(), {"made": verb})
+        with pytest.raises(InputError, match="The weights of DISTS in .* are not those that"):
+            open_folder(config, splits, verb, held)
+        without = dataclasses.replace(config, metrics=())
+        assert open_folder(without, splits, verb, held) == folder
 
 
 @pytest.mark.parametrize(
