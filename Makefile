@@ -1,6 +1,7 @@
 # make train   installs into .venv, trains the default preset on scikit-image's photographs, writes a report
 # make restore PHOTO=photo.jpg installs into .venv and restores a photograph with the bundled network
 # make compare fine-tunes the bundled network under three losses, tests on eight pictures, and writes a report
+# make study   shows two networks of make compare in the browser, blind, and records which one people prefer
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests), compiled with few optimizations; make lint is what CI runs first
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 LOWEST := .cache/lowest
 NEWEST := .cache/newest
 
-.PHONY: train restore compare docs notebooks test test-slow test-all fuzz test-lowest test-newest test-newest-with lint format clean
+.PHONY: train restore compare study docs notebooks test test-slow test-all fuzz test-lowest test-newest test-newest-with lint format clean
 train: $(VENV)/.train
 	$(BIN)/python -m train fit
 
@@ -25,6 +26,14 @@ restore: $(VENV)/.train
 
 compare: $(VENV)/.compare
 	$(BIN)/python -m train compare
+
+COMPARISON ?= $(lastword $(sort $(wildcard runs/*-compare)))
+STUDY = studies/$(notdir $(COMPARISON))
+study: $(VENV)/.study
+	@test -n "$(COMPARISON)" || { echo "There is no comparison yet: make compare"; exit 1; }
+	test -e $(STUDY)/study.sqlite || $(BIN)/python -m train study create $(STUDY) --comparison $(COMPARISON)
+	@echo "When you have voted: $(BIN)/python -m train study score $(STUDY)"
+	$(BIN)/python -m train study serve $(STUDY)
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -b html -n -W --keep-going -q docs build/docs
@@ -100,13 +109,17 @@ $(VENV)/.compare: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[compare]"
 	touch $@ $(VENV)/.train
 
+$(VENV)/.study: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[study,compare]"
+	touch $@ $(VENV)/.train $(VENV)/.compare
+
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $@ $(VENV)/.train $(VENV)/.compare $(VENV)/.docs
+	touch $@ $(VENV)/.train $(VENV)/.compare $(VENV)/.study $(VENV)/.docs
 
 # Python 3.11 where it is: for newer ones the lowest versions have no wheels.
 $(LOWEST)/.installed: pyproject.toml tests/lowest-versions.txt

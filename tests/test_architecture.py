@@ -52,7 +52,7 @@ FOLDERS = {
         "randomness state step training validation"
     ),
     "train.experiments.statistics": "data errors files inference.scoring",
-    "train.study": "bounds console data errors files",
+    "train.study": ("assembly bounds checkpoints console data errors experiments files inference"),
     "train.study.messages": "errors",
     "train.experiments.report": "checkpoints.versions data experiments.statistics files "
     "inference.scoring",
@@ -64,7 +64,7 @@ OPENED_BY = {
     "train.environment": (),
     "train.pytorch": (),
     "train.data.inspection": (),
-    "train.experiments": ("train.presets",),
+    "train.experiments": ("train.presets", "train.study.networks"),
     "train.study": ("train.__main__",),
 }
 

@@ -52,21 +52,16 @@ def create(config: CreateConfig) -> None:
         raise InputError(
             f"{config.study} holds a study already, with its votes. Choose a different folder."
         )
-    assert config.a is not None and config.b is not None
-    results = [open_folder("--a", config.a), open_folder("--b", config.b)]
+    results, references = _open_sets(config)
     letters = tuple("abcdefghijkl"[: len(results)])
-    references = [
-        open_folder(flag, folder)
-        for flag, folder in (("--clean", config.clean), ("--input", config.input))
-        if folder is not None
-    ]
     names = common_names([*results, *references])
     if len(names) < FEWEST_PHOTOGRAPHS:
         raise InputError(
             f"A study needs at least {FEWEST_PHOTOGRAPHS} photographs, and 10 for a verdict; the "
             f"sets have {len(names)}."
         )
-    obvious = ("clean", "input") if config.input is not None else ("a", "blurred")
+    has_input = any(each.flag == "--input" for each in references)
+    obvious = ("clean", "input") if has_input else ("a", "blurred")
     check_writable(config.study)
     gallery = _read(config, [*results, *references], letters, names)
     seed = secrets.randbits(62) if config.seed is None else config.seed
@@ -106,6 +101,22 @@ def create(config: CreateConfig) -> None:
     console.print(f"Next: python -m train study serve {config.study}")
 
 
+def _open_sets(config: CreateConfig) -> tuple[list[PictureSet], list[PictureSet]]:
+    """The results, and what else is shown: the clean photographs and the inputs."""
+    if config.comparison is not None:
+        # It loads jax, which takes seconds.
+        from train.study.networks import open_comparison
+
+        return open_comparison(config.comparison, config.losses)
+    assert config.a is not None and config.b is not None
+    references = [
+        open_folder(flag, folder)
+        for flag, folder in (("--clean", config.clean), ("--input", config.input))
+        if folder is not None
+    ]
+    return [open_folder("--a", config.a), open_folder("--b", config.b)], references
+
+
 def _read(
     config: CreateConfig, sets: Sequence[PictureSet], letters: Sequence[str], names: Sequence[str]
 ) -> _Gallery:
@@ -123,7 +134,7 @@ def _read(
         flags = [*letters, *(each.flag.removeprefix("--") for each in sets[results:])]
         for flag, image in zip(flags, images, strict=True):
             gallery.add(number, flag, image)
-        if config.input is None:
+        if "input" not in flags:
             gallery.add(number, "blurred", blurred(images[0]))
         if all(np.array_equal(images[0], image) for image in images[1:results]):
             wrong.append(f"{name} is identical in all sets, so that there is nothing to see")

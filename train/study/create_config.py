@@ -33,6 +33,11 @@ class CreateConfig:
     """Folder of restored photographs."""
     b: Path | None = None
     """Folder of the same photographs, with the same names, restored differently."""
+    comparison: Path | None = None
+    """Folder of a finished `compare`, instead of --a and --b: two of its networks, of the first
+    seed, restore its test photographs at the middle noise level. Its clean photographs are used."""
+    losses: tuple[str, ...] = ()
+    """The two losses of --comparison whose networks are compared. Default: the first two."""
     clean: Path | None = None
     """Folder of the clean photographs. --task fidelity shows them."""
     input: Path | None = None
@@ -56,16 +61,26 @@ class CreateConfig:
     """Seed of orders and sides. None: a random one, which nobody can guess."""
 
     def __post_init__(self) -> None:
-        for flag in ("study", "a", "b", "clean", "input"):
+        for flag in ("study", "a", "b", "comparison", "clean", "input"):
             check_name(
                 "the folder of the study" if flag == "study" else f"--{flag}", getattr(self, flag)
             )
-        if self.a is None or self.b is None:
+        if self.comparison is not None:
+            given = [flag for flag in ("a", "b", "clean", "input") if getattr(self, flag)]
+            if given:
+                raise InputError(
+                    f"--comparison restores the photographs itself. Leave --{given[0]} out."
+                )
+            if self.losses and (len(self.losses) != 2 or len(set(self.losses)) != 2):
+                raise InputError("--losses must be two different losses of --comparison.")
+        elif self.losses:
+            raise InputError("--losses names networks of --comparison, which is not given.")
+        elif self.a is None or self.b is None:
             raise InputError(
                 "study create needs two folders of results with the same names. Name them after "
-                "--a and --b."
+                "--a and --b, or name a finished comparison after --comparison."
             )
-        if self.task == "fidelity" and self.clean is None:
+        if self.task == "fidelity" and self.clean is None and self.comparison is None:
             raise InputError(
                 "--task fidelity asks which result is closer to the clean photograph. Name the "
                 "folder of the clean photographs after --clean."

@@ -1,0 +1,118 @@
+"""Sets of a study that networks of a finished comparison restore."""
+
+import dataclasses
+import sqlite3
+
+import jax
+import numpy as np
+import pytest
+
+from train.__main__ import main
+from train.assembly import open_photographs
+from train.checkpoints.checkpoint import Network, save_network
+from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
+from train.data.splits import save_splits
+from train.experiments.compare_config import CompareConfig
+from train.experiments.networks.members import NOISE_SEED, Member
+from train.files.outputs import write_json
+from train.inference.predictors import predictor_for
+from train.inference.scoring.protocols import add_fixed_noise
+from train.network import build_model, init_variables
+from train.presets import find_compare_preset
+from train.study.study_file import FILE_NAME
+
+SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """A finished comparison of two untrained networks, on three photographs."""
+    folder = tmp_path_factory.mktemp("comparison")
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        for number in range(3):
+            image = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
+            write_image(folder / split / f"p{number}.png", image)
+    start = find_compare_preset("smoke")
+    data = dataclasses.replace(
+        start.fit.data,
+        source=f"folder:{folder / 'train'}",
+        validation_source=f"folder:{folder / 'train'}",
+        test_source=f"folder:{folder / 'test'}",
+    )
+    model = dataclasses.replace(start.fit.model, model=SPEC)
+    config = dataclasses.replace(start, fit=dataclasses.replace(start.fit, data=data, model=model))
+    assert isinstance(config, CompareConfig)
+    # compare adds what it found out at the start.
+    write_json({**config.settings(), "start_digests": []}, folder / "settings.json")
+    save_splits(open_photographs(config.fit), folder)
+    picked = {"learning_rate": 0.002, "clip_norm": None}
+    write_json(
+        {"model": SPEC, "losses": {loss: picked for loss in config.losses}}, folder / "picked.json"
+    )
+    networks = {}
+    for number, loss in enumerate(config.losses):
+        network = build_model(SPEC)
+        variables = init_variables(network, jax.random.key(number))
+        # Without training both would return their input.
+        shift = 0.02 * (number + 1)
+        variables = jax.tree.map(lambda array, shift=shift: array + shift, variables)
+        member = Member(loss, config.fit.seed, 0.002, None)
+        networks[loss] = Network(network, SPEC, variables["params"], {})
+        save_network(folder / "members" / member.name / "checkpoints" / "30", networks[loss], {})
+    return folder, config, networks
+
+
+def test_the_networks_restore_the_test_photographs(comparison, tmp_path):
+    folder, config, networks = comparison
+    flags = ["--comparison", str(folder), "--crop", "None", "--task", "fidelity"]
+    assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
+    with sqlite3.connect(tmp_path / "study" / FILE_NAME) as file:
+        content = file.execute("SELECT content FROM about").fetchone()[0]
+        shown = file.execute(
+            "SELECT photographs.name, left_name, pictures.png FROM trials JOIN photographs ON "
+            "photographs.number = trials.photograph JOIN pictures ON pictures.number = left_picture"
+        ).fetchall()
+    assert '"names": ["luminance_l1", "l1"]' in content
+    seen = set()
+    for name, left, png in shown:
+        clean = read_image(folder / "test" / f"{name}.png")
+        noisy = add_fixed_noise(
+            to_float(clean), f"{name}.png", sigma=config.fit.data.sigma, seed=NOISE_SEED
+        )
+        if left in ("a", "b"):
+            network = networks[config.losses["ab".index(left)]]
+            predictor = predictor_for(network.model, network.params, network.batch_stats)
+            wanted = to_uint8(predictor.restore(noisy, sigma=config.fit.data.sigma / 255))
+        else:
+            wanted = clean if left == "clean" else to_uint8(noisy)
+        np.testing.assert_array_equal(decode_image(png, name), wanted)
+        seen.add(left)
+    assert {"a", "b"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--losses", "mse", "l1"], "did not compare mse"),
+        (["--losses", "l1", "l1"], "two different losses"),
+        (["--a", "a"], "Leave --a out"),
+    ],
+)
+def test_what_a_comparison_does_not_have_is_said(comparison, tmp_path, flags, message, capsys):
+    folder, *_ = comparison
+    given = ["--comparison", str(folder), *flags]
+    assert main(["study", "create", str(tmp_path / "study"), *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_comparison_is_said(comparison, tmp_path, capsys):
+    assert main(["study", "create", str(tmp_path / "s"), "--comparison", str(tmp_path)]) == 2
+    assert "is not the folder of a comparison" in capsys.readouterr().err
+    folder, *_ = comparison
+    (tmp_path / "settings.json").write_text((folder / "settings.json").read_text())
+    assert main(["study", "create", str(tmp_path / "s"), "--comparison", str(tmp_path)]) == 2
+    assert "--comparison" in capsys.readouterr().err
+    assert main(["study", "create", str(tmp_path / "s"), "--losses", "l1", "mse"]) == 2
+    assert "which is not given" in capsys.readouterr().err
