@@ -147,9 +147,10 @@ def _check_format(builder: Any) -> None:
             if builder.name == "restoration_folder"
             else ""
         )
+        reading = f" To read it, use tfds:{there}:SPLIT." if kept == FORMAT else ""
         raise InputError(
-            f"{there} already holds a data set{whose}, as {kept}. Rename or delete it, or choose "
-            "another --data-dir."
+            f"{there} already holds a data set{whose}, as {kept}.{reading} Rename or delete it, or "
+            "choose another --data-dir."
         )
 
 

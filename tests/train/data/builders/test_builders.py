@@ -104,7 +104,7 @@ def test_a_folder_is_stored_byte_for_byte(tmp_path: Path) -> None:
     assert read.names == kept.names
     assert read.entries == kept.entries
     assert [image.dtype for image in read.images] == [np.uint16, np.uint8, np.uint8]
-    with pytest.raises(InputError, match="already holds a data set.*--data-dir"):
+    with pytest.raises(InputError, match=r"already holds .* use tfds:.*:SPLIT\. .*--data-dir"):
         prepare(f"folder:{photographs}", data_dir=tmp_path / "tfds")
 
 
