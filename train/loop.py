@@ -109,7 +109,7 @@ def start(run: PreparedRun) -> TrainState:
     """
     if run.config.run.resume:
         checkpoints = run.folder / FOLDER_NAME
-        state, saved = load_newest(checkpoints, run.abstract, run.layout, run.say)
+        state, saved = load_newest(checkpoints, run.programs.abstract, run.programs.layout, run.say)
         check_fingerprint(run.splits, saved, run.folder)
         check_sealed(run.config, saved.get("config"), run.folder)
         run.say(f"resuming from step {int(state.step)} of {run.folder}")
@@ -118,9 +118,8 @@ def start(run: PreparedRun) -> TrainState:
             run.say(f"package versions changed ({changes}), so the last bits may differ")
         return state
     if run.initial is not None:
-        weights = jax.device_get(run.initial)
-        return jax.jit(run.assembly.state_from, out_shardings=run.layout)(weights)
-    return jax.jit(run.assembly.fresh_state, out_shardings=run.layout)()
+        return run.programs.state_from(jax.device_get(run.initial))
+    return run.programs.fresh_state()
 
 
 def train(
@@ -150,7 +149,9 @@ def train(
     checkpoints_folder = run.folder / FOLDER_NAME
     with session.raise_everywhere():
         if session.is_first:
-            check_disk_space({checkpoints_folder: run.abstract}, kept.keep_last + kept.keep_best)
+            check_disk_space(
+                {checkpoints_folder: run.programs.abstract}, kept.keep_last + kept.keep_best
+            )
     with (
         open_checkpoints(
             checkpoints_folder,
@@ -238,7 +239,6 @@ class OneNetwork:
         self.logbooks = [logbook]
         self.state = state
         self._run = run
-        self._step = run.step
         self._metrics: Metrics
 
     def batches(self) -> Iterator[Any]:
@@ -255,11 +255,11 @@ class OneNetwork:
 
     def compile(self, batch: Any) -> None:
         """Compiles the step in every process before it runs in any."""
-        self._step = self._run.session.compile(self._step, self.state, batch)
+        self._run.programs.compile(self._run.session.compile, self.state, batch)
 
     def step(self, batch: Any) -> list[jax.Array]:
         """Starts one step on the devices, and returns its loss to wait for."""
-        self.state, self._metrics = self._step(self.state, batch)
+        self.state, self._metrics = self._run.programs.step(self.state, batch)
         return [self._metrics.loss]
 
     def wait(self) -> None:

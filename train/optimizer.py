@@ -1,5 +1,9 @@
 """The learning rate of each update, and the optimizer that turns a gradient into an update.
 
+Runs that differ only in learning rate and clipping share one compiled step. So a schedule computes
+with :class:`Rates`, which may be numbers of the program or arrays that are given to it. Both give
+the same bits.
+
 The table lists the published values of ``--schedule``. Give ``--learning-rate`` and ``--steps`` as
 in the publication. Fractions are fractions of all steps.
 
@@ -13,6 +17,7 @@ in the publication. Fractions are fractions of all steps.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,29 +40,64 @@ _FLOORS = (1.5, 0.005)
 _COSINE_FLOOR = 0.01  # share of the learning rate at which the cosine ends
 
 
-def make_schedule(config: OptimizerConfig) -> optax.Schedule:
+class Rates(NamedTuple):
+    """The numbers of a schedule that depend on --learning-rate."""
+
+    peak: Any  # --learning-rate
+    # First value of the cosine's warm-up, less the peak. It is rounded once, so it is a number of
+    # its own.
+    ramp: Any
+
+
+def rates_of(config: OptimizerConfig) -> Rates:
+    """Returns the numbers of a run's schedule, as Python's floats."""
+    # The first update, with index 0, should already change something. So the ramp starts above 0.
+    rate = config.learning_rate
+    return Rates(rate, rate / max(config.warmup_steps, 1) - rate)
+
+
+def make_schedule(config: OptimizerConfig, rates: Rates | None = None) -> optax.Schedule:
     """Makes a function from the index of an update, 0 for the first, to its learning rate.
 
     The cosine starts when the warm-up ends. All other schedules count updates from the start of the
     run, and the warm-up scales their values, so that a published change stays at its update.
+
+    Args:
+      config: the schedule and its steps.
+      rates: numbers to use instead of ``config.learning_rate``, from :func:`rates_of`.
+
+    Returns:
+      The function.
     """
-    rate, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
-    # The first update, with index 0, should already change something. So the ramp starts above 0.
-    if config.schedule == "cosine" and warmup:
-        return optax.warmup_cosine_decay_schedule(
-            rate / warmup, rate, warmup, max(steps, warmup + 1), end_value=_COSINE_FLOOR * rate
-        )
+    rates = rates_of(config) if rates is None else rates
+    warmup, steps = config.warmup_steps, config.steps
     if config.schedule == "cosine":
-        return optax.cosine_decay_schedule(rate, max(steps, 1), _COSINE_FLOOR)
-    after = _after_warmup(config)
+        return _warmed_cosine(rates, warmup, max(steps - warmup, 1))
+    after = _after_warmup(config, rates.peak)
     if warmup == 0:
         return after
     ramp = optax.linear_schedule(1 / warmup, 1, warmup)
     return lambda index: after(index) * ramp(index)
 
 
-def _after_warmup(config: OptimizerConfig) -> optax.Schedule:
-    rate, steps = config.learning_rate, config.steps
+def _warmed_cosine(rates: Rates, warmup: int, steps: int) -> optax.Schedule:
+    """Rises for ``warmup`` updates, and falls with half a cosine over the ``steps`` after them.
+
+    optax.warmup_cosine_decay_schedule computes the same, but only from Python's numbers with the
+    same rounding.
+    """
+    cosine = optax.cosine_decay_schedule(rates.peak, steps, _COSINE_FLOOR)
+
+    def schedule(index: jax.typing.ArrayLike) -> jax.Array:
+        index = jnp.asarray(index)
+        left = 1 - jnp.clip(index, 0, warmup) / warmup
+        return jnp.where(index < warmup, rates.ramp * left + rates.peak, cosine(index - warmup))
+
+    return schedule if warmup else cosine
+
+
+def _after_warmup(config: OptimizerConfig, rate: Any) -> optax.Schedule:
+    steps = config.steps
     if config.schedule == "constant":
         return optax.constant_schedule(rate)
     if config.schedule == "retinexformer":
@@ -72,7 +112,7 @@ def _after_warmup(config: OptimizerConfig) -> optax.Schedule:
     return _steps_down(rate, factor, updates)
 
 
-def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.Schedule:
+def _steps_down(rate: Any, factor: float, updates: tuple[int, ...]) -> optax.Schedule:
     """Multiplies the rate by ``factor`` at each of ``updates``, and keeps it for all later ones.
 
     optax.piecewise_constant_schedule multiplies several times, which rounds differently from a
@@ -84,7 +124,7 @@ def _steps_down(rate: float, factor: float, updates: tuple[int, ...]) -> optax.S
     )
 
 
-def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
+def _cosine_cycles(rate: Any, first: int, steps: int) -> optax.Schedule:
     """Makes two half cosines, each from ``rate`` to its floor.
 
     The update between them belongs to the first.
@@ -102,13 +142,23 @@ def _cosine_cycles(rate: float, first: int, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule
+    config: OptimizerConfig, schedule: optax.Schedule, *, clip_norm: Any = None
 ) -> optax.GradientTransformation:
-    """Makes the optimizer, with clipping of the gradient if the configuration has it."""
+    """Makes the optimizer, with clipping of the gradient if the configuration has it.
+
+    Args:
+      config: the optimizer and its options.
+      schedule: learning rate of each update.
+      clip_norm: an array to use instead of the number ``config.clip_norm``, if that is not None.
+
+    Returns:
+      The optimizer.
+    """
     optimizer = make_unclipped(config, schedule)
     if config.clip_norm is None:
         return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    norm = config.clip_norm if clip_norm is None else clip_norm
+    return optax.chain(optax.clip_by_global_norm(norm), optimizer)
 
 
 def make_unclipped(

@@ -14,7 +14,7 @@ import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
-from train.assembly import Assembly, assemble, open_photographs
+from train.assembly import Assembly, RunPrograms, assemble, open_photographs
 from train.checkpoints.checkpoint import load_weights
 from train.checkpoints.checkpoint_files import check_path
 from train.checkpoints.checkpoint_writer import advising_resume
@@ -39,7 +39,6 @@ from train.devices.session import Session
 from train.errors import InputError
 from train.inference.scoring.metric_weights import check_weights
 from train.inference.scoring.sizes import check_large_enough
-from train.state import Step, TrainState
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,7 @@ class PreparedRun:
     assembly: Assembly
     initial: dict[str, Any] | None  # variables of --init-from
     mesh: Mesh
-    abstract: TrainState  # the shapes of the state
-    layout: TrainState  # the shardings of the state
-    step: Step  # compiled for the mesh
+    programs: RunPrograms  # compiled for the mesh
 
     @property
     def model(self) -> nn.Module:
@@ -145,13 +142,9 @@ def prepare(
             save_config(saved_config, folder / CONFIG_NAME)
         session.check_shared(folder / CONFIG_NAME)
 
-    # --- lay the state out over the devices
-    abstract = jax.eval_shape(assembly.fresh_state)
-    layout = sharding.state_sharding(abstract, mesh)
-    step = sharding.compile_step(assembly.update, mesh, layout=layout, cpu_step=config.run.cpu_step)
-
     # --- say what is about to happen
-    parameters = sum(x.size for x in jax.tree.leaves(abstract.params))
+    programs = RunPrograms(config, mesh)
+    parameters = sum(x.size for x in jax.tree.leaves(programs.abstract.params))
     degraded = describe_photographs(splits.train, config.data)
     say(
         f"{config.model.model}: {parameters:,} parameters; {config.model.loss}; {degraded}; "
@@ -173,9 +166,7 @@ def prepare(
         assembly=assembly,
         initial=initial,
         mesh=mesh,
-        abstract=abstract,
-        layout=layout,
-        step=step,
+        programs=programs,
     )
 
 

@@ -52,7 +52,7 @@ def make_step(
     objective: Objective,
     *,
     sigma: float,
-    seed: int,
+    seed: int | jax.Array,
     blind: bool = False,
     low_light: tuple[float, float] | None = None,
     schedule: optax.Schedule = lambda index: 0.0,
@@ -73,8 +73,8 @@ def make_step(
       objective: what the network is trained to minimise.
       sigma: standard deviation of the noise in image units (25/255). The noisy image is not
         clipped.
-      seed: seed of the noise. The noise of a sample depends on it and on the sample's number in the
-        run, and on nothing else.
+      seed: seed of the noise, or its random key. The noise of a sample depends on it and on the
+        sample's number in the run, and on nothing else.
       blind: give each patch its own standard deviation, drawn uniformly from 0 to ``sigma``.
       low_light: darken clean patches instead, as :func:`~train.degradation.degrade` describes.
       schedule: learning rate of an update, for the log.
@@ -114,7 +114,7 @@ def make_step(
         here = batch.degraded.shape[0] if isinstance(batch, Pair) else batch.shape[0]
         rows, size = across.rows(here)
         return degrade(
-            jax.random.key(seed),
+            jax.random.key(seed) if isinstance(seed, int) else seed,
             index * size + rows,
             batch,
             sigma=sigma,

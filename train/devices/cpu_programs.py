@@ -20,14 +20,13 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 CpuStep = Literal["plain", "fast"]
-State = TypeVar("State")
 
 _CPUINFO = Path("/proc/cpuinfo")  # only on Linux
 _LIBRARIES = "xla_cpu_experimental_ynn_fusion_type"
@@ -83,8 +82,8 @@ def _has_avx512() -> bool:
 
 
 def transposes_apart(
-    step: Callable[[State, Any], Any], count: Callable[[State], jax.Array]
-) -> Callable[[State, Any], Any]:
+    step: Callable[..., Any], count: Callable[[Any], jax.Array]
+) -> Callable[..., Any]:
     """Makes the same step, in which XLA cannot fuse what computes an image with its transpose.
 
     The gradient of a convolution's weights needs the input with channels and batch exchanged. XLA
@@ -98,14 +97,14 @@ def transposes_apart(
     conditional otherwise. The number of the step is one that stays a scalar under ``vmap``.
 
     Args:
-      step: the update.
+      step: the update. Its first argument is the state.
       count: takes the number of the step, a scalar, from the state.
 
     Returns:
       The update, which computes the same and can be differentiated to any order.
     """
 
-    def apart(state: State, batch: Any) -> Any:
+    def apart(state: Any, *arguments: Any) -> Any:
         started = count(state) >= 0
 
         def intercept(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -117,7 +116,7 @@ def transposes_apart(
             return method(*args, **kwargs)
 
         with nn.intercept_methods(intercept):
-            return step(state, batch)
+            return step(state, *arguments)
 
     return apart
 

@@ -44,18 +44,17 @@ class Session:
         """Refuses a folder that only the first process sees."""
         distributed.check_shared(path)
 
-    def compile(self, step: Any, state: Any, batch: Any) -> Any:
+    def compile(self, step: Any, *arguments: Any) -> Any:
         """Compiles a step in every process before it runs in any of them.
 
         Args:
-          step: a jitted function of ``state`` and ``batch``.
-          state: its first argument.
-          batch: its second argument.
+          step: a jitted function.
+          *arguments: its arguments.
 
         Returns:
           A function with the same arguments.
         """
-        return compile_everywhere(step, state, batch)
+        return compile_everywhere(step, *arguments)
 
     def has_folder(self, folder: Path) -> None:
         """Sets last words that name the run's folder, which has no checkpoint yet."""
@@ -74,19 +73,18 @@ class Session:
         distributed.barrier()
 
 
-def compile_everywhere(step: Any, state: Any, batch: Any) -> Any:
+def compile_everywhere(step: Any, *arguments: Any) -> Any:
     """Compiles a step in every process before it runs in any of them.
 
     Args:
-      step: a jitted function of ``state`` and ``batch``.
-      state: its first argument.
-      batch: its second argument.
+      step: a jitted function.
+      *arguments: its arguments.
 
     Returns:
       A function with the same arguments.
     """
     if jax.process_count() > 1:
-        step = step.lower(state, batch).compile()
+        step = step.lower(*arguments).compile()
         distributed.barrier()
     return step
 

@@ -20,7 +20,7 @@ from train.config import FitConfig, RunConfig
 from train.data.batch import Batch
 from train.devices.cpu_programs import CpuStep, compiler_options, transposes_apart
 from train.errors import InputError, first_line
-from train.state import Step, TrainState
+from train.state import TrainState
 
 T = TypeVar("T")
 
@@ -204,9 +204,23 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(gathered, tree)
 
 
+def on_every_device(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays, which every process has, to each device."""
+
+    def copied(x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, replicated(mesh), lambda index: x[index])
+
+    return jax.tree.map(copied, tree)
+
+
 def compile_step(
-    step: Step, mesh: Mesh, *, layout: TrainState | None = None, cpu_step: CpuStep = "fast"
-) -> Step:
+    step: Callable[..., Any],
+    mesh: Mesh,
+    *,
+    layout: TrainState | None = None,
+    cpu_step: CpuStep = "fast",
+    more_arguments: int = 0,
+) -> Any:
     """Compiles a step for a mesh. The batch is divided, and the state is donated.
 
     XLA adds the transfers between devices.
@@ -216,6 +230,8 @@ def compile_step(
       mesh: from :func:`mesh_of`.
       layout: from :func:`state_sharding`; None to store the whole state on every device.
       cpu_step: how it is compiled if the devices are CPUs.
+      more_arguments: number of arguments that the step has after state and batch, which every
+        device stores whole.
 
     Returns:
       The jitted step.
@@ -226,7 +242,7 @@ def compile_step(
         step = transposes_apart(step, lambda state: state.step)
     return jax.jit(
         step,
-        in_shardings=(state_layout, split_by_batch(mesh)),
+        in_shardings=(state_layout, split_by_batch(mesh), *[replicated(mesh)] * more_arguments),
         out_shardings=(state_layout, replicated(mesh)),
         donate_argnums=0,
         compiler_options=compiler_options(cpu_step) if on_cpu else None,
