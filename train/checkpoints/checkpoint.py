@@ -20,7 +20,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
 from train.checkpoints.bundled import is_bundled, load_bundled
@@ -36,12 +35,15 @@ from train.checkpoints.checkpoint_files import (
     sealed,
     steps_in,
 )
+from train.checkpoints.imported_later import imported_later
 from train.checkpoints.versions import package_versions
 from train.devices import distributed
 from train.errors import InputError, first_line
 from train.files import locks
 from train.network import build_model, init_variables
 from train.state import Guard, TrainState
+
+ocp = imported_later("orbax.checkpoint")
 
 FOLDER_NAME = "checkpoints"
 Warn = Callable[[str], None]

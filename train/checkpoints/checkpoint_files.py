@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from train.checkpoints.bundled import bundled_names
 from train.checkpoints.checkpoint_bounds import complaint
 from train.checkpoints.digests import differing, digest_arrays
+from train.checkpoints.imported_later import imported_later
 from train.checkpoints.stored_arrays import array_complaint
 from train.checkpoints.versions import package_versions
 from train.devices import distributed
 from train.errors import InputError, first_line
 from train.files.json_files import UnreadableError, digest_json, is_number, read_json
+
+ocp = imported_later("orbax.checkpoint")
 
 # The folder that damaged checkpoints are moved to. They are never deleted.
 BROKEN_NAME = "broken_checkpoints"

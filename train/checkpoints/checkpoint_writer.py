@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from train.checkpoints.checkpoint import FOLDER_NAME, on_host, training_item, weights_item
 from train.checkpoints.checkpoint_files import (
@@ -19,10 +18,13 @@ from train.checkpoints.checkpoint_files import (
     sealed,
     steps_in,
 )
+from train.checkpoints.imported_later import imported_later
 from train.checkpoints.versions import package_versions
 from train.errors import InputError, first_line
 from train.files.outputs import LASTING
 from train.state import TrainState
+
+ocp = imported_later("orbax.checkpoint")
 
 _NO_METRICS: Mapping[str, float] = {}
 

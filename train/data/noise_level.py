@@ -3,7 +3,7 @@
 import warnings
 
 import numpy as np
-from skimage.restoration import estimate_sigma
+import skimage  # Its parts are imported when they are first used.
 
 
 def noise_level(image: np.ndarray) -> float:
@@ -17,6 +17,10 @@ def noise_level(image: np.ndarray) -> float:
     # Without any wavelet, the estimate is the median of an empty array: NaN with a warning.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        levels = [estimate_sigma(channel) for channel in channels if np.ptp(channel) > 0]
+        levels = [
+            skimage.restoration.estimate_sigma(channel)
+            for channel in channels
+            if np.ptp(channel) > 0
+        ]
     known = [level for level in levels if not np.isnan(level)]
     return float(np.mean(known)) if known else 0.0

@@ -18,7 +18,6 @@ from types import FrameType
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from train.config import FitConfig, RunConfig
@@ -98,6 +97,8 @@ def barrier_at(name: str, seconds: int) -> None:
     """Waits until every process is at the barrier with this name, but at most ``seconds``."""
     if jax.process_count() > 1:
         everyone = set(range(jax.process_count()))
+        import orbax.checkpoint as ocp  # Its import takes a noticeable time.
+
         ocp.multihost.sync_global_processes(name, timeout=seconds, processes=everyone)
 
 

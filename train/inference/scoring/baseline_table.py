@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # Its parts take a second to import. Each is imported when it is first used.
 from rich.table import Table
-from scipy import ndimage, optimize
 
 from train.data.images import to_float
 from train.data.sources import Source
@@ -111,12 +111,14 @@ def make_table(rows: list[BaselineRow], title: str) -> Table:
 
 def _best_blur(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
     def blurred(sigma: float) -> np.ndarray:
-        return np.clip(ndimage.gaussian_filter(noisy, (sigma, sigma, 0), mode="reflect"), 0, 1)
+        return np.clip(
+            scipy.ndimage.gaussian_filter(noisy, (sigma, sigma, 0), mode="reflect"), 0, 1
+        )
 
     def error(sigma: float) -> float:
         return float(np.mean((blurred(sigma) - clean) ** 2))
 
-    best = optimize.minimize_scalar(
+    best = scipy.optimize.minimize_scalar(
         error, bounds=_BLUR_BOUNDS, method="bounded", options={"xatol": 0.01}
     )
     return blurred(best.x)
