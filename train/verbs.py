@@ -216,6 +216,10 @@ def run(arguments: list[str]) -> int:
         jax.config.update(
             "jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
         )
+    if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        # JAX leaves out programs that compile in less than a second. Many small ones are needed
+        # before the first step.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if not arguments or arguments[0] in ("-h", "--help"):
         console = make_console()
         console.print("usage: python -m train VERB [--help]", highlight=False, end="\n\n")
