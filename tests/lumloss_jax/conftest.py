@@ -66,10 +66,11 @@ def reference_batch(shared: Path) -> tuple[np.ndarray, np.ndarray, dict]:
 def _read_pairs(folder: Path) -> Pairs:
     described = json.loads((folder / "metrics.json").read_text())["pairs"]
     with np.load(folder / "metrics.npz") as arrays:
-        return {
-            name: (*(_with_channel(arrays[f"{name}/{side}"]) for side in "ab"), pair["expected"])
-            for name, pair in described.items()
-        }
+        pairs = {}
+        for name, pair in described.items():
+            reference, test = (_with_channel(arrays[f"{name}/{side}"]) for side in "ab")
+            pairs[name] = (reference, test, pair["expected"])
+        return pairs
 
 
 def _with_channel(image: np.ndarray) -> np.ndarray:

@@ -116,14 +116,13 @@ def assert_close(one: tuple[TrainState, Metrics], other: tuple[TrainState, Metri
     chex.assert_trees_all_equal_shapes_and_dtypes(one, other)
     for part, found in {**vars(one[0]), **one[1]._asdict()}.items():
         wanted = getattr(other[0] if part in vars(one[0]) else other[1], part)
-        difference, size = (
-            np.linalg.norm([np.linalg.norm(x) for x in jax.tree.leaves(tree)])
-            for tree in (
-                jax.tree.map(functools.partial(np.subtract, dtype=np.float64), found, wanted),
-                wanted,
-            )
-        )
+        off = jax.tree.map(functools.partial(np.subtract, dtype=np.float64), found, wanted)
+        difference, size = _norm(off), _norm(wanted)
         assert difference <= 1e-6 * size, (part, difference / size)
+
+
+def _norm(tree: Any) -> float:
+    return np.linalg.norm([np.linalg.norm(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 @pytest.mark.parametrize("config", CASES)

@@ -141,12 +141,12 @@ def check_colours(pairs, dtype, atol_of_mean, atol):
     by up to 2e-4.
     """
     pairs = {name: pair for name, pair in pairs.items() if "ciede2000_mean" in pair[2]}
-    reference, test = (
-        np.concatenate([pair[side].reshape(-1, 1, 1, 3) / 255 for pair in pairs.values()]).astype(
-            dtype
-        )
-        for side in (0, 1)
-    )
+
+    def pixels_of(side):
+        pixels = [pair[side].reshape(-1, 1, 1, 3) / 255 for pair in pairs.values()]
+        return np.concatenate(pixels).astype(dtype)
+
+    reference, test = pixels_of(0), pixels_of(1)
     differences = np.asarray(jax.jit(metrics.ciede2000)(test, reference))
     lab = np.asarray(jax.jit(color.rgb_to_lab)(reference))[:, 0, 0]
     assert differences.shape == lab.shape[:1] and differences.dtype == dtype
