@@ -21,6 +21,12 @@ from train.assembly import assemble
 from train.console import make_console
 from train.data.sources import Source
 from train.data.splits import data_warnings, leak_warnings, pair_warnings
+from train.experiments.baselines import (
+    check_baselines,
+    describe_baselines,
+    score_baselines,
+    time_network,
+)
 from train.experiments.compare_config import CompareConfig
 from train.experiments.earlier_settings import earlier_settings, keep_picked, save_picked
 from train.experiments.fine_tuning import (
@@ -62,6 +68,7 @@ from train.experiments.statistics.conclusions import (
 from train.files.outputs import write_json, write_rows
 from train.inference.scoring.metric_weights import check_weights
 from train.inference.scoring.sizes import size_notes
+from train.inference.scoring.timing import Stopwatch
 
 # Simulated with no true difference and 68 photographs, with 3 seeds at the first look and as many
 # as it suggested at the second. The second look adds 0.4 to 3 percentage points of false alarms.
@@ -99,6 +106,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     splits, validation = open_with_validation(
         config.fit, "compare", flag="--primary", metrics=(config.primary,)
     )
+    check_baselines(config, splits.test)
     digests = [start.digest for start in starts]
     folder = open_folder(config, splits, "compare", held, also={"start_digests": digests})
     if earlier:
@@ -137,6 +145,8 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     validated = score_on_validation(config, starts, folder, validation, console)
     results = Results(members, tried, scored, starts, of_starts, validated)
     report = _make_report(config, results, splits.test, warnings, _without_out(command))
+    if config.baselines:
+        write_rows(report.baselines, folder / "baselines.csv")
     records = [as_record(comparison) for comparison in report.comparisons]
     write_json(records, folder / "conclusions.json")
     write_report(report, folder / "report.html")
@@ -157,6 +167,8 @@ def _announce(report: Report, console: Console) -> None:
     first, *others = report.losses
     other = others[0] if len(others) == 1 else "the other loss"
     console.print(explain_differences(first, other), soft_wrap=True)
+    for line in describe_baselines(report.baselines, report.comparisons[0].metric, report.seconds):
+        console.print(line, soft_wrap=True)
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(report.cost, soft_wrap=True)
@@ -212,6 +224,13 @@ def _make_report(
         of_first_seed, rows, test, sigma=middle, noise_seed=NOISE_SEED, count=config.crops
     )
 
+    # --- classical methods, and the time of the network
+    stopwatch = Stopwatch()
+    baselines = score_baselines(config, test, rows, stopwatch)
+    if baselines:
+        restore, *_ = of_first_seed.values()
+        time_network(restore, test, stopwatch, method="", sigma=middle)
+
     # --- settings that were tried, and the time that training took
     trials, choices = [], []
     if results.validated is not None:
@@ -240,6 +259,8 @@ def _make_report(
         versions=describe_environment(),
         command=command,
         cost=_describe_cost(config, members, all_members),
+        baselines=baselines,
+        seconds=stopwatch.per_megapixel(["", *config.baselines]),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from train.bounds import MOST_SEEDS, between, check_name, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
+from train.inference.scoring.classical import BaselineName
 from train.inference.scoring.registry import Added, MetricName, columns
 
 PopulationMode = Literal["loop", "vmap", "mesh"]
@@ -81,6 +82,9 @@ class CompareConfig:
     """Metrics to show in addition to the default ones and --primary.
     all: every metric without weights.
     Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
+    baselines: tuple[BaselineName, ...] = ()
+    """Classical denoisers of scikit-image to show too: gaussian, nlm, wavelet, tv.
+    They are told the noise level, and no verdict is about them."""
     primary_sigmas: tuple[float, ...] = ()
     """The levels, among those in --sigmas, whose mean score decides the verdict.
     Default: all of them."""
@@ -126,6 +130,8 @@ class CompareConfig:
         between("--draws", self.draws, 1, most=MOST_SEEDS)
         between("--crops", self.crops, 0, most=MOST_SEEDS)
         noise_levels("--sigmas", self.sigmas)
+        if len(set(self.baselines)) < len(self.baselines):
+            raise InputError(f"--baselines must differ; got {', '.join(self.baselines)}.")
         if set(self.primary_sigmas) - set(self.levels) or len(set(self.primary_sigmas)) < len(
             self.primary_sigmas
         ):

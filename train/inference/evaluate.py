@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 
@@ -28,10 +27,12 @@ from train.data.splits import describe_seen, seen_in
 from train.errors import InputError
 from train.files.json_files import digest_json, read_json
 from train.files.outputs import check_replaceable, check_writable, write_json, write_rows
-from train.inference.evaluate_checks import check_fits, protocol_at
+from train.inference.evaluate_checks import check_baselines, check_fits, protocol_at
 from train.inference.files.colours import colours_in, grey_again
 from train.inference.predict import NOT_FINITE, Predictor
 from train.inference.predictors import predictor_for
+from train.inference.scoring.cases import Case, cases_of, group_by_size
+from train.inference.scoring.classical import NOTE, BaselineName, denoise, timed_record
 from train.inference.scoring.error_maps import error_sheet
 from train.inference.scoring.measure import score
 from train.inference.scoring.metric_weights import check_weights, digests
@@ -44,6 +45,7 @@ from train.inference.scoring.protocols import (
 )
 from train.inference.scoring.registry import LEGEND, Added, columns
 from train.inference.scoring.sizes import size_notes
+from train.inference.scoring.timing import Stopwatch
 
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
 _TABLE_STARTS = b"photograph,sigma,seed,method,"
@@ -69,6 +71,9 @@ class EvaluateConfig:
     metrics: tuple[Added, ...] = ()
     """Metrics to compute in addition to the default ones. all: every metric without weights.
     Default: PSNR, PSNR-Y, SSIM, MS-SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
+    baselines: tuple[BaselineName, ...] = ()
+    """Classical denoisers of scikit-image to score too: gaussian, nlm, wavelet, tv.
+    They are told the noise level. The table also shows the time of each method."""
     figures: bool = False
     """Write figures of the worst, the median and the best photograph at each noise level.
     They include maps of the errors."""
@@ -96,15 +101,6 @@ class EvaluateConfig:
         return columns(self.metrics, also=("ms_ssim",))
 
 
-@dataclass(frozen=True)
-class _Case:
-    """One photograph at one noise level."""
-
-    index: int  # in the source
-    name: str
-    sigma: float  # noise level, 0 to 255; NaN if the noise is not added here
-
-
 def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     """Restores and scores every photograph; writes and prints the results."""
     console = make_console()
@@ -116,6 +112,7 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     predictor = predictor_for(network.model, network.params, network.batch_stats, **options)
     source = open_source(config.data, "test", memory=Memory(config.memory_mb))
     check_fits(protocol, config.protocol, source, network)
+    check_baselines(config.baselines, protocol, config.protocol)
     _check_replaceable(config, protocol)
     check_writable(config.output)
     trained = origin_of(config.checkpoint).photographs or frozenset()
@@ -130,29 +127,43 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     for line in size_notes(names, source):
         say(f"note: {line}")
 
-    cases = list(_cases(protocol, source))
-    found: dict[_Case, list[MetricsRow]] = {}
-    groups = _of_one_size(cases, source, tile=predictor.tile)
+    cases = list(cases_of(protocol, source))
+    found: dict[Case, list[MetricsRow]] = {}
+    stopwatch = Stopwatch()
+    groups = group_by_size(cases, source, tile=predictor.tile)
     for group in track(groups, "evaluating", console=console):
-        images = _restored(predictor, protocol, source, group)
+        timed = stopwatch if config.baselines else None
+        images = _restored(predictor, protocol, source, group, stopwatch=timed)
         for case, (clean, given, restored) in zip(group, images, strict=True):
+            candidates = {"input": given}
+            for baseline in config.baselines:
+                call = functools.partial(denoise, baseline, given, sigma=case.sigma)
+                smoothed = stopwatch.run(baseline, call, pixels=given.shape[0] * given.shape[1])
+                candidates[baseline] = finished(protocol, smoothed)
+            candidates["restored"] = restored
             found[case] = [
                 MetricsRow(
                     case.name, case.sigma, NOISE_SEED, method, score(image, clean, names=names)
                 )
-                for method, image in (("input", given), ("restored", restored))
+                for method, image in candidates.items()
             ]
     scores = [one for case in cases for one in found[case]]
+    methods = [*config.baselines, "restored"] if config.baselines else []
+    seconds = stopwatch.per_megapixel(methods)
     # They are printed first, so that they are not lost if the disk is full.
     photographs = f"{len(source.names)} photographs of {config.data}"
     title = f"{network.spec} on {photographs}, protocol {config.protocol}"
     say(title)
-    console.print(make_summary(scores))
+    console.print(make_summary(scores, seconds))
     say(f"{LEGEND} Means over photographs; {protocol.summary}; no GT-mean.")
+    if config.baselines:
+        say(NOTE)
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)
     with _written(config.output / _SUMMARY) as path:
-        write_json(_summary(config, protocol, network, source, scores), path)
+        write_json(
+            _summary(config, protocol, network, source, scores) | timed_record(seconds), path
+        )
     written = [_SCORES, _SUMMARY]
     if config.figures:
         for sigma in protocol.sigmas or (math.nan,):
@@ -192,34 +203,13 @@ def _figure_name(sigma: float) -> str:
     return "figures.png" if math.isnan(sigma) else f"figures-sigma{sigma:g}.png"
 
 
-def _cases(protocol: Protocol, source: Source) -> Iterator[_Case]:
-    for sigma in protocol.sigmas or (math.nan,):
-        for index, name in enumerate(source.names):
-            yield _Case(index, name, sigma)
-
-
-def _of_one_size(cases: Sequence[_Case], source: Source, tile: int) -> list[list[_Case]]:
-    """Groups cases of the same size and noise level that are restored together.
-
-    Groups are in the order of their first cases.
-    """
-    devices = len(jax.local_devices())
-    waiting: dict[tuple[int, int, float], list[_Case]] = {}
-    groups: list[list[_Case]] = []
-    for case in cases:
-        entry = source.entries[case.index]
-        key = (entry.height, entry.width, -1 if math.isnan(case.sigma) else case.sigma)
-        # A photograph larger than a tile needs all devices for itself.
-        at_once = devices if max(entry.height, entry.width) <= tile else 1
-        if len(waiting.get(key, ())) in (0, at_once):
-            waiting[key] = []
-            groups.append(waiting[key])
-        waiting[key].append(case)
-    return groups
-
-
 def _restored(
-    predictor: Predictor, protocol: Protocol, source: Source, cases: Sequence[_Case]
+    predictor: Predictor,
+    protocol: Protocol,
+    source: Source,
+    cases: Sequence[Case],
+    *,
+    stopwatch: Stopwatch | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Clean, given and restored photographs in float, with the network's channels.
 
@@ -234,7 +224,15 @@ def _restored(
         ]
     else:
         given = [to_float(source.inputs[case.index])[..., :channels] for case in cases]
-    restored = predictor.restore_all(given, sigma=cases[0].sigma / 255)
+    restore = functools.partial(predictor.restore_all, given, sigma=cases[0].sigma / 255)
+    if stopwatch is None:
+        restored = restore()
+    else:
+        height, width = given[0].shape[:2]
+        compiles = (len(given), height, width)
+        restored = stopwatch.run(
+            "restored", restore, pixels=len(given) * height * width, compiles=compiles
+        )
     for case, image in zip(cases, restored, strict=True):
         if np.isnan(image).any():  # means over photographs would leave it out
             raise InputError(f"{case.name}: {NOT_FINITE}")
@@ -289,7 +287,7 @@ def _figure(
     predictor: Predictor,
     protocol: Protocol,
     source: Source,
-    cases: list[_Case],
+    cases: list[Case],
     scores: list[MetricsRow],
     sigma: float,
     folder: Path,
@@ -298,14 +296,19 @@ def _figure(
     ranked = sorted(
         (
             (one.scores["psnr"], case)
-            for case, one in zip(cases, scores[1::2], strict=True)
+            for case, one in zip(
+                cases, (row for row in scores if row.method == "restored"), strict=True
+            )
             if case.sigma == sigma or math.isnan(sigma)
         ),
         key=lambda pair: pair[0],
     )
     picked = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     sheet = error_sheet(
-        (f"{rank}: {case.name}, {psnr:.2f} dB", _restored(predictor, protocol, source, [case])[0])
+        (
+            f"{rank}: {case.name}, {psnr:.2f} dB",
+            _restored(predictor, protocol, source, [case])[0],
+        )
         for rank, (psnr, case) in picked.items()
     )
     name = _figure_name(sigma)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from train.checkpoints.checkpoint import Network
 from train.data.sources import Source, smaller_than
 from train.data.splits import SMALLEST_SCORED
 from train.errors import InputError, list_some
+from train.inference.scoring.classical import BaselineName
 from train.inference.scoring.protocols import PROTOCOLS, Protocol, find_protocol
 
 
@@ -25,6 +27,28 @@ def protocol_at(name: str, sigmas: tuple[float, ...]) -> Protocol:
             f"or use --protocol {_noisy()}."
         )
     return dataclasses.replace(protocol, sigmas=sigmas)
+
+
+def check_baselines(
+    baselines: Sequence[BaselineName], protocol: Protocol, protocol_name: str
+) -> None:
+    """Refuses classical methods if the noise level that they need is unknown.
+
+    Args:
+      baselines: the methods.
+      protocol: the protocol.
+      protocol_name: its name, for the error.
+
+    Raises:
+      InputError: if the protocol adds no noise of a known level, or a method is named twice.
+    """
+    if baselines and not protocol.sigmas:
+        raise InputError(
+            f"--baselines are told the noise level, which is unknown for --protocol "
+            f"{protocol_name}. Leave --baselines out, or use --protocol {_noisy()}."
+        )
+    if len(set(baselines)) < len(baselines):
+        raise InputError(f"--baselines must differ; got {', '.join(baselines)}.")
 
 
 def _noisy() -> str:

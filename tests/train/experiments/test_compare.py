@@ -31,6 +31,7 @@ def flags(small_run):
         "--learning-rates=0.001",
         "0.004",
         "--crops=1",
+        "--baselines=gaussian",
     )
 
 
@@ -79,6 +80,8 @@ def test_the_report_and_the_conclusions_are_there(finished):
         "compared" in page
     )
     assert primary["sentence"] in page.replace("&#39;", "'")
+    (loss,) = {row.loss for row in read_scores(finished / "baselines.csv")}
+    assert f"{loss} (baseline)</th>" in page and loss == "gaussian"
 
 
 def test_what_is_done_is_kept_and_what_was_interrupted_resumes(finished, flags, monkeypatch):

@@ -35,6 +35,7 @@ from train.experiments.statistics.comparison_table import (
 from train.experiments.statistics.conclusions import START, Comparison
 from train.experiments.statistics.convergence import Curve
 from train.experiments.statistics.stats import MUST_AGREE
+from train.inference.scoring.classical import NOTE
 from train.inference.scoring.error_maps import FLIP_IN_WORDS, LARGEST_FLIP, RAMP, heat
 from train.inference.scoring.registry import LEGEND, METRICS
 
@@ -75,6 +76,10 @@ class Report:
     versions: Mapping[str, str]
     command: str
     cost: str  # how long the training took, in words
+    # Scores of classical methods, which stand in the column of losses
+    baselines: Sequence[ComparisonRow] = ()
+    # Seconds per megapixel of these methods and of the network, which is called ""; {}: not shown
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -104,6 +109,11 @@ def write_report(report: Report, path: Path) -> None:
         legend=LEGEND,
         means=[_means(report.scores, row, sigmas, metrics) for row in shown],
         changes=_by_loss(report.changes, metrics),
+        classical=[
+            _means(report.baselines, name, sigmas, metrics)
+            for name in dict.fromkeys(row.loss for row in report.baselines)
+        ],
+        about_classical=NOTE,
         figures=comparison_figures(
             report.losses, report.comparisons, report.scores, report.curves, first.metric
         ),

@@ -17,7 +17,7 @@ class MetricsRow:
     photograph: str
     sigma: float  # noise level, 0 to 255; NaN if the noise was not added here
     seed: int  # seed of the noise
-    method: str  # input or restored
+    method: str  # input, restored, or a classical method
     scores: Mapping[str, float]  # by metric; NaN if the photograph is too small for it
 
 
@@ -35,8 +35,16 @@ def means(rows: Iterable[MetricsRow]) -> dict[tuple[float, str], dict[str, float
     }
 
 
-def make_summary(rows: Sequence[MetricsRow]) -> Table:
-    """Makes a table of the means: a line for each noise level and metric, a column per method."""
+def make_summary(rows: Sequence[MetricsRow], seconds: Mapping[str, float]) -> Table:
+    """Makes a table of the means: a line for each noise level and metric, a column per method.
+
+    Args:
+      rows: the scores.
+      seconds: seconds per megapixel by method, for the last line; {}: there is no such line.
+
+    Returns:
+      The table.
+    """
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     found = means(rows)
     methods = list(dict.fromkeys(method for _, method in found))
@@ -52,6 +60,10 @@ def make_summary(rows: Sequence[MetricsRow]) -> Table:
             cells = [_shown(found[sigma, method][name], METRICS[name].digits) for method in methods]
             table.add_row(level, METRICS[name].title, *cells)
             level = ""
+    if seconds:
+        table.add_section()
+        cells = [_shown(seconds.get(method, math.nan), 3) for method in methods]
+        table.add_row("all", "seconds per megapixel ↓", *cells)
     return table
 
 

@@ -12,7 +12,7 @@ VALUES = {name: -123.45678 for name in METRICS}
 
 def printed(rows: list[MetricsRow]) -> list[str]:
     console = Console(width=80, file=io.StringIO())
-    console.print(make_summary(rows))
+    console.print(make_summary(rows, {}))
     return console.file.getvalue().splitlines()
 
 
