@@ -21,11 +21,16 @@ function only(id) {
   document.body.className = id === "voting" ? "pair" : "text";
 }
 
+function enable(on) {
+  ready = on;
+  for (const button of document.querySelectorAll("[data-choice]")) button.disabled = !on;
+}
+
 async function next() {
   const number = kept.votes.length, trial = study.trials[number];
   if (!trial) return finish();
   only("voting");
-  ready = false;
+  enable(false);
   clear();
   const { practice } = study;
   const text = number < practice ? study.texts.practice : study.texts.progress;
@@ -36,8 +41,7 @@ async function next() {
   for (const [name, index] of Object.entries(trial.pictures)) pictures[name] = study.pictures[index];
   await show(pictures);
   began = performance.now();
-  ready = true;
-  for (const button of document.querySelectorAll("[data-choice]")) button.disabled = false;
+  enable(true);
 }
 
 async function finish() {
