@@ -39,7 +39,8 @@ def score(image: np.ndarray, clean: np.ndarray, *, names: tuple[str, ...]) -> di
     Raises:
       InputError: a metric needs weights that are not there.
     """
-    image, clean = (np.repeat(one, 3 // clean.shape[-1], axis=-1) for one in (image, clean))
+    if clean.shape[-1] == 1:
+        image, clean = (np.repeat(one, 3, axis=-1) for one in (image, clean))
     height, width = clean.shape[:2]
     small = too_small(names, min(height, width))
     in_parts = height * width > _LARGEST_WHOLE
