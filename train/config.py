@@ -27,6 +27,7 @@ from train.errors import InputError
 from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 from train.files.typed_fields import from_tree
+from train.flags import hint
 from train.network import parse_model
 from train.run_config import RunConfig
 
@@ -45,14 +46,18 @@ class DataConfig:
     source: Annotated[str, tyro.conf.arg(name="data")] = "photos"
     """Data set to train on.
     Clean photographs get new noise in every step; pairs are used as they are."""
-    validation_source: Annotated[str | None, tyro.conf.arg(name="validation-data")] = None
+    validation_source: Annotated[
+        str | None, tyro.conf.arg(name="validation-data", help_behavior_hint=hint)
+    ] = None
     """Data set for validation during training and for choosing settings.
-    Write "none" to train without validation.
-    If not given, about a tenth of --data is set aside.
-    "photos" and "samples" have their own validation photographs."""
-    test_source: Annotated[str | None, tyro.conf.arg(name="test-data")] = None
+    Default: about a tenth of --data is set aside.
+    "photos" and "samples" have their own validation photographs.
+    Write "none" to train without validation. compare and tune need validation."""
+    test_source: Annotated[str | None, tyro.conf.arg(name="test-data", help_behavior_hint=hint)] = (
+        None
+    )
     """Data set to evaluate on. The network is never trained on it.
-    If not given, about a tenth of --data is set aside.
+    Default: about a tenth of --data is set aside.
     "photos" and "samples" have their own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """Which photographs of --data are kept together in one split: training, validation or test.
@@ -173,7 +178,7 @@ class OptimizerConfig:
     """Learning rate after the warm-up. constant: it stays at --learning-rate.
     cosine: half a cosine, down to 1 % of --learning-rate; step: lowered at --decay-steps.
     The others are published schedules, which train/optimizer.py describes."""
-    decay_steps: tuple[int, ...] = ()
+    decay_steps: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Updates at which --schedule step lowers the learning rate, e.g. 30000 60000."""
     decay_factor: float = 0.1
     """Factor that the learning rate is multiplied by at each of --decay-steps."""
@@ -184,7 +189,7 @@ class OptimizerConfig:
     """Algorithm that updates the weights. Each one needs its own learning rate.
     The rate of lion is about a tenth of adam's, and that of sgd up to a hundred times adam's."""
     weight_decay: float = 0.0
-    """Weight decay of adamw, lion and sgd. Biases and gains are not decayed."""
+    """Weight decay of adamw, lion and sgd. Biases and normalization scales are not decayed."""
     momentum: float = 0.9
     """Momentum of sgd."""
     clip_norm: float | None = None

@@ -34,7 +34,8 @@ class RunConfig:
     None: all devices or, with several TPU slices, the devices of one slice."""
     cpu_step: CpuStep = "fast"
     """How the step is compiled on CPUs, which changes its speed and the last bits of its results.
-    plain: as in versions without this flag. A run of such a version is resumed with it."""
+    fast: the faster way; plain: the way of earlier versions, which had no such flag.
+    A run that such a version started is always resumed with plain."""
     distributed: bool = False
     """Train on several hosts together. Run the same command on each.
     The hosts find each other automatically on TPU pods, SLURM and GKE."""
@@ -48,7 +49,7 @@ class RunConfig:
     """Steps between checkpoints. The last step always saves one."""
     keep_last: int = 2
     """Number of newest checkpoints to keep.
-    If the newest one is damaged, a resume uses the one before."""
+    If the newest one is damaged, resuming uses the one before it."""
     keep_best: int = 1
     """Number of best checkpoints to keep in addition to the newest ones.
     They are compared by --best-metric on the validation photographs."""

@@ -1,10 +1,22 @@
-"""With every preset, a flag changes its own field and nothing else."""
+"""With every preset, a flag changes its own field and nothing else.
 
+The help of a verb lists the flags that it accepts, and no others.
+"""
+
+import contextlib
 import dataclasses
+import functools
+import io
+import re
 from typing import Any
 
 import pytest
 
+from train import verbs
+from train.__main__ import main
+from train.config import FitConfig, ModelConfig
+from train.errors import InputError
+from train.experiments.tune_config import TuneConfig
 from train.presets import COMPARE_PRESETS, PRESETS
 from train.verbs import read_compare, read_fit
 
@@ -81,3 +93,42 @@ def test_no_preset_balances_its_loss() -> None:
     configs = [preset.config for preset in PRESETS.values()]
     configs += [preset.config.fit for preset in COMPARE_PRESETS.values()]
     assert {config.model.balance for config in configs} == {"none"}
+
+
+_NOT_OF = {"compare": verbs._NOT_OF_COMPARE, "tune": verbs._NOT_OF_TUNE}
+
+
+@functools.cache
+def _help(verb: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
+        main([verb, "--help"])
+    # Without the frames around it, and without the ends of lines
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", printed.getvalue()).split())
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag"), [(verb, flag) for verb, refused in _NOT_OF.items() for flag in refused]
+)
+def test_a_flag_that_is_refused_is_not_in_the_help(
+    verb: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = rf"{flag}(, {flag.replace('--', '--no-')})? [A-Z{{]"
+    assert re.search(listed, _help("fit"))
+    assert not re.search(listed, _help(verb))
+    for given in ([flag], [flag, "1"], [f"{flag}=1"], [f"--{flag[2:].replace('-', '_')}"]):
+        assert main([verb, *given]) == 2
+        assert f"error: {verb} does not accept {flag}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", verbs.VERBS)
+def test_no_default_is_empty_or_contradicts_the_text(verb: str) -> None:
+    text = _help(verb)
+    assert "(default: )" not in text
+    of_one_flag = r"Default: (?:(?!--[\w-]+ [A-Z{\[])[^()])*"
+    assert not re.search(rf"{of_one_flag}\(default: None\)", text)
+
+
+def test_the_weights_that_tune_searches_for_are_not_learned() -> None:
+    fit = FitConfig(model=ModelConfig(balance="dwa"))
+    with pytest.raises(InputError, match="--balance dwa learns the weights that tune searches"):
+        TuneConfig(fit=fit)

@@ -3,11 +3,14 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from train.bounds import MOST_SEEDS, between, check_name, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
+from train.flags import hint
 from train.inference.scoring.classical import BaselineName
 from train.inference.scoring.registry import Added, MetricName, columns
 
@@ -37,8 +40,8 @@ def check_not_distributed(verb: str, fit: FitConfig) -> None:
     """Raises an error if an experiment would be shared with other hosts."""
     if fit.run.distributed:
         raise InputError(
-            f"{verb} does not support --distributed: it runs in one process, on all devices of "
-            "that process. Leave --distributed out."
+            f"{verb} does not accept --distributed: it runs in one process, on all devices of that "
+            "process."
         )
 
 
@@ -70,39 +73,39 @@ class CompareConfig:
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
     """Losses. The first is compared with each of the others.
     "balanced(METHOD, LOSS)" learns the weights of the terms of LOSS.
-    --losses replaces --loss and --balance, which compare does not accept."""
+    --losses replaces the flags --loss and --balance of fit."""
     seeds: int = 3
     """Number of training runs for each loss, with seeds --seed, --seed + 1 and so on."""
-    sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. Default: --sigma."""
+    sigmas: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
+    """Noise levels (0 to 255) to score at. If none are given: --sigma."""
     primary: MetricName = "psnr"
     """Metric that verdicts are based on and that settings are picked by.
     The other metrics are shown without a verdict."""
-    metrics: tuple[Added, ...] = ()
+    metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Metrics to show in addition to the default ones and --primary.
     all: every metric without weights.
-    Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
-    baselines: tuple[BaselineName, ...] = ()
+    The default ones are PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
+    baselines: Annotated[tuple[BaselineName, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Classical denoisers of scikit-image to show too: gaussian, nlm, wavelet, tv.
     They are told the noise level, and no verdict is about them."""
-    primary_sigmas: tuple[float, ...] = ()
-    """The levels, among those in --sigmas, whose mean score decides the verdict.
-    Default: all of them."""
+    primary_sigmas: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
+    """The levels in --sigmas whose mean score decides the verdict. Default: all of them."""
     margin: float | None = None
     """Smallest difference in --primary that matters.
     Two losses are called equal if the scores rule out that either is better by this or more.
     None: 0.1 dB. For a metric that is not in dB, None means that this is not tested."""
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Learning rates to pick from, for each loss.
     Default: 0.001 0.002 0.004, or 0.0003 0.001 for fine-tuning (--init-from or --starts).
-    --learning-rates replaces --learning-rate, which compare does not accept."""
+    --learning-rates replaces the flag --learning-rate of fit."""
     clip_norms: tuple[float, ...] = (1.0,)
     """Gradient norms to try clipping at, with the learning rate that was picked.
     Training without clipping is always tried too.
-    --clip-norms replaces --clip-norm, which compare does not accept."""
-    starts: tuple[str, ...] = ()
-    """Runs, checkpoints or bundled networks to fine-tune, one for each seed, in their order.
-    With --init-from, all seeds start from the same one, and verdicts hold for that network only."""
+    --clip-norms replaces the flag --clip-norm of fit."""
+    starts: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
+    """Runs, checkpoints or bundled networks to fine-tune: one for each seed, in the order of the
+    seeds. Use --init-from to start all seeds from the same network. Verdicts then hold for that
+    network only."""
     settings_from: Path | None = None
     """Folder of an earlier comparison. Each loss uses the learning rate and the clipping that were
     picked for it there. None: they are picked from --learning-rates and --clip-norms."""
@@ -115,8 +118,7 @@ class CompareConfig:
     """Number of photographs to show in the report: those on which the losses differ most."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the comparison.
-    If it already holds an unfinished comparison, that one is continued.
-    compare does not accept --resume, because the same command continues it."""
+    To continue an unfinished comparison, repeat its command with that folder as --out."""
 
     def __post_init__(self) -> None:
         spelled = tuple(map(canonical_loss, self.losses))

@@ -2,12 +2,15 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from train.bounds import MOST_SEEDS, MOST_SIDE, between
 from train.config import FitConfig
 from train.errors import InputError
 from train.experiments.compare_config import PopulationMode, check_not_distributed, check_population
+from train.flags import hint
 from train.inference.scoring.registry import Added, MetricName, columns
 
 
@@ -26,13 +29,13 @@ class TuneConfig:
     objective: MetricName = "psnr"
     """Metric to optimize on validation photographs.
     With --population loop, trials that fall behind the median are stopped early."""
-    metrics: tuple[Added, ...] = ()
+    metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Metrics to show for test photographs in addition to the default ones and --objective.
     all: every metric without weights.
-    Default: PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
+    The default ones are PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     pareto: bool = False
-    """Search for the Pareto front of brightness error and chroma error instead.
-    No trial is stopped early."""
+    """Search for the Pareto front of brightness error and chroma error instead of optimizing
+    --objective. No trial is stopped early."""
     luminance_weights: tuple[float, float] = (0.0, 0.95)
     """Lowest and highest luminance weight.
     The colour weight is 1 minus the luminance weight, so that learning rates carry over."""
@@ -48,8 +51,7 @@ class TuneConfig:
     They are compared on test photographs."""
     fit: FitConfig = field(default_factory=FitConfig)
     """How each network is trained. --out is the folder of the search.
-    If it already holds an unfinished search, that one is continued.
-    tune does not accept --loss, --balance, --best-metric or --resume."""
+    To continue an unfinished search, repeat its command with that folder as --out."""
 
     def __post_init__(self) -> None:
         between("--trials", self.trials, 1)

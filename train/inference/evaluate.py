@@ -27,6 +27,7 @@ from train.data.splits import describe_seen, seen_in
 from train.errors import InputError
 from train.files.json_files import digest_json, read_json
 from train.files.outputs import check_replaceable, check_writable, write_json, write_rows
+from train.flags import hint
 from train.inference.evaluate_checks import check_baselines, check_fits, protocol_at
 from train.inference.files.colours import colours_in, grey_again
 from train.inference.predict import NOT_FINITE, Predictor
@@ -65,13 +66,13 @@ class EvaluateConfig:
     clipped, unclipped, float: with added noise. pairs: photographs with real degradations."""
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
-    sigmas: tuple[float, ...] = ()
-    """Noise levels (0 to 255) to score at. By default, the levels of --protocol: 15, 25 and 50.
+    sigmas: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
+    """Noise levels (0 to 255) to score at. Default: those of --protocol, 15, 25 and 50.
     The level is passed to networks that need it, and not to blind ones."""
-    metrics: tuple[Added, ...] = ()
+    metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Metrics to compute in addition to the default ones. all: every metric without weights.
-    Default: PSNR, PSNR-Y, SSIM, MS-SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
-    baselines: tuple[BaselineName, ...] = ()
+    The default ones are PSNR, PSNR-Y, SSIM, MS-SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
+    baselines: Annotated[tuple[BaselineName, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Classical denoisers of scikit-image to score too: gaussian, nlm, wavelet, tv.
     They are told the noise level. The table also shows the time of each method."""
     figures: bool = False

@@ -27,6 +27,7 @@ from train.devices.signals import exit_on_sigterm
 from train.errors import InputError, first_line
 from train.files.locks import hold
 from train.files.outputs import LASTING, check_writable, clear_leftovers
+from train.flags import hint
 from train.inference.attending import AttendingPredictor
 from train.inference.choice import choose_network, describe_choice
 from train.inference.files.colours import colours_of, estimate_sigma, photograph_in, restored_strips
@@ -53,7 +54,7 @@ class RestoreConfig:
     are all equal counts as grey, and its output is grey too.
     """
 
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint=hint)]
     """Photographs, folders of them (searched recursively), or patterns such as "holiday/*.jpg".
     If the first one is the folder of a run, or of one of its checkpoints, that network is used."""
     output: Path = Path("restored")
@@ -83,7 +84,8 @@ class RestoreConfig:
     """Replace files in --output even if restore did not write them, or if they changed later."""
     tile: int | None = None
     """Side of a tile in pixels. None: a side that fits 1.5 GB of memory.
-    It changes the result only with --fast, where the photograph is reduced to this size."""
+    It changes the result only with --fast, which computes the attention on a copy reduced to this
+    size."""
 
     def __post_init__(self) -> None:
         check_name("--network", self.network)

@@ -174,7 +174,7 @@ def test_hosts_that_cannot_be_are_refused(
 @pytest.mark.parametrize("verb", ["compare", "tune"])
 def test_only_fit_runs_in_several_processes(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--distributed"]) == 2
-    assert f"{verb} does not support --distributed" in capsys.readouterr().err
+    assert f"{verb} does not accept --distributed: it runs in one" in capsys.readouterr().err
 
 
 def test_without_an_index_the_error_names_the_flags_to_give(

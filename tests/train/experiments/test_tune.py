@@ -331,10 +331,8 @@ def test_settings_of_a_batch_train_at_once(flags, tmp_path):
         (["--resume", "there"], "tune does not accept --resume"),
         (["--best-metric", "ssim"], "tune does not accept --best-metric: --objective names"),
         (["--model", "dncn"], "did you mean 'dncnn'"),
-        (
-            ["--balance", "uncertainty"],
-            "--balance uncertainty learns the weights that tune searches",
-        ),
+        (["--balance", "dwa"], "tune does not accept --balance: it searches for the weights"),
+        (["--balance-rate", "1"], "--balance-rate: it belongs to --balance, which tune does not"),
     ],
 )
 def test_bad_input_is_named(arguments, message, capsys, tmp_path, monkeypatch):

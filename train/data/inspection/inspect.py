@@ -26,6 +26,7 @@ from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.data.walk import describe_skipped
 from train.errors import InputError
 from train.files.outputs import check_replaceable
+from train.flags import hint
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _PLAIN_BARS = " .:-=+*%#"  # for an output that cannot show blocks
@@ -43,14 +44,15 @@ class InspectConfig:
     source: Annotated[str, tyro.conf.Positional]
     """Photographs: "photos", "samples", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR",
     "pairs:DIR?input=GLOB&target=GLOB" or "tfds:NAME[/CONFIG]:SPLIT"."""
-    validation_data: str | None = None
-    """Photographs for validation, as for fit. Write "none" for no validation.
-    If not given, about a tenth of the data set is set aside.
-    "photos" has its own validation photographs."""
-    test_data: str | None = None
+    validation_data: Annotated[str | None, tyro.conf.arg(help_behavior_hint=hint)] = None
+    """Photographs for validation, as for fit.
+    Default: about a tenth of the data set is set aside.
+    "photos" and "samples" have their own validation photographs.
+    Write "none" for no validation."""
+    test_data: Annotated[str | None, tyro.conf.arg(help_behavior_hint=hint)] = None
     """Photographs to evaluate on, as for fit.
-    If not given, about a tenth of the data set is set aside.
-    "photos" has its own test photographs."""
+    Default: about a tenth of the data set is set aside.
+    "photos" and "samples" have their own test photographs."""
     group_by: Literal["pixels", "folder"] = "pixels"
     """Which photographs are kept together in one split (training, validation or test), as for fit.
     pixels: exact copies (identical pixels); folder: photographs in one folder."""
