@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
@@ -50,7 +50,8 @@ def registry_without(fields: Collection[str]) -> ConstructorRegistry:
         shown = []
         for field in spec.fields:
             if field.name in fields:
-                field = dataclasses.replace(field, type=tyro.conf.Suppress[field.type])
+                hidden: Any = Annotated[field.type, tyro.conf.Suppress]
+                field = dataclasses.replace(field, type=hidden)
             shown.append(field)
         return dataclasses.replace(spec, fields=tuple(shown))
 

@@ -98,7 +98,7 @@ class CompareConfig:
     """Learning rates to pick from, for each loss.
     Default: 0.001 0.002 0.004, or 0.0003 0.001 for fine-tuning (--init-from or --starts).
     --learning-rates replaces the flag --learning-rate of fit."""
-    clip_norms: tuple[float, ...] = (1.0,)
+    clip_norms: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = (1.0,)
     """Gradient norms to try clipping at, with the learning rate that was picked.
     Training without clipping is always tried too.
     --clip-norms replaces the flag --clip-norm of fit."""
