@@ -1,10 +1,10 @@
-"""What each choice of train/devices/cpu_programs.py gains on this CPU, in training and restoring.
+"""How much time each choice in train/devices/cpu_programs.py saves on this CPU.
 
     python benchmarks/cpu_compiler_options.py
 
 Times are medians of rounds in which every variant runs once, in a new random order, so that other
-load on the machine affects all in the same way. With a jaxlib that does not know the options, they
-are left out.
+load on the machine affects all in the same way. Training and restoring are timed. Options that the
+installed jaxlib does not know are left out.
 """
 
 import functools

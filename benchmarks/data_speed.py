@@ -1,13 +1,15 @@
 """Training patches per second that reach the device, compared with a torch DataLoader.
 
-    python benchmarks/data_speed.py FOLDER     colour photographs, such as CBSD432; written once as
-    array_record
+    python benchmarks/data_speed.py FOLDER
 
-Both sides cut a random patch, turn it one of eight ways and give float32 in [0, 1]. Ours ends in
-arrays on JAX's device. torch's DataLoader is the usual one, a patch an item, in its best number of
-worker processes; from disk it reads the folder's files through Pillow. It ends in tensors on the
-CPU. Rates are medians of rounds in which every variant runs once, in a new random order, so that
-other load on the machine affects all in the same way. torch is needed only for its own rows.
+FOLDER holds colour photographs, such as CBSD432. They are first written as array_record.
+
+Both sides cut a random patch, turn it in one of eight ways and give float32 in [0, 1]. Our side
+ends with arrays on JAX's device. The other side is a torch DataLoader of the usual kind. It loads
+one patch per item, with the number of worker processes that suits it best, and ends with tensors on
+the CPU. From disk it reads the folder's files through Pillow. Rates are medians of rounds in which
+every variant runs once, in a new random order, so that other load on the machine affects all in the
+same way. torch is needed only for its own rows.
 """
 
 import functools

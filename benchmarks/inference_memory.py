@@ -1,15 +1,18 @@
 """Peak memory of the command that restores a photograph, for each network and size.
 
-    python benchmarks/inference_memory.py                                  every network, 12 and 100
-    megapixels python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24 python
-    benchmarks/inference_memory.py --networks dncnn --megapixels 12 --tiles 0    every tile, however
-    long
+    python benchmarks/inference_memory.py
+    python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24
+    python benchmarks/inference_memory.py --networks dncnn --megapixels 12 --tiles 0
 
-``python -m train restore`` is run on a JPEG file, each time in a process of its own. What peaks is
-there after a row of tiles: so that slow networks end in minutes, only the first tiles of each pass
-over the photograph go through the network, and the others come out as they went in. All else is
-done in full: reading, cutting up, waiting for the devices, putting together, rounding, the pixels
-on disk, encoding. What is printed says how many the network sees.
+The first command measures every network at 12 and 100 megapixels. With ``--tiles 0``, as in the
+third one, the network processes every tile, which may take long.
+
+``python -m train restore`` is run on a JPEG file, each time in a process of its own. The memory has
+reached its peak after a row of tiles. So that slow networks end in minutes, only the first tiles of
+each pass over the photograph go through the network, and the others are returned unchanged.
+Everything else is done in full: reading, cutting into tiles, waiting for the devices, assembling,
+rounding, keeping pixels on disk, and encoding. The output says how many tiles the network
+processes.
 """
 
 import json

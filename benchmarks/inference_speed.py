@@ -1,17 +1,19 @@
 """What restoring a photograph costs: megapixels per second and peak memory, next to PyTorch's.
 
-    python benchmarks/inference_speed.py                      DnCNN 17/64 and Retinexformer, 12
-    megapixels python benchmarks/inference_speed.py --megapixels 2 --rounds 1
+    python benchmarks/inference_speed.py
+    python benchmarks/inference_speed.py --megapixels 2 --rounds 1
 
-Both sides restore the same photograph in the same tiles on the same threads; PyTorch in the better
-of its two layouts, which a first tile decides. Every round has a new random order. Before that, one
-tile is restored by both, and the pixels must agree. Each run is in a process of its own, which
-warms up on two tiles; its peak memory includes libraries.
+The first command measures DnCNN 17/64 and Retinexformer on 12 megapixels.
 
-PyTorch attends within each tile, since the whole photograph at once does not fit: as many
-operations for each pixel, but not the same result. Ours attends over the whole photograph, which is
-then read once for each block and once more ("exact"), or over a reduced one ("fast"): the row to
-compare.
+Both sides restore the same photograph in the same tiles on the same number of threads. PyTorch uses
+the better of its two layouts, which is found with one tile. Every round has a new random order.
+Before the rounds, both sides restore one tile, and the pixels must agree. Each run has a process of
+its own, which warms up on two tiles. Its peak memory includes libraries.
+
+In PyTorch, Retinexformer attends within each tile, because the whole photograph does not fit at
+once. That takes as many operations per pixel, but gives a different result. Our side attends over
+the whole photograph, which is then read once for each block and once more ("exact"), or over a
+reduced copy ("fast"). The "fast" row is the one to compare with PyTorch.
 """
 
 import functools

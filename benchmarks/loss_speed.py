@@ -4,13 +4,13 @@
     python benchmarks/loss_speed.py --step
     python benchmarks/loss_speed.py --tpu
 
-The first times value and gradient on this machine, and the second a training step of DnCNN under
-each loss, both as ratios to L1. The third counts the bytes that the compiled value and gradient
-read and write on a TPU v5e.
+The first command times value and gradient on this machine, and the second one a training step of
+DnCNN under each loss. Both print ratios to L1. The third one counts the bytes that the compiled
+value and gradient read and write on a TPU v5e.
 
 Times are medians of rounds in which every variant runs once, in a new random order, so that other
-load on the machine affects all in the same way. ``--tpu`` compiles ahead of time: no TPU is needed,
-libtpu is (pip install 'libtpu==0.0.42.*' beside jax 0.10.2).
+load on the machine affects all in the same way. ``--tpu`` compiles ahead of time, which needs
+libtpu but no TPU (pip install 'libtpu==0.0.42.*', with jax 0.10.2).
 """
 
 import functools

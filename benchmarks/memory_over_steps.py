@@ -2,9 +2,9 @@
 
     python benchmarks/memory_over_steps.py
 
-Prints the memory in use (of the device; on CPU, that of the process) every 200 steps, and by how
-much its median over the last 500 steps is above that over steps 500 to 1000: the first 500 fill
-caches and pools.
+Every 200 steps it prints the memory in use: that of the device or, on CPU, that of the process. At
+the end it prints by how much the median over the last 500 steps exceeds the median over steps 500
+to 1000. The first 500 steps do not count, because they fill caches and pools.
 """
 
 import json

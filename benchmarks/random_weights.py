@@ -1,4 +1,4 @@
-"""Weights for networks that are timed: any values do, as long as all results stay finite."""
+"""Weights for networks that are timed. Any values will do, as long as all results stay finite."""
 
 from typing import Any
 

@@ -1,7 +1,9 @@
-"""Time and memory that scoring one photograph takes: python benchmarks/scoring_speed.py.
+"""Time and memory that it takes to score one photograph.
+
+    python benchmarks/scoring_speed.py
 
 Each size and set of metrics is measured in a process of its own. The first time includes compiling,
-which happens once for each size. The peak is without the two photographs themselves.
+which happens once for each size. The peak excludes the two photographs themselves.
 """
 
 import json

@@ -1,17 +1,19 @@
 """What dividing a batch over devices costs at equal total work, on faked devices that share cores.
 
-    python benchmarks/sharding_overhead.py              2, 4 and 8 devices against 1
+    python benchmarks/sharding_overhead.py
     python benchmarks/sharding_overhead.py --devices 2 --rounds 15
 
-Each count of devices gets a process of its own, in which jax is told to make that many CPU devices.
-The cores are the same for all and the work is the same in total: what is lost are the sums over
-devices, the batch norms' among them, and convolutions of smaller batches; what may be gained is a
-core that one device's operations leave idle. Rounds go through the processes in a new random order,
-one at a time while the others wait, and every ratio is the median over rounds of a count's time
-over the time of one device in the same round. What else the machine does meets both, though not
-alike: on a busy machine more threads get more of the cores.
+The first command compares 2, 4 and 8 devices with one.
 
-With more devices than cores the ratio says little about devices that have cores of their own.
+Each number of devices has a process of its own, in which jax makes that many CPU devices. All
+processes share the same cores and do the same work in total. Several devices lose time in the sums
+over devices, including those of batch norm, and in convolutions of smaller batches. They may gain
+time by using a core that the operations of a single device leave idle. In each round the processes
+run one at a time, in a new random order. A ratio is the median over the rounds of the time with
+several devices, divided by the time of one device in the same round. Other load on the machine
+affects both, but not equally: on a busy machine, more threads get a larger share of the cores.
+
+If there are more devices than cores, the ratio says little about devices with cores of their own.
 """
 
 import json

@@ -10,9 +10,9 @@ infinity.
 
 Each side runs in a process of its own, one process at a time. A round starts each side once, in a
 new random order, and a process reports the median of its steps after some that warm it up. The
-table shows the median over rounds, and the smallest and the largest, which tell how much to trust
-it. PyTorch may live in an environment of its own, whose Python ``--torch-python`` names; without
-it, our side stands alone. ``--environment`` applies to all sides alike.
+table shows the median over the rounds, and the smallest and the largest value, which tell how much
+to trust it. PyTorch may be installed in an environment of its own, whose Python you give as
+``--torch-python``. Without it, only our side is measured. ``--environment`` applies to all sides.
 """
 
 import json

@@ -1,7 +1,7 @@
 """DnCNN and Retinexformer as functions of PyTorch tensors, for comparison in inference_speed.py.
 
-Written from the same specification as ours, not taken from anywhere; the benchmark checks that both
-give the same pixels before it times them.
+They were written from the same specification as ours, and not copied from anywhere. The benchmark
+checks that both give the same pixels before it times them.
 """
 
 from collections.abc import Callable, Mapping

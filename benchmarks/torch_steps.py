@@ -2,10 +2,10 @@
 
     PYTHON_WITH_TORCH benchmarks/torch_steps.py TASK.json
 
-It imports nothing of this project and no jax, because PyTorch may live in an environment of its
+It imports neither this project nor jax, because PyTorch may be installed in an environment of its
 own. The networks are written as users of PyTorch write them, from the same specification as ours.
 The task names a file with the weights that our side drew, one batch, and the loss and the norm of
-the gradient that our side computed for it: before any step is timed, both must be the same here.
+the gradient that our side computed for it. Both must be the same here before any step is timed.
 """
 
 import json

@@ -4,17 +4,18 @@
     python benchmarks/tpu_roofline.py --networks DnCNN-17/64 --parallel fsdp
     python benchmarks/tpu_roofline.py --dtype bfloat16 --topologies v5e:2x2
 
-The first compiles two networks, data parallel, for v5e-4, v5e-256 and v6e-8. The second divides the
-state over the chips.
+The first command compiles two networks, data parallel, for v5e-4, v5e-256 and v6e-8. The second one
+divides the state over the chips.
 
-Every row is the step that ``python -m train fit`` would run, compiled ahead of time: no TPU is
-needed, libtpu is (the extra tpu). Operations, bytes and memory are XLA's own account of the
+Every row is the step that ``python -m train fit`` would run, compiled ahead of time. This needs
+libtpu (the extra tpu) but no TPU. Operations, bytes and memory are XLA's own account of the
 compiled program, per chip and step.
 
 The roofline is an upper bound, not a forecast. A step takes the longer of operations / peak and
-bytes / HBM bandwidth, and then, nothing overlapping, the bytes that collectives take in over what a
-chip's links carry one way, those of sums over chips twice (each is sent to be added up, and to be
-handed back). It leaves out latency, matrix units that are not full, and the host.
+bytes / HBM bandwidth. To this it adds the time of the collectives, without any overlap: the bytes
+that they receive, divided by what a chip's links carry one way. Bytes of sums over chips count
+twice, because each is sent once to be added and once to distribute the sum. It leaves out latency,
+matrix units that are not full, and the host.
 
 Bytes are those that fusions and other operations move to and from HBM. XLA's own count, in the
 column before, is larger: it includes what stays in the memory inside a chip, and counts an operand
