@@ -119,10 +119,10 @@ figure.colorbar(shown, ax=axes, shrink=0.5, label="error")
 plt.show()
 
 # %% [markdown]
-# L1 cannot tell the three apart. In B, brightness counts in full, and colour does not count at all.
-# Noise counts in part, because its three channels are independent and partly cancel. Averaged over
-# a window, noise cancels much more. What remains is whether the neighbourhood is as bright as it
-# should be.
+# L1 cannot tell the three apart. B measures the brightness error in full, and does not see the
+# colour error at all. It sees a part of the noise, because the errors of the three channels are
+# independent and partly cancel. Averaged over a window, noise cancels much more. What remains is
+# whether the neighbourhood is as bright as it should be.
 #
 # ## The window
 
@@ -425,4 +425,4 @@ for name, losses in curves.items():
 #   lightness, different penalties, and masks.
 # - Write sums of losses as text:
 #   `lumloss_jax.losses.make_loss("luminance_l1(window_size=7) + 0.1*ssim")`.
-# - Notebook 02 trains a whole network on all the devices that there are.
+# - Notebook 02 trains a whole network on all devices.

@@ -71,8 +71,8 @@ begin.run(f"{COMMAND} --out {FOLDER}")
 # %% [markdown]
 # ## The report
 #
-# This page is also saved as `report.html` in the comparison's folder. It opens in any browser
-# without a network.
+# This page is also saved as `report.html` in the comparison's folder. It opens in any browser, also
+# without an internet connection.
 
 # %%
 import html

@@ -109,7 +109,7 @@ begin.run(
 # ## Fine-tune
 #
 # `--init-from` starts from these weights with a fresh optimizer. Weights that are already good need
-# a learning rate ten times lower than fresh ones. To train on your photographs, set
+# a learning rate ten times lower than random ones. To train on your photographs, set
 # `DATA = "folder:PATH"`.
 
 # %%

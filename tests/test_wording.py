@@ -53,6 +53,17 @@ WORDS = {
     r"\b(?:less|more) is better\b": '"lower is better" or "higher is better"',
     r"\bor the like\b|\band the like\b": '"or similar"',
     r"\bg(?:ive|ives|iven|ave) (?:\w+ )?back\b": '"return"',
+    r"\bcounts \d": '"has the weight"',
+    r"\berrors? of (?:an? )?(?:brightness|colou?r|exposure)\b": '"brightness error" or "error in"',
+    r"\bof which (?:nothing|no|lower|higher)\b": '"in which" or "where"',
+    r"\ba resume\b": '"resuming", or "when the run is resumed"',
+    r"\ba (?:\w+ )?training[.,;:)]": '"a training run"',
+    r"\blikewise\b": '"also", "in the same way" or "in the same form"',
+    r"\bbehind (?:the|its|those) (?:pixels|picture)\b": '"after"',
+    r"\bleast side\b": '"smallest side"',
+    r"\bin maintenance\b(?! mode)": '"in maintenance mode"',
+    r"(?-i:\bas by [A-Z])": '"as ... does it"',
+    r"\bfrom where it came\b": '"from its source"',
 }
 PATTERNS = {
     re.compile(words.replace(" ", r"\s+"), re.IGNORECASE): instead

@@ -93,8 +93,9 @@ def assemble(
         )
     if config.data.low_light and (model.takes_sigma or config.model.level_weight):
         raise InputError(
-            f"--low-light makes noise without a single level that {config.model.model} could be "
-            "told or predict. Use a network without a noise level, and leave out --level-weight."
+            f"the noise of --low-light does not have a single level, but {config.model.model} "
+            "needs or predicts one. Use a network without a noise level, and leave out "
+            "--level-weight."
         )
     _check_loss(objective, config, model.channels)
     schedule = make_schedule(config.optimizer)

@@ -111,7 +111,7 @@ class ModelConfig:
     balance_every: int = 200
     """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
-    """For buifd: how much an error in the predicted noise level counts in the loss.
+    """For buifd: weight of the error in the predicted noise level, as a part of the loss.
     BUIFD's published objective, up to a constant factor, is --loss mse --level-weight 1 --blind."""
     level_sigma: float = 75.0
     """For buifd: noise standard deviation (0 to 255) that corresponds to a predicted level of 1.
@@ -126,8 +126,8 @@ class ModelConfig:
             loss = str(losses.parse_loss(loss))
         except ValueError as error:
             raise InputError(f"--loss: {error}") from None
-        # A loss is saved in one spelling, whatever spaces the user typed, so that a resume can
-        # compare it.
+        # A loss is saved in one spelling, whatever spaces the user typed, so that the losses can be
+        # compared when the run is resumed.
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "balance", balance)
         parse_model(self.model)

@@ -171,7 +171,7 @@ def train(
       watch: receives the step and the scores of each validation. Training ends if it returns True.
 
     Returns:
-      The number of steps that are done, including steps before a resume.
+      The number of steps that are done, including those before the run was resumed.
 
     Raises:
       DivergedError: too many steps in a row were not finite.

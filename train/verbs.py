@@ -149,7 +149,7 @@ _PATHS = ("--output", "--out", "--sheet", "--manual-dir", "--data-dir")
 _EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
 # Flags of fit that compare and tune do not accept, with the reason or what to use instead
 _NOT_OF_EXPERIMENTS = {
-    "--resume": "to continue a stopped one, give its folder as --out and the same flags again",
+    "--resume": "to continue a stopped run of this command, repeat it with that folder as --out",
     **dict.fromkeys(
         ("--distributed", "--coordinator", "--processes", "--process"),
         "it runs in one process, on all devices of that process",

@@ -1,4 +1,4 @@
-r"""Adversarial fine-tuning: a network learns to fool a second one, which tells real patches.
+r"""Adversarial fine-tuning: a network learns to fool another one, which recognises real patches.
 
     python -m train fit --steps 20000 --data folder:PHOTOGRAPHS --out runs/start
     python docs/recipes/adversarial.py --init-from runs/start --data folder:PHOTOGRAPHS \
@@ -7,7 +7,7 @@ r"""Adversarial fine-tuning: a network learns to fool a second one, which tells 
 The result is a checkpoint of the restoring network alone, which every verb of ``python -m train``
 loads. Expect sharper texture and a lower PSNR, because the discriminator rewards detail that looks
 right, not detail that is right. Start from a network that was trained on the loss alone. If you
-start from fresh weights, the discriminator wins before there is anything to learn.
+start from random weights, the discriminator wins before the network has learned anything.
 
 This is a recipe to copy and change, not a part of the trainer. Two networks, two optimizers and one
 step fit on a page, but the recipe writes no checkpoints from which it could resume.
@@ -46,7 +46,7 @@ class Config:
     loss: str = "luminance_l1"
     """Loss that keeps the restored image close to the clean one."""
     adversarial_weight: float = 0.005
-    """Weight of the generator's adversarial loss, which is added to it."""
+    """Weight of the adversarial loss, which is added to --loss."""
     kind: Literal["non_saturating", "hinge", "least_squares", "relativistic_average"] = (
         "relativistic_average"
     )

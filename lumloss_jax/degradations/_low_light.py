@@ -59,7 +59,7 @@ def low_light(
       shot_variance: a, as in :func:`poisson_gaussian_noise`, on linear light with white at 1. The
         default is for a camera at low ISO; :func:`blind_sensor_variances` draws a and b for any
         ISO.
-      read_variance: b, likewise.
+      read_variance: b, as in the same function.
       clip: whether the sensor clips to [0, 1], as all sensors do. This lifts the mean of the
         deepest shadows a little, because noise cannot go below black. Clipped values pass no
         gradient.

@@ -128,7 +128,7 @@ def sigma_ramp(
       image_shape: shape of the images, ``[..., H, W, C]``.
       start: level at the left (or top) edge in image units, 0 to 1: one number or one per image;
         may be traced.
-      stop: level at the right (or bottom) edge, likewise.
+      stop: level at the right (or bottom) edge, in the same form.
       axis: ``"width"`` or ``"height"``, the axis along which it rises.
 
     Returns:

@@ -60,8 +60,8 @@ def poisson_gaussian_noise(
       shot_variance: a, the variance that white adds, 0 or more: one over the number of photons at
         white. One number or one per image, ``image.shape[:-3]``; may be traced.
         :func:`blind_sensor_variances` draws it.
-      read_variance: b, the variance at black, 0 or more, likewise. It is the square of a sigma in
-        image units.
+      read_variance: b, the variance at black, 0 or more, in the same form. It is the square of a
+        sigma in image units.
       sampling: ``"normal"``, y = x + sqrt(a x + b) n with n standard normal: cheap, and
         differentiable with respect to x, a and b. ``"poisson"``, y = a Poisson(x / a) + sqrt(b) n:
         whole photons, with the skewed distribution of real ones in the dark. It is slower (some 25

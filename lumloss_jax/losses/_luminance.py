@@ -1,4 +1,4 @@
-"""The luminance L1 loss: a weighted sum of the absolute errors of brightness and of colour.
+"""The luminance L1 loss: a weighted sum of the absolute errors in brightness and in colour.
 
 De Jonge, "LuminanceL1Loss: A loss function which measures percieved brightness and colour
 differences", arXiv:2311.04614, 2023. The weight and the term keep the paper's name "luminance" for
@@ -29,7 +29,7 @@ class LuminanceL1Terms(NamedTuple):
     """The two terms of the luminance L1 loss before weighting, each a scalar.
 
     Attributes:
-      luminance: B, the error of brightness.
+      luminance: B, the brightness error.
       color: K, the error of the channels.
     """
 
@@ -55,7 +55,7 @@ def luminance_l1_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""Weighted sum of an error of brightness and an error of colour.
+    r"""Weighted sum of a brightness error and a colour error.
 
     .. math::
         L = w_l \, \mathrm{mean}_\text{pixels} \, \rho\big(G_s(y(P) - y(T))\big)
@@ -74,7 +74,7 @@ def luminance_l1_loss(
       targets: float array of the same shape.
       luminance_weight: w_l, a number of shape (), 0 or more; it may be traced (learned, scheduled,
         swept by vmap). Too large a weight costs colour fidelity.
-      color_weight: w_c, likewise.
+      color_weight: w_c, a number like ``luminance_weight``.
       brightness: y. ``"luma"``, the weighted sum of the gamma-encoded channels, which is the
         paper's greyscale; ``"luminance"``, the same sum in linear light (sRGB curve);
         ``"lightness"``, CIE L* of that luminance, divided by 100.

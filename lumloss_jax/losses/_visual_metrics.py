@@ -232,8 +232,8 @@ def nlpd_loss(
       data_range: distance from black to white, above 0; one number, may be traced.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
         pixel of a band counts with the least weight among the pixels that it was computed from, an
-        image with its mean weight. A level of which nothing counts is left out. Where it is 0 the
-        images are not read. If nothing counts, loss and gradient are 0.
+        image with its mean weight. A level in which no pixel counts is left out. Where the mask is
+        0 the images are not read. If nothing counts, loss and gradient are 0.
       axis_name: mapped axis or axes (pmap, shard_map) over which numerator and weight are summed
         first: the value over all shards. H and W themselves cannot be sharded.
 

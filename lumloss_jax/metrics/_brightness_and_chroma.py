@@ -1,4 +1,4 @@
-"""Separate errors of brightness and of chroma, which show what a gain in one costs."""
+"""Separate errors in brightness and in chroma, which show what a gain in one costs."""
 
 import jax
 import jax.numpy as jnp

@@ -38,7 +38,7 @@ def flip(
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
         pixel of the map counts with the least of the mask over the pixels that it was computed
         from, 21 x 21 at the default distance. Where the mask is 0 the images are not read. An image
-        of which nothing counts scores NaN (``jnp.nanmean`` leaves it out).
+        in which no pixel counts scores NaN (``jnp.nanmean`` leaves it out).
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "FLIP
         (GT-mean)".
       pixels_per_degree: pixels of the image in one degree of the observer's view, above 0; static.

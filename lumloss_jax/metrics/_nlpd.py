@@ -43,9 +43,9 @@ def nlpd(
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
         pixel of a band counts with the least of the mask over the pixels that it was computed from,
-        11 x 11 at the finest level and over 200 x 200 at the coarsest. A level of which nothing
+        11 x 11 at the finest level and over 200 x 200 at the coarsest. A level in which no pixel
         counts is left out of the mean over levels. Where the mask is 0 the images are not read. An
-        image of which nothing counts at any level scores NaN (``jnp.nanmean`` leaves it out).
+        image in which no pixel counts at any level scores NaN (``jnp.nanmean`` leaves it out).
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "NLPD
         (GT-mean)".
 

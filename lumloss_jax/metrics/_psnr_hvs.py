@@ -61,7 +61,7 @@ def psnr_hvs(
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
         block counts with the least of its 64 weights. Where the mask is 0 the images are not read.
-        An image of which no block counts scores NaN (``jnp.nanmean`` leaves it out).
+        An image in which no block counts scores NaN (``jnp.nanmean`` leaves it out).
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "PSNR-HVS
         (GT-mean)".
       luma_range: ``"full"`` or ``"studio"``.
@@ -136,7 +136,7 @@ def psnr_hvs_m(
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
         block counts with the least of its 64 weights. Where the mask is 0 the images are not read.
-        An image of which no block counts scores NaN (``jnp.nanmean`` leaves it out).
+        An image in which no block counts scores NaN (``jnp.nanmean`` leaves it out).
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "PSNR-HVS-M
         (GT-mean)".
       luma_range: ``"full"`` or ``"studio"``.

@@ -61,7 +61,7 @@ def s_cielab(
       crop_border: pixels cut off each side first; static.
       mask: weights per pixel, ``[..., H, W]`` or ``[..., H, W, 1]``, where any size may be 1. A
         pixel counts with the least of the mask over the filter, 67 x 67 pixels at the default
-        distance. Where the mask is 0 the images are not read. An image of which nothing counts
+        distance. Where the mask is 0 the images are not read. An image in which no pixel counts
         scores NaN (``jnp.nanmean`` leaves it out).
       gt_mean: None, ``"luma"`` or ``"channels"``: see :func:`psnr`; name the number "S-CIELAB
         (GT-mean)".

@@ -178,7 +178,7 @@ def test_how_photographs_are_degraded_is_said_in_words(source: Source) -> None:
         (["--low-light", "0.1", "0.2", "--blind"], "leave out --blind"),
         (
             ["--low-light", "0.1", "0.2", "--model=drunet"],
-            "without a single level that drunet could be told",
+            "does not have a single level, but drunet needs or predicts one.",
         ),
         (
             ["--low-light", "0.1", "0.2", "--model=buifd", "--level-weight=1"],

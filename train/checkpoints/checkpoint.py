@@ -93,7 +93,7 @@ def load_newest(
             aside = move_aside(folder / str(damaged))
             warn(
                 f"the checkpoint of step {damaged} is damaged ({why}). It was moved to {aside}, "
-                "and the one before is used"
+                "and the one before it is used"
             )
         for other in steps_in(folder) if distributed.is_first() else []:
             if drop_unreadable_metrics(folder / str(other)):

@@ -35,7 +35,7 @@ def unreadable(name: object, error: Exception | str) -> InputError:
     words = error if isinstance(error, str) else last_line(error)
     return InputError(
         f"{name} cannot be read as a photograph: {words}. It is damaged or incomplete. Get it "
-        "again from where it came."
+        "again from its source."
     )
 
 

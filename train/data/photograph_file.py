@@ -198,7 +198,9 @@ def notes_on(photograph: PhotographFile, file: BinaryIO, name: str) -> list[str]
     notes = []
     named = _NAMED.get(PurePath(name).suffix.lower())
     if named != photograph.kind:
-        notes.append(f"its content is {photograph.kind}, and so is that of the restored file")
+        notes.append(
+            f"whatever its name says, this file is a {photograph.kind}, and so is the restored file"
+        )
     if (profile := _profile_that_differs(about.profile)) is not None:
         notes.append(f"warning: its colour profile {profile}; networks are trained on sRGB")
     elif about.colour is not None:

@@ -163,7 +163,10 @@ def describe_seen(seen: Sequence[str]) -> str:
     """Says that these photographs, which are scored, are also trained on; "" if there are none."""
     if not seen:
         return ""
-    return f"these photographs are also trained on, so their scores mean little: {list_some(seen)}"
+    return (
+        "these photographs were also used for training, so their scores mean little: "
+        f"{list_some(seen)}"
+    )
 
 
 def pair_warnings(splits: Splits) -> Iterator[str]:
@@ -192,8 +195,8 @@ def data_warnings(splits: Splits, *, workers: int = 0) -> Iterator[str]:
         )
     elif workers:
         yield (
-            f"--workers {workers} does nothing: all photographs fit into --memory-mb, and from "
-            "memory threads cut faster"
+            f"--workers {workers} does nothing: all photographs fit into --memory-mb, and threads "
+            "cut patches faster when the photographs are in memory"
         )
 
 

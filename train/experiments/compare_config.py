@@ -107,8 +107,8 @@ class CompareConfig:
     seeds. Use --init-from to start all seeds from the same network. Verdicts then hold for that
     network only."""
     settings_from: Path | None = None
-    """Folder of an earlier comparison. Each loss uses the learning rate and the clipping that were
-    picked for it there. None: they are picked from --learning-rates and --clip-norms."""
+    """Folder of an earlier comparison. Each loss uses the learning rate and the gradient clipping
+    that were picked for it there. None: they are picked from --learning-rates and --clip-norms."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""

@@ -1,4 +1,4 @@
-"""Picks learning rate and clipping for each loss on validation photographs.
+"""Picks the learning rate and the gradient clipping for each loss on validation photographs.
 
 Settings with which a network diverged are never picked.
 """
@@ -221,7 +221,8 @@ def seed_warnings(config: CompareConfig) -> list[str]:
     """Makes a sentence if settings were picked with a seed that is also compared, or elsewhere."""
     if config.settings_from is not None:
         return [
-            f"learning rates and clipping are those that were picked in {config.settings_from}."
+            "the learning rates and the gradient clipping are those that were picked in "
+            f"{config.settings_from}."
         ]
     if len(config.rates) + len(config.clip_norms) < 2:
         return []

@@ -89,7 +89,7 @@ def _wrong(trial: FrozenTrial, space: dict[str, BaseDistribution], values: int) 
     for name, drawn in trial.distributions.items():
         value, allowed = trial.params[name], space[name]
         if drawn != allowed:
-            return f"has a {name} that was drawn from something else than these settings"
+            return f"has a {name} that was drawn from something other than these settings"
         if isinstance(allowed, FloatDistribution) and not (
             is_number(value) and allowed.low - _ROUNDING <= value <= allowed.high + _ROUNDING
         ):

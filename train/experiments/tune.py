@@ -96,7 +96,7 @@ def _tune(config: TuneConfig, held: contextlib.ExitStack) -> Path:
         comparison = _against_default(spec, config, members, splits, folder)
         against = f"{against} {comparison}".strip()
         looks = record_look(folder, {"chosen": spec, "seeds": config.seeds})
-    often = f"looked at {len(looks)} times so far" if len(looks) > 1 else "looked at once"
+    often = f"used {len(looks)} times so far" if len(looks) > 1 else "used once so far"
     console.print(f"on test photographs ({often}): {against}", soft_wrap=True)
     if spec:
         console.print(explain_differences(spec, "the default"), soft_wrap=True)
@@ -187,8 +187,8 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
         distances = np.linalg.norm((front - front.min(axis=0)) / ranges, axis=1)
         specs = [list(best)[i] for i in np.argsort(distances, kind="stable")]
         why = (
-            f"This is the one of {len(specs)} settings on the Pareto front that is nearest to the "
-            "lowest value of both errors, each in units of its range on the front."
+            f"Of the {len(specs)} settings on the Pareto front, this one is nearest to the point "
+            "with the lowest value of each error. Each error is divided by its range on the front."
         )
         if len(specs) == 1:
             why = "This setting is the only one on the Pareto front."

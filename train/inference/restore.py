@@ -262,9 +262,9 @@ def restore_file(
         and (error := predictor.fast_error(photograph)) is not None
     ):
         notes.append(
-            f"fast: the network attended to the photograph at 1/{error.factor} of its size. In a "
-            f"copy of {error.width}x{error.height} pixels, this changes a pixel by "
-            f"{error.mean:.2g} on average and by {error.largest:.2g} at most, if white is 1"
+            f"fast: the attention was computed on a copy at 1/{error.factor} of the size. Measured "
+            f"on a copy of {error.width}x{error.height} pixels, this changes a pixel by "
+            f"{error.mean:.2g} on average and by {error.largest:.2g} at most, where white is 1"
         )
     strips = restored_strips(
         predictor,

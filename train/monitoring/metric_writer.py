@@ -36,7 +36,7 @@ class MetricWriter:
         steps: int,
         board: Board | None = None,
     ) -> None:
-        """Opens the files, and removes lines beyond step ``start``, which a resume writes again.
+        """Opens the files, and removes lines beyond step ``start``, which a resumed run repeats.
 
         Args:
           path: metrics.jsonl; None to write no lines.

@@ -29,7 +29,7 @@ class Board:
     """
 
     def __init__(self, folder: Path, *, start: int) -> None:
-        """Removes events beyond step ``start``, so that no step appears twice after a resume."""
+        """Removes events beyond step ``start``, so that a resumed run shows no step twice."""
         folder.mkdir(exist_ok=True)
         for path in sorted(folder.glob("events.*")):
             cut_back(path, start)

@@ -68,7 +68,7 @@ class ImportConfig:
     --metric does not accept --out."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order of the channels that the network was trained on.
-    Weights for "bgr" are converted to "rgb"."""
+    "bgr": the weights are converted, so that the network accepts "rgb"."""
 
     def __post_init__(self) -> None:
         check_name("FILE", self.file)

@@ -59,7 +59,7 @@ def read_state_dicts(path: Path) -> list[StateDict]:
         if suffix not in SUFFIXES:
             raise InputError(
                 f"{path} has {'the suffix ' + suffix if suffix else 'no suffix'}. "
-                f"Files of weights end in {', '.join(SUFFIXES)}."
+                f"Files with weights end in {', '.join(SUFFIXES)}."
             )
         before = os.fstat(file.fileno())
         if before.st_size > _LARGEST:

@@ -114,7 +114,7 @@ def test_a_run_whose_photographs_changed_is_not_resumed(
     ]
     assert main(["fit", *flags, "--steps=2", f"--out={run}"]) == 0
     assert (
-        "these photographs are also trained on, so their scores mean little: 0.png (test)"
+        "these photographs were also used for training, so their scores mean little: 0.png (test)"
         in capsys.readouterr().out
     )
     # Smaller than a patch, which does not matter here

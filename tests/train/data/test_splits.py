@@ -158,7 +158,7 @@ def test_a_run_is_told_of_leaks_and_of_too_little_memory(tmp_path: Path) -> None
     leak, memory = data_warnings(
         open_splits(data, validation="none", test=data, memory=Memory(10 * 8 * 3 / 1e6))
     )
-    assert "are also trained on" in leak and "000.png (test)" in leak
+    assert "were also used for training" in leak and "000.png (test)" in leak
     assert "20 of 30 photographs do not fit into --memory-mb" in memory
 
 
@@ -273,7 +273,7 @@ def test_photographs_that_a_run_was_trained_on_are_named(tmp_path: Path) -> None
         assert seen_in(trained, splits.train) == list(splits.train.names)
     assert describe_seen([]) == ""
     assert describe_seen(["a.png"]) == (
-        "these photographs are also trained on, so their scores mean little: a.png"
+        "these photographs were also used for training, so their scores mean little: a.png"
     )
     (run / "split.json").write_text("{")
     assert trained_on(run) is None

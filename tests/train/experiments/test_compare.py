@@ -150,7 +150,10 @@ def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("diverged: ") == 2
     assert "Each difference is the score of l1 minus that of mse. If lower is better" in said
-    assert "Exploratory, higher is better: PSNR-Y " in said and "; lower is better: CIE" in said
+    assert (
+        "Exploratory metrics. Higher is better: PSNR-Y " in said
+        and "; lower is better: CIE" in said
+    )
     assert (
         "note: l1, mse: the learning rate that was picked, 0.002, lies at the edge of the grid. A "
         in said

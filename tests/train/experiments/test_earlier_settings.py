@@ -36,7 +36,7 @@ def test_a_later_comparison_uses_the_settings_of_an_earlier_one(
     command += ["--settings-from", str(earlier), "--out", str(out)]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "learning rates and clipping are those that were picked in" in said
+    assert "the learning rates and the gradient clipping are those that were picked in" in said
     assert "edge of the grid" not in said and "settings were picked with seed" not in said
     picked = json.loads((earlier / "picked.json").read_text())
     assert json.loads((out / "picked.json").read_text()) == picked

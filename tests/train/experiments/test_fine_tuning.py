@@ -110,7 +110,7 @@ def test_a_start_that_was_trained_on_test_photographs_is_reported(
 
     # --- start i with seed i
     said = capsys.readouterr().out
-    warning = f"{starts[1]}, which the networks start from: these photographs are also trained on"
+    warning = f"{starts[1]}, which the networks start from: these photographs were also used for"
     assert warning in said and f"{starts[0]}, which" not in said
     configs = [load_config(path) for path in out.glob("members/*/config.json")]
     assert {(config.seed, config.model.init_from) for config in configs} == {

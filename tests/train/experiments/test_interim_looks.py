@@ -17,7 +17,8 @@ def leaking(photographs: Path, small_run: tuple[str, ...], tmp_path: Path) -> li
 
 
 LEAK = (
-    "these photographs are also trained on, so their scores mean little: 0.png (test), 1.png (test)"
+    "these photographs were also used for training, so their scores mean little: 0.png (test), "
+    "1.png (test)"
 )
 
 

@@ -149,7 +149,7 @@ def test_a_search_for_a_front_stops_no_trial_early(flags, tmp_path, capsys):
     # Both errors are there, each with its interval.
     assert "luminance_l1: brightness error |ΔL*| " in result["against_default"]
     assert (
-        "Exploratory, higher is better: PSNR " in result["against_default"]
+        "Exploratory metrics. Higher is better: PSNR " in result["against_default"]
         and "lower is better: CIEDE2000 " in result["against_default"]
         and "chroma error |ΔC*| " in result["against_default"]
     )
@@ -195,7 +195,7 @@ def test_the_most_balanced_point_of_a_front_is_compared():
     )
     spec, why = tune.choose(study, config)
     assert "luminance_weight=0.7" in spec
-    assert why.startswith("This is the one of 3 settings on the Pareto front that is nearest")
+    assert why.startswith("Of the 3 settings on the Pareto front, this one is nearest")
     alone = finished_study(config, {0.7: [3.0, 2.0], 0.3: [4.0, 4.0]})
     assert tune.choose(alone, config)[1] == "This setting is the only one on the Pareto front."
 
@@ -228,7 +228,7 @@ def test_a_setting_that_was_tried_twice_is_listed_once(pareto):
         for spec in tune.best_settings(study)
     ]
     assert weights == ([0.7, 0.9] if pareto else [0.7])
-    assert not pareto or "one of 2 settings on the Pareto front" in tune.choose(study, config)[1]
+    assert not pareto or "Of the 2 settings on the Pareto front" in tune.choose(study, config)[1]
 
 
 def test_a_resumed_search_counts_its_looks_at_test_photographs(
@@ -239,8 +239,8 @@ def test_a_resumed_search_counts_its_looks_at_test_photographs(
     folder = tmp_path / "run"
     chosen = []
     for trials, seeds, often in (
-        (2, 1, "once"),
-        (2, 1, "once"),
+        (2, 1, "once so far"),
+        (2, 1, "once so far"),
         (2, 3, "2 times so far"),
         (4, 3, "3 times so far"),
     ):
@@ -251,9 +251,9 @@ def test_a_resumed_search_counts_its_looks_at_test_photographs(
         said = " ".join(capsys.readouterr().out.split())
         page = html.unescape((folder / "sensitivity.html").read_text(encoding="utf-8"))
         found = json.loads((folder / "found.json").read_text())
-        assert f"on test photographs (looked at {often}): it is better." in said
-        assert f"On test photographs (looked at {often}): it is better." in page
-        assert found["looks"] == (1 if often == "once" else int(often[0]))
+        assert f"on test photographs (used {often}): it is better." in said
+        assert f"On test photographs (used {often}): it is better." in page
+        assert found["looks"] == (1 if often == "once so far" else int(often[0]))
         chosen.append(found["chosen"])
     looks = [
         f"with {setting} and {seeds}"

@@ -109,9 +109,9 @@ SAID_OF_REFUSED = {
     "tiles with separate channels": "has tiles in which the channels are stored separately. Save",
     "tiles far larger than the picture": "has 1x90000 pixels in tiles of 369 megapixels. Save it",
     "lossless with arithmetic coding, hierarchical, or JPEG-LS": "is a JPEG-LS image, .* Convert",
-    "a height that only follows the pixels (DNL)": "states the number of its rows only behind",
+    "a height that only follows the pixels (DNL)": "states the number of its rows only after",
     "scans of more than 3,000 megapixels together": (
-        r"has \d+ scans of 10000x10000 pixels, each|JPEGs of up to 60 scans"
+        r"has \d+ scans of 10000x10000 pixels, and|JPEGs of up to 60 scans"
     ),
     "a file far longer than its pixels need": "is 260 MB long, and its 4x4 pixels need at most 256",
 }

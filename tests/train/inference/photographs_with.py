@@ -48,7 +48,7 @@ def png(*chunks: tuple[bytes, bytes], behind: bool = False, array: np.ndarray = 
 
 
 def jpeg(*segments: tuple[int, bytes], behind: bytes = b"", array: np.ndarray = RGB) -> bytes:
-    """A JPEG with segments after its first one, and bytes behind the picture."""
+    """A JPEG with segments after its first one, and bytes after the picture."""
     content = encoded("JPEG", array)
     at = 4 + int.from_bytes(content[4:6], "big")
     added = b"".join(
@@ -236,12 +236,12 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("colour under full transparency", "BMP"): lambda: bmp(alpha=True),
     ("a fourth channel of unstated meaning", "TIFF"): _four_channels,
     ("a fourth channel of unstated meaning", "BMP"): _fourth_byte,
-    ("orientation stated by XMP alone", "PNG"): lambda: png(
+    ("orientation stated only in XMP", "PNG"): lambda: png(
         (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
     ),
-    ("orientation stated by XMP alone", "JPEG"): lambda: jpeg((0xE1, _XMP_SEGMENT + XMP)),
-    ("orientation stated by XMP alone", "TIFF"): lambda: tiff(t700=XMP),
-    ("orientation stated by XMP alone", "WebP"): lambda: encoded("WebP", RGB, xmp=XMP),
+    ("orientation stated only in XMP", "JPEG"): lambda: jpeg((0xE1, _XMP_SEGMENT + XMP)),
+    ("orientation stated only in XMP", "TIFF"): lambda: tiff(t700=XMP),
+    ("orientation stated only in XMP", "WebP"): lambda: encoded("WebP", RGB, xmp=XMP),
     ("XMP", "PNG"): lambda: png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)),
     ("XMP", "JPEG"): lambda: jpeg((0xE1, _XMP_SEGMENT + XMP), (0xE1, _LONGER_XMP)),
     ("XMP", "TIFF"): lambda: tiff(t700=XMP),
@@ -253,29 +253,29 @@ MAKERS: dict[tuple[str, str], Make] = {
     ("comments and text", "TIFF"): lambda: tiff(
         t270="harbour", t305="a program", t315="N. N.", t33432="nobody"
     ),
-    ("metadata behind the pixels", "PNG"): lambda: png(
+    ("metadata after the pixels", "PNG"): lambda: png(
         (b"eXIf", exif_block().tobytes()[6:]), *_TEXTS, behind=True
     ),
-    ("metadata behind the pixels", "TIFF"): lambda: tiff(t270="harbour"),
-    ("metadata behind the pixels", "WebP"): lambda: webp((b"teSt", b"abc")),
+    ("metadata after the pixels", "TIFF"): lambda: tiff(t270="harbour"),
+    ("metadata after the pixels", "WebP"): lambda: webp((b"teSt", b"abc")),
     ("resolution", "PNG"): lambda: png((b"pHYs", struct.pack(">IIB", 11811, 3000, 1))),
     ("resolution", "JPEG"): lambda: encoded("JPEG", RGB, dpi=(300, 300)),
     ("resolution", "TIFF"): lambda: encoded("TIFF", RGB, dpi=(300, 299)),
     ("resolution", "BMP"): lambda: bmp(resolution=11811),
-    ("what only one program knows", "PNG"): lambda: png((b"teSt", b"abc")),
-    ("what only one program knows", "JPEG"): lambda: jpeg((0xE5, b"Camera\0abc")),
-    ("what only one program knows", "TIFF"): lambda: tiff(t65000=b"abcdef", t65001=7),
-    ("what only one program knows", "WebP"): lambda: webp((b"teSt", b"abc")),
-    ("what holds for the old pixels alone", "PNG"): lambda: png((b"caBX", b"credentials")),
-    ("what holds for the old pixels alone", "JPEG"): lambda: jpeg((0xEB, b"JP credentials")),
-    ("what holds for the old pixels alone", "TIFF"): lambda: tiff(
+    ("data that only one program understands", "PNG"): lambda: png((b"teSt", b"abc")),
+    ("data that only one program understands", "JPEG"): lambda: jpeg((0xE5, b"Camera\0abc")),
+    ("data that only one program understands", "TIFF"): lambda: tiff(t65000=b"abcdef", t65001=7),
+    ("data that only one program understands", "WebP"): lambda: webp((b"teSt", b"abc")),
+    ("data that is true only of the old pixels", "PNG"): lambda: png((b"caBX", b"credentials")),
+    ("data that is true only of the old pixels", "JPEG"): lambda: jpeg((0xEB, b"JP credentials")),
+    ("data that is true only of the old pixels", "TIFF"): lambda: tiff(
         t52545=b"credentials", t37724=b"layers"
     ),
-    ("what holds for the old pixels alone", "WebP"): lambda: webp((b"C2PA", b"credentials")),
-    ("bytes behind the picture", "PNG"): lambda: png() + b"more",
-    ("bytes behind the picture", "JPEG"): lambda: jpeg(behind=b"more"),
-    ("bytes behind the picture", "BMP"): lambda: bmp() + b"more",
-    ("bytes behind the picture", "WebP"): lambda: webp() + b"more",
+    ("data that is true only of the old pixels", "WebP"): lambda: webp((b"C2PA", b"credentials")),
+    ("bytes after the picture", "PNG"): lambda: png() + b"more",
+    ("bytes after the picture", "JPEG"): lambda: jpeg(behind=b"more"),
+    ("bytes after the picture", "BMP"): lambda: bmp() + b"more",
+    ("bytes after the picture", "WebP"): lambda: webp() + b"more",
     ("several pictures that belong together", "JPEG"): _several,
     ("more than 100 scans", "JPEG"): _many_scans,
     ("a gain map for bright screens", "JPEG"): lambda: jpeg(
@@ -304,7 +304,7 @@ for _name in FORMATS:
         MAKERS["grey in one channel", _name] = lambda name=_name: encoded(name, RGB[..., 0])
     if _name != "BMP":
         MAKERS["orientation", _name] = lambda name=_name: _with_exif(name)
-        MAKERS["EXIF, with the place of GPS", _name] = lambda name=_name: _with_exif(name)
+        MAKERS["EXIF, including the GPS position", _name] = lambda name=_name: _with_exif(name)
         MAKERS["ICC profile", _name] = lambda name=_name: encoded(name, RGB, icc_profile=profile())
     if _name not in ("BMP", "JPEG"):
         _beside_alpha: dict[str, object] = {"xmp": XMP} if _name == "WebP" else {}
@@ -315,8 +315,8 @@ for _name in FORMATS:
 
 SAID = {
     "a fourth channel of unstated meaning": "the restored file lacks the fourth byte of each pixel",
-    "what holds for the old pixels alone": "the restored file lacks ",
-    "bytes behind the picture": "the restored file lacks 4 bytes that follow the picture",
+    "data that is true only of the old pixels": "the restored file lacks ",
+    "bytes after the picture": "the restored file lacks 4 bytes that follow the picture",
     "several pictures that belong together": "only one of its 2 pictures is kept",
     "a gain map for bright screens": "it has a gain map for bright screens, which is left out",
     "smaller copies on other pages": "the restored file lacks a smaller copy of it on another page",

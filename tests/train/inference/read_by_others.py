@@ -98,9 +98,9 @@ READERS: dict[str, Read] = {
         np.asarray(_array(content, name)).tolist(),
     ),
     "orientation": _orientation,
-    "orientation stated by XMP alone": lambda content, name: content.count(XMP),
+    "orientation stated only in XMP": lambda content, name: content.count(XMP),
     "ICC profile": _profile,
-    "EXIF, with the place of GPS": _exif,
+    "EXIF, including the GPS position": _exif,
     "an ending that belongs to another format": _mode,
     "resolution": _resolution,
     "no resolution": _no_resolution,
@@ -110,7 +110,7 @@ for _what in (
     "XMP",
     "IPTC",
     "comments and text",
-    "metadata behind the pixels",
-    "what only one program knows",
+    "metadata after the pixels",
+    "data that only one program understands",
 ):
     READERS[_what] = _beside

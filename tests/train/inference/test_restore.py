@@ -294,7 +294,7 @@ def test_fast_is_for_networks_that_attend(checkpoint: Make, tmp_path: Path, caps
     attending = "retinexformer(features=4, levels=1, num_blocks=(0, 1))"
     assert main(["restore", str(checkpoint(attending)), *command, "--tile=40"]) == 0
     assert (
-        "fast: the network attended to the photograph at 1/2 of its size. In a copy of 25x25"
+        "fast: the attention was computed on a copy at 1/2 of the size. Measured on a copy of 25x25"
         in capsys.readouterr().out
     )
 

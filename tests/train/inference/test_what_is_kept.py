@@ -224,7 +224,9 @@ def test_nothing_is_lost_to_a_wrong_ending(tmp_path: Path, array: np.ndarray, en
     )
     path, out = tmp_path / f"in{ending}", tmp_path / f"out{ending}"
     path.write_bytes(bytes(content.write_to_buffer(".png")))
-    assert restored(path, out).notes == ("its content is PNG, and so is that of the restored file",)
+    assert restored(path, out).notes == (
+        "whatever its name says, this file is a PNG, and so is the restored file",
+    )
     for file in (path, out):
         found = pyvips.Image.pngload(str(file)).numpy()
         assert found.dtype == array.dtype

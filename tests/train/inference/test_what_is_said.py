@@ -124,7 +124,7 @@ def test_a_profile_without_a_name_is_not_quoted(tmp_path: Path, monkeypatch) -> 
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS, and the"),
         (b"nothing of the kind", "is not PNG, JPEG, TIFF, BMP or WebP. Convert it, or leave it"),
         (b"II\xbc\x01" + bytes(40), "is a JPEG XR image, not PNG"),
-        (png()[:200], "It is damaged or incomplete. Get it again from where it came."),
+        (png()[:200], "It is damaged or incomplete. Get it again from its source."),
         (encoded("JPEG", pixels((90, 90, 3)))[:900], "It is damaged or incomplete. Get it again"),
         (encoded("TIFF", RGB)[:300], "It is damaged or incomplete. Get it again from where"),
         (encoded("BMP", RGB)[:200], "It is damaged or incomplete. Get it again from where"),

@@ -165,7 +165,7 @@ def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
         ("text.pth", b"nothing", "is not a file of torch.save"),
         ("model.safetensors", b"nothing", "cannot be read as safetensors"),
         ("model.npz", b"nothing", "cannot be read as npz"),
-        ("model.bin", b"nothing", r"has the suffix \.bin\. Files of weights end in \.pth, "),
+        ("model.bin", b"nothing", r"has the suffix \.bin\. Files with weights end in \.pth, "),
     ],
 )
 def test_what_is_no_checkpoint_is_named(

@@ -42,8 +42,8 @@ _MOST_MARKERS = 10_000  # among the coded pixels: each scan of a progressive JPE
 MOST_SCANS = 100
 MOST_SCANNED = 3_000_000_000  # pixels, each counted once for every scan
 _EACH_SCAN = (
-    ", each of which takes the time of a whole picture. Save it again with another program, or "
-    "leave it out."
+    ", and decoding one scan takes as long as a whole picture. Save it again with another program, "
+    "or leave it out."
 )
 _MOST_SEGMENTS = 100_000  # before the coded pixels; a file with more is broken
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
@@ -214,14 +214,14 @@ def _check_frame(bits: int, height: int, channels: int) -> None:
     """Refuses what decoders do not support, in words that say what it is."""
     if bits != 8:
         raise Refused(
-            f"has {bits} bits per channel, and JPEGs are read with 8. Convert it to PNG or TIFF of "
-            "16 bits."
+            f"has {bits} bits per channel, and only JPEGs with 8 are read. Convert it to PNG or "
+            "TIFF of 16 bits."
         )
     if channels not in (1, 3, 4):
         raise Refused(f"has {channels} channels. Convert it to grey or RGB.")
     if not height:
         raise Refused(
-            "states the number of its rows only behind its pixels (DNL), which few programs read. "
+            "states the number of its rows only after its pixels (DNL), which few programs read. "
             + _CONVERT
         )
 

@@ -78,7 +78,7 @@ class _Png(NamedTuple):
 
 
 def read(file: BinaryIO) -> About:
-    """The facts in a PNG's chunks, including those behind the pixels."""
+    """The facts in a PNG's chunks, including those after the pixels."""
     length = file_length(file)
     png = _parse(file)
     beside = [chunk for chunk in png.chunks if chunk.name != b"IDAT"]

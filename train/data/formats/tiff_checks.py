@@ -257,6 +257,6 @@ def _check_scans(
         scanned += scans * times * pixels
         if scans > MOST_SCANS or scanned > MOST_SCANNED:
             raise Refused(
-                f"holds JPEGs of up to {scans} scans, each of which takes the time of a whole "
-                "picture. Save it again with another program, or leave it out."
+                f"holds JPEGs of up to {scans} scans, and decoding one scan takes as long as a "
+                "whole picture. Save it again with another program, or leave it out."
             )

@@ -1,4 +1,4 @@
-"""The devices of a lockstep training: each holds a population of networks and its own program."""
+"""The devices of a run in lockstep: each holds a population of networks and its own program."""
 
 import functools
 from collections.abc import Iterator, Sequence

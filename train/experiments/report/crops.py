@@ -61,7 +61,8 @@ def find_crops(
         title = name if source.inputs is not None else f"{name}, sigma {sigma:g}"
         crops.append(
             Crop(
-                f"{title}: mean PSNR over all seeds differs by {spread[place]:.2f} dB",
+                f"{title}: mean PSNR over all seeds differs by up to {spread[place]:.2f} dB "
+                "between the losses",
                 clean[rows, columns],
                 np.clip(noisy[rows, columns], 0, 1),
                 {loss: image[rows, columns] for loss, image in restored.items()},

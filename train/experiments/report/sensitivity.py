@@ -67,10 +67,11 @@ def describe_effect(
     for _, level, values in sorted(rows):
         levels[level].append(values[objective])
     if len(complete) < _FEWEST or len(levels) < 2:
+        only = "Only " if len(complete) < _FEWEST else ""
         return (
-            f"There are too few trials to say whether it matters. {len(complete)} different "
-            f"settings were trained to the end. At least {_FEWEST} are needed, with two or more "
-            "values of this one."
+            f"There are too few trials to say whether {name} matters. {only}{len(complete)} "
+            "different combinations of settings were trained to the end. At least "
+            f"{_FEWEST} are needed, with two or more values of {name}."
         )
     means = {level: float(np.mean(values)) for level, values in levels.items()}
     spread = max(means.values()) - min(means.values())
@@ -85,7 +86,7 @@ def describe_effect(
     ]
     if name in importances:
         share = 100 * importances[name]
-        sentences.append(f"Its share of importance by PED-ANOVA is {share:.0f} %.")
+        sentences.append(f"PED-ANOVA gives it {share:.0f} % of the importance.")
     return " ".join(sentences)
 
 
@@ -171,7 +172,7 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
     words = (
         f"Each point is a setting, with its {labels[0]} and {labels[1]} on validation "
         "photographs. Points nearer the lower left are better in both. No setting that was "
-        f"tried is better in both errors than one of the {len(best)} on the line. {compared}"
+        f"tried is better in both errors than any of the {len(best)} on the line. {compared}"
     )
     titles = [METRICS[objective].title for objective in objectives]
     axes = {"xaxis_title": titles[0], "yaxis_title": titles[1]}

@@ -80,7 +80,8 @@ def describe_other_metrics(comparison: Comparison, comparisons: Sequence[Compari
         for direction, others in by_direction.items()
         if others
     ]
-    return f"Exploratory, {'; '.join(listed)}."
+    words = "; ".join(listed)
+    return f"Exploratory metrics. {words[:1].upper()}{words[1:]}."
 
 
 def better(metric: str) -> str:
@@ -167,8 +168,8 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.outcome == "equal":
         return (
             f"Equal to within {_margin(comparison)}, the margin below which differences are "
-            f"assumed not to matter (p = {comparison.equal_p:.2g}){scope}. Which is better by less "
-            f"than that cannot be told ({p})."
+            f"assumed not to matter (p = {comparison.equal_p:.2g}){scope}. The scores do not say "
+            f"which one is better within this margin ({p})."
         )
     if comparison.outcome == "cannot tell":
         undecided = f"Cannot tell which is better ({p}){scope}."
@@ -207,7 +208,7 @@ def _margins(comparison: Comparison) -> str:
     equal_p, not_worse_p = comparison.equal_p, comparison.not_worse_p
     if comparison.margin is None or equal_p is None or not_worse_p is None:
         return ""
-    margin = _margin(comparison)
+    candidate, margin = comparison.candidate, _margin(comparison)
     if comparison.within_margin:
         return (
             f" The difference is real, but smaller than {margin}, the margin below which "
@@ -215,13 +216,13 @@ def _margins(comparison: Comparison) -> str:
         )
     if not_worse_p < ALPHA:
         if comparison.outcome == "worse":
-            return f" It is worse by less than {margin} (p = {not_worse_p:.2g})."
-        return f" It is not worse by {margin} or more (p = {not_worse_p:.2g})."
+            return f" {candidate} is worse by less than {margin} (p = {not_worse_p:.2g})."
+        return f" {candidate} is not worse by {margin} or more (p = {not_worse_p:.2g})."
     if comparison.outcome == "worse" and comparison.difference.high <= -comparison.margin:
         return ""  # The interval itself says that it is worse by more than the margin.
     return (
-        f" The scores do not rule out that it is worse by {margin} or more (p = {not_worse_p:.2g} "
-        'in the test of "not worse").'
+        f" The scores do not rule out that {candidate} is worse by {margin} or more "
+        f'(p = {not_worse_p:.2g} in the test of "not worse").'
     )
 
 

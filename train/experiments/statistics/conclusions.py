@@ -53,7 +53,7 @@ class Comparison:
     family: int  # number of primary comparisons to correct p-values for; 1 if exploratory
     margin: float | None  # in the metric's unit, for the next two; None: neither is tested
     not_worse_p: float | None  # for "not worse by the margin or more", after Holm's correction
-    equal_p: float | None  # for "neither is better by the margin or more", corrected likewise
+    equal_p: float | None  # for "neither is better by the margin or more", also corrected
     wilcoxon_p: float
     outcome: Outcome
     fine_tuned: FineTuned | None = None  # None: trained from random weights

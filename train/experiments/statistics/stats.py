@@ -228,7 +228,7 @@ def outcome(
     Args:
       difference: the difference that was measured.
       adjusted_p: p-value after correction for the number of comparisons.
-      equal_p: p-value of :func:`equivalence_p`, corrected likewise; None if it was not tested.
+      equal_p: p-value of :func:`equivalence_p`, corrected too; None if it was not tested.
       alpha: the accepted chance of a false alarm.
 
     Returns:

@@ -57,7 +57,7 @@ def find_inputs(inputs: Sequence[str], output: Path) -> Inputs:
     if not inputs:
         raise InputError(
             "There is nothing to restore. Add photographs, folders or patterns to the command, "
-            "after the run's folder."
+            "after the run's folder, if you give one."
         )
     found = Inputs()
     jobs: dict[Identity, Job] = {}
@@ -123,7 +123,8 @@ def _check_targets(jobs: Sequence[Job], sources: set[Identity], output: Path) ->
     if several:
         raise InputError(
             "Several photographs would be written to the same file. Restore them to different "
-            "folders, or name the folder that they are in:\n  " + "\n  ".join(several)
+            "folders, or give the folder that contains them instead of the files:\n  "
+            + "\n  ".join(several)
         )
     own = [job.source for job in jobs if file_identity(job.target) in sources]
     if own:

@@ -1,8 +1,8 @@
 """Scores how well a network restores photographs, with one row per photograph and method.
 
-The noise is Gaussian, fixed by the seed and the photograph's name, and not clipped before the
-network. The restored image is clipped to [0, 1] and not rounded. Metrics cover the whole photograph
-in float.
+The noise is Gaussian and fixed by the seed and the photograph's name. The noisy image is not
+clipped before it enters the network. The restored image is clipped to [0, 1] and not rounded.
+Metrics cover the whole photograph in float.
 """
 
 import math
@@ -19,7 +19,9 @@ from train.inference.scoring.measure import score
 from train.inference.scoring.protocols import add_fixed_noise
 from train.inference.scoring.registry import LEGEND, METRICS
 
-_NOISE = "The noise has a fixed seed and is not clipped before the network. "
+_NOISE = (
+    "The noise has a fixed seed, and the noisy image is not clipped before it enters the network. "
+)
 _PROTOCOL = (
     "Outputs are clipped to [0, 1] but not rounded; scores cover whole photographs. "
     '"blur" is the Gaussian blur whose width scores best against the clean photograph.'

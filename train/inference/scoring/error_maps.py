@@ -45,12 +45,13 @@ _HEADINGS = (
 _LARGEST = (_LARGEST_LAB, _LARGEST_LAB, LARGEST_FLIP)  # the end of each map's scale
 FLIP_IN_WORDS = (
     "FLIP says how visible the difference from the clean photograph is to somebody who flips "
-    "between the two, so far from the display that 67 pixels span one degree. 0 is invisible, and "
-    "1 is the most."
+    "between the two, at a distance from the display at which 67 pixels span one degree. 0 means "
+    "invisible, and 1 is the maximum."
 )
 _NOTE = (
-    "The maps show the error of each pixel of the detail; brighter is worse. L* and a*b* are its "
-    f"brightness and its colour in CIE Lab, pixel by pixel. {FLIP_IN_WORDS}"
+    "The maps show the error of each pixel of the detail; brighter is worse. L* is brightness and "
+    "a*b* is colour in CIE Lab. Both errors are measured pixel by pixel. "
+    f"{FLIP_IN_WORDS}"
 )
 
 

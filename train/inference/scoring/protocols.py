@@ -33,7 +33,7 @@ NOISE_SEED = 0  # the same in all protocols
 _LEVELS = (15.0, 25.0, 50.0)
 PROTOCOLS = {
     "clipped": Protocol(
-        "noisy images are clipped to [0, 1], restored ones are not rounded, as by El Helou",
+        "noisy images are clipped to [0, 1], restored ones are not rounded, as El Helou does it",
         _LEVELS,
         clipped=True,
     ),

@@ -36,7 +36,8 @@ def size_notes(names: Iterable[str], source: Source) -> list[str]:
     for name in names:
         metric = METRICS[name]
         if small := smaller_than(source, metric.least_side):
-            others = ", and its mean is over the others" * (len(small) < len(source.names))
+            others = ", and the mean is over the other photographs"
+            others *= len(small) < len(source.names)
             notes.append(
                 f"{len(small)} of {len(source.names)} photographs are too small for "
                 f"{metric.label}, which needs {metric.least_side} pixels on each side. Their cells "

@@ -96,7 +96,7 @@ def test_not_worse_is_a_test_with_a_margin():
     close = find(concluded(seed_sd=0.001), "l1")
     assert close.not_worse_p < 0.05
     blurred = find(concluded(seed_sd=1.0), "l1")
-    assert blurred.not_worse_p > 0.05 and "It is not worse" not in describe_comparison(blurred)
+    assert blurred.not_worse_p > 0.05 and "is not worse" not in describe_comparison(blurred)
     unclear = find(concluded(seed_sd=0.02), "l1")
     assert unclear.equal_p >= unclear.not_worse_p
     one_sided = describe_comparison(
@@ -104,7 +104,7 @@ def test_not_worse_is_a_test_with_a_margin():
     )
     assert "not worse by 0.1 dB or more (p = " in one_sided and "smaller than" not in one_sided
     worse = describe_comparison(dataclasses.replace(unclear, outcome="worse", equal_p=0.2))
-    assert "It is worse by less than 0.1 dB (p = " in worse and "not worse" not in worse
+    assert "luminance_l1 is worse by less than 0.1 dB (p = " in worse and "not worse" not in worse
 
 
 def test_equal_to_within_the_margin_is_a_verdict():
@@ -147,10 +147,10 @@ def test_the_margin_is_answered_whichever_way_it_came_out():
     better = find(concluded(), "mse")
     assert (
         better.outcome == "better"
-        and "It is not worse by 0.1 dB or more (p = " in describe_comparison(better)
+        and "luminance_l1 is not worse by 0.1 dB or more (p = " in describe_comparison(better)
     )
     unknown = find(concluded(seed_sd=1.0), "l1")
-    not_ruled_out = "do not rule out that it is worse by 0.1 dB or more (p = "
+    not_ruled_out = "do not rule out that luminance_l1 is worse by 0.1 dB or more (p = "
     assert not_ruled_out in describe_comparison(unknown)
 
 
@@ -161,7 +161,7 @@ def test_what_an_interval_beyond_the_margin_says_is_not_doubted_in_words():
     assert describe_comparison(worse).endswith("all 3 seeds agree).")
     wide = dataclasses.replace(worse.difference, high=-0.05)
     doubted = describe_comparison(dataclasses.replace(worse, difference=wide))
-    assert "do not rule out that it is worse by 0.1 dB or more (p = " in doubted
+    assert "do not rule out that mse is worse by 0.1 dB or more (p = " in doubted
 
 
 def test_a_metric_without_decibels_has_only_the_users_margin():
@@ -217,14 +217,14 @@ def test_p_values_before_and_after_correction_are_told_apart():
 def test_other_metrics_are_shown_without_a_claim():
     comparisons = concluded()
     words = describe_other_metrics(find(comparisons, "l1"), comparisons)
-    assert words.startswith("Exploratory, higher is better: PSNR-Y") and " dB [" in words
+    assert words.startswith("Exploratory metrics. Higher is better: PSNR-Y") and " dB [" in words
     assert "CIEDE2000 " in words and "chroma error |ΔC*| +0." in words
     higher, lower = [], []
     for metric in DEFAULT:
         described = describe_difference(find(comparisons, "l1", metric))
         (higher if METRICS[metric].higher_is_better else lower).append(described)
     assert words == (
-        f"Exploratory, higher is better: {', '.join(higher[1:])}; lower is better: "
+        f"Exploratory metrics. Higher is better: {', '.join(higher[1:])}; lower is better: "
         f"{', '.join(lower)}."
     )
 

@@ -30,7 +30,8 @@ def test_the_content_decides_the_format_whatever_the_name(
     lines = capsys.readouterr().out.splitlines()
     name = {"WEBP": "WebP"}.get(content, content)
     assert lines[0].endswith(
-        f"a.tif: restored; its content is {name}, and so is that of the restored file"
+        f"a.tif: restored; whatever its name says, this file is a {name}, and so is the restored "
+        "file"
     )
     assert lines[1].endswith("b.tif: restored")
     with PIL.Image.open(tmp_path / "out" / "a.tif") as written:

@@ -140,8 +140,8 @@ def test_a_named_file_that_is_no_photograph_does_not_stop_others(
     lines = capsys.readouterr().out.splitlines()
     assert "photos/a.png -> out/a.png: restored" in lines
     assert (
-        "photos/c -> out/c: restored; its content is PNG, and so is that of the restored file"
-        in lines
+        "photos/c -> out/c: restored; whatever its name says, this file is a PNG, and so is the "
+        "restored file" in lines
     )
     assert lines[-2:] == [
         "2 of 2 photographs are in out",

@@ -116,7 +116,7 @@ def test_the_table_fits_eighty_columns_and_names_its_protocol(small: Source) -> 
         "PSNR dB",
         "SSIM",
         "CIEDE2000",
-        "not clipped before the network",
+        "not clipped before it enters the network",
         "sigma 25",
     ):
         assert word in words
