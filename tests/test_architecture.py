@@ -32,8 +32,8 @@ FOLDERS = {
     "train.pytorch": "bounds checkpoints console devices errors files inference.scoring network",
     "train.data": "console errors files",
     "train.data.formats": "",
-    "train.data.inspection": "bounds console data errors files flags",
-    "train.inference": "bounds checkpoints console data devices errors files flags network",
+    "train.data.inspection": "bounds console data errors files",
+    "train.inference": "bounds checkpoints console data devices errors files network",
     "train.inference.exports": (
         "bounds checkpoints errors files inference.predict inference.tiles network"
     ),
@@ -43,8 +43,7 @@ FOLDERS = {
     ),
     "train.inference.scoring": "console data errors files randomness",
     "train.experiments": (
-        "assembly bounds checkpoints config console data devices errors files flags "
-        "inference.scoring"
+        "assembly bounds checkpoints config console data devices errors files inference.scoring"
     ),
     "train.experiments.networks": (
         "assembly bounds checkpoints config console data degradation devices errors "

@@ -1,4 +1,7 @@
-"""Checks of the numbers and names that flags give. All of them refuse NaN and infinity."""
+"""Checks of the numbers and names that flags give, and the hint that shows a default.
+
+All checks refuse NaN and infinity.
+"""
 
 import math
 import os
@@ -130,3 +133,15 @@ def check_name(flag: str, path: str | os.PathLike[str] | None) -> None:
             f"{flag} is too long. A name may have {_LONGEST_NAME} bytes, and a path "
             f"{_LONGEST_PATH}; got {len(text)} characters, {text[:50]!r} and so on."
         )
+
+
+def hint(label: str) -> str:
+    """The end of the help of a flag whose text says what happens if the flag is not given.
+
+    Args:
+      label: the default, as tyro writes it. For an empty tuple that is an empty text.
+
+    Returns:
+      The default, or nothing if there is none.
+    """
+    return "" if label in ("", "None") else f"(default: {label})"

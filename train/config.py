@@ -20,6 +20,7 @@ from train.bounds import (
     between,
     check_batch,
     check_name,
+    hint,
     less_than,
     more_than,
 )
@@ -27,7 +28,6 @@ from train.errors import InputError
 from train.files.json_files import UnreadableError, read_json
 from train.files.outputs import write_json
 from train.files.typed_fields import from_tree
-from train.flags import hint
 from train.network import parse_model
 from train.run_config import RunConfig
 

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -18,8 +18,13 @@ from train.config import FitConfig
 from train.console import make_console
 from train.errors import InputError, did_you_mean, list_some, needs_extra
 from train.experiments.compare_config import CompareConfig
+from train.experiments.refused_flags import (
+    NOT_OF_COMPARE,
+    NOT_OF_TUNE,
+    refuse,
+    registry_without,
+)
 from train.experiments.tune_config import TuneConfig
-from train.flags import registry_without
 from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
 
 
@@ -67,7 +72,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
     """Returns the configuration of a comparison."""
     _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
-    _refuse("compare", _NOT_OF_COMPARE, arguments)
+    refuse("compare", NOT_OF_COMPARE, arguments)
     _check_one_start(arguments)
     presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
     return tyro.cli(
@@ -76,7 +81,7 @@ def read_compare(arguments: list[str]) -> CompareConfig:
         description=f"{compare.__doc__}\n\n{_PRESETS}\n\n{presets}",
         args=arguments,
         default=find_compare_preset(preset),
-        registry=registry_without(_fields_of(_NOT_OF_COMPARE)),
+        registry=registry_without(NOT_OF_COMPARE),
     )
 
 
@@ -92,13 +97,13 @@ def tune(arguments: list[str]) -> None:
 def read_tune(arguments: list[str]) -> TuneConfig:
     """Returns the configuration of a search."""
     _check_pairs(arguments)
-    _refuse("tune", _NOT_OF_TUNE, arguments)
+    refuse("tune", NOT_OF_TUNE, arguments)
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[TuneConfig],
         prog="python -m train tune",
         description=tune.__doc__,
         args=arguments,
-        registry=registry_without(_fields_of(_NOT_OF_TUNE)),
+        registry=registry_without(NOT_OF_TUNE),
     )
 
 
@@ -147,29 +152,6 @@ _PRESETS = "Presets. Flags override a preset's values:"
 _PAIRS = {"--low-light": "0.02 0.1", "--profile": "100 110", "--luminance-weights": "0 0.95"}
 _PATHS = ("--output", "--out", "--sheet", "--manual-dir", "--data-dir")
 _EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
-# Flags of fit that compare and tune do not accept, with the reason or what to use instead
-_NOT_OF_EXPERIMENTS = {
-    "--resume": "to continue a stopped run of this command, repeat it with that folder as --out",
-    **dict.fromkeys(
-        ("--distributed", "--coordinator", "--processes", "--process"),
-        "it runs in one process, on all devices of that process",
-    ),
-}
-_NOT_OF_COMPARE = {
-    "--loss": "list the losses after --losses",
-    "--balance": 'write "balanced(METHOD, LOSS)" in --losses for each loss that needs it',
-    "--learning-rate": "it chooses a learning rate for each loss from --learning-rates",
-    "--clip-norm": "it tries each of --clip-norms for each loss",
-    **_NOT_OF_EXPERIMENTS,
-}
-_NOT_OF_TUNE = {
-    "--loss": "it searches for the settings of luminance_l1",
-    "--balance": "it searches for the weights that --balance would learn",
-    "--balance-rate": "it belongs to --balance, which tune does not accept",
-    "--balance-every": "it belongs to --balance, which tune does not accept",
-    "--best-metric": "--objective names the metric that decides",
-    **_NOT_OF_EXPERIMENTS,
-}
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -257,18 +239,6 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
         if i + 1 < len(arguments):
             return arguments[i + 1]
     return None
-
-
-def _refuse(verb: str, refused: Mapping[str, str], arguments: list[str]) -> None:
-    """Refuses flags that a verb does not accept, and says why or what to use instead."""
-    given = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
-    for flag, instead in refused.items():
-        if flag in given:
-            raise InputError(f"{verb} does not accept {flag}: {instead}.")
-
-
-def _fields_of(flags: Iterable[str]) -> list[str]:
-    return [flag.removeprefix("--").replace("-", "_") for flag in flags]
 
 
 def _check_pairs(arguments: list[str]) -> None:

@@ -16,6 +16,7 @@ from train import verbs
 from train.__main__ import main
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
+from train.experiments.refused_flags import NOT_OF_COMPARE, NOT_OF_TUNE
 from train.experiments.tune_config import TuneConfig
 from train.presets import COMPARE_PRESETS, PRESETS
 from train.verbs import read_compare, read_fit
@@ -95,12 +96,12 @@ def test_no_preset_balances_its_loss() -> None:
     assert {config.model.balance for config in configs} == {"none"}
 
 
-_NOT_OF = {"compare": verbs._NOT_OF_COMPARE, "tune": verbs._NOT_OF_TUNE}
+_NOT_OF = {"compare": NOT_OF_COMPARE, "tune": NOT_OF_TUNE}
 
 
 @functools.cache
 def _help(verb: str) -> str:
-    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
         main([verb, "--help"])
     # Without the frames around it, and without the ends of lines
     return " ".join(re.sub("[│╭╮╰╯─]", " ", printed.getvalue()).split())

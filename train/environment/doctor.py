@@ -50,7 +50,9 @@ _LEAST_MEMORY = 4_000_000_000  # bytes
 class DoctorConfig:
     """Say what this program runs on, what is missing, and what to do about it."""
 
-    programs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    programs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")
+    ] = ()
     """Files of export --format stablehlo. Each gets a line that says whether jax still loads it."""
 
     def __post_init__(self) -> None:

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from train.bounds import MOST_SEEDS, between, check_name, more_than, noise_levels
+from train.bounds import MOST_SEEDS, between, check_name, hint, more_than, noise_levels
 from train.config import FitConfig, ModelConfig
 from train.errors import InputError
-from train.flags import hint
 from train.inference.scoring.classical import BaselineName
 from train.inference.scoring.registry import Added, MetricName, columns
 

@@ -187,8 +187,9 @@ def choose(study: optuna.Study, config: TuneConfig) -> tuple[str, str]:
         distances = np.linalg.norm((front - front.min(axis=0)) / ranges, axis=1)
         specs = [list(best)[i] for i in np.argsort(distances, kind="stable")]
         why = (
-            f"Of the {len(specs)} settings on the Pareto front, this one is nearest to the point "
-            "with the lowest value of each error. Each error is divided by its range on the front."
+            f"This setting is the one of {len(specs)} on the Pareto front that is nearest to the "
+            "point with the lowest value of each error. Each error is divided by its range on the "
+            "front."
         )
         if len(specs) == 1:
             why = "This setting is the only one on the Pareto front."

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from train.bounds import MOST_SEEDS, MOST_SIDE, between
+from train.bounds import MOST_SEEDS, MOST_SIDE, between, hint
 from train.config import FitConfig
 from train.errors import InputError
 from train.experiments.compare_config import PopulationMode, check_not_distributed, check_population
-from train.flags import hint
 from train.inference.scoring.registry import Added, MetricName, columns
 
 

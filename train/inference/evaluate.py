@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from train.bounds import MOST_SIDE, between, check_name, noise_levels
+from train.bounds import MOST_SIDE, between, check_name, hint, noise_levels
 from train.checkpoints.checkpoint import Network, load_network
 from train.checkpoints.digests import digest_weights
 from train.checkpoints.origin import origin_of
@@ -27,7 +27,6 @@ from train.data.splits import describe_seen, seen_in
 from train.errors import InputError
 from train.files.json_files import digest_json, read_json
 from train.files.outputs import check_replaceable, check_writable, write_json, write_rows
-from train.flags import hint
 from train.inference.evaluate_checks import check_baselines, check_fits, protocol_at
 from train.inference.files.colours import colours_in, grey_again
 from train.inference.predict import NOT_FINITE, Predictor

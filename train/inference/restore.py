@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
-from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name
+from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name, hint
 from train.checkpoints.checkpoint import Network, load_network
 from train.checkpoints.digests import digest_weights
 from train.console import complain, make_bar, make_console
@@ -27,7 +27,6 @@ from train.devices.signals import exit_on_sigterm
 from train.errors import InputError, first_line
 from train.files.locks import hold
 from train.files.outputs import LASTING, check_writable, clear_leftovers
-from train.flags import hint
 from train.inference.attending import AttendingPredictor
 from train.inference.choice import choose_network, describe_choice
 from train.inference.files.colours import colours_of, estimate_sigma, photograph_in, restored_strips

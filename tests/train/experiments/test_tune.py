@@ -195,7 +195,7 @@ def test_the_most_balanced_point_of_a_front_is_compared():
     )
     spec, why = tune.choose(study, config)
     assert "luminance_weight=0.7" in spec
-    assert why.startswith("Of the 3 settings on the Pareto front, this one is nearest")
+    assert why.startswith("This setting is the one of 3 on the Pareto front that is nearest")
     alone = finished_study(config, {0.7: [3.0, 2.0], 0.3: [4.0, 4.0]})
     assert tune.choose(alone, config)[1] == "This setting is the only one on the Pareto front."
 
@@ -228,7 +228,7 @@ def test_a_setting_that_was_tried_twice_is_listed_once(pareto):
         for spec in tune.best_settings(study)
     ]
     assert weights == ([0.7, 0.9] if pareto else [0.7])
-    assert not pareto or "Of the 2 settings on the Pareto front" in tune.choose(study, config)[1]
+    assert not pareto or "the one of 2 on the Pareto front" in tune.choose(study, config)[1]
 
 
 def test_a_resumed_search_counts_its_looks_at_test_photographs(

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from train.bounds import between, check_name
+from train.bounds import between, check_name, hint
 from train.console import can_show, make_console, printable
 from train.data.entries import Entry, describe_equal_halves
 from train.data.folders import Listing
@@ -26,7 +26,6 @@ from train.data.splits import NONE, SMALLEST_SCORED, named, open_splits
 from train.data.walk import describe_skipped
 from train.errors import InputError
 from train.files.outputs import check_replaceable
-from train.flags import hint
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _PLAIN_BARS = " .:-=+*%#"  # for an output that cannot show blocks

@@ -6,7 +6,7 @@ from train.bounds import MOST
 from train.files.json_files import UnreadableError, is_finite, read_json
 
 COST_NAME = "cost.json"
-_LONGEST = 1e10  # seconds of a training, which are 300 years
+_LONGEST = 1e10  # seconds to train a network; this is 300 years
 
 
 def read_cost(path: Path) -> tuple[float, int] | None:
