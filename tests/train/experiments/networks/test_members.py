@@ -9,6 +9,8 @@ import signal
 import pytest
 from rich.console import Console
 
+from train import assembly
+from train.__main__ import main
 from train.errors import InputError
 from train.experiments.networks.members import Member, Members
 from train.validation import Validator
@@ -75,6 +77,24 @@ def test_only_the_network_of_the_last_step_is_scored(members, folder, splits, tr
     (folder / "checkpoints" / "4" / "about" / "metadata").write_text("{}")
     assert scores_of(members, splits) == trained[1]
     assert (folder / "broken_checkpoints" / "4").is_dir()
+
+
+def test_a_network_has_the_bits_that_fit_gives_it_and_fit_resumes_it(
+    members, small_fit, small_run, tmp_path
+):
+    first, second = MEMBER, Member("l1", 1, 3e-3, 0.05)
+    assert members.ensure_trained(first)
+    # The second one uses the compiled step of the first, and is stopped.
+    assert not members.ensure_trained(second, watch=lambda step, scores: step == 2)
+    assert main(["fit", "--resume", str(tmp_path / second.name)]) == 0
+    assembly._programs.cache_clear()
+    flags = ("--loss=l1", "--seed=1", "--learning-rate=3e-3", "--clip-norm=0.05")
+    assert main(["fit", "smoke", *small_run, *flags, f"--out={tmp_path / 'alone'}"]) == 0
+    found = []
+    for name in (second.name, "alone"):
+        about = tmp_path / name / "checkpoints" / "4" / "about" / "metadata"
+        found.append(json.loads(about.read_text())["digests"])
+    assert found[0] == found[1]
 
 
 def test_a_network_is_resumed_as_its_step_was_compiled_before(members, folder):
