@@ -151,7 +151,8 @@ _PRESETS = "Presets. Flags override a preset's values:"
 # Flags that need two numbers, with examples
 _PAIRS = {"--low-light": "0.02 0.1", "--profile": "100 110", "--luminance-weights": "0 0.95"}
 _PATHS = ("--output", "--out", "--sheet", "--manual-dir", "--data-dir")
-_EXTRA = ("jinja2", "optuna", "plotly", "statsmodels")  # packages of the extra "compare"
+# Packages of the extra "compare", under the names by which they are imported
+_EXTRA = ("jinja2", "matplotlib", "optuna", "plotly", "sklearn", "statsmodels")
 
 
 def evaluate(arguments: list[str]) -> None:

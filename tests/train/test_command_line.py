@@ -11,6 +11,7 @@ import pytest
 
 from train import verbs
 from train.__main__ import main
+from train.errors import needs_extra
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +37,15 @@ def test_all_packages_of_the_extra_are_known() -> None:
         "optional-dependencies"
     ]
     named = {re.split("[>=[]", requirement)[0] for requirement in extras["compare"]}
-    assert named - {"lumloss-jax"} == set(verbs._EXTRA)
+    imported = {"scikit-learn": "sklearn"}
+    assert {imported.get(name, name) for name in named - {"lumloss-jax"}} == set(verbs._EXTRA)
 
 
 def test_a_missing_module_of_the_program_keeps_its_traceback() -> None:
-    with pytest.raises(ModuleNotFoundError, match="nowhere"), verbs._needs_extra("tune"):
+    with (
+        pytest.raises(ModuleNotFoundError, match="nowhere"),
+        needs_extra("tune", "compare", verbs._EXTRA),
+    ):
         importlib.import_module("train.nowhere")
 
 
