@@ -74,6 +74,8 @@ def read_compare(arguments: list[str]) -> CompareConfig:
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
     refuse("compare", NOT_OF_COMPARE, arguments)
     _check_one_start(arguments)
+    if _value_of("--steps", arguments) and _value_of("--lengths", arguments):
+        raise InputError("--lengths replaces --steps. Give only one of them.")
     presets = "\n\n".join(f"{name}: {preset.summary}" for name, preset in COMPARE_PRESETS.items())
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[CompareConfig],

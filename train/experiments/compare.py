@@ -8,11 +8,10 @@ it stopped. With more seeds, only the missing ones are trained.
 """
 
 import contextlib
-import itertools
+import math
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,21 +31,16 @@ from train.experiments.earlier_settings import earlier_settings, keep_picked, sa
 from train.experiments.fine_tuning import (
     describe_fine_tuning,
     fine_tuned_from,
-    score_on_validation,
-    score_starts,
 )
 from train.experiments.folders import advise_repeating, open_folder, open_with_validation
 from train.experiments.interim_looks import look_warnings, record_look
-from train.experiments.networks.members import NOISE_SEED, Member, Members
-from train.experiments.networks.starts import Start, open_starts, start_warnings
+from train.experiments.networks.members import NOISE_SEED, Member
+from train.experiments.networks.starts import open_starts, start_warnings
 from train.experiments.picking import (
-    Tried,
     choice_rows,
     edge_warnings,
-    score_seeds,
     seed_warnings,
     start_row,
-    try_settings,
 )
 from train.experiments.report.crops import find_crops
 from train.experiments.report.page import describe_environment
@@ -58,12 +52,17 @@ from train.experiments.report.wording import (
     explain_differences,
     headline,
 )
-from train.experiments.statistics.comparison_table import ComparisonRow
+from train.experiments.results import Results, train_and_score
 from train.experiments.statistics.conclusions import (
     START,
     Comparison,
     changes_from_start,
     conclude,
+)
+from train.experiments.statistics.convergence import (
+    convergence_warning,
+    lengths_warning,
+    rises_between,
 )
 from train.files.outputs import write_json, write_rows
 from train.inference.scoring.metric_weights import check_weights
@@ -119,39 +118,37 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     of_data = data_warnings(splits, workers=config.fit.run.workers)
     for warning in dict.fromkeys([*of_data, *warnings]):
         console.print(f"warning: {warning}", soft_wrap=True)
-    members = Members(
-        folder / "members",
-        config.fit,
-        console,
-        population=config.population,
-        starts=config.start_of_seed,
-    )
 
-    # --- learning rate and clipping for each loss, on validation photographs
-    tried = earlier or try_settings(config, members, validation)
-
-    # --- networks of every seed, on test photographs
-    scored, tried = score_seeds(config, members, tried, splits.test)
-    of_starts = score_starts(config, starts, folder, splits.test, "test", console)
-    write_rows([*itertools.chain(*scored.values()), *of_starts], folder / "scores.csv")
-    save_picked(folder, tried, config)
+    # --- networks of each length
+    by_length: list[Results] = []
+    tried = earlier
+    for at in config.each_length():
+        results = train_and_score(at, folder, splits.test, validation, tried, starts, console)
+        by_length.append(results)
+        tried = tried or results.tried  # longer trainings use what suited the shortest one
+    *_, longest = by_length
+    save_picked(folder, longest.tried, config)
 
     # --- conclusions
     looks = [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in record_look(folder, config.seeds)]
-    warnings += edge_warnings(config, tried) + seed_warnings(config)
+    if config.lengths:
+        warnings.append(
+            f"learning rates and clipping were picked with {min(config.lengths):,} updates, and "
+            "are those of every length."
+        )
+    warnings += edge_warnings(config, longest.tried) + seed_warnings(config)
     warnings += look_warnings(looks, simulated=_FALSE_ALARMS_OF_TWO_LOOKS)
     if starts:
         warnings.insert(0, describe_fine_tuning(starts))
-    validated = score_on_validation(config, starts, folder, validation, console)
-    results = Results(members, tried, scored, starts, of_starts, validated)
-    report = _make_report(config, results, splits.test, warnings, _without_out(command))
+    report = _make_report(by_length, splits.test, warnings, _without_out(command))
     if config.baselines:
         write_rows(report.baselines, folder / "baselines.csv")
     records = [as_record(comparison) for comparison in report.comparisons]
     write_json(records, folder / "conclusions.json")
     write_report(report, folder / "report.html")
     _announce(report, console)
-    console.print(f"{len(scored)} networks compared in {time.monotonic() - began:.0f} s")
+    compared = sum(len(results.scored) for results in by_length)
+    console.print(f"{compared} networks compared in {time.monotonic() - began:.0f} s")
     files = {"report": "report.html", "scores": "scores.csv", "conclusions": "conclusions.json"}
     for what, name in files.items():
         console.print(f"{what:>11}  {folder / name}", soft_wrap=True)
@@ -174,28 +171,13 @@ def _announce(report: Report, console: Console) -> None:
     console.print(report.cost, soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class Results:
-    """What was trained and scored for a comparison."""
-
-    members: Members
-    tried: Mapping[str, Tried]  # by loss
-    scored: Mapping[Member, Sequence[ComparisonRow]]  # on test photographs
-    starts: Sequence[Start]
-    of_starts: Sequence[ComparisonRow]  # their scores on test photographs
-    validated: float | None  # the mean of the first start on validation photographs
-
-
 def _make_report(
-    config: CompareConfig,
-    results: Results,
-    test: Source,
-    notes: Sequence[str],
-    command: str,
+    by_length: Sequence[Results], test: Source, notes: Sequence[str], command: str
 ) -> Report:
-    """Collects what the page says and shows."""
-    members, tried, scored = results.members, results.tried, results.scored
-    rows = list(itertools.chain(*scored.values()))
+    """Collects what the page says and shows: about the longest training, if there are several."""
+    results = by_length[-1]
+    config, members, tried, scored = results.config, results.members, results.tried, results.scored
+    rows = results.rows
     # Photographs with real degradations have no noise levels.
     levels = config.primary_sigmas if test.inputs is None else ()
     conclusions = conclude(
@@ -213,6 +195,11 @@ def _make_report(
         deciding = [change for change in changes if change.metric == config.primary]
         notes = [*notes, describe_changes(deciding, conclusions[0].margin)]
     curves = [members.curve(member) for member in scored]
+    at_lengths, early = _compare_lengths(by_length, levels)
+    if early is None:
+        early = convergence_warning(curves)
+    if results.starts:
+        early = ""  # A fine-tuning is judged by its change from the start.
 
     # --- crops, restored by the networks of the first seed
     of_first_seed = {}
@@ -232,22 +219,20 @@ def _make_report(
         time_network(restore, test, stopwatch, method="", sigma=middle)
 
     # --- settings that were tried, and the time that training took
-    trials, choices = [], []
+    choices = []
     if results.validated is not None:
         choices.append(start_row(START, results.validated, config.primary))
     for loss, values in tried.items():
-        trials += [Member(loss, config.fit.seed, *setting) for setting in values]
         choices += choice_rows(loss, values, config.primary)
-    all_members = list(dict.fromkeys([*trials, *scored]))
 
     return Report(
         title=f"{config.losses[0]} against {', '.join(config.losses[1:])}",
-        # A fine-tuning is judged by its change from the start, not by whether it has converged.
-        headline=headline(conclusions, [] if results.starts else curves),
+        headline=early + headline(conclusions, []),
         notes=notes,
         losses=config.losses,
         comparisons=conclusions,
         changes=changes,
+        at_lengths=at_lengths,
         scores=[*rows, *results.of_starts],
         curves=[curve for curve in curves if curve.steps],
         crops=crops,
@@ -258,10 +243,36 @@ def _make_report(
         },
         versions=describe_environment(),
         command=command,
-        cost=_describe_cost(config, members, all_members),
+        cost=_describe_cost(by_length),
         baselines=baselines,
         seconds=stopwatch.per_megapixel(["", *config.baselines]),
     )
+
+
+def _compare_lengths(
+    by_length: Sequence[Results], levels: tuple[float, ...]
+) -> tuple[dict[int, list[Comparison]], str | None]:
+    """Compares the losses at each length, and says whether the longest training was long enough.
+
+    Args:
+      by_length: the results of each length, the longest ones last.
+      levels: the noise levels that decide.
+
+    Returns:
+      The comparisons in the primary metric, by length, and the warning of
+      :func:`lengths_warning`; ({}, None) if there is only one length.
+    """
+    if len(by_length) == 1:
+        return {}, None
+    found = {}
+    for results in by_length:
+        config = results.config
+        at = conclude(results.rows, config.losses, primary=config.primary, primary_sigmas=levels)
+        found[config.fit.optimizer.steps] = at[: len(config.losses) - 1]
+    curves = [
+        [results.members.curve(member) for member in results.scored] for results in by_length[-2:]
+    ]
+    return found, lengths_warning(rises_between(*curves), *list(found)[-2:])
 
 
 def noise_warnings(config: CompareConfig, test: Source) -> list[str]:
@@ -307,15 +318,17 @@ def _without_out(command: str) -> str:
     return shlex.join(kept)
 
 
-def _describe_cost(config: CompareConfig, members: Members, all_members: Sequence[Member]) -> str:
+def _describe_cost(by_length: Sequence[Results]) -> str:
     """Says how long the training took."""
-    seconds, steps = members.cost(all_members)
+    costs = [results.members.cost(results.trained) for results in by_length]
+    seconds, steps = (math.fsum(part) for part in zip(*costs, strict=True))
     ways = {
         "loop": "one after the other (loop)",
         "vmap": "at once on one device (vmap)",
         "mesh": "at once, divided over devices (mesh)",
     }
-    trained = f"{len(all_members)} networks were trained {ways[config.population]}."
+    networks = sum(len(results.trained) for results in by_length)
+    trained = f"{networks} networks were trained {ways[by_length[0].config.population]}."
     if not steps:  # an earlier version trained them
         return f"{trained} How long this took was not measured."
     took = f"{seconds:.0f} s in total, {1000 * seconds / steps:.1f} ms per step of each network"

@@ -45,6 +45,7 @@ def report() -> Report:
         losses=LOSSES,
         comparisons=conclude(rows, LOSSES),
         changes=[],
+        at_lengths={},
         scores=rows,
         curves=[Curve(loss, seed, [1, 2], [20.0, 21.0]) for loss in LOSSES for seed in (0, 1)],
         crops=[

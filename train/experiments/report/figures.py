@@ -1,6 +1,6 @@
 """The plots of a comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,6 +41,60 @@ def comparison_figures(
         figures.append(_learning(losses, curves))
     started = [START] if any(row.loss == START for row in scores) else []
     return [*figures, _trade_off([*losses, *started], scores, sigmas)]
+
+
+def by_length(
+    losses: Sequence[str], at_lengths: Mapping[int, Sequence[Comparison]], metric: str
+) -> list[Figure]:
+    """Draws how the difference changes with the length of the training.
+
+    Args:
+      losses: the losses, the candidate first.
+      at_lengths: for each number of updates the comparison with each of the other losses.
+      metric: the primary metric.
+
+    Returns:
+      The figure; none if there is only one length.
+    """
+    if len(at_lengths) < 2:
+        return []
+    figure = go.Figure()
+    label, unit = METRICS[metric].label, METRICS[metric].unit
+    lengths = sorted(at_lengths)
+    for which, other in enumerate(losses[1:], 1):
+        points = [
+            next(each.difference for each in at_lengths[steps] if each.other == other)
+            for steps in lengths
+        ]
+        # The axis is logarithmic, so a factor shifts the points sideways.
+        shifted = [steps * (1 + _DODGE * (which - len(losses) / 2)) for steps in lengths]
+        figure.add_scatter(
+            x=shifted,
+            y=[d.mean for d in points],
+            name=f"against {other}",
+            mode="lines+markers",
+            **_style(which),
+            hovertext=[
+                f"{steps:,} updates: {d.mean:+.3g} [{d.low:+.3g}, {d.high:+.3g}]"
+                for steps, d in zip(lengths, points, strict=True)
+            ],
+            hoverinfo="text+name",
+            error_y={"type": "data", "array": [d.high - d.mean for d in points]},
+        )
+    figure.add_hline(y=0, line_width=1, line_dash="dot")
+    texts = [f"{steps:,}" for steps in lengths]
+    figure.update_xaxes(type="log", tickvals=lengths, ticktext=texts)
+    words = (
+        f"Gain of {losses[0]} in {label} over each of the other losses after trainings of several "
+        "lengths, each with a full schedule, with 95 % intervals over photographs and seeds. Only "
+        f"the longest training has verdicts. Values above 0 favour {losses[0]}."
+    )
+    drawn = as_json(
+        figure,
+        xaxis_title="number of updates",
+        yaxis_title=f"gain in {label}{', ' + unit if unit else ''}",
+    )
+    return [Figure("by-length", "When does the difference vanish?", words, drawn)]
 
 
 def _by_sigma(

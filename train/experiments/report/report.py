@@ -17,7 +17,7 @@ import numpy as np
 
 from train.data.images import to_uint8
 from train.data.libvips import pyvips
-from train.experiments.report.figures import comparison_figures
+from train.experiments.report.figures import by_length, comparison_figures
 from train.experiments.report.page import script, write_page
 from train.experiments.report.wording import (
     better,
@@ -67,6 +67,8 @@ class Report:
     losses: Sequence[str]
     comparisons: Sequence[Comparison]
     changes: Sequence[Comparison]  # each loss against the start, if networks were fine-tuned
+    # By number of updates, in the primary metric, if networks were trained for several lengths
+    at_lengths: Mapping[int, Sequence[Comparison]]
     scores: Sequence[ComparisonRow]  # including those of the starts
     curves: Sequence[Curve]
     crops: Sequence[Crop]
@@ -114,9 +116,13 @@ def write_report(report: Report, path: Path) -> None:
             for name in dict.fromkeys(row.loss for row in report.baselines)
         ],
         about_classical=NOTE,
-        figures=comparison_figures(
-            report.losses, report.comparisons, report.scores, report.curves, first.metric
-        ),
+        figures=[
+            *by_length(report.losses, report.at_lengths, first.metric),
+            *comparison_figures(
+                report.losses, report.comparisons, report.scores, report.curves, first.metric
+            ),
+        ],
+        at_lengths=_by_steps(report.at_lengths),
         crops=crops,
         flip_in_words=FLIP_IN_WORDS,
         flip_colours=_flip_colours(),
@@ -126,6 +132,14 @@ def write_report(report: Report, path: Path) -> None:
         settings=json.dumps(report.settings, indent=2),
         must_agree=MUST_AGREE,
     )
+
+
+def _by_steps(at_lengths: Mapping[int, Sequence[Comparison]]) -> list[tuple[int, str]]:
+    """Number of updates and difference, in words, for all lengths except the longest."""
+    found = []
+    for steps in sorted(at_lengths)[:-1]:
+        found += [(steps, describe_measurement(each)) for each in at_lengths[steps]]
+    return found
 
 
 def _by_loss(changes: Sequence[Comparison], metrics: Iterable[str]) -> dict[str, list[str]]:

@@ -4,10 +4,13 @@ If they had not, the report of a comparison says so first.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-STILL_LEARNING_DB = 0.05  # rise of validation PSNR in the last quarter of the training
+import numpy as np
+
+# Rise of validation PSNR in the last quarter of the training, or from one length to the next
+STILL_LEARNING_DB = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,44 @@ def convergence_warning(curves: Sequence[Curve]) -> str:
             "training, so it is unknown whether the networks were still learning. "
         )
     return ""
+
+
+def rises_between(shorter: Sequence[Curve], longer: Sequence[Curve]) -> dict[str, float]:
+    """How much higher the validation PSNR ends after a longer training, for each loss.
+
+    Each training is a full schedule of its own. The rise is the mean over seeds, in dB.
+    """
+    ends = [_ends(shorter), _ends(longer)]
+    return {loss: float(ends[1][loss] - ends[0][loss]) for loss in ends[1] if loss in ends[0]}
+
+
+def lengths_warning(rises: Mapping[str, float], shorter: int, longer: int) -> str:
+    """A sentence if the training had not converged by the longer of two lengths; otherwise "".
+
+    Args:
+      rises: what :func:`rises_between` returned.
+      shorter: number of updates of the shorter trainings.
+      longer: number of updates of the longer ones.
+
+    Returns:
+      The sentence, with a space at its end, so that a headline can follow.
+    """
+    between = f"from {shorter:,} to {longer:,} updates, each with a full schedule"
+    if not rises:
+        return f"Perhaps early training only: there was no validation {between}. "
+    loss = max(rises, key=lambda name: abs(rises[name]))
+    if abs(rises[loss]) < STILL_LEARNING_DB:
+        return ""
+    return (
+        f"Early training only: {between}, the validation PSNR still changed by "
+        f"{rises[loss]:+.2f} dB under {loss}. "
+    )
+
+
+def _ends(curves: Sequence[Curve]) -> dict[str, float]:
+    """The last validation PSNR of each loss, as the mean over its seeds."""
+    found: dict[str, list[float]] = {}
+    for curve in curves:
+        if curve.psnr:
+            found.setdefault(curve.loss, []).append(curve.psnr[-1])
+    return {loss: float(np.mean(values)) for loss, values in found.items()}

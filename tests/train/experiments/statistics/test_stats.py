@@ -94,7 +94,7 @@ def test_the_fewest_photographs_of_a_verdict_are_enough_for_intervals(
 ):
     """Intervals cover as often as they say with so few photographs and three seeds.
 
-    The spreads are those of fine-tuned networks, in dB: small over seeds, which start alike.
+    The spreads, in dB, are smaller than above, because networks that are fine-tuned start alike.
     """
     spread = {"image_sd": image_sd, "seed_sd": seed_sd, "residual_sd": residual_sd}
     tables = crossed(stats.FEWEST_IMAGES, 3, **spread, mean=0.2, repeats=4000, seed=7)
