@@ -64,8 +64,11 @@ def compare(arguments: list[str]) -> None:
     config = read_compare(arguments)
     with needs_extra("compare", "compare", _EXTRA):
         from train.experiments import compare as comparison
-
-    comparison.compare(config, shlex.join(command))
+        from train.experiments import plan
+    if config.plan:
+        plan.plan(config)
+    else:
+        comparison.compare(config, shlex.join(command))
 
 
 def read_compare(arguments: list[str]) -> CompareConfig:

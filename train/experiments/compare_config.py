@@ -114,6 +114,9 @@ class CompareConfig:
     """Numbers of updates to train for, each with a full schedule, e.g. 1000 4000 8000.
     Only the longest training has verdicts. Settings are picked with the shortest one.
     --lengths replaces --steps."""
+    plan: bool = False
+    """Do not compare. Say how many seeds and photographs tell a difference of --margin, and about
+    how long that takes here. Spreads are those of --settings-from, or measured ones."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""

@@ -32,7 +32,16 @@ _FEWEST_TESTED = 2  # photographs: a single one has no spread, and so no interva
 # Settings that say how much of an experiment is done, and how. Changing them does not change the
 # results of what is done already.
 _GROW_WITH_SEEDS = ("starts", "start_digests")  # lists with a value for each seed
-_MAY_CHANGE = ("seeds", "population", "crops", "trials", "batch", "metrics", "baselines")
+_MAY_CHANGE = (
+    "plan",
+    "seeds",
+    "population",
+    "crops",
+    "trials",
+    "batch",
+    "metrics",
+    "baselines",
+)
 
 
 def open_with_validation(

@@ -217,6 +217,35 @@ def seeds_that_would_tell(difference: Difference, *, confidence: float = CONFIDE
     return None
 
 
+def would_tell(
+    size: float,
+    spreads: tuple[float, float, float],
+    *,
+    images: int,
+    seeds: int,
+    confidence: float = CONFIDENCE,
+) -> bool:
+    """Whether a difference of this size would probably lead to a verdict.
+
+    Args:
+      size: the true difference, in the metric's unit.
+      spreads: the spreads of differences over photographs, over seeds, and of what neither
+        explains.
+      images: number of photographs.
+      seeds: number of seeds; two or more.
+      confidence: confidence level of the interval that must exclude 0.
+
+    Returns:
+      Whether four out of five new sets of photographs and seeds would have such an interval.
+    """
+    image, seed, residual = (sd**2 for sd in spreads)
+    squares = (seeds * image + residual, images * seed + residual, residual)
+    variance, freedom = _variance_and_freedom(*squares, images, seeds)
+    error = math.sqrt(variance)
+    half = _half_width(error, freedom, math.sqrt(seed / seeds), seeds, confidence)
+    return bool(half + scipy.special.ndtri(POWER) * error < size)
+
+
 def outcome(
     difference: Difference,
     adjusted_p: float,
