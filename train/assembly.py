@@ -132,7 +132,7 @@ def assemble(
     def update_with(
         state: TrainState, batch: jax.Array | Pair, numbers: Numbers
     ) -> tuple[TrainState, Metrics]:
-        given = make_schedule(config.optimizer, numbers.rates)
+        given = make_schedule(config.optimizer, rates=numbers.rates)
         changed = make_optimizer(config.optimizer, given, clip_norm=numbers.clip_norm)
         return make(numbers.key, given, changed)(state, batch)
 
@@ -208,7 +208,7 @@ class _Programs(NamedTuple):
     layout: TrainState  # the shardings of the state
     draw: Callable[[Any], TrainState]  # makes a state with random weights from a key's data
     start_from: Callable[[Any], TrainState]  # makes a state of a network's variables
-    step: Callable[..., tuple[TrainState, Metrics]]  # of a state, a batch and numbers
+    step: Callable[..., tuple[TrainState, Metrics]]  # arguments: a state, a batch and numbers
 
 
 class RunPrograms:
@@ -266,8 +266,8 @@ def numbers_of(config: FitConfig) -> Numbers:
 def _without_numbers(config: FitConfig) -> FitConfig:
     """Reduces a configuration to what its programs depend on.
 
-    The photographs are no part of it. The devices are known from the mesh. Whether a gradient is
-    clipped is a part of it, because clipping with a norm that nothing exceeds would round
+    Programs do not depend on the photographs, and know the devices from the mesh. They depend on
+    whether a gradient is clipped, because clipping with a norm that nothing exceeds would round
     differently.
     """
     data, optimizer = config.data, config.optimizer

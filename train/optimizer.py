@@ -56,7 +56,7 @@ def rates_of(config: OptimizerConfig) -> Rates:
     return Rates(rate, rate / max(config.warmup_steps, 1) - rate)
 
 
-def make_schedule(config: OptimizerConfig, rates: Rates | None = None) -> optax.Schedule:
+def make_schedule(config: OptimizerConfig, *, rates: Rates | None = None) -> optax.Schedule:
     """Makes a function from the index of an update, 0 for the first, to its learning rate.
 
     The cosine starts when the warm-up ends. All other schedules count updates from the start of the

@@ -52,7 +52,7 @@ def train_and_score(
       folder: its folder.
       test: the photographs to test on.
       validation: the photographs to pick settings on.
-      tried: the settings of an earlier or a shorter training; {} to pick them here.
+      tried: the settings of an earlier or a shorter training run; {} to pick them here.
       starts: the networks that are fine-tuned, if there are any.
       console: for progress.
 

@@ -12,7 +12,7 @@ from train.data.sources import make_source
 from train.errors import InputError
 from train.experiments.compare import noise_warnings
 from train.experiments.compare_config import CompareConfig
-from train.experiments.networks import members
+from train.experiments.networks import members, starts
 from train.experiments.networks.members import Member
 from train.experiments.picking import choice_rows, score_seeds, seed_warnings, try_settings
 from train.experiments.statistics.comparison_table import ComparisonRow
@@ -113,7 +113,7 @@ def test_networks_get_the_noise_level_of_each_photograph(tmp_path, monkeypatch):
 
     network = types.SimpleNamespace(model=None, params=None, batch_stats=None)
     monkeypatch.setattr(members, "load_network", lambda folder: network)
-    monkeypatch.setattr(members, "predictor_for", Told)
+    monkeypatch.setattr(starts, "predictor_for", Told)
     restore = members.Members(tmp_path, FitConfig(), Console()).load_or_retrain(
         Member("l1", 0, 1e-3, None)
     )

@@ -213,7 +213,7 @@ def test_trying_a_setting_again_adds_no_evidence():
         r"Kruskal-Wallis p = [\d.]+, which is only descriptive, since the search chose what", said
     )
     few = finished_study(config, 8 * [(0.2, 30.0)] + [(0.7, 29.0)]).trials
-    too_few = "whether it matters. 2 different settings were trained to the end. At least 8 are"
+    too_few = "Only 2 different combinations of settings were trained to the end. At least 8 are"
     assert too_few in describe_effect("luminance_weight", few, {}, 0)
 
 

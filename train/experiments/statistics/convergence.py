@@ -50,9 +50,9 @@ def convergence_warning(curves: Sequence[Curve]) -> str:
 
 
 def rises_between(shorter: Sequence[Curve], longer: Sequence[Curve]) -> dict[str, float]:
-    """How much higher the validation PSNR ends after a longer training, for each loss.
+    """How much higher each loss's validation PSNR ends after a longer training run.
 
-    Each training is a full schedule of its own. The rise is the mean over seeds, in dB.
+    Each run has a full schedule of its own. The rise is the mean over seeds, in dB.
     """
     ends = [_ends(shorter), _ends(longer)]
     return {loss: float(ends[1][loss] - ends[0][loss]) for loss in ends[1] if loss in ends[0]}
