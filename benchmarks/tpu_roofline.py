@@ -18,8 +18,7 @@ twice, because each is sent once to be added and once to distribute the sum. It 
 matrix units that are not full, and the host.
 
 Bytes are those that fusions and other operations move to and from HBM. XLA's own count, in the
-column before, is larger: it includes what stays in the memory inside a chip, and counts an operand
-of a convolution several times.
+column before, includes what stays in the memory inside a chip.
 """
 
 import os

@@ -110,7 +110,7 @@ def read_hbm_bytes(text: str) -> int:
     XLA keeps some results inside the chip, in 128 MiB on a v5e, and marks their layouts with
     ``S(1)``. Inside a fusion nothing moves. Here, an operand of which an operation reads only a
     part counts as a whole. XLA's own count, ``bytes accessed``, includes what stays inside the
-    chip, and counts an operand of a convolution once for each result that it adds to.
+    chip.
     """
     inside = {
         name
