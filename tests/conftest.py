@@ -23,6 +23,9 @@ import pytest
 
 from tests.shared_data import ROOT, SHARED, needs_shared
 
+# The scripts that made golden numbers need other packages.
+collect_ignore = ["golden"]
+
 # Before the first computation: afterwards the number of devices is fixed.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))

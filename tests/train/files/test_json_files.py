@@ -6,7 +6,7 @@ import pytest
 
 from train.errors import InputError
 from train.experiments.interim_looks import record_look
-from train.experiments.networks.members import _read_cost
+from train.experiments.networks.costs import read_cost
 from train.files.json_files import UnreadableError, is_number, read_json
 
 
@@ -50,13 +50,13 @@ def test_json_is_read_and_what_is_none_says_why(tmp_path: Path) -> None:
 )
 def test_costs_that_cannot_be_read_count_as_not_measured(content: str, tmp_path: Path) -> None:
     (tmp_path / "cost.json").write_text(content)
-    assert _read_cost(tmp_path / "cost.json") is None
+    assert read_cost(tmp_path / "cost.json") is None
 
 
 def test_costs_are_read(tmp_path: Path) -> None:
-    assert _read_cost(tmp_path / "cost.json") is None
+    assert read_cost(tmp_path / "cost.json") is None
     (tmp_path / "cost.json").write_text('{"seconds": 1.5, "steps": 2}')
-    assert _read_cost(tmp_path / "cost.json") == (1.5, 2)
+    assert read_cost(tmp_path / "cost.json") == (1.5, 2)
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ def test_a_profile_without_a_name_is_not_quoted(tmp_path: Path, monkeypatch) -> 
         (b"II\xbc\x01" + bytes(40), "is a JPEG XR image, not PNG"),
         (png()[:200], "It is damaged or incomplete. Get it again from its source."),
         (encoded("JPEG", pixels((90, 90, 3)))[:900], "It is damaged or incomplete. Get it again"),
-        (encoded("TIFF", RGB)[:300], "It is damaged or incomplete. Get it again from where"),
-        (encoded("BMP", RGB)[:200], "It is damaged or incomplete. Get it again from where"),
-        (encoded("WebP", RGB)[:100], "It is damaged or incomplete. Get it again from where"),
+        (encoded("TIFF", RGB)[:300], "It is damaged or incomplete. Get it again from its source"),
+        (encoded("BMP", RGB)[:200], "It is damaged or incomplete. Get it again from its source"),
+        (encoded("WebP", RGB)[:100], "It is damaged or incomplete. Get it again from its source"),
     ],
 )
 def test_every_refusal_says_what_to_do(content: bytes, said: str, tmp_path: Path) -> None:
