@@ -139,9 +139,10 @@ def hint(label: str) -> str:
     """The end of the help of a flag whose text says what happens if the flag is not given.
 
     Args:
-      label: the default, as tyro writes it. For an empty tuple that is an empty text.
+      label: the default, as tyro writes it. For an empty tuple that is an empty text, and for an
+        empty text it is two quotation marks.
 
     Returns:
       The default, or nothing if there is none.
     """
-    return "" if label in ("", "None") else f"(default: {label})"
+    return "" if label in ("", "''", "None") else f"(default: {label})"

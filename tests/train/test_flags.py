@@ -102,7 +102,7 @@ _NOT_OF = {"compare": NOT_OF_COMPARE, "tune": NOT_OF_TUNE}
 @functools.cache
 def _help(verb: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
-        main([verb, "--help"])
+        main([*verb.split(), "--help"])
     # Without the frames around it, and without the ends of lines
     return " ".join(re.sub("[│╭╮╰╯─]", " ", printed.getvalue()).split())
 
@@ -121,10 +121,13 @@ def test_a_flag_that_is_refused_is_not_in_the_help(
         assert f"error: {verb} does not accept {flag}: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", verbs.VERBS)
+@pytest.mark.parametrize(
+    "verb",
+    [*verbs.VERBS, *(f"study {part}" for part in ("create", "serve", "score", "export", "merge"))],
+)
 def test_no_default_is_empty_or_contradicts_the_text(verb: str) -> None:
     text = _help(verb)
-    assert "(default: )" not in text
+    assert "(default: )" not in text and "(default: '')" not in text
     of_one_flag = r"Default: (?:(?!--[\w-]+ [A-Z{\[])[^()])*"
     assert not re.search(rf"{of_one_flag}\(default: None\)", text)
 

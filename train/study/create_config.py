@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from train.bounds import MOST_SEED, between, check_name
+from train.bounds import MOST_SEED, between, check_name, hint
 from train.errors import InputError
 from train.study.rules import Stop, Task
 
@@ -36,7 +36,7 @@ class CreateConfig:
     comparison: Path | None = None
     """Folder of a finished `compare`, instead of --a and --b: two of its networks, of the first
     seed, restore its test photographs at the middle noise level. Its clean photographs are used."""
-    losses: tuple[str, ...] = ()
+    losses: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """The two losses of --comparison whose networks are compared. Default: the first two."""
     clean: Path | None = None
     """Folder of the clean photographs. --task fidelity shows them."""
@@ -45,7 +45,7 @@ class CreateConfig:
     the input next to the clean photograph. Otherwise it shows a result next to a blurred copy."""
     task: Task = "preference"
     """preference: two results. fidelity: two results with the clean photograph between them."""
-    question: str = ""
+    question: Annotated[str, tyro.conf.arg(help_behavior_hint=hint)] = ""
     """What observers are asked. Default: a sentence that fits --task."""
     observers: int = 1
     """Number of people who take part."""

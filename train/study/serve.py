@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 import uvicorn
 
-from train.bounds import between, check_name
+from train.bounds import between, check_name, hint
 from train.console import make_console
 from train.errors import InputError
 from train.study.guard import LOOPBACK
@@ -36,7 +36,7 @@ class ServeConfig:
     None: only this machine."""
     port: int = 8350
     """Port to listen on. 0: a free one."""
-    allow_name: tuple[str, ...] = ()
+    allow_name: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Names, besides --host and the name of this machine, under which browsers may reach it."""
     language: str = "en"
     """Language of the pages: the name of a file in train/study/messages."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from train.bounds import check_name
+from train.bounds import check_name, hint
 from train.console import make_console
 from train.errors import InputError, list_below
 from train.files.json_files import UnreadableError, parse_json, read_json
@@ -59,7 +59,7 @@ class MergeConfig:
 
     study: Annotated[Path, tyro.conf.Positional]
     """Folder of the study."""
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint=hint)]
     """Files with votes."""
 
     def __post_init__(self) -> None:
