@@ -17,8 +17,9 @@ import jax.export
 import jax.numpy as jnp
 
 from train.checkpoints.checkpoint import Network
-from train.errors import InputError, first_line
+from train.errors import InputError
 from train.inference.exports.function import NAME, restoring_function
+from train.inference.exports.program_loader import why_not_loaded
 from train.inference.predict import for_inference
 
 PROMISE = (
@@ -30,7 +31,6 @@ _HALF_YEAR = 182  # days
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _LARGEST = 200e6  # bytes of parameters that may be written into a program
 _LONGEST = 2 * _LARGEST  # bytes of a program
-_SIDE = 16  # pixels: height and width of the images that a program is tried with
 # A program ends with the name of its function, after its length, and zeros.
 _ENDS = re.compile(
     rb"(?P<length>.{4})(?P<name>"
@@ -140,25 +140,14 @@ def examine_program(path: Path) -> tuple[str, str]:
     else:
         found = f"exported by jax {stamp.version} on {stamp.date.isoformat()}"
     advice = f"{PROMISE}. Export the network again. {ARCHIVES}."
-    try:
-        _load(path)
-    except Exception as error:  # errors of many types, which all mean that it cannot be loaded
-        return f"{found}; {here} cannot load it: {first_line(error)}", advice
+    if reason := why_not_loaded(path):
+        return f"{found}; {here} cannot load it: {reason}", advice
     found += f"; {here} loads it"
     if stamp is None or (_today() - stamp.date).days > _HALF_YEAR:
         return found, advice
     if _numbers(stamp.version) > _numbers(jax.__version__):
         return found, f"{PROMISE}. Update jax, or export the network with {here}. {ARCHIVES}."
     return found, ""
-
-
-def _load(path: Path) -> None:
-    """Loads a program as far as it must be loaded before it is compiled."""
-    program = jax.export.deserialize(bytearray(path.read_bytes()))
-    images, *sigma = program.in_avals
-    given = [jax.ShapeDtypeStruct((1, _SIDE, _SIDE, images.shape[-1]), images.dtype)]
-    given += [jax.ShapeDtypeStruct((1,), one.dtype) for one in sigma]
-    jax.jit(program.call).lower(*given)
 
 
 def _read_end(path: Path) -> re.Match[bytes] | None:
