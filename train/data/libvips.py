@@ -6,14 +6,9 @@ opened, and again for each tile. The warnings do not name the file, and they quo
 cannot be read raises an exception.
 """
 
-import os
+import pyvips
 
 from train.errors import InputError
-
-# With this, libvips prints no warnings.
-os.environ.setdefault("VIPS_WARNING", "1")
-
-import pyvips  # noqa: E402 -- libvips reads the variable when this loads it
 
 # pyvips would pass all warnings to Python's logging. For that it decodes them as UTF-8, and it
 # prints a traceback if they quote bytes that are not UTF-8.

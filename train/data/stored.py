@@ -4,6 +4,7 @@ Photographs are decoded in parallel. A single one may have 200 megapixels, so th
 does not limit the memory. All threads share a budget that does.
 """
 
+import abc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from train.data.images import Rows, cut_strips, decode_image, decode_rows, read_
 
 
 @dataclass(frozen=True)
-class StoredPhotograph:
+class StoredPhotograph(abc.ABC):
     """A photograph that is decoded when it is called. It can be sent to other processes."""
 
     name: str  # for errors
@@ -25,9 +26,9 @@ class StoredPhotograph:
         """The decoded photograph."""
         return decode_image(self.content(), self.name)
 
+    @abc.abstractmethod
     def content(self) -> bytes:
         """The encoded photograph."""
-        raise NotImplementedError  # abstract: each kind of storage knows where its bytes are
 
     @contextmanager
     def opened(self) -> Iterator[Rows]:

@@ -7,6 +7,7 @@ are the packages' own. Their convolutions are replaced by ones an eighth as wide
 weights of tests/lumloss_jax/models/narrow_weights.py.
 """
 
+import importlib
 import importlib.metadata
 import json
 import sys
@@ -15,18 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-# These are signatures of detection operators, which a torchvision for another build of torch lacks.
-sys.modules.setdefault(
-    "torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations")
-)
-# ruff: noqa: E402
-import lpips
-import torch
-import torchvision
-from DISTS_pytorch import DISTS_pt
-
 import tests.lumloss_jax.models.narrow_weights as narrow_weights
 
+
+def load_packages():
+    """The packages, which are not there when the tests of this project run.
+
+    The first module holds signatures of detection operators, which a torchvision for another build
+    of torch lacks. Nothing here uses them.
+    """
+    absent = "torchvision._meta_registrations"
+    sys.modules.setdefault(absent, types.ModuleType(absent))
+    names = ("lpips", "torch", "torchvision", "DISTS_pytorch.DISTS_pt")
+    return [importlib.import_module(name) for name in names]
+
+
+lpips, torch, torchvision, DISTS_pt = load_packages()
 HERE = Path(__file__).parent
 PAIRS = (
     "black_32x40_identical",

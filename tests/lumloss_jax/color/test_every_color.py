@@ -12,6 +12,7 @@ from jax import export  # jax 0.7 has no attribute for it until it is imported
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lumloss_jax import color
+from tests.lumloss_jax.property_tables import rows_holding
 
 SHAPE = (4, 5, 6, 3)
 
@@ -152,17 +153,7 @@ TABLE = {
     ),
 }
 every_function = pytest.mark.parametrize("name", TABLE)
-
-
-def holding(column):
-    """The rows whose property holds; a blank must give its reason."""
-    blank = {
-        name: getattr(row, column)
-        for name, row in TABLE.items()
-        if isinstance(getattr(row, column), str)
-    }
-    assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
-    return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
+holding = functools.partial(rows_holding, TABLE)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import pytest
 
 from lumloss_jax import losses
 from tests.lumloss_jax.enlarged import enlarged
+from tests.lumloss_jax.property_tables import rows_holding
 
 SHAPE, PIXELS = (4, 24, 26, 3), 24 * 26
 
@@ -96,17 +97,7 @@ TABLE = {
     ),
 }
 every_loss = pytest.mark.parametrize("name", TABLE)
-
-
-def holding(column):
-    """The rows whose property holds; a blank must give its reason."""
-    blank = {
-        name: getattr(row, column)
-        for name, row in TABLE.items()
-        if isinstance(getattr(row, column), str)
-    }
-    assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
-    return pytest.mark.parametrize("name", [name for name in TABLE if name not in blank])
+holding = functools.partial(rows_holding, TABLE)
 
 
 @functools.cache

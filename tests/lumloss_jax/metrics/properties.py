@@ -12,7 +12,7 @@ import pytest
 
 from lumloss_jax import metrics
 from tests.lumloss_jax.enlarged import enlarged
-from tests.slow_cases import slow_for
+from tests.lumloss_jax.property_tables import rows_holding
 
 SHAPE = (4, 24, 26, 3)
 C1 = 0.01**2
@@ -170,17 +170,7 @@ every_metric = pytest.mark.parametrize("name", TABLE)
 # A program of these takes seconds to compile: they have what is tested by a program of its own
 # among the slow tests, if it is done by what all metrics share.
 LONG = ["flip", "nlpd", "s_cielab", "ms_ssim", "haarpsi", "ms_gmsd", "mdsi"]
-
-
-def holding(column, slow=()):
-    """The rows whose property holds; a blank must give its reason."""
-    blank = {
-        name: getattr(row, column)
-        for name, row in TABLE.items()
-        if isinstance(getattr(row, column), str)
-    }
-    assert all(blank.values()), f"a blank without a reason in {column}: {blank}"
-    return slow_for("name", [name for name in TABLE if name not in blank], slow)
+holding = functools.partial(rows_holding, TABLE)
 
 
 TRACES = dict.fromkeys(TABLE, 0)

@@ -1,19 +1,17 @@
 import dataclasses
 import json
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
 
 from tests.slow_cases import slow_for
+from tests.train.experiments.interruption import interrupted_at_first_validation
 from train import loop
 from train.__main__ import main
 from train.config import FitConfig, OptimizerConfig, load_config
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
-from train.experiments.networks import lockstep
 from train.experiments.networks.members import Member
 from train.experiments.statistics.comparison_table import read_scores
 from train.presets import COMPARE_PRESETS, PRESETS
@@ -169,18 +167,7 @@ def together(flags, tmp_path_factory):
     """The comparison with all networks at once, interrupted at its first validation and resumed."""
     folder = tmp_path_factory.mktemp("together") / "run"
     command = ["compare", "smoke", *flags, "--population=vmap", "--out", str(folder)]
-    validate = lockstep.Validator.__call__
-    signals = [signal.SIGTERM]
-
-    def stop(self, *weights):
-        if signals:
-            os.kill(os.getpid(), signals.pop())
-        return validate(self, *weights)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lockstep.Validator, "__call__", stop)
-        with pytest.raises(SystemExit):
-            main(command)
+    interrupted_at_first_validation(command)
     stopped = [path.parent.parent.name for path in folder.glob("members/*/checkpoints/2")]
     assert main(command) == 0
     return folder, stopped

@@ -1,19 +1,17 @@
 """Comparisons whose networks are fine-tuned from one network, or from one for each seed."""
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
 
+from tests.train.experiments.interruption import interrupted_at_first_validation
 from train import loop
 from train.__main__ import main
 from train.config import FitConfig, ModelConfig, load_config
 from train.errors import InputError
 from train.experiments.compare_config import CompareConfig
-from train.experiments.networks import lockstep
 from train.experiments.statistics.comparison_table import read_scores
 from train.experiments.statistics.conclusions import START
 
@@ -93,18 +91,7 @@ def test_a_start_that_was_trained_on_test_photographs_is_reported(
     command = ["compare", "smoke", *flags, *given]
 
     # --- all at once, interrupted at the first validation
-    validate = lockstep.Validator.__call__
-    signals = [signal.SIGTERM]
-
-    def stop(self, *weights):
-        if signals:
-            os.kill(os.getpid(), signals.pop())
-        return validate(self, *weights)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lockstep.Validator, "__call__", stop)
-        with pytest.raises(SystemExit):
-            main(command)
+    interrupted_at_first_validation(command)
     capsys.readouterr()
     assert main(command) == 0
 

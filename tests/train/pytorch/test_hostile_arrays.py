@@ -171,8 +171,6 @@ def test_a_file_of_holes_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + 3_000_000_000)
-    if path.stat().st_blocks * 512 > 1_000_000:
-        pytest.skip("files have no holes here")  # the file system stores every zero
     with pytest.raises(
         InputError, match=r"has 3,000 MB, of which .* MB are on the disk. The rest are holes"
     ):

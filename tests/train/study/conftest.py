@@ -1,5 +1,6 @@
 """A small study: twelve photographs, two sets of results, three observers."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,3 +100,33 @@ def robots(study: Path) -> Iterator[Robots]:
 def side_of(name: str, left: str) -> str:
     """The side on which a set is shown."""
     return "left" if left == name else "right"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The system's Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("needs Chromium on the system")
+    # Chromium has no sandbox for the user root.
+    flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def few(folders, tmp_path) -> Iterator[Votes]:
+    """A study of four photographs, with 14 pairs for each observer."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            shutil.copy(folders / name / f"p{number:02d}.png", tmp_path / name)
+    flags = ["--a", str(tmp_path / "a"), "--b", str(tmp_path / "b"), "--observers", "2"]
+    assert main(["study", "create", str(tmp_path / "few"), *flags]) == 0
+    opened = Votes(tmp_path / "few")
+    yield opened
+    opened.close()

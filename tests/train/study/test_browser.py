@@ -1,8 +1,6 @@
 """The pages in a real Chromium, used as observers use them."""
 
 import base64
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -11,29 +9,12 @@ import numpy as np
 import pytest
 import uvicorn
 
-from train.__main__ import main
 from train.data.images import decode_image
 from train.study.guard import LOOPBACK
 from train.study.messages import read_messages
 from train.study.serve import _listen
 from train.study.server import make_app
 from train.study.votes import Votes
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the system")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    # Chromium has no sandbox for the user root.
-    flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -133,20 +114,6 @@ PIXELS = """id => {
 def seen(observer, name):
     width, height, pixels = observer.page.evaluate(PIXELS, name)
     return np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 4)
-
-
-@pytest.fixture
-def few(folders, tmp_path) -> Iterator[Votes]:
-    """A study of four photographs, with 14 pairs for each observer."""
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for number in range(4):
-            shutil.copy(folders / name / f"p{number:02d}.png", tmp_path / name)
-    flags = ["--a", str(tmp_path / "a"), "--b", str(tmp_path / "b"), "--observers", "2"]
-    assert main(["study", "create", str(tmp_path / "few"), *flags]) == 0
-    opened = Votes(tmp_path / "few")
-    yield opened
-    opened.close()
 
 
 def test_two_observers_by_keyboard_alone(chromium, few):

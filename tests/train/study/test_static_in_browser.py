@@ -1,10 +1,9 @@
 """The study without a server, in a real Chromium, from the first pair to the merged votes."""
 
-from tests.train.study.test_browser import chromium, few, pytestmark  # noqa: F401
 from train.__main__ import main
 
 
-def test_votes_come_back_as_a_file(few, chromium, tmp_path):  # noqa: F811
+def test_votes_come_back_as_a_file(few, chromium, tmp_path):
     folder = tmp_path / "few"
     assert main(["study", "export", str(folder), "--static", str(tmp_path / "page.html")]) == 0
     context, heard = chromium.new_context(), []

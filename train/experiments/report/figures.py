@@ -9,6 +9,7 @@ from train.experiments.report.page import COLOURS, DASHES, SYMBOLS, Figure, as_j
 from train.experiments.statistics.comparison_table import ComparisonRow, score_table
 from train.experiments.statistics.conclusions import START, Comparison
 from train.experiments.statistics.convergence import Curve
+from train.experiments.statistics.stats import Difference
 from train.inference.scoring.registry import METRICS
 
 _DODGE = 0.012  # share of the axis between intervals that would otherwise overlap
@@ -68,19 +69,8 @@ def by_length(
         ]
         # The axis is logarithmic, so a factor shifts the points sideways.
         shifted = [steps * (1 + _DODGE * (which - len(losses) / 2)) for steps in lengths]
-        figure.add_scatter(
-            x=shifted,
-            y=[d.mean for d in points],
-            name=f"against {other}",
-            mode="lines+markers",
-            **_style(which),
-            hovertext=[
-                f"{steps:,} updates: {d.mean:+.3g} [{d.low:+.3g}, {d.high:+.3g}]"
-                for steps, d in zip(lengths, points, strict=True)
-            ],
-            hoverinfo="text+name",
-            error_y={"type": "data", "array": [d.high - d.mean for d in points]},
-        )
+        at = [f"{steps:,} updates" for steps in lengths]
+        _add_gains(figure, shifted, points, which=which, other=other, at=at)
     figure.add_hline(y=0, line_width=1, line_dash="dot")
     texts = [f"{steps:,}" for steps in lengths]
     figure.update_xaxes(type="log", tickvals=lengths, ticktext=texts)
@@ -97,6 +87,31 @@ def by_length(
     return [Figure("by-length", "When does the difference vanish?", words, drawn)]
 
 
+def _add_gains(
+    figure: go.Figure,
+    x: Sequence[float],
+    differences: Sequence[Difference],
+    *,
+    which: int,
+    other: str,
+    at: Sequence[str],
+) -> None:
+    """Adds a line of differences from another loss, with their intervals."""
+    figure.add_scatter(
+        x=x,
+        y=[d.mean for d in differences],
+        name=f"against {other}",
+        mode="lines+markers",
+        **_style(which),
+        hovertext=[
+            f"{where}: {d.mean:+.3g} [{d.low:+.3g}, {d.high:+.3g}]"
+            for where, d in zip(at, differences, strict=True)
+        ],
+        hoverinfo="text+name",
+        error_y={"type": "data", "array": [d.high - d.mean for d in differences]},
+    )
+
+
 def _by_sigma(
     losses: Sequence[str], comparisons: Sequence[Comparison], sigmas: tuple[float, ...], metric: str
 ) -> Figure:
@@ -108,19 +123,9 @@ def _by_sigma(
             c.sigmas: c.difference for c in comparisons if (c.other, c.metric) == (other, metric)
         }
         points = [found[sigma,] for sigma in sigmas]
-        figure.add_scatter(
-            x=[sigma + apart * (which - len(losses) / 2) for sigma in sigmas],
-            y=[d.mean for d in points],
-            name=f"against {other}",
-            mode="lines+markers",
-            **_style(which),
-            hovertext=[
-                f"sigma {sigma:g}: {d.mean:+.3g} [{d.low:+.3g}, {d.high:+.3g}]"
-                for sigma, d in zip(sigmas, points, strict=True)
-            ],
-            hoverinfo="text+name",
-            error_y={"type": "data", "array": [d.high - d.mean for d in points]},
-        )
+        shifted = [sigma + apart * (which - len(losses) / 2) for sigma in sigmas]
+        at = [f"sigma {sigma:g}" for sigma in sigmas]
+        _add_gains(figure, shifted, points, which=which, other=other, at=at)
     figure.add_hline(y=0, line_width=1, line_dash="dot")
     figure.update_xaxes(tickvals=list(sigmas))
     return Figure(
