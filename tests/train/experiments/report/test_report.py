@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from train.experiments.report.figures import by_length
 from train.experiments.report.report import Crop, as_record, write_report
 from train.experiments.report.wording import (
     better,
@@ -172,3 +173,13 @@ def test_pictures_that_would_make_it_too_large_are_left_out(report, tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(text) < 10e6 and text.count('<section class="crop"') == 2
     assert "1 more photograph is left out, to keep this page below 10 MB" in text
+
+
+def test_the_points_of_a_difference_are_means_with_their_intervals(report):
+    compared = report.comparisons
+    at_lengths = {1000: compared, 2000: compared}
+    (figure,) = by_length(report.losses, at_lengths, compared[0].metric)
+    line = json.loads(figure.json)["data"][0]
+    first = next(c.difference for c in compared if c.other == report.losses[1])
+    assert line["y"] == [first.mean, first.mean]
+    assert line["error_y"]["array"] == [first.high - first.mean] * 2
