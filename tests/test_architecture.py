@@ -35,7 +35,7 @@ FOLDERS = {
     "train.data.inspection": "bounds console data errors files",
     "train.inference": "bounds checkpoints console data devices errors files network",
     "train.inference.exports": (
-        "bounds checkpoints errors files inference.predict inference.tiles network"
+        "bounds checkpoints console errors files inference.predict inference.tiles network"
     ),
     "train.inference.tiles": "data.images devices errors",
     "train.inference.files": (

@@ -65,9 +65,10 @@ def _main(path: str) -> int:
     try:
         _load(Path(path))
     except Exception as error:  # errors of many types, which all mean that it cannot be loaded
+        from train.console import make_console
         from train.errors import first_line
 
-        print(first_line(error))
+        make_console(soft_wrap=True).print(first_line(error))
         return _REFUSED
     return 0
 
