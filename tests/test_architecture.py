@@ -52,7 +52,9 @@ FOLDERS = {
         "randomness state step training validation"
     ),
     "train.experiments.statistics": "data errors files inference.scoring",
-    "train.study": ("assembly bounds checkpoints console data errors experiments files inference"),
+    "train.study": (
+        "assembly bounds checkpoints config console data errors experiments files inference"
+    ),
     "train.study.messages": "errors",
     "train.experiments.report": "checkpoints.versions data experiments.statistics files "
     "inference.scoring",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from train.console import make_console
+from train.console import make_console, track
 from train.errors import InputError, list_below
 from train.files.outputs import check_writable
 from train.study.create_config import QUESTIONS, CreateConfig
@@ -18,11 +18,11 @@ from train.study.pictures import (
     blurred,
     common_names,
     find_place,
-    open_folder,
     read_all,
 )
 from train.study.plan import Trial, plan_place
 from train.study.rules import FEWEST_FOR_VERDICT, FEWEST_PHOTOGRAPHS, PRACTICE
+from train.study.sets import open_sets
 from train.study.study_file import FILE_NAME, PlannedTrial, Terms, write_study
 
 _TOKEN = 16  # random bytes of an address
@@ -52,7 +52,8 @@ def create(config: CreateConfig) -> None:
         raise InputError(
             f"{config.study} holds a study already, with its votes. Choose a different folder."
         )
-    results, references = _open_sets(config)
+    sets = open_sets(config)
+    results, references = sets.results, sets.references
     letters = tuple("abcdefghijkl"[: len(results)])
     names = common_names([*results, *references])
     if len(names) < FEWEST_PHOTOGRAPHS:
@@ -63,6 +64,8 @@ def create(config: CreateConfig) -> None:
     has_input = any(each.flag == "--input" for each in references)
     obvious = ("clean", "input") if has_input else ("a", "blurred")
     check_writable(config.study)
+    for warning in sets.warnings:
+        console.print(f"warning: {warning}")
     gallery = _read(config, [*results, *references], letters, names)
     seed = secrets.randbits(62) if config.seed is None else config.seed
     trials = _plan(config, len(names), letters, obvious, seed, gallery)
@@ -101,29 +104,14 @@ def create(config: CreateConfig) -> None:
     console.print(f"Next: python -m train study serve {config.study}")
 
 
-def _open_sets(config: CreateConfig) -> tuple[list[PictureSet], list[PictureSet]]:
-    """The results, and what else is shown: the clean photographs and the inputs."""
-    if config.comparison is not None:
-        # It loads jax, which takes seconds.
-        from train.study.networks import open_comparison
-
-        return open_comparison(config.comparison, config.losses)
-    assert config.a is not None and config.b is not None
-    references = [
-        open_folder(flag, folder)
-        for flag, folder in (("--clean", config.clean), ("--input", config.input))
-        if folder is not None
-    ]
-    return [open_folder("--a", config.a), open_folder("--b", config.b)], references
-
-
 def _read(
     config: CreateConfig, sets: Sequence[PictureSet], letters: Sequence[str], names: Sequence[str]
 ) -> _Gallery:
     """Reads and crops every picture. InputError: with the list of all that cannot be compared."""
     gallery, wrong, size = _Gallery(), [], 0
     results = len(letters)
-    for number, name in enumerate(names):
+    shown = track(names, "reading", console=make_console())  # Networks need seconds for each.
+    for number, name in enumerate(shown):
         try:
             images = read_all(sets, name)
         except InputError as error:

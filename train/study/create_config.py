@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from train.bounds import MOST_SEED, between, check_name, hint
+from train.bounds import MOST_NOISE, MOST_SEED, between, check_name, hint
 from train.errors import InputError
 from train.study.rules import Stop, Task
 
@@ -30,19 +30,27 @@ class CreateConfig:
     study: Annotated[Path, tyro.conf.Positional]
     """Folder of the study. It is made, and must not hold a study yet."""
     a: Path | None = None
-    """Folder of restored photographs."""
+    """Folder of restored photographs. Or a network: the folder of a run or of a checkpoint, or the
+    name of a bundled network. It restores the photographs of --clean or --input, or those that its
+    run is tested on."""
     b: Path | None = None
-    """Folder of the same photographs, with the same names, restored differently."""
+    """The same photographs, with the same names, restored differently: a folder or a network."""
     comparison: Path | None = None
     """Folder of a finished `compare`, instead of --a and --b: two of its networks, of the first
-    seed, restore its test photographs at the middle noise level. Its clean photographs are used."""
+    seed, restore its test photographs at the middle noise level, or those of --clean or --input."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """The two losses of --comparison whose networks are compared. Default: the first two."""
     clean: Path | None = None
-    """Folder of the clean photographs. --task fidelity shows them."""
+    """Folder of the clean photographs. --task fidelity shows them. Networks restore them with added
+    noise, unless --input is given."""
     input: Path | None = None
-    """Folder of the photographs before restoration. With --clean, the obvious control pair shows
-    the input next to the clean photograph. Otherwise it shows a result next to a blurred copy."""
+    """Folder of the photographs before restoration, which networks restore. With --clean, the
+    obvious control pair shows the input next to the clean photograph. Otherwise it shows a result
+    next to a blurred copy."""
+    sigma: float | None = None
+    """Noise level (0 to 255) for networks: it is added to the photographs of --clean, and passed to
+    networks that need one. None: the one that the networks were trained with, or an estimate for
+    each photograph of --input."""
     task: Task = "preference"
     """preference: two results. fidelity: two results with the clean photograph between them."""
     question: Annotated[str, tyro.conf.arg(help_behavior_hint=hint)] = ""
@@ -66,11 +74,8 @@ class CreateConfig:
                 "the folder of the study" if flag == "study" else f"--{flag}", getattr(self, flag)
             )
         if self.comparison is not None:
-            given = [flag for flag in ("a", "b", "clean", "input") if getattr(self, flag)]
-            if given:
-                raise InputError(
-                    f"--comparison restores the photographs itself. Leave --{given[0]} out."
-                )
+            if given := [flag for flag in ("a", "b") if getattr(self, flag)]:
+                raise InputError(f"--comparison has the networks already. Leave --{given[0]} out.")
             if self.losses and (len(self.losses) != 2 or len(set(self.losses)) != 2):
                 raise InputError("--losses must be two different losses of --comparison.")
         elif self.losses:
@@ -80,16 +85,8 @@ class CreateConfig:
                 "study create needs two folders of results with the same names. Name them after "
                 "--a and --b, or name a finished comparison after --comparison."
             )
-        if self.task == "fidelity" and self.clean is None and self.comparison is None:
-            raise InputError(
-                "--task fidelity asks which result is closer to the clean photograph. Name the "
-                "folder of the clean photographs after --clean."
-            )
-        if self.input is not None and self.clean is None:
-            raise InputError(
-                "--input is shown next to the clean photograph, in the obvious pair. Name the "
-                "clean photographs after --clean, or leave --input out."
-            )
+        if self.sigma is not None:
+            between("--sigma", self.sigma, 0, most=MOST_NOISE)
         if len(self.question) > _LONGEST_QUESTION or not self.question.isprintable():
             raise InputError(
                 f"--question must be one line of at most {_LONGEST_QUESTION} characters; got "

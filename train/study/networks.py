@@ -1,17 +1,11 @@
 """Two networks of a finished comparison as the sets of a study, applied to its test photographs."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-
-import numpy as np
+from pathlib import Path
 
 from train.assembly import open_photographs
 from train.checkpoints.checkpoint import load_network
-from train.checkpoints.digests import digest_weights
-from train.data.images import to_float, to_uint8
-from train.data.sources import Source
 from train.data.splits import check_unchanged
 from train.errors import InputError, list_some
 from train.experiments.compare_config import CompareConfig, canonical_loss
@@ -19,28 +13,35 @@ from train.experiments.earlier_settings import load_picked
 from train.experiments.networks.members import NOISE_SEED, Member
 from train.files.json_files import UnreadableError, read_json
 from train.files.typed_fields import from_tree
-from train.inference.predict import Predictor
-from train.inference.predictors import predictor_for
-from train.inference.scoring.protocols import add_fixed_noise
+from train.study.given import Given, level_of, open_given
 from train.study.pictures import PictureSet
 
 _SETTINGS = "settings.json"
 
 
 def open_comparison(
-    folder: Path, losses: Sequence[str]
-) -> tuple[list[PictureSet], list[PictureSet]]:
-    """The networks of a comparison's first seed, at its middle noise level.
+    folder: Path,
+    losses: Sequence[str],
+    *,
+    clean: Path | None = None,
+    degraded: Path | None = None,
+    sigma: float | None = None,
+) -> tuple[list[PictureSet], list[PictureSet], list[str]]:
+    """The networks of a comparison's first seed.
 
     Args:
       folder: folder of a finished comparison.
       losses: two losses or more; () for the first two of the comparison.
+      clean: folder of clean photographs. None: the comparison's test photographs.
+      degraded: folder of degraded photographs. None: noise is added.
+      sigma: noise level (0 to 255). None: the middle one of the comparison.
 
     Returns:
-      A set for each loss, and the clean and the degraded photographs.
+      A set for each loss, the clean and the degraded photographs, and warnings.
 
     Raises:
-      InputError: if the comparison is not finished, or does not have these losses.
+      InputError: if the comparison is not finished, or does not have these losses, or if the
+        photographs cannot be used.
     """
     config = _read_config(folder)
     chosen = tuple(map(canonical_loss, losses)) or config.losses[:2]
@@ -53,49 +54,37 @@ def open_comparison(
         picked = load_picked(folder, chosen, config)
     except InputError as error:
         raise InputError(str(error).replace("--settings-from", "--comparison", 1)) from None
-    splits = open_photographs(config.fit)
-    check_unchanged(splits, folder, instead="make a study of folders with --a and --b")
-    source = splits.test
-    names = [PurePosixPath(name).with_suffix("").as_posix() for name in source.names]
-    sigma = sorted(config.levels)[len(config.levels) // 2]
-    sets = []
+    if clean is None and degraded is None:
+        given = _tested(folder, config, sigma)
+    else:
+        if sigma is None and degraded is None:
+            level_of(f"--comparison {folder}", config.fit.data)
+            sigma = _middle(config)
+        given = open_given(clean, degraded, sigma)
+    sets: list[PictureSet] = []
+    warnings: list[str] = []
     for loss in chosen:
-        member = Member(loss, config.fit.seed, *picked[loss])
-        network = load_network(folder / "members" / member.name)
-        predictor = predictor_for(network.model, network.params, network.batch_stats)
-        told = (sigma if source.inputs is None else config.fit.data.sigma) / 255
-
-        sets.append(
-            PictureSet(
-                "--comparison",
-                loss,
-                {
-                    name: functools.partial(_result, predictor, source, i, sigma, told)
-                    for i, name in enumerate(names)
-                },
-                digest=digest_weights(network.params, network.batch_stats),
-            )
-        )
-    clean = {name: functools.partial(source.images.__getitem__, i) for i, name in enumerate(names)}
-    degraded = {name: functools.partial(_input, source, i, sigma) for i, name in enumerate(names)}
-    return sets, [PictureSet("--clean", "clean", clean), PictureSet("--input", "input", degraded)]
+        path = folder / "members" / Member(loss, config.fit.seed, *picked[loss]).name
+        network = load_network(path, warn=warnings.append)
+        sets.append(given.results("--comparison", loss, network))
+        warnings += given.warnings_about("--comparison", path)
+    return sets, given.references(), warnings
 
 
-def _degraded(source: Source, i: int, sigma: float) -> np.ndarray:
-    """A test photograph as the comparison gave it to the networks."""
-    if source.inputs is not None:
-        return to_float(source.inputs[i])
-    return add_fixed_noise(
-        to_float(source.images[i]), source.names[i], sigma=sigma, seed=NOISE_SEED
-    )
+def _tested(folder: Path, config: CompareConfig, sigma: float | None) -> Given:
+    """The test photographs, as the comparison gives them to the networks."""
+    splits = open_photographs(config.fit)
+    check_unchanged(splits, folder, instead="name others after --clean or --input")
+    if splits.test.inputs is not None:
+        level = config.fit.data.sigma
+    else:
+        level = _middle(config)
+    return Given(splits.test, level if sigma is None else sigma, NOISE_SEED)
 
 
-def _input(source: Source, i: int, sigma: float) -> np.ndarray:
-    return to_uint8(_degraded(source, i, sigma))
-
-
-def _result(predictor: Predictor, source: Source, i: int, sigma: float, told: float) -> np.ndarray:
-    return to_uint8(predictor.restore(_degraded(source, i, sigma), sigma=told))
+def _middle(config: CompareConfig) -> float:
+    """The middle noise level."""
+    return sorted(config.levels)[len(config.levels) // 2]
 
 
 def _read_config(folder: Path) -> CompareConfig:
