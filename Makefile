@@ -1,7 +1,8 @@
 # make train   installs into .venv, trains the default preset on scikit-image's photographs, writes a report
 # make restore PHOTO=photo.jpg installs into .venv and restores a photograph with the bundled network
 # make compare fine-tunes the bundled network under three losses, tests on eight pictures, and writes a report
-# make study   shows two networks of make compare in the browser, blind, and records which one people prefer
+# make study   shows two networks of make compare in the browser, blind, and records which one people prefer;
+#              make study PHOTOGRAPHS=folder shows your photographs: ten or more are needed for a verdict
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
 # make test    the fast tests (with doctests), compiled with few optimizations; make lint is what CI runs first
@@ -28,12 +29,15 @@ compare: $(VENV)/.compare
 	$(BIN)/python -m train compare
 
 COMPARISON ?= $(lastword $(sort $(wildcard runs/*-compare)))
-STUDY = studies/$(notdir $(COMPARISON))
+STUDY = $(COMPARISON)/study
 study: $(VENV)/.study
 	@test -n "$(COMPARISON)" || { echo "There is no comparison yet: make compare"; exit 1; }
-	test -e $(STUDY)/study.sqlite || $(BIN)/python -m train study create $(STUDY) --comparison $(COMPARISON)
+	@test ! -e "$(STUDY)/study.sqlite" || test -z "$(PHOTOGRAPHS)" || { \
+		echo "$(STUDY) shows other photographs, and has votes. Move it away to make a new study."; exit 1; }
+	test -e "$(STUDY)/study.sqlite" || $(BIN)/python -m train study create "$(STUDY)" --comparison "$(COMPARISON)" \
+		$(if $(PHOTOGRAPHS),--clean "$(PHOTOGRAPHS)")
 	@echo "When you have voted: $(BIN)/python -m train study score $(STUDY)"
-	$(BIN)/python -m train study serve $(STUDY)
+	$(BIN)/python -m train study serve "$(STUDY)"
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -b html -n -W --keep-going -q docs build/docs

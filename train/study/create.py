@@ -21,7 +21,7 @@ from train.study.pictures import (
     read_all,
 )
 from train.study.plan import Trial, plan_place
-from train.study.rules import FEWEST_FOR_VERDICT, FEWEST_PHOTOGRAPHS, PRACTICE
+from train.study.rules import FEWEST_PHOTOGRAPHS, PRACTICE, why_no_verdict
 from train.study.sets import open_sets
 from train.study.study_file import FILE_NAME, PlannedTrial, Terms, write_study
 
@@ -96,10 +96,14 @@ def create(config: CreateConfig) -> None:
         f"{'observers' if config.observers > 1 else 'observer'}. Each sees {shown} pairs, of which "
         f"the first {min(PRACTICE, len(names))} are practice and do not count."
     )
-    if len(names) < FEWEST_FOR_VERDICT:
+    if why := why_no_verdict(len(names)):
+        # The sets may be folders, and networks restore any photographs.
+        more = "Add photographs to the sets."
+        if any(each.digest for each in results):
+            more = "Name a folder with more of them: --clean FOLDER."
         console.print(
-            f"note: there will be no verdict, because fewer than {FEWEST_FOR_VERDICT} photographs "
-            "say too little about the next one."
+            f"note: {why}. Several parts of one photograph would not help, because they are alike. "
+            f"{more}"
         )
     console.print(f"Next: python -m train study serve {config.study}")
 

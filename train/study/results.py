@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from train.study.ballots import Observer, Viewing, Vote, counted, score_table
-from train.study.rules import FEWEST_FOR_VERDICT
+from train.study.rules import why_no_verdict
 from train.study.sequential import betting_sequence, suffices
 from train.study.statistics import (
     CONFIDENCE,
@@ -170,9 +170,7 @@ def _compare(
     else:
         low, high = betting_sequence(sequence)
         interval = Interval(float(np.nanmean(scores)), low, high, over_observers=False)
-    why_not = missing
-    if not why_not and len(names) < FEWEST_FOR_VERDICT:
-        why_not = f"{len(names)} photographs are too few. At least {FEWEST_FOR_VERDICT} are needed"
+    why_not = missing or why_no_verdict(len(names))
     outcome: Outcome = "no verdict" if why_not else decide(interval)
     numbers = sorted({vote.observer for vote in own})
     of_first = sum(vote.chosen == first for vote in own)

@@ -16,3 +16,13 @@ COUNTED: tuple[Kind, ...] = ("pair", "repeat")  # kinds whose votes decide
 # Observers are excluded by these rules, if there are several. They are fixed before the first vote.
 MOST_ON_ONE_SIDE = 0.9
 FEWEST_FOR_SIDES = 20  # votes, without which the rule about sides says nothing
+
+
+def why_no_verdict(photographs: int) -> str:
+    """Why this number of photographs gives no verdict; "" if it may give one."""
+    if photographs >= FEWEST_FOR_VERDICT:
+        return ""
+    return (
+        f"{photographs} photographs are too few for a verdict, whatever the votes say. At least "
+        f"{FEWEST_FOR_VERDICT} are needed"
+    )

@@ -14,6 +14,7 @@ from train.console import make_console
 from train.errors import InputError
 from train.study.guard import LOOPBACK
 from train.study.messages import read_messages
+from train.study.rules import why_no_verdict
 from train.study.server import make_app
 from train.study.votes import Votes
 
@@ -70,6 +71,8 @@ def serve(config: ServeConfig) -> None:
                 f"{port}:127.0.0.1:{port} MACHINE` and without --host, it is."
             )
         console.print("Stop with Ctrl-C. Votes are saved at once.")
+        if why := why_no_verdict(votes.photographs()):
+            console.print(f"note: {why}.")
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

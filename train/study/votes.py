@@ -183,6 +183,11 @@ class Votes:
             practice, others = (self._file.execute(query, [is_]).fetchone()[0] for is_ in (1, 0))
         return practice, others
 
+    def photographs(self) -> int:
+        """Number of photographs in the study."""
+        with self._lock:
+            return int(self._file.execute("SELECT count(*) FROM photographs").fetchone()[0])
+
     def done(self, place: int) -> int:
         """Number of pairs that the observer has voted on."""
         with self._lock:

@@ -115,7 +115,9 @@ def test_few_photographs_are_said_to_give_no_verdict(folders, tmp_path, capsys):
         for photograph in ("p00.png", "p01.png"):
             shutil.copy(folders / name / photograph, tmp_path / name / photograph)
     assert create(tmp_path / "study", "--a", tmp_path / "a", "--b", tmp_path / "b") == 0
-    assert "there will be no verdict" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 photographs are too few for a verdict" in said and "At least 10 are needed" in said
+    assert "Add photographs to the sets" in said
     (tmp_path / "a" / "p01.png").unlink()
     (tmp_path / "b" / "p01.png").unlink()
     assert create(tmp_path / "one", "--a", tmp_path / "a", "--b", tmp_path / "b") == 2

@@ -16,6 +16,7 @@ from train.experiments.compare_config import CompareConfig
 from train.experiments.networks.members import NOISE_SEED, Member
 from train.files.outputs import write_json
 from train.inference.predictors import predictor_for
+from train.inference.scoring import protocols
 from train.inference.scoring.protocols import add_fixed_noise
 from train.network import build_model, init_variables
 from train.presets import find_compare_preset
@@ -64,10 +65,12 @@ def comparison(tmp_path_factory):
     return folder, config, networks
 
 
-def test_the_networks_restore_the_test_photographs(comparison, tmp_path):
+def test_the_networks_restore_the_test_photographs(comparison, tmp_path, capsys):
     folder, config, networks = comparison
     flags = ["--comparison", str(folder), "--crop", "None", "--task", "fidelity"]
     assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
+    said = capsys.readouterr().out
+    assert "3 photographs are too few for a verdict" in said and "--clean FOLDER" in said
     with sqlite3.connect(tmp_path / "study" / FILE_NAME) as file:
         content = file.execute("SELECT content FROM about").fetchone()[0]
         shown = file.execute(
@@ -90,6 +93,33 @@ def test_the_networks_restore_the_test_photographs(comparison, tmp_path):
         np.testing.assert_array_equal(decode_image(png, name), wanted)
         seen.add(left)
     assert {"a", "b"} <= seen
+
+
+def test_the_networks_restore_other_photographs(comparison, tmp_path, capsys):
+    folder, config, networks = comparison
+    (tmp_path / "clean").mkdir()
+    random = np.random.default_rng(1)
+    for number in range(10):
+        image = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        write_image(tmp_path / "clean" / f"new{number}.png", image)
+    flags = ["--comparison", str(folder), "--crop", "None", "--clean", str(tmp_path / "clean")]
+    assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
+    assert "too few" not in capsys.readouterr().out
+    with sqlite3.connect(tmp_path / "study" / FILE_NAME) as file:
+        name, png = file.execute(
+            "SELECT photographs.name, pictures.png FROM trials JOIN photographs ON "
+            "photographs.number = trials.photograph JOIN pictures ON pictures.number = left_picture"
+            " WHERE left_name = 'b'"
+        ).fetchone()
+    noisy = add_fixed_noise(
+        to_float(read_image(tmp_path / "clean" / f"{name}.png")),
+        f"{name}.png",
+        sigma=config.fit.data.sigma,
+        seed=protocols.NOISE_SEED,
+    )
+    network = networks[config.losses[1]]
+    predictor = predictor_for(network.model, network.params, network.batch_stats)
+    np.testing.assert_array_equal(decode_image(png, name), to_uint8(predictor.restore(noisy)))
 
 
 @pytest.mark.parametrize(
