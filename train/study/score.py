@@ -55,24 +55,13 @@ def score(config: ScoreConfig) -> StudyResults:
     """
     console = make_console(soft_wrap=True)
     with reading(config.study) as file:
-        about = read_about(file, config.study)
         votes = read_votes(file)
-        observers = read_observers(file, about, votes)
-        query = "SELECT count(*) FROM trials WHERE kind != 'practice'"
-        planned = int(file.execute(query).fetchone()[0])
-        results = analyse(
-            about,
-            votes,
-            observers,
-            planned=planned,
-            arrivals=read_arrivals(file, votes, about.sets[0]),
-            viewing=config.viewing,
-            end_early=config.end_early,
+        results = read_results(
+            file, config.study, viewing=config.viewing, end_early=config.end_early
         )
         if not results.pairs:
-            why = "; ".join(
-                f"observer {each.number} {each.excluded}" for each in observers if each.excluded
-            )
+            excluded = [each for each in results.observers if each.excluded]
+            why = "; ".join(f"observer {each.number} {each.excluded}" for each in excluded)
             raise InputError(
                 f"{config.study} has no vote that counts{f': {why}' if why else ' yet'}. Votes are "
                 f"collected by: python -m train study serve {config.study}"
@@ -94,6 +83,37 @@ def score(config: ScoreConfig) -> StudyResults:
     for what, name in (("page", PAGE), ("votes", TABLE), ("results", RECORD)):
         console.print(f"{what:>8}  {folder / name}", highlight=False)
     return results
+
+
+def read_results(
+    file: sqlite3.Connection, folder: Path, *, viewing: Viewing = "all", end_early: bool = False
+) -> StudyResults:
+    """Reads the votes of an open study and analyses them.
+
+    Args:
+      file: the open study.
+      folder: its folder, for errors.
+      viewing: which votes to use.
+      end_early: give a verdict although votes are missing.
+
+    Returns:
+      The results; without pairs if no vote counts.
+
+    Raises:
+      InputError: if the file is damaged.
+    """
+    about = read_about(file, folder)
+    votes = read_votes(file)
+    query = "SELECT count(*) FROM trials WHERE kind != 'practice'"
+    return analyse(
+        about,
+        votes,
+        read_observers(file, about, votes),
+        planned=int(file.execute(query).fetchone()[0]),
+        arrivals=read_arrivals(file, votes, about.sets[0]),
+        viewing=viewing,
+        end_early=end_early,
+    )
 
 
 def as_record(results: StudyResults) -> dict[str, Any]:
