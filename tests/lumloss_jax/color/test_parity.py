@@ -178,6 +178,20 @@ def test_below_thresholds_curves_are_lines_that_meet_them():
     )
 
 
+@pytest.mark.parametrize("function", [color.rgb_to_lightness, color.rgb_to_lab])
+def test_lightness_below_grey_24_is_a_line_where_others_follow_the_cube_root(function):
+    """Two public libraries give 116 cbrt(Y) - 16 to all greys, which is -16 for black."""
+    scale = 100 if function is color.rgb_to_lightness else 1
+    image = np.repeat(np.arange(25, dtype=np.float32)[:, None, None] / 255, 3, axis=-1)
+    lightness = scale * function(image)[:, 0, 0]
+    luminance = np.asarray(color.rgb_to_luminance(image)[:, 0, 0], np.float64)
+    dark = luminance < (6 / 29) ** 3
+    assert dark.tolist() == [True] * 24 + [False]
+    np.testing.assert_allclose(lightness[:24], (29 / 3) ** 3 * luminance[:24], rtol=2e-4, atol=3e-5)
+    off = lightness - (116 * np.cbrt(luminance) - 16)
+    assert off[0] == 16 and (off[:24] > 0).all() and abs(off[24]) < 1e-2
+
+
 def test_above_white_powers_go_on():
     bright = np.array([1.0, 1.5, 4.0], np.float32).reshape(1, 3, 1)
     expected = ((bright.astype(np.float64) + 0.055) / 1.055) ** 2.4

@@ -15,6 +15,9 @@ from lumloss_jax import metrics
 from lumloss_jax._ciede2000 import ciede2000_of_lab
 
 of_lab = jax.jit(lambda lab_1, lab_2: ciede2000_of_lab(lab_1, lab_2)[..., 0])
+of_lab_with = jax.jit(
+    lambda lab_1, lab_2, factors: ciede2000_of_lab(lab_1, lab_2, **factors)[..., 0]
+)
 
 
 @functools.cache
@@ -36,6 +39,20 @@ def test_published_pairs_of_sharma_et_al(sharma, float64):
     for pair in ((first, second), (second, first)):
         # Half of the last digit that was published, and the rounding of that.
         np.testing.assert_allclose(of_lab(*pair), expected, rtol=0, atol=5.001e-5)
+
+
+@pytest.mark.parametrize(
+    "factors", [(1, 1, 1), (2, 1, 1), (2.3, 1, 1), (1, 1.5, 0.8), (0.5, 2, 3)], ids=str
+)
+def test_pairs_with_factors(golden, factors, float64):
+    with np.load(golden / "perceptual" / "perceptual.npz") as arrays:
+        of_list = {key: value for key, value in arrays.items() if key.startswith("ciede2000/")}
+    labs = [of_list[f"ciede2000/lab_{i}"] for i in (1, 2)]
+    expected = of_list["ciede2000/kL{}_kC{}_kH{}".format(*factors)]
+    assert len(of_list) == 2 + 5  # the pairs, and a list for each triple of factors
+    names = ("lightness_factor", "chroma_factor", "hue_factor")
+    found = of_lab_with(*labs, dict(zip(names, map(float, factors), strict=True)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
 def test_published_pairs_in_float32(sharma):
