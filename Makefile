@@ -18,15 +18,17 @@ LOWEST := .cache/lowest
 NEWEST := .cache/newest
 
 .PHONY: train restore compare study docs notebooks test test-slow test-all fuzz test-lowest test-newest test-newest-with lint format clean
+# Larger pages for the memory that XLA allocates in each step (docs/costs.md). Only glibc reads this.
+HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 train: $(VENV)/.train
-	$(BIN)/python -m train fit
+	$(HUGE_PAGES) $(BIN)/python -m train fit
 
 restore: $(VENV)/.train
 	@test -n "$(PHOTO)" || { echo "Name a photograph: make restore PHOTO=photo.jpg"; exit 1; }
 	$(BIN)/python -m train restore "$(PHOTO)"
 
 compare: $(VENV)/.compare
-	$(BIN)/python -m train compare
+	$(HUGE_PAGES) $(BIN)/python -m train compare
 
 COMPARISON ?= $(lastword $(sort $(wildcard runs/*-compare)))
 STUDY = $(COMPARISON)/study

@@ -138,7 +138,7 @@ READERS = {".py": texts_of_python, ".md": texts_of_markdown, ".jinja": texts_of_
 def files() -> list[Path]:
     """Every file that people read, tests apart."""
     found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-    for folder in ("lumloss_jax", "train", "docs", "colab", "benchmarks"):
+    for folder in ("lumloss_jax", "train", "docs", "colab", "benchmarks", "results"):
         found += sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in READERS)
     return found
 
