@@ -2,11 +2,13 @@
 
     python benchmarks/step_speed.py --torch-python ../torch/bin/python --out speed.json
     python benchmarks/step_speed.py --environment GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+    python benchmarks/step_speed.py --sides jax jax-plain --devices 4 --parallel fsdp
 
 Every side trains the same network on one batch, adds new noise in each step and uses Adam. Before
 anything is timed, PyTorch's loss and the norm of its gradient must agree with ours for the same
 weights and noise. Our side is the step that ``fit`` compiles, with its guards against NaN and
-infinity.
+infinity. ``jax-plain`` is the same with ``--cpu-step plain``. The case whose name begins with
+"forward" restores one image instead, by a network without batch norm.
 
 Each side runs in a process of its own, one process at a time. A round starts each side once, in a
 new random order, and a process reports the median of its steps after some that warm it up. The
@@ -23,9 +25,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -36,8 +39,10 @@ CASES = {
     "dncnn-17-64": ("dncnn", {"depth": 17, "features": 64}, 16, 40),
     "unet": ("unet", {"features": (16, 32, 64)}, 8, 64),
     "retinexformer": ("retinexformer", {"features": 16, "num_blocks": (1, 1, 1)}, 8, 64),
+    "forward-17-64": ("dncnn", {"depth": 17, "features": 64, "batch_norm": False}, 1, 512),
 }
-SIDES = ("jax", "torch", "torch.compile")
+OUR_SIDES = {"jax": "fast", "jax-plain": "plain"}  # each with its --cpu-step
+SIDES = (*OUR_SIDES, "torch", "torch.compile")
 SIGMA = 25 / 255
 
 
@@ -47,8 +52,8 @@ class Options:
 
     networks: tuple[str, ...] = tuple(CASES)
     """Which networks."""
-    sides: tuple[str, ...] = SIDES
-    """Which sides."""
+    sides: tuple[str, ...] = ("jax", "torch", "torch.compile")
+    """Which sides: jax, jax-plain, torch, torch.compile."""
     rounds: int = 3
     """Rounds, in each of which every side runs in a new process."""
     steps: int = 20
@@ -57,6 +62,10 @@ class Options:
     """Steps before them."""
     torch_python: Path | None = None
     """Python of an environment with PyTorch. None: measure our side alone."""
+    devices: int = 1
+    """Faked devices of our side."""
+    parallel: Literal["data", "fsdp"] = "data"
+    """What is divided among them, as for fit."""
     environment: tuple[str, ...] = ()
     """Variables to set for all sides, as NAME=VALUE, such as XLA_FLAGS=--xla_cpu_max_isa=AVX2."""
     out: Path | None = None
@@ -76,32 +85,68 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     """
     import jax
 
-    from train.assembly import assemble
-    from train.config import DataConfig, FitConfig, ModelConfig
-    from train.devices import sharding
-
-    config = FitConfig(
-        data=DataConfig(patch_size=task["side"], batch_size=task["patches"], sigma=255 * SIGMA),
-        model=ModelConfig(model=spec_of(task["network"], task["fields"])),
-    )
-    mesh = sharding.make_mesh(1, run=config.run)
-    assembly = assemble(config)
-    step = sharding.compile_step(assembly.update, mesh)
-    state = jax.device_put(jax.jit(assembly.fresh_state)(), sharding.replicated(mesh))
+    jax.config.update("jax_num_cpu_devices", task["devices"])
     with np.load(task["file"]) as arrays:
-        batch = jax.device_put(arrays["clean"], sharding.split_by_batch(mesh))
-    milliseconds = []
+        clean, noisy = arrays["clean"], arrays["noisy"]
+    milliseconds: list[float] = []
+    update = restoring(task, noisy) if task["forward"] else updating(task, clean)
     for _ in range(task["warm_up"] + task["steps"]):
         start = time.perf_counter()
-        state, metrics = jax.block_until_ready(step(state, batch))
+        last = update()
         milliseconds.append(1e3 * (time.perf_counter() - start))
-    if not np.isfinite(float(metrics.loss)):
-        raise RuntimeError("The loss is not finite, so the times say nothing.")
+    if not np.isfinite(last):
+        raise RuntimeError("The result is not finite, so the times say nothing.")
     return {
         "milliseconds": milliseconds[task["warm_up"] :],
         "versions": f"jax {jax.__version__}",
         "threads": len(os.sched_getaffinity(0)),
     }
+
+
+def updating(task: dict[str, Any], clean: np.ndarray) -> Callable[[], float]:
+    """A function that makes one update, waits for it, and returns the loss."""
+    import jax
+
+    from train.assembly import RunPrograms
+    from train.config import DataConfig, FitConfig, ModelConfig, RunConfig
+    from train.devices import sharding
+
+    config = FitConfig(
+        data=DataConfig(patch_size=task["side"], batch_size=task["patches"], sigma=255 * SIGMA),
+        model=ModelConfig(model=spec_of(task["network"], task["fields"])),
+        run=RunConfig(
+            cpu_step=task["cpu_step"], devices=task["devices"], parallel=task["parallel"]
+        ),
+    )
+    mesh = sharding.make_mesh(task["devices"], run=config.run)
+    run = RunPrograms(config, mesh)
+    batch = jax.device_put(clean, sharding.split_by_batch(mesh))
+    state = run.fresh_state()
+
+    def update() -> float:
+        nonlocal state
+        state, metrics = jax.block_until_ready(run.step(state, batch))
+        return float(metrics.loss)
+
+    return update
+
+
+def restoring(task: dict[str, Any], noisy: np.ndarray) -> Callable[[], float]:
+    """A function that restores an image as ``restore`` does, and returns a value of the result."""
+    import jax
+
+    from train.devices.cpu_programs import compiler_options, inference_options
+    from train.network import build_model, init_variables
+
+    plain = task["cpu_step"] == "plain"
+    model = build_model(spec_of(task["network"], task["fields"]))
+    variables = jax.jit(lambda: init_variables(model, jax.random.key(0)))()
+    forward = jax.jit(
+        lambda image: model.apply({"params": variables["params"]}, image),
+        compiler_options=compiler_options("plain") if plain else inference_options(),
+    )
+    image = jax.device_put(noisy)
+    return lambda: float(jax.block_until_ready(forward(image))[0, 0, 0, 0])
 
 
 def spec_of(network: str, fields: dict[str, Any]) -> str:
@@ -160,6 +205,9 @@ def make_task(case: str, options: Options, folder: Path) -> dict[str, Any]:
         "side": side,
         "sigma": SIGMA,
         "file": str(file),
+        "forward": case.startswith("forward"),
+        "devices": options.devices,
+        "parallel": options.parallel,
         "steps": options.steps,
         "warm_up": options.warm_up,
     }
@@ -168,9 +216,10 @@ def make_task(case: str, options: Options, folder: Path) -> dict[str, Any]:
 def run_side(side: str, task: dict[str, Any], options: Options, folder: Path) -> dict[str, Any]:
     """Runs one side in a process of its own, and returns what it printed."""
     path = folder / "task.json"
-    path.write_text(json.dumps({**task, "compile": side == "torch.compile"}))
+    how = {"compile": side == "torch.compile", "cpu_step": OUR_SIDES.get(side)}
+    path.write_text(json.dumps({**task, **how}))
     command = [sys.executable, __file__, f"--worker={path}"]
-    if side != "jax":
+    if side not in OUR_SIDES:
         command = [str(options.torch_python), str(Path(__file__).with_name("torch_steps.py"))]
         command.append(str(path))
     given = dict(pair.split("=", 1) for pair in options.environment)
@@ -208,7 +257,7 @@ def main(options: Options) -> None:
     if options.worker is not None:
         print(json.dumps(ours(json.loads(options.worker.read_text()))))
         return
-    sides = [side for side in options.sides if side == "jax" or options.torch_python]
+    sides = [side for side in options.sides if side in OUR_SIDES or options.torch_python]
     results, versions, threads = [], {}, {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
