@@ -128,7 +128,7 @@ def test_each_loss_has_a_map_of_flip_with_its_mean_and_a_bar(text, report):
 
 
 def test_the_tables_say_which_direction_is_better(text, report):
-    assert "FLIP ↓</th>" in text and "HaarPSI ↑</th>" in text and LEGEND in text
+    assert "FLIP&nbsp;↓</th>" in text and "HaarPSI&nbsp;↑</th>" in text and LEGEND in text
     rows = re.findall(r"against [^<]*: (.*?)( dB)? [+-][^<]*</td><td>(\w+)</td>", text)
     directions = {metric.label: better(name) for name, metric in METRICS.items()}
     assert len(rows) == len(report.comparisons) - 2
