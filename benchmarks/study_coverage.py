@@ -1,8 +1,8 @@
-"""How often the interval of ``study score`` contains the truth, with robots as observers.
+"""How often the interval of ``study score`` contains the truth, with simulated observers.
 
-Each robot prefers the first set with a probability that it draws for itself and for each
-photograph: on the scale of logits, observers and photographs have normal deviations. Robots may
-also answer "no difference" to a share of the pairs.
+Each observer prefers the first set with a probability that depends on the observer and on the
+photograph: on the scale of logits, both have normal deviations. Observers may also answer "no
+difference" to a share of the pairs.
 
     python benchmarks/study_coverage.py
 """
@@ -26,13 +26,13 @@ class CoverageConfig:
     """Settings of the simulation."""
 
     studies: int = 1000
-    """Number of studies for each row of the first table."""
+    """Number of studies for each cell of the first table."""
     looks: int = 2000
     """Number of studies for each row of the second table, about stopping early."""
     photographs: int = 20
     """Photographs of a study."""
     preferences: tuple[float, ...] = (0.6, 0.75, 1.0)
-    """Mean preference of the robots for the first set, without ties."""
+    """Mean preference of the observers for the first set, without ties."""
     ties: tuple[float, ...] = (0.0, 0.2)
     """Share of "no difference"."""
 
@@ -59,7 +59,7 @@ def simulate(
     observer_sd: float = 0.0,
     image_sd: float = IMAGE_SD,
 ) -> np.ndarray:
-    """The scores of one study of robots, ``[photographs, observers]``."""
+    """The scores of one study with simulated observers, ``[photographs, observers]``."""
     logits = (
         mean_logit(preference, float(np.hypot(observer_sd, image_sd)))
         + image_sd * random.standard_normal((photographs, 1))
@@ -97,7 +97,7 @@ def coverage(
 
 
 def false_alarms(studies: int, photographs: int, *, image_sd: float) -> float:
-    """Share of studies without a preference in which any look at the votes claims one."""
+    """Share of studies without a preference in which the check after any vote finds one."""
     random = np.random.default_rng(2)
     alarms = 0
     for _ in range(studies):
@@ -108,10 +108,10 @@ def false_alarms(studies: int, photographs: int, *, image_sd: float) -> float:
 
 def main(config: CoverageConfig) -> None:
     """Prints both tables."""
-    print(f"{config.studies} studies of {config.photographs} photographs for each number")
+    print(f"{config.studies} studies of {config.photographs} photographs for each cell")
     scenarios = list(itertools.product(config.preferences, config.ties))
     heads = [f"{100 * p:.0f} %{f', {100 * t:.0f} % ties' if t else ''}" for p, t in scenarios]
-    print(f"\n| observers | observer sd | {' | '.join(heads)} |")
+    print(f"\n| observers | spread over observers (logits) | {' | '.join(heads)} |")
     print("|---|---|" + "---|" * len(scenarios))
     for observers, observer_sd in itertools.product((3, 5, 10), (0.0, 0.5, 1.0)):
         cells = [
@@ -127,8 +127,9 @@ def main(config: CoverageConfig) -> None:
         ]
         numbers = " | ".join(f"{100 * cell:.1f} %" for cell in cells)
         print(f"| {observers} | {observer_sd:g} | {numbers} |", flush=True)
-    print(f"\n{config.looks} studies of one observer, with a look after every vote")
-    print("\n| photographs | image sd | false alarms |\n|---|---|---|")
+    print(f"\n{config.looks} studies of one observer for each row, with a check after every vote")
+    print("\n| photographs | spread over photographs (logits) | studies with a false alarm |")
+    print("|---|---|---|")
     for photographs, image_sd in itertools.product((20, 40), (0.0, IMAGE_SD)):
         alarms = false_alarms(config.looks, photographs, image_sd=image_sd)
         print(f"| {photographs} | {image_sd:g} | {100 * alarms:.1f} % |", flush=True)

@@ -177,7 +177,7 @@ def export(arguments: list[str]) -> None:
 
 
 def study(arguments: list[str]) -> int:
-    """Ask people: show pairs of results in the browser, blind, and say what they prefer."""
+    """Ask people which of two results they prefer, without telling them which is which."""
     from train.study import command
 
     return command.study(arguments)

@@ -11,7 +11,7 @@ _PACKAGES = ("jinja2", "starlette", "uvicorn")  # packages of the extra "study"
 
 
 def study(arguments: list[str]) -> int:
-    """Ask people: show pairs of results in the browser, blind, and say what they prefer."""
+    """Ask people which of two results they prefer, without telling them which is which."""
     if not arguments or arguments[0] in ("-h", "--help"):
         console = make_console()
         console.print("usage: python -m train study COMMAND [--help]", highlight=False, end="\n\n")

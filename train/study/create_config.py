@@ -28,7 +28,7 @@ class CreateConfig:
     """
 
     study: Annotated[Path, tyro.conf.Positional]
-    """Folder of the study. It is made, and must not hold a study yet."""
+    """Folder of the study. It is created, and must not contain a study yet."""
     a: Path | None = None
     """Folder of restored photographs. Or a network: the folder of a run or of a checkpoint, or the
     name of a bundled network. It restores the photographs of --clean or --input, or those that its
@@ -36,8 +36,9 @@ class CreateConfig:
     b: Path | None = None
     """The same photographs, with the same names, restored differently: a folder or a network."""
     comparison: Path | None = None
-    """Folder of a finished `compare`, instead of --a and --b: two of its networks, of the first
-    seed, restore its test photographs at the middle noise level, or those of --clean or --input."""
+    """Folder of a finished `compare`, to use instead of --a and --b. Two of its networks (first
+    seed) restore its test photographs at its middle noise level, or the photographs of --clean or
+    --input."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """The two losses of --comparison whose networks are compared. Default: the first two."""
     clean: Path | None = None
@@ -60,13 +61,14 @@ class CreateConfig:
     votes_per_pair: int = 1
     """Number of times that each observer votes on each pair. The sides alternate."""
     crop: int | None = 512
-    """Side in pixels of the part of each photograph that is shown, where the results differ most.
-    None: the whole photograph."""
+    """Side in pixels of the square that is shown: the part of each photograph in which the results
+    differ most. None: the whole photograph."""
     stop: Stop = "fixed"
     """How the study ends. fixed: after all votes. sequential: for one observer, the pages say when
-    the votes suffice for a verdict. The verdict then allows for having looked after every vote."""
+    the votes suffice for a verdict. The verdict then takes into account that the votes are checked
+    after each one."""
     seed: int | None = None
-    """Seed of orders and sides. None: a random one, which nobody can guess."""
+    """Seed for the order and the sides of the pairs. None: a random one, which nobody can guess."""
 
     def __post_init__(self) -> None:
         for flag in ("study", "a", "b", "comparison", "clean", "input"):

@@ -18,7 +18,7 @@ Decode = Callable[[], np.ndarray]
 
 @dataclass(frozen=True)
 class PictureSet:
-    """StudyResults for photographs by name, not decoded yet."""
+    """Results for photographs by name, not decoded yet."""
 
     flag: str  # the option that named it, for errors
     name: str  # what it is called

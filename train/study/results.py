@@ -151,7 +151,7 @@ def analyse(
 def _missing(given: int, planned: int) -> str:
     return (
         f"{given} of the {planned} votes are in, and their number was fixed in advance. A verdict "
-        "before the end would be a matter of when one looks"
+        "before the end would depend on when somebody looks"
     )
 
 

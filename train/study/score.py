@@ -29,7 +29,7 @@ _LARGEST_PICTURES = 10_000_000  # bytes of all pictures in the page
 class ScoreConfig:
     """Say what the votes mean, and write results.html, votes.csv and results.json.
 
-    While votes are missing, there is no verdict: their number is fixed in advance.
+    There is no verdict until all votes are in, because their number is fixed in advance.
     """
 
     study: Annotated[Path, tyro.conf.Positional]
@@ -37,10 +37,10 @@ class ScoreConfig:
     output: Path | None = None
     """Folder to write to. None: the folder of the study."""
     viewing: Viewing = "all"
-    """Votes to use. plain: only those without zoom and alternation; boosted: only those with one of
-    them. Only all can lead to a verdict."""
+    """Votes to use. plain: only votes for which the observer neither zoomed nor flipped between the
+    pictures. boosted: only the others. A verdict requires "all"."""
     end_early: bool = False
-    """Give a verdict although votes are missing, and say so."""
+    """Give a verdict although votes are missing, and say that they are missing."""
 
     def __post_init__(self) -> None:
         check_name("the folder of the study", self.study)

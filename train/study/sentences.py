@@ -15,10 +15,10 @@ def headline(results: StudyResults, pair: PairResult) -> str:
     first, second = label(results, pair.first), label(results, pair.second)
     fidelity = results.about.task == "fidelity"
     if pair.outcome == "no verdict":
-        return f"No verdict on {first} against {second}: {pair.why_not}."
+        return f"There is no verdict on {first} compared with {second}: {pair.why_not}."
     if pair.outcome == "cannot tell":
         what = "is closer to the original" if fidelity else "is preferred"
-        return f"The votes do not tell whether {first} or {second} {what}."
+        return f"The votes do not show whether {first} or {second} {what}."
     better, worse = (first, second) if pair.outcome == "first" else (second, first)
     if fidelity:
         return f"{better} looks closer to the original than {worse}."
@@ -66,8 +66,8 @@ def description(pair: PairResult) -> str:
     )
     return (
         f"As a description only: if all votes were independent, which they are not, the interval "
-        f"would be {percent(low)} to {percent(high)} (Wilson). Agreement of observers, "
-        f"Krippendorff's alpha: {alpha}."
+        f"would be {percent(low)} to {percent(high)} (Wilson). Agreement between observers "
+        f"(Krippendorff's alpha): {alpha}."
     )
 
 
@@ -80,9 +80,15 @@ def notes(results: StudyResults) -> list[str]:
             "in. If it was ended because of what the votes said, the verdict is worth less."
         )
     if results.viewing == "plain":
-        said.append("Only votes without zoom and alternation are used, so there is no verdict.")
+        said.append(
+            "Only votes are used for which the observer neither zoomed nor flipped between the "
+            "pictures, so there is no verdict."
+        )
     if results.viewing == "boosted":
-        said.append("Only votes with zoom or alternation are used, so there is no verdict.")
+        said.append(
+            "Only votes are used for which the observer zoomed or flipped between the pictures, so "
+            "there is no verdict."
+        )
     excluded = [observer for observer in results.observers if observer.excluded]
     for observer in excluded:
         said.append(f"Observer {observer.number} was excluded: {observer.excluded}.")
@@ -106,15 +112,15 @@ def rules(results: StudyResults) -> str:
         exclusion = "A single observer is never excluded, because the study is about that person."
     else:
         exclusion = (
-            "An observer is excluded who does not choose the better picture of the obvious pair "
-            f"({results.about.obvious[0]} against {results.about.obvious[1]}), or who chooses one "
-            f"side in over {percent(MOST_ON_ONE_SIDE)} of at least {FEWEST_FOR_SIDES} votes."
+            "An observer is excluded for not choosing the better picture of the obvious pair "
+            f"({results.about.obvious[0]} next to {results.about.obvious[1]}), or for choosing the "
+            f"same side in over {percent(MOST_ON_ONE_SIDE)} of at least {FEWEST_FOR_SIDES} votes."
         )
     number = f"the number of votes ({results.planned})"
     if results.about.stop == "sequential":
         number = (
             f"that the study ends when the votes suffice, or after {results.planned} votes (the "
-            "confidence sequence allows for a look after every vote)"
+            "confidence sequence takes into account that the votes are checked after each one)"
         )
     return (
         f"Fixed before the first vote: {number}, the order and the "

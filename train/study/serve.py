@@ -30,7 +30,7 @@ class ServeConfig:
     """
 
     study: Annotated[Path, tyro.conf.Positional]
-    """Folder of the study, made by `study create`."""
+    """Folder of the study, created by `study create`."""
     host: str | None = None
     """Address to listen on for browsers on other machines, such as 0.0.0.0. Observers then need the
     address that is printed, which contains a secret. HTTP is not encrypted: prefer `ssh -L`.
@@ -38,7 +38,8 @@ class ServeConfig:
     port: int = 8350
     """Port to listen on. 0: a free one."""
     allow_name: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
-    """Names, besides --host and the name of this machine, under which browsers may reach it."""
+    """Names under which browsers may reach the server, in addition to --host and the name of this
+    machine."""
     language: str = "en"
     """Language of the pages: the name of a file in train/study/messages."""
 
@@ -67,10 +68,10 @@ def serve(config: ServeConfig) -> None:
         console.print(f"Open http://{shown}:{port}{path}", highlight=False)
         if token is not None:
             console.print(
-                "Anybody with this address can take part. HTTP is not encrypted. With `ssh -L "
-                f"{port}:127.0.0.1:{port} MACHINE` and without --host, it is."
+                "Anybody with this address can take part. HTTP is not encrypted. To encrypt the "
+                f"connection, use `ssh -L {port}:127.0.0.1:{port} MACHINE` and leave --host out."
             )
-        console.print("Stop with Ctrl-C. Votes are saved at once.")
+        console.print("Stop with Ctrl-C. Each vote is saved immediately.")
         if why := why_no_verdict(votes.photographs()):
             console.print(f"note: {why}.")
         server = uvicorn.Server(

@@ -133,7 +133,7 @@ def merge(config: MergeConfig) -> None:
         votes.close()
     console.print(f"{added} votes of {len(found)} observers were added.")
     console.print(
-        "note: A file that somebody changed on purpose cannot be told from an honest one."
+        "note: A file that somebody changed on purpose cannot be distinguished from an honest one."
     )
 
 
