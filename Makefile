@@ -1,7 +1,7 @@
 # make train   installs into .venv, trains the default preset on scikit-image's photographs, writes a report
 # make restore PHOTO=photo.jpg installs into .venv and restores a photograph with the bundled network
-# make compare fine-tunes the bundled network under three losses, tests on eight pictures, and writes a report
-# make study   shows two networks of make compare in the browser, blind, and records which one people prefer;
+# make compare fine-tunes the bundled network with each of three losses, tests on eight pictures, and writes a report
+# make study   shows results of two networks of make compare in the browser, and records which ones people prefer;
 #              make study PHOTOGRAPHS=folder shows your photographs: ten or more are needed for a verdict
 # make docs    builds the documentation into build/docs, with warnings as errors
 # make notebooks writes colab/*.ipynb from the .py beside them
