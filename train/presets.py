@@ -124,7 +124,7 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
     # Clipping is tried for each loss, as the learning rates are.
     optimizer = dataclasses.replace(preset.config.optimizer, clip_norm=None)
     return ComparePreset(
-        f"Three losses over three seeds, with this set-up: {set_up}",
+        f"Three losses with three seeds. Each run is the preset {name} of fit: {set_up}",
         CompareConfig(
             sigmas=sigmas,
             learning_rates=(rate / 2, rate, 2 * rate),
@@ -136,9 +136,9 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
 
 COMPARE_PRESETS = {
     "small": ComparePreset(
-        "Three losses over three seeds, each of which fine-tunes the bundled network denoiser-1 "
-        "for 400 updates on photographs in scikit-image. It is tested on eight pictures of "
-        "scikit-image, scikit-learn and matplotlib.",
+        "Three losses with three seeds. Each run fine-tunes the bundled network denoiser-1 for 400 "
+        "updates on photographs in scikit-image, and is tested on eight pictures of scikit-image, "
+        "scikit-learn and matplotlib.",
         CompareConfig(
             clip_norms=(),
             fit=FitConfig(
@@ -150,14 +150,14 @@ COMPARE_PRESETS = {
         ),
     ),
     "scratch": ComparePreset(
-        "Three losses over three seeds, with a small DnCNN that is trained from random weights, on "
-        "the photographs in scikit-image. This preset took 3,992 s on 2 busy CPU cores.",
+        "Three losses with three seeds. Each run trains a small DnCNN from random weights, on the "
+        "photographs in scikit-image. This preset took 3,992 s on 2 busy CPU cores.",
         CompareConfig(
             fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))
         ),
     ),
     "smoke": ComparePreset(
-        "All stages in a few minutes, to check that everything works. The result says nothing.",
+        "All stages in a few minutes, to check that everything works. The result means nothing.",
         CompareConfig(
             losses=("luminance_l1", "l1"),
             seeds=2,

@@ -34,7 +34,7 @@ class RunConfig:
     None: all devices or, with several TPU slices, the devices of one slice."""
     cpu_step: CpuStep = "fast"
     """How the step is compiled on CPUs, which changes its speed and the last bits of its results.
-    fast: the faster way; plain: the way of earlier versions, which had no such flag.
+    fast: the faster way; plain: as in versions before this flag.
     A run that such a version started is always resumed with plain."""
     distributed: bool = False
     """Train on several hosts together. Run the same command on each.

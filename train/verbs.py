@@ -59,7 +59,7 @@ def read_fit(arguments: list[str]) -> tuple[FitConfig, str]:
 
 
 def compare(arguments: list[str]) -> None:
-    """Train a network with several losses, and test whether the first is better than the others."""
+    """Train a network with each loss, and test whether the first loss is better than the others."""
     command = ["python", "-m", "train", "compare", *arguments]
     config = read_compare(arguments)
     with needs_extra("compare", "compare", _EXTRA):

@@ -69,7 +69,7 @@ def check_population(population: PopulationMode, fit: FitConfig) -> None:
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Train a network under several losses; report which restores best, and how certain it is."""
+    """Train a network with each loss; report which one restores best, and how certain that is."""
 
     losses: tuple[str, ...] = ("luminance_l1", "mse", "l1")
     """Losses. The first is compared with each of the others.
@@ -84,11 +84,11 @@ class CompareConfig:
     The other metrics are shown without a verdict."""
     metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Metrics to show in addition to the default ones and --primary.
-    all: every metric without weights.
+    all: every metric that needs no weights.
     The default ones are PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     baselines: Annotated[tuple[BaselineName, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Classical denoisers of scikit-image to show too: gaussian, nlm, wavelet, tv.
-    They are told the noise level, and no verdict is about them."""
+    They are told the noise level, and take no part in any verdict."""
     primary_sigmas: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """The levels in --sigmas whose mean score decides the verdict. Default: all of them."""
     margin: float | None = None
@@ -112,11 +112,12 @@ class CompareConfig:
     that were picked for it there. None: they are picked from --learning-rates and --clip-norms."""
     lengths: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Numbers of updates to train for, each with a full schedule, e.g. 1000 4000 8000.
-    Only the longest training has verdicts. Settings are picked with the shortest one.
+    Only the longest training gets verdicts. Settings are picked with the shortest one.
     --lengths replaces --steps."""
     plan: bool = False
-    """Do not compare. Say how many seeds and photographs tell a difference of --margin, and about
-    how long that takes here. Spreads are those of --settings-from, or measured ones."""
+    """Do not compare. Say how many seeds and photographs are needed to detect a difference of
+    --margin, and about how long the training takes here. The spreads are those of --settings-from
+    or, without it, those of an earlier measurement that comes with this program."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""

@@ -28,7 +28,7 @@ def describe_fine_tuning(starts: Sequence[Start]) -> str:
     """Says where the networks of a comparison started, and what that means for its verdicts."""
     if len({start.digest for start in starts}) > 1:
         named = ", ".join(f"{start.name} ({start.digest[:8]})" for start in starts)
-        return f"the networks of each seed were fine-tuned from a network of their own: {named}."
+        return f"the networks of each seed were fine-tuned from a different network: {named}."
     return (
         f"all networks were fine-tuned from {starts[0].name} ({starts[0].digest[:8]}). Seeds "
         "differ only in patches and their noise, so verdicts hold for this network, and nothing "

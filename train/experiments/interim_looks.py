@@ -42,10 +42,10 @@ def look_warnings(looks: Sequence[str], *, simulated: str = "") -> list[str]:
         return []
     listed = f"with {', then with '.join(looks)}"
     if len(looks) > LISTED:
-        listed = f"{len(looks)} times, at last with {looks[-1]}"
+        listed = f"{len(looks)} times, most recently with {looks[-1]}"
     return [
         f"the test results were looked at {listed}. Each look after the first is another chance of "
-        f"a false alarm, so that false alarms are more frequent than 5 %{simulated}."
+        f"a false alarm, so the rate of false alarms is above 5 %{simulated}."
     ]
 
 

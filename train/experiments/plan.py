@@ -1,7 +1,7 @@
 """Says before a comparison how many seeds and photographs it needs, and how long it takes here.
 
 The spreads of differences over photographs and seeds decide how many are needed. They come from an
-earlier comparison (``--settings-from``), or from measured ones that are kept next to this file.
+earlier comparison (``--settings-from``), or from a measurement that is kept next to this file.
 """
 
 import json
@@ -68,7 +68,7 @@ def plan(config: CompareConfig) -> None:
     seconds = seconds_per_step(config, splits)
     about = METRICS[config.primary]
     unit = f" {about.unit}" if about.unit else ""
-    table = Table(title=f"To tell a difference of {margin:g}{unit} in {about.label}")
+    table = Table(title=f"To detect a difference of {margin:g}{unit} in {about.label}")
     for column in ("seeds", "test photographs", "networks", "training here"):
         table.add_column(column, justify="right")
     family = len(config.losses) - 1
@@ -87,20 +87,20 @@ def plan(config: CompareConfig) -> None:
             break
     have = f"There are {found} test photographs"
     if enough:
-        console.print(f"{have}, for which {enough[0]} seeds would do.", soft_wrap=True)
+        console.print(f"{have}, with which {enough[0]} seeds are enough.", soft_wrap=True)
     else:
         console.print(f"{have}, which are too few with any number of seeds.", soft_wrap=True)
     console.print(
         f"Spreads: {spreads.image_sd:.3g} over photographs, {spreads.seed_sd:.3g} over seeds, "
         f"{spreads.residual_sd:.3g} otherwise, from {spreads.source}. With these numbers, four of "
-        "five comparisons find such a difference. Times are without compilation, validation and "
-        f"scoring, at {1000 * seconds:.0f} ms per step, measured now over {_TIMED} steps.",
+        "five comparisons find such a difference. Times do not include compilation, validation and "
+        f"scoring. A step takes {1000 * seconds:.0f} ms, measured now over {_TIMED} steps.",
         soft_wrap=True,
     )
 
 
 def fewest_images(margin: float, spreads: Spreads, seeds: int, *, confidence: float) -> int | None:
-    """Finds the smallest number of photographs that tells a difference.
+    """Finds the smallest number of photographs that is enough to detect a difference.
 
     Args:
       margin: the difference, in the metric's unit.

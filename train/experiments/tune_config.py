@@ -30,7 +30,7 @@ class TuneConfig:
     With --population loop, trials that fall behind the median are stopped early."""
     metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Metrics to show for test photographs in addition to the default ones and --objective.
-    all: every metric without weights.
+    all: every metric that needs no weights.
     The default ones are PSNR, PSNR-Y, SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     pareto: bool = False
     """Search for the Pareto front of brightness error and chroma error instead of optimizing

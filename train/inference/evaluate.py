@@ -69,7 +69,7 @@ class EvaluateConfig:
     """Noise levels (0 to 255) to score at. Default: those of --protocol, 15, 25 and 50.
     The level is passed to networks that need it, and not to blind ones."""
     metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
-    """Metrics to compute in addition to the default ones. all: every metric without weights.
+    """Metrics to compute in addition to the default ones. all: every metric that needs no weights.
     The default ones are PSNR, PSNR-Y, SSIM, MS-SSIM, CIEDE2000, |ΔL*|, |ΔC*|, HaarPSI and FLIP."""
     baselines: Annotated[tuple[BaselineName, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Classical denoisers of scikit-image to score too: gaussian, nlm, wavelet, tv.

@@ -37,7 +37,7 @@ class ExportConfig:
     """Folder of a run, or of one of its checkpoints, or the name of a bundled network."""
     format: Literal["stablehlo", "torch", "onnx", "darktable"]
     """stablehlo: a program for jax.export, for CPU, GPU and TPU and any image size.
-    JAX promises only for six months that it loads, so use torch or onnx for archives.
+    JAX guarantees only six months of compatibility, so use torch or onnx for archives.
     torch: a state dict, as safetensors.
     onnx: a model for onnxruntime and similar programs, for any batch size.
     darktable: a denoiser for the "neural restore" of darktable 5.6."""

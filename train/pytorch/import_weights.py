@@ -45,8 +45,8 @@ _MOST_NAMED = 5  # number of arrays that a message names
 class ImportConfig:
     """Convert weights trained with PyTorch to a checkpoint that all other verbs can load.
 
-    With --metric, they are the weights of LPIPS or DISTS, which --metrics of the other verbs then
-    accepts. PyTorch is not needed, and no code in the file runs.
+    With --metric, the file holds the weights of LPIPS or DISTS. The other verbs then accept that
+    metric in --metrics. PyTorch is not needed, and no code in the file runs.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
@@ -57,7 +57,8 @@ class ImportConfig:
     metric: Literal["lpips", "dists"] | None = None
     """Metric that the weights belong to, instead of --model. They are written to runs/metrics."""
     trunk: Path | None = None
-    """File with the weights of VGG16 or AlexNet, if FILE has only the rest of --metric."""
+    """File with the weights of VGG16 or AlexNet. It is needed if PATH holds only the metric's own
+    weights."""
     weights: str | None = None
     """Name of the dictionary in the file, such as "params".
     None: the dictionary that fits the network.

@@ -68,7 +68,9 @@ def test_numbers_of_seeds_that_no_command_accepts_are_refused(planted: str, tmp_
 
 def test_many_looks_are_one_short_sentence() -> None:
     (sentence,) = look_warnings([f"{seeds} seeds" for seeds in range(2, 5000)])
-    assert sentence.startswith("the test results were looked at 4998 times, at last with 4999 seed")
+    assert sentence.startswith(
+        "the test results were looked at 4998 times, most recently with 4999 "
+    )
 
 
 def test_one_look_needs_no_warning() -> None:
@@ -77,4 +79,4 @@ def test_one_look_needs_no_warning() -> None:
     assert sentence.startswith(
         "the test results were looked at with 3 seeds, then with 8 seeds. Each look after the first"
     )
-    assert sentence.endswith("more frequent than 5 % (so often).")
+    assert sentence.endswith("the rate of false alarms is above 5 % (so often).")

@@ -63,7 +63,7 @@ def test_each_length_is_a_training_of_its_own_with_the_settings_of_the_shortest(
 def test_only_the_longest_training_has_verdicts(finished) -> None:
     folder, _ = finished
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "When does the difference vanish?" in page and "Shorter trainings" in page
+    assert "When does the difference vanish?" in page and "Shorter training runs" in page
     assert page.count("<td>4</td>") == 2 and "<td>8</td>" not in page
     conclusions = json.loads((folder / "conclusions.json").read_text())
     verdicts = [one for one in conclusions if one["adjusted_p"] is not None]
@@ -94,7 +94,7 @@ def test_two_lengths_that_end_alike_have_converged() -> None:
     rises = rises_between(short, curves({"l1": (30.1, 31.1), "mse": (28.5, 29.2)}))
     assert lengths_warning(rises, 1000, 4000) == (
         "Early training only: from 1,000 to 4,000 updates, each with a full schedule, the "
-        "validation PSNR still changed by -0.15 dB under mse. "
+        "validation PSNR still changed by -0.15 dB with mse. "
     )
     assert "there was no validation" in lengths_warning({}, 1000, 4000)
 

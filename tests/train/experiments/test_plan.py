@@ -53,7 +53,7 @@ def test_the_plan_uses_the_spreads_of_an_earlier_comparison(small_run, earlier, 
     more = ["--settings-from", str(earlier), "--losses", "luminance_l1", "l1"]
     assert main(["compare", "smoke", *small_run, *more, "--plan"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "To tell a difference of 0.1 dB in PSNR" in said
+    assert "To detect a difference of 0.1 dB in PSNR" in said
     assert "Spreads: 0.2 over photographs, 0.02 over seeds, 0.05 otherwise, from" in said
     assert "There are 10 test photographs, which are too few with any number of seeds" in said
     assert [path.name for path in earlier.iterdir()] == ["conclusions.json"]

@@ -94,7 +94,7 @@ def test_each_setting_has_a_plot_and_an_answer(found):
         for name in plots
     )
     assert (
-        f"<title>Search over {TRIALS} trials of the luminance loss</title>" in page
+        f"<title>Search over settings of the luminance loss: {TRIALS} trials</title>" in page
         and 'lang="en"' in page
     )
     assert json.loads((found / "found.json").read_text())["against_default"] in html.unescape(page)

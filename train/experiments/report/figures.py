@@ -75,9 +75,10 @@ def by_length(
     texts = [f"{steps:,}" for steps in lengths]
     figure.update_xaxes(type="log", tickvals=lengths, ticktext=texts)
     words = (
-        f"Gain of {losses[0]} in {label} over each of the other losses after trainings of several "
-        "lengths, each with a full schedule, with 95 % intervals over photographs and seeds. Only "
-        f"the longest training has verdicts. Values above 0 favour {losses[0]}."
+        f"Gain of {losses[0]} in {label} over each of the other losses, after training for several "
+        "numbers of updates, each with a full schedule. The intervals are 95 % intervals over "
+        "photographs and seeds. Only the longest training gets verdicts. Values above 0 favour "
+        f"{losses[0]}."
     )
     drawn = as_json(
         figure,

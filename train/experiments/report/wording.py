@@ -63,8 +63,8 @@ def describe_changes(changes: Sequence[Comparison], margin: float | None) -> str
         return said
     unit = _unit(changes[0])
     return (
-        f"{said} None of the losses moved the start by {margin:g}{unit} or more, so it says "
-        "little if they are equal to within that."
+        f"{said} No loss changed the network by {margin:g}{unit} or more, so it means little that "
+        f"the losses are equal to within {margin:g}{unit}."
     )
 
 
@@ -113,7 +113,7 @@ def headline(comparisons: Sequence[Comparison], curves: Sequence[Curve]) -> str:
         ("worse", True): f"{{it}} is worse than {{others}}{{scope}}, {small}",
         ("equal", True): "{it} is equal to {others} to within {margin}{scope}.",
         ("cannot tell", False): "{it} cannot be told apart from {others}{scope}.",
-        ("no verdict", False): "There is no verdict on {candidate} against {others}.",
+        ("no verdict", False): "There is no verdict on {candidate} compared with {others}.",
     }
     candidate = primary[0].candidate
     sentences: list[str] = []

@@ -63,21 +63,23 @@ def lengths_warning(rises: Mapping[str, float], shorter: int, longer: int) -> st
 
     Args:
       rises: what :func:`rises_between` returned.
-      shorter: number of updates of the shorter trainings.
-      longer: number of updates of the longer ones.
+      shorter: number of updates of the shorter training.
+      longer: number of updates of the longer one.
 
     Returns:
       The sentence, with a space at its end, so that a headline can follow.
     """
-    between = f"from {shorter:,} to {longer:,} updates, each with a full schedule"
     if not rises:
-        return f"Perhaps early training only: there was no validation {between}. "
+        return (
+            "Perhaps early training only: there was no validation that would compare training for "
+            f"{shorter:,} updates with training for {longer:,}. "
+        )
     loss = max(rises, key=lambda name: abs(rises[name]))
     if abs(rises[loss]) < STILL_LEARNING_DB:
         return ""
     return (
-        f"Early training only: {between}, the validation PSNR still changed by "
-        f"{rises[loss]:+.2f} dB under {loss}. "
+        f"Early training only: from {shorter:,} to {longer:,} updates, each with a full schedule, "
+        f"the validation PSNR still changed by {rises[loss]:+.2f} dB with {loss}. "
     )
 
 

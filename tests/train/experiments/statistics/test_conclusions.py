@@ -246,7 +246,9 @@ def test_scores_that_do_not_pair_are_refused():
 
 def test_the_headline_lists_all_losses_of_an_outcome():
     comparisons = concluded(images=4)
-    assert headline(comparisons, []) == "There is no verdict on luminance_l1 against mse or l1."
+    assert (
+        headline(comparisons, []) == "There is no verdict on luminance_l1 compared with mse or l1."
+    )
     worse = [dataclasses.replace(each, outcome="worse") for each in comparisons]
     assert headline(worse, []) == "luminance_l1 is worse than mse and l1."
 
