@@ -33,7 +33,7 @@ _INTERCEPT = 4 / 29
 
 
 def rgb_to_lightness(image: ArrayLike, *, coefficients: Coefficients = "rec709") -> jax.Array:
-    r"""Lightness L* of a gamma-encoded sRGB image, over 100: equal steps look equally large.
+    r"""Lightness L* of a gamma-encoded sRGB image, divided by 100: equal steps look equally large.
 
     .. math:: L^* / 100 = 1.16 f(Y) - 0.16, \quad
         f(Y) = Y^{1/3} \text{ above } (6/29)^3, \text{ a line below}

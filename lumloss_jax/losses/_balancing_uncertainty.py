@@ -19,7 +19,7 @@ _SMALLEST_SQUARE = 1e-8
 
 
 def uncertainty_init(losses: Tree) -> Tree:
-    """Scales of 1 for a pytree of losses, which are learned together with the network's parameters.
+    """Scales for a pytree of losses, all 1 at first, to be learned with the network's parameters.
 
     Args:
       losses: pytree of scalars, one per loss; only its structure is used.

@@ -28,7 +28,7 @@ ENCODINGS = {"pq": _pq, "pu21": _pu21}
 def encoded(
     loss: Callable[..., Any], *, encode: str = "pu21", white: ArrayLike = 100.0
 ) -> Callable[..., Any]:
-    r"""Gives a loss its form for linear light: it compares the encoded images.
+    r"""Adapts a loss to linear light: images are encoded perceptually before they are compared.
 
     .. math:: L_\text{encoded}(P, T) = L\big(e(P), e(T)\big)
 

@@ -99,7 +99,7 @@ def ciede2000_loss(
     mask: ArrayLike | None = None,
     axis_name: AxisName | None = None,
 ) -> jax.Array:
-    r"""Mean CIEDE2000 colour difference, over 100.
+    r"""Mean CIEDE2000 colour difference, divided by 100.
 
     .. math:: L = \mathrm{mean} \; \Delta E_{00} / 100
 

@@ -65,7 +65,7 @@ def _scans_in_tiff(scans: int, side: int) -> bytes:
 
 
 REFUSED: dict[tuple[str, str], Make] = {
-    ("whole numbers of 32 or 64 bits, or with a sign", "TIFF"): lambda: tiff_of_channels(
+    ("integers of 32 or 64 bits, or signed ones", "TIFF"): lambda: tiff_of_channels(
         64, photometric=1
     ),
     ("complex numbers", "TIFF"): lambda: tiff_of_channels(64, photometric=1, kind=6),
@@ -90,16 +90,16 @@ REFUSED: dict[tuple[str, str], Make] = {
     ("lossless with arithmetic coding, hierarchical, or JPEG-LS", "JPEG"): lambda: with_frame(
         marker=0xF7
     ),
-    ("a height that only follows the pixels (DNL)", "JPEG"): lambda: with_frame(height=0),
+    ("a height that is given only after the pixels (DNL)", "JPEG"): lambda: with_frame(height=0),
     ("scans of more than 3,000 megapixels together", "JPEG"): _scans,
     ("scans of more than 3,000 megapixels together", "TIFF"): lambda: _scans_in_tiff(60, 10_000),
     ("more than 100 scans", "TIFF"): lambda: _scans_in_tiff(101, 16),
 }
 for _name in FORMATS:
-    REFUSED["a file far longer than its pixels need", _name] = lambda name=_name: _long(name)
+    REFUSED["a file far larger than its pixels require", _name] = lambda name=_name: _long(name)
 
 SAID_OF_REFUSED = {
-    "whole numbers of 32 or 64 bits, or with a sign": "has 1 channel of 64 bits. Convert it",
+    "integers of 32 or 64 bits, or signed ones": "has 1 channel of 64 bits. Convert it",
     "complex numbers": "has 1 channel of complex numbers. Convert it",
     "10, 12 or 14 bits for each channel": "has 12 bits per|3 channels of 12 bits|10, 10, 10",
     "fewer than 8 bits in several channels": "has 2 channels of 4 bits. Convert|of 4, 4, 4 bits",
@@ -109,9 +109,11 @@ SAID_OF_REFUSED = {
     "tiles with separate channels": "has tiles in which the channels are stored separately. Save",
     "tiles far larger than the picture": "has 1x90000 pixels in tiles of 369 megapixels. Save it",
     "lossless with arithmetic coding, hierarchical, or JPEG-LS": "is a JPEG-LS image, .* Convert",
-    "a height that only follows the pixels (DNL)": "states the number of its rows only after",
+    "a height that is given only after the pixels (DNL)": "states the number of its rows only",
     "scans of more than 3,000 megapixels together": (
         r"has \d+ scans of 10000x10000 pixels, and|JPEGs of up to 60 scans"
     ),
-    "a file far longer than its pixels need": "is 260 MB long, and its 4x4 pixels need at most 256",
+    "a file far larger than its pixels require": (
+        "is 260 MB long, and its 4x4 pixels need at most 256"
+    ),
 }

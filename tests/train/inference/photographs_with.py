@@ -295,7 +295,7 @@ MAKERS: dict[tuple[str, str], Make] = {
 }
 for _name in FORMATS:
     MAKERS |= {
-        ("no resolution", _name): lambda name=_name: encoded(name, RGB),
+        ("absence of a stated resolution", _name): lambda name=_name: encoded(name, RGB),
         ("an ending that belongs to another format", _name): lambda name=_name: encoded(name, RGB),
         ("more than 200 megapixels", _name): lambda name=_name: _huge(name),
         ("more than 64 MB of metadata", _name): lambda name=_name: _heavy(name),

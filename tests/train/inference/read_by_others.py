@@ -103,7 +103,7 @@ READERS: dict[str, Read] = {
     "EXIF, including the GPS position": _exif,
     "an ending that belongs to another format": _mode,
     "resolution": _resolution,
-    "no resolution": _no_resolution,
+    "absence of a stated resolution": _no_resolution,
 }
 for _what in (
     "colour without a profile",
