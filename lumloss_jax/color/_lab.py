@@ -139,7 +139,7 @@ def rgb_to_lab(image: ArrayLike) -> jax.Array:
     )
     a = 500 * _difference_of_f(x, y, _chromatic(from_green, 0, 1))
     b = 200 * _difference_of_f(y, z, _chromatic(from_green, 1, 2))
-    return jnp.concatenate([116 * _f(y) - 16, a, b], axis=-1)
+    return jnp.concatenate([116 * _f(y, _cube_root) - 16, a, b], axis=-1)
 
 
 def xyz_to_rgb(image: ArrayLike) -> jax.Array:
@@ -206,9 +206,7 @@ def lab_to_rgb(image: ArrayLike) -> jax.Array:
 
 def lightness(luminance: jax.Array) -> jax.Array:
     """L*/100 of relative luminance."""
-    # A root that is 8 times as fast, and whose error of a few units in the last place does no harm
-    # here. a* and b*, which are differences of roots, need the exact one.
-    return 1.16 * _f(luminance, lambda ratio: power(ratio, 1 / 3)) - 0.16
+    return 1.16 * _f(luminance, _cube_root) - 0.16
 
 
 def lab_lightness(image: jax.Array) -> jax.Array:
@@ -227,6 +225,15 @@ def xyz_to_lab(xyz: jax.Array) -> jax.Array:
 
 def _xyz_to_rgb(xyz: jax.Array) -> jax.Array:
     return encode(jnp.concatenate([sum_channels(xyz, row) for row in _XYZ_TO_RGB], axis=-1))
+
+
+def _cube_root(ratio: jax.Array) -> jax.Array:
+    """A root that is 8 times as fast as jnp.cbrt on a CPU.
+
+    Its error of a few units in the last place is as small as that of what is rooted. Differences of
+    two such roots lose digits, so ``xyz_to_lab`` uses the exact root.
+    """
+    return power(ratio, 1 / 3)
 
 
 def _f(ratio: jax.Array, cube_root: Callable[[jax.Array], jax.Array] = jnp.cbrt) -> jax.Array:
@@ -254,7 +261,7 @@ def _chromatic(
 
 def _difference_of_f(first: jax.Array, second: jax.Array, difference: jax.Array) -> jax.Array:
     """f(first) - f(second), where ``difference`` has more digits than the two arguments."""
-    f_1, f_2 = _f(first), _f(second)
+    f_1, f_2 = _f(first, _cube_root), _f(second, _cube_root)
     curved_1, curved_2 = first > _THRESHOLD, second > _THRESHOLD
     curved = curved_1 & curved_2
     squares = f_1 * f_1 + f_1 * f_2 + f_2 * f_2  # a - b = (a^3 - b^3) / (a^2 + a b + b^2)
