@@ -11,11 +11,11 @@ Every row is the step that ``python -m train fit`` would run, compiled ahead of 
 libtpu (the extra tpu) but no TPU. Operations, bytes and memory are XLA's own account of the
 compiled program, per chip and step.
 
-The roofline is an upper bound, not a forecast. A step takes the longer of operations / peak and
-bytes / HBM bandwidth. To this it adds the time of the collectives, without any overlap: the bytes
-that they receive, divided by what a chip's links carry one way. Bytes of sums over chips count
-twice, because each is sent once to be added and once to distribute the sum. It leaves out latency,
-matrix units that are not full, and the host.
+The roofline is an optimistic estimate, not a forecast. A step takes the longer of operations / peak
+and bytes / HBM bandwidth. To this, the estimate adds the time of the collectives, without any
+overlap: the bytes that they receive, divided by what a chip's links carry one way. Bytes of sums
+over chips count twice, because each is sent once to be added and once to distribute the sum. The
+estimate leaves out latency, matrix units that are not full, and the host.
 
 Bytes are those that fusions and other operations move to and from HBM. XLA's own count, in the
 column before, includes what stays in the memory inside a chip.
