@@ -31,6 +31,7 @@ from train.checkpoints.resumed_config import to_resume
 from train.checkpoints.run_folder import check_link, clear
 from train.config import FitConfig
 from train.data.sources import Source
+from train.devices import host_memory
 from train.errors import DivergedError, InputError
 from train.experiments.compare_config import PopulationMode
 from train.experiments.networks.costs import COST_NAME, read_cost
@@ -135,6 +136,7 @@ class Members:
             self._mark_diverged(member, str(error))
         finally:  # also if it was interrupted, which raises an error
             self._record_cost([member], [before], time.monotonic() - began)
+        host_memory.give_back()  # or each network of a comparison would leave some behind
         return (folder / _DONE).exists()
 
     def ensure_all_trained(self, members: Sequence[Member]) -> None:
