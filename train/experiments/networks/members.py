@@ -136,7 +136,7 @@ class Members:
             self._mark_diverged(member, str(error))
         finally:  # also if it was interrupted, which raises an error
             self._record_cost([member], [before], time.monotonic() - began)
-        host_memory.give_back()  # or each network of a comparison would leave some behind
+        host_memory.return_freed()  # or each network of a comparison would leave some behind
         return (folder / _DONE).exists()
 
     def ensure_all_trained(self, members: Sequence[Member]) -> None:
