@@ -5,7 +5,7 @@
     python benchmarks/loss_speed.py --tpu
 
 The first command times value and gradient on this machine, and the second one a training step of
-DnCNN under each loss. Both print ratios to L1. The third one counts the bytes that the compiled
+DnCNN with each loss. Both print ratios to L1. The third one counts the bytes that the compiled
 value and gradient read and write on a TPU v5e.
 
 Times are medians of rounds in which every variant runs once, in a new random order, so that other

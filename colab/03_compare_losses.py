@@ -14,9 +14,9 @@
 # # Which loss is better on your photographs?
 #
 # **What it shows.** This notebook is for you if you want to know which loss restores your
-# photographs better. It fine-tunes the same network under several losses, with the same seeds and
-# on the same patches. Its report says which loss is better, how certain that is, and where the results
-# differ most.
+# photographs better. It fine-tunes the same network with each of several losses, from the same seeds
+# and on the same patches. Its report says which loss is better, how certain that is, and where the
+# results differ most.
 #
 # **Hardware.** CPU, GPU or TPU, whichever jax finds.
 #

@@ -13,7 +13,7 @@ from train.errors import InputError
 MOST = 2**31 - 1  # steps and counts are 32-bit integers on devices
 MOST_NOISE = 255.0  # standard deviation, on the scale of 8-bit images
 MOST_SEED = 2**62  # a seed, and the seeds counted up from it, fit into 64 bits
-MOST_SEEDS = 10_000  # trainings of one setting, or draws of noise; all are planned at once
+MOST_SEEDS = 10_000  # training runs of one setting, or draws of noise; all are planned at once
 MOST_PROCESSES = 256  # each needs a few hundred megabytes
 MOST_PIXELS = 2**28  # in a batch: 3 GiB as float32, and several times that in training
 MOST_SIDE = 65_536  # pixels along a side of a tile or an exported image

@@ -125,7 +125,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     for at in config.each_length():
         results = train_and_score(at, folder, splits.test, validation, tried, starts, console)
         by_length.append(results)
-        tried = tried or results.tried  # longer trainings use what suited the shortest one
+        tried = tried or results.tried  # longer training runs use what suited the shortest one
     *_, longest = by_length
     save_picked(folder, longest.tried, config)
 

@@ -1,8 +1,8 @@
 """Locks a folder while a command writes to it, so that no two commands write to the same run.
 
 The operating system holds the lock, so it disappears with the process, in whatever way that ends. A
-process may lock a folder several times: a comparison locks its folder, and each of its trainings
-locks the folder of that training.
+process may lock a folder several times: a comparison locks its folder, and each training run of the
+comparison locks its own.
 """
 
 import contextlib

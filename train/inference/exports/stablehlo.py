@@ -1,6 +1,6 @@
 """Programs for ``jax.export``, with the version of JAX and the date that they were made with.
 
-JAX promises only for some months that such a program can be loaded. So each carries its version of
+JAX guarantees only some months of compatibility for such a program. So each carries its version of
 JAX and its date in the name of its function, where a reader finds them without parsing the rest.
 """
 
