@@ -8,6 +8,8 @@ from pathlib import Path
 # a TPU, and two processes of pytest-xdist may both load it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+# Nobody reads from which lines of Python an operation of a compiled program comes.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # XLA optimizes little and compiles each program in one piece, because compiling takes most of the
 # time of the tests and each has one core. Started processes inherit this.
 # JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the programs that users run, as `make test-slow` and `make

@@ -159,14 +159,19 @@ def _check_loss(objective: Objective, config: FitConfig, channels: int) -> None:
     error = _rejection(objective, size, channels)
     if error is None:
         return
-    if size >= _LARGEST_TRIED or _rejection(objective, _LARGEST_TRIED, channels) is not None:
-        raise InputError(
-            f"The loss {config.model.loss} does not accept patches of {size} x {size} x "
-            f"{channels}: {error} Choose a different loss."
-        )
 
-    # --- the smallest patch that the loss accepts lies in between
-    too_small, enough = size, _LARGEST_TRIED
+    # --- larger and larger patches until one is accepted; often only a few pixels are missing
+    too_small, more = size, 1
+    while _rejection(objective, too_small + more, channels) is not None:
+        too_small, more = too_small + more, 2 * more
+        if too_small + more > _LARGEST_TRIED:
+            raise InputError(
+                f"The loss {config.model.loss} does not accept patches of {size} x {size} x "
+                f"{channels}: {error} Choose a different loss."
+            )
+
+    # --- the smallest one that is accepted lies in between
+    enough = too_small + more
     while enough - too_small > 1:
         middle = (too_small + enough) // 2
         if _rejection(objective, middle, channels) is None:

@@ -69,6 +69,7 @@ def _points(folder: Path) -> Counter[tuple[str, int]]:
     return Counter((value.tag, event.step) for event in events for value in event.summary.value)
 
 
+@pytest.mark.slow
 def test_a_killed_or_interrupted_run_resumes_bit_for_bit(launches: Any) -> None:
     strikes = [(9, 8, 20), (9, 28, 40), (15, 44, 48), (2, 60, 64)]
     printed = _check(launches, strikes, 90, [-9, -9, 143, 130, 0], "--validation-data=none")

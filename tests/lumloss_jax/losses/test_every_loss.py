@@ -26,6 +26,9 @@ from tests.lumloss_jax.losses.properties import (
 )
 from tests.slow_cases import slow_for
 
+# Compiling the gradient takes seconds. Fast tests compile it with a mask, and metrics without one.
+LONG = ["nlpd", "flip"]
+
 
 def test_the_table_holds_every_loss():
     others = "adversarial|luminance|make|parse|uncertainty"
@@ -35,7 +38,7 @@ def test_the_table_holds_every_loss():
     }
 
 
-@every_loss
+@slow_for("name", TABLE, LONG)
 def test_value_at_equality(name):
     _, targets = images()
     value, gradient = compiled(name)(targets, targets, None)
@@ -44,7 +47,7 @@ def test_value_at_equality(name):
     np.testing.assert_allclose(gradient, jnp.zeros(SHAPE), atol=1e-7)
 
 
-@holding("symmetric")
+@holding("symmetric", slow=LONG)
 def test_symmetry(name):
     predictions, targets = images()
     there, back = (
@@ -68,7 +71,7 @@ def test_homogeneity(name):
     np.testing.assert_allclose(half, whole * 0.5 ** TABLE[name].degree, rtol=1e-5)
 
 
-@every_loss
+@slow_for("name", TABLE, LONG)
 def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
     predictions, targets = images()
     plain = compiled(name)(predictions, targets, None)
@@ -146,7 +149,7 @@ def extreme_pairs():
     yield from [(one_pixel, grey), (grey, one_pixel), (outside, grey), (outside, 1 - outside)]
 
 
-@every_loss
+@slow_for("name", TABLE, LONG)
 def test_value_and_gradient_are_finite_everywhere(name):
     for predictions, targets in extreme_pairs():
         value, gradient = compiled(name)(predictions, targets, None)
@@ -160,7 +163,7 @@ def test_eager_is_jit(name):
     np.testing.assert_allclose(TABLE[name].loss(*images()), value, rtol=2e-6)
 
 
-@slow_for("name", TABLE, ["nlpd", "ciede2000", "haarpsi"])
+@slow_for("name", TABLE, [*LONG, "ciede2000", "haarpsi"])
 def test_vmap_and_shards_agree_with_jit(name):
     """Over shards each image has a weight, which makes the value a weighted mean."""
     loss = TABLE[name].loss
