@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.slow_cases import slow_for
 from train.devices import signals
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,7 +83,11 @@ def _run(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("how", ["finding", "collecting"])
-@pytest.mark.parametrize("moment", ["train.console", "jax", "jaxlib.xla_client", "tyro", "optax"])
+@slow_for(
+    "moment",
+    ["train.console", "jax", "jaxlib.xla_client", "tyro", "optax"],
+    ["jaxlib.xla_client", "tyro", "optax"],  # after seconds of imports
+)
 def test_ctrl_c_ends_a_command_during_its_imports(moment: str, how: str) -> None:
     done = _run(_COMMAND, moment, how, "restore", "nowhere", "nothing.png", "--output", "nowhere")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")

@@ -182,6 +182,7 @@ def assert_same_scores(one, other):
         assert b.scores == pytest.approx(a.scores, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_networks_that_train_at_once_get_the_same_scores(finished, together):
     folder, stopped = together
     assert_same_scores(finished, folder)
@@ -205,6 +206,7 @@ def test_networks_on_several_devices_get_the_same_scores(finished, flags, tmp_pa
     assert_same_scores(finished, folder)
 
 
+@pytest.mark.slow
 def test_each_of_them_leaves_the_same_files_as_fit(finished, together):
     names = {path.name for path in (finished / "members").iterdir()}
     assert {path.name for path in (together[0] / "members").iterdir()} == names

@@ -86,6 +86,6 @@ def kill_between_votes(study, kills):
     assert len(given) >= kills
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_vote_is_lost_or_counted_twice(make_study, kills):
     kill_between_votes(make_study("--votes-per-pair", "20" if kills > 20 else "2"), kills)

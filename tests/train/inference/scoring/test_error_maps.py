@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from train.inference.scoring.error_maps import error_sheet, flip_of_detail, heat, lab_errors
 from train.inference.scoring.measure import flip_errors
@@ -46,6 +47,7 @@ def test_a_row_holds_the_photograph_its_detail_and_three_maps() -> None:
     assert (visible[75 // 3 * 3 - 60 :].sum(axis=-1) > 30).sum() > 9 * 9
 
 
+@pytest.mark.slow  # FLIP is compiled for each shape of a detail
 def test_a_detail_has_the_flip_of_the_whole_photograph() -> None:
     rng = np.random.default_rng(0)
     clean = rng.uniform(0, 1, (60, 70, 3)).astype(np.float32)
