@@ -43,7 +43,8 @@ FOLDERS = {
     ),
     "train.inference.scoring": "console data errors files randomness",
     "train.experiments": (
-        "assembly bounds checkpoints config console data devices errors files inference.scoring"
+        "assembly bounds checkpoints config console data devices errors files inference.scoring "
+        "study"
     ),
     "train.experiments.networks": (
         "assembly bounds checkpoints config console data degradation devices errors "
@@ -67,7 +68,7 @@ OPENED_BY = {
     "train.pytorch": (),
     "train.data.inspection": (),
     "train.experiments": ("train.presets", "train.study.networks"),
-    "train.study": ("train.__main__",),
+    "train.study": ("train.__main__", "train.experiments.people"),
 }
 
 # What of the study the server may import: it starts at once, and no mapping leaves it.

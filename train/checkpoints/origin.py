@@ -9,6 +9,7 @@ from train.checkpoints.checkpoint import FOLDER_NAME
 from train.checkpoints.checkpoint_files import Damaged, checkpoint_folders, read_about
 from train.data.splits import trained_on
 from train.errors import InputError
+from train.files.json_files import digest_json
 
 _MOST_GENERATIONS = 10  # fine-tunings one after another; a record may name itself
 
@@ -38,6 +39,28 @@ def origin_of(network: Path) -> Origin:
       InputError: the network does not exist.
     """
     return _origin_of(network, _MOST_GENERATIONS)
+
+
+def recorded_digest(network: Path) -> str:
+    """The digest of a network's newest weights, as ``digest_weights`` computes it.
+
+    It is read from the record of the checkpoint, without loading the weights.
+
+    Args:
+      network: folder of a run or of a checkpoint.
+
+    Returns:
+      The digest; "" if the record is damaged.
+
+    Raises:
+      InputError: the network does not exist.
+    """
+    try:
+        digests = read_about(checkpoint_folders(network, FOLDER_NAME)[0])["digests"]
+    except Damaged:
+        return ""
+    weights = digests.get("weights")
+    return digest_json(weights) if isinstance(weights, dict) else ""
 
 
 def _origin_of(network: Path, generations: int) -> Origin:

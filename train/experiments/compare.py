@@ -36,6 +36,7 @@ from train.experiments.folders import advise_repeating, open_folder, open_with_v
 from train.experiments.interim_looks import look_warnings, record_look
 from train.experiments.networks.members import NOISE_SEED, Member
 from train.experiments.networks.starts import open_starts, start_warnings
+from train.experiments.people import ask_people
 from train.experiments.picking import (
     choice_rows,
     edge_warnings,
@@ -140,7 +141,7 @@ def _compare(config: CompareConfig, command: str, held: contextlib.ExitStack) ->
     warnings += look_warnings(looks, simulated=_FALSE_ALARMS_OF_TWO_LOOKS)
     if starts:
         warnings.insert(0, describe_fine_tuning(starts))
-    report = _make_report(by_length, splits.test, warnings, _without_out(command))
+    report = _make_report(by_length, splits.test, warnings, _without_out(command), folder)
     if config.baselines:
         write_rows(report.baselines, folder / "baselines.csv")
     records = [as_record(comparison) for comparison in report.comparisons]
@@ -172,7 +173,11 @@ def _announce(report: Report, console: Console) -> None:
 
 
 def _make_report(
-    by_length: Sequence[Results], test: Source, notes: Sequence[str], command: str
+    by_length: Sequence[Results],
+    test: Source,
+    notes: Sequence[str],
+    command: str,
+    folder: Path,
 ) -> Report:
     """Collects what the page says and shows: about the longest training, if there are several."""
     results = by_length[-1]
@@ -246,6 +251,7 @@ def _make_report(
         cost=_describe_cost(by_length),
         baselines=baselines,
         seconds=stopwatch.per_megapixel(["", *config.baselines]),
+        people=ask_people(folder, map(members.folder_of, scored), photographs=len(test.names)),
     )
 
 

@@ -224,6 +224,11 @@ class CompareConfig:
         return self.sigmas or (self.fit.data.sigma,)
 
     @property
+    def ending(self) -> str:
+        """End of the names of files and folders that each length has of its own."""
+        return f"-{self.fit.optimizer.steps}" if self.lengths else ""
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Metrics that the test photographs are scored by."""
         return columns(self.metrics, also=(self.primary,))

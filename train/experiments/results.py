@@ -62,9 +62,8 @@ def train_and_score(
     Raises:
       InputError: every setting of a loss diverged.
     """
-    ending = f"-{config.fit.optimizer.steps}" if config.lengths else ""
     members = Members(
-        folder / f"members{ending}",
+        folder / f"members{config.ending}",
         config.fit,
         console,
         population=config.population,
@@ -83,7 +82,7 @@ def train_and_score(
     of_starts = score_starts(config, starts, folder, test, "test", console)
     rows = [*itertools.chain(*scored.values()), *of_starts]
     longest = config.fit.optimizer.steps == max(config.lengths, default=config.fit.optimizer.steps)
-    write_rows(rows, folder / ("scores.csv" if longest else f"scores{ending}.csv"))
+    write_rows(rows, folder / ("scores.csv" if longest else f"scores{config.ending}.csv"))
     validated = score_on_validation(config, starts, folder, validation, console)
     trained = list(dict.fromkeys([*trials, *scored]))
     return Results(config, members, tried, trained, scored, starts, of_starts, validated)

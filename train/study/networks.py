@@ -30,7 +30,8 @@ def open_comparison(
     """The networks of a comparison's first seed.
 
     Args:
-      folder: folder of a finished comparison.
+      folder: folder of a finished comparison. If it has several lengths, the longest training is
+        used.
       losses: two losses or more; () for the first two of the comparison.
       clean: folder of clean photographs. None: the comparison's test photographs.
       degraded: folder of degraded photographs. None: noise is added.
@@ -43,7 +44,7 @@ def open_comparison(
       InputError: if the comparison is not finished, or does not have these losses, or if the
         photographs cannot be used.
     """
-    config = _read_config(folder)
+    *_, config = _read_config(folder).each_length()  # with the longest training
     chosen = tuple(map(canonical_loss, losses)) or config.losses[:2]
     if unknown := [loss for loss in chosen if loss not in config.losses]:
         raise InputError(
@@ -64,7 +65,8 @@ def open_comparison(
     sets: list[PictureSet] = []
     warnings: list[str] = []
     for loss in chosen:
-        path = folder / "members" / Member(loss, config.fit.seed, *picked[loss]).name
+        member = Member(loss, config.fit.seed, *picked[loss])
+        path = folder / f"members{config.ending}" / member.name
         network = load_network(path, warn=warnings.append)
         sets.append(given.results("--comparison", loss, network))
         warnings += given.warnings_about("--comparison", path)

@@ -1,6 +1,7 @@
 """Sets of a study that networks of a finished comparison restore."""
 
 import dataclasses
+import shutil
 import sqlite3
 
 import jax
@@ -120,6 +121,19 @@ def test_the_networks_restore_other_photographs(comparison, tmp_path, capsys):
     network = networks[config.losses[1]]
     predictor = predictor_for(network.model, network.params, network.batch_stats)
     np.testing.assert_array_equal(decode_image(png, name), to_uint8(predictor.restore(noisy)))
+
+
+def test_of_several_lengths_the_longest_is_used(comparison, tmp_path):
+    folder, config, _ = comparison
+    shutil.copytree(folder / "members", tmp_path / "c" / "members-60")
+    for name in ("picked.json", "split.json"):
+        shutil.copy(folder / name, tmp_path / "c")
+    write_json(
+        {**config.settings(), "lengths": [30, 60], "start_digests": []},
+        tmp_path / "c" / "settings.json",
+    )
+    flags = ["--comparison", str(tmp_path / "c")]
+    assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
 
 
 @pytest.mark.parametrize(

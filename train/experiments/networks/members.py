@@ -158,6 +158,10 @@ class Members:
             if error:
                 self._mark_diverged(member, error)
 
+    def folder_of(self, member: Member) -> Path:
+        """The folder of the member's run."""
+        return self._folder / member.name
+
     def diverged(self, member: Member) -> bool:
         """Whether its training or its output contained NaN or infinity."""
         return (self._folder / member.name / _DIVERGED).exists()

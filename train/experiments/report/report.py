@@ -58,6 +58,18 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class People:
+    """What the page says about a viewing study of the networks."""
+
+    question: str = ""  # what observers were asked
+    verdicts: Sequence[tuple[str, str]] = ()  # each with what was measured
+    said: Sequence[str] = ()  # sentences after the verdicts, or why there are none
+    commands: Sequence[str] = ()  # what to type next
+    then: str = ""  # what to do after the commands
+    page: str = ""  # address of the study's own page
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that the page says."""
 
@@ -82,6 +94,7 @@ class Report:
     baselines: Sequence[ComparisonRow] = ()
     # Seconds per megapixel of these methods and of the network, which is called ""; {}: not shown
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    people: People = People()
 
 
 def write_report(report: Report, path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from train.experiments.report.figures import by_length
-from train.experiments.report.report import Crop, as_record, write_report
+from train.experiments.report.report import Crop, People, as_record, write_report
 from train.experiments.report.wording import (
     better,
     describe_comparison,
@@ -134,6 +134,21 @@ def test_the_tables_say_which_direction_is_better(text, report):
     assert len(rows) == len(report.comparisons) - 2
     assert {label for label, *_ in rows} == {METRICS[name].label for name in DEFAULT}
     assert all(directions[label] == said for label, _, said in rows)
+
+
+def test_what_people_saw_is_said(report, text, tmp_path):
+    assert "<h2>What people saw</h2>" in text
+    people = People(
+        question=f"Which one {HOSTILE}?",
+        verdicts=[("B is preferred to A.", "Score of A: 20 %.")],
+        said=("Fixed before the first vote.",),
+        page="study/results.html",
+    )
+    write_report(dataclasses.replace(report, people=people), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert HOSTILE not in page and "Which one &lt;/script&gt;" in page
+    assert "<strong>B is preferred to A.</strong> Score of A: 20 %." in page
+    assert '<a href="study/results.html">' in page
 
 
 def test_a_file_is_replaced_whole(report, tmp_path):
