@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from train.errors import InputError
-from train.study.votes import Ballot, Conditions, Votes
+from train.study.sent import Ballot, Conditions
+from train.study.votes import Votes
 
 
 class OfflineVotes(Votes):

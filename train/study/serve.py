@@ -1,5 +1,6 @@
 """Runs the server of a study."""
 
+import asyncio
 import secrets
 import socket
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Annotated
 
 import tyro
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from train.bounds import between, check_name, hint
 from train.console import make_console
@@ -74,22 +77,63 @@ def serve(config: ServeConfig) -> None:
         console.print("Stop with Ctrl-C. Each vote is saved immediately.")
         if why := why_no_verdict(votes.photographs()):
             console.print(f"note: {why}.")
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                access_log=False,
-                log_level="warning",
-                server_header=False,
-                proxy_headers=False,
-                lifespan="off",
-                ws="none",
-                limit_concurrency=_MOST_AT_ONCE,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        server.run(sockets=[listener])
+        make_server(app).run(sockets=[listener])
     finally:
         votes.close()
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Makes a server of an application, which says nothing about who asks for what."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=PromptProtocol,
+            access_log=False,
+            log_level="error",  # Warnings would be about requests that somebody garbled.
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=_MOST_AT_ONCE,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
+class PromptProtocol(H11Protocol):
+    """Closes a connection that completes no request in a minute.
+
+    Browsers that were switched off, and clients that send or read as slowly as they can, would
+    otherwise keep their places until nobody else gets one.
+    """
+
+    patience = 60.0  # seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts to wait."""
+        super().connection_made(transport)
+        self._answered = False
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops waiting."""
+        self._waiting.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Waits for another minute."""
+        self._answered = True
+        super().on_response_complete()
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(self.patience, self._look)
+
+    def _look(self) -> None:
+        if not self._answered:
+            self.transport.abort()
+            return
+        self._answered = False
+        self._wait()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,8 @@
 """The pages that observers see, and what their browsers send. It starts without jax."""
 
+import contextlib
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from train.errors import InputError
 from train.files.json_files import UnreadableError, parse_json
 from train.study.guard import LARGEST_BODY, RequestGuard
-from train.study.votes import Ballot, Conditions, Votes
+from train.study.sent import Ballot, Conditions, is_plain
+from train.study.votes import Votes
 
 PAGES = Path(__file__).parent / "pages"
 _REST_EVERY = 50  # pairs, after which a break is suggested: about ten minutes
@@ -96,8 +100,11 @@ class _Pages:
         return Response(found[0], media_type=found[1])
 
     def picture(self, request: Request) -> Response:
-        place = self._place(request)
-        png = None if place is None else self._votes.picture(place, request.path_params["token"])
+        place, png = self._place(request), None
+        if place is not None:
+            # The file may be damaged, or somebody else may have made it.
+            with contextlib.suppress(InputError, sqlite3.Error):
+                png = self._votes.picture(place, request.path_params["token"])
         if png is None:
             raise HTTPException(404)
         return Response(png, media_type="image/png")
@@ -169,7 +176,7 @@ class _Pages:
     async def resume(self, request: Request) -> Response:
         code = (await _content(request)).get("code")
         session = None
-        if isinstance(code, str):
+        if is_plain(code):
             session = await run_in_threadpool(self._votes.resume, code)
         if session is None:
             return JSONResponse({"problem": "wrong_code"}, 403)
@@ -197,7 +204,7 @@ class _Pages:
         place = await run_in_threadpool(self._place, request)
         if place is None:
             return JSONResponse({"next": "/"}, 403)
-        if isinstance(trial, str):
+        if is_plain(trial):
             await run_in_threadpool(self._votes.undo, place, trial)
         return JSONResponse({"next": "/pair"})
 

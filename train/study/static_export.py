@@ -21,9 +21,9 @@ from train.files.json_files import UnreadableError, parse_json, read_json
 from train.files.outputs import write_text
 from train.study.messages import read_messages
 from train.study.offline import OfflineVotes
+from train.study.sent import Ballot, Conditions
 from train.study.server import PAGES, make_environment
 from train.study.study_file import Terms, check_png
-from train.study.votes import Ballot, Conditions
 
 _LONGEST = 8_000_000  # bytes of a file with votes
 _TEXTS = ("practice", "progress", "finished", "paused", "send_file", "save_why", "undo", "continue")

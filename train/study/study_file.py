@@ -50,6 +50,22 @@ _TABLES = (
     "CREATE INDEX tokens ON trials (place, token)",
 )
 
+_MOST = 2**31  # largest number of anything
+# Queries that find values that nothing here writes, and that would lead to wrong results.
+_WRONG_VALUES = (
+    f"SELECT 1 FROM photographs WHERE number NOT BETWEEN 0 AND {_MOST}",
+    f"SELECT 1 FROM trials WHERE place NOT BETWEEN 0 AND {_MOST} OR position NOT BETWEEN 0 AND "
+    f"{_MOST} OR photograph NOT IN (SELECT number FROM photographs) OR left_picture NOT IN (SELECT "
+    "number FROM pictures) OR right_picture NOT IN (SELECT number FROM pictures) OR clean_picture "
+    "NOT IN (SELECT number FROM pictures) OR kind NOT IN ('practice', 'pair', 'repeat', 'same', "
+    "'obvious')",
+    "SELECT 1 FROM observers WHERE place NOT IN (SELECT place FROM trials)",
+    "SELECT 1 FROM votes WHERE choice NOT IN ('left', 'none', 'right') OR milliseconds NOT "
+    f"BETWEEN 0 AND {_MOST} OR zoomed NOT IN (0, 1) OR flickered NOT IN (0, 1)",
+    "SELECT 1 FROM votes LEFT JOIN trials USING (place, position) WHERE kind IS NULL",
+    "SELECT 1 FROM votes LEFT JOIN observers USING (place) WHERE code IS NULL",
+)
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -259,8 +275,25 @@ def _check_tables(file: sqlite3.Connection, path: Path) -> None:
     }
     if found != set(_TABLES):
         raise InputError(f"{path} does not have the tables of a study. Restore it from a copy.")
-    if (said := file.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise InputError(f"{path} is damaged: {first_line(ValueError(said))}. Restore it.")
+    for table in ("about", "photographs", "scores", "trials", "observers", "votes"):
+        # Not the pictures, which would take seconds. They are checked when they are shown.
+        said = file.execute(f"PRAGMA quick_check({table})").fetchone()[0]
+        if said != "ok":
+            raise InputError(f"{path} is damaged: {first_line(ValueError(said))}. Restore it.")
+    for query in (*_wrong_types(file), *_WRONG_VALUES):
+        if file.execute(query).fetchone() is not None:
+            raise InputError(f"{path} holds values that no study has. Restore it from a copy.")
+
+
+def _wrong_types(file: sqlite3.Connection) -> Iterator[str]:
+    """Queries that find values of other types than the tables declare, which SQLite accepts."""
+    for table in ("about", "photographs", "pictures", "scores", "trials", "observers", "votes"):
+        for column in file.execute(f"PRAGMA table_info({table})").fetchall():
+            name, declared = column["name"], column["type"].lower()
+            yield (
+                f"SELECT 1 FROM {table} WHERE {name} IS NOT NULL AND typeof({name}) != "
+                f"'{declared}' LIMIT 1"
+            )
 
 
 def as_mapping(row: sqlite3.Row) -> Mapping[str, object]:

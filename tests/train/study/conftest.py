@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +12,13 @@ import pytest
 
 from train.__main__ import main
 from train.data.images import write_image
+from train.study.guard import LOOPBACK
+from train.study.messages import read_messages
+from train.study.sent import Ballot, Conditions
+from train.study.serve import _listen, make_server
+from train.study.server import make_app
 from train.study.study_file import FILE_NAME, reading
-from train.study.votes import Ballot, Conditions, Votes
+from train.study.votes import Votes
 
 CONDITIONS = Conditions(60.0, 1400, 900, 1.0, "srgb")
 
@@ -100,6 +107,22 @@ def robots(study: Path) -> Iterator[Robots]:
 def side_of(name: str, left: str) -> str:
     """The side on which a set is shown."""
     return "left" if left == name else "right"
+
+
+def served(votes: Votes) -> Iterator[str]:
+    """Yields the address of a server in a thread, which stops when this is closed."""
+    listener = _listen("127.0.0.1", 0)
+    app = make_app(votes, read_messages("en"), hosts=LOOPBACK)
+    server = make_server(app)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,13 @@
 """The pages in a real Chromium, used as observers use them."""
 
 import base64
-import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import uvicorn
 
+from tests.train.study.conftest import served
 from train.data.images import decode_image
-from train.study.guard import LOOPBACK
-from train.study.messages import read_messages
-from train.study.serve import _listen
-from train.study.server import make_app
 from train.study.votes import Votes
 
 
@@ -21,29 +15,6 @@ from train.study.votes import Votes
 def address(votes: Votes) -> Iterator[str]:
     """The address of a server of the study, which stops after the test."""
     yield from served(votes)
-
-
-def served(votes: Votes) -> Iterator[str]:
-    listener = _listen("127.0.0.1", 0)
-    app = make_app(votes, read_messages("en"), hosts=LOOPBACK)
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_level="warning",
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 class Observer:
@@ -182,6 +153,19 @@ def test_refresh_back_button_and_two_tabs_count_once(chromium, address, votes):
     observer.ready()
     assert observer.progress() == "Practice 1 of 5"
     assert observer.page.is_disabled("#undo")
+    observer.close()
+
+
+def test_a_double_click_begins_once(chromium, address, votes):
+    observer = Observer(chromium, address)
+    observer.page.fill("#distance", "60")
+    observer.page.evaluate(
+        "() => { const button = document.querySelector('#begin button');"
+        " button.click(); button.click(); }"
+    )
+    observer.page.wait_for_url("**/pause")
+    rows = votes._file.execute("SELECT place FROM observers").fetchall()
+    assert [row["place"] for row in rows] == [0]
     observer.close()
 
 

@@ -7,8 +7,8 @@ import pytest
 from tests.train.study.conftest import Robots, side_of
 from train.__main__ import main
 from train.study.ballots import Vote, score_table, why_excluded
+from train.study.sent import Ballot
 from train.study.study_file import FILE_NAME
-from train.study.votes import Ballot
 
 VOTE = dict(observer=1, number=1, photograph="p", zoomed=False, flickered=False, milliseconds=1)
 

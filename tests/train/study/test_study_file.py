@@ -41,6 +41,37 @@ def test_a_file_that_somebody_changed_is_refused(study, statements, message, cap
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trials SET left_name = x'00ff' WHERE position = 0",
+        "UPDATE trials SET photograph = 'text' WHERE position = 3",
+        "UPDATE trials SET photograph = 99 WHERE position = 3",
+        "UPDATE trials SET left_picture = -1 WHERE position = 3",
+        "UPDATE trials SET kind = 'more' WHERE position = 3",
+        "UPDATE trials SET position = 9223372036854775807 WHERE position = 3",
+        "UPDATE photographs SET name = x'00'",
+        "UPDATE photographs SET number = -5 WHERE number = 0",
+        "UPDATE pictures SET png = 'text' WHERE number = 0",
+        "UPDATE observers SET conditions = x'00'",
+        "UPDATE observers SET place = 77",
+        "UPDATE votes SET choice = 'both'",
+        "UPDATE votes SET milliseconds = 'soon'",
+        "UPDATE votes SET milliseconds = 9e999",
+        "UPDATE votes SET zoomed = 7",
+        "UPDATE votes SET time = 'now'",
+        "UPDATE votes SET place = 2 WHERE position = 0",
+    ],
+)
+def test_values_that_no_study_has_are_refused(robots, statement, capsys):
+    robots.observe(lambda kind, left, right, photograph: "left", most=8)
+    robots.votes.close()
+    changed(robots.folder, statement)
+    for verb in ("serve", "score"):
+        assert main(["study", verb, str(robots.folder)]) == 2
+        assert "holds values that no study has" in capsys.readouterr().err
+
+
 def test_what_is_no_study_is_refused(tmp_path, study):
     with pytest.raises(InputError, match="there is no study.sqlite"):
         open_study(tmp_path)

@@ -2,8 +2,9 @@ import sqlite3
 import threading
 
 from tests.train.study.conftest import CONDITIONS
+from train.study.sent import Ballot
 from train.study.study_file import FILE_NAME
-from train.study.votes import Ballot, Votes
+from train.study.votes import Votes
 
 
 def ballot(trial, choice="left"):

@@ -3,8 +3,13 @@ import { complain, read, send } from "./send.js";
 const texts = read("texts");
 const gamut = ["rec2020", "p3"].find(name => matchMedia(`(color-gamut: ${name})`).matches) ?? "srgb";
 
+// A double click begins once: a second observer would take a place that nobody fills.
+let sending = false;
+
 async function submit(event, address, content) {
   event.preventDefault();
+  if (sending) return;
+  sending = true;
   complain("");
   try {
     const said = await send(address, content);
@@ -12,6 +17,7 @@ async function submit(event, address, content) {
   } catch {
     complain(texts.not_saved);
   }
+  sending = false;
 }
 
 document.getElementById("begin").addEventListener("submit", event => submit(event, "/begin", {

@@ -1,0 +1,73 @@
+"""The server as a program: clients that are slow, and what it prints."""
+
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.train.study.conftest import served
+from train.study.serve import PromptProtocol
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+POST = (
+    b"POST /begin HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET", REQUEST, POST], ids=["none", "word", "head", "body"])
+def test_clients_that_never_finish_a_request_are_cut_off(votes, said, monkeypatch):
+    monkeypatch.setattr(PromptProtocol, "patience", 0.2)
+    serving = served(votes)
+    address = urlsplit(next(serving))
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(said)
+        try:
+            assert client.recv(100) == b""  # The server has closed the connection.
+        except ConnectionResetError:
+            pass
+    serving.close()
+
+
+def test_clients_that_read_nothing_are_cut_off(votes, monkeypatch):
+    monkeypatch.setattr(PromptProtocol, "patience", 0.2)
+    serving = served(votes)
+    address = urlsplit(next(serving))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        client.connect((address.hostname, address.port))
+        with pytest.raises(OSError):
+            for _ in range(100_000):  # Answers fill all buffers, and then requests do.
+                client.sendall(REQUEST + b"\r\n")
+    serving.close()
+
+
+def test_one_connection_may_ask_for_long(votes, monkeypatch):
+    monkeypatch.setattr(PromptProtocol, "patience", 0.5)
+    serving = served(votes)
+    address = urlsplit(next(serving))
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        for _ in range(8):
+            client.sendall(REQUEST + b"\r\n")
+            answer = b""
+            while b"</html>" not in answer:
+                piece = client.recv(65_536)
+                assert piece
+                answer += piece
+            with pytest.raises(TimeoutError):  # longer than patience for all requests together
+                client.settimeout(0.15)
+                client.recv(1)
+            client.settimeout(60)
+    serving.close()
+
+
+def test_garbled_requests_are_not_printed(votes, capfd):
+    serving = served(votes)
+    address = urlsplit(next(serving))
+    for said in (b"\x16\x03\x01 TLS\r\n\r\n", b"GET / HTTP/1.1\r\nHost\x00: x\r\n\r\n"):
+        with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+            client.sendall(said)
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+    serving.close()
+    assert capfd.readouterr() == ("", "")
