@@ -1,11 +1,13 @@
 """The server as a program: clients that are slow, and what it prints."""
 
+import json
 import socket
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.train.study.conftest import served
+from tests.train.study.test_server import begin, client_of
 from train.study.serve import PromptProtocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -38,7 +40,7 @@ def test_clients_that_read_nothing_are_cut_off(votes, monkeypatch):
         client.settimeout(60)
         client.connect((address.hostname, address.port))
         with pytest.raises(OSError):
-            for _ in range(100_000):  # Answers fill all buffers, and then requests do.
+            for _ in range(10**7):  # Answers fill all buffers, and then requests do.
                 client.sendall(REQUEST + b"\r\n")
     serving.close()
 
@@ -71,3 +73,22 @@ def test_garbled_requests_are_not_printed(votes, capfd):
             assert client.recv(100).startswith(b"HTTP/1.1 400")
     serving.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_half_characters_are_refused(votes):
+    """JSON can hold them, and SQLite cannot."""
+    client = client_of(votes)
+    begin(client)
+    kind = {"Content-Type": "application/json"}
+    ballot = {"choice": "left", "zoomed": False, "flickered": False, "milliseconds": 1}
+    content = json.dumps({**ballot, "trial": "\ud800", "code": "\ud800"})
+    for path, status in (("/resume", 403), ("/vote", 422), ("/undo", 200)):
+        assert client.post(path, content=content, headers=kind).status_code == status
+    assert votes.done(0) == 0
+
+
+def test_a_picture_that_is_none_is_not_sent(votes):
+    client = client_of(votes)
+    pair = begin(client)
+    votes._file.execute("UPDATE pictures SET png = x'3c7376673e'")
+    assert client.get(pair["pictures"]["left"]).status_code == 404
