@@ -26,6 +26,8 @@ _SHALLOW = {
         "fusion_features": 4,
     },
     "retinexformer": {"features": 4, "levels": 1, "num_blocks": (1, 1)},
+    "cidnet": {"features": (4, 4, 4, 4), "heads": (1, 2, 1)},
+    "nafnet": {"width": 4, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)},
 }
 # One more of everything that is counted, and no two counts alike: if two were mixed up, the radius
 # would be different.
@@ -43,6 +45,12 @@ _DEEPER = {
         "fusion_features": 4,
     },
     "retinexformer": {"features": 4, "levels": 2, "num_blocks": (1, 1, 2)},
+    "nafnet": {
+        "width": 4,
+        "encoder_blocks": (2, 1),
+        "middle_blocks": 3,
+        "decoder_blocks": (1, 3),
+    },
 }
 SMALL_NETWORKS = _SHALLOW | {f"deeper {name}": fields for name, fields in _DEEPER.items()}
 
@@ -58,7 +66,7 @@ def network_for_tiles(name: str) -> tuple[nn.Module, Any]:
     def draw(path: Any, leaf: Any) -> np.ndarray:
         if path[-1].key in ("bias", "mean"):
             return rng.uniform(-0.1, 0.1, leaf.shape).astype(np.float32)
-        if path[-1].key in ("scale", "var", "rescale"):
+        if path[-1].key in ("scale", "var", "rescale", "temperature", "k"):
             return rng.uniform(0.7, 1.3, leaf.shape).astype(np.float32)
         return (rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(np.float32)
 

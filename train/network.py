@@ -17,6 +17,8 @@ _LONGEST_SPEC = 1000  # characters
 # Fields that say how many layers there are. Their product is limited: a layer takes a hundredth of
 # a second to trace and much longer to compile, so a million layers would take hours.
 _LAYERS = ("depth", "level_depth", "block_depth", "blocks", "num_blocks", "stages", "levels")
+# NAFNet's, whose sum counts.
+_LAYERS_IN_PARTS = ("encoder_blocks", "middle_blocks", "decoder_blocks")
 _MOST_LAYERS = 512
 _WIDEST = 65_536
 _MOST_PARAMETERS = 1_000_000_000  # 4 GB, and three times that with Adam's two moments
@@ -112,26 +114,29 @@ def _check_network(spec: str) -> None:
 
 def _check_size(name: str, fields: dict[str, Any]) -> None:
     """Refuses impossible sizes, and networks whose shapes alone would take minutes to compute."""
-    layers = 1
+    layers, in_parts = 1, 0
+    counts = _LAYERS + _LAYERS_IN_PARTS
     for field, value in fields.items():
         several = isinstance(value, list | tuple)
         sizes = [size for size in (value if several else [value]) if isinstance(size, int)]
         for size in sizes:
-            if size < 0 or (size == 0 and field.endswith(("features", "channels"))):
+            if size < 0 or (size == 0 and field.endswith(("features", "channels", "width"))):
                 raise ValueError(
-                    f"{field} must be at least {int(field not in _LAYERS)}; got {value}"
+                    f"{field} must be at least {int(field not in counts)}; got {value}"
                 )
             if size > _WIDEST:
                 raise ValueError(f"{field} must be at most {_WIDEST}; got {value}")
         if field in _LAYERS:
             layers *= max(1, sum(sizes))
+        if field in _LAYERS_IN_PARTS:
+            in_parts += sum(sizes)
         levels = len(sizes) if several else value if (name, field) in _HALVING else 1
         if levels > _MOST_LEVELS:
             raise ValueError(
                 f"{field}={value} halves the image more than {_MOST_LEVELS} times; use fewer levels"
             )
-    if layers > _MOST_LAYERS:
-        given = ", ".join(f"{field}={fields[field]}" for field in _LAYERS if field in fields)
+    if max(layers, in_parts) > _MOST_LAYERS:
+        given = ", ".join(f"{field}={fields[field]}" for field in counts if field in fields)
         raise ValueError(f"{given} makes more than {_MOST_LAYERS:,} layers; use fewer")
 
 

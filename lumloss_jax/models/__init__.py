@@ -17,12 +17,14 @@ if importlib.util.find_spec("flax") is None:
     raise ImportError("lumloss_jax.models needs Flax: pip install flax")
 
 from lumloss_jax.models._buifd import BUIFD
+from lumloss_jax.models._cidnet import CIDNet
 from lumloss_jax.models._create import create_model, variable_shapes
 from lumloss_jax.models._dists import dists, dists_weights
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
 from lumloss_jax.models._fold_batch_norm import fold_batch_norm
 from lumloss_jax.models._lpips import lpips, lpips_layers, lpips_weights
+from lumloss_jax.models._nafnet import NAFNet
 from lumloss_jax.models._presets import PRESETS, Preset
 from lumloss_jax.models._receptive_field import ReceptiveField
 from lumloss_jax.models._retinexformer import Retinexformer
@@ -33,9 +35,11 @@ from lumloss_jax.models._unet_scico import ScicoUNet
 
 __all__ = [
     "BUIFD",
+    "CIDNet",
     "DPIRUNet",
     "DRUNet",
     "DnCNN",
+    "NAFNet",
     "PRESETS",
     "Preset",
     "ReceptiveField",

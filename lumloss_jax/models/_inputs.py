@@ -82,8 +82,8 @@ def check_sigma(network: str, sigma: ArrayLike | None, images: jax.Array) -> jax
     return jnp.broadcast_to(level.astype(images.dtype), wanted)
 
 
-def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
-    """Repeats the last row and column until height and width are multiples.
+def pad_to_multiple(images: jax.Array, multiple: int, *, zeros: bool = False) -> jax.Array:
+    """Repeats the last row and column, or adds zeros, until height and width are multiples.
 
     Crop the result to the original size.
 
@@ -95,7 +95,22 @@ def pad_to_multiple(images: jax.Array, multiple: int) -> jax.Array:
     if padded == [height, width]:
         return images
     widths = [(0, 0)] * len(batch) + [(0, padded[0] - height), (0, padded[1] - width), (0, 0)]
-    return jnp.pad(images, widths, mode="edge")
+    return jnp.pad(images, widths, mode="constant" if zeros else "edge")
+
+
+def pad_by_reflection(images: jax.Array, axis: int, multiple: int) -> jax.Array:
+    """Extends one axis at its end by reflection until its size is a multiple.
+
+    It gathers, which symbolic sizes of ``jax.export`` need.
+    """
+    size = images.shape[axis]
+    padded = ((size + multiple - 1) // multiple) * multiple
+    if padded == size:
+        return images
+    # One period is there and back; an axis of size 1 repeats its pixel
+    period = jnp.maximum(2 * jnp.arange(size)[-1], 1)
+    position = jnp.arange(padded) % period
+    return jnp.take(images, jnp.minimum(position, period - position), axis=axis)
 
 
 def _check_level(sigma: ArrayLike) -> None:

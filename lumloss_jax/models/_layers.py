@@ -1,6 +1,8 @@
 """Layers that the networks share, and the settings that all layers of a network share."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,7 +11,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from lumloss_jax import _checks, _means
-from lumloss_jax.models._initializers import initializers
+from lumloss_jax.models._initializers import initializers, torch_kernel, uniform_of_fan_in
 
 PADDINGS = ("zeros", "circular")
 
@@ -149,6 +151,24 @@ class ConvBlock(nn.Module):
         if self.batch_norm:
             x = self.settings.norm(x, name="norm")
         return nn.relu(x)
+
+
+def grouped_conv(
+    settings: Settings, x: jax.Array, size: int, groups: int, name: str, bias: bool = False
+) -> jax.Array:
+    """A convolution in groups of channels that keeps their number; PyTorch's initialisers."""
+    bias_init = uniform_of_fan_in(size * size * x.shape[-1] // groups)
+    conv = functools.partial(
+        nn.Conv, x.shape[-1], (size, size), kernel_init=torch_kernel, bias_init=bias_init
+    )
+    return conv(feature_group_count=groups, use_bias=bias, dtype=settings.dtype, name=name)(x)
+
+
+def layer_norm(epsilon: float, name: str) -> Callable[[jax.Array], jax.Array]:
+    """A layer norm over channels, computed in float32 for every dtype."""
+    # The epsilon keeps the gradient finite for pixels without variance, as in a black image
+    norm = nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
+    return lambda x: norm(x.astype(_means.accumulation_dtype(x)))
 
 
 def double_nearest(x: jax.Array) -> jax.Array:

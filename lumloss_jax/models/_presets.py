@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from lumloss_jax.models._buifd import BUIFD
+from lumloss_jax.models._cidnet import CIDNet
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._nafnet import NAFNet
 from lumloss_jax.models._retinexformer import Retinexformer
 from lumloss_jax.models._unet import UNet
 from lumloss_jax.models._unet_dpir import DPIRUNet
@@ -23,6 +25,7 @@ class Preset(NamedTuple):
       parameters: number of trained parameters (without batch norm's running values).
       macs_per_pixel: multiply-accumulate operations per pixel, in convolutions and matrix products.
       reference: source of the network's form.
+      macs_per_image: multiply-accumulate operations that an image of any size needs in addition.
 
     Example:
       >>> preset = PRESETS["drunet"]
@@ -35,6 +38,7 @@ class Preset(NamedTuple):
     parameters: int
     macs_per_pixel: int
     reference: str
+    macs_per_image: int = 0
 
 
 _KAIR_NORM = {"norm_epsilon": 1e-4, "norm_momentum": 0.1}
@@ -81,4 +85,16 @@ PRESETS: Mapping[str, Preset] = {
     "retinexformer": Preset(
         Retinexformer, {}, 1_605_701, 254_160, "Cai et al. 2023, caiyuanhao1998/Retinexformer"
     ),
+    "nafnet": Preset(
+        NAFNet, {}, 29_159_715, 244_768, "Chen et al. 2022, megvii-research/NAFNet", 3_919_872
+    ),
+    "nafnet_w64": Preset(
+        NAFNet,
+        {"width": 64},
+        115_982_915,
+        964_672,
+        "Chen et al. 2022, megvii-research/NAFNet",
+        15_679_488,
+    ),
+    "cidnet": Preset(CIDNet, {}, 1_975_569, 120_213, "Yan et al. 2025, Fediory/HVI-CIDNet"),
 }

@@ -41,9 +41,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 
-from lumloss_jax.models._guided_attention import Block, grouped_conv
-from lumloss_jax.models._inputs import check_images, refuse_sigma
-from lumloss_jax.models._layers import Settings
+from lumloss_jax.models._guided_attention import Block
+from lumloss_jax.models._inputs import check_images, pad_by_reflection, refuse_sigma
+from lumloss_jax.models._layers import Settings, grouped_conv
 from lumloss_jax.models._receptive_field import ReceptiveField, unet_receptive_field
 
 GROUPS = 4  # in the estimator's wide convolution
@@ -167,7 +167,7 @@ class Retinexformer(nn.Module):
 
         x = images
         for axis in (-3, -2):
-            x = _pad_by_reflection(x, axis, 2**self.levels)
+            x = pad_by_reflection(x, axis, 2**self.levels)
         for i in range(self.stages):
             lit, guide = Estimator(settings, self.features, name=f"estimator_{i}")(x)
             self.sow("intermediates", "lit_images", lit[..., :height, :width, :])
@@ -258,18 +258,3 @@ class Restorer(nn.Module):
         for i in range(count):
             x = block(self.settings, self.heads * 2**level, name=f"{name}_block_{i}")(x, guide)
         return x
-
-
-def _pad_by_reflection(images: jax.Array, axis: int, multiple: int) -> jax.Array:
-    """Extends one axis at its end by reflection until its size is a multiple.
-
-    It gathers, which symbolic sizes of ``jax.export`` need.
-    """
-    size = images.shape[axis]
-    padded = ((size + multiple - 1) // multiple) * multiple
-    if padded == size:
-        return images
-    # One period is there and back; an axis of size 1 repeats its pixel
-    period = jnp.maximum(2 * jnp.arange(size)[-1], 1)
-    position = jnp.arange(padded) % period
-    return jnp.take(images, jnp.minimum(position, period - position), axis=axis)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from lumloss_jax.models._buifd import BUIFD
+from lumloss_jax.models._cidnet import LEVELS, CIDNet
 from lumloss_jax.models._dncnn import DnCNN
 from lumloss_jax.models._drunet import DRUNet
+from lumloss_jax.models._nafnet import NAFNet
 from lumloss_jax.models._retinexformer import Retinexformer
 from lumloss_jax.models._unet import UNet
 from lumloss_jax.models._unet_dpir import DPIRUNet
@@ -22,8 +24,9 @@ from lumloss_jax.models._unet_dpir import DPIRUNet
 class Row(NamedTuple):
     """One layer: its PyTorch name, its Flax path, and its kind.
 
-    The kinds are ``conv`` (also transposed), ``dense``, ``batch_norm``, ``layer_norm``, and
-    ``parameter``, for which both names belong to an array that is copied unchanged.
+    The kinds are ``conv`` (also transposed), ``dense``, ``batch_norm``, ``layer_norm``, and two for
+    which both names belong to an array: ``parameter``, which is copied unchanged, and
+    ``channels``, which holds one number per channel and has shape (1, c, 1, 1) in PyTorch.
     """
 
     torch: str
@@ -202,6 +205,92 @@ def _retinexformer(model: Retinexformer) -> list[Row]:
     ]
 
 
+def _nafnet(model: NAFNet) -> list[Row]:
+    def blocks(torch: str, name: str, count: int) -> list[Row]:
+        return [
+            Row(f"{torch}.{i}.{entry}", (f"{name}_block_{i}", layer), kind)
+            for i in range(count)
+            for entry, layer, kind in (
+                ("beta", "gain_0", "channels"),
+                ("gamma", "gain_1", "channels"),
+                ("conv1", "expand_0", "conv"),
+                ("conv2", "depthwise", "conv"),
+                ("conv3", "contract_0", "conv"),
+                ("sca.1", "attention", "conv"),
+                ("conv4", "expand_1", "conv"),
+                ("conv5", "contract_1", "conv"),
+                ("norm1", "norm_0", "layer_norm"),
+                ("norm2", "norm_1", "layer_norm"),
+            )
+        ]
+
+    levels = range(len(model.encoder_blocks))
+    # The authors count decoders from the smallest size
+    upwards = list(enumerate(reversed(levels)))
+    rows = [Row("intro", ("intro",), "conv"), Row("ending", ("ending",), "conv")]
+    for level in levels:
+        rows += blocks(f"encoders.{level}", f"encoder_{level}", model.encoder_blocks[level])
+    for i, level in upwards:
+        rows += blocks(f"decoders.{i}", f"decoder_{level}", model.decoder_blocks[i])
+    rows += blocks("middle_blks", "middle", model.middle_blocks)
+    rows += [Row(f"ups.{i}.0", (f"up_{level}",), "conv") for i, level in upwards]
+    return rows + [Row(f"downs.{level}", (f"down_{level}",), "conv") for level in levels]
+
+
+def _nafnet_renamings(model: NAFNet) -> list[tuple[str, str]]:
+    # In mmagic's conversions of the authors' files
+    return [(r"^generator\.", "")]
+
+
+def _cidnet(model: CIDNet) -> list[Row]:
+    def sized(torch: str, path: str, convs: dict[str, str]) -> list[Row]:
+        norm = [Row(f"{torch}.norm", (path, "norm"), "layer_norm")] if model.norm else []
+        rows = [*norm, Row(f"{torch}.prelu.weight", (path, "slope"), "parameter")]
+        return rows + [Row(f"{torch}.{one}", (path, name), "conv") for one, name in convs.items()]
+
+    def branch(torch: str, path: str) -> list[Row]:
+        rows = [Row(f"{torch}E_block0.1", (f"{path}_in",), "conv")]
+        for level in range(1, LEVELS + 1):
+            rows += sized(f"{torch}E_block{level}", f"{path}_down_{level}", {"down.0": "conv"})
+        # The authors give a doubling block the number of its input
+        for level in reversed(range(LEVELS)):
+            convs = {"up_scale.0": "conv", "up": "fuse"}
+            rows += sized(f"{torch}D_block{level + 1}", f"{path}_up_{level}", convs)
+        return [*rows, Row(f"{torch}D_block0.1", (f"{path}_out",), "conv")]
+
+    def layer(torch: str, path: str, gate_first: bool) -> list[Row]:
+        gate = [
+            Row(f"{torch}.gdfn.{entry}", (path, "gate", name), "conv")
+            for entry, name in (
+                ("project_in", "expand"),
+                ("dwconv", "depthwise"),
+                ("dwconv1", "depthwise_0"),
+                ("dwconv2", "depthwise_1"),
+                ("project_out", "contract"),
+            )
+        ]
+        norm = Row(f"{torch}.norm", (path, "norm"), "layer_norm")
+        attention = [
+            Row(f"{torch}.ffn.{entry}", (path, "attention", name), kind)
+            for entry, name, kind in (
+                ("temperature", "temperature", "parameter"),
+                ("q", "queries_0", "conv"),
+                ("q_dwconv", "queries_1", "conv"),
+                ("kv", "keys_values_0", "conv"),
+                ("kv_dwconv", "keys_values_1", "conv"),
+                ("project_out", "project", "conv"),
+            )
+        ]
+        return [*gate, norm, *attention] if gate_first else [norm, *gate, *attention]
+
+    rows = branch("HV", "color") + branch("I", "intensity")
+    for i in range(1, 7):
+        rows += layer(f"HV_LCA{i}", f"color_layer_{i}", gate_first=True)
+    for i in range(1, 7):
+        rows += layer(f"I_LCA{i}", f"intensity_layer_{i}", gate_first=False)
+    return [*rows, Row("trans.density_k", ("k",), "parameter")]
+
+
 # Modules that PyTorch wraps around others, at any depth and in any order: DataParallel and
 # averages, torch.compile, fully sharded training, activation checkpoints. No network here has a
 # layer with one of these names.
@@ -209,9 +298,11 @@ WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 
 NAMINGS: Mapping[type[nn.Module], Naming] = {
     BUIFD: Naming(_buifd, _buifd_renamings),
+    CIDNet: Naming(_cidnet),
     DnCNN: Naming(_dncnn, _dncnn_renamings),
     DPIRUNet: Naming(_unet_dpir),
     DRUNet: Naming(_drunet),
+    NAFNet: Naming(_nafnet, _nafnet_renamings),
     Retinexformer: Naming(_retinexformer),
     UNet: Naming(_unet),
 }

@@ -49,6 +49,7 @@ class _Entry(NamedTuple):
     path: tuple[str, ...]
     axes: tuple[int, ...] | None
     shape: tuple[int, ...]  # PyTorch's
+    flax_shape: tuple[int, ...]
 
 
 def from_torch_state_dict(
@@ -107,7 +108,7 @@ def from_torch_state_dict(
         entry.path: np.ascontiguousarray(
             _as_float32(
                 arrays[entry.key] if entry.axes is None else arrays[entry.key].transpose(entry.axes)
-            )
+            ).reshape(entry.flax_shape)
         )
         for entry in entries
     }
@@ -163,7 +164,7 @@ def to_torch_state_dict(
         array = flat[entry.path].astype(np.float32)
         state_dict[entry.key] = np.ascontiguousarray(
             array if entry.axes is None else array.transpose(np.argsort(entry.axes))
-        )
+        ).reshape(entry.shape)
         # The counter follows PyTorch's last running value
         if entry.path[0] == "batch_stats" and entry.path[-1] == "var":
             state_dict[f"{entry.key.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
@@ -180,10 +181,10 @@ def _layout(model: nn.Module) -> tuple[list[Row], list[_Entry]]:
     rows = rows_by_path(list(shapes)) if naming is None else naming.rows(model)
     entries = []
     for row in rows:
-        if row.kind == "parameter":
-            entries.append(
-                _Entry(row.torch, ("params", *row.path), None, shapes[("params", *row.path)])
-            )
+        if row.kind in ("parameter", "channels"):
+            path = ("params", *row.path)
+            shape = shapes[path] if row.kind == "parameter" else (1, *shapes[path], 1, 1)
+            entries.append(_Entry(row.torch, path, None, shape, shapes[path]))
             continue
         for entry, collection, leaf, axes in _ENTRIES[row.kind]:
             path = (collection, *row.path, leaf)
@@ -193,7 +194,7 @@ def _layout(model: nn.Module) -> tuple[list[Row], list[_Entry]]:
                     if axes is None
                     else tuple(np.array(shapes[path])[np.argsort(axes)].tolist())
                 )
-                entries.append(_Entry(f"{row.torch}.{entry}", path, axes, shape))
+                entries.append(_Entry(f"{row.torch}.{entry}", path, axes, shape, shapes[path]))
     unnamed = set(shapes) - {entry.path for entry in entries}
     if unnamed:
         raise RuntimeError(f"the name table of {type(model).__name__} lacks {sorted(unnamed)}.")

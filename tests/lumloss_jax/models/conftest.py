@@ -12,6 +12,8 @@ from flax import linen as nn
 from lumloss_jax.models import PRESETS, variable_shapes
 from tests.shared_data import KEPT, SHARED
 
+_NAFNET = {"width": 8, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)}
+
 # Fields that make each preset small enough to compile in a second; a new preset is a new line.
 SMALL = {
     "buifd": {
@@ -21,12 +23,15 @@ SMALL = {
         "level_features": 4,
         "fusion_features": 4,
     },
+    "cidnet": {"features": (32, 32, 32, 32), "heads": (1, 2, 1)},
     "dncnn": {"depth": 3, "features": 6},
     "dncnn_blind": {"depth": 3, "features": 6},  # as dncnn, so that its programs are compiled once
     "dncnn_kair": {"depth": 3, "features": 6},
     "dncnn_kair_merged": {"depth": 3, "features": 6},
     "dncnn_scico": {"depth": 3, "features": 6},
     "drunet": {"features": (4, 6), "blocks": 1},
+    "nafnet": _NAFNET,
+    "nafnet_w64": _NAFNET,
     "retinexformer": {"features": 4, "levels": 1, "num_blocks": (0, 1)},
     "unet": {"features": (4, 6)},
     "unet_dpir": {"features": (4, 6), "blocks": 1},

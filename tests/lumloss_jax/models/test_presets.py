@@ -51,7 +51,7 @@ def multiplications(jaxpr):
     return total
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@slow_for("name", PRESETS, ["nafnet_w64"])
 def test_costs_in_the_table(name):
     preset, model = PRESETS[name], create_model(name)
     variables = variable_shapes(model)
@@ -60,11 +60,24 @@ def test_costs_in_the_table(name):
     apply = jax.make_jaxpr(
         lambda variables, images: model.apply(variables, images, sigma=noise_level(model))
     )
-    assert multiplications(apply(variables, images).jaxpr) == preset.macs_per_pixel * 64 * 64
+    costs = preset.macs_per_pixel * 64 * 64 + preset.macs_per_image
+    assert multiplications(apply(variables, images).jaxpr) == costs
 
 
 # The slow ones take a step in other tests too: of parity with PyTorch, and of their gradients.
-@slow_for("name", PRESETS, ["retinexformer", "unet", "unet_scico", "unet_dpir", "buifd"])
+_STEPS_ELSEWHERE = [
+    "cidnet",
+    "nafnet",
+    "nafnet_w64",
+    "retinexformer",
+    "unet",
+    "unet_scico",
+    "unet_dpir",
+    "buifd",
+]
+
+
+@slow_for("name", PRESETS, _STEPS_ELSEWHERE)
 def test_initialises_restores_and_takes_a_step(name, jit):
     config = SMALL[name]
     model = create_model(name, **config)
@@ -123,14 +136,32 @@ def test_any_size_keeps_its_shape_also_symbolically(small):
 
 
 def test_half_precision_is_near_and_equal_shapes_are_traced_once(small, random_variables, jit):
-    """bfloat16 within 2 % of the output's range: eight bits of mantissa, rounded once per layer."""
+    """bfloat16 within 2 % of the output's range: eight bits of mantissa, rounded once per layer.
+
+    CIDNet's output jumps with the hue of colours near grey, so its correction is compared. It
+    passes through three times as many layers, and differs by up to 5 %.
+    """
     name, config = small
 
     def restore_in_both(model, variables, images):
         half = model.clone(dtype=jnp.bfloat16)
-        return [
-            network.apply(variables, images, sigma=noise_level(model)) for network in (model, half)
-        ]
+        if name != "cidnet":
+            return [
+                network.apply(variables, images, sigma=noise_level(model))
+                for network in (model, half)
+            ]
+        corrections = []
+        for network in (model, half):
+            restored, seen = network.apply(
+                variables,
+                images,
+                capture_intermediates=lambda _, method: method == "_branches",
+                mutable=["intermediates"],
+            )
+            assert restored.dtype == jnp.float32
+            (correction,) = seen["intermediates"]["_branches"]
+            corrections.append(correction.astype(jnp.float32))
+        return corrections
 
     chex.clear_trace_counter()  # it counts by name, so the presets before this one are in it
     apply = jit(chex.assert_max_traces(restore_in_both, n=1), static_argnums=0)
@@ -140,12 +171,12 @@ def test_half_precision_is_near_and_equal_shapes_are_traced_once(small, random_v
         np.asarray(restored) for restored in apply(create_model(name, **config), variables, images)
     )
     assert half.dtype == full.dtype == np.float32
-    assert 0 < np.abs(half - full).max() < 0.02 * np.ptp(full)
+    assert 0 < np.abs(half - full).max() < (0.05 if name == "cidnet" else 0.02) * np.ptp(full)
     # Other values, and a model made again from the same fields: a second trace would raise.
     apply(create_model(name, **config), variables, 1 - images)
 
 
-@slow_for("name", PRESETS, ["unet", "unet_scico", "unet_dpir", "buifd"])
+@slow_for("name", PRESETS, ["cidnet", "nafnet_w64", "unet", "unet_scico", "unet_dpir", "buifd"])
 def test_rematerialisation_is_in_the_gradient(name):
     config = SMALL[name]
     model, plain = create_model(name, **config, remat=True), create_model(name, **config)

@@ -17,6 +17,7 @@ each_network = pytest.mark.parametrize(
     [
         pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ())
         for name in SMALL_NETWORKS
+        if name != "cidnet"
     ],
 )
 
@@ -24,12 +25,15 @@ each_network = pytest.mark.parametrize(
 def no_attention(
     method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
 ) -> Any:
-    """Replaces attention's sums over the whole image, which are not in the receptive field."""
+    """Replaces sums and means over the whole image, which are not in the receptive field."""
+    if context.method_name == "channel_means":
+        *batch, _, _, channels = args[0].shape
+        return jnp.ones((*batch, 1, 1, channels))
     if context.method_name != "channel_sums":
         return method(*args, **kwargs)
     *batch, _, _, heads, width = args[0].shape
-    ones = jnp.ones((*batch, heads, width))
-    return jnp.ones((*batch, heads, width, width)), ones, ones
+    ones = jnp.ones((*batch, heads, width), args[0].dtype)
+    return jnp.ones((*batch, heads, width, width), args[0].dtype), ones, ones
 
 
 @each_network
@@ -56,6 +60,41 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
     farthest = 0
     for pixels, place in zip(changed, places, strict=True):
         rows, columns = np.nonzero(pixels.any(axis=-1))
+        farthest = max(farthest, np.abs(rows - place).max(), np.abs(columns - place).max())
+    assert farthest == field.radius
+
+
+def test_cidnets_radius_is_how_far_a_pixel_is_felt(float64: None) -> None:
+    """Its input is clipped and its features are normalised, so small changes are looked for.
+
+    The correction is compared, because the clipping of the result hides changes.
+    """
+    model, variables = network_for_tiles("cidnet")
+    field = model.receptive_field
+    size = 2 * (field.radius + 2 * field.stride)
+    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+
+    @jax.jit
+    def corrections(variables: Any, images: jax.Array) -> jax.Array:
+        # Flax's layer norm mixes float64 with float32
+        with nn.intercept_methods(no_attention), jax.numpy_dtype_promotion("standard"):
+            _, seen = model.clone(dtype=jnp.float64).apply(
+                variables,
+                images,
+                capture_intermediates=lambda _, method: method == "_branches",
+                mutable=["intermediates"],
+            )
+        return seen["intermediates"]["_branches"][0]
+
+    untouched = np.random.default_rng(1).uniform(0.2, 0.8, (1, size, size, 3))
+    plain = corrections(variables, untouched)
+    farthest = 0
+    for place in range(size // 2 // 8 * 8, size // 2 // 8 * 8 + 8):
+        image = untouched.copy()
+        image[0, place, place] = (1, 0, 0)
+        rows, columns = np.nonzero(
+            np.asarray(corrections(variables, image) != plain)[0].any(axis=-1)
+        )
         farthest = max(farthest, np.abs(rows - place).max(), np.abs(columns - place).max())
     assert farthest == field.radius
 

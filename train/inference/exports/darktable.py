@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lumloss_jax.models import ReceptiveField, Retinexformer
+from lumloss_jax.models import CIDNet, NAFNet, ReceptiveField, Retinexformer
 from train.errors import InputError
 from train.inference.exports.function import PRODUCER, restoring_function
 from train.inference.exports.onnx import Size, convert
@@ -33,6 +33,8 @@ _OPSET = 20  # as in darktable's own models since version 5.6
 _TASK = "denoise"
 _LEVEL = 25 / 255  # what darktable 5.6 fills the noise map with
 _OVERLAP = 64  # pixels that darktable 5.6 cuts off each side of a tile
+# Networks with sums over the whole photograph
+_EVERYWHERE = (CIDNet, NAFNet, Retinexformer)
 _WRITTEN = (1980, 1, 1, 0, 0, 0)  # time of the entries, so that equal networks are equal files
 
 
@@ -92,9 +94,10 @@ def to_darktable(
             "network adapts to the noise."
         )
     reach = f"{field.radius} pixels far"
-    if isinstance(network, Retinexformer):
+    sees_everything = isinstance(network, _EVERYWHERE)
+    if sees_everything:
         reach = "at the whole photograph"
-    if field.radius > _OVERLAP or isinstance(network, Retinexformer):
+    if field.radius > _OVERLAP or sees_everything:
         said.append(
             f"note: the network looks {reach}, but {FOR} lets tiles overlap by {_OVERLAP} pixels "
             "only, so seams may be visible. restore has no seams."

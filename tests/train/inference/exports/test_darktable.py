@@ -118,6 +118,9 @@ def test_networks_that_look_farther_than_tiles_overlap_get_a_note(
     for spec, reach in {
         "drunet(features=(2, 2, 2), blocks=3)": "65 pixels far",
         "retinexformer(features=4, levels=1, num_blocks=(1, 1))": "at the whole photograph",
+        "nafnet(width=4, encoder_blocks=(1,), decoder_blocks=(1,), middle_blocks=0)": (
+            "at the whole photograph"
+        ),
     }.items():
         assert exported(checkpoint(spec), tmp_path / "far.dtmodel", "--size=192x192") == 0
         assert f"note: the network looks {reach}" in capsys.readouterr().out
