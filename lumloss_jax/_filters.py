@@ -4,6 +4,7 @@ They use neither matrix products nor convolution primitives: on a TPU, both woul
 to bfloat16 by default.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -234,3 +235,20 @@ def _reachable(taps: tuple[float, ...], size: int) -> tuple[float, ...]:
     """
     spare = len(taps) // 2 - (size - 1) if isinstance(size, int) else 0
     return taps[spare : len(taps) - spare] if spare > 0 else taps
+
+
+def least_around(mask: jax.Array, image: jax.Array, radius: int) -> jax.Array:
+    """The smallest weight within ``radius`` pixels of each pixel of ``image``, inside the image.
+
+    Shape ``[..., H, W, 1]``. It is the weight of a window that reads pixels that far away.
+    """
+    weights = jnp.broadcast_to(mask, (*mask.shape[:-3], *image.shape[-3:-1], 1))
+    for axis in (weights.ndim - 3, weights.ndim - 2):
+        around = [(0, 0)] * weights.ndim
+        around[axis] = (radius, radius)
+        # The pixel at the border lies in every window that the padding lies in
+        padded = jnp.pad(weights, around, mode="edge")
+        size = weights.shape[axis]
+        slices = (lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(2 * radius + 1))
+        weights = functools.reduce(jnp.minimum, slices)
+    return weights

@@ -133,5 +133,18 @@ def hvi_to_rgb(image: ArrayLike, *, k: ArrayLike = 0.2) -> jax.Array:
     return jnp.concatenate(channels, axis=-1)
 
 
+def pair_to_hvi(
+    predictions: jax.Array, targets: jax.Array, k: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """Both images of a loss in HVI; equal colours are equal there too.
+
+    In a compiled function, the two transforms may be rounded differently for equal colours, and |.|
+    would push them apart with its full slope.
+    """
+    equal = jnp.all(predictions == targets, axis=-1, keepdims=True)
+    wanted = rgb_to_hvi(targets, k=k)
+    return jnp.where(equal, wanted, rgb_to_hvi(predictions, k=k)), wanted
+
+
 def _collapse(intensity: jax.Array, k: jax.Array) -> jax.Array:
     return (jnp.sin(math.pi / 2 * jnp.clip(intensity, 0, 1)) + _EPSILON) ** k

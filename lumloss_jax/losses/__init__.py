@@ -17,12 +17,14 @@ from lumloss_jax.losses._balancing_uncertainty import (
     uncertainty_weights,
 )
 from lumloss_jax.losses._composition import ComposedLoss, make_loss, weighted_sum
+from lumloss_jax.losses._composition_hvi import hvi_loss
 from lumloss_jax.losses._encoded import encoded
 from lumloss_jax.losses._frequency import frequency_loss
 from lumloss_jax.losses._gradient import gradient_loss
 from lumloss_jax.losses._gt_mean import gt_mean
 from lumloss_jax.losses._luminance import LuminanceL1Terms, luminance_l1_loss, luminance_l1_terms
 from lumloss_jax.losses._perceptual import perceptual_loss
+from lumloss_jax.losses._published import cidnet_loss, laplacian_loss, psnr_loss
 from lumloss_jax.losses._regression import charbonnier_loss, huber_loss, l1_loss, mse_loss
 from lumloss_jax.losses._spec import LossSpec, LossTerm
 from lumloss_jax.losses._spec_parser import parse_loss
@@ -44,6 +46,7 @@ __all__ = [
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
     "charbonnier_loss",
+    "cidnet_loss",
     "ciede2000_loss",
     "dwa_init",
     "dwa_update",
@@ -58,7 +61,9 @@ __all__ = [
     "gt_mean",
     "haarpsi_loss",
     "huber_loss",
+    "hvi_loss",
     "l1_loss",
+    "laplacian_loss",
     "luminance_l1_loss",
     "luminance_l1_terms",
     "make_loss",
@@ -67,6 +72,7 @@ __all__ = [
     "nlpd_loss",
     "parse_loss",
     "perceptual_loss",
+    "psnr_loss",
     "ssim_loss",
     "uncertainty_init",
     "uncertainty_loss",

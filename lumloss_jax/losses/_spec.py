@@ -21,6 +21,7 @@ from lumloss_jax.losses import (
     _gradient,
     _luminance,
     _penalties,
+    _published,
     _regression,
     _structural,
     _visual_metrics,
@@ -77,7 +78,11 @@ class LossTerm:
         """The term without its weight, which is its name among the terms that a loss returns."""
         if not self.options:
             return self.name
-        options = ", ".join(f"{option}={_print(value)}" for option, value in self.options)
+        # A loss inside another one is written without the option's name
+        options = ", ".join(
+            str(value) if isinstance(value, LossSpec) else f"{option}={_print(value)}"
+            for option, value in self.options
+        )
         return f"{self.name}({options})"
 
     def __str__(self) -> str:
@@ -171,8 +176,7 @@ _scale: Check = _number(
     description="a finite number above 0 "
     f"({_penalties.SMALLEST_SCALE:g} or more, or its square vanishes in float32)",
 )
-
-_factor: Check = _number(
+factor: Check = _number(
     SMALLEST_FACTOR, description=f"a finite number, {SMALLEST_FACTOR:g} or more"
 )
 _floor: Check = _number(0.0, description="a finite number, 0 or more")
@@ -227,12 +231,22 @@ _ELSEWHERE = {
 
 LOSSES: dict[str, _Entry] = {
     "charbonnier": _Entry(_regression.charbonnier_loss, {"epsilon": _scale}),
+    "cidnet": _Entry(
+        _published.cidnet_loss,
+        {
+            "k": factor,
+            "l1_weight": _weight,
+            "ssim_weight": _weight,
+            "edge_weight": _weight,
+            "hvi_weight": _weight,
+        },
+    ),
     "ciede2000": _Entry(
         _visual_metrics.ciede2000_loss,
         {
-            "lightness_factor": _factor,
-            "chroma_factor": _factor,
-            "hue_factor": _factor,
+            "lightness_factor": factor,
+            "chroma_factor": factor,
+            "hue_factor": factor,
             "data_range": _scale,
         },
     ),
@@ -245,6 +259,7 @@ LOSSES: dict[str, _Entry] = {
     "haarpsi": _Entry(_visual_metrics.haarpsi_loss, {"data_range": _scale}),
     "huber": _Entry(_regression.huber_loss, {"delta": _scale}),
     "l1": _Entry(_regression.l1_loss),
+    "laplacian": _Entry(_published.laplacian_loss),
     "luminance_l1": _Entry(
         _luminance.luminance_l1_loss,
         {
@@ -269,8 +284,14 @@ LOSSES: dict[str, _Entry] = {
     ),
     "mse": _Entry(_regression.mse_loss),
     "nlpd": _Entry(_visual_metrics.nlpd_loss, {"data_range": _scale}),
+    "psnr": _Entry(_published.psnr_loss),
     "ssim": _Entry(_structural.ssim_loss, {"data_range": _scale}),
 }
+
+
+def add_loss(name: str, function: Callable[..., jax.Array], **fields: Any) -> None:
+    """Adds a loss that is itself made of specs, and so is defined above this module."""
+    LOSSES[name] = _Entry(function, **fields)
 
 
 def check_weight(weight: object) -> float:

@@ -72,8 +72,10 @@ class _Parser:
                 f"the loss spec has {len(self.text)} characters, but at most {_LONGEST} are "
                 "accepted: shorten it."
             )
+        return self._sum(self._tree())
+
+    def _sum(self, rest: ast.expr) -> LossSpec:
         nodes = []
-        rest = self._tree()
         # A + b + c is (a + b) + c
         while isinstance(rest, ast.BinOp) and isinstance(rest.op, ast.Add):
             nodes.append(rest.right)
@@ -131,13 +133,16 @@ class _Parser:
             self._fail(call.func, "a loss must be given by its plain name.")
         name = call.func.id
         self._at(call.func, check_name, name)
-        for argument in call.args:
+        options: dict[str, Any] = {}
+        inner = call.args[: "loss" in LOSSES[name].checks]  # a loss that has losses inside
+        for argument in inner:
+            options["loss"] = self._at(argument, check_value, name, "loss", self._sum(argument))
+        for argument in call.args[len(inner) :]:
             self._fail(
                 argument,
                 "options are written as name=value. Accepted: "
                 f"{', '.join(LOSSES[name].checks) or 'none'}.",
             )
-        options: dict[str, Any] = {}
         for keyword in call.keywords:
             if keyword.arg is None:
                 self._fail(keyword.value, "options are written one by one, as name=value.")

@@ -47,6 +47,7 @@ class Row:
 NOT_HOMOGENEOUS = "its curve has a scale of its own"
 RATIO = "SSIM is a ratio of moments: it depends on where in the range the images are"
 CURVE = "the eye's response to light is a curve: what a shift adds depends on where it starts"
+HVI = "HVI bends dark colours: what a shift adds depends on where it starts"
 EDGES = "it reads details: a shift changes hardly more than the border"
 TABLE = {
     "l1": Row(losses.l1_loss, shift=lambda c: c),
@@ -58,6 +59,15 @@ TABLE = {
         degree=NOT_HOMOGENEOUS,
     ),
     "huber": Row(losses.huber_loss, shift=lambda c: 0.05 * (c - 0.025), degree=NOT_HOMOGENEOUS),
+    "psnr": Row(
+        losses.psnr_loss,
+        equal=-80.0,
+        shift=lambda c: 10 * math.log10(c * c + 1e-8),
+        degree="its logarithm turns a factor into a shift",
+    ),
+    "laplacian": Row(losses.laplacian_loss, shift=EDGES, degree=2),
+    "cidnet": Row(losses.cidnet_loss, shift=HVI, degree="its terms have degrees 1 and 2"),
+    "hvi": Row(functools.partial(losses.hvi_loss, loss="l1 + 0.5*ssim"), shift=HVI, degree=RATIO),
     "ssim": Row(losses.ssim_loss, shift=RATIO, degree=RATIO),
     "ms_ssim": Row(
         functools.partial(losses.ms_ssim_loss, scale_weights=(0.4, 0.6)), shift=RATIO, degree=RATIO

@@ -6,6 +6,7 @@ import re
 
 import hypothesis
 import hypothesis.strategies as st
+import jax.numpy as jnp
 import pytest
 
 from lumloss_jax import losses
@@ -18,6 +19,13 @@ factors = st.floats(1e-6, 1e6)
 thirds = st.sampled_from([(0.2, 0.3, 0.5), (1, 0, 0), (0.25, 0.25, 0.5)])
 OPTIONS = {
     "charbonnier": {"epsilon": scales},
+    "cidnet": {
+        "k": factors,
+        "l1_weight": weights,
+        "ssim_weight": weights,
+        "edge_weight": weights,
+        "hvi_weight": weights,
+    },
     "ciede2000": {
         "lightness_factor": factors,
         "chroma_factor": factors,
@@ -29,7 +37,9 @@ OPTIONS = {
     "gradient": {"operator": st.sampled_from(["sobel", "difference"])},
     "haarpsi": {"data_range": scales},
     "huber": {"delta": scales},
+    "hvi": {"loss": st.sampled_from(["l1", "0.5*ssim + huber(delta=0.1)", "mse"]), "k": factors},
     "l1": {},
+    "laplacian": {},
     "luminance_l1": {
         "luminance_weight": weights,
         "color_weight": weights,
@@ -48,6 +58,7 @@ OPTIONS = {
         "data_range": scales,
     },
     "mse": {},
+    "psnr": {},
     "nlpd": {"data_range": scales},
     "ssim": {"data_range": scales},
 }
@@ -133,6 +144,11 @@ def test_any_text_gives_a_spec_or_a_value_error(text):
         ),
         ("ms_ssim(scale_weights=[1, 2])", "ms_ssim(scale_weights=(1.0, 2.0))"),
         ("huber(delta=0.05)", "huber"),
+        ("hvi()", "hvi"),
+        ("hvi(l1, k=0.2)", "hvi"),
+        ("2*hvi(k=0.3)", "2*hvi(k=0.3)"),
+        ("l1 + hvi(0.50*l1 + ssim(), k=0.3)", "l1 + hvi(0.5*l1 + ssim, k=0.3)"),
+        ("hvi(loss='mse + l1')", "hvi(mse + l1)"),
     ],
 )
 def test_canonical_form(text, canonical):
@@ -282,3 +298,32 @@ def test_a_spec_is_a_string(thing):
 def test_specs_made_by_hand_are_checked_too(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "marked"),
+    [
+        ("l1 + hvi(l3)", "unknown loss 'l3'", "l3"),
+        ("hvi(l1 + hvi(ssim))", "hvi cannot contain hvi", "l1 + hvi(ssim)"),
+        ("hvi(l1, ssim)", "options are written as name=value", "ssim"),
+        ("hvi(0.3)", "must be the name of a loss", "0.3"),
+        ("hvi(l1, k=0)", "k must be a finite number", "0"),
+        ("l1(ssim)", "options are written as name=value", "ssim"),
+    ],
+)
+def test_mistakes_inside_hvi_are_marked(text, message, marked):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        parse_loss(text)
+    shown, mark = str(caught.value).splitlines()[1:3]
+    start = mark.index("^")
+    assert shown[start : start + mark.count("^")] == marked
+
+
+def test_losses_inside_hvi_are_terms_of_their_own():
+    targets = jnp.full((1, 16, 16, 3), 0.5)
+    loss = losses.make_loss("l1 + 2*hvi(mse + 0.5*ssim, k=0.3)")
+    total, terms = loss(targets + 0.1, targets)
+    assert list(terms) == ["l1", "hvi(mse + 0.5*ssim, k=0.3)", "mse", "ssim"]
+    inner = terms["mse"] + 0.5 * terms["ssim"]
+    assert abs(terms["hvi(mse + 0.5*ssim, k=0.3)"] - inner) < 1e-6
+    assert abs(total - terms["l1"] - 2 * inner) < 1e-6
