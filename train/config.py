@@ -174,6 +174,8 @@ class OptimizerConfig:
         "dncnn_kair",
         "drunet",
         "retinexformer",
+        "nafnet",
+        "cidnet",
     ] = "cosine"
     """Learning rate after the warm-up. constant: it stays at --learning-rate.
     cosine: half a cosine, down to 1 % of --learning-rate; step: lowered at --decay-steps.
@@ -192,6 +194,8 @@ class OptimizerConfig:
     """Weight decay of adamw, lion and sgd. Biases and normalization scales are not decayed."""
     momentum: float = 0.9
     """Momentum of sgd."""
+    beta2: float = 0.999
+    """Decay of the mean of squared gradients of adam and adamw. NAFNet was trained with 0.9."""
     clip_norm: float | None = None
     """Largest global norm of the gradient. Larger gradients are scaled down to it.
     None: no clipping."""
@@ -222,6 +226,12 @@ class OptimizerConfig:
         if self.weight_decay and self.optimizer == "adam":
             raise InputError("--weight-decay has no effect on adam. Use --optimizer adamw.")
         at_least("--momentum", self.momentum, 0)
+        at_least("--beta2", self.beta2, 0)
+        less_than("--beta2", self.beta2, 1)
+        if self.beta2 != 0.999 and not self.optimizer.startswith("adam"):
+            raise InputError(
+                f"--beta2 has no effect on {self.optimizer}. Use --optimizer adam or adamw."
+            )
         between("--accumulate", self.accumulate, 1)
         at_least("--ema", self.ema, 0)
         less_than("--ema", self.ema, 1)

@@ -14,6 +14,11 @@ in the publication. Fractions are fractions of all steps.
 | ``dncnn_kair`` | DnCNN in KAIR | / 2 after 200 k, 400 k, 600 k, 800 k, 1 M, 2 M | Adam 1e-4 |
 | ``drunet`` | DRUNet | / 2 after 100 k, 200 k, 300 k, 400 k | Adam 1e-4 |
 | ``retinexformer`` | Retinexformer | half cosines to 3/2, then to 1/200 | Adam 2e-4, 150,000 |
+| ``nafnet`` | NAFNet | half cosine to 1/10,000 | AdamW 1e-3, beta2 0.9, 200,000 |
+| ``cidnet`` | HVI-CIDNet | 0, 1/3, 2/3, then half cosine to 1/1000 | Adam 1e-4, 1000 epochs |
+
+HVI-CIDNet's rate is the same for all updates of an epoch, and 0 in the first. An epoch is a
+thousandth of all steps here.
 """
 
 import math
@@ -37,6 +42,10 @@ _UPDATES = {
 _FIRST_CYCLE = {50_000: 15_000}
 # 3e-4 and 1e-6, divided by 2e-4. The first is above the rate that the cycle starts with.
 _FLOORS = (1.5, 0.005)
+_NAFNET_FLOOR = 1e-4  # 1e-7 divided by 1e-3
+_CIDNET_FLOOR = 1e-3  # 1e-7 divided by 1e-4
+_CIDNET_EPOCHS = 1000
+_CIDNET_WARMUP = 3  # epochs
 _COSINE_FLOOR = 0.01  # share of the learning rate at which the cosine ends
 
 
@@ -102,6 +111,12 @@ def _after_warmup(config: OptimizerConfig, rate: Any) -> optax.Schedule:
         return optax.constant_schedule(rate)
     if config.schedule == "retinexformer":
         return _cosine_cycles(rate, _FIRST_CYCLE.get(steps, round(steps * 46 / 150)), steps)
+    if config.schedule == "nafnet":
+        return lambda index: (
+            rate * _half_cosine((steps - jnp.asarray(index, jnp.float32)) / steps, _NAFNET_FLOOR)
+        )
+    if config.schedule == "cidnet":
+        return _cosine_epochs(rate, steps)
     if config.schedule == "step":
         factor, updates = config.decay_factor, config.decay_steps
     elif config.schedule in _UPDATES:
@@ -141,6 +156,31 @@ def _cosine_cycles(rate: Any, first: int, steps: int) -> optax.Schedule:
     return schedule
 
 
+def _half_cosine(left: jax.Array, floor: float) -> jax.Array:
+    """Falls from 1 to the floor while the share of the updates that are left falls from 1 to 0."""
+    # sin^2(x / 2) = (1 - cos x) / 2, without cancellation near the floor
+    return floor + (1 - floor) * jnp.square(jnp.sin(jnp.clip(left, 0, 1) * (math.pi / 2)))
+
+
+def _cosine_epochs(rate: Any, steps: int) -> optax.Schedule:
+    """Rises for three epochs, and falls with half a cosine over the epochs after them.
+
+    The published schedules are stepped one after the other, so the highest rate comes twice.
+    """
+
+    def schedule(index: jax.typing.ArrayLike) -> jax.Array:
+        # Half an update more, so that rounding does not move the first one of an epoch
+        position = (jnp.asarray(index, jnp.float32) + 0.5) * (_CIDNET_EPOCHS / steps)
+        epoch = jnp.clip(jnp.floor(position), 0, _CIDNET_EPOCHS - 1)  # 0 for the first
+        left = (_CIDNET_EPOCHS + 1 - epoch) / (_CIDNET_EPOCHS - _CIDNET_WARMUP)
+        share = jnp.where(
+            epoch <= _CIDNET_WARMUP, epoch / _CIDNET_WARMUP, _half_cosine(left, _CIDNET_FLOOR)
+        )
+        return rate * share
+
+    return schedule
+
+
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule, *, clip_norm: Any = None
 ) -> optax.GradientTransformation:
@@ -167,9 +207,9 @@ def make_unclipped(
     """Makes the optimizer without clipping. Weights decay, but biases and gains of norms do not."""
     decay = {"weight_decay": config.weight_decay, "mask": _is_weight}
     if config.optimizer == "adam":
-        return optax.adam(schedule)
+        return optax.adam(schedule, b2=config.beta2)
     if config.optimizer == "adamw":
-        return optax.adamw(schedule, **decay)
+        return optax.adamw(schedule, b2=config.beta2, **decay)
     if config.optimizer == "lion":
         return optax.lion(schedule, **decay)
     # The decay is added to the gradient before the momentum, as in the published uses of SGD.

@@ -109,10 +109,51 @@ PRESETS = {
             run=_LONG,
         ),
     ),
+    "paper-nafnet": Preset(
+        "NAFNet of width 32 as published for SIDD, on its pieces of 512 pixels, but with flips and "
+        "turns. This preset needs a GPU or TPU. It has never been run.",
+        FitConfig(
+            data=DataConfig(
+                source="pairs:SIDD/train/input_crops,SIDD/train/gt_crops",
+                test_source="pairs:SIDD/val/input_crops,SIDD/val/gt_crops",
+                patch_size=256,
+                batch_size=32,
+            ),
+            model=ModelConfig(model="nafnet", loss="psnr"),
+            optimizer=OptimizerConfig(
+                steps=200_000,
+                learning_rate=1e-3,
+                schedule="nafnet",
+                warmup_steps=0,
+                optimizer="adamw",
+                beta2=0.9,
+                clip_norm=0.01,
+            ),
+            run=_LONG,
+        ),
+    ),
+    "paper-cidnet": Preset(
+        "HVI-CIDNet as its code trains it on LOL-v1, but without the VGG term, with turns, and "
+        "with k = 0.2 in the loss. This preset needs a GPU or TPU. It has never been run.",
+        FitConfig(
+            data=DataConfig(
+                source="pairs:LOLv1/Train/input,LOLv1/Train/target",
+                test_source="pairs:LOLv1/Test/input,LOLv1/Test/target",
+                patch_size=256,
+                batch_size=8,
+            ),
+            model=ModelConfig(model="cidnet", loss="cidnet"),
+            # 1000 epochs of 61 batches
+            optimizer=OptimizerConfig(
+                steps=61_000, learning_rate=1e-4, schedule="cidnet", warmup_steps=0
+            ),
+            run=_LONG,
+        ),
+    ),
 }
 
 
-def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> ComparePreset:
+def _paper(name: str, clip_norm: float | None, *, sigmas: tuple[float, ...] = ()) -> ComparePreset:
     """A comparison of losses on a published set-up.
 
     The learning rates are half, once and twice the published one, which was chosen for the
@@ -128,7 +169,7 @@ def _paper(name: str, clip_norm: float, *, sigmas: tuple[float, ...] = ()) -> Co
         CompareConfig(
             sigmas=sigmas,
             learning_rates=(rate / 2, rate, 2 * rate),
-            clip_norms=(clip_norm,),
+            clip_norms=() if clip_norm is None else (clip_norm,),
             fit=dataclasses.replace(preset.config, optimizer=optimizer),
         ),
     )
@@ -175,6 +216,8 @@ COMPARE_PRESETS = {
     "paper-dncnn": _paper("paper-dncnn", 1.0, sigmas=(15.0, 25.0, 50.0)),
     "paper-buifd": _paper("paper-buifd", 1.0, sigmas=(15.0, 25.0, 50.0, 75.0)),
     "paper-retinexformer": _paper("paper-retinexformer", 0.01),
+    "paper-nafnet": _paper("paper-nafnet", 0.01),
+    "paper-cidnet": _paper("paper-cidnet", None),
 }
 
 

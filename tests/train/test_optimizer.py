@@ -50,6 +50,12 @@ def _rates(indices: list[int], **fields: object) -> np.ndarray:
             {"schedule": "retinexformer", "steps": 150_000},
             {0: 1, 23_000: 1.25, 46_000: 1.5, 46_001: 1, 98_000: 0.5025, 150_000: 0.005},
         ),
+        ({"schedule": "nafnet", "steps": 2000}, {0: 1, 1000: 0.50005, 2000: 1e-4}),
+        # Epochs of five updates: two of the highest rate, and half of the way down.
+        (
+            {"schedule": "cidnet", "steps": 5000},
+            {0: 0, 4: 0, 5: 1 / 3, 14: 2 / 3, 15: 1, 24: 1, 25: 0.9999975, 4999: 1.0099191e-3},
+        ),
     ],
 )
 def test_schedules_by_hand(fields: dict[str, object], expected: dict[int, float]) -> None:
@@ -77,6 +83,47 @@ def test_retinexformers_learning_rates_match_the_reference(shared: Path) -> None
     assert not lengths
 
 
+def _published(shared: Path, name: str) -> dict:
+    return json.loads((shared / "fixtures" / "nafnet_cidnet" / f"{name}.json").read_text())
+
+
+def test_nafnets_learning_rates_and_updates_match_the_reference(shared: Path) -> None:
+    case = _published(shared, "nafnet_training")
+    rates = {int(i) - 1: rate for i, rate in case["lr"].items()}
+    options = {"learning_rate": case["base_lr"], "steps": case["total_iter"]}
+    found = _rates(list(rates), schedule="nafnet", **options)
+    np.testing.assert_allclose(found, list(rates.values()), rtol=3e-6)
+    adamw = case["adamw"]
+    for decay, expected in adamw["after_each_step"].items():
+        config = OptimizerConfig(
+            schedule="constant",
+            warmup_steps=0,
+            optimizer="adamw",
+            learning_rate=adamw["lr"],
+            beta2=adamw["betas"][1],
+            weight_decay=float(decay.removeprefix("weight_decay ")),
+            clip_norm=adamw["clip_norm"],
+        )
+        optimizer = make_optimizer(config, make_schedule(config))
+        params = jnp.asarray(adamw["start"]).reshape(2, 2)  # vectors are not decayed here
+        state = optimizer.init(params)
+        for gradient, wanted in zip(adamw["gradients"], expected, strict=True):
+            updates, state = optimizer.update(jnp.asarray(gradient).reshape(2, 2), state, params)
+            params = optax.apply_updates(params, updates)
+            np.testing.assert_allclose(params.ravel(), wanted, rtol=1e-6)
+
+
+def test_cidnets_learning_rates_match_the_reference(shared: Path) -> None:
+    case = _published(shared, "cidnet_training")
+    rates = {int(epoch) - 1: rate for epoch, rate in case["with_warmup"].items()}
+    for steps in (1000, 61_000):
+        updates = [epoch * (steps // 1000) for epoch in rates]
+        last = [update + steps // 1000 - 1 for update in updates]
+        for of_epoch in (updates, last):
+            found = _rates(of_epoch, schedule="cidnet", learning_rate=case["base_lr"], steps=steps)
+            np.testing.assert_allclose(found, list(rates.values()), rtol=3e-6)
+
+
 PARAMS = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full((2,), 2.0)}
 GRADIENTS = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), -3.0)}
 
@@ -88,6 +135,8 @@ GRADIENTS = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), -3.0)}
         # is rate * gradient.
         ({"optimizer": "adam"}, -0.1, 0.1),
         ({"optimizer": "adamw", "weight_decay": 0.5}, -0.1 - 0.1 * 0.5 * 2, 0.1),
+        # Both means of the first gradient are corrected, so beta2 does not count yet.
+        ({"optimizer": "adam", "beta2": 0.9}, -0.1, 0.1),
         ({"optimizer": "lion", "weight_decay": 0.5}, -0.1 - 0.1 * 0.5 * 2, 0.1),
         ({"optimizer": "sgd", "weight_decay": 0.5}, -0.1 * (3 + 0.5 * 2), 0.3),
         # The gradient's global norm is 3 sqrt 6, scaled down to 1 before SGD.

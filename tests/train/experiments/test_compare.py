@@ -320,6 +320,8 @@ def test_presets_say_what_they_are():
         "paper-dncnn",
         "paper-buifd",
         "paper-retinexformer",
+        "paper-nafnet",
+        "paper-cidnet",
     }
     smoke, alone = COMPARE_PRESETS["smoke"].config.fit, PRESETS["smoke"].config
     assert dataclasses.replace(smoke, run=alone.run) == alone

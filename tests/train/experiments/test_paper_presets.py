@@ -13,8 +13,8 @@ from train.compilation import aot
 from train.optimizer import make_schedule
 from train.presets import COMPARE_PRESETS, PRESETS
 
-# The published settings, from the repositories majedelhelou/BUIFD and
-# caiyuanhao1998/Retinexformer.
+# The published settings, from the repositories majedelhelou/BUIFD, caiyuanhao1998/Retinexformer,
+# megvii-research/NAFNet and Fediory/HVI-CIDNet.
 PUBLISHED = {
     "paper-dncnn": {
         "patch": 50,
@@ -52,6 +52,23 @@ PUBLISHED = {
             150_000: 1e-6,
         },
     },
+    "paper-nafnet": {
+        "patch": 256,
+        "batch": 32,
+        "steps": 200_000,
+        "blind": None,
+        "parameters": 29_159_715,
+        "rates": {0: 1e-3, 100_000: 5.0005e-4, 199_999: 1e-7},
+    },
+    "paper-cidnet": {
+        "patch": 256,
+        "batch": 8,
+        "steps": 61_000,
+        "blind": None,
+        "parameters": 1_975_569,
+        # 0 in the first epoch, and the highest rate in the fourth
+        "rates": {0: 0, 61: 1e-4 / 3, 183: 1e-4, 60_999: 1.0099e-7},
+    },
 }
 
 
@@ -62,7 +79,8 @@ def test_a_preset_has_the_published_numbers(name):
         expected["patch"],
         expected["batch"],
     )
-    assert (config.optimizer.steps, config.optimizer.optimizer) == (expected["steps"], "adam")
+    algorithm = "adamw" if name == "paper-nafnet" else "adam"
+    assert (config.optimizer.steps, config.optimizer.optimizer) == (expected["steps"], algorithm)
     assert config.data.blind == (expected["blind"] is not None)
     if config.data.blind:
         assert config.data.sigma == expected["blind"]
@@ -78,11 +96,15 @@ def test_a_preset_has_the_published_numbers(name):
 
 def test_published_losses_are_those_of_the_codes():
     models = {name: PRESETS[name].config.model for name in PUBLISHED}
-    assert [models[name].loss for name in PUBLISHED] == ["mse", "mse", "l1"]
+    assert [models[name].loss for name in PUBLISHED] == ["mse", "mse", "l1", "psnr", "cidnet"]
     # In BUIFD the noise level has the same weight as the image, and a level of 1 is the highest
     # noise in training.
     assert (models["paper-buifd"].level_weight, models["paper-buifd"].level_sigma) == (1, 75)
     assert PRESETS["paper-retinexformer"].config.optimizer.clip_norm == 0.01
+    nafnet = PRESETS["paper-nafnet"].config.optimizer
+    assert (nafnet.clip_norm, nafnet.beta2, nafnet.weight_decay) == (0.01, 0.9, 0)
+    # The published code clips before it computes the gradient, which has no effect.
+    assert PRESETS["paper-cidnet"].config.optimizer.clip_norm is None
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -105,7 +127,8 @@ def test_photographs_that_are_not_there_are_named(name, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     assert main(["compare", name]) == 2
     said = capsys.readouterr().err
-    assert f"There is no folder {'LOLv1/Train/input' if 'retinex' in name else 'CBSD432'}" in said
+    folders = {"paper-dncnn": "CBSD432", "paper-buifd": "CBSD432", "paper-nafnet": "SIDD/train"}
+    assert f"There is no folder {folders.get(name, 'LOLv1/Train/input')}" in said
     assert not list(tmp_path.iterdir())
 
 
