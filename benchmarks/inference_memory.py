@@ -2,7 +2,7 @@
 
     python benchmarks/inference_memory.py
     python benchmarks/inference_memory.py --networks drunet --megapixels 4 12 24
-    python benchmarks/inference_memory.py --networks dncnn --megapixels 12 --tiles 0
+    python benchmarks/inference_memory.py --networks nafnet cidnet --megapixels 12 --tiles 0
 
 The first command measures every network at 12 and 100 megapixels. With ``--tiles 0``, as in the
 third one, the network processes every tile, which may take long.
@@ -12,7 +12,7 @@ reached its peak after a row of tiles. So that slow networks end in minutes, onl
 each pass over the photograph go through the network, and the others are returned unchanged.
 Everything else is done in full: reading, cutting into tiles, waiting for the devices, assembling,
 rounding, keeping pixels on disk, and encoding. The output says how many tiles the network
-processes.
+processes. For networks that run layer by layer, they are strips.
 """
 
 import json
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from rounds import own_peak_megabytes
 from train.__main__ import main as train
 from train.checkpoints.checkpoint import Network, save_network
 from train.inference import attending, predict
+from train.inference.layered import LayeredPredictor
+from train.inference.tiles.spilled import Pass
 from train.inference.tiles.tiles import Grid, StreamedPhotograph, Tile
 from train.network import build_model
 
@@ -47,6 +49,9 @@ NETWORKS = (
     "buifd",
     "retinexformer",
     "retinexformer(stages=3)",
+    "nafnet(width=16)",
+    "nafnet",
+    "cidnet",
 )
 
 
@@ -114,6 +119,29 @@ def _let_pass_after(count: int) -> None:
         return last[function]
 
     predict.Predictor._run, Grid.batches = some, counted
+
+    passes = LayeredPredictor._passes
+
+    def some_strips(self: LayeredPredictor, height: int, width: int) -> list[Pass]:
+        """Passes that repeat the result of their ``count``-th strip."""
+        return [
+            one._replace(function=_first_calls(one.function, count))
+            for one in passes(self, height, width)
+        ]
+
+    LayeredPredictor._passes = some_strips
+
+
+def _first_calls(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Calls the function ``count`` times, and then returns its last result."""
+    results: list[Any] = []
+
+    def some(*arguments: Any) -> Any:
+        if len(results) < count:
+            results.append(function(*arguments))
+        return results[-1]
+
+    return some
 
 
 def make_checkpoint(spec: str, folder: Path) -> None:

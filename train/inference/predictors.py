@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from lumloss_jax.models import Retinexformer
+from lumloss_jax.models import CIDNet, NAFNet, Retinexformer
 from train.inference.attending import AttendingPredictor
+from train.inference.layered import LayeredPredictor
 from train.inference.predict import Predictor
 
 
@@ -15,6 +16,7 @@ def predictor_for(
     tile: int | None = None,
     self_ensemble: bool = False,
     fast: bool = False,
+    exact: bool = False,
 ) -> Predictor:
     """Makes a trained network ready to restore.
 
@@ -26,6 +28,7 @@ def predictor_for(
       self_ensemble: average over the eight flips and rotations of the input, which takes eight
         times as long.
       fast: if the network attends to the whole photograph, let it attend to a reduced one instead.
+      exact: let NAFNet compute its means over the whole photograph, not over windows.
 
     Returns:
       A predictor.
@@ -33,6 +36,10 @@ def predictor_for(
     Raises:
       InputError: if a tile is smaller than the network's receptive field.
     """
+    if isinstance(model, NAFNet | CIDNet):
+        return LayeredPredictor(
+            model, params, batch_stats, tile=tile, self_ensemble=self_ensemble, exact=exact
+        )
     if isinstance(model, Retinexformer):
         return AttendingPredictor(
             model, params, batch_stats, tile=tile, self_ensemble=self_ensemble, fast=fast

@@ -9,19 +9,18 @@ import dataclasses
 import functools
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
+from lumloss_jax.models import NAFNet
 from train.bounds import MOST_NOISE, MOST_SIDE, between, check_name, hint
 from train.checkpoints.checkpoint import Network, load_network
 from train.checkpoints.digests import digest_weights
-from train.console import complain, make_bar, make_console
+from train.console import complain, make_console
 from train.data.walk import describe_skipped
 from train.devices.signals import exit_on_sigterm
 from train.errors import InputError, first_line
@@ -33,9 +32,11 @@ from train.inference.files.colours import colours_of, estimate_sigma, photograph
 from train.inference.files.image_files import open_stored, written
 from train.inference.files.inputs import Job, check_case, check_links, find_inputs
 from train.inference.files.records import check_ours, close_record, hash_of, is_made, write_record
+from train.inference.layered import LayeredPredictor
 from train.inference.predict import OnProgress, Predictor
 from train.inference.predictors import predictor_for
 from train.inference.preview import check_preview, preview_of, write_preview
+from train.inference.progress import RestoringBar
 from train.inference.retouch import UNCHANGED, Retouch
 
 _TRACEBACK = "LUMLOSS_TRACEBACK"
@@ -79,6 +80,10 @@ class RestoreConfig:
     fast: bool = False
     """For Retinexformer: compute the attention on a downscaled copy instead of on every pixel.
     The error that this introduces is estimated and printed."""
+    exact: bool = False
+    """For NAFNet: compute its means over the whole photograph, as the network is defined.
+    Otherwise photographs larger than 384x384 are restored in its local form: each pixel gets the
+    means of a window of 384x384 pixels."""
     overwrite: bool = False
     """Replace files in --output even if restore did not write them, or if they changed later."""
     tile: int | None = None
@@ -120,6 +125,12 @@ def restore(config: RestoreConfig) -> int:
             f"warning: --fast has no effect, because {network.spec} does not attend to the whole "
             "photograph"
         )
+    exact = isinstance(predictor, LayeredPredictor) and isinstance(network.model, NAFNet)
+    if config.exact and not exact:
+        console.print(
+            f"warning: --exact has no effect, because {network.spec} has no local form: it always "
+            "restores the whole photograph exactly, except with --fast"
+        )
     check_writable(config.output)
     check_case(jobs, config.output)
     made_by = {
@@ -130,10 +141,11 @@ def restore(config: RestoreConfig) -> int:
         "fast": fast,
         **({"tile": predictor.tile} if fast else {}),  # without --fast nothing depends on it
         # Records of earlier versions, which had no such options, stay valid.
+        **({"exact": True} if exact and config.exact else {}),
         **({} if retouch.changes_nothing else dataclasses.asdict(retouch)),
     }
     done, failures = 0, list(inputs.failures)
-    with exit_on_sigterm(), hold(config.output), _Bar(jobs, console) as bar:
+    with exit_on_sigterm(), hold(config.output), RestoringBar(jobs, console) as bar:
         for folder in dict.fromkeys(job.target.parent for job in jobs):
             clear_leftovers(folder)
         for job in jobs:
@@ -151,6 +163,7 @@ def restore(config: RestoreConfig) -> int:
                         retouch=retouch,
                         overwrite=config.overwrite,
                         on_progress=functools.partial(bar.advance, job),
+                        announce=functools.partial(bar.say, job),
                     )
             except Unwritable as error:
                 raise Unwritable(
@@ -212,6 +225,7 @@ def make_restorer(network: Network, config: RestoreConfig) -> Predictor:
         tile=config.tile,
         self_ensemble=config.self_ensemble,
         fast=config.fast,
+        exact=config.exact,
     )
 
 
@@ -223,6 +237,7 @@ def restore_file(
     retouch: Retouch = UNCHANGED,
     overwrite: bool = False,
     on_progress: OnProgress = lambda share: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Restores one file, unless that is done already.
 
@@ -234,6 +249,7 @@ def restore_file(
       retouch: how much of the restoration is used.
       overwrite: replace the target even if restore did not write it, or if it was changed since.
       on_progress: called with the share of the work done since the last call.
+      announce: called with what the user should know before the work starts.
 
     Returns:
       What was done, in words.
@@ -265,6 +281,8 @@ def restore_file(
             f"on a copy of {error.width}x{error.height} pixels, this changes a pixel by "
             f"{error.mean:.2g} on average and by {error.largest:.2g} at most, where white is 1"
         )
+    if isinstance(predictor, LayeredPredictor) and (line := predictor.announcement(photograph)):
+        announce(line)
     strips = restored_strips(
         predictor,
         photograph,
@@ -279,6 +297,8 @@ def restore_file(
         with written(job.target, stored, strips) as content:
             write_record(job.target, record, content)
         close_record(job.target)
+        if isinstance(predictor, LayeredPredictor):
+            notes += predictor.notes(photograph)
     except OSError as error:
         failed = Unwritable if error.errno in LASTING else InputError
         raise failed(f"{job.target} could not be written: {error.strerror or error}.") from None
@@ -294,45 +314,3 @@ def _check_names(job: Job) -> None:
                 f"{path} has a name that is not valid UTF-8, and libvips cannot write such files. "
                 "Rename it."
             ) from None
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # it was there a moment ago; the error is reported when its turn comes
-        return 0
-
-
-class _Bar:
-    """One progress bar for all files, and a line for each file that is done."""
-
-    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
-        # Progress counts bytes: for pixels headers would have to be read, which may be broken.
-        self._sizes = {job: _size_of(job.source) for job in jobs}
-        self._shares = dict.fromkeys(jobs, 0.0)
-        self._console = console
-        self._bar = make_bar(
-            "{task.description}",
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._task = self._bar.add_task("restoring", total=sum(self._sizes.values()))
-
-    def advance(self, job: Job, share: float) -> None:
-        """Counts ``share`` of ``job`` as done, in addition to what was done before."""
-        self._shares[job] += share
-        self._bar.update(self._task, advance=share * self._sizes[job], description=job.source.name)
-
-    def finish(self, job: Job, line: str) -> None:
-        """Counts the whole of ``job`` as done, even if it failed, and prints ``line``."""
-        self._bar.update(self._task, advance=(1 - self._shares[job]) * self._sizes[job])
-        self._console.print(line)
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()

@@ -28,10 +28,12 @@ from train.inference.tiles.attention import reduce_photograph
 from train.inference.tiles.tiles import Rows, StreamedPhotograph, photograph_of
 from train.inference.tiles.tiling import check_tile, cut, default_tile
 
+# NAFNet and CIDNet run layer by layer instead
+CUT_INTO_TILES = [name for name in SMALL_NETWORKS if not name.endswith(("nafnet", "cidnet"))]
 each_network = slow_for(
     "name",
-    SMALL_NETWORKS,
-    [name for name in SMALL_NETWORKS if name.startswith("deeper ")],
+    CUT_INTO_TILES,
+    [name for name in CUT_INTO_TILES if name.startswith("deeper ")],
 )
 
 
