@@ -35,7 +35,7 @@ STUDY = $(COMPARISON)/study
 study: $(VENV)/.study
 	@test -n "$(COMPARISON)" || { echo "There is no comparison yet: make compare"; exit 1; }
 	@test ! -e "$(STUDY)/study.sqlite" || test -z "$(PHOTOGRAPHS)" || { \
-		echo "$(STUDY) shows other photographs, and has votes. Move it away to make a new study."; exit 1; }
+		echo "$(STUDY) exists already. To continue it, leave PHOTOGRAPHS out. For a new study, move it away."; exit 1; }
 	test -e "$(STUDY)/study.sqlite" || $(BIN)/python -m train study create "$(STUDY)" --comparison "$(COMPARISON)" \
 		$(if $(PHOTOGRAPHS),--clean "$(PHOTOGRAPHS)")
 	@echo "When you have voted: $(BIN)/python -m train study score $(STUDY)"

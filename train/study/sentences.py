@@ -30,12 +30,14 @@ def measurement(results: StudyResults, pair: PairResult) -> str:
     mean, interval = pair.interval.mean, pair.interval
     for_first, ties, for_second = pair.choices
     votes = sum(pair.choices)
-    holds = (
-        "This holds for observers and photographs like these."
-        if interval.over_observers
-        else f"This holds for {_these(len(pair.observers))} and photographs like these. For other "
-        f"people, at least {FEWEST_OBSERVERS} observers are needed."
-    )
+    holds = ""
+    if pair.outcome != "no verdict" and interval.over_observers:
+        holds = " This holds for observers and photographs like these."
+    elif pair.outcome != "no verdict":
+        holds = (
+            f" This holds for {_these(len(pair.observers))} and photographs like these. For other "
+            f"people, at least {FEWEST_OBSERVERS} observers are needed."
+        )
     kind = "confidence sequence" if results.about.stop == "sequential" else "interval"
     return (
         f"Score of {label(results, pair.first)}: {percent(mean)}, {100 * pair.confidence:.3g} % "
@@ -43,7 +45,7 @@ def measurement(results: StudyResults, pair: PairResult) -> str:
         "means that neither is ahead, and each "
         f"“no difference” counts half. {votes} votes on {len(pair.photographs)} photographs: "
         f"{for_first} for {pair.first.upper()}, {ties} for no difference, {for_second} for "
-        f"{pair.second.upper()}. {holds}"
+        f"{pair.second.upper()}.{holds}"
     )
 
 
