@@ -83,6 +83,7 @@ def test_the_digest_of_the_start_is_kept_and_checked(
     assert "different settings (start-digests)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_start_that_was_trained_on_test_photographs_is_reported(
     flags, starts, tmp_path, capsys
 ) -> None:

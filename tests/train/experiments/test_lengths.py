@@ -46,6 +46,7 @@ def finished(command) -> tuple[Path, set[str]]:
     return folder, done
 
 
+@pytest.mark.slow
 def test_each_length_is_a_training_of_its_own_with_the_settings_of_the_shortest(finished) -> None:
     folder, done = finished
     assert len(done) == 9 and all(name.startswith("members-4/") for name in done)
@@ -60,6 +61,7 @@ def test_each_length_is_a_training_of_its_own_with_the_settings_of_the_shortest(
     assert len(read_scores(folder / "scores-4.csv")) == 3 * 2 * 10
 
 
+@pytest.mark.slow
 def test_only_the_longest_training_has_verdicts(finished) -> None:
     folder, _ = finished
     page = (folder / "report.html").read_text(encoding="utf-8")
