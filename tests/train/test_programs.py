@@ -23,6 +23,8 @@ SCHEDULES = (
     {"schedule": "constant", "warmup_steps": 3},
     {"schedule": "step", "decay_steps": (2,), "warmup_steps": 0},
     {"schedule": "retinexformer", "warmup_steps": 0},
+    {"schedule": "nafnet", "warmup_steps": 0},
+    {"schedule": "cidnet", "warmup_steps": 0},
 )
 
 
@@ -112,6 +114,7 @@ def test_whatever_else_changes_the_step_has_a_program_of_its_own():
             "optimizer": "adamw",
             "weight_decay": 0.1,
             "momentum": 0.5,
+            "beta2": 0.9,
             "accumulate": 2,
             "ema": 0.5,
             "max_skips": 3,
