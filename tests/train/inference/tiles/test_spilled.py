@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax.models import create_model, variable_shapes
+from tests.slow_cases import slow_for
 from train.errors import InputError
 from train.inference import layered
 from train.inference.layered import LayeredPredictor
@@ -74,7 +75,7 @@ def predictor(name: str, fields: dict[str, Any], **options: Any) -> LayeredPredi
     return made
 
 
-@pytest.mark.parametrize("case", CASES)
+@slow_for("case", CASES, ["nafnet, local on one axis", "cidnet"])
 def test_layer_by_layer_is_the_whole_photograph(case: str) -> None:
     """Sides are no multiples of a stride, and there are several strips at each level."""
     name, fields, options = CASES[case]
@@ -90,6 +91,15 @@ def test_layer_by_layer_is_the_whole_photograph(case: str) -> None:
     np.testing.assert_array_equal(made.restore(image), np.clip(restored, 0, 1))
 
 
+@slow_for("case", ["nafnet, local", "cidnet"], ["cidnet"])
+def test_a_photograph_of_few_rows_has_one_strip(case: str) -> None:
+    name, fields, options = CASES[case]
+    image = np.random.default_rng(5).uniform(0, 1, (3, 61, 3)).astype(np.float32)
+    made = predictor(name, fields, tile=16, **options)
+    expected = np.clip(whole(name, fields, image), 0, 1)
+    np.testing.assert_allclose(made.restore(image), expected, rtol=0, atol=1e-4)
+
+
 def test_the_local_form_is_the_default_and_is_said() -> None:
     """It has no effect on photographs that fit in the window."""
     made = predictor("nafnet", NAFNET)
@@ -102,7 +112,7 @@ def test_the_local_form_is_the_default_and_is_said() -> None:
     assert exact.model.window == () and exact.notes(photograph_of(large)) == []
 
 
-@pytest.mark.parametrize("case", ["nafnet, exact", "cidnet"])
+@slow_for("case", ["nafnet, exact", "cidnet"], ["cidnet"])
 def test_the_ensemble_is_the_mean_over_flips_and_turns(case: str) -> None:
     name, fields, options = CASES[case]
     image = np.random.default_rng(3).uniform(0.2, 0.6, (40, 24, 3)).astype(np.float32)
