@@ -142,3 +142,18 @@ def test_its_step_compiles_for_four_chips(name):
     program = aot.compile_for(config, aot.topology_mesh("v5e:2x2"))
     assert 0 < program.memory < 16 * 2**30
     assert set(program.collectives) == {"all-reduce"}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra tpu"
+)
+def test_a_narrow_nafnet_compiles_for_one_chip():
+    published = PRESETS["paper-nafnet"].config
+    narrow = "nafnet(width=4, encoder_blocks=(1,), middle_blocks=0, decoder_blocks=(0,))"
+    config = dataclasses.replace(
+        published,
+        data=dataclasses.replace(published.data, patch_size=16, batch_size=2),
+        model=dataclasses.replace(published.model, model=narrow),
+    )
+    program = aot.compile_for(config, aot.topology_mesh("v5e:1x1"))
+    assert 0 < program.memory < 16 * 2**30 and not program.collectives
