@@ -66,13 +66,16 @@ def _answers(results: StudyResults, study: Path) -> People:
 
 def _how_to_ask(folder: Path, photographs: int) -> People:
     study = folder / _FOLDER
-    said = ["Scores do not say which result people prefer. These commands ask them, blind:"]
+    said = [
+        "Scores do not say which result people prefer. These commands ask people, without telling "
+        "them which result is which:"
+    ]
     then = (
         f"After the last vote, `{_command('score', study)}` gives the answer. To have it here, "
         "repeat the comparison's command with --out set to its folder."
     )
     if why := why_no_verdict(photographs):
-        then += f" For people, {why}: name a folder with more after --clean in the first command."
+        then += f" For people, {why}. To show more, add --clean FOLDER to the first command."
     return People(
         said=said,
         commands=(

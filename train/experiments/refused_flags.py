@@ -22,7 +22,7 @@ _NOT_OF_EXPERIMENTS = {
     ),
 }
 NOT_OF_COMPARE = {
-    "--loss": "list the losses after --losses",
+    "--loss": "list the losses with --losses",
     "--balance": 'write "balanced(METHOD, LOSS)" in --losses for each loss that needs it',
     "--learning-rate": "it chooses a learning rate for each loss from --learning-rates",
     "--clip-norm": "it tries each of --clip-norms for each loss",

@@ -84,8 +84,8 @@ class CreateConfig:
             raise InputError("--losses names networks of --comparison, which is not given.")
         elif self.a is None or self.b is None:
             raise InputError(
-                "study create needs two folders of results with the same names. Name them after "
-                "--a and --b, or name a finished comparison after --comparison."
+                "study create needs two folders of results with the same names. Give them with "
+                "--a and --b, or give a finished comparison with --comparison."
             )
         if self.sigma is not None:
             between("--sigma", self.sigma, 0, most=MOST_NOISE)

@@ -142,8 +142,8 @@ def level_of(name: str, data: DataConfig) -> float:
     """
     if data.low_light or data.source.startswith("pairs:"):
         raise InputError(
-            f"{name} was not trained on noise that was added. Name degraded photographs after "
-            "--input, or give the level of the noise to add after --sigma."
+            f"{name} was not trained on noise that was added. Give degraded photographs with "
+            "--input, or the level of the noise to add with --sigma."
         )
     return data.sigma
 

@@ -76,7 +76,7 @@ def open_comparison(
 def _tested(folder: Path, config: CompareConfig, sigma: float | None) -> Given:
     """The test photographs, as the comparison gives them to the networks."""
     splits = open_photographs(config.fit)
-    check_unchanged(splits, folder, instead="name others after --clean or --input")
+    check_unchanged(splits, folder, instead="give others with --clean or --input")
     if splits.test.inputs is not None:
         level = config.fit.data.sigma
     else:

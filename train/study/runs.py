@@ -99,8 +99,8 @@ def _level(runs: Mapping[str, Path]) -> float:
         levels[name] = level_of(name, load_config(path / CONFIG_NAME).data)
     if not levels:
         raise InputError(
-            "--clean: no noise level is known for these networks. Give the one to add after "
-            "--sigma, or name degraded photographs after --input."
+            "--clean: no noise level is known for these networks. Give the level to add with "
+            "--sigma, or degraded photographs with --input."
         )
     if len(set(levels.values())) > 1:
         listed = ", ".join(f"{path} at {level:g}" for path, level in levels.items())
@@ -115,7 +115,7 @@ def _tested(flag: str, run: Path) -> tuple[Source, float]:
     config = load_config(run / CONFIG_NAME)
     try:
         splits = open_photographs(config)
-        check_unchanged(splits, run, instead="name photographs after --clean or --input")
+        check_unchanged(splits, run, instead="give photographs with --clean or --input")
     except InputError as error:
         raise InputError(
             f"{flag}: the photographs that {run} is tested on cannot be used: {error} "

@@ -35,13 +35,13 @@ def open_sets(config: CreateConfig) -> Sets:
     flags = {each.flag for each in sets.references}
     if config.task == "fidelity" and "--clean" not in flags:
         raise InputError(
-            "--task fidelity asks which result is closer to the clean photograph. Name the "
-            "folder of the clean photographs after --clean."
+            "--task fidelity asks which result is closer to the clean photograph. Give the "
+            "folder of the clean photographs with --clean."
         )
     if "--input" in flags and "--clean" not in flags:
         raise InputError(
-            "--input is shown next to the clean photograph, in the obvious pair. Name the "
-            "clean photographs after --clean, or leave --input out."
+            "--input is shown next to the clean photograph, in the obvious pair. Give the "
+            "clean photographs with --clean, or leave --input out."
         )
     digests = [each.digest for each in sets.results if each.digest]
     if len(set(digests)) < len(digests):

@@ -255,7 +255,7 @@ def test_each_of_them_leaves_the_same_files_as_fit(finished, together):
         ),
         (["--losses", "mse", "balanced(dwa, l1)"], "dwa needs a --loss with two or more terms"),
         (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),
-        (["--loss", "l1"], "list the losses after --losses"),
+        (["--loss", "l1"], "list the losses with --losses"),
         (["--learning-rate=0.1"], "--learning-rates"),
         (["--resume", "there"], "compare does not accept --resume"),
         (["--seeds", "0"], "--seeds must be at least 1"),
