@@ -4,7 +4,6 @@ These are jit, grad, vmap, scan, remat, pmap, shard_map and sharded jit.
 """
 
 import functools
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -190,13 +189,9 @@ def test_it_is_pure() -> None:
         masked = functools.partial(of_images(options), mask=UNEVEN)
         program = jax.make_jaxpr(jax.value_and_grad(masked))(PREDICTIONS, TARGETS)
         assert not program.effects
-        gc.freeze()  # the check collects garbage after each trace: only what is made from here on
-        try:
-            with jax.checking_leaks():
-                jax.eval_shape(jax.vmap(jax.grad(of_images(options))), PREDICTIONS, TARGETS)
-                jax.eval_shape(jax.checkpoint(masked), PREDICTIONS, TARGETS)
-        finally:
-            gc.unfreeze()
+        with jax.checking_leaks():
+            jax.eval_shape(jax.vmap(jax.grad(of_images(options))), PREDICTIONS, TARGETS)
+            jax.eval_shape(jax.checkpoint(masked), PREDICTIONS, TARGETS)
     copies = PREDICTIONS.copy(), TARGETS.copy(), UNEVEN.copy()
     np.testing.assert_array_equal(*(expected(FULL, UNEVEN)[1] for _ in range(2)))
     chex.assert_trees_all_equal((PREDICTIONS, TARGETS, UNEVEN), copies)
