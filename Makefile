@@ -93,7 +93,7 @@ test-newest-with:
 	rm -rf $(NEWEST)
 	"$(PYTHON)" -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[train]" dm-pix hypothesis pytest pytest-xdist
-	$(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(LIGHT)
+	$(OPTIMIZED) $(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(LIGHT)
 	run=$$(mktemp -d) && export JAX_PLATFORMS=cpu && $(NEWEST)/bin/python -m train fit smoke --out $$run/smoke && \
 		$(NEWEST)/bin/python -m train export $$run/smoke --format stablehlo --output $$run/smoke.stablehlo && rm -r $$run
 
