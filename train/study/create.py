@@ -1,6 +1,7 @@
 """Makes a study: reads the sets, decides what everybody sees, and writes one file."""
 
 import datetime
+import itertools
 import os
 import secrets
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from train.console import make_console, track
 from train.errors import InputError, list_below
 from train.files.outputs import check_writable
-from train.study.create_config import QUESTIONS, CreateConfig
+from train.study.create_config import LETTERS, QUESTIONS, CreateConfig
 from train.study.picture_files import encode_alike
 from train.study.pictures import (
     PictureSet,
@@ -21,11 +22,12 @@ from train.study.pictures import (
     read_all,
 )
 from train.study.plan import Trial, plan_place
-from train.study.rules import FEWEST_PHOTOGRAPHS, PRACTICE, why_no_verdict
+from train.study.rules import FEWEST_PHOTOGRAPHS, PRACTICE, REST_EVERY, why_no_verdict
 from train.study.sets import open_sets
 from train.study.study_file import FILE_NAME, PlannedTrial, Terms, write_study
 
 _TOKEN = 16  # random bytes of an address
+_RESTS = 3  # breaks in a session of half an hour, the longest that ITU-R BT.500 recommends
 _MOST_BYTES = 2_000_000_000  # all pixels, which are in memory until they are encoded
 
 
@@ -54,7 +56,7 @@ def create(config: CreateConfig) -> None:
         )
     sets = open_sets(config)
     results, references = sets.results, sets.references
-    letters = tuple("abcdefghijkl"[: len(results)])
+    letters = LETTERS[: len(results)]
     names = common_names([*results, *references])
     if len(names) < FEWEST_PHOTOGRAPHS:
         raise InputError(
@@ -92,10 +94,15 @@ def create(config: CreateConfig) -> None:
     )
     shown = len(trials) // config.observers
     console.print(
-        f"{len(names)} photographs, {config.observers} "
+        f"{len(names)} photographs in {len(letters)} sets, {config.observers} "
         f"{'observers' if config.observers > 1 else 'observer'}. Each sees {shown} pairs, of which "
         f"the first {min(PRACTICE, len(names))} are practice and do not count."
     )
+    if shown > REST_EVERY * _RESTS:
+        console.print(
+            f"note: {shown} pairs take more than half an hour, after which eyes tire. A break is "
+            f"suggested after every {REST_EVERY}. Fewer photographs or sets take less time."
+        )
     if why := why_no_verdict(len(names)):
         # The sets may be folders, and networks restore any photographs.
         more = "Add photographs to the sets."
@@ -128,8 +135,12 @@ def _read(
             gallery.add(number, flag, image)
         if "input" not in flags:
             gallery.add(number, "blurred", blurred(images[0]))
-        if all(np.array_equal(images[0], image) for image in images[1:results]):
-            wrong.append(f"{name} is identical in all sets, so that there is nothing to see")
+        for first, second in itertools.combinations(range(results), 2):
+            if np.array_equal(images[first], images[second]):
+                both = " and ".join(
+                    f"{letters[i].upper()} ({sets[i].name})" for i in (first, second)
+                )
+                wrong.append(f"{name} is identical in {both}, so that there is nothing to see")
         if (size := size + sum(image.nbytes for image in images)) > _MOST_BYTES:
             raise InputError(
                 f"The pictures have more than {_MOST_BYTES:,} bytes. Use fewer photographs, or a "

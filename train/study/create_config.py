@@ -10,6 +10,7 @@ from train.bounds import MOST_NOISE, MOST_SEED, between, check_name, hint
 from train.errors import InputError
 from train.study.rules import Stop, Task
 
+LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
 MOST_OBSERVERS = 200
 _MOST_VOTES = 20  # votes of an observer on one pair
 _SIDES = (64, 8192)  # pixels of a crop
@@ -22,7 +23,7 @@ QUESTIONS: dict[Task, str] = {
 
 @dataclass(frozen=True)
 class CreateConfig:
-    """Make a blind viewing study of two sets of results.
+    """Make a blind viewing study of two sets of results or more.
 
     Observers then see pairs of results without knowing which is which. Next, use `study serve`.
     """
@@ -35,12 +36,20 @@ class CreateConfig:
     run is tested on."""
     b: Path | None = None
     """The same photographs, with the same names, restored differently: a folder or a network."""
+    c: Path | None = None
+    """A third set of results. Observers then see every two of the sets."""
+    d: Path | None = None
+    """A fourth set of results."""
+    e: Path | None = None
+    """A fifth set of results."""
+    f: Path | None = None
+    """A sixth set of results."""
     comparison: Path | None = None
-    """Folder of a finished `compare`, to use instead of --a and --b. Two of its networks (first
+    """Folder of a finished `compare`, to use instead of --a and --b. Its networks of --losses (first
     seed) restore its test photographs at its middle noise level, or the photographs of --clean or
     --input."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
-    """The two losses of --comparison whose networks are compared. Default: the first two."""
+    """The losses of --comparison whose networks are compared, up to six. Default: the first two."""
     clean: Path | None = None
     """Folder of the clean photographs. --task fidelity shows them. Networks restore them with added
     noise, unless --input is given."""
@@ -71,21 +80,30 @@ class CreateConfig:
     """Seed for the order and the sides of the pairs. None: a random one, which nobody can guess."""
 
     def __post_init__(self) -> None:
-        for flag in ("study", "a", "b", "comparison", "clean", "input"):
+        for flag in ("study", *LETTERS, "comparison", "clean", "input"):
             check_name(
                 "the folder of the study" if flag == "study" else f"--{flag}", getattr(self, flag)
             )
         if self.comparison is not None:
-            if given := [flag for flag in ("a", "b") if getattr(self, flag)]:
+            if given := [flag for flag in LETTERS if getattr(self, flag)]:
                 raise InputError(f"--comparison has the networks already. Leave --{given[0]} out.")
-            if self.losses and (len(self.losses) != 2 or len(set(self.losses)) != 2):
-                raise InputError("--losses must be two different losses of --comparison.")
+            count = len(self.losses)
+            if count and (not 2 <= count <= len(LETTERS) or len(set(self.losses)) < count):
+                raise InputError(
+                    f"--losses must be 2 to {len(LETTERS)} different losses of --comparison; got "
+                    f"{' '.join(self.losses)}."
+                )
         elif self.losses:
             raise InputError("--losses names networks of --comparison, which is not given.")
         elif self.a is None or self.b is None:
             raise InputError(
                 "study create needs two folders of results with the same names. Give them with "
                 "--a and --b, or give a finished comparison with --comparison."
+            )
+        elif gaps := [one for one in LETTERS[: len(self.folders)] if getattr(self, one) is None]:
+            raise InputError(
+                f"--{list(self.folders)[-1]} is given, but --{gaps[0]} is not. Name the sets --a, "
+                "--b, --c and so on, without gaps."
             )
         if self.sigma is not None:
             between("--sigma", self.sigma, 0, most=MOST_NOISE)
@@ -102,7 +120,18 @@ class CreateConfig:
                 "independent, and the rule would raise false alarms in up to 30 % of studies. "
                 "Leave --observers out, or use --stop fixed."
             )
+        if self.stop == "sequential" and max(len(self.losses), len(self.folders)) > 2:
+            raise InputError(
+                "--stop sequential is for two sets. With more, each photograph has several scores, "
+                "which are not independent. Leave the other sets out, or use --stop fixed."
+            )
         if self.crop is not None:
             between("--crop", self.crop, _SIDES[0], most=_SIDES[1])
         if self.seed is not None:
             between("--seed", self.seed, 0, most=MOST_SEED)
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of results by letter."""
+        given = {letter: getattr(self, letter) for letter in LETTERS}
+        return {letter: folder for letter, folder in given.items() if folder is not None}

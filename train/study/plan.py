@@ -120,11 +120,14 @@ def _controls(
     sides = random.permutation(obvious)
     controls.append(Trial("obvious", next(turn), str(sides[0]), str(sides[1])))
     left = [counted[i] for i in random.permutation(len(counted))]
+    times = Counter[frozenset[str]]()  # repeats of each two sets, which are balanced
     for _ in range(min(len({trial.pair for trial in counted}), max(3, len(counted) // 8))):
         photograph = next(turn)
-        repeated = next((trial for trial in left if trial.photograph == photograph), None)
-        if repeated is None:
+        candidates = [trial for trial in left if trial.photograph == photograph]
+        if not candidates:
             continue
+        repeated = min(candidates, key=lambda trial: times[trial.pair[1]])
+        times[repeated.pair[1]] += 1
         controls.append(repeated.swapped("repeat"))
         left = [trial for trial in left if trial.pair != repeated.pair]
     return controls

@@ -11,6 +11,7 @@ CHOICES: tuple[Choice, ...] = ("left", "none", "right")
 FEWEST_PHOTOGRAPHS = 2  # with one, the same photograph would appear twice in a row
 FEWEST_FOR_VERDICT = 10  # photographs; fewer say too little about the next one
 PRACTICE = 5  # pairs of the practice round; ITU-R BT.500 throws about five away
+REST_EVERY = 50  # pairs, after which a break is suggested: about ten minutes
 COUNTED: tuple[Kind, ...] = ("pair", "repeat")  # kinds whose votes decide
 
 # Observers are excluded by these rules, if there are several. They are fixed before the first vote.

@@ -18,11 +18,11 @@ from starlette.routing import Route
 from train.errors import InputError
 from train.files.json_files import UnreadableError, parse_json
 from train.study.guard import LARGEST_BODY, RequestGuard
+from train.study.rules import REST_EVERY
 from train.study.sent import Ballot, Conditions, is_plain
 from train.study.votes import Votes
 
 PAGES = Path(__file__).parent / "pages"
-_REST_EVERY = 50  # pairs, after which a break is suggested: about ten minutes
 _FILES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -196,7 +196,7 @@ class _Pages:
         if not sufficed and await run_in_threadpool(self._votes.suffices, place):
             return JSONResponse({"next": "/enough"})  # said once, by the vote that decides
         done = await run_in_threadpool(self._votes.done, place)
-        rests = outcome == "counted" and done % _REST_EVERY == 0
+        rests = outcome == "counted" and done % REST_EVERY == 0
         return JSONResponse({"next": "/pause?rest" if rests else "/pair"})
 
     async def undo(self, request: Request) -> Response:

@@ -63,9 +63,7 @@ def _open(config: CreateConfig) -> Sets:
                 sigma=config.sigma,
             )
         )
-    named = {
-        flag: path for flag, path in (("--a", config.a), ("--b", config.b)) if path is not None
-    }
+    named = {f"--{letter}": path for letter, path in config.folders.items()}
     if any(map(_may_be_a_network, named.values())):
         from train.study.runs import is_network, open_networks
 

@@ -20,20 +20,21 @@ from train.study.server import make_app
 from train.study.study_file import FILE_NAME, reading
 from train.study.votes import Votes
 
+NOISE = {"clean": 0, "a": 4, "b": 12, "input": 40, "c": 20}
 CONDITIONS = Conditions(60.0, 1400, 900, 1.0, "srgb")
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders a, b, clean and input with the same twelve names."""
+    """Folders a, b, c, clean and input with the same twelve names."""
     root = tmp_path_factory.mktemp("results")
     random = np.random.default_rng(0)
-    for name in ("a", "b", "clean", "input"):
+    for name in ("a", "b", "c", "clean", "input"):
         (root / name).mkdir()
     for number in range(12):
         clean = np.zeros((72, 80, 3)) + random.integers(60, 200, 3)
         clean[20:50, 30:60] += 40
-        for name, noise in (("clean", 0), ("a", 4), ("b", 12), ("input", 40)):
+        for name, noise in NOISE.items():
             noisy = clean + noise * random.standard_normal(clean.shape)
             image = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
             write_image(root / name / f"p{number:02d}.png", image)

@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -32,6 +33,24 @@ def test_what_is_written(study):
     assert '"seed": 3' in content and '"names": ["a", "b"]' in content
 
 
+def test_every_two_of_three_sets_are_shown(make_study, folders):
+    folder = make_study("--c", str(folders / "c"), "--observers", "2")
+    with sqlite3.connect(folder / FILE_NAME) as file:
+        (content,) = file.execute("SELECT content FROM about").fetchone()
+        rows = file.execute("SELECT place, left_name, right_name FROM trials WHERE kind = 'pair'")
+        seen = Counter((place, "".join(sorted(sides))) for place, *sides in rows)
+    assert '"names": ["a", "b", "c"], "sets": ["a", "b", "c"]' in content
+    assert seen == {(place, two): 12 for place in (0, 1) for two in ("ab", "ac", "bc")}
+
+
+def test_a_long_session_is_announced(folders, tmp_path, capsys):
+    flags = ["--a", folders / "a", "--b", folders / "b", "--votes-per-pair"]
+    assert create(tmp_path / "short", *flags, 9) == 0
+    assert "half an hour" not in capsys.readouterr().out
+    assert create(tmp_path / "long", *flags, 12) == 0
+    assert "176 pairs take more than half an hour" in capsys.readouterr().out
+
+
 def test_the_addresses_do_not_come_from_the_seed(make_study, folders, tmp_path):
     flags = ("--a", folders / "a", "--b", folders / "b", "--seed", 3)
     tokens = []
@@ -60,7 +79,13 @@ def test_a_study_is_never_overwritten(study, folders, capsys):
         (("--a", "{0}/a", "--b", "{0}/nowhere"), "no folder"),
         (("--a", "{0}/a", "--b", "{0}/b", "--task", "fidelity"), "--clean"),
         (("--a", "{0}/a", "--b", "{0}/b", "--input", "{0}/input"), "--clean"),
-        (("--a", "{0}/a", "--b", "{0}/a"), "identical in all sets"),
+        (("--a", "{0}/a", "--b", "{0}/a"), "p00 is identical in A ("),
+        (("--a", "{0}/a", "--b", "{0}/b", "--c", "{0}/b"), "p00 is identical in B ("),
+        (("--a", "{0}/a", "--b", "{0}/b", "--d", "{0}/c"), "--d is given, but --c is not"),
+        (
+            ("--a", "{0}/a", "--b", "{0}/b", "--c", "{0}/c", "--stop", "sequential"),
+            "--stop sequential is for two sets",
+        ),
         (("--a", "{0}/a", "--b", "{0}/b", "--crop", "3"), "--crop must be at least 64"),
         (("--a", "{0}/a", "--b", "{0}/b", "--observers", "0"), "--observers must be at least 1"),
         (("--a", "{0}/a", "--b", "{0}/b", "--question", "a\nb"), "--question must be one line"),

@@ -140,7 +140,7 @@ def test_of_several_lengths_the_longest_is_used(comparison, tmp_path):
     ("flags", "message"),
     [
         (["--losses", "mse", "l1"], "did not compare mse"),
-        (["--losses", "l1", "l1"], "two different losses"),
+        (["--losses", "l1", "l1"], "2 to 6 different losses"),
         (["--a", "a"], "Leave --a out"),
     ],
 )

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import pytest
@@ -43,6 +44,11 @@ def test_every_plan_keeps_its_promises(place, photographs, sets, votes_per_pair,
     # Every pair appears as often as planned.
     seen = Counter(trial.pair for trial in plan if trial.kind == "pair")
     assert len(seen) == pairs and set(seen.values()) == {votes_per_pair}
+    # Repeats are balanced over the sets, as long as there are not too many for the photographs.
+    repeats = Counter(trial.pair[1] for trial in plan if trial.kind == "repeat")
+    if kinds["repeat"] <= photographs:
+        each = [repeats[frozenset(two)] for two in itertools.combinations(sets, 2)]
+        assert max(each) - min(each) <= 1
     # A repeat comes after the first vote on the same pair.
     for number, trial in enumerate(plan):
         if trial.kind == "repeat":
