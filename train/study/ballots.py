@@ -216,6 +216,33 @@ def score_table(votes: Sequence[Vote], first: str, second: str) -> tuple[np.ndar
         return total / count, photographs
 
 
+def vote_table(
+    votes: Sequence[Vote], pairs: Sequence[tuple[str, str]]
+) -> tuple[np.ndarray, list[str]]:
+    """Choices in every pair of sets, ``[photographs, observers, pairs, 3]``.
+
+    The last axis holds votes for the first set, for no difference, and for the second. All votes of
+    an observer on the same pictures have a weight of 1 together: a repeat shares it with its first
+    vote.
+
+    Args:
+      votes: votes that decide.
+      pairs: the two sets of each pair.
+
+    Returns:
+      The table, and the names of the photographs.
+    """
+    photographs = sorted({vote.photograph for vote in votes})
+    observers = sorted({vote.observer for vote in votes})
+    places = {frozenset(pair): i for i, pair in enumerate(pairs)}
+    table = np.zeros((len(photographs), len(observers), len(pairs), 3))
+    for vote in votes:
+        pair = places[frozenset((vote.left, vote.right))]
+        cell = photographs.index(vote.photograph), observers.index(vote.observer), pair
+        table[cell][round(2 - 2 * vote.score_for(pairs[pair][0]))] += 1
+    return table / np.maximum(table.sum(axis=-1, keepdims=True), 1), photographs
+
+
 def read_arrivals(file: sqlite3.Connection, votes: Sequence[Vote], first: str) -> list[float]:
     """The scores of the first observer's photographs whose votes are all in, as they arrived.
 

@@ -23,6 +23,7 @@ from train.study.pictures import (
 )
 from train.study.plan import Trial, plan_place
 from train.study.rules import FEWEST_PHOTOGRAPHS, PRACTICE, REST_EVERY, why_no_verdict
+from train.study.score_tables import rows_of
 from train.study.sets import open_sets
 from train.study.study_file import FILE_NAME, PlannedTrial, Terms, write_study
 
@@ -91,6 +92,7 @@ def create(config: CreateConfig) -> None:
         photographs=names,
         pictures=encode_alike(gallery.images),
         trials=trials,
+        scores=rows_of(results, letters, names),
     )
     shown = len(trials) // config.observers
     console.print(
@@ -103,6 +105,8 @@ def create(config: CreateConfig) -> None:
             f"note: {shown} pairs take more than half an hour, after which eyes tire. A break is "
             f"suggested after every {REST_EVERY}. Fewer photographs or sets take less time."
         )
+    for note in filter(None, (each.note for each in results)):
+        console.print(f"note: {note}")
     if why := why_no_verdict(len(names)):
         # The sets may be folders, and networks restore any photographs.
         more = "Add photographs to the sets."

@@ -45,7 +45,7 @@ class CreateConfig:
     f: Path | None = None
     """A sixth set of results."""
     comparison: Path | None = None
-    """Folder of a finished `compare`, to use instead of --a and --b. Its networks of --losses (first
+    """Folder of a finished `compare`, to use instead of --a and --b. Networks of --losses (first
     seed) restore its test photographs at its middle noise level, or the photographs of --clean or
     --input."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()

@@ -132,6 +132,9 @@ def groups_compared(
       votes: ``[pairs, 3]``, as for :func:`fit_worths`.
       pairs: the two sets of each pair.
       sets: number of sets.
+
+    Returns:
+      The groups, as numbers of sets.
     """
     edges = [both for both, row in zip(pairs, votes, strict=True) if row.sum() > 0]
     return _reachable([*edges, *(edge[::-1] for edge in edges)], sets)

@@ -1,7 +1,8 @@
 """Two networks of a finished comparison as the sets of a study, applied to its test photographs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from train.assembly import open_photographs
@@ -11,12 +12,13 @@ from train.errors import InputError, list_some
 from train.experiments.compare_config import CompareConfig, canonical_loss
 from train.experiments.earlier_settings import load_picked
 from train.experiments.networks.members import NOISE_SEED, Member
+from train.experiments.statistics.comparison_table import read_scores
 from train.files.json_files import UnreadableError, read_json
 from train.files.typed_fields import from_tree
 from train.study.given import Given, level_of, open_given
 from train.study.pictures import PictureSet
 
-_SETTINGS = "settings.json"
+_SETTINGS, _SCORES = "settings.json", "scores.csv"
 
 
 def open_comparison(
@@ -55,6 +57,7 @@ def open_comparison(
         picked = load_picked(folder, chosen, config)
     except InputError as error:
         raise InputError(str(error).replace("--settings-from", "--comparison", 1)) from None
+    as_compared = clean is None and degraded is None and sigma is None
     if clean is None and degraded is None:
         given = _tested(folder, config, sigma)
     else:
@@ -63,12 +66,15 @@ def open_comparison(
             sigma = _middle(config)
         given = open_given(clean, degraded, sigma)
     sets: list[PictureSet] = []
+    # The table is about these photographs at this level, and about no others.
+    scores, note = _read_scores(folder, config, given) if as_compared else ({}, "")
     warnings: list[str] = []
     for loss in chosen:
         member = Member(loss, config.fit.seed, *picked[loss])
         path = folder / f"members{config.ending}" / member.name
         network = load_network(path, warn=warnings.append)
-        sets.append(given.results("--comparison", loss, network))
+        made = given.results("--comparison", loss, network)
+        sets.append(replace(made, scores=scores.get(loss), note="" if sets else note))
         warnings += given.warnings_about("--comparison", path)
     return sets, given.references(), warnings
 
@@ -82,6 +88,26 @@ def _tested(folder: Path, config: CompareConfig, sigma: float | None) -> Given:
     else:
         level = _middle(config)
     return Given(splits.test, level if sigma is None else sigma, NOISE_SEED)
+
+
+def _read_scores(
+    folder: Path, config: CompareConfig, given: Given
+) -> tuple[dict[str, dict[str, Mapping[str, float]]], str]:
+    """Scores by loss, photograph and metric, and a note if they are there but cannot be used."""
+    path = folder / _SCORES
+    if not path.exists():
+        return {}, ""
+    try:
+        rows = read_scores(path)
+    except InputError as error:
+        return {}, f"The scores of the comparison are not used. {error}"
+    level = _middle(config) if given.source.inputs is None else 0.0
+    names = dict(zip(given.source.names, given.names, strict=True))
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for row in rows:
+        if (row.seed, row.sigma) == (config.fit.seed, level) and row.photograph in names:
+            found.setdefault(row.loss, {})[names[row.photograph]] = row.scores
+    return found, ""
 
 
 def _middle(config: CompareConfig) -> float:

@@ -24,7 +24,8 @@ class PictureSet:
     name: str  # what it is called
     pictures: Mapping[str, Decode]
     digest: str = ""  # digest of the network, if it is known
-    scores: Mapping[str, Mapping[str, float]] | None = None  # metrics of each photograph
+    scores: Mapping[str, Mapping[str, float]] | None = None  # by photograph and metric, if known
+    note: str = ""  # why scores that are there are not used
 
 
 def open_folder(flag: str, folder: Path) -> PictureSet:

@@ -6,14 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from train.study.ballots import Observer, Viewing, Vote, counted, score_table
+from train.study.ballots import Observer, Viewing, Vote, counted, score_table, vote_table
+from train.study.metric_ranks import MetricRanks, Scores, rank_metrics
 from train.study.rules import why_no_verdict
+from train.study.scale import Scale, make_scale
 from train.study.sequential import betting_sequence, suffices
 from train.study.statistics import (
     CONFIDENCE,
     Interval,
-    crossed_bootstrap,
     krippendorff_alpha,
+    stepdown_intervals,
     wilson,
 )
 from train.study.study_file import Terms
@@ -83,6 +85,8 @@ class StudyResults:
     about: Terms
     observers: tuple[Observer, ...]
     pairs: tuple[PairResult, ...]
+    scale: Scale | None  # if there are three sets or more
+    metrics: MetricRanks | None  # if the scores of some metrics are known
     controls: Controls
     viewing: Viewing
     planned: int  # votes of all observers, without the practice round
@@ -97,6 +101,7 @@ def analyse(
     *,
     planned: int,
     arrivals: Sequence[float] = (),
+    scores: Scores | None = None,
     viewing: Viewing = "all",
     end_early: bool = False,
 ) -> StudyResults:
@@ -109,6 +114,7 @@ def analyse(
       planned: number of votes that were planned, without the practice round.
       arrivals: for a study that ends when the votes suffice, the score of each photograph whose
         votes are all in, in the order of arrival.
+      scores: scores of the photographs by metric, set and photograph, if they are known.
       viewing: which votes to use. Only "all" can lead to a verdict.
       end_early: give a verdict although votes are missing.
 
@@ -130,16 +136,24 @@ def analyse(
         for second in about.sets[i + 1 :]
         if any({vote.left, vote.right} == {first, second} for vote in deciding)
     ]
-    # With several comparisons each interval is wider, so that all of them hold together.
-    confidence = 1 - (1 - CONFIDENCE) / max(len(comparisons), 1)
+    scored = [score_table(deciding, first, second) for first, second in comparisons]
+    if sequence is None or not scored:
+        intervals = stepdown_intervals([table for table, _ in scored])
+    else:
+        low, high = betting_sequence(sequence)
+        mean = float(np.nanmean(scored[0][0]))
+        intervals = [(Interval(mean, low, high, over_observers=False), CONFIDENCE)]
+    table, photographs = vote_table(deciding, comparisons)
     included = {observer.number for observer in observers if not observer.excluded}
     return StudyResults(
         about=about,
         observers=tuple(observers),
         pairs=tuple(
-            _compare(deciding, first, second, confidence, missing, sequence)
-            for first, second in comparisons
+            _compare(deciding, *pair, *of_pair, *interval, missing)
+            for pair, of_pair, interval in zip(comparisons, scored, intervals, strict=True)
         ),
+        scale=make_scale(table, about.sets, comparisons) if len(about.sets) > 2 else None,
+        metrics=rank_metrics(table, photographs, comparisons, scores) if scores else None,
         controls=_controls([vote for vote in votes if vote.observer in included]),
         viewing=viewing,
         planned=planned,
@@ -159,17 +173,13 @@ def _compare(
     votes: Sequence[Vote],
     first: str,
     second: str,
+    scores: np.ndarray,
+    names: Sequence[str],
+    interval: Interval,
     confidence: float,
     missing: str,
-    sequence: Sequence[float] | None,
 ) -> PairResult:
     own = [vote for vote in votes if {vote.left, vote.right} == {first, second}]
-    scores, names = score_table(own, first, second)
-    if sequence is None:
-        interval = crossed_bootstrap(scores, confidence=confidence)
-    else:
-        low, high = betting_sequence(sequence)
-        interval = Interval(float(np.nanmean(scores)), low, high, over_observers=False)
     why_not = missing or why_no_verdict(len(names))
     outcome: Outcome = "no verdict" if why_not else decide(interval)
     numbers = sorted({vote.observer for vote in own})

@@ -10,15 +10,18 @@ from typing import Annotated, Any
 
 import jinja2
 import tyro
+from rich.console import Console
 
 from train.bounds import check_name
 from train.console import make_console
 from train.errors import InputError
 from train.files.outputs import write_json, write_rows, write_text
-from train.study import sentences
+from train.inference.scoring.registry import METRICS
+from train.study import scale_sentences, score_console, sentences
 from train.study.ballots import Viewing, read_arrivals, read_observers, read_votes
 from train.study.picture_files import without_padding
 from train.study.results import PairResult, StudyResults, analyse
+from train.study.score_tables import read_stored
 from train.study.study_file import check_png, read_about, reading
 
 PAGE, TABLE, RECORD = "results.html", "votes.csv", "results.json"
@@ -66,17 +69,26 @@ def score(config: ScoreConfig) -> StudyResults:
                 f"{config.study} has no vote that counts{f': {why}' if why else ' yet'}. Votes are "
                 f"collected by: python -m train study serve {config.study}"
             )
-        examples = [_examples(file, pair) for pair in results.pairs]
+        most = _LARGEST_PICTURES // len(results.pairs)
+        examples = [_examples(file, pair, most) for pair in results.pairs]
 
     folder = config.output or config.study
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(votes, folder / TABLE)
     write_json(as_record(results), folder / RECORD)
     write_text(_page(results, examples), folder / PAGE)
+    several = len(results.about.sets) > 2
     for pair in results.pairs:
         console.print(sentences.headline(results, pair), highlight=False)
-        console.print(sentences.measurement(results, pair), highlight=False)
-        console.print(sentences.description(pair), highlight=False)
+        if not several:
+            console.print(sentences.measurement(results, pair), highlight=False)
+            console.print(sentences.description(pair), highlight=False)
+    if several:
+        _print_several(console, results)
+    if results.metrics is not None and results.metrics.metrics:
+        console.print(score_console.metrics_table(results.metrics))
+    if results.metrics is not None:
+        console.print(scale_sentences.prediction(results.metrics), highlight=False)
     for note in sentences.notes(results):
         console.print(f"note: {note}", highlight=False)
     console.print(sentences.rules(results), highlight=False)
@@ -110,10 +122,22 @@ def read_results(
         votes,
         read_observers(file, about, votes),
         planned=int(file.execute(query).fetchone()[0]),
+        scores=read_stored(file, about),
         arrivals=read_arrivals(file, votes, about.sets[0]),
         viewing=viewing,
         end_early=end_early,
     )
+
+
+def _print_several(console: Console, results: StudyResults) -> None:
+    """The tables of a study of three sets or more."""
+    assert results.scale is not None
+    if results.scale.sets:
+        console.print(score_console.sets_table(results))
+    console.print(score_console.pairs_table(results))
+    console.print(scale_sentences.explanation(results), highlight=False)
+    for note in scale_sentences.notes(results):
+        console.print(f"note: {note}", highlight=False)
 
 
 def as_record(results: StudyResults) -> dict[str, Any]:
@@ -128,9 +152,17 @@ def as_record(results: StudyResults) -> dict[str, Any]:
     return record
 
 
-def _examples(file: sqlite3.Connection, pair: PairResult) -> dict[str, list[dict[str, str]]]:
-    """Pictures of the photographs that divided the observers, and of those that did not."""
-    left = _LARGEST_PICTURES
+def _examples(
+    file: sqlite3.Connection, pair: PairResult, most: int
+) -> dict[str, list[dict[str, str]]]:
+    """Pictures of the photographs that divided the observers, and of those that did not.
+
+    Args:
+      file: the open study.
+      pair: the two sets.
+      most: bytes that the pictures of both sets may have together.
+    """
+    left = most
     found: dict[str, list[dict[str, str]]] = {"split": [], "agreed": []}
     for name, photographs in (("split", pair.split), ("agreed", pair.agreed)):
         for photograph in photographs:
@@ -177,4 +209,6 @@ def _page(results: StudyResults, examples: list[dict[str, list[dict[str, str]]]]
         notes=sentences.notes(results),
         rules=sentences.rules(results),
         table=TABLE,
+        says=scale_sentences,
+        metric_names=METRICS,
     )

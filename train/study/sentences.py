@@ -30,22 +30,27 @@ def measurement(results: StudyResults, pair: PairResult) -> str:
     mean, interval = pair.interval.mean, pair.interval
     for_first, ties, for_second = pair.choices
     votes = sum(pair.choices)
-    holds = ""
-    if pair.outcome != "no verdict" and interval.over_observers:
-        holds = " This holds for observers and photographs like these."
-    elif pair.outcome != "no verdict":
-        holds = (
-            f" This holds for {_these(len(pair.observers))} and photographs like these. For other "
-            f"people, at least {FEWEST_OBSERVERS} observers are needed."
-        )
     kind = "confidence sequence" if results.about.stop == "sequential" else "interval"
-    return (
+    said = (
         f"Score of {label(results, pair.first)}: {percent(mean)}, {100 * pair.confidence:.3g} % "
         f"{kind} {percent(interval.low)} to {percent(interval.high)}. 50 % "
         "means that neither is ahead, and each "
         f"“no difference” counts half. {votes} votes on {len(pair.photographs)} photographs: "
         f"{for_first} for {pair.first.upper()}, {ties} for no difference, {for_second} for "
-        f"{pair.second.upper()}.{holds}"
+        f"{pair.second.upper()}. {whom(pair)}"
+    )
+    return said.rstrip()
+
+
+def whom(pair: PairResult) -> str:
+    """For whom the score of a pair holds; "" if there is no verdict."""
+    if pair.outcome == "no verdict":
+        return ""
+    if pair.interval.over_observers:
+        return "This holds for observers and photographs like these."
+    return (
+        f"This holds for {_these(len(pair.observers))} and photographs like these. For other "
+        f"people, at least {FEWEST_OBSERVERS} observers are needed."
     )
 
 

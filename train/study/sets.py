@@ -8,6 +8,7 @@ from pathlib import Path
 from train.errors import InputError
 from train.study.create_config import CreateConfig
 from train.study.pictures import PictureSet, open_folder
+from train.study.score_tables import with_scores
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _open(config: CreateConfig) -> Sets:
         for flag, folder in (("--clean", config.clean), ("--input", config.input))
         if folder is not None
     ]
-    results = [open_folder(flag, folder) for flag, folder in named.items()]
+    results = [with_scores(open_folder(flag, folder), folder) for flag, folder in named.items()]
     return Sets(_told_apart(results, named), references, [])
 
 

@@ -15,7 +15,8 @@ from train.data.images import decode_image, read_image, to_float, to_uint8, writ
 from train.data.splits import save_splits
 from train.experiments.compare_config import CompareConfig
 from train.experiments.networks.members import NOISE_SEED, Member
-from train.files.outputs import write_json
+from train.experiments.statistics.comparison_table import ComparisonRow
+from train.files.outputs import write_json, write_rows
 from train.inference.predictors import predictor_for
 from train.inference.scoring import protocols
 from train.inference.scoring.protocols import add_fixed_noise
@@ -134,6 +135,41 @@ def test_of_several_lengths_the_longest_is_used(comparison, tmp_path):
     )
     flags = ["--comparison", str(tmp_path / "c")]
     assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
+
+
+def scored(config, *, sigma):
+    """A table of scores: PSNR is 30 for the first loss, 31 for the second."""
+    return [
+        ComparisonRow(loss, seed, level, f"p{number}.png", {"psnr": 30.0 + i + (level != sigma)})
+        for i, loss in enumerate(config.losses)
+        for seed in (config.fit.seed, config.fit.seed + 1)
+        for level in (sigma, sigma + 10)
+        for number in range(3)
+    ]
+
+
+def test_the_scores_of_the_comparison_are_kept(comparison, tmp_path, capsys):
+    folder, config, _ = comparison
+    shutil.copytree(folder, tmp_path / "runs")
+    middle = sorted(config.levels)[len(config.levels) // 2]
+    write_rows(scored(config, sigma=middle), tmp_path / "runs" / "scores.csv")
+    flags = ["--comparison", str(tmp_path / "runs")]
+    assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
+    wanted = [(n, "ab"[i], "psnr", 30.0 + i) for i in range(2) for n in range(3)]
+    assert scores_in(tmp_path / "study") == wanted
+    # They are about the test photographs at the middle level, and about nothing else.
+    assert main(["study", "create", str(tmp_path / "other"), *flags, "--sigma", "5"]) == 0
+    assert scores_in(tmp_path / "other") == []
+    capsys.readouterr()
+    (tmp_path / "runs" / "scores.csv").write_text("damaged")
+    assert main(["study", "create", str(tmp_path / "third"), *flags]) == 0
+    assert "The scores of the comparison are not used." in capsys.readouterr().out
+    assert scores_in(tmp_path / "third") == []
+
+
+def scores_in(study):
+    with sqlite3.connect(study / FILE_NAME) as file:
+        return file.execute("SELECT * FROM scores").fetchall()
 
 
 @pytest.mark.parametrize(
