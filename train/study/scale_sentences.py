@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from train.inference.scoring.registry import METRICS
-from train.study.davidson import PRIOR_VOTES
 from train.study.metric_ranks import MetricRank, MetricRanks
 from train.study.results import PairResult, StudyResults
 from train.study.sentences import percent, whom
@@ -12,7 +11,8 @@ from train.study.statistics import CONFIDENCE, Interval
 
 def signed(number: float) -> str:
     """A number with its sign, as places on the scale are shown."""
-    return f"{number:+.2f}".replace("-", "−")
+    text = f"{number:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
 
 
 def ends(interval: Interval, *, shares: bool = False) -> str:
@@ -50,8 +50,8 @@ def notes(results: StudyResults) -> list[str]:
         before = "".join(scale.never_beaten[:number])
         said.append(
             f"No vote prefers {_letters(group)} to {_letters(before)}. The distance "
-            f"between them may be larger than shown, and depends on the {PRIOR_VOTES:g} vote, half "
-            "for each, that the scale adds to every two sets."
+            "between them may be larger than shown, and depends on the vote, half for each, that "
+            "the scale adds to every two sets."
         )
     for pair, distance in zip(results.pairs, scale.distances, strict=True):
         first, second = pair.first.upper(), pair.second.upper()

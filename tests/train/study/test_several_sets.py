@@ -9,7 +9,7 @@ from tests.train.study.conftest import Robots, side_of
 from tests.train.study.test_score import score
 from tests.train.study.test_static import exported, run, save
 from train.study.results import PairResult
-from train.study.scale_sentences import find_circle
+from train.study.scale_sentences import find_circle, signed
 from train.study.score_tables import TABLE
 from train.study.statistics import Interval
 from train.study.study_file import FILE_NAME, reading
@@ -133,6 +133,15 @@ def pair(first, second, outcome):
     interval = Interval(0.5, 0.4, 0.6, over_observers=False)
     empty = ((), (), (0, 0, 0), (0, 1), None, (), ())
     return PairResult(first, second, outcome, "", interval, 0.95, *empty)
+
+
+def test_places_have_signs_except_zero():
+    assert [signed(place) for place in (1.234, -0.5, 0.0, -0.001)] == [
+        "+1.23",
+        "−0.50",
+        "0.00",
+        "0.00",
+    ]
 
 
 def test_circles_by_hand():
