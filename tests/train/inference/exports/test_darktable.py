@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.slow_cases import slow_for
 from tests.train.inference.exports.stand_in import stand_in
 from train.__main__ import main
 from train.checkpoints.checkpoint import load_network
@@ -111,19 +112,22 @@ def test_a_name_without_letters_is_refused(
     assert "has no letter or digit of ASCII in its name" in capsys.readouterr().err
 
 
+FAR = {
+    "drunet(features=(2, 2, 2), blocks=3)": "65 pixels far",
+    "retinexformer(features=4, levels=1, num_blocks=(1, 1))": "at the whole photograph",
+    "nafnet(width=4, encoder_blocks=(1,), decoder_blocks=(1,), middle_blocks=0)": (
+        "at the whole photograph"
+    ),
+}
+
+
+@slow_for("spec", FAR, [spec for spec in FAR if spec.startswith(("drunet", "retinexformer"))])
 def test_networks_that_look_farther_than_tiles_overlap_get_a_note(
-    checkpoint: Make, tmp_path: Path, monkeypatch, capsys
+    spec: str, checkpoint: Make, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     stand_in(monkeypatch)
-    for spec, reach in {
-        "drunet(features=(2, 2, 2), blocks=3)": "65 pixels far",
-        "retinexformer(features=4, levels=1, num_blocks=(1, 1))": "at the whole photograph",
-        "nafnet(width=4, encoder_blocks=(1,), decoder_blocks=(1,), middle_blocks=0)": (
-            "at the whole photograph"
-        ),
-    }.items():
-        assert exported(checkpoint(spec), tmp_path / "far.dtmodel", "--size=192x192") == 0
-        assert f"note: the network looks {reach}" in capsys.readouterr().out
+    assert exported(checkpoint(spec), tmp_path / "far.dtmodel", "--size=192x192") == 0
+    assert f"note: the network looks {FAR[spec]}" in capsys.readouterr().out
 
 
 def test_a_model_that_differs_is_not_written(
