@@ -61,6 +61,14 @@ addEventListener("load", () => {
   seen.cut = boxes.filter(sticksOut).map(box => box.outerHTML.slice(0, 60));
   const scrolls = box => ["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX);
   seen.scrolls = boxes.filter(box => box.matches(".scroll, pre") && scrolls(box)).length;
+  // A caption must be readable without scrolling, however wide its table is.
+  seen.captions = [...document.querySelectorAll(".scroll caption")].map(caption => {
+    const table = caption.closest("table"), width = table.style.width;
+    table.style.width = "3000px";
+    const sizes = [caption.getBoundingClientRect().width, table.closest(".scroll").clientWidth];
+    table.style.width = width;
+    return sizes;
+  });
   const texts = "h1, .headline, .quiet, caption, figcaption, td, td small, th, label, pre, summary";
   seen.texts = [...document.querySelectorAll(texts)].map(element => {
     let behind = element;
@@ -172,6 +180,12 @@ def test_every_plot_is_drawn_and_nothing_sticks_out(seen, view):
     ] == []
     assert bool(seen["scrolls"]) != view.startswith("print")
     assert seen["unfolded"]  # before printing
+
+
+def test_captions_are_no_wider_than_what_is_shown_of_a_wide_table(seen):
+    assert seen["captions"]
+    for width, shown in seen["captions"]:
+        assert 0 < width <= shown
 
 
 def contrast(pair):
