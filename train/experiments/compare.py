@@ -1,4 +1,4 @@
-"""Finds out which loss is better on these photographs, by training the same network under each.
+"""Finds out which loss is better on these photographs, by training the same network with each.
 
 The comparison is paired by construction: a seed fixes the initial weights, the patches, their noise
 and the number of steps, whatever the loss is. The right learning rate and clipping depend on the
