@@ -71,7 +71,7 @@ def _how_to_ask(folder: Path, photographs: int) -> People:
         "them which result is which:"
     ]
     then = (
-        f"After the last vote, `{_command('score', study)}` gives the answer. To have it here, "
+        f"After the last vote, this gives the answer: {_command('score', study)}. To have it here, "
         "repeat the comparison's command with --out set to its folder."
     )
     if why := why_no_verdict(photographs):
