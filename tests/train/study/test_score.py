@@ -6,7 +6,7 @@ import pytest
 
 from tests.train.study.conftest import Robots, side_of
 from train.__main__ import main
-from train.study.ballots import Vote, score_table, why_excluded
+from train.study.ballots import Vote, score_table, vote_table, why_excluded
 from train.study.sent import Ballot
 from train.study.study_file import FILE_NAME
 
@@ -44,6 +44,22 @@ def test_scores_by_hand():
     assert scores[1, 0] == 0.5 and scores[1, 1] != scores[1, 1]
     votes[1] = vote("b", "a", "left", kind="repeat", number=9)
     assert score_table(votes, "a", "b")[0][0].tolist() == [0.5, 0]
+
+
+def test_a_table_of_choices_by_hand():
+    votes = [
+        vote("a", "b", "left"),
+        vote("b", "a", "left", kind="repeat", number=9),  # b: the repeat shares the weight
+        vote("a", "b", "none", observer=2),
+        vote("c", "b", "left", photograph="q"),  # the second set of its pair is on the left
+    ]
+    table, names = vote_table(votes, [("a", "b"), ("b", "c")])
+    assert names == ["p", "q"]
+    assert table.shape == (2, 2, 2, 3)
+    assert table[0, 0, 0].tolist() == [0.5, 0, 0.5]
+    assert table[0, 1, 0].tolist() == [0, 1, 0]
+    assert table[1, 0, 1].tolist() == [0, 0, 1]
+    assert table.sum() == 3
 
 
 def test_exclusion_by_hand():
