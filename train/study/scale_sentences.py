@@ -32,7 +32,7 @@ def explanation(results: StudyResults) -> str:
         "A score of 50 % means that neither set is ahead, and each “no difference” counts half. "
         "With several pairs, intervals are wider, by Holm's method: the chance that any verdict is "
         f"wrong is at most {percent(1 - CONFIDENCE)}. Sets that are 1 JOD apart score 75 % against "
-        "each other. Intervals in JOD are not widened, and decide nothing. "
+        "each other. Intervals in JOD are not corrected, and decide nothing. "
         f"{whom(results.pairs[0])}"
     )
     return said.rstrip()
