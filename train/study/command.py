@@ -30,7 +30,7 @@ def study(arguments: list[str]) -> int:
 
 
 def _create(arguments: list[str]) -> None:
-    """Make a study of two sets of results or more."""
+    """Make a study of two or more sets of results."""
     from train.study.create_config import CreateConfig
 
     config = tyro.cli(CreateConfig, prog="python -m train study create", args=arguments)

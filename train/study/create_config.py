@@ -23,7 +23,7 @@ QUESTIONS: dict[Task, str] = {
 
 @dataclass(frozen=True)
 class CreateConfig:
-    """Make a blind viewing study of two sets of results or more.
+    """Make a blind viewing study of two or more sets of results.
 
     Observers then see pairs of results without knowing which is which. Next, use `study serve`.
     """
@@ -37,7 +37,7 @@ class CreateConfig:
     b: Path | None = None
     """The same photographs, with the same names, restored differently: a folder or a network."""
     c: Path | None = None
-    """A third set of results. Observers then see every two of the sets."""
+    """A third set of results. Observers then compare every set with every other set."""
     d: Path | None = None
     """A fourth set of results."""
     e: Path | None = None
