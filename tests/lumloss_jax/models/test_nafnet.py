@@ -256,6 +256,7 @@ def test_names_are_the_published_ones_also_inside_params(random_variables):
         jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
+@pytest.mark.slow
 def test_published_forms_have_664_entries():
     gopro = {"encoder_blocks": (1, 1, 1, 28), "middle_blocks": 1, "decoder_blocks": (1, 1, 1, 1)}
     shapes = variable_shapes(create_model("nafnet", **gopro))
