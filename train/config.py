@@ -112,7 +112,8 @@ class ModelConfig:
     """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
     """For buifd: weight of the error in the predicted noise level, as a part of the loss.
-    BUIFD's published objective, up to a constant factor, is --loss mse --level-weight 1 --blind."""
+    BUIFD's published objective, up to a constant factor, is
+    `fit --loss mse --level-weight 1 --blind`."""
     level_sigma: float = 75.0
     """For buifd: noise standard deviation (0 to 255) that corresponds to a predicted level of 1.
     Set it to the highest noise used in training. Published values are 55 and 75."""

@@ -110,8 +110,9 @@ PRESETS = {
         ),
     ),
     "paper-nafnet": Preset(
-        "NAFNet of width 32 as published for SIDD, on its pieces of 512 pixels, but with flips and "
-        "turns. This preset needs a GPU or TPU. It has never been run.",
+        "NAFNet of width 32 as published for SIDD, trained on SIDD's pieces of 512x512 pixels. "
+        "Unlike the original, it also uses flips and turns. This preset needs a GPU or TPU. It has "
+        "never been run.",
         FitConfig(
             data=DataConfig(
                 source="pairs:SIDD/train/input_crops,SIDD/train/gt_crops",
@@ -133,8 +134,9 @@ PRESETS = {
         ),
     ),
     "paper-cidnet": Preset(
-        "HVI-CIDNet as its code trains it on LOL-v1, but without the VGG term, with turns, and "
-        "with k = 0.2 in the loss. This preset needs a GPU or TPU. It has never been run.",
+        "HVI-CIDNet as its authors' code trains it on LOL-v1, with three changes: there is no VGG "
+        "term, there are turns, and k is 0.2 in the loss. This preset needs a GPU or TPU. It has "
+        "never been run.",
         FitConfig(
             data=DataConfig(
                 source="pairs:LOLv1/Train/input,LOLv1/Train/target",

@@ -71,11 +71,12 @@ def _how_to_ask(folder: Path, photographs: int) -> People:
         "them which result is which:"
     ]
     then = (
-        f"After the last vote, this gives the answer: {_command('score', study)}. To have it here, "
-        "repeat the comparison's command with --out set to its folder."
+        f"After the last vote, this gives the answer: {_command('score', study)}. To show "
+        "the answer on this page, repeat the command of the comparison, with --out set to the "
+        "folder of this page."
     )
     if why := why_no_verdict(photographs):
-        then += f" For people, {why}. To show more, add --clean FOLDER to the first command."
+        then += f" However, {why}. To show more, add --clean FOLDER to the first command."
     return People(
         said=said,
         commands=(

@@ -32,8 +32,8 @@ class CreateConfig:
     """Folder of the study. It is created, and must not contain a study yet."""
     a: Path | None = None
     """Folder of restored photographs. Or a network: the folder of a run or of a checkpoint, or the
-    name of a bundled network. It restores the photographs of --clean or --input, or those that its
-    run is tested on."""
+    name of a bundled network. A network restores the photographs of --clean or --input, or the test
+    photographs of its run."""
     b: Path | None = None
     """The same photographs, with the same names, restored differently: a folder or a network."""
     c: Path | None = None
@@ -45,18 +45,18 @@ class CreateConfig:
     f: Path | None = None
     """A sixth set of results."""
     comparison: Path | None = None
-    """Folder of a finished `compare`, to use instead of --a and --b. Networks of --losses (first
-    seed) restore its test photographs at its middle noise level, or the photographs of --clean or
-    --input."""
+    """Folder of a finished `compare`, to use instead of --a and --b. For each of --losses, the
+    network of the first seed restores the test photographs of the comparison, at its middle noise
+    level. With --clean or --input, it restores those photographs instead."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """The losses of --comparison whose networks are compared, up to six. Default: the first two."""
     clean: Path | None = None
-    """Folder of the clean photographs. --task fidelity shows them. Networks restore them with added
-    noise, unless --input is given."""
+    """Folder of the clean photographs. --task fidelity shows them. Unless --input is given, noise
+    is added to them, and networks restore the noisy copies."""
     input: Path | None = None
-    """Folder of the photographs before restoration, which networks restore. With --clean, the
-    obvious control pair shows the input next to the clean photograph. Otherwise it shows a result
-    next to a blurred copy."""
+    """Folder of the photographs before restoration, which networks restore. One pair of a study has
+    an obvious answer, so that careless observers can be told. With --clean, this pair shows the
+    input next to the clean photograph. Otherwise it shows a result next to a blurred copy."""
     sigma: float | None = None
     """Noise level (0 to 255) for networks: it is added to the photographs of --clean, and passed to
     networks that need one. None: the one that the networks were trained with, or an estimate for

@@ -33,7 +33,8 @@ _TEXTS = ("practice", "progress", "finished", "paused", "send_file", "save_why",
 class StaticConfig:
     """Write a study for one observer as one HTML file, which needs no server.
 
-    The observer opens the file, votes, and sends the file with the votes. `study merge` adds it.
+    The observer opens the page, votes, and sends you the file of votes that the page saves.
+    `study merge` adds this file to the study.
     Repeat the command for each observer, with a different file.
     """
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from train.experiments.statistics import stats
-from train.experiments.statistics.conclusions import ALPHA, Comparison, FineTuned
+from train.experiments.statistics.conclusions import ALPHA, Comparison
 from train.experiments.statistics.convergence import Curve, convergence_warning
 from train.inference.scoring.registry import METRICS
 
@@ -28,12 +28,13 @@ def describe_measurement(comparison: Comparison) -> str:
 
 def describe_comparison(comparison: Comparison) -> str:
     """Says what was measured, and gives the verdict."""
-    favoured = describe_starts(comparison.fine_tuned) if comparison.adjusted_p is not None else ""
+    favoured = "" if comparison.adjusted_p is None else _describe_starts(comparison)
     return f"{describe_measurement(comparison)} {_verdict(comparison)} {favoured}".strip()
 
 
-def describe_starts(fine_tuned: FineTuned | None) -> str:
+def _describe_starts(comparison: Comparison) -> str:
     """Says which losses the starts of a fine-tuning favour; "" if there are no starts."""
+    fine_tuned = comparison.fine_tuned
     if fine_tuned is None:
         return ""
     starts = "The start was" if fine_tuned.starts == 1 else "The starts were"
@@ -42,7 +43,10 @@ def describe_starts(fine_tuned: FineTuned | None) -> str:
             "It is not recorded which loss a start was trained with. A start favours its own loss."
         )
     if len(fine_tuned.losses) == 1:
-        return f"{starts} trained with {fine_tuned.losses[0]}, which favours that loss."
+        loss = fine_tuned.losses[0]
+        compared = loss in (comparison.candidate, comparison.other)
+        why = "which favours that loss" if compared else "which is neither of these two losses"
+        return f"{starts} trained with {loss}, {why}."
     listed = _list(fine_tuned.losses, word="and")
     return f"{starts} trained with {listed}, and each favours its own loss."
 
@@ -167,17 +171,17 @@ def _verdict(comparison: Comparison) -> str:
         )
     if comparison.outcome == "equal":
         return (
-            f"Equal to within {_margin(comparison)}, the margin below which differences are "
-            f"assumed not to matter (p = {comparison.equal_p:.2g}){scope}. The scores do not say "
-            f"which one is better within this margin ({p})."
+            f"Equal to within {_margin(comparison)}{scope} (p = {comparison.equal_p:.2g}). "
+            "Differences below this margin are assumed not to matter. The scores do not say which "
+            f"one is better within it ({p})."
         )
     if comparison.outcome == "cannot tell":
-        undecided = f"Cannot tell which is better ({p}){scope}."
+        undecided = f"Cannot tell which is better{scope} ({p})."
         return f"{undecided}{_what_would_decide(comparison)}{_margins(comparison)}"
     seeds = len(comparison.difference.by_seed)
     agree = sum(value * comparison.difference.mean > 0 for value in comparison.difference.by_seed)
     agreement = f"all {seeds} seeds agree" if agree == seeds else f"{agree} of {seeds} seeds agree"
-    verdict = f"{comparison.outcome.capitalize()} ({p}; {agreement}){scope}."
+    verdict = f"{comparison.outcome.capitalize()}{scope} ({p}; {agreement})."
     return f"{verdict}{_margins(comparison)}"
 
 

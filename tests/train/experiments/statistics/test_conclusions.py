@@ -13,7 +13,7 @@ from train.experiments.report.wording import (
 )
 from train.experiments.statistics import stats
 from train.experiments.statistics.comparison_table import ComparisonRow
-from train.experiments.statistics.conclusions import conclude
+from train.experiments.statistics.conclusions import FineTuned, conclude
 from train.experiments.statistics.convergence import Curve, gain_of_last_quarter
 from train.inference.scoring.registry import DEFAULT, METRICS
 
@@ -48,6 +48,16 @@ def concluded(**options):
 
 def find(comparisons, other, metric="psnr", sigmas=(15.0, 50.0)):
     return next(c for c in comparisons if (c.other, c.metric, c.sigmas) == (other, metric, sigmas))
+
+
+def test_a_start_is_said_to_favour_its_own_loss_only():
+    comparisons = conclude(make_scores(), LOSSES, fine_tuned=FineTuned(1, ("l1",)))
+    against_mse, against_l1 = (describe_comparison(find(comparisons, loss)) for loss in LOSSES[1:])
+    assert against_mse.endswith("was trained with l1, which is neither of these two losses.")
+    assert against_l1.endswith("The start was trained with l1, which favours that loss.")
+    candidate = conclude(make_scores(), LOSSES, fine_tuned=FineTuned(1, ("luminance_l1",)))
+    said = describe_comparison(find(candidate, "mse"))
+    assert said.endswith("The start was trained with luminance_l1, which favours that loss.")
 
 
 def test_only_primary_comparisons_are_claimed_and_come_first():
@@ -174,7 +184,7 @@ def test_a_metric_without_decibels_has_only_the_users_margin():
     tested = find(
         conclude(make_scores(), LOSSES, primary="ciede2000", margin=0.5), "l1", "ciede2000"
     )
-    assert "Equal to within 0.5, the margin" in describe_comparison(tested)
+    assert "Equal to within 0.5 (p = " in describe_comparison(tested)
 
 
 def test_verdicts_are_on_the_chosen_metric_and_levels():
