@@ -52,7 +52,7 @@ def test_a_network_is_trained_fine_tuned_and_restores(
     )
     assert np.abs(at_once.astype(int) - in_layers).max() <= 1
     said = capsys.readouterr().out
-    assert "features take up to 0.0 GB in " in said and "--exact" not in said
+    assert "features take up to 1 MB in " in said and "--exact" not in said
     assert main(["restore", "tuned", str(folder), "--output=exact", "--exact"]) == 0
     said = capsys.readouterr().out
     assert ("warning: --exact has no effect" in said) == (name == "cidnet")

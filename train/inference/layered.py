@@ -4,6 +4,7 @@ A photograph that does not fit one tile passes through the network layer by laye
 (:mod:`train.inference.tiles.spilled`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -69,7 +70,8 @@ class LayeredPredictor(Predictor):
         if cut_photograph(photograph, self.tile, self._field).whole:
             return ""
         needed = self._bytes_on_disk(photograph)
-        return f"features take up to {needed / 1e9:.1f} GB in {folder_of_features()} meanwhile"
+        size = f"{needed / 1e9:.1f} GB" if needed >= 1e9 else f"{math.ceil(needed / 1e6)} MB"
+        return f"features take up to {size} in {folder_of_features()} meanwhile"
 
     def notes(self, photograph: StreamedPhotograph) -> list[str]:
         """What the user should know after the photograph was restored."""
