@@ -111,8 +111,8 @@ PRESETS = {
     ),
     "paper-nafnet": Preset(
         "NAFNet of width 32 as published for SIDD, trained on SIDD's pieces of 512x512 pixels. "
-        "Unlike the original, it also uses flips and turns. This preset needs a GPU or TPU. It has "
-        "never been run.",
+        "Unlike the original, it also mirrors and rotates patches. This preset needs a GPU or TPU. "
+        "It has never been run.",
         FitConfig(
             data=DataConfig(
                 source="pairs:SIDD/train/input_crops,SIDD/train/gt_crops",
@@ -134,9 +134,9 @@ PRESETS = {
         ),
     ),
     "paper-cidnet": Preset(
-        "HVI-CIDNet as its authors' code trains it on LOL-v1, with three changes: there is no VGG "
-        "term, there are turns, and k is 0.2 in the loss. This preset needs a GPU or TPU. It has "
-        "never been run.",
+        "HVI-CIDNet as its authors' code trains it on LOL-v1, with three changes: the loss has "
+        "no VGG term, patches are also rotated, and the loss uses a fixed k of 0.2 for the HVI "
+        "colour space. This preset needs a GPU or TPU. It has never been run.",
         FitConfig(
             data=DataConfig(
                 source="pairs:LOLv1/Train/input,LOLv1/Train/target",

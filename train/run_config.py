@@ -34,8 +34,8 @@ class RunConfig:
     None: all devices or, with several TPU slices, the devices of one slice."""
     cpu_step: CpuStep = "fast"
     """How the step is compiled on CPUs, which changes its speed and the last bits of its results.
-    fast: the faster way; plain: as in versions before this flag.
-    A run that such a version started is always resumed with plain."""
+    fast: the faster way; plain: the way of older versions, which did not have this flag.
+    A run that was started with an older version is always resumed with plain."""
     distributed: bool = False
     """Train on several hosts together. Run the same command on each.
     The hosts find each other automatically on TPU pods, SLURM and GKE."""

@@ -76,7 +76,10 @@ def _how_to_ask(folder: Path, photographs: int) -> People:
         "folder of this page."
     )
     if why := why_no_verdict(photographs):
-        then += f" However, {why}. To show more, add --clean FOLDER to the first command."
+        then += (
+            f" However, {why}. To show other photographs instead, add --clean FOLDER to the first "
+            "command."
+        )
     return People(
         said=said,
         commands=(

@@ -66,7 +66,7 @@ class EvaluateConfig:
     output: Path
     """Folder to write scores.csv, summary.json and figures to."""
     sigmas: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
-    """Noise levels (0 to 255) to score at. Default: those of --protocol, 15, 25 and 50.
+    """Noise levels (0 to 255) to score at. Default: those of --protocol (15, 25 and 50).
     The level is passed to networks that need it, and not to blind ones."""
     metrics: Annotated[tuple[Added, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Metrics to compute in addition to the default ones. all: every metric that needs no weights.

@@ -55,7 +55,7 @@ class CreateConfig:
     is added to them, and networks restore the noisy copies."""
     input: Path | None = None
     """Folder of the photographs before restoration, which networks restore. One pair of a study has
-    an obvious answer, so that careless observers can be told. With --clean, this pair shows the
+    an obvious answer, so that careless observers can be detected. With --clean, this pair shows the
     input next to the clean photograph. Otherwise it shows a result next to a blurred copy."""
     sigma: float | None = None
     """Noise level (0 to 255) for networks: it is added to the photographs of --clean, and passed to

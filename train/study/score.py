@@ -32,8 +32,8 @@ _LARGEST_PICTURES = 10_000_000  # bytes of all pictures in the page
 class ScoreConfig:
     """Say what the votes mean, and write results.html, votes.csv and results.json.
 
-    There is no verdict until all votes are in, because their number is fixed in advance. Studies
-    with `--stop sequential` and the flag --end-early are the exceptions.
+    There is no verdict until all votes are in, because their number is fixed in advance. There
+    are two exceptions: studies made with `--stop sequential`, and the flag --end-early.
     """
 
     study: Annotated[Path, tyro.conf.Positional]

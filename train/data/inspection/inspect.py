@@ -69,8 +69,8 @@ class InspectConfig:
     None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
     overwrite: bool = False
     """Replace --sheet even if it was not written by this command.
-    An existing TIFF is never replaced without this flag, because a TIFF does not say which program
-    wrote it."""
+    An existing TIFF is never replaced without this flag, because this command does not
+    mark the TIFFs that it writes."""
     all: bool = False
     """List all problems and notes. Without this flag, the first twenty of each are listed."""
 

@@ -225,8 +225,8 @@ def _margins(comparison: Comparison) -> str:
     if comparison.outcome == "worse" and comparison.difference.high <= -comparison.margin:
         return ""  # The interval itself says that it is worse by more than the margin.
     return (
-        f" The scores do not rule out that {candidate} is worse by {margin} or more "
-        f'(p = {not_worse_p:.2g} in the test of "not worse").'
+        f" {candidate} may still be worse by {margin} or more "
+        f"(p = {not_worse_p:.2g} in the test for non-inferiority)."
     )
 
 
