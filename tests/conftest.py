@@ -1,6 +1,5 @@
 """Settings for every test: four CPU devices, a compilation cache, the folder of shared data."""
 
-import gc
 import os
 from collections.abc import Iterator
 from importlib import metadata
@@ -48,15 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(needs_shared)
-
-
-def pytest_collection_finish() -> None:
-    """Keeps what was imported and collected out of later searches for garbage.
-
-    statsmodels collects garbage whenever it adjusts p-values. For a test of comparisons, each of
-    these searches took 0.4 s.
-    """
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
