@@ -1,11 +1,10 @@
 """Runs the server of a study."""
 
-import asyncio
 import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 import uvicorn
@@ -109,7 +108,7 @@ class PromptProtocol(H11Protocol):
 
     patience = 60.0  # seconds
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """Starts to wait."""
         super().connection_made(transport)
         self._answered = False

@@ -133,6 +133,7 @@ def chromium():
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
+        # A browser is no Python package, so no extra can bring it. CI installs it.
         pytest.skip("needs Chromium on the system")
     # Chromium has no sandbox for the user root.
     flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []

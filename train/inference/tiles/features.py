@@ -28,7 +28,7 @@ class Features:
         """
         self.height, self._row = height, (width, channels)
         self._bytes = 4 * width * channels
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, it is closed with its last user
+        self._file = tempfile.TemporaryFile()
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Writes rows.
