@@ -17,16 +17,6 @@ class Pair(NamedTuple):
     mask: jax.Array | None
 
 
-def difference(pair: Pair) -> jax.Array:
-    """P - T, which is exactly 0 where the two are equal, with slope 0 even under |.|.
-
-    In a compiled function, p / R - t / R is a product and a fused multiply-add, which leaves the
-    rounding error of one of them: 1e-8, which is 158 dB if the floor is 0.
-    """
-    off = pair.predictions - pair.targets
-    return jnp.where(pair.predictions == pair.targets, jnp.zeros_like(off), off)
-
-
 def zero_where_equal(values: jax.Array, pair: Pair) -> jax.Array:
     """``values`` ``[..., H, W, 1]``, with 0 and slope 0 at pixels whose colours are equal.
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
-from lumloss_jax._pair import difference
+from lumloss_jax import _local_similarity as local
 from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
-from lumloss_jax.metrics._protocol import prepare
+from lumloss_jax.metrics._protocol import prepare_difference
 
 LUMA_SHARES = {"studio": 219 / 255, "full": 1.0}
 
@@ -58,7 +58,7 @@ def mae(
       >>> [f"{value:.4f}" for value in mae(targets + 51.0, targets, data_range=255.0)]
       ['0.2000', '0.2000']
     """
-    pair = prepare(
+    pair, difference = prepare_difference(
         predictions,
         targets,
         data_range=data_range,
@@ -66,7 +66,7 @@ def mae(
         mask=mask,
         gt_mean=gt_mean,
     )
-    return _means.image_mean(jnp.abs(difference(pair)), pair.mask)
+    return _means.image_mean(local.magnitude(difference), pair.mask)
 
 
 def mse(
@@ -115,7 +115,7 @@ def mse(
       >>> print(f"{mse(targets + 0.1, targets)[0]:.4f}")
       0.0100
     """
-    pair = prepare(
+    pair, difference = prepare_difference(
         predictions,
         targets,
         data_range=data_range,
@@ -123,7 +123,7 @@ def mse(
         mask=mask,
         gt_mean=gt_mean,
     )
-    return _means.image_mean(jnp.square(difference(pair)), pair.mask)
+    return _means.image_mean(jnp.square(difference), pair.mask)
 
 
 def psnr(
@@ -185,7 +185,7 @@ def psnr(
       >>> print(f"{psnr(targets, targets)[0]:.4f}")
       100.0000
     """
-    pair = prepare(
+    pair, difference = prepare_difference(
         predictions,
         targets,
         data_range=data_range,
@@ -194,7 +194,7 @@ def psnr(
         gt_mean=gt_mean,
     )
     floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
-    return decibels(_means.image_mean(jnp.square(difference(pair)), pair.mask), floor)
+    return decibels(_means.image_mean(jnp.square(difference), pair.mask), floor)
 
 
 def psnr_y(
@@ -254,7 +254,7 @@ def psnr_y(
       20.0000
     """
     _checks.check_option("luma_range", luma_range, LUMA_SHARES)
-    pair = prepare(
+    pair, difference = prepare_difference(
         predictions,
         targets,
         data_range=data_range,
@@ -265,7 +265,7 @@ def psnr_y(
     )
     floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
     # Luma is linear, so it is taken once, of the difference
-    luma = sum_channels(difference(pair), COEFFICIENTS["rec601"])
+    luma = sum_channels(difference, COEFFICIENTS["rec601"])
     return decibels(_means.image_mean(jnp.square(LUMA_SHARES[luma_range] * luma), pair.mask), floor)
 
 

@@ -9,10 +9,10 @@ from lumloss_jax import _checks, _means
 from lumloss_jax import _local_similarity as local
 from lumloss_jax._ciede2000 import safe_sqrt
 from lumloss_jax._dct import COSINES, LUMINANCE_STEPS, NORM, transform
-from lumloss_jax._pair import Pair, difference
+from lumloss_jax._pair import Pair
 from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 from lumloss_jax.metrics._distortion import LUMA_SHARES, decibels
-from lumloss_jax.metrics._protocol import prepare
+from lumloss_jax.metrics._protocol import prepare_difference
 
 _BLOCK = 8
 # The authors print both tables with six decimals. They follow from JPEG's steps.
@@ -190,7 +190,7 @@ def _psnr(
 ) -> jax.Array:
     """Both metrics, without and with masking."""
     _checks.check_option("luma_range", luma_range, LUMA_SHARES)
-    pair = prepare(
+    pair, difference = prepare_difference(
         predictions,
         targets,
         data_range=data_range,
@@ -201,7 +201,7 @@ def _psnr(
     floor = _checks.check_scalar("floor", floor, pair.targets.dtype)
     local.check_smallest(pair.targets, _BLOCK, "PSNR-HVS-M" if masking else "PSNR-HVS")
     # The transform of the difference, which is exact where the images are equal
-    errors = local.magnitude(_coefficients(_blocks(_luma(difference(pair)))))
+    errors = local.magnitude(_coefficients(_blocks(_luma(difference))))
     if masking:
         hidden = jnp.maximum(
             *(_masking(_luma(image)) for image in (pair.predictions, pair.targets))

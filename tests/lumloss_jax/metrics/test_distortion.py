@@ -78,20 +78,27 @@ def test_gt_mean_by_hand():
     for kind, mean in (("luma", 0.299 * 0.8 + 0.701 * 0.2), ("channels", 0.4)):
         matched = np.minimum(predictions * (0.5 / mean), 1)
         expected = np.abs(matched - targets).mean()
-        np.testing.assert_allclose(
-            score("mae", predictions, targets, gt_mean=kind), [expected], rtol=1e-6
-        )
+        for unit in (1.0, 255.0):
+            value = score("mae", unit * predictions, unit * targets, gt_mean=kind, data_range=unit)
+            np.testing.assert_allclose(value, [expected], rtol=1e-6)
 
 
 def test_gt_mean_leaves_a_black_prediction_alone():
-    black, targets = jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 0.5)
-    for kind in ("luma", "channels"):
-        value_and_gradient = jax.value_and_grad(
-            lambda p, kind=kind: metrics.mse(p, targets, gt_mean=kind)[0]
-        )
-        value, gradient = jax.jit(value_and_gradient)(black)
-        np.testing.assert_allclose(value, 0.25, rtol=1e-6)
-        assert np.isfinite(gradient).all()
+    """One as dark as 4e-7 of the data range, in either unit, too."""
+    targets = jnp.full((1, 2, 2, 3), 0.5)
+
+    @jax.jit
+    def scores(predictions, unit):
+        def of(kind):
+            return lambda p: metrics.mse(p, unit * targets, gt_mean=kind, data_range=unit)[0]
+
+        return [jax.value_and_grad(of(kind))(predictions) for kind in ("luma", "channels")]
+
+    for unit in (1.0, 255.0):
+        for dark in (0.0, 4e-7):
+            for value, gradient in scores(jnp.full(targets.shape, dark * unit), unit):
+                np.testing.assert_allclose(value, 0.25, rtol=1e-5)
+                assert np.isfinite(gradient).all()
 
 
 def test_gt_mean_under_a_mask_reads_the_masked_mean():
