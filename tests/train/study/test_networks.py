@@ -4,27 +4,23 @@ import dataclasses
 import shutil
 import sqlite3
 
-import jax
 import numpy as np
 import pytest
 
+from tests.train.study.untrained import SPEC, restored_by, shown, untrained, write_photographs
 from train.__main__ import main
 from train.assembly import open_photographs
-from train.checkpoints.checkpoint import Network, save_network
-from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
+from train.checkpoints.checkpoint import save_network
+from train.data.images import read_image, to_float, to_uint8
 from train.data.splits import save_splits
 from train.experiments.compare_config import CompareConfig
 from train.experiments.networks.members import NOISE_SEED, Member
 from train.experiments.statistics.comparison_table import ComparisonRow
 from train.files.outputs import write_json, write_rows
-from train.inference.predictors import predictor_for
 from train.inference.scoring import protocols
 from train.inference.scoring.protocols import add_fixed_noise
-from train.network import build_model, init_variables
 from train.presets import find_compare_preset
 from train.study.study_file import FILE_NAME
-
-SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +29,7 @@ def comparison(tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison")
     random = np.random.default_rng(0)
     for split in ("train", "test"):
-        (folder / split).mkdir()
-        for number in range(3):
-            image = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
-            write_image(folder / split / f"p{number}.png", image)
+        write_photographs(folder / split, ("p0", "p1", "p2"), random)
     start = find_compare_preset("smoke")
     data = dataclasses.replace(
         start.fit.data,
@@ -56,13 +49,8 @@ def comparison(tmp_path_factory):
     )
     networks = {}
     for number, loss in enumerate(config.losses):
-        network = build_model(SPEC)
-        variables = init_variables(network, jax.random.key(number))
-        # Without training both would return their input.
-        shift = 0.02 * (number + 1)
-        variables = jax.tree.map(lambda array, shift=shift: array + shift, variables)
         member = Member(loss, config.fit.seed, 0.002, None)
-        networks[loss] = Network(network, SPEC, variables["params"], {})
+        networks[loss] = untrained(number)
         save_network(folder / "members" / member.name / "checkpoints" / "30", networks[loss], {})
     return folder, config, networks
 
@@ -75,53 +63,37 @@ def test_the_networks_restore_the_test_photographs(comparison, tmp_path, capsys)
     assert "3 photographs are too few for a verdict" in said and "--clean FOLDER" in said
     with sqlite3.connect(tmp_path / "study" / FILE_NAME) as file:
         content = file.execute("SELECT content FROM about").fetchone()[0]
-        shown = file.execute(
-            "SELECT photographs.name, left_name, pictures.png FROM trials JOIN photographs ON "
-            "photographs.number = trials.photograph JOIN pictures ON pictures.number = left_picture"
-        ).fetchall()
     assert '"names": ["luminance_l1", "l1"]' in content
     seen = set()
-    for name, left, png in shown:
+    for name, left, pixels in shown(tmp_path / "study"):
         clean = read_image(folder / "test" / f"{name}.png")
         noisy = add_fixed_noise(
             to_float(clean), f"{name}.png", sigma=config.fit.data.sigma, seed=NOISE_SEED
         )
         if left in ("a", "b"):
-            network = networks[config.losses["ab".index(left)]]
-            predictor = predictor_for(network.model, network.params, network.batch_stats)
-            wanted = to_uint8(predictor.restore(noisy, sigma=config.fit.data.sigma / 255))
+            wanted = restored_by(networks[config.losses["ab".index(left)]], noisy)
         else:
             wanted = clean if left == "clean" else to_uint8(noisy)
-        np.testing.assert_array_equal(decode_image(png, name), wanted)
+        np.testing.assert_array_equal(pixels, wanted)
         seen.add(left)
     assert {"a", "b"} <= seen
 
 
 def test_the_networks_restore_other_photographs(comparison, tmp_path, capsys):
     folder, config, networks = comparison
-    (tmp_path / "clean").mkdir()
-    random = np.random.default_rng(1)
-    for number in range(10):
-        image = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
-        write_image(tmp_path / "clean" / f"new{number}.png", image)
+    names = [f"new{number}" for number in range(10)]
+    write_photographs(tmp_path / "clean", names, np.random.default_rng(1))
     flags = ["--comparison", str(folder), "--crop", "None", "--clean", str(tmp_path / "clean")]
     assert main(["study", "create", str(tmp_path / "study"), *flags]) == 0
     assert "too few" not in capsys.readouterr().out
-    with sqlite3.connect(tmp_path / "study" / FILE_NAME) as file:
-        name, png = file.execute(
-            "SELECT photographs.name, pictures.png FROM trials JOIN photographs ON "
-            "photographs.number = trials.photograph JOIN pictures ON pictures.number = left_picture"
-            " WHERE left_name = 'b'"
-        ).fetchone()
+    name, _, pixels = next(row for row in shown(tmp_path / "study") if row[1] == "b")
     noisy = add_fixed_noise(
         to_float(read_image(tmp_path / "clean" / f"{name}.png")),
         f"{name}.png",
         sigma=config.fit.data.sigma,
         seed=protocols.NOISE_SEED,
     )
-    network = networks[config.losses[1]]
-    predictor = predictor_for(network.model, network.params, network.batch_stats)
-    np.testing.assert_array_equal(decode_image(png, name), to_uint8(predictor.restore(noisy)))
+    np.testing.assert_array_equal(pixels, restored_by(networks[config.losses[1]], noisy))
 
 
 def test_of_several_lengths_the_longest_is_used(comparison, tmp_path):

@@ -2,27 +2,23 @@
 
 import dataclasses
 import shutil
-import sqlite3
 
-import jax
 import numpy as np
 import pytest
 
+from tests.train.study.untrained import SPEC, restored_by, shown, untrained, write_photographs
 from train.__main__ import main
 from train.assembly import open_photographs
-from train.checkpoints.checkpoint import Network, load_network, save_network
+from train.checkpoints.checkpoint import load_network, save_network
 from train.checkpoints.digests import digest_weights
 from train.checkpoints.run_folder import describe_run
 from train.config import save_config
-from train.data.images import decode_image, read_image, to_float, to_uint8, write_image
+from train.data.images import read_image, to_float, to_uint8
 from train.data.splits import save_splits
-from train.inference.predictors import predictor_for
 from train.inference.scoring.protocols import NOISE_SEED, add_fixed_noise
-from train.network import build_model, init_variables
 from train.presets import find_preset
 from train.study.study_file import FILE_NAME, read_about, reading
 
-SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 SIGMA = find_preset("smoke").data.sigma
 
 
@@ -38,12 +34,9 @@ def save_run(folder, number, data, spec=SPEC, **changes):
     )
     model = dataclasses.replace(config.model, model=spec)
     config = dataclasses.replace(config, data=source, model=model)
-    network = build_model(spec)
-    variables = init_variables(network, jax.random.key(number))
-    variables = jax.tree.map(lambda array: array + 0.02 * (number + 1), variables)
     splits = open_photographs(config)
-    saved = Network(network, spec, variables["params"], {})
-    save_network(folder / "checkpoints" / "30", saved, describe_run(config, splits))
+    about = describe_run(config, splits)
+    save_network(folder / "checkpoints" / "30", untrained(number, spec), about)
     save_config(config, folder / "config.json")
     save_splits(splits, folder)
 
@@ -54,10 +47,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     random = np.random.default_rng(0)
     for split in ("train", "test"):
-        (root / split).mkdir()
-        for number in range(3):
-            image = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
-            write_image(root / split / f"p{number}.png", image)
+        write_photographs(root / split, ("p0", "p1", "p2"), random)
     save_run(root / "one", 0, root)
     save_run(root / "two", 1, root)
     save_run(root / "loud", 2, root, sigma=40.0)
@@ -68,20 +58,8 @@ def create(folder, *flags):
     return main(["study", "create", str(folder), "--crop", "None", *map(str, flags)])
 
 
-def shown(study):
-    """Name of the photograph, what is shown and its pixels, for everything on the left."""
-    with sqlite3.connect(study / FILE_NAME) as file:
-        rows = file.execute(
-            "SELECT photographs.name, left_name, pictures.png FROM trials JOIN photographs ON "
-            "photographs.number = trials.photograph JOIN pictures ON pictures.number = left_picture"
-        ).fetchall()
-    return [(name, left, decode_image(png, name)) for name, left, png in rows]
-
-
 def result_of(run, noisy):
-    network = load_network(run)
-    predictor = predictor_for(network.model, network.params, network.batch_stats)
-    return to_uint8(predictor.restore(noisy))
+    return restored_by(load_network(run), noisy)
 
 
 def noisy(path, sigma=SIGMA):
