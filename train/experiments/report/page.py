@@ -3,6 +3,7 @@
 import importlib.resources
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import jinja2
 import plotly.graph_objects as go
+from markupsafe import Markup, escape
 
 from train.checkpoints.versions import OF_REPORTS, package_versions
 from train.files.outputs import write_text
@@ -21,6 +23,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a6761d", "#7570b3")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 QUIET = "#7d7d7d"  # for what is shown but does not count
+
+_NAME = re.compile(r"[A-Z]\w*(?:-[A-Z]\w*)+|\|Δ\w\*\|")  # PSNR-Y, |ΔL*|
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,19 @@ def write_page(template: str, path: Path, **values: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["whole"] = _whole
     page = environment.get_template(template).render(plotly=script(), **values)
     write_text(page, path)
+
+
+def _whole(words: str) -> Markup:
+    """Marks names as whole: no line may end within them.
+
+    A hyphen that does not break would do so too, but a reader who searches for the name would not
+    find it.
+    """
+    escaped = str(escape(words))
+    return Markup(_NAME.sub(r'<span class="whole">\g<0></span>', escaped))
 
 
 def as_json(figure: go.Figure, **layout: Any) -> str:

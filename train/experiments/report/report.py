@@ -155,15 +155,16 @@ def _by_steps(at_lengths: Mapping[int, Sequence[Comparison]]) -> list[tuple[int,
     return found
 
 
-def _by_loss(changes: Sequence[Comparison], metrics: Iterable[str]) -> dict[str, list[str]]:
-    """Each loss with its change from the start in each metric, in words."""
-    found: dict[str, list[str]] = {}
+def _by_loss(
+    changes: Sequence[Comparison], metrics: Iterable[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Each loss with its change from the start in each metric, and the interval, in words."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for change in changes:
         if change.metric in metrics:
-            words = describe_difference(change)
-            found.setdefault(change.candidate, []).append(
-                words.removeprefix(METRICS[change.metric].label).strip()
-            )
+            words = describe_difference(change).removeprefix(METRICS[change.metric].label)
+            mean, _, interval = words.strip().partition(" [")
+            found.setdefault(change.candidate, []).append((mean, f"[{interval}"))
     return found
 
 

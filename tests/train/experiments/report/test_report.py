@@ -12,7 +12,7 @@ from train.experiments.report.wording import (
     describe_comparison,
     describe_measurement,
 )
-from train.experiments.statistics.conclusions import conclude
+from train.experiments.statistics.conclusions import START, conclude
 from train.inference.scoring.error_maps import FLIP_IN_WORDS
 from train.inference.scoring.registry import DEFAULT, LEGEND, METRICS
 
@@ -55,8 +55,13 @@ def test_what_the_user_named_cannot_become_code(text):
     assert "l1 &lt;/script&gt;" in text
 
 
+def without_marks(text):
+    """The page without what keeps names whole."""
+    return re.sub(r'<span class="whole">(.*?)</span>', r"\1", text)
+
+
 def test_it_says_what_was_concluded(text, report):
-    words = html.unescape(text)
+    words = html.unescape(without_marks(text))
     for comparison in report.comparisons:
         is_primary = comparison.adjusted_p is not None
         assert (
@@ -129,11 +134,25 @@ def test_each_loss_has_a_map_of_flip_with_its_mean_and_a_bar(text, report):
 
 def test_the_tables_say_which_direction_is_better(text, report):
     assert "FLIP&nbsp;↓</th>" in text and "HaarPSI&nbsp;↑</th>" in text and LEGEND in text
-    rows = re.findall(r"against [^<]*: (.*?)( dB)? [+-][^<]*</td><td>(\w+)</td>", text)
+    pattern = r"against [^<]*: (.*?)( dB)? [+-][^<]*</td><td>(\w+)</td>"
+    rows = re.findall(pattern, without_marks(text))
     directions = {metric.label: better(name) for name, metric in METRICS.items()}
     assert len(rows) == len(report.comparisons) - 2
     assert {label for label, *_ in rows} == {METRICS[name].label for name in DEFAULT}
     assert all(directions[label] == said for label, _, said in rows)
+
+
+def test_the_change_from_the_start_has_its_interval_below(report, tmp_path):
+    changes = [dataclasses.replace(c, other=START) for c in report.comparisons]
+    start = [dataclasses.replace(row, loss=START) for row in report.scores if row.loss == "mse"]
+    fine_tuned = dataclasses.replace(report, changes=changes, scores=[*report.scores, *start])
+    write_report(fine_tuned, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    number = r"[+-]\d+\.\d+"
+    cell = (
+        rf'<td><span class="whole">{number}( dB)?</span><small>\[{number}, {number}\]</small></td>'
+    )
+    assert len(re.findall(cell, page)) == len(changes)
 
 
 def test_what_people_saw_is_said(report, text, tmp_path):

@@ -69,6 +69,11 @@ addEventListener("load", () => {
     table.style.width = width;
     return sizes;
   });
+  // As narrow as their words allow
+  for (const table of document.querySelectorAll("table")) table.style = "min-width: 0; width: 1px";
+  const names = [...document.querySelectorAll("table .whole")];
+  seen.names = names.map(name => [name.textContent, name.getClientRects().length]);
+  for (const table of document.querySelectorAll("table")) table.style = "";
   const texts = "h1, .headline, .quiet, caption, figcaption, td, td small, th, label, pre, summary";
   seen.texts = [...document.querySelectorAll(texts)].map(element => {
     let behind = element;
@@ -186,6 +191,11 @@ def test_captions_are_no_wider_than_what_is_shown_of_a_wide_table(seen):
     assert seen["captions"]
     for width, shown in seen["captions"]:
         assert 0 < width <= shown
+
+
+def test_no_line_of_a_table_ends_within_a_name(seen):
+    assert {"PSNR-Y", "|ΔL*|", "|ΔC*|"} <= {name for name, _ in seen["names"]}
+    assert [name for name, lines in seen["names"] if lines != 1] == []
 
 
 def contrast(pair):
