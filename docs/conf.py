@@ -26,7 +26,7 @@ author = "the lumloss_jax authors"
 project_copyright = "the lumloss_jax authors, Apache-2.0"
 release = version = importlib.metadata.version("lumloss-jax")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "mathml"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "mathml", "whole_names"]
 exclude_patterns = ["_extensions"]
 templates_path = []
 highlight_language = "sh"  # blocks that name no language are commands

@@ -5,6 +5,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,34 +17,56 @@ from scipy import ndimage
 from lumloss_jax import metrics
 
 PSNR = 27.0  # dB; every error has it
-# Name, direction, and how far a value is from that of equal images. Decibels become the root mean
-# squared error that they stand for, so that all of them can be compared within a row.
-ROWS: dict[str, tuple[Callable, str, Callable[[float], float]]] = {
-    **{
-        name: (getattr(metrics, name), "↑", lambda value: 10 ** (-value / 20))
-        for name in ("psnr", "psnr_y", "psnr_hvs", "psnr_hvs_m")
-    },
-    **{
-        name: (getattr(metrics, name), "↑", lambda value: 1 - value)
-        for name in ("ssim", "ms_ssim", "haarpsi")
-    },
-    **{
-        name: (getattr(metrics, name), "↓", lambda value: value)
-        for name in (
-            "mae",
-            "gmsd",
-            "ms_gmsd",
-            "mdsi",
-            "nlpd",
-            "cie76",
-            "ciede2000",
-            "s_cielab",
-            "flip",
-        )
-    },
-    "ms_gmsdc": (functools.partial(metrics.ms_gmsd, chromatic=True), "↓", lambda value: value),
-    "brightness_error": (metrics.brightness_error, "↓", lambda value: value),
-    "chroma_error": (metrics.chroma_error, "↓", lambda value: value),
+
+
+class Row(NamedTuple):
+    """How a metric is computed and shown."""
+
+    metric: Callable
+    digits: int  # decimals
+    higher_is_better: bool = False
+    # How far a value is from that of equal images
+    error: Callable[[float], float] = lambda value: value
+
+    @property
+    def arrow(self) -> str:
+        """Shows which direction is better."""
+        return "↑" if self.higher_is_better else "↓"
+
+
+def _decibels(metric: Callable) -> Row:
+    """Decibels become the root mean squared error that they stand for.
+
+    So all of them can be compared within a row.
+    """
+    return Row(metric, 2, higher_is_better=True, error=lambda value: 10 ** (-value / 20))
+
+
+def _similarity(metric: Callable) -> Row:
+    return Row(metric, 4, higher_is_better=True, error=lambda value: 1 - value)
+
+
+# In groups: pixels, luma only, structure, colour, and one part of colour only
+ROWS = {
+    "psnr": _decibels(metrics.psnr),
+    "mae": Row(metrics.mae, 4),
+    "psnr_y": _decibels(metrics.psnr_y),
+    "psnr_hvs": _decibels(metrics.psnr_hvs),
+    "psnr_hvs_m": _decibels(metrics.psnr_hvs_m),
+    "gmsd": Row(metrics.gmsd, 4),
+    "ms_gmsd": Row(metrics.ms_gmsd, 4),
+    "nlpd": Row(metrics.nlpd, 4),
+    "ssim": _similarity(metrics.ssim),
+    "ms_ssim": _similarity(metrics.ms_ssim),
+    "haarpsi": _similarity(metrics.haarpsi),
+    "mdsi": Row(metrics.mdsi, 4),
+    "ms_gmsdc": Row(functools.partial(metrics.ms_gmsd, chromatic=True), 4),
+    "cie76": Row(metrics.cie76, 3),
+    "ciede2000": Row(metrics.ciede2000, 3),
+    "s_cielab": Row(metrics.s_cielab, 3),
+    "flip": Row(metrics.flip, 4),
+    "brightness_error": Row(metrics.brightness_error, 3),
+    "chroma_error": Row(metrics.chroma_error, 3),
 }
 
 
@@ -87,8 +110,8 @@ def responses(clean: np.ndarray, errors: Mapping[str, np.ndarray]) -> dict[str, 
     stacked = jnp.stack([jnp.asarray(image) for image in errors.values()])
     targets = jnp.broadcast_to(jnp.asarray(clean), stacked.shape)
     found = {}
-    for name, (metric, _, _) in ROWS.items():
-        values = jax.jit(metric)(stacked, targets)
+    for name, row in ROWS.items():
+        values = jax.jit(row.metric)(stacked, targets)
         found[name] = dict(zip(errors, map(float, values), strict=True))
     return found
 
@@ -105,22 +128,22 @@ def grid(found: Mapping[str, Mapping[str, float]]) -> Figure:
     for row, name in enumerate(found):
         for column, kind in enumerate(kinds):
             ink = "white" if shares[row, column] > 0.7 else "#1a1a1a"
-            value = _written(found[name][kind])
+            value = _written(name, found[name][kind])
             axis.text(column, row, value, ha="center", va="center", color=ink, fontsize=9)
     axis.set_xticks(range(len(kinds)), kinds)
-    axis.set_yticks(range(len(found)), [f"{name} {ROWS[name][1]}" for name in found])
+    axis.set_yticks(range(len(found)), [f"{name} {ROWS[name].arrow}" for name in found])
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     return figure
 
 
-def _written(value: float) -> str:
-    return f"{round(value, 5):.4g}"  # what remains of rounding is not shown
+def _written(name: str, value: float) -> str:
+    return f"{value:.{ROWS[name].digits}f}"
 
 
 def _shares(name: str, values: Mapping[str, float]) -> list[float]:
-    errors = [ROWS[name][2](value) for value in values.values()]
+    errors = [ROWS[name].error(value) for value in values.values()]
     return [error / max(errors) for error in errors]
 
 
@@ -133,9 +156,20 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
         cells = []
         for value, share in zip(values.values(), shares, strict=True):
             is_worst = share == 1 and min(shares) < 0.999  # not of PSNR, which finds all equal
-            cells.append(f"**{_written(value)}**" if is_worst else _written(value))
-        lines.append(f"| `{name}` {ROWS[name][1]} | {' | '.join(cells)} |")
+            written = _written(name, value)
+            cells.append(f"**{written}**" if is_worst else written)
+        lines.append(f"| `{name}` {ROWS[name].arrow} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def middles(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The middle of each photograph, enlarged enough to show its pixels."""
+    side = 80
+    found = {}
+    for name, image in images.items():
+        top, left = ((length - side) // 2 for length in image.shape[:2])
+        found[name] = image[top : top + side, left : left + side]
+    return found
 
 
 def photograph() -> np.ndarray:
