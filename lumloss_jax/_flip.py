@@ -72,14 +72,14 @@ def check_view(pixels_per_degree: object) -> View:
     def gaussian(spread: float) -> np.ndarray:
         return np.exp(-(math.pi**2) * degrees**2 / spread)
 
-    def normalised(values: np.ndarray) -> tuple[float, ...]:
+    def normalized(values: np.ndarray) -> tuple[float, ...]:
         return tuple(float(value) for value in values / values.sum())
 
     pairs = ((34.1, 0.04), (13.5, 0.025))
     # Weights of the two-dimensional kernels, which as a whole sum to 1
     sums = [a * math.sqrt(math.pi / b) * gaussian(b).sum() ** 2 for a, b in pairs]
     blue_yellow = tuple(
-        (float(of_pair / sum(sums)), normalised(gaussian(b)))
+        (float(of_pair / sum(sums)), normalized(gaussian(b)))
         for of_pair, (_, b) in zip(sums, pairs, strict=True)
     )
 
@@ -94,10 +94,10 @@ def check_view(pixels_per_degree: object) -> View:
         return tuple(float(v) for v in positive / positive.sum() - negative / negative.sum())
 
     return View(
-        luminance=normalised(gaussian(0.0047)),
-        red_green=normalised(gaussian(0.0053)),
+        luminance=normalized(gaussian(0.0047)),
+        red_green=normalized(gaussian(0.0053)),
         blue_yellow=blue_yellow,
-        smooth=normalised(smooth),
+        smooth=normalized(smooth),
         edge=balanced(-pixels * smooth),
         point=balanced((pixels**2 / sigma**2 - 1) * smooth),
     )

@@ -73,7 +73,7 @@ def assemble(
     Args:
       config: the run.
       across: as for :func:`~train.step.make_step`. The default is for an update under jax.jit.
-      batch_norm: which statistics normalise under a mapped axis, those of the whole batch
+      batch_norm: which statistics normalize under a mapped axis, those of the whole batch
         ("global") or of each device's share ("per_device").
       unroll: as for :func:`~train.step.make_step`.
 

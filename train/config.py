@@ -111,7 +111,7 @@ class ModelConfig:
     balance_every: int = 200
     """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
-    """For buifd: weight of the error in the predicted noise level, as a part of the loss.
+    """For buifd: weight in the loss of the error in the predicted noise level.
     BUIFD's published objective, up to a constant factor, is
     `fit --loss mse --level-weight 1 --blind`."""
     level_sigma: float = 75.0

@@ -85,9 +85,9 @@ def pmap_step(
     Args:
       config: the run. Its batch size counts the patches of all devices together. Fields that do not
         concern the update have no effect.
-      batch_norm: "global" normalises with the statistics of the whole batch, as the step of ``fit``
+      batch_norm: "global" normalizes with the statistics of the whole batch, as the step of ``fit``
         does. It costs two small sums over the devices for each batch norm, one in the forward and
-        one in the backward pass. "per_device" normalises with the statistics of each device's
+        one in the backward pass. "per_device" normalizes with the statistics of each device's
         share. It costs nothing, but it trains differently, because smaller shares have noisier
         statistics. The running statistics are then the means over the devices, and their variance
         lacks the variance between the devices' means.

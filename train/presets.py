@@ -194,7 +194,8 @@ COMPARE_PRESETS = {
     ),
     "scratch": ComparePreset(
         "Three losses with three seeds. Each run trains a small DnCNN from random weights, on the "
-        "photographs in scikit-image. This preset took 3,992 s on 2 busy CPU cores.",
+        "photographs in scikit-image. This preset took 3,992 s on 2 busy CPU cores. "
+        "It has two test photographs, too few for a verdict: give --data or --test-data.",
         CompareConfig(
             fit=FitConfig(optimizer=OptimizerConfig(steps=1000), run=RunConfig(validate_every=125))
         ),

@@ -52,7 +52,7 @@ class RunConfig:
     If the newest one is damaged, resuming uses the one before it."""
     keep_best: int = 1
     """Number of best checkpoints to keep in addition to the newest ones.
-    They score best on the validation photographs, by `fit --best-metric`."""
+    They score best on the validation photographs, by --best-metric (with tune: by --objective)."""
     best_metric: MetricName = "psnr"
     """Validation metric that decides which checkpoints are best.
     PSNR, SSIM and CIEDE2000 are logged in any case, and this one as well."""

@@ -113,7 +113,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile a training step for TPUs or GPUs that you need not own, and report its memory use."""
+    """Compile a training step for a TPU or GPU that is not here, and report its memory use."""
     _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot
@@ -137,7 +137,7 @@ def import_(arguments: list[str]) -> None:
 
 
 def restore(arguments: list[str]) -> int:
-    """Restore photographs of any size with a trained network."""
+    """Restore photographs with a trained network."""
     from train.inference import restore
 
     config = tyro.cli(restore.RestoreConfig, prog="python -m train restore", args=arguments)

@@ -189,7 +189,7 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a training step for TPUs or GPUs that you need not own, and report its memory use."""
+    """Compile a training step for a TPU or GPU that is not here, and report its memory use."""
 
     topology: str = "v5e:2x2"
     """Kind and arrangement of the chips.

@@ -116,9 +116,9 @@ class CompareConfig:
     --lengths replaces --steps."""
     plan: bool = False
     """Do not compare. Say how many seeds and photographs are needed to detect a difference of
-    --margin, and about how long the training takes here. The plan uses how much scores vary over
-    photographs and seeds in --settings-from or, without it, in a measurement that comes with this
-    program."""
+    --margin, and about how long the training takes here. How much the differences between losses
+    vary over photographs and seeds is taken from --settings-from or, without it, from a
+    measurement that comes with this program."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""

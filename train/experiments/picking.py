@@ -228,8 +228,8 @@ def seed_warnings(config: CompareConfig) -> list[str]:
         return []
     return [
         f"settings were picked with seed {config.fit.seed}, which is also one of the seeds "
-        "compared. Under every loss it may do a little better than a seed that was not used for "
-        "picking."
+        "compared. With every loss, this seed may do a little better than a seed that was not used "
+        "for picking."
     ]
 
 

@@ -81,7 +81,7 @@ class EvaluateConfig:
     """Average over the eight flips and rotations, which takes eight times as long."""
     tile: int | None = None
     """Side of a tile in pixels. The scores do not depend on it.
-    None: a side that fits 1.5 GB of memory."""
+    None: a side with which it fits in 1.5 GB of memory."""
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep in memory."""
     overwrite: bool = False

@@ -46,9 +46,9 @@ class ExportConfig:
     size: str | None = None
     """HEIGHTxWIDTH of all images for onnx, or of the tiles for darktable.
     None: for onnx, any height and width that are multiples of the network's stride, which is 1 to
-    8. For darktable, 768x768."""
+    16. For darktable, 768x768."""
     kair: bool = False
-    """Fold the batch norm of a DnCNN and use the names of cszn/KAIR, for torch.
+    """Only for torch: fold the batch norm of a DnCNN and use the names of cszn/KAIR.
     ChaiNNer, ComfyUI and other programs that are built on spandrel recognize this form."""
     overwrite: bool = False
     """Replace --output even if it was not written by export."""

@@ -48,7 +48,7 @@ class Unwritable(InputError):
 
 @dataclass(frozen=True)
 class RestoreConfig:
-    """Restore photographs of any size, with your network or with the one that is included.
+    """Restore photographs of up to 200 megapixels, with your network or with the bundled one.
 
     Each photograph keeps its file format, bit depth and orientation. A photograph whose channels
     are all equal counts as grey, and its output is grey too.
@@ -87,7 +87,7 @@ class RestoreConfig:
     overwrite: bool = False
     """Replace files in --output even if restore did not write them, or if they changed later."""
     tile: int | None = None
-    """Side of a tile in pixels. None: a side that fits 1.5 GB of memory.
+    """Side of a tile in pixels. None: a side with which it fits in 1.5 GB of memory.
     It changes the result only with --fast, which computes the attention on a copy reduced to this
     size."""
 

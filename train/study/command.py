@@ -54,7 +54,7 @@ def _score(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    """Write the study as one file for an observer without a server."""
+    """Write the study as one file for an observer who cannot reach a server."""
     from train.study.static_export import StaticConfig, export_static
 
     export_static(tyro.cli(StaticConfig, prog="python -m train study export", args=arguments))

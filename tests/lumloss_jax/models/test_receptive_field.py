@@ -65,7 +65,7 @@ def test_the_radius_is_how_far_a_pixel_is_felt(name: str) -> None:
 
 
 def test_cidnets_radius_is_how_far_a_pixel_is_felt(float64: None) -> None:
-    """Its input is clipped and its features are normalised, so small changes are looked for.
+    """Its input is clipped and its features are normalized, so small changes are looked for.
 
     The correction is compared, because the clipping of the result hides changes.
     """

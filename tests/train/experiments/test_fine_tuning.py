@@ -57,7 +57,7 @@ def test_the_unchanged_start_is_a_row_of_every_table(finished) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert f'<th scope="row">{START}</th>' in page  # scores
     assert f"<td>{START}</td>" in page  # settings tried on validation photographs
-    assert "Change from the start: luminance_l1 PSNR " in page
+    assert "The scores changed from the start: luminance_l1 PSNR " in page
     scores = read_scores(finished / "scores.csv")
     of_start = [row for row in scores if row.loss == START]
     assert len(of_start) == 10 and len(scores) == 5 * 10

@@ -210,11 +210,11 @@ def _trade_off(
         )
     return Figure(
         "trade-off",
-        "Brightness against colour",
-        "Mean brightness error against mean chroma error: a point for each seed, and a large "
-        "hollow one for their mean. Points nearer the lower left are better in both brightness and "
-        "colour. Points further up and to the left are more accurate in brightness, but less "
-        "accurate in colour.",
+        "Brightness and colour",
+        "Mean brightness error (across) and mean chroma error (up): a point for each seed, and a "
+        "large hollow one for their mean. Points nearer the lower left are better in both "
+        "brightness and colour. Points further up and to the left are more accurate in "
+        "brightness, but less accurate in colour.",
         as_json(
             figure,
             xaxis_title=METRICS["brightness_error"].label,

@@ -176,7 +176,7 @@ def _front(study: optuna.Study, objectives: Sequence[str], chosen: str) -> Figur
     )
     titles = [METRICS[objective].title for objective in objectives]
     axes = {"xaxis_title": titles[0], "yaxis_title": titles[1]}
-    return Figure("front", "Brightness against colour", words, as_json(figure, **axes))
+    return Figure("front", "Brightness and colour", words, as_json(figure, **axes))
 
 
 def _levels(name: str, trials: Sequence[FrozenTrial]) -> list[str]:

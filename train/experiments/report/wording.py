@@ -62,7 +62,7 @@ def describe_changes(changes: Sequence[Comparison], margin: float | None) -> str
       One sentence, or two if no network has moved as far as the margin.
     """
     listed = ", ".join(f"{change.candidate} {describe_difference(change)}" for change in changes)
-    said = f"Change from the start: {listed}."
+    said = f"The scores changed from the start: {listed}."
     if margin is None or any(abs(change.difference.mean) >= margin for change in changes):
         return said
     unit = _unit(changes[0])

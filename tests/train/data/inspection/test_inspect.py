@@ -289,7 +289,7 @@ def test_a_picture_of_others_is_replaced_only_when_told_to(
     assert main(command) == 2
     assert f"--sheet: {sheet} exists and was not written by this command" in capsys.readouterr().err
     assert sheet.read_bytes() == theirs
-    # The other endings differ only in how the sheet is recognised, so one inspection is enough.
+    # The other endings differ only in how the sheet is recognized, so one inspection is enough.
     if suffix == ".png":
         assert main([*command, "--overwrite"]) == main(command) == 0
     else:

@@ -156,7 +156,7 @@ def test_the_change_from_the_start_has_its_interval_below(report, tmp_path):
 
 
 def test_what_people_saw_is_said(report, text, tmp_path):
-    assert "<h2>What people saw</h2>" in text
+    assert "<h2>Ask people</h2>" in text  # nobody has voted yet
     people = People(
         question=f"Which one {HOSTILE}?",
         verdicts=[("B is preferred to A.", "Score of A: 20 %.")],
@@ -167,6 +167,7 @@ def test_what_people_saw_is_said(report, text, tmp_path):
     page = (tmp_path / "report.html").read_text("utf-8")
     assert HOSTILE not in page and "Which one &lt;/script&gt;" in page
     assert "<strong>B is preferred to A.</strong> Score of A: 20 %." in page
+    assert "<h2>What people saw</h2>" in page
     assert '<a href="study/results.html">' in page
 
 
