@@ -179,14 +179,14 @@ def _paper(name: str, clip_norm: float | None, *, sigmas: tuple[float, ...] = ()
 
 COMPARE_PRESETS = {
     "small": ComparePreset(
-        "Three losses with three seeds. Each run fine-tunes the bundled network denoiser-1 for 400 "
+        "Three losses with three seeds. Each run fine-tunes the bundled network denoiser-2 for 400 "
         "updates on photographs in scikit-image, and is tested on eight pictures of scikit-image, "
         "scikit-learn and matplotlib.",
         CompareConfig(
             clip_norms=(),
             fit=FitConfig(
                 data=DataConfig(source="samples"),
-                model=ModelConfig(init_from="denoiser-1"),
+                model=ModelConfig(init_from="denoiser-2"),
                 optimizer=OptimizerConfig(steps=400),
                 run=RunConfig(validate_every=100),
             ),

@@ -20,7 +20,7 @@ from train.checkpoints.digests import digest_weights
 from train.errors import InputError
 from train.files.json_files import digest_json
 
-DEFAULT = "denoiser-1"
+DEFAULT = "denoiser-2"
 _FOLDER = Path(__file__).parent / "bundled"
 _SUFFIX = ".safetensors"
 

@@ -61,7 +61,7 @@ class RestoreConfig:
     """Folder to write to. Files keep their paths relative to the input folders."""
     network: str | None = None
     """Folder of a run or of a checkpoint, or the name of a bundled network.
-    None: the first argument if it is a run, otherwise the bundled network denoiser-1."""
+    None: the first argument if it is a run, otherwise the bundled network denoiser-2."""
     sigma: float | None = None
     """Standard deviation of the noise (0 to 255), for networks that need it and for --keep-detail.
     None: it is estimated for each photograph."""

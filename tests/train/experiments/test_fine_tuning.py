@@ -138,7 +138,7 @@ def test_a_start_without_a_record_of_its_photographs_is_reported(
 
 
 def test_learning_rates_suit_the_training() -> None:
-    tuned = FitConfig(model=ModelConfig(init_from="denoiser-1"))
+    tuned = FitConfig(model=ModelConfig(init_from="denoiser-2"))
     scratch, fine = CompareConfig(fit=FitConfig()), CompareConfig(fit=tuned)
     assert max(fine.rates) <= min(scratch.rates)
     assert CompareConfig(fit=tuned, learning_rates=(0.5,)).rates == (0.5,)
@@ -157,7 +157,7 @@ def test_learning_rates_suit_the_training() -> None:
         (["--starts", "a", "--seeds=1", "--init-from=b"], "Give only one of them"),
         (["--init-from", "a", "b"], "got 2. To give one for each seed, write: --starts a b"),
         (["--init-from=nowhere"], "There is no folder nowhere"),
-        (["--init-from=denoiser-1", "--model=dncnn(depth=3)"], "or --init-from None to start"),
+        (["--init-from=denoiser-2", "--model=dncnn(depth=3)"], "or --init-from None to start"),
     ],
 )
 def test_starts_that_do_not_fit_are_one_sentence(

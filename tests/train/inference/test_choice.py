@@ -44,9 +44,9 @@ def test_a_photograph_alone_is_restored_by_the_bundled_network(
     save(tmp_path / "a.png", image)
     assert main(["restore", "a.png"]) == 0
     first, second, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith("network: denoiser-1, which comes with this program.")
+    assert first.startswith("network: denoiser-2, which comes with this program.")
     assert second.startswith("a.png -> restored/a.png: restored")
-    network = load_network(Path("denoiser-1"))
+    network = load_network(Path("denoiser-2"))
     predictor = predictor_for(network.model, network.params, network.batch_stats)
     expected = predictor.restore(image.astype(np.float32) / 255)
     assert np.array_equal(stored(tmp_path / "restored" / "a.png"), np.rint(255 * expected))
@@ -58,11 +58,11 @@ def test_the_network_is_the_first_argument_or_the_flag(checkpoint: Make, tmp_pat
     for inputs, network, chosen in (
         ([run, photograph], None, (run, [photograph])),
         ([photograph], run, (run, [photograph])),
-        ([photograph, run], None, ("denoiser-1", [photograph, run])),
-        ([photograph], "denoiser-1", ("denoiser-1", [photograph])),
-        (["denoiser-1", photograph], None, ("denoiser-1", [photograph])),
-        (["missing", photograph], None, ("denoiser-1", ["missing", photograph])),
-        ([], None, ("denoiser-1", [])),
+        ([photograph, run], None, ("denoiser-2", [photograph, run])),
+        ([photograph], "denoiser-2", ("denoiser-2", [photograph])),
+        (["denoiser-2", photograph], None, ("denoiser-2", [photograph])),
+        (["missing", photograph], None, ("denoiser-2", ["missing", photograph])),
+        ([], None, ("denoiser-2", [])),
     ):
         assert choose_network(inputs, network) == (Path(chosen[0]), tuple(chosen[1]))
 
@@ -85,7 +85,7 @@ def test_a_folder_of_runs_is_not_taken_for_photographs(
     command = ["restore", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
     assert main(command) == 2
     assert "runs is a folder of runs. Give one of them" in capsys.readouterr().err
-    assert main([*command, "--network", "denoiser-1"]) == 0
+    assert main([*command, "--network", "denoiser-2"]) == 0
     assert stored(tmp_path / "out" / "001" / "report.png").shape == (8, 8, 3)
 
 
@@ -93,7 +93,7 @@ def test_a_missing_path_is_an_error(tmp_path: Path, monkeypatch, capsys) -> None
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
         (["missing.jpg"], "There is no file or folder missing.jpg"),
-        (["a.png", "--network", "denoiser-9"], "name of a bundled network: denoiser-1."),
+        (["a.png", "--network", "denoiser-9"], "name of a bundled network: denoiser-2."),
         ([], "There is nothing to restore"),
     ):
         save(tmp_path / "a.png", pixels((8, 8, 3)))
@@ -106,39 +106,39 @@ def test_a_folder_with_the_name_of_a_bundled_network_comes_first(
     checkpoint: Make, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(checkpoint(SPEC), tmp_path / "denoiser-1")
-    assert load_network(Path("denoiser-1")).spec == SPEC
+    shutil.copytree(checkpoint(SPEC), tmp_path / "denoiser-2")
+    assert load_network(Path("denoiser-2")).spec == SPEC
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    content = (bundled._FOLDER / "denoiser-1.safetensors").read_bytes()
+    content = (bundled._FOLDER / "denoiser-2.safetensors").read_bytes()
     monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
     flipped = bytearray(content)
     flipped[-5] ^= 1
     for damaged in (b"", content[:1000], bytes(flipped)):
-        (tmp_path / "denoiser-1.safetensors").write_bytes(damaged)
-        with pytest.raises(InputError, match="denoiser-1.safetensors is damaged"):
-            bundled.load_bundled("denoiser-1")
+        (tmp_path / "denoiser-2.safetensors").write_bytes(damaged)
+        with pytest.raises(InputError, match="denoiser-2.safetensors is damaged"):
+            bundled.load_bundled("denoiser-2")
 
 
 @pytest.mark.parametrize("start", range(4))
 def test_no_flipped_bit_in_the_header_of_a_bundled_network_goes_unnoticed(
     start: int, tmp_path: Path, monkeypatch
 ) -> None:
-    content = (bundled._FOLDER / "denoiser-1.safetensors").read_bytes()
+    content = (bundled._FOLDER / "denoiser-2.safetensors").read_bytes()
     monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
     end = 8 + int.from_bytes(content[:8], "little")
     for place in range(start, end, 16):
         flipped = bytearray(content)
         flipped[place] ^= 1 << place // 16 % 7
-        (tmp_path / "denoiser-1.safetensors").write_bytes(flipped)
-        with pytest.raises(InputError, match="denoiser-1.safetensors is damaged"):
-            bundled.load_bundled("denoiser-1")
+        (tmp_path / "denoiser-2.safetensors").write_bytes(flipped)
+        with pytest.raises(InputError, match="denoiser-2.safetensors is damaged"):
+            bundled.load_bundled("denoiser-2")
 
 
 def test_a_saved_network_is_loaded_as_it_was(tmp_path: Path, monkeypatch) -> None:
-    spec, variables, summary = bundled.load_bundled("denoiser-1")
-    loss, photographs = bundled.bundled_origin("denoiser-1")
+    spec, variables, summary = bundled.load_bundled("denoiser-2")
+    loss, photographs = bundled.bundled_origin("denoiser-2")
     monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
     about = {"loss": loss, "photographs": photographs}
     bundled.save_bundled(tmp_path / "again.safetensors", spec, variables, summary, **about)
@@ -158,5 +158,5 @@ def test_other_verbs_accept_the_name(verb: str, tmp_path: Path) -> None:
         "export": ["--format", "torch"],
     }[verb]
     out = tmp_path / ("out" if verb == "evaluate" else "out.safetensors")
-    assert not main([verb, "denoiser-1", *arguments, "--output", str(out)])
+    assert not main([verb, "denoiser-2", *arguments, "--output", str(out)])
     assert out.exists()

@@ -164,7 +164,7 @@ def test_evaluate_scores_with_imported_weights(here: Path, capsys) -> None:
     folder.mkdir()
     random = np.random.default_rng(0)
     write_image(folder / "one.png", random.integers(0, 255, (40, 40, 3)).astype(np.uint8))
-    command = ["evaluate", "denoiser-1", f"--data=folder:{folder}", "--protocol=float"]
+    command = ["evaluate", "denoiser-2", f"--data=folder:{folder}", "--protocol=float"]
     command += ["--output=scores", "--sigmas", "25", "--metrics", "dists", "lpips_alex"]
     assert main(command) == 2
     assert "LPIPS (AlexNet) needs weights" in " ".join(capsys.readouterr().err.split())

@@ -126,10 +126,10 @@ def test_a_run_against_a_folder_a_checkpoint_and_a_bundled_network(runs, tmp_pat
     shutil.copytree(runs / "test", results)
     assert create(tmp_path / "folder", "--a", runs / "one", "--b", results) == 0
     checkpoint = runs / "two" / "checkpoints" / "30"
-    named = ("--a", checkpoint, "--b", "denoiser-1", "--clean", runs / "test", "--sigma", 15)
+    named = ("--a", checkpoint, "--b", "denoiser-2", "--clean", runs / "test", "--sigma", 15)
     assert create(tmp_path / "networks", *named) == 0
     with reading(tmp_path / "networks") as file:
-        assert read_about(file, tmp_path).names == ("30", "denoiser-1")
+        assert read_about(file, tmp_path).names == ("30", "denoiser-2")
 
 
 def test_networks_that_need_a_noise_level_get_an_estimate(runs, tmp_path, monkeypatch):
@@ -163,10 +163,10 @@ def test_names_of_runs_are_told_apart(runs, tmp_path):
         (("--a", "{0}/one", "--b", "{0}/loud"), "or at different noise levels"),
         (("--a", "{0}/one", "--b", "{0}/loud", "--clean", "{0}/test"), "loud at 40"),
         (("--a", "{0}/one", "--b", "{0}/one"), "have the same weights"),
-        (("--a", "denoiser-1", "--b", "{0}/test"), "does not say which photographs"),
-        (("--a", "denoiser-1", "--b", "{0}/test", "--clean", "{0}/test"), "no noise level is"),
+        (("--a", "denoiser-2", "--b", "{0}/test"), "does not say which photographs"),
+        (("--a", "denoiser-2", "--b", "{0}/test", "--clean", "{0}/test"), "no noise level is"),
         (
-            ("--a", "denoiser-1", "--b", "{0}/one", "--input", "{0}/test", "--task", "fidelity"),
+            ("--a", "denoiser-2", "--b", "{0}/one", "--input", "{0}/test", "--task", "fidelity"),
             "--task fidelity asks",
         ),
         (("--a", "{0}/test", "--b", "{0}/test", "--sigma", "9"), "--sigma is for networks"),
