@@ -64,7 +64,7 @@ def test_conclusions_follow_from_the_scores(folder):
 
 
 def test_less_is_better_keeps_its_sign():
-    """CIEDE2000 fell by 0.034, which is shown as a minus although it is an improvement."""
+    """A fall of CIEDE2000 is shown as a minus, although it is an improvement."""
     row = tables.differences(ROOT / "results" / "small", ["ciede2000"]).splitlines()[-1]
     of = differences_of(ROOT / "results" / "small", "luminance_l1", "mse", "ciede2000")
     assert row.split("|")[2].split()[0] == f"{-of.mean():+.3f}"
