@@ -72,7 +72,7 @@ OPENED_BY = {
 }
 
 # What of the study the server may import: it starts at once, and no mapping leaves it.
-SERVING = "guard messages rules sent sequential server serve study_file votes"
+SERVING = "guard messages rules sent sequential server serve study_checks study_file votes"
 
 # What the light half may import beside the standard library: numpy comes with jax.
 LIGHT = ("lumloss_jax", "jax", "chex", "numpy")

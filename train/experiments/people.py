@@ -8,7 +8,7 @@ from pathlib import Path
 from train.checkpoints.origin import recorded_digest
 from train.errors import InputError
 from train.experiments.report.report import People
-from train.study import sentences
+from train.study import scale_sentences, sentences
 from train.study.results import StudyResults
 from train.study.rules import why_no_verdict
 from train.study.score import PAGE, read_results
@@ -53,13 +53,28 @@ def ask_people(folder: Path, networks: Iterable[Path], *, photographs: int) -> P
 
 
 def _answers(results: StudyResults, study: Path) -> People:
+    scale = results.scale
+    measured = sentences.measurement if scale is None else scale_sentences.measurement
+    said = [*sentences.notes(results), sentences.rules(results)]
+    if scale is not None:
+        # What the numbers mean is said once, not for each of up to fifteen pairs.
+        said = [scale_sentences.explanation(results), *scale_sentences.notes(results), *said]
     return People(
         question=results.about.question,
         verdicts=[
-            (sentences.headline(results, pair), sentences.measurement(results, pair))
-            for pair in results.pairs
+            (sentences.headline(results, pair), measured(results, pair)) for pair in results.pairs
         ],
-        said=(*sentences.notes(results), sentences.rules(results)),
+        scale=[
+            (
+                sentences.label(results, placed.letter),
+                scale_sentences.signed(placed.jod.mean),
+                scale_sentences.ends(placed.jod),
+                sentences.percent(placed.preference.mean),
+                scale_sentences.ends(placed.preference, shares=True),
+            )
+            for placed in (() if scale is None else scale.sets)
+        ],
+        said=said,
         page=f"{_FOLDER}/{PAGE}" if (study / PAGE).exists() else "",
     )
 

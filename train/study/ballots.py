@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,10 +12,9 @@ from train.files.json_files import UnreadableError, parse_json
 from train.study.rules import (
     CHOICES,
     COUNTED,
-    FEWEST_FOR_SIDES,
-    MOST_ON_ONE_SIDE,
     Kind,
 )
+from train.study.sent import Conditions
 from train.study.sequential import arrived
 from train.study.study_file import Terms
 
@@ -66,14 +65,14 @@ class Observer:
 
     Attributes:
       number: from 1.
-      conditions: how the observer viewed.
+      conditions: how the observer viewed; None as long as no file of votes says it.
       votes: number of pairs voted on, with the practice round.
       planned: number of pairs planned.
       excluded: why the votes do not count, in words; "" if they count.
     """
 
     number: int
-    conditions: dict[str, Any]
+    conditions: Conditions | None
     votes: int
     planned: int
     excluded: str
@@ -134,36 +133,37 @@ def read_observers(file: sqlite3.Connection, about: Terms, votes: Sequence[Vote]
     for row in rows:
         own = [vote for vote in votes if vote.observer == row["place"] + 1]
         try:
-            conditions = parse_json(str(row["conditions"]).encode())
+            content = parse_json(str(row["conditions"]).encode())
         except UnreadableError:
-            conditions = {}
+            content = None
+        conditions = Conditions.parse(content) if isinstance(content, dict) else None
         observers.append(
             Observer(
                 number=row["place"] + 1,
-                conditions=conditions if isinstance(conditions, dict) else {},
+                conditions=conditions,
                 votes=done.get(row["place"], 0),
                 planned=planned.get(row["place"], 0),
-                excluded=why_excluded(own, about.obvious[0]) if about.observers > 1 else "",
+                excluded=why_excluded(own, about) if about.observers > 1 else "",
             )
         )
     return observers
 
 
-def why_excluded(votes: Sequence[Vote], better: str) -> str:
+def why_excluded(votes: Sequence[Vote], about: Terms) -> str:
     """Applies the rules of exclusion to the votes of one observer.
 
     Args:
       votes: the observer's votes, with those on control pairs.
-      better: what the observer should have chosen in the obvious pair.
+      about: what was decided before the first vote.
 
     Returns:
       The reason in words, or "".
     """
-    if any(vote.kind == "obvious" and vote.chosen != better for vote in votes):
+    if any(vote.kind == "obvious" and vote.chosen != about.obvious[0] for vote in votes):
         return "did not choose the better picture of the obvious pair"
     for side in ("left", "right"):
         share = sum(vote.choice == side for vote in votes) / max(len(votes), 1)
-        if len(votes) >= FEWEST_FOR_SIDES and share > MOST_ON_ONE_SIDE:
+        if len(votes) >= about.fewest_for_sides and share > about.most_on_one_side:
             return f"chose the {side} picture in {100 * share:.0f} % of {len(votes)} votes"
     return ""
 

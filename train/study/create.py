@@ -12,7 +12,7 @@ import numpy as np
 from train.console import make_console, track
 from train.errors import InputError, list_below
 from train.files.outputs import check_writable
-from train.study.create_config import LETTERS, QUESTIONS, CreateConfig
+from train.study.create_config import QUESTIONS, CreateConfig
 from train.study.picture_files import encode_alike
 from train.study.pictures import (
     PictureSet,
@@ -22,7 +22,13 @@ from train.study.pictures import (
     read_all,
 )
 from train.study.plan import Trial, plan_place
-from train.study.rules import FEWEST_PHOTOGRAPHS, PRACTICE, REST_EVERY, why_no_verdict
+from train.study.rules import (
+    FEWEST_PHOTOGRAPHS,
+    LETTERS,
+    PRACTICE,
+    REST_EVERY,
+    why_no_verdict,
+)
 from train.study.score_tables import rows_of
 from train.study.sets import open_sets
 from train.study.study_file import FILE_NAME, PlannedTrial, Terms, write_study

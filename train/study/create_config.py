@@ -8,9 +8,8 @@ import tyro
 
 from train.bounds import MOST_NOISE, MOST_SEED, between, check_name, hint
 from train.errors import InputError
-from train.study.rules import Stop, Task
+from train.study.rules import LETTERS, Stop, Task
 
-LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
 MOST_OBSERVERS = 200
 _MOST_VOTES = 20  # votes of an observer on one pair
 _SIDES = (64, 8192)  # pixels of a crop

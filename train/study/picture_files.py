@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from train.data.libvips import pyvips
+from train.errors import InputError
 
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 _EMPTY_CHUNK = 12  # bytes of a PNG chunk without content
@@ -39,11 +40,13 @@ def _encode(image: np.ndarray) -> bytes:
 
 
 def without_padding(file: bytes) -> bytes:
-    """A PNG file with nothing but its header, its pixels and its end."""
+    """A PNG file with nothing but its header, its pixels and its end. InputError: it is cut off."""
     place, chunks = 8, [file[:8]]
     while place < len(file):
-        (length,) = struct.unpack(">I", file[place : place + 4])
+        length = int.from_bytes(file[place : place + 4], "big")
         end = place + _EMPTY_CHUNK + length
+        if end > len(file):
+            raise InputError("A picture of the study is cut off. Restore the study from a copy.")
         if file[place + 4 : place + 8] in (b"IHDR", b"IDAT", b"IEND"):
             chunks.append(file[place:end])
         place = end

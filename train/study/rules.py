@@ -7,6 +7,7 @@ Task = Literal["preference", "fidelity"]
 Stop = Literal["fixed", "sequential"]
 Choice = Literal["left", "none", "right"]
 
+LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
 CHOICES: tuple[Choice, ...] = ("left", "none", "right")
 FEWEST_PHOTOGRAPHS = 2  # with one, the same photograph would appear twice in a row
 FEWEST_FOR_VERDICT = 10  # photographs; fewer say too little about the next one
@@ -14,7 +15,8 @@ PRACTICE = 5  # pairs of the practice round; ITU-R BT.500 throws about five away
 REST_EVERY = 50  # pairs, after which a break is suggested: about ten minutes
 COUNTED: tuple[Kind, ...] = ("pair", "repeat")  # kinds whose votes decide
 
-# Observers are excluded by these rules, if there are several. They are fixed before the first vote.
+# Observers are excluded by these rules, if there are several. Each study keeps those that it was
+# made with.
 MOST_ON_ONE_SIDE = 0.9
 FEWEST_FOR_SIDES = 20  # votes, without which the rule about sides says nothing
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from train.inference.scoring.registry import METRICS
 from train.study.metric_ranks import MetricRank, MetricRanks
 from train.study.results import PairResult, StudyResults
-from train.study.sentences import percent, whom
+from train.study.sentences import end, percent, whom
 from train.study.statistics import CONFIDENCE, Interval
 
 
@@ -17,13 +17,24 @@ def signed(number: float) -> str:
 
 def ends(interval: Interval, *, shares: bool = False) -> str:
     """The ends of an interval, as shares or as places on the scale."""
-    show = percent if shares else signed
+    show = end if shares else signed
     return f"{show(interval.low)} to {show(interval.high)}"
 
 
 def level(pair: PairResult) -> str:
     """The confidence level of the interval of a pair."""
     return f"{100 * pair.confidence:.3g} %"
+
+
+def measurement(results: StudyResults, pair: PairResult) -> str:
+    """What was measured for one of several pairs. The explanation says what it means."""
+    for_first, ties, for_second = pair.choices
+    return (
+        f"Score of {pair.first.upper()}: {percent(pair.interval.mean)}, {level(pair)} interval "
+        f"{ends(pair.interval, shares=True)}. {sum(pair.choices)} votes on {len(pair.photographs)} "
+        f"photographs: {for_first} for {pair.first.upper()}, {ties} for no difference, "
+        f"{for_second} for {pair.second.upper()}."
+    )
 
 
 def explanation(results: StudyResults) -> str:

@@ -22,7 +22,8 @@ from train.study.ballots import Viewing, read_arrivals, read_observers, read_vot
 from train.study.picture_files import without_padding
 from train.study.results import PairResult, StudyResults, analyse
 from train.study.score_tables import read_stored
-from train.study.study_file import check_png, read_about, reading
+from train.study.study_checks import check_png
+from train.study.study_file import read_about, reading
 
 PAGE, TABLE, RECORD = "results.html", "votes.csv", "results.json"
 _LARGEST_PICTURES = 10_000_000  # bytes of all pictures in the page

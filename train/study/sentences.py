@@ -1,7 +1,6 @@
 """Plain sentences about the results of a study, for the console and the page."""
 
 from train.study.results import PairResult, StudyResults
-from train.study.rules import FEWEST_FOR_SIDES, MOST_ON_ONE_SIDE
 from train.study.statistics import FEWEST_OBSERVERS
 
 
@@ -33,7 +32,7 @@ def measurement(results: StudyResults, pair: PairResult) -> str:
     kind = "confidence sequence" if results.about.stop == "sequential" else "interval"
     said = (
         f"Score of {label(results, pair.first)}: {percent(mean)}, {100 * pair.confidence:.3g} % "
-        f"{kind} {percent(interval.low)} to {percent(interval.high)}. 50 % "
+        f"{kind} {end(interval.low)} to {end(interval.high)}. 50 % "
         "means that neither is ahead, and each "
         f"“no difference” counts half. {votes} votes on {len(pair.photographs)} photographs: "
         f"{for_first} for {pair.first.upper()}, {ties} for no difference, {for_second} for "
@@ -59,6 +58,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def end(share: float) -> str:
+    """An end of an interval. If it is near 50 %, it shows on which side it lies: that decides."""
+    for digits in range(4):
+        text = f"{100 * share:.{digits}f}"
+        if share == 0.5 or float(text) != 50:
+            break
+    return f"{text} %"
+
+
 def _these(count: int) -> str:
     return "this observer" if count == 1 else f"these {count} observers"
 
@@ -66,16 +74,18 @@ def _these(count: int) -> str:
 def description(pair: PairResult) -> str:
     """What describes the votes, but decides nothing."""
     low, high = pair.wilson
+    said = (
+        "As a description only: if all votes were independent, which they are not, the interval "
+        f"would be {percent(low)} to {percent(high)} (Wilson). Agreement between observers "
+    )
+    if len(pair.observers) < 2:
+        return f"{said}needs at least two of them."
     alpha = (
         "undefined, because all votes are equal or nobody shares a photograph"
         if pair.alpha is None
         else f"{pair.alpha:.2f} (1 is full agreement, 0 is chance)"
     )
-    return (
-        f"As a description only: if all votes were independent, which they are not, the interval "
-        f"would be {percent(low)} to {percent(high)} (Wilson). Agreement between observers "
-        f"(Krippendorff's alpha): {alpha}."
-    )
+    return f"{said}(Krippendorff's alpha): {alpha}."
 
 
 def notes(results: StudyResults) -> list[str]:
@@ -115,22 +125,23 @@ def notes(results: StudyResults) -> list[str]:
 
 def rules(results: StudyResults) -> str:
     """The rules that were fixed before the first vote."""
-    if results.about.observers == 1:
+    about = results.about
+    if about.observers == 1:
         exclusion = "A single observer is never excluded, because the study is about that person."
     else:
         exclusion = (
             "An observer is excluded for not choosing the better picture of the obvious pair "
-            f"({results.about.obvious[0]} next to {results.about.obvious[1]}), or for choosing the "
-            f"same side in over {percent(MOST_ON_ONE_SIDE)} of at least {FEWEST_FOR_SIDES} votes."
+            f"({about.obvious[0]} next to {about.obvious[1]}), or for choosing the same side in "
+            f"over {percent(about.most_on_one_side)} of at least {about.fewest_for_sides} votes."
         )
-    number = f"the number of votes ({results.planned})"
-    if results.about.stop == "sequential":
+    number = f"the number of votes ({results.planned}, with control pairs)"
+    if about.stop == "sequential":
         number = (
             f"that the study ends when the votes suffice, or after {results.planned} votes (the "
             "confidence sequence takes into account that the votes are checked after each one)"
         )
     return (
         f"Fixed before the first vote: {number}, the order and the "
-        f"sides of all pairs (seed {results.about.seed}), and who is excluded. {exclusion} Control "
+        f"sides of all pairs (seed {about.seed}), and who is excluded. {exclusion} Control "
         "pairs never count."
     )

@@ -23,7 +23,8 @@ from train.study.messages import read_messages
 from train.study.offline import OfflineVotes
 from train.study.sent import Ballot, Conditions
 from train.study.server import PAGES, make_environment
-from train.study.study_file import Terms, check_png
+from train.study.study_checks import check_png
+from train.study.study_file import Terms
 
 _LONGEST = 8_000_000  # bytes of a file with votes
 _TEXTS = ("practice", "progress", "finished", "paused", "send_file", "save_why", "undo", "continue")

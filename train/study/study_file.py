@@ -9,9 +9,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import sqlite3
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -20,14 +20,17 @@ from train.errors import InputError, first_line
 from train.files.json_files import UnreadableError, parse_json
 from train.files.outputs import whole_or_none
 from train.files.typed_fields import from_tree
-from train.study.rules import Stop, Task
+from train.study.rules import FEWEST_FOR_SIDES, LETTERS, MOST_ON_ONE_SIDE, Stop, Task
+from train.study.study_checks import (
+    APPLICATION,
+    VERSION,
+    check_beside,
+    check_header,
+    check_tables,
+)
 
 FILE_NAME = "study.sqlite"
-_VERSION = 1  # version of the tables below
-_APPLICATION = 0x4C756D53  # SQLite's header says with it that a file belongs to this program
 _LARGEST_VALUE = 64_000_000  # bytes of a picture or a text
-_MOST_PIXELS = 2**26  # pixels of a picture
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 _TABLES = (
     "CREATE TABLE about (content TEXT NOT NULL)",
@@ -50,22 +53,6 @@ _TABLES = (
     "CREATE INDEX tokens ON trials (place, token)",
 )
 
-_MOST = 2**31  # largest number of anything
-# Queries that find values that nothing here writes, and that would lead to wrong results.
-_WRONG_VALUES = (
-    f"SELECT 1 FROM photographs WHERE number NOT BETWEEN 0 AND {_MOST}",
-    f"SELECT 1 FROM trials WHERE place NOT BETWEEN 0 AND {_MOST} OR position NOT BETWEEN 0 AND "
-    f"{_MOST} OR photograph NOT IN (SELECT number FROM photographs) OR left_picture NOT IN (SELECT "
-    "number FROM pictures) OR right_picture NOT IN (SELECT number FROM pictures) OR clean_picture "
-    "NOT IN (SELECT number FROM pictures) OR kind NOT IN ('practice', 'pair', 'repeat', 'same', "
-    "'obvious')",
-    "SELECT 1 FROM observers WHERE place NOT IN (SELECT place FROM trials)",
-    "SELECT 1 FROM votes WHERE choice NOT IN ('left', 'none', 'right') OR milliseconds NOT "
-    f"BETWEEN 0 AND {_MOST} OR zoomed NOT IN (0, 1) OR flickered NOT IN (0, 1)",
-    "SELECT 1 FROM votes LEFT JOIN trials USING (place, position) WHERE kind IS NULL",
-    "SELECT 1 FROM votes LEFT JOIN observers USING (place) WHERE code IS NULL",
-)
-
 
 @dataclass(frozen=True)
 class Terms:
@@ -84,6 +71,8 @@ class Terms:
       stop: whether the number of votes is fixed, or the votes decide when they suffice.
       obvious: what the obvious pair shows, the better one first.
       created: when, in UTC.
+      most_on_one_side: largest share of an observer's votes that may be for the same side.
+      fewest_for_sides: number of votes without which the rule about sides says nothing.
     """
 
     id: str
@@ -98,6 +87,8 @@ class Terms:
     stop: Stop
     obvious: tuple[str, ...]
     created: str
+    most_on_one_side: float = MOST_ON_ONE_SIDE
+    fewest_for_sides: int = FEWEST_FOR_SIDES
 
     def name_of(self, letter: str) -> str:
         """What a set is called."""
@@ -145,8 +136,8 @@ def write_study(
     with whole_or_none(folder / FILE_NAME) as temporary:
         with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as file:
             file.execute("PRAGMA journal_mode=MEMORY")
-            file.execute(f"PRAGMA application_id={_APPLICATION}")
-            file.execute(f"PRAGMA user_version={_VERSION}")
+            file.execute(f"PRAGMA application_id={APPLICATION}")
+            file.execute(f"PRAGMA user_version={VERSION}")
             file.execute("BEGIN")
             for table in _TABLES:
                 file.execute(table)
@@ -174,7 +165,8 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
       InputError: if there is no study, or if the file is not one of this version.
     """
     path = folder / FILE_NAME
-    _check_header(path)
+    check_header(path)
+    check_beside(path)
     mode = "rw" if write else "ro"
     address = f"file:{quote(os.path.abspath(path))}?mode={mode}"
     try:
@@ -186,7 +178,7 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
         file.execute("PRAGMA trusted_schema=OFF")
         file.execute("PRAGMA cell_size_check=ON")
         file.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
-        _check_tables(file, path)
+        check_tables(file, path, _TABLES)
         if write:
             file.execute("PRAGMA journal_mode=WAL")
             file.execute("PRAGMA synchronous=FULL")
@@ -225,77 +217,32 @@ def read_about(file: sqlite3.Connection, folder: Path) -> Terms:
         raise InputError(f"{where} cannot be read as a study: {error}.") from None
     about: Terms = from_tree(Terms, tree, where)
     sizes = {len(about.names), len(about.sets), len(about.digests)}
-    if sizes != {len(about.sets)} or len(about.sets) < 2 or len(about.obvious) != 2:
+    count = len(about.sets)
+    if sizes != {count} or count < 2 or about.sets != LETTERS[:count]:
         raise InputError(f"{where} cannot be read as a study: its sets do not fit each other.")
+    # Cookies and files of votes are named after it.
+    if re.fullmatch("[0-9a-f]{16}", about.id) is None:
+        raise InputError(f"{where} cannot be read as a study: its name is not one of a study.")
+    if not _fits(file, about):
+        raise InputError(f"{where} cannot be read as a study: its pairs do not fit its sets.")
     return about
 
 
-def check_png(png: object) -> tuple[int, int]:
-    """Width and height of a stored picture. InputError: it is not a PNG of a bounded size."""
-    if not isinstance(png, bytes) or not png.startswith(_PNG) or png[12:16] != b"IHDR":
-        raise InputError("A picture of the study is not a PNG file. Restore it from a copy.")
-    width, height = struct.unpack(">II", png[16:24])
-    if not 0 < width * height <= _MOST_PIXELS:
-        raise InputError(f"A picture of the study has {width} x {height} pixels, which is refused.")
-    return width, height
-
-
-def _check_header(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(
-            f"{path.parent} does not hold a study: there is no {FILE_NAME}. Make one with `python "
-            "-m train study create`."
-        )
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-        raise InputError(f"{path} is not a file of a study. Restore it from a copy.")
-    version, application = (
-        struct.unpack(">I", header[60:64])[0],
-        struct.unpack(">I", header[68:72])[0],
-    )
-    if application != _APPLICATION:
-        raise InputError(f"{path} was not written by `study create`.")
-    if version != _VERSION:
-        raise InputError(
-            f"{path} was written by a different version of this program: its tables have version "
-            f"{version}, and this program reads version {_VERSION}. Use the program that wrote it."
-        )
-
-
-def _check_tables(file: sqlite3.Connection, path: Path) -> None:
-    """Refuses tables, views and triggers that `study create` does not write."""
-    found = {
-        row["sql"]
-        for row in file.execute("SELECT name, sql FROM sqlite_schema")
-        if not str(row["name"]).startswith("sqlite_")
-    }
-    if found != set(_TABLES):
-        raise InputError(f"{path} does not have the tables of a study. Restore it from a copy.")
-    for table in ("about", "photographs", "scores", "trials", "observers", "votes"):
-        # Not the pictures, which would take seconds. They are checked when they are shown.
-        said = file.execute(f"PRAGMA quick_check({table})").fetchone()[0]
-        if said != "ok":
-            raise InputError(f"{path} is damaged: {first_line(ValueError(said))}. Restore it.")
-    for query in (*_wrong_types(file), *_WRONG_VALUES):
-        if file.execute(query).fetchone() is not None:
-            raise InputError(f"{path} holds values that no study has. Restore it from a copy.")
-
-
-def _wrong_types(file: sqlite3.Connection) -> Iterator[str]:
-    """Queries that find values of other types than the tables declare, which SQLite accepts."""
-    for table in ("about", "photographs", "pictures", "scores", "trials", "observers", "votes"):
-        for column in file.execute(f"PRAGMA table_info({table})").fetchall():
-            name, declared = column["name"], column["type"].lower()
-            yield (
-                f"SELECT 1 FROM {table} WHERE {name} IS NOT NULL AND typeof({name}) != "
-                f"'{declared}' LIMIT 1"
+def _fits(file: sqlite3.Connection, about: Terms) -> bool:
+    """Whether the plan has a place for each observer, and shows what its kinds of pairs show."""
+    if len(about.obvious) != 2:
+        return False
+    places = file.execute("SELECT count(DISTINCT place), max(place) FROM trials").fetchone()
+    if tuple(places) != (about.observers, about.observers - 1):
+        return False
+    for row in file.execute("SELECT DISTINCT kind, left_name, right_name FROM trials"):
+        shown = (row["left_name"], row["right_name"])
+        if row["kind"] == "obvious":
+            fits = sorted(shown) == sorted(about.obvious)
+        else:
+            fits = set(shown) <= set(about.sets) and (shown[0] == shown[1]) == (
+                row["kind"] == "same"
             )
-
-
-def as_mapping(row: sqlite3.Row) -> Mapping[str, object]:
-    """A row by the names of its columns."""
-    return dict(zip(row.keys(), tuple(row), strict=True))
+        if not fits:
+            return False
+    return True

@@ -98,6 +98,26 @@ def test_the_answers_of_its_networks_are_shown(comparison, folder):
     assert people(comparison, folder, 0, 1).page == f"study/{PAGE}"
 
 
+def test_three_sets_are_shown_on_one_scale(comparison, tmp_path):
+    named = [f"--{letter}={comparison / 'members' / f'm{i}'}" for i, letter in enumerate("abc")]
+    more = ["--clean", str(comparison / "clean"), "--sigma", "25", "--seed", "3"]
+    assert main(["study", "create", str(tmp_path / "study"), *named, *more]) == 0
+    robots = Robots(tmp_path / "study")
+    robots.observe(lambda kind, left, right, photograph: side_of(max(left, right), left))
+    robots.votes.close()
+    found = people(comparison, tmp_path, 0, 1, 2)
+    assert [row[0] for row in found.scale] == ["C (m2)", "B (m1)", "A (m0)"]
+    assert [row[3] for row in found.scale] == ["100 %", "50 %", "0 %"]
+    assert found.scale[0][1].startswith("+") and found.scale[1][1] == "0.00"
+    assert len(found.verdicts) == 3
+    verdict, measurement = found.verdicts[0]
+    assert verdict == "B (m1) is preferred to A (m0)."
+    assert measurement.startswith("Score of A: 0 %, ") and "0 for A, 0 for no" in measurement
+    said = " ".join(found.said)
+    assert said.count("means that neither") == 1 and "1 JOD apart score 75 %" in said
+    assert "No vote prefers B to C" in said
+
+
 def test_a_study_of_other_networks_is_not_reported(comparison, folder):
     robots = Robots(folder / "study")
     robots.observe(lambda kind, left, right, photograph: side_of("b", left))

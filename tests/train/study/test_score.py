@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import sqlite3
 
@@ -8,6 +9,7 @@ from tests.train.study.conftest import Robots, side_of
 from train.__main__ import main
 from train.study.ballots import Vote, score_table, vote_table, why_excluded
 from train.study.sent import Ballot
+from train.study.sentences import end
 from train.study.study_file import FILE_NAME
 
 VOTE = dict(observer=1, number=1, photograph="p", zoomed=False, flickered=False, milliseconds=1)
@@ -62,20 +64,51 @@ def test_a_table_of_choices_by_hand():
     assert table.sum() == 3
 
 
-def test_exclusion_by_hand():
+def test_conditions_that_no_browser_states_are_not_shown(robots):
+    """A file of somebody else may hold anything that is JSON."""
+    robots.observe(honest, most=30)
+    robots.votes._file.execute("""UPDATE observers SET conditions = '{"distance": ["far"]}'""")
+    robots.votes.close()
+    assert main(["study", "score", str(robots.folder)]) == 0
+    page = (robots.folder / "results.html").read_text()
+    assert "far" not in page and "<td></td>" in page
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.5, "50 %"), (0.4967, "49.7 %"), (0.50002, "50.002 %"), (0.494, "49 %"), (1.0, "100 %")],
+)
+def test_an_end_near_the_middle_shows_its_side(share, text):
+    assert end(share) == text
+
+
+def test_one_observer_cannot_agree_with_anybody(robots, capsys):
+    robots.observe(honest)
+    robots.votes.close()
+    assert main(["study", "score", str(robots.folder)]) == 0
+    assert "between observers needs at least two" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_exclusion_by_hand(votes):
+    terms = votes.about
+    assert terms.obvious == ("clean", "input")
     fair = [vote("a", "b", side) for side in ("left", "right") for _ in range(10)]
-    assert why_excluded(fair, "clean") == ""
+    assert why_excluded(fair, terms) == ""
     failed = vote("input", "clean", "left", kind="obvious")
-    assert "obvious" in why_excluded([*fair, failed], "clean")
+    assert "obvious" in why_excluded([*fair, failed], terms)
     # No difference is not the answer to the obvious pair either.
     unsure = vote("input", "clean", "none", kind="obvious")
-    assert "obvious" in why_excluded([*fair, unsure], "clean")
+    assert "obvious" in why_excluded([*fair, unsure], terms)
     passed = vote("input", "clean", "right", kind="obvious")
-    assert why_excluded([*fair, passed], "clean") == ""
+    assert why_excluded([*fair, passed], terms) == ""
     lefts = [vote("a", "b", "left")] * 18
-    assert why_excluded([*lefts, *fair[10:12]], "clean") == ""  # 90 % is not over 90 %
-    assert "left" in why_excluded([*lefts, lefts[0], fair[10]], "clean")
-    assert why_excluded([lefts[0]] * 19, "clean") == ""  # fewer than 20 votes
+    assert why_excluded([*lefts, *fair[10:12]], terms) == ""  # 90 % is not over 90 %
+    assert "left" in why_excluded([*lefts, lefts[0], fair[10]], terms)
+    assert why_excluded([lefts[0]] * 19, terms) == ""  # fewer than 20 votes
+    # A study keeps the rules that it was made with.
+    stricter = dataclasses.replace(terms, most_on_one_side=0.8)
+    assert "left" in why_excluded([*lefts, *fair[10:12]], stricter)
+    assert "left" in why_excluded([lefts[0]] * 19, dataclasses.replace(terms, fewest_for_sides=19))
 
 
 def test_a_clear_preference_is_found_and_reported(robots, capsys):
@@ -131,6 +164,20 @@ def test_observers_who_fail_are_excluded_and_named(robots, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "Observer 3 was excluded: did not choose the better picture" in said
     assert "This holds for these 2 observers" in said
+
+
+def test_an_observer_who_always_says_left_is_excluded(make_study, capsys):
+    def left_unless_obvious(kind, left, right, photograph):
+        return side_of("a", left) if kind == "obvious" else "left"
+
+    robots = Robots(make_study("--observers", "2", "--votes-per-pair", "2"))
+    robots.observe(lambda kind, left, right, photograph: side_of("a", left))
+    robots.observe(left_unless_obvious)
+    robots.votes.close()
+    (pair,) = score(robots.folder)[1]["pairs"]
+    assert [each["name"] for each in pair["observers"]] == ["observer 1"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Observer 2 was excluded: chose the left picture in" in said
 
 
 def test_a_single_observer_is_never_excluded(make_study, capsys):

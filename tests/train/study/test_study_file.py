@@ -1,10 +1,13 @@
+import os
 import sqlite3
 
 import pytest
 
 from train.__main__ import main
 from train.errors import InputError
-from train.study.study_file import FILE_NAME, check_png, open_study, reading
+from train.study.picture_files import without_padding
+from train.study.study_checks import check_png
+from train.study.study_file import FILE_NAME, open_study, read_about, reading
 
 
 def changed(study, *statements):
@@ -32,6 +35,12 @@ def changed(study, *statements):
         (["UPDATE about SET content = '{'"], "not JSON"),
         (["UPDATE about SET content = json_set(content, '$.more', 1)"], "unknown key"),
         (["UPDATE about SET content = json_set(content, '$.names', json('[]'))"], "do not fit"),
+        (["UPDATE about SET content = json_set(content, '$.sets[1]', 'a')"], "sets do not fit"),
+        (["UPDATE about SET content = json_set(content, '$.id', 'a=b; c')"], "not one of a study"),
+        (["UPDATE about SET content = json_set(content, '$.observers', 4)"], "pairs do not fit"),
+        (["UPDATE about SET content = json_set(content, '$.obvious[0]', 'a')"], "pairs do not fit"),
+        (["UPDATE trials SET left_name = 'none' WHERE position = 7"], "pairs do not fit"),
+        (["UPDATE trials SET left_name = right_name WHERE kind = 'pair'"], "pairs do not fit"),
     ],
 )
 def test_a_file_that_somebody_changed_is_refused(study, statements, message, capsys):
@@ -39,6 +48,32 @@ def test_a_file_that_somebody_changed_is_refused(study, statements, message, cap
     for verb in ("serve", "score"):
         assert main(["study", verb, str(study)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_trigger_with_a_name_of_sqlites_own_is_found(study, capsys):
+    """SQLite forbids such names, but runs what it finds under them in a file."""
+    trigger = "TRIGGER {} AFTER INSERT ON votes BEGIN UPDATE votes SET choice = 'left'; END"
+    changed(
+        study,
+        f"CREATE {trigger.format('t')}",
+        "PRAGMA writable_schema=ON",
+        "UPDATE sqlite_schema SET name = 'sqlite_t', "
+        f"sql = 'CREATE {trigger.format('sqlite_t').replace(chr(39), 2 * chr(39))}' "
+        "WHERE name = 't'",
+    )
+    assert main(["study", "serve", str(study)]) == 2
+    assert "does not have the tables" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("make", [os.link, os.symlink, lambda victim, path: os.mkfifo(path)])
+def test_files_that_sqlite_would_write_to_are_no_links(study, tmp_path, ending, make):
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("years of work " * 3000)
+    make(victim, study / f"{FILE_NAME}{ending}")
+    with pytest.raises(InputError, match="is a link, or not a file"):
+        open_study(study, write=True)
+    assert victim.read_text() == "years of work " * 3000
 
 
 @pytest.mark.parametrize(
@@ -93,6 +128,18 @@ def test_schemas_of_others_are_not_trusted(study):
     file.close()
 
 
+def test_the_rules_of_exclusion_are_in_the_file(study):
+    rules = "'$.most_on_one_side', '$.fewest_for_sides'"
+    with reading(study) as file:
+        row = file.execute(f"SELECT json_extract(content, {rules}) FROM about").fetchone()
+        assert row[0] == "[0.9,20]"
+        about = read_about(file, study)
+    # Studies that were made before the rules were written down had the same ones.
+    changed(study, f"UPDATE about SET content = json_remove(content, {rules})")
+    with reading(study) as file:
+        assert read_about(file, study) == about
+
+
 def test_pictures_are_bounded(study):
     with reading(study) as file:
         png = file.execute("SELECT png FROM pictures").fetchone()["png"]
@@ -101,6 +148,10 @@ def test_pictures_are_bounded(study):
         check_png("text")
     with pytest.raises(InputError, match="not a PNG"):
         check_png(b"<svg/>")
+    with pytest.raises(InputError, match="not a PNG"):
+        check_png(png[:20])
+    with pytest.raises(InputError, match="cut off"):
+        without_padding(png[:-13])
     huge = png[:16] + b"\x00\x01\x00\x00" * 2 + png[24:]
     with pytest.raises(InputError, match="65536 x 65536 pixels"):
         check_png(huge)

@@ -63,6 +63,8 @@ class People:
 
     question: str = ""  # what observers were asked
     verdicts: Sequence[tuple[str, str]] = ()  # each with what was measured
+    # Three sets or more on one scale: set, JOD, its interval, score against others, its interval
+    scale: Sequence[tuple[str, str, str, str, str]] = ()
     said: Sequence[str] = ()  # sentences after the verdicts, or why there are none
     commands: Sequence[str] = ()  # what to type next
     then: str = ""  # what to do after the commands

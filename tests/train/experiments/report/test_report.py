@@ -160,6 +160,7 @@ def test_what_people_saw_is_said(report, text, tmp_path):
     people = People(
         question=f"Which one {HOSTILE}?",
         verdicts=[("B is preferred to A.", "Score of A: 20 %.")],
+        scale=[(f"B {HOSTILE}", "+0.80", "+0.30 to +1.31", "70 %", "61 % to 80 %")],
         said=("Fixed before the first vote.",),
         page="study/results.html",
     )
@@ -168,6 +169,7 @@ def test_what_people_saw_is_said(report, text, tmp_path):
     assert HOSTILE not in page and "Which one &lt;/script&gt;" in page
     assert "<strong>B is preferred to A.</strong> Score of A: 20 %." in page
     assert "<h2>What people saw</h2>" in page
+    assert "<td>+0.80</td><td>+0.30 to +1.31</td><td>70 %</td><td>61 % to 80 %</td>" in page
     assert '<a href="study/results.html">' in page
 
 
