@@ -74,6 +74,9 @@ class RequestGuard:
             return PlainTextResponse(
                 "This server does not answer to this name. Start it with --allow-name NAME.", 421
             )
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # A proxy in front may disagree about where this request ends and the next one begins.
+            return PlainTextResponse("The request has two lengths.", 400, {"Connection": "close"})
         if scope["method"] == "POST":
             origins = [value.decode("latin-1").lower() for value in headers.get(b"origin", [])]
             if origins not in ([f"http://{host}"], [f"https://{host}"]):

@@ -1,5 +1,6 @@
 """Runs the server of a study."""
 
+import contextlib
 import secrets
 import socket
 from dataclasses import dataclass
@@ -76,7 +77,10 @@ def serve(config: ServeConfig) -> None:
         console.print("Stop with Ctrl-C. Each vote is saved immediately.")
         if why := why_no_verdict(votes.photographs()):
             console.print(f"note: {why}.")
-        make_server(app).run(sockets=[listener])
+        # This is how the server is stopped, and no failure.
+        with contextlib.suppress(KeyboardInterrupt):
+            make_server(app).run(sockets=[listener])
+        console.print(f"Stopped. Next: python -m train study score {config.study}")
     finally:
         votes.close()
 
@@ -100,18 +104,19 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
 
 
 class PromptProtocol(H11Protocol):
-    """Closes a connection that completes no request in a minute.
+    """Closes a connection that neither completes a request in a minute nor reads an answer.
 
     Browsers that were switched off, and clients that send or read as slowly as they can, would
     otherwise keep their places until nobody else gets one.
     """
 
     patience = 60.0  # seconds
+    slowest = 16_000  # bytes per second; whole photographs take minutes through slow tunnels
 
     def connection_made(self, transport: Any) -> None:
         """Starts to wait."""
         super().connection_made(transport)
-        self._answered = False
+        self._answered, self._unread = False, 0
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -128,10 +133,12 @@ class PromptProtocol(H11Protocol):
         self._waiting = self.loop.call_later(self.patience, self._look)
 
     def _look(self) -> None:
-        if not self._answered:
+        unread = self.transport.get_write_buffer_size()
+        reads = self._unread - unread >= self.slowest * self.patience
+        if not (self._answered or reads):
             self.transport.abort()
             return
-        self._answered = False
+        self._answered, self._unread = False, unread
         self._wait()
 
 

@@ -22,9 +22,12 @@ from typing import Literal
 from train.study.rules import COUNTED
 from train.study.sent import Ballot, Conditions
 from train.study.sequential import arrived, suffices
-from train.study.study_file import check_png, open_study, read_about
+from train.study.study_checks import check_png
+from train.study.study_file import open_study, read_about
 
 _CODE = 10  # random bytes: 80 bits, which are 16 letters and digits
+# Codes have no such digits, so somebody has misread a letter.
+_MISREAD = str.maketrans("018", "OIB")
 _SESSION = 32  # random bytes of a cookie
 
 
@@ -84,7 +87,8 @@ class Votes:
 
     def resume(self, code: str) -> str | None:
         """Moves an observer to this browser. Returns the new cookie, or None for a wrong code."""
-        given = "".join(code.upper().split()).replace("-", "").encode()
+        letters = "".join(code.upper().split()).replace("-", "")
+        given = letters.translate(_MISREAD).encode()
         session = secrets.token_urlsafe(_SESSION)
         with self._writing() as file:
             found = None

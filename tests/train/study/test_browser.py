@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from tests.train.study.conftest import served
+from train.__main__ import main
 from train.data.images import decode_image
+from train.study.score import PAGE
+from train.study.sent import Ballot
 from train.study.votes import Votes
 
 
@@ -227,10 +230,12 @@ def test_touch_on_a_phone_in_the_dark(chromium, address, votes):
     page.fill("#distance", "35")
     page.tap("#begin button")
     page.wait_for_url("**/pause")
+    assert page.locator("#code").bounding_box()["height"] < 45  # the code is on one line
     page.tap("a.button")
     observer.ready()
     wide = "document.documentElement.scrollWidth <= innerWidth"
     assert page.evaluate(wide)
+    assert page.inner_text(".keys").strip() == "Drag a picture to move both."
     for choice in ("left", "none", "right"):
         box = page.locator(f"[data-choice={choice}]").bounding_box()
         assert box["height"] >= 44 and box["y"] + box["height"] <= 700  # a thumb reaches it
@@ -257,6 +262,15 @@ def test_pages_have_no_barriers(chromium, address, scheme, study, votes):
     observer.page.click("a.button")
     observer.ready()
     found["pair"] = Axe().run(observer.page)
+    while (shown := votes.shown(0)) is not None:
+        votes.vote(0, Ballot(shown.trial, "none", False, False, 1))
+    observer.page.goto(f"{address}finish")
+    found["finish"] = Axe().run(observer.page)
+    assert main(["study", "score", str(study)]) == 0
+    observer.page.set_viewport_size({"width": 390, "height": 844})
+    observer.page.goto((study / PAGE).as_uri())
+    assert observer.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found["results"] = Axe().run(observer.page)
     assert {
         name: each.generate_report() for name, each in found.items() if each.violations_count
     } == {}

@@ -2,12 +2,14 @@
 
 import json
 import socket
+import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.train.study.conftest import served
+from tests.train.study.conftest import run_app, served
 from tests.train.study.test_server import begin, client_of
+from train.__main__ import main
 from train.study.serve import PromptProtocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -45,6 +47,40 @@ def test_clients_that_read_nothing_are_cut_off(votes, monkeypatch):
     serving.close()
 
 
+def test_slow_readers_are_not_cut_off(monkeypatch):
+    """Whole photographs take minutes through a slow tunnel."""
+    monkeypatch.setattr(PromptProtocol, "patience", 0.1)
+    monkeypatch.setattr(PromptProtocol, "slowest", 1000)
+    body = bytes(20_000_000)  # more than all buffers
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    serving = run_app(application)
+    address, got = urlsplit(next(serving)), 0
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(REQUEST + b"Connection: close\r\n\r\n")
+        for _ in range(12):
+            time.sleep(0.05)
+            got += len(client.recv(1_000_000, socket.MSG_WAITALL))
+        while piece := client.recv(1_000_000):
+            got += len(piece)
+    assert got > len(body)
+    serving.close()
+
+
+def test_stopping_the_server_is_no_failure(study, monkeypatch, capsys):
+    class Stopped:
+        def run(self, sockets):
+            sockets[0].close()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.study.serve.make_server", lambda app: Stopped())
+    assert main(["study", "serve", str(study), "--port", "0"]) == 0
+    assert f"Next: python -m train study score {study}" in capsys.readouterr().out.replace("\n", "")
+
+
 def test_one_connection_may_ask_for_long(votes, monkeypatch):
     monkeypatch.setattr(PromptProtocol, "patience", 0.5)
     serving = served(votes)
@@ -61,6 +97,23 @@ def test_one_connection_may_ask_for_long(votes, monkeypatch):
                 client.settimeout(0.15)
                 client.recv(1)
             client.settimeout(60)
+    serving.close()
+
+
+def test_a_request_with_two_lengths_hides_no_second_one(votes):
+    serving = served(votes)
+    address = urlsplit(next(serving))
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(
+            REQUEST
+            + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            + REQUEST
+            + b"\r\n"
+        )
+        answer = b""
+        while piece := client.recv(65_536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
     serving.close()
 
 
