@@ -45,7 +45,7 @@ def check_png(png: object) -> tuple[int, int]:
 
 
 def check_header(path: Path) -> None:
-    """Refuses what is not a study of this version. InputError: why."""
+    """Accepts only a study of this version. InputError: it is something else."""
     if not path.is_file():
         raise InputError(
             f"{path.parent} does not hold a study: there is no {path.name}. Make one with `python "
@@ -91,7 +91,16 @@ def check_beside(path: Path) -> None:
 
 
 def check_tables(file: sqlite3.Connection, path: Path, tables: Sequence[str]) -> None:
-    """Refuses tables, views and triggers that `study create` does not write."""
+    """Refuses tables, views, triggers and values that `study create` does not write.
+
+    Args:
+      file: the open file.
+      path: where it lies, for errors.
+      tables: the statements that made the tables and indexes of a study.
+
+    Raises:
+      InputError: it has others, or it is damaged.
+    """
     # A name does not say what SQLite made by itself: somebody can call a trigger sqlite_stat1. Only
     # indexes that belong to a PRIMARY KEY have no SQL.
     found = {row["sql"] for row in file.execute("SELECT sql FROM sqlite_schema")}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from starlette.types import ASGIApp
 
 from train.__main__ import main
 from train.data.images import write_image
@@ -112,13 +111,9 @@ def side_of(name: str, left: str) -> str:
 
 
 def served(votes: Votes) -> Iterator[str]:
-    """Yields the address of a server of a study in a thread, which stops when this is closed."""
-    yield from run_app(make_app(votes, read_messages("en"), hosts=LOOPBACK))
-
-
-def run_app(app: ASGIApp) -> Iterator[str]:
-    """Yields the address of a server of an application, as above."""
+    """Yields the address of a server in a thread, which stops when this is closed."""
     listener = _listen("127.0.0.1", 0)
+    app = make_app(votes, read_messages("en"), hosts=LOOPBACK)
     server = make_server(app)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -6,6 +6,7 @@ That process imports neither JAX nor pytest, and has one thread, so it may be fo
 import multiprocessing
 import os
 import re
+import sys
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,5 +32,5 @@ def start_server(study: Path) -> tuple[BaseProcess, Connection, int]:
 
 
 def _serve(study: str, writer: Connection) -> None:
-    os.dup2(writer.fileno(), 1)
+    sys.stdout = os.fdopen(os.dup(writer.fileno()), "w", buffering=1)
     main(["study", "serve", study, "--port=0"])

@@ -67,11 +67,11 @@ def test_a_table_of_choices_by_hand():
 def test_conditions_that_no_browser_states_are_not_shown(robots):
     """A file of somebody else may hold anything that is JSON."""
     robots.observe(honest, most=30)
-    robots.votes._file.execute("""UPDATE observers SET conditions = '{"distance": ["far"]}'""")
+    robots.votes._file.execute("""UPDATE observers SET conditions = '{"distance": ["a mile"]}'""")
     robots.votes.close()
     assert main(["study", "score", str(robots.folder)]) == 0
     page = (robots.folder / "results.html").read_text()
-    assert "far" not in page and "<td></td>" in page
+    assert "a mile" not in page and "<td></td>" in page
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 import json
 import socket
-import time
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.train.study.conftest import run_app, served
+from tests.train.study.conftest import served
 from tests.train.study.test_server import begin, client_of
 from train.__main__ import main
 from train.study.serve import PromptProtocol
@@ -47,27 +47,20 @@ def test_clients_that_read_nothing_are_cut_off(votes, monkeypatch):
     serving.close()
 
 
-def test_slow_readers_are_not_cut_off(monkeypatch):
+def test_slow_readers_are_not_cut_off():
     """Whole photographs take minutes through a slow tunnel."""
-    monkeypatch.setattr(PromptProtocol, "patience", 0.1)
-    monkeypatch.setattr(PromptProtocol, "slowest", 1000)
-    body = bytes(20_000_000)  # more than all buffers
-
-    async def application(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": body})
-
-    serving = run_app(application)
-    address, got = urlsplit(next(serving)), 0
-    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
-        client.sendall(REQUEST + b"Connection: close\r\n\r\n")
-        for _ in range(12):
-            time.sleep(0.05)
-            got += len(client.recv(1_000_000, socket.MSG_WAITALL))
-        while piece := client.recv(1_000_000):
-            got += len(piece)
-    assert got > len(body)
-    serving.close()
+    transport, loop = mock.Mock(), mock.Mock()
+    protocol = object.__new__(PromptProtocol)
+    protocol.transport, protocol.loop = transport, loop
+    protocol._answered, protocol._unread = True, 0
+    for waiting in (60_000_000, 50_000_000, 49_000_000):  # bytes that were not read, each minute
+        transport.get_write_buffer_size.return_value = waiting
+        protocol._look()
+        transport.abort.assert_not_called()
+    transport.get_write_buffer_size.return_value = 48_900_000
+    protocol._look()
+    transport.abort.assert_called_once()
+    assert loop.call_later.call_count == 3
 
 
 def test_stopping_the_server_is_no_failure(study, monkeypatch, capsys):
