@@ -235,7 +235,7 @@ def test_touch_on_a_phone_in_the_dark(chromium, address, votes):
     observer.ready()
     wide = "document.documentElement.scrollWidth <= innerWidth"
     assert page.evaluate(wide)
-    assert page.inner_text(".keys").strip() == "Drag a picture to move both."
+    assert page.inner_text(".keys").strip() == "All pictures move together when you drag one."
     for choice in ("left", "none", "right"):
         box = page.locator(f"[data-choice={choice}]").bounding_box()
         assert box["height"] >= 44 and box["y"] + box["height"] <= 700  # a thumb reaches it
