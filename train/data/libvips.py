@@ -14,6 +14,11 @@ from train.errors import InputError
 # prints a traceback if they quote bytes that are not UTF-8.
 getattr(pyvips, "_remove_log_handler", lambda: None)()
 
+# libvips keeps the last hundred operations in case that they are needed again, and with them their
+# open files. The system frees the space of a deleted file only when it is closed, so a disk would
+# fill up with the temporary files of photographs that are already finished.
+pyvips.cache_set_max(0)
+
 __all__ = ["last_line", "pyvips", "unreadable"]
 
 

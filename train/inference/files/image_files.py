@@ -174,9 +174,11 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
         try:
             _encode_by_libvips(pixels, coded, like)
         except (pyvips.Error, UnicodeError) as error:
-            # The message of libvips contains that of the operating system.
+            # The message of libvips contains that of the operating system, which is often followed
+            # by a line that says less.
             code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
-            raise OSError(code, f"libvips: {last_line(error)}") from None
+            reason = os.strerror(code) if code else f"libvips: {last_line(error)}"
+            raise OSError(code, reason) from None
         with like.path.open("rb") as source, coded.open("rb") as encoded, path.open("wb") as target:
             write_metadata(like.photograph, source, encoded, target)
 
