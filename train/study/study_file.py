@@ -174,6 +174,8 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise InputError(f"{path} cannot be opened: {first_line(error)}.") from None
     file.row_factory = sqlite3.Row
+    # A flipped bit can leave bytes that are no characters, and no error of SQLite says so.
+    file.text_factory = lambda text: text.decode(errors="replace")
     try:
         file.execute("PRAGMA trusted_schema=OFF")
         file.execute("PRAGMA cell_size_check=ON")

@@ -3,11 +3,14 @@ import sqlite3
 
 import pytest
 
+from tests.train.study.conftest import side_of
 from train.__main__ import main
 from train.errors import InputError
 from train.study.picture_files import without_padding
+from train.study.score import PAGE
 from train.study.study_checks import check_png
 from train.study.study_file import FILE_NAME, open_study, read_about, reading
+from train.study.votes import Votes
 
 
 def changed(study, *statements):
@@ -105,6 +108,22 @@ def test_values_that_no_study_has_are_refused(robots, statement, capsys):
     for verb in ("serve", "score"):
         assert main(["study", verb, str(robots.folder)]) == 2
         assert "holds values that no study has" in capsys.readouterr().err
+
+
+def test_text_that_is_damaged_is_shown_as_such(robots):
+    """A flipped bit can leave bytes that are no characters."""
+    robots.observe(lambda kind, *sides: side_of("clean" if kind == "obvious" else "a", sides[0]))
+    robots.votes.close()
+    changed(
+        robots.folder,
+        "UPDATE photographs SET name = CAST(x'70b1' AS TEXT) WHERE number = 3",
+        "UPDATE trials SET token = CAST(x'70b1' AS TEXT) WHERE place = 1 AND position = 0",
+    )
+    assert main(["study", "score", str(robots.folder)]) == 0
+    assert '<th scope="row">p\ufffd</th>' in (robots.folder / PAGE).read_text("utf-8")
+    votes = Votes(robots.folder)
+    assert votes.shown(1).trial == "p\ufffd"
+    votes.close()
 
 
 def test_what_is_no_study_is_refused(tmp_path, study):
