@@ -77,7 +77,7 @@ def serve(config: ServeConfig) -> None:
         console.print("Stop with Ctrl-C. Each vote is saved immediately.")
         if why := why_no_verdict(votes.photographs()):
             console.print(f"note: {why}.")
-        # This is how the server is stopped, and no failure.
+        # This is how the server is stopped.
         with contextlib.suppress(KeyboardInterrupt):
             make_server(app).run(sockets=[listener])
         console.print(f"Stopped. Next: python -m train study score {config.study}")

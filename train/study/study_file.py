@@ -174,7 +174,7 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise InputError(f"{path} cannot be opened: {first_line(error)}.") from None
     file.row_factory = sqlite3.Row
-    # A flipped bit can leave bytes that are no characters, and no error of SQLite says so.
+    # After a flipped bit, bytes may not be text any more. SQLite does not notice that.
     file.text_factory = lambda text: text.decode(errors="replace")
     try:
         file.execute("PRAGMA trusted_schema=OFF")

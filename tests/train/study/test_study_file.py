@@ -111,7 +111,7 @@ def test_values_that_no_study_has_are_refused(robots, statement, capsys):
 
 
 def test_text_that_is_damaged_is_shown_as_such(robots):
-    """A flipped bit can leave bytes that are no characters."""
+    """A flipped bit can leave bytes that are not text."""
     robots.observe(lambda kind, *sides: side_of("clean" if kind == "obvious" else "a", sides[0]))
     robots.votes.close()
     changed(
