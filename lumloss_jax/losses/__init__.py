@@ -4,6 +4,7 @@ from lumloss_jax.losses._adversarial import (
     adversarial_discriminator_loss,
     adversarial_generator_loss,
 )
+from lumloss_jax.losses._aggregation import GradientAggregation, cagrad, mgda, pcgrad, upgrad
 from lumloss_jax.losses._balancing_dwa import DwaState, dwa_init, dwa_update, dwa_weights
 from lumloss_jax.losses._balancing_gradnorm import (
     GradNormState,
@@ -40,11 +41,13 @@ __all__ = [
     "ComposedLoss",
     "DwaState",
     "GradNormState",
+    "GradientAggregation",
     "LossSpec",
     "LossTerm",
     "LuminanceL1Terms",
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
+    "cagrad",
     "charbonnier_loss",
     "cidnet_loss",
     "ciede2000_loss",
@@ -67,15 +70,18 @@ __all__ = [
     "luminance_l1_loss",
     "luminance_l1_terms",
     "make_loss",
+    "mgda",
     "ms_ssim_loss",
     "mse_loss",
     "nlpd_loss",
     "parse_loss",
+    "pcgrad",
     "perceptual_loss",
     "psnr_loss",
     "ssim_loss",
     "uncertainty_init",
     "uncertainty_loss",
     "uncertainty_weights",
+    "upgrad",
     "weighted_sum",
 ]
