@@ -23,6 +23,7 @@ RESTORING = (
 
 # What each folder of the application may import from it, beside itself: files or whole folders.
 FOLDERS = {
+    "train.balancing": "",
     "train.files": "errors",
     "train.monitoring": "console errors data.images files",
     "train.devices": "config console data.batch errors files state",
@@ -47,7 +48,7 @@ FOLDERS = {
         "study"
     ),
     "train.experiments.networks": (
-        "assembly bounds checkpoints config console data degradation devices errors "
+        "assembly balancing bounds checkpoints config console data degradation devices errors "
         "experiments.compare_config experiments.statistics files guard "
         "inference.predictors inference.scoring loop monitoring network objective optimizer pixels "
         "randomness state step training validation"

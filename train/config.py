@@ -103,8 +103,12 @@ class ModelConfig:
     None: random weights."""
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse" or "0.8*ssim + 0.2*l1"."""
-    balance: Literal["none", "uncertainty", "gradnorm", "dwa"] = "none"
-    """How to learn the weights of the terms of --loss (brightness and colour for luminance_l1).
+    balance: Literal[
+        "none", "uncertainty", "gradnorm", "dwa", "upgrad", "cagrad", "mgda", "pcgrad"
+    ] = "none"
+    """How to balance the terms of --loss (brightness and colour for luminance_l1).
+    uncertainty, gradnorm and dwa learn weights.
+    upgrad, cagrad, mgda and pcgrad combine the terms' gradients, so they need more time.
     The same can be written as --loss "balanced(METHOD, LOSS)"."""
     balance_rate: float = 0.025
     """Learning rate of the weights of the terms, for uncertainty and gradnorm."""

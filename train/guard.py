@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from train.balancing import Terms
+from train.balancing.learned_weights import Terms
 from train.state import Guard, TrainState
 
 

@@ -12,7 +12,7 @@ import jax
 from train.errors import InputError
 
 # One stream of random numbers for each purpose of a run's seed.
-INIT_STREAM, NOISE_STREAM, LEVEL_STREAM, EXPOSURE_STREAM = 0, 1, 2, 3
+INIT_STREAM, NOISE_STREAM, LEVEL_STREAM, EXPOSURE_STREAM, AGGREGATION_STREAM = 0, 1, 2, 3, 4
 
 
 def key_of(seed: int, name: str) -> jax.Array:

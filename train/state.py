@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.balancing import Terms
+from train.balancing.learned_weights import Terms
 from train.data.batch import Pair
 
 

@@ -1,6 +1,7 @@
 """One update, as a pure function. It does not know devices: sharding.py decides where it runs."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train.balancing.aggregation import gradients_of_parts
 from train.data.batch import Pair
 from train.degradation import DegradedBatch, degrade
 from train.guard import all_finite, commit, nonfinite_bits
@@ -97,7 +99,8 @@ def make_step(
         degraded = degraded_batch(state.step, jax.tree.map(to_unit_range, batch))
         # This is the only sum over devices. All shares have the same size, and every loss is a mean
         # over images, so the mean of the shares' means is the mean over the batch.
-        loss, values, batch_stats, gradients = across.mean(gradients_of(state, degraded))
+        loss, values, batch_stats, parts = across.mean(gradients_of(state, degraded))
+        gradients, values = objective.combine(parts, values, key=run_key(), index=state.step)
         gradient_norm = optax.tree.norm(gradients)
 
         new = propose(state, optimizer, gradients, batch_stats, average_decay)
@@ -110,11 +113,14 @@ def make_step(
             new_state.step, loss, values.terms, weights, gradient_norm, rate, new_state.guard
         )
 
+    def run_key() -> jax.Array:
+        return jax.random.key(seed) if isinstance(seed, int) else seed
+
     def degraded_batch(index: jax.Array, batch: jax.Array | Pair) -> DegradedBatch:
         here = batch.degraded.shape[0] if isinstance(batch, Pair) else batch.shape[0]
         rows, size = across.rows(here)
         return degrade(
-            jax.random.key(seed) if isinstance(seed, int) else seed,
+            run_key(),
             index * size + rows,
             batch,
             sigma=sigma,
@@ -122,24 +128,26 @@ def make_step(
             low_light=low_light,
         )
 
-    def loss_of(
-        params: Any, batch_stats: Any, balance: Any, batch: DegradedBatch
-    ) -> tuple[jax.Array, tuple[ObjectiveValues, Any]]:
+    def parts_of(
+        params: Any, *, batch_stats: Any, balance: Any, batch: DegradedBatch
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ObjectiveValues, Any]]:
         restored, level, batch_stats = forward(model, params, batch_stats, batch)
         loss, values = objective(balance, restored, batch.clean, level=level, sigma=batch.sigma)
         if values.norms:
             values = values._replace(norms=across.norm(values.norms))
-        return loss, (values, batch_stats)
+        return objective.parts(loss, values), (loss, values, batch_stats)
 
     def gradients_of(
         state: TrainState, whole: DegradedBatch
-    ) -> tuple[jax.Array, ObjectiveValues, Any, Any]:
-        differentiate = jax.value_and_grad(loss_of, has_aux=True)
+    ) -> tuple[jax.Array, ObjectiveValues, Any, tuple[Any, ...]]:
         params, batch_stats, balance = across.own((state.params, state.batch_stats, state.balance))
 
         def one(batch_stats: Any, batch: DegradedBatch) -> tuple[Any, Any]:
-            (loss, (values, batch_stats)), gradients = differentiate(
-                params, batch_stats, balance, batch
+            of_params = functools.partial(
+                parts_of, batch_stats=batch_stats, balance=balance, batch=batch
+            )
+            (loss, values, batch_stats), gradients = gradients_of_parts(
+                of_params, params, own=across.own
             )
             return batch_stats, (loss, values, gradients)
 

@@ -28,7 +28,6 @@ def _check(
     flags = [
         "--model=dncnn(depth=3, features=2)",
         "--loss=l1 + mse",
-        "--balance=gradnorm",
         "--ema=0.9",
         "--patch-size=8",
         "--batch-size=2",
@@ -72,10 +71,19 @@ def _points(folder: Path) -> Counter[tuple[str, int]]:
 @pytest.mark.slow
 def test_a_killed_or_interrupted_run_resumes_bit_for_bit(launches: Any) -> None:
     strikes = [(9, 8, 20), (9, 28, 40), (15, 44, 48), (2, 60, 64)]
-    printed = _check(launches, strikes, 90, [-9, -9, 143, 130, 0], "--validation-data=none")
+    printed = _check(
+        launches, strikes, 90, [-9, -9, 143, 130, 0], "--balance=gradnorm", "--validation-data=none"
+    )
     assert printed.count("stopped after step") == 2
     assert printed.count(f"python -m train fit --resume {launches.folder / 'parts90'}") == 2
     assert "resuming from step" in printed
+
+
+@pytest.mark.slow
+def test_gradients_that_are_combined_in_random_orders_resume_bit_for_bit_too(launches: Any) -> None:
+    """The orders of pcgrad matter for three terms."""
+    more = ["--loss=l1 + mse + charbonnier", "--balance=pcgrad", "--validation-data=none"]
+    _check(launches, [(9, 8, 20), (15, 24, 30)], 40, [-9, 143, 0], *more)
 
 
 @pytest.mark.slow
@@ -86,6 +94,7 @@ def test_killed_twenty_times_a_run_ends_with_the_same_bits(launches: Any) -> Non
         strikes,
         860,
         [-9] * 20 + [0],
+        "--balance=gradnorm",
         f"--validation-data={launches.photographs}",
         "--validate-every=12",
     )

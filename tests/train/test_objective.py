@@ -44,7 +44,7 @@ def test_terms_are_reported_by_name() -> None:
     assert set(_seen("luminance_l1")[1].terms) == {"luminance", "color"}
 
 
-@pytest.mark.parametrize("balance", ["uncertainty", "gradnorm", "dwa"])
+@pytest.mark.parametrize("balance", ["uncertainty", "gradnorm", "dwa", "upgrad"])
 def test_one_term_alone_cannot_be_balanced(balance: str) -> None:
     with pytest.raises(
         InputError, match=f"--balance {balance} needs a --loss with two or more terms.*got mse"

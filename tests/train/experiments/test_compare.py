@@ -251,7 +251,8 @@ def test_each_of_them_leaves_the_same_files_as_fit(finished, together):
         ),
         (
             ["--losses", "l1", "balanced(dw)"],
-            "--losses: balanced accepts the methods uncertainty, gradnorm, dwa; got 'dw'",
+            "--losses: balanced accepts the methods uncertainty, gradnorm, dwa, upgrad, cagrad, "
+            "mgda, pcgrad; got 'dw'",
         ),
         (["--losses", "mse", "balanced(dwa, l1)"], "dwa needs a --loss with two or more terms"),
         (["--balance", "dwa"], 'write "balanced(METHOD, LOSS)" in --losses'),

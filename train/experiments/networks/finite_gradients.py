@@ -25,7 +25,7 @@ class Gradients(NamedTuple):
     losses: jax.Array  # [members]
     values: tuple[ObjectiveValues, ...]  # the terms of each loss
     batch_stats: Any
-    gradients: Any
+    gradients: tuple[Any, ...]  # for each part of the losses that is differentiated separately
 
 
 def retry_alone(

@@ -9,6 +9,7 @@ are done for each member by its own numbers.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import optax
 
 from train.assembly import objective_of
+from train.balancing.aggregation import gradients_of_parts
 from train.config import FitConfig
 from train.data.batch import Pair
 from train.degradation import DegradedBatch, degrade
@@ -120,7 +122,8 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
 
         standing_still = states.guard.consecutive_skips >= max_skips
         found = retry_alone(gradients_of_some, states.params, degraded, ~standing_still)
-        gradient_norms = jax.vmap(optax.tree.norm)(found.gradients)
+        gradients, values = combined(found, states.step)
+        gradient_norms = jax.vmap(optax.tree.norm)(gradients)
 
         # --- proposed states
         applied = states.step - states.guard.skipped
@@ -128,13 +131,11 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
             [jnp.asarray(rate(applied[i]), jnp.float32) for i, rate in enumerate(schedules)]
         )
         proposed = jax.vmap(propose_clipped)(
-            states, found.gradients, found.batch_stats, rates, jnp.asarray(clip_norms)
+            states, gradients, found.batch_stats, rates, jnp.asarray(clip_norms)
         )
         balances = tuple(
-            objective.update(balance, values)
-            for objective, balance, values in zip(
-                objectives, population.balances, found.values, strict=True
-            )
+            objective.update(balance, own)
+            for objective, balance, own in zip(objectives, population.balances, values, strict=True)
         )
 
         # --- updates are applied where they are sound
@@ -182,9 +183,9 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
         )
         return jax.tree.map(lambda leaf: leaf[batch_of_member], of_seeds)
 
-    def total_of(
-        params: Any, batch_stats: Any, balances: tuple[Any, ...], batch: DegradedBatch
-    ) -> tuple[jax.Array, tuple[jax.Array, tuple[ObjectiveValues, ...], Any]]:
+    def parts_of(
+        params: Any, *, batch_stats: Any, balances: tuple[Any, ...], batch: DegradedBatch
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, tuple[ObjectiveValues, ...], Any]]:
         restored, levels, batch_stats = jax.vmap(functools.partial(forward, model))(
             params, batch_stats, batch
         )
@@ -199,16 +200,22 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
             for i, objective in enumerate(objectives)
         ]
         losses = jnp.stack([loss for loss, _ in taken])
-        return jnp.sum(losses), (losses, tuple(values for _, values in taken), batch_stats)
+        # The i-th scalar sums the i-th part of every loss that has one. Most losses have one part.
+        parts = [objectives[i].parts(*values) for i, values in enumerate(taken)]
+        layers = itertools.zip_longest(*parts)
+        sums = tuple(
+            jnp.sum(jnp.stack([part for part in layer if part is not None])) for layer in layers
+        )
+        return sums, (losses, tuple(values for _, values in taken), batch_stats)
 
     def gradients_of(population: Population, whole: DegradedBatch) -> Gradients:
         states = population.states
 
         def one(batch_stats: Any, batch: DegradedBatch) -> tuple[Any, Any]:
-            differentiate = jax.value_and_grad(total_of, has_aux=True)
-            (_, (losses, values, batch_stats)), gradients = differentiate(
-                states.params, batch_stats, population.balances, batch
+            of_params = functools.partial(
+                parts_of, batch_stats=batch_stats, balances=population.balances, batch=batch
             )
+            (losses, values, batch_stats), gradients = gradients_of_parts(of_params, states.params)
             return batch_stats, (losses, values, gradients)
 
         if accumulate == 1:
@@ -220,6 +227,20 @@ def make_population_step(configs: Sequence[FitConfig]) -> PopulationStep:
             batch_stats, found = accumulate_means(one, states.batch_stats, divided)
         losses, values, gradients = found
         return Gradients(losses, values, batch_stats, gradients)
+
+    def combined(found: Gradients, steps: jax.Array) -> tuple[Any, tuple[ObjectiveValues, ...]]:
+        """Makes one gradient for each member of the gradients of its loss's parts."""
+        if len(found.gradients) == 1:
+            return found.gradients[0], found.values
+        taken = []
+        for i, objective in enumerate(objectives):
+            # A member whose loss has fewer parts than others has no use for the last gradients.
+            count = len(objective.parts(found.losses[i], found.values[i]))
+            parts = jax.tree.map(lambda leaf, i=i: leaf[i], found.gradients[:count])
+            key = jax.random.key(configs[i].seed)
+            taken.append(objective.combine(parts, found.values[i], key=key, index=steps[i]))
+        gradients = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(g for g, _ in taken))
+        return gradients, tuple(values for _, values in taken)
 
     def propose_clipped(
         state: TrainState, gradients: Any, batch_stats: Any, rate: jax.Array, clip_norm: jax.Array
