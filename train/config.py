@@ -50,9 +50,9 @@ class DataConfig:
         str | None, tyro.conf.arg(name="validation-data", help_behavior_hint=hint)
     ] = None
     """Data set for validation during training and for choosing settings.
-    Default: about a tenth of --data is set aside.
+    None, the default: about a tenth of --data is set aside.
     "photos" and "samples" have their own validation photographs.
-    Write "none" to train without validation. compare and tune need validation."""
+    "none", in lower case: train without validation. compare and tune need validation."""
     test_source: Annotated[str | None, tyro.conf.arg(name="test-data", help_behavior_hint=hint)] = (
         None
     )
@@ -99,7 +99,7 @@ class ModelConfig:
     """Network and its settings, as for lumloss_jax.models.create_model.
     Example: "dncnn(depth=17, features=64)"."""
     init_from: str | None = None
-    """Run or checkpoint to load initial weights from (fine-tuning). The optimizer starts fresh.
+    """Run, checkpoint or bundled network to load initial weights from. The optimizer starts fresh.
     None: random weights."""
     loss: str = "luminance_l1"
     """Loss, e.g. "luminance_l1(window_size=7)", "mse" or "0.8*ssim + 0.2*l1"."""

@@ -60,7 +60,8 @@ class RunConfig:
     """Steps between lines of metrics.jsonl."""
     validate_every: int = 500
     """Steps between validations, each of which saves a checkpoint.
-    Each uses the centres of up to 16 photographs, with the same noise every time."""
+    Each uses the centres of up to 16 photographs, with the same noise every time.
+    tune stops trials only at a validation."""
     tensorboard: bool = True
     """Write curves and validation pictures for TensorBoard.
     The pictures include errors in brightness and colour, multiplied by four for visibility."""

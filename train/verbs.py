@@ -113,7 +113,7 @@ def read_tune(arguments: list[str]) -> TuneConfig:
 
 
 def compile_(arguments: list[str]) -> None:
-    """Compile a training step for a TPU or GPU that is not here, and report its memory use."""
+    """Compile a training step for a TPU or GPU, present or not, and report its memory use."""
     _check_pairs(arguments)
     preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "default"
     from train.compilation import aot

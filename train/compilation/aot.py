@@ -189,7 +189,7 @@ def largest_batch(
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """Compile a training step for a TPU or GPU that is not here, and report its memory use."""
+    """Compile a training step for a TPU or GPU, present or not, and report its memory use."""
 
     topology: str = "v5e:2x2"
     """Kind and arrangement of the chips.
@@ -197,8 +197,8 @@ class CompileConfig:
     v4, v5p and tpu7x have three axes, such as v4:2x2x1.
     cuda:8 means 8 GPUs in a machine, and cuda:2x8 means two such machines."""
     gpu: str | None = None
-    """File with XLA's description of the GPU, such as h100_sxm.txtpb from XLA's repository.
-    None: the GPU in this machine."""
+    """For --topology cuda: file with XLA's description of the GPU, such as h100_sxm.txtpb from
+    XLA's repository. None: the GPU in this machine."""
     slices: int = 1
     """Number of TPU slices of this topology, connected by the data centre's network."""
     largest_batch: bool = False

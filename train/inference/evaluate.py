@@ -58,8 +58,9 @@ class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints, or the name of a bundled network."""
     data: str
-    """Photographs that the network was not trained on:
-    "photos", "folder:PATH", "pairs:LOW_DIR,HIGH_DIR" or "tfds:NAME:SPLIT"."""
+    """Photographs that the network was not trained on: "photos" or "samples" (those for the test),
+    "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
+    "tfds:NAME[/CONFIG]:SPLIT"."""
     protocol: str
     """How photographs are degraded and scored.
     clipped, unclipped, float: with added noise. pairs: photographs with real degradations."""
@@ -81,7 +82,7 @@ class EvaluateConfig:
     """Average over the eight flips and rotations, which takes eight times as long."""
     tile: int | None = None
     """Side of a tile in pixels. The scores do not depend on it.
-    None: a side with which it fits in 1.5 GB of memory."""
+    None: a side for about 1.5 GB of memory at 100 megapixels."""
     memory_mb: int = 1000
     """Megabytes of decoded photographs to keep in memory."""
     overwrite: bool = False

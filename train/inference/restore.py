@@ -87,7 +87,7 @@ class RestoreConfig:
     overwrite: bool = False
     """Replace files in --output even if restore did not write them, or if they changed later."""
     tile: int | None = None
-    """Side of a tile in pixels. None: a side with which it fits in 1.5 GB of memory.
+    """Side of a tile in pixels. None: a side for about 1.5 GB of memory at 100 megapixels.
     It changes the result only with --fast, which computes the attention on a copy reduced to this
     size."""
 

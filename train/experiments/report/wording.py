@@ -67,8 +67,8 @@ def describe_changes(changes: Sequence[Comparison], margin: float | None) -> str
         return said
     unit = _unit(changes[0])
     return (
-        f"{said} No loss changed the network by {margin:g}{unit} or more, so it means little that "
-        f"the losses are equal to within {margin:g}{unit}."
+        f"{said} With every loss the mean changed by less than {margin:g}{unit}, so it means "
+        f"little if losses are equal to within {margin:g}{unit}."
     )
 
 
@@ -171,9 +171,9 @@ def _verdict(comparison: Comparison) -> str:
         )
     if comparison.outcome == "equal":
         return (
-            f"Equal to within {_margin(comparison)}{scope} (p = {comparison.equal_p:.2g}). "
-            "Differences below this margin are assumed not to matter. The scores do not say which "
-            f"one is better within it ({p})."
+            f"Equal to within {_margin(comparison)}{scope} (p = {comparison.equal_p:.2g}"
+            f"{_corrected(comparison)}). Differences below this margin are assumed not to matter. "
+            f"The scores do not say which of the two is better by less than that ({p})."
         )
     if comparison.outcome == "cannot tell":
         undecided = f"Cannot tell which is better{scope} ({p})."
@@ -207,26 +207,34 @@ def _what_would_decide(comparison: Comparison) -> str:
     return f"{why} The difference is too small for more seeds to settle it; more photographs might."
 
 
+def _corrected(comparison: Comparison) -> str:
+    return " after Holm's correction" if comparison.family > 1 else ""
+
+
 def _margins(comparison: Comparison) -> str:
     """Says what is known about differences that matter, whatever the verdict is."""
     equal_p, not_worse_p = comparison.equal_p, comparison.not_worse_p
     if comparison.margin is None or equal_p is None or not_worse_p is None:
         return ""
     candidate, margin = comparison.candidate, _margin(comparison)
+    corrected = _corrected(comparison)
     if comparison.within_margin:
         return (
             f" The difference is real, but smaller than {margin}, the margin below which "
-            f"differences are assumed not to matter (p = {equal_p:.2g})."
+            f"differences are assumed not to matter (p = {equal_p:.2g}{corrected})."
         )
     if not_worse_p < ALPHA:
         if comparison.outcome == "worse":
-            return f" {candidate} is worse by less than {margin} (p = {not_worse_p:.2g})."
-        return f" {candidate} is not worse by {margin} or more (p = {not_worse_p:.2g})."
+            return (
+                f" {candidate} is worse by less than {margin} (p = {not_worse_p:.2g}{corrected})."
+            )
+        known = f"(p = {not_worse_p:.2g}{corrected})"
+        return f" {candidate} is not worse by {margin} or more {known}."
     if comparison.outcome == "worse" and comparison.difference.high <= -comparison.margin:
         return ""  # The interval itself says that it is worse by more than the margin.
     return (
         f" {candidate} may still be worse by {margin} or more "
-        f"(p = {not_worse_p:.2g} in the test for non-inferiority)."
+        f"(p = {not_worse_p:.2g} in the test for non-inferiority{corrected})."
     )
 
 
