@@ -7,8 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
+from lumloss_jax._absolute import absolute
 from lumloss_jax._means import AxisName
-from lumloss_jax.losses._penalties import absolute
 
 SPECTRA = ("complex", "amplitude")
 

@@ -9,8 +9,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
+from lumloss_jax._absolute import absolute
 from lumloss_jax._means import AxisName
-from lumloss_jax.losses._penalties import absolute
 
 OPERATORS = ("sobel", "difference")
 

@@ -9,6 +9,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks
+from lumloss_jax._absolute import absolute
 
 PENALTIES = ("l1", "l2", "charbonnier", "huber")
 DEFAULTS = {"charbonnier_epsilon": 1e-3, "huber_delta": 0.05}
@@ -54,23 +55,6 @@ def check_scale_is_used(penalty: str, options: Mapping[str, Any]) -> None:
                 f"{option} is for penalty={user!r}, but the penalty is {penalty!r}: leave it out, "
                 f"or set penalty={user!r}."
             )
-
-
-@jax.custom_jvp
-def absolute(difference: jax.Array) -> jax.Array:
-    """``|x|`` with derivative sign(x), 0 at 0.
-
-    In jax 0.10, jnp.abs has derivative 1 there and would push pixels that are already right.
-    """
-    return jnp.abs(difference)
-
-
-@absolute.defjvp
-def _absolute_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    (difference,), (tangent,) = primals, tangents
-    return jnp.abs(difference), tangent * jnp.sign(difference)
 
 
 @jax.custom_jvp

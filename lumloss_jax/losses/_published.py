@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _filters, _laplacian, _means, _ssim
+from lumloss_jax._absolute import absolute
 from lumloss_jax._means import AxisName
 from lumloss_jax.color._hvi import pair_to_hvi
-from lumloss_jax.losses._penalties import absolute
 
 _DECIBELS = 10 / math.log(10)
 # Keeps the logarithm and its slope finite for equal images, whose value is -80 dB.

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
+from lumloss_jax._absolute import absolute
 from lumloss_jax._means import AxisName
 from lumloss_jax.losses import _penalties
 
@@ -52,7 +53,7 @@ def l1_loss(
       0.2000
     """
     difference, mask = _difference(predictions, targets, mask)
-    return _means.weighted_mean(_penalties.absolute(difference), mask, axis_name)
+    return _means.weighted_mean(absolute(difference), mask, axis_name)
 
 
 def mse_loss(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lumloss_jax import _checks, _means
-from lumloss_jax import _local_similarity as local
+from lumloss_jax._absolute import absolute
 from lumloss_jax.color._luma import COEFFICIENTS, sum_channels
 from lumloss_jax.metrics._protocol import prepare_difference
 
@@ -66,7 +66,7 @@ def mae(
         mask=mask,
         gt_mean=gt_mean,
     )
-    return _means.image_mean(local.magnitude(difference), pair.mask)
+    return _means.image_mean(absolute(difference), pair.mask)
 
 
 def mse(
