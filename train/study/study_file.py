@@ -185,7 +185,7 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
             file.execute("PRAGMA journal_mode=WAL")
             file.execute("PRAGMA synchronous=FULL")
             file.execute("PRAGMA busy_timeout=5000")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # An error may quote damaged text.
         file.close()
         raise InputError(
             f"{path} cannot be read as a study: {first_line(error)}. Use the folder that "
@@ -203,7 +203,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(open_study(folder)) as file:
         try:
             yield file
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise InputError(
                 f"{folder / FILE_NAME} is damaged: {first_line(error)}. Restore it from a copy."
             ) from None

@@ -33,6 +33,14 @@ def changed(study, *statements):
             "does not have the tables",
         ),
         (["DROP TABLE scores"], "does not have the tables"),
+        (
+            [
+                "PRAGMA writable_schema=ON",
+                # Python cannot decode what SQLite says about it.
+                "UPDATE sqlite_schema SET sql = CAST(x'435245b1' AS TEXT) WHERE name = 'scores'",
+            ],
+            "cannot be read as a study",
+        ),
         (["DROP INDEX one_vote"], "does not have the tables"),
         (["DELETE FROM about"], "content must be an object"),
         (["UPDATE about SET content = '{'"], "not JSON"),
