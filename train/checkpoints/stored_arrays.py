@@ -85,7 +85,8 @@ def array_complaint(item: Path, target: Any) -> str | None:
 
 def _descriptions(item: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
     """The stored description of each array that has one."""
-    base = {"driver": "file", "path": f"{item.absolute().as_posix()}/"}
+    # Tensorstore refuses ".." in a path.
+    base = {"driver": "file", "path": f"{item.resolve().as_posix()}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
     for name in names:
         found = store.read(f"{name}/.zarray").result()

@@ -78,6 +78,19 @@ def test_with_any_other_name_what_is_written_is_read_back(
     assert jax.tree.all(jax.tree.map(np.array_equal, read.params, network.params))
 
 
+def test_a_folder_can_be_named_relative_to_one_above(
+    network: Network, state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photographs").mkdir()
+    monkeypatch.chdir(tmp_path / "photographs")
+    save_network(Path("../network"), network, {})
+    assert load_network(Path("../network")).spec == SPEC
+    run = Path("../run/checkpoints")
+    with open_checkpoints(run, ABOUT) as checkpoints:
+        checkpoints.save(_at(state, 1))
+    assert _restore(run, state) == (1, [])
+
+
 def test_such_a_folder_can_be_written_through_a_link(network: Network, tmp_path: Path) -> None:
     (tmp_path / "run[1]").mkdir()
     (tmp_path / "link").symlink_to("run[1]")
