@@ -1,4 +1,4 @@
-"""Keeps names whole where a line is too short: no line ends within PSNR-Y, or before its arrow.
+"""Keeps names whole where lines are short: none ends within PSNR-Y or --data, or before an arrow.
 
 A hyphen that does not break would do so too, but a reader who searches for the name would not find
 it. The reports of ``compare`` mark names in the same way.
@@ -11,6 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 NAME = re.compile(r"([A-Z]\w*(?:-[A-Z]\w*)+)")
+LONGEST = 30  # characters of inline code that fit on a line of a phone
 VERBATIM = (nodes.literal, nodes.FixedTextElement, nodes.math, nodes.raw, nodes.title)
 
 
@@ -27,6 +28,10 @@ def keep_whole(app: Sphinx, doctree: nodes.document, page: str) -> None:
             elif part:
                 parts.append(nodes.Text(part))
         text.parent.replace(text, parts)
+    for code in doctree.findall(nodes.literal):
+        word = code.astext()
+        if len(word) <= LONGEST and " " not in word:
+            code["classes"].append("whole")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
