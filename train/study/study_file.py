@@ -132,23 +132,33 @@ def write_study(
       pictures: PNG files by number.
       trials: what each observer sees.
       scores: photograph, set, metric and value, for each score that is known.
+
+    Raises:
+      InputError: if SQLite cannot write the file, for example because the disk is full.
     """
-    with whole_or_none(folder / FILE_NAME) as temporary:
-        with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as file:
-            file.execute("PRAGMA journal_mode=MEMORY")
-            file.execute(f"PRAGMA application_id={APPLICATION}")
-            file.execute(f"PRAGMA user_version={VERSION}")
-            file.execute("BEGIN")
-            for table in _TABLES:
-                file.execute(table)
-            file.execute("INSERT INTO about VALUES (?)", [json.dumps(dataclasses.asdict(about))])
-            file.executemany("INSERT INTO photographs VALUES (?, ?)", enumerate(photographs))
-            file.executemany("INSERT INTO pictures VALUES (?, ?)", enumerate(pictures))
-            file.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", scores)
-            rows = map(dataclasses.astuple, trials)
-            marks = ", ".join("?" * len(dataclasses.fields(PlannedTrial)))
-            file.executemany(f"INSERT INTO trials VALUES ({marks})", rows)
-            file.execute("COMMIT")
+    try:
+        with whole_or_none(folder / FILE_NAME) as temporary:
+            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as file:
+                file.execute("PRAGMA journal_mode=MEMORY")
+                file.execute(f"PRAGMA application_id={APPLICATION}")
+                file.execute(f"PRAGMA user_version={VERSION}")
+                file.execute("BEGIN")
+                for table in _TABLES:
+                    file.execute(table)
+                content = json.dumps(dataclasses.asdict(about))
+                file.execute("INSERT INTO about VALUES (?)", [content])
+                file.executemany("INSERT INTO photographs VALUES (?, ?)", enumerate(photographs))
+                file.executemany("INSERT INTO pictures VALUES (?, ?)", enumerate(pictures))
+                file.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", scores)
+                rows = map(dataclasses.astuple, trials)
+                marks = ", ".join("?" * len(dataclasses.fields(PlannedTrial)))
+                file.executemany(f"INSERT INTO trials VALUES ({marks})", rows)
+                file.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise InputError(
+            f"{folder / FILE_NAME} could not be written: {first_line(error)}. Free some space, or "
+            "choose a different folder."
+        ) from None
 
 
 def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:

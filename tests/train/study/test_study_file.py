@@ -1,4 +1,5 @@
 import os
+import resource
 import sqlite3
 
 import pytest
@@ -9,7 +10,7 @@ from train.errors import InputError
 from train.study.picture_files import without_padding
 from train.study.score import PAGE
 from train.study.study_checks import check_png
-from train.study.study_file import FILE_NAME, open_study, read_about, reading
+from train.study.study_file import FILE_NAME, open_study, read_about, reading, write_study
 from train.study.votes import Votes
 
 
@@ -182,3 +183,19 @@ def test_pictures_are_bounded(study):
     huge = png[:16] + b"\x00\x01\x00\x00" * 2 + png[24:]
     with pytest.raises(InputError, match="65536 x 65536 pixels"):
         check_png(huge)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(study, tmp_path):
+    """The size of files is limited instead."""
+    with reading(study) as file:
+        about = read_about(file, study)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(
+            InputError, match=r"study\.sqlite could not be written: .*Free some space"
+        ):
+            write_study(tmp_path, about, photographs=[], pictures=[bytes(100_000)], trials=[])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []
