@@ -42,9 +42,33 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+# Each of the many operations in their examples is compiled as a program of its own.
+SLOW_EXAMPLES = {
+    "ciede2000_loss",
+    "cidnet_loss",
+    "flip",
+    "flip_loss",
+    "flip_map",
+    "haarpsi",
+    "haarpsi_loss",
+    "lpips",
+    "lpips_layers",
+    "mdsi",
+    "ms_gmsd",
+    "ms_ssim_loss",
+    "nlpd",
+    "nlpd_loss",
+    "psnr_hvs_m",
+    "s_cielab",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what asks for ``shared``, by itself or by another fixture."""
+    """Marks slow examples, and what asks for ``shared``, by itself or by another fixture."""
     for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.split(".")[-1] in SLOW_EXAMPLES:
+            item.add_marker(pytest.mark.slow)
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(needs_shared)
 
