@@ -33,14 +33,14 @@ def test_scores_are_means_over_the_middles_with_fixed_noise(
     tiny_model: nn.Module, variables: dict[str, Any]
 ) -> None:
     source = make_source(NAMES, IMAGES)
-    validate = Validator(tiny_model, source, sigma=25, best_metric="flip")
+    validate = Validator(tiny_model, source, sigma=25, best_metric="gmsd")
     found = validate(variables["params"], variables["batch_stats"])
     clean = np.stack([_middle(image) for image in IMAGES])
     noisy = np.stack(
         [add_fixed_noise(c, n, sigma=25, seed=0) for c, n in zip(clean, NAMES, strict=True)]
     )
     restored = np.clip(jax.jit(tiny_model.apply)(variables, noisy), 0, 1)
-    assert list(found.scores) == ["psnr", "ssim", "ciede2000", "flip"]
+    assert list(found.scores) == ["psnr", "ssim", "ciede2000", "gmsd"]
     for name in found.scores:
         expected = np.mean(jax.jit(getattr(metrics, name))(restored, clean))
         np.testing.assert_allclose(found.scores[name], expected, rtol=1e-4)

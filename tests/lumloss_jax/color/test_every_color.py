@@ -287,7 +287,7 @@ def test_jit_eager_vmap_and_shards_agree(name):
 @every_function
 def test_half_precision_is_computed_in_float32(name):
     rounded = jnp.asarray(images(name)).astype(jnp.bfloat16)
-    value = TABLE[name].function(rounded)
+    value = jax.jit(TABLE[name].function)(rounded)
     assert value.dtype == jnp.float32
     expected = value_of(name, rounded.astype(jnp.float32))
     np.testing.assert_allclose(value, expected, rtol=2e-6, atol=TABLE[name].atol)

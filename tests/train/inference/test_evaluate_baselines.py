@@ -22,8 +22,8 @@ from train.inference.scoring.protocols import add_fixed_noise
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
-    for name, size in {"a.png": (24, 30), "b.png": (24, 30), "c.png": (30, 24)}.items():
-        write_image(folder / name, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(folder / name, rng.integers(0, 256, (24, 30, 3), dtype=np.uint8))
     return folder
 
 

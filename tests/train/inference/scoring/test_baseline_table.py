@@ -22,7 +22,7 @@ from train.inference.scoring.protocols import add_fixed_noise
 def small() -> Source:
     return make_source(
         ("eye", "cup"),
-        (skimage.data.chelsea()[100:140, 100:150], skimage.data.coffee()[80:128, 200:240]),
+        (skimage.data.chelsea()[100:140, 100:150], skimage.data.coffee()[80:120, 200:250]),
     )
 
 
