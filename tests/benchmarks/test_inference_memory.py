@@ -16,6 +16,7 @@ from train.inference.tiles.tiles import Grid
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_each_pass_of_equal_stages_sees_its_own_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Predictor, Any]] = []
     run = Predictor._run

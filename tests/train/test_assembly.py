@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.slow_cases import slow_for
 from train.__main__ import main
 from train.assembly import assemble
 from train.compilation import aot
@@ -19,15 +20,15 @@ def _config(loss: str, patch_size: int) -> FitConfig:
     return FitConfig(data=DataConfig(patch_size=patch_size), model=ModelConfig(loss=loss))
 
 
-@pytest.mark.parametrize("verb", ["fit", "compare"])
+@slow_for("verb", ["fit", "compare"], ["compare"])  # MS-SSIM is traced for seconds
 def test_patches_too_small_for_the_loss_are_refused_early(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    flags = {"fit": ["--loss", MIXED], "compare": ["--losses", "l1", "ssim", "--patch-size=9"]}
+    flags = {"fit": ["--loss", "ssim", "--patch-size=9"], "compare": ["--losses", "l1", MIXED]}
     assert main([verb, *flags[verb]]) == 2
     said = capsys.readouterr().err
-    loss, least, given = {"fit": (MIXED, 176, 40), "compare": ("ssim", 11, 9)}[verb]
+    loss, least, given = {"fit": ("ssim", 11, 9), "compare": (MIXED, 176, 40)}[verb]
     assert f"The loss {loss} needs patches of at least {least} x {least} pixels; " in said
     assert f"--patch-size is {given}. Use --patch-size {least}, or a different loss." in said
     assert not list(tmp_path.iterdir())
@@ -52,6 +53,7 @@ def test_losses_in_help_and_notebooks_fit_the_default_patches(loss: str) -> None
     assemble(_config(loss, DataConfig().patch_size))
 
 
+@pytest.mark.slow
 def test_the_published_mixture_fits_the_patches_that_it_needs() -> None:
     config = _config(MIXED, 176)
     assemble(config)

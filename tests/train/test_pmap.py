@@ -147,6 +147,7 @@ def test_pmap_makes_the_update_of_the_sharded_step(config: FitConfig) -> None:
     assert learned == [[], []] or any(new != old for new, old in zip(*learned, strict=True))
 
 
+@pytest.mark.slow
 def test_per_device_batch_norm_is_the_mean_of_separate_updates() -> None:
     """SGD is linear in the gradient, so the mean of the updates of the shares is expected."""
     state, metrics = pmapped(NORMED, "per_device")

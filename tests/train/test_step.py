@@ -217,7 +217,7 @@ def _on_devices(
 
 @pytest.mark.parametrize(
     ("model", "accumulate"),
-    [(PLAIN, 1), (NORMED, 1), (PLAIN, 2)],
+    [pytest.param(PLAIN, 1, marks=pytest.mark.slow), (NORMED, 1), (PLAIN, 2)],
     ids=["plain", "batch norm", "in two parts"],
 )
 def test_four_devices_make_the_update_of_one(model: str, accumulate: int) -> None:

@@ -241,6 +241,7 @@ def test_leading_axes_are_images():
     np.testing.assert_array_equal(coded[1, 0], compress(None, image[1, 0], quality=60))
 
 
+@pytest.mark.slow
 def test_symbolic_sizes_export():
     height, width = export.symbolic_shape("h, w")
     exported = export.export(jax.jit(lambda x: jpeg(None, x, quality=50)))(

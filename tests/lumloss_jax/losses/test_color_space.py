@@ -73,7 +73,7 @@ def test_the_loss_adds_the_terms(pair):
     np.testing.assert_allclose(loss, 0.3 * terms.luminance + 0.6 * terms.color, rtol=1e-6)
 
 
-@slow_for("space", SPACES, ["lab", "hvi"])
+@slow_for("space", SPACES, ["lab", "hvi", "oklab"])
 def test_equal_and_black_images_have_finite_gradients(space):
     gradient = jax.jit(jax.grad(lambda p, t: color_term(p, t, space)))
     black, grey = jnp.zeros((1, 4, 4, 3)), jnp.full((1, 4, 4, 3), 0.5)

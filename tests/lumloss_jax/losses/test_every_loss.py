@@ -27,7 +27,7 @@ from tests.lumloss_jax.losses.properties import (
 from tests.slow_cases import slow_for
 
 # Compiling the gradient takes seconds. Fast tests compile it with a mask, and metrics without one.
-LONG = ["nlpd", "flip"]
+LONG = ["nlpd", "flip", "haarpsi", "ciede2000", "ms_ssim", "cidnet"]
 
 
 def test_the_table_holds_every_loss():
@@ -112,7 +112,7 @@ def in_float32(name):
 
 
 # The metrics of the slow ones do their arithmetic, and their gradients are tested.
-@slow_for("name", TABLE, ["nlpd", "flip", "haarpsi", "ciede2000", "ms_ssim"])
+@slow_for("name", TABLE, LONG)
 def test_gradient_against_numerical_difference_and_float32(name, in_float32, x64):
     single = *images(), some_mask(name)
     predictions, targets, mask = (np.float64(array) for array in single)
@@ -157,13 +157,13 @@ def test_value_and_gradient_are_finite_everywhere(name):
 
 
 # Each operation is a program: the examples of the slow ones are eager too.
-@slow_for("name", TABLE, ["nlpd", "flip", "haarpsi", "ciede2000", "ms_ssim"])
+@slow_for("name", TABLE, LONG)
 def test_eager_is_jit(name):
     value, _ = compiled(name)(*images(), None)
     np.testing.assert_allclose(TABLE[name].loss(*images()), value, rtol=2e-6)
 
 
-@slow_for("name", TABLE, [*LONG, "ciede2000", "haarpsi"])
+@slow_for("name", TABLE, LONG)
 def test_vmap_and_shards_agree_with_jit(name):
     """Over shards each image has a weight, which makes the value a weighted mean."""
     loss = TABLE[name].loss
@@ -184,7 +184,7 @@ def test_vmap_and_shards_agree_with_jit(name):
     np.testing.assert_allclose(sharded, np.average(values, weights=weights.ravel()), rtol=2e-6)
 
 
-@slow_for("name", TABLE, ["nlpd", "flip", "ciede2000"])
+@slow_for("name", TABLE, LONG)
 def test_axis_name_gives_the_value_of_all_shards(name):
     loss = TABLE[name].loss
     predictions, targets = images()

@@ -25,8 +25,9 @@ from tests.lumloss_jax.metrics.properties import (
 )
 from tests.slow_cases import slow_for
 
-# Their losses read masks in the same way, and that is tested.
-MASKED_AS_LOSSES = ["flip", "nlpd"]
+# Programs with a mask that fast tests do not compile: the losses of the first five read masks in
+# the same way, which is tested, and the last two do as the metrics they are made of.
+MASKED_ELSEWHERE = ["flip", "nlpd", "ciede2000", "ms_ssim", "haarpsi", "ms_gmsd", "s_cielab"]
 
 
 def test_the_table_holds_every_metric():
@@ -91,7 +92,7 @@ def test_data_range_is_a_change_of_units(name):
     assert TRACES[name] == traces, "a data range is data: it must not trace again"
 
 
-@slow_for("name", TABLE, MASKED_AS_LOSSES)
+@slow_for("name", TABLE, MASKED_ELSEWHERE)
 def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
     predictions, targets = images()
     value, gradient = compiled(name)(predictions, targets)
@@ -106,7 +107,7 @@ def test_mask_of_ones_is_no_mask_and_its_scale_does_not_matter(name):
     assert TRACES[name] == traces, "weights are data: other ones must not trace again"
 
 
-@slow_for("name", TABLE, MASKED_AS_LOSSES)
+@slow_for("name", TABLE, MASKED_ELSEWHERE)
 def test_what_is_masked_out_is_not_read(name):
     predictions, targets = images()
     value, gradient = compiled(name)(predictions, targets, pixel_mask())
@@ -119,7 +120,7 @@ def test_what_is_masked_out_is_not_read(name):
     assert (jnp.where(out, 0, gradient) != 0).any()
 
 
-@slow_for("name", TABLE, MASKED_AS_LOSSES)
+@slow_for("name", TABLE, MASKED_ELSEWHERE)
 def test_an_image_without_weight_scores_nan_with_gradient_0(name):
     predictions, targets = images()
     whole, gradient_of_whole = compiled(name)(predictions, targets, pixel_mask())
@@ -130,7 +131,7 @@ def test_an_image_without_weight_scores_nan_with_gradient_0(name):
     np.testing.assert_array_equal(gradient[others], gradient_of_whole[others])
 
 
-@holding("inverse_of_mean")
+@holding("inverse_of_mean", slow=["ciede2000"])
 def test_mask_weighs_what_pixels_score_by_themselves(name):
     value, _ = compiled(name)(*images(), pixel_mask())
     pixels = jax.jit(TABLE[name].metric)(*(image[..., None, None, :] for image in images()))
@@ -149,7 +150,7 @@ def bordered(array, fill):
     return np.pad(np.asarray(array), widths, constant_values=fill)
 
 
-@slow_for("name", TABLE, LONG)
+@slow_for("name", TABLE, [*LONG, "ciede2000"])
 def test_crop_border_slices_images_and_mask(name):
     """Without a mask: in the test of GT-mean."""
     predictions, targets = images()
@@ -161,7 +162,7 @@ def test_crop_border_slices_images_and_mask(name):
     np.testing.assert_allclose(cropped, inside, rtol=1e-5)
 
 
-@holding("rectangle")
+@holding("rectangle", slow=["ciede2000", "ms_ssim"])
 def test_a_mask_of_a_rectangle_is_slicing(name):
     predictions, targets = images()
     # Its rows and columns are even, as the second scale of MS-SSIM takes them.
@@ -178,10 +179,8 @@ def test_gt_mean_looks_past_a_gain_inside_the_border(name):
     _, targets = images()
     # Other colours, of the same mean over channels but not of the same luma
     predictions = jnp.flip(targets, -1)
-    # Eager: its operations are compiled already
-    value = TABLE[name].metric(
-        bordered(0.5 * predictions, 0.9), bordered(targets, 0.1), gt_mean="luma", crop_border=1
-    )
+    metric = jax.jit(functools.partial(TABLE[name].metric, gt_mean="luma", crop_border=1))
+    value = metric(bordered(0.5 * predictions, 0.9), bordered(targets, 0.1))
     means = [
         np.mean(np.asarray(image, np.float64) @ [0.299, 0.587, 0.114], (1, 2))
         for image in (predictions, targets)

@@ -17,6 +17,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from lumloss_jax import color, metrics
+from tests.slow_cases import slow_for
 
 # To the last bits, sums and the difference of equal images depend on what XLA optimizes.
 pytestmark = pytest.mark.usefixtures("optimized")
@@ -167,20 +168,22 @@ def test_golden_pairs_in_float64(golden_pairs, float64):
     check_pairs_in_float64(golden_pairs)
 
 
-def test_golden_pairs_in_float32(golden_pairs):
-    # A photograph with five scales, and flat images, where variances are what rounding leaves of
-    # them.
-    for name in (
+# A photograph with five scales, which compile for seconds, and flat images: what is left of their
+# variances is rounding.
+@slow_for(
+    "name",
+    [
         "astronaut_192x176_jpeg10",
         "black_vs_white_32",
         "flat128_vs_flat130_32",
         "black_vs_black_32",
-    ):
-        reference, test, expected = golden_pairs[name]
-        found = jax.device_get(
-            compiled()(*(np.float32(image / 255) for image in (test, reference)))
-        )
-        check_pair(name, found, expected, True, rtol=2e-6, atol=2e-6)
+    ],
+    ["astronaut_192x176_jpeg10"],
+)
+def test_golden_pairs_in_float32(golden_pairs, name):
+    reference, test, expected = golden_pairs[name]
+    found = jax.device_get(compiled()(*(np.float32(image / 255) for image in (test, reference))))
+    check_pair(name, found, expected, True, rtol=2e-6, atol=2e-6)
 
 
 def test_colours_of_golden_pairs(golden_pairs):
@@ -191,6 +194,7 @@ def test_reference_pairs_in_float64(reference_pairs, float64):
     check_pairs_in_float64(reference_pairs)
 
 
+@pytest.mark.slow
 def test_colours_of_reference_pairs_in_float64(reference_pairs, float64):
     check_colours(reference_pairs, np.float64, atol_of_mean=5e-6, atol=3e-5)
 
@@ -227,6 +231,7 @@ def test_reference_batch(reference_batch):
         metrics.ms_ssim(predictions, targets)
 
 
+@pytest.mark.slow  # scikit-image's SSIM is the fast tests' reference
 def test_dm_pix():
     keys = jax.random.split(jax.random.key(0))
     predictions, targets = (jax.random.uniform(key, (2, 17, 15, 3)) for key in keys)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax import color, metrics
+from tests.slow_cases import slow_for
 
 # The fixture's key -> ours of (test, reference), and by how much float32 may miss it.
 OURS = {
@@ -158,7 +159,8 @@ def check(described, arrays, name, dtype, keys=None):
     return found, expected
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+# Each size costs a compilation of all metrics, and the smallest one has their variants too.
+@slow_for("name", GOLDEN, [name for name in GOLDEN if not name.startswith("flat")])
 def test_golden_pairs_in_float64(golden_set, name, float64):
     found, expected = check(*golden_set, name, np.float64, sorted(PLAIN))
     # The authors' GMSD divides by N - 1 pixels of the halved image.
@@ -167,14 +169,8 @@ def test_golden_pairs_in_float64(golden_set, name, float64):
     np.testing.assert_allclose(sample, expected["gmsd_sample_std"], rtol=0, atol=1e-9)
 
 
-# Each further size costs a compilation, and float64 has them all.
-IN_FLOAT32 = [
-    pytest.param(name, marks=[] if name == TINY or "32x40" in name else pytest.mark.slow)
-    for name in GOLDEN
-]
-
-
-@pytest.mark.parametrize("name", IN_FLOAT32)
+@pytest.mark.slow  # those of one grey pair are fast
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_pairs_in_float32(golden_set, name):
     check(*golden_set, name, np.float32, sorted(PLAIN))
 
@@ -194,6 +190,7 @@ def test_a_grey_pair_in_float32(golden_set):
     check(*golden_set, "grey_97x112_blur_noise8", np.float32, sorted(PLAIN))
 
 
+@pytest.mark.slow  # its gradient at black images is among what every metric keeps to
 def test_black_images_score_as_equal_ones_where_others_give_nan():
     """The authors' HaarPSI of two black images is NaN, piq's is infinite."""
     black = np.zeros((16, 16, 3), np.float32)
@@ -201,7 +198,7 @@ def test_black_images_score_as_equal_ones_where_others_give_nan():
     assert value == 1 and (gradient == 0).all()
 
 
-@pytest.mark.parametrize("name", ["mdsi", "ms_gmsdc", "nlpd"])
+@slow_for("name", ["mdsi", "ms_gmsdc", "nlpd"], ["ms_gmsdc", "nlpd"])
 def test_the_gradient_of_equal_images_is_0_where_others_give_nan(name):
     """The plain root of a deviation of 0 makes every entry NaN in piq 0.8 (NLPD: a plain root)."""
     image = np.random.default_rng(0).uniform(size=(33, 34, 3)).astype(np.float32)

@@ -142,6 +142,7 @@ def test_parameter_counts_are_the_published_ones(config, parameters, level, fusi
     assert count(shapes["batch_stats"]) == (2_944 if config.get("depth", 20) == 20 else 2_560)
 
 
+@pytest.mark.slow
 def test_starts_as_the_authors_code(jit):
     """Convolutions are normal with variance 2 / fan_in; gains of batch norm are within 0.025."""
     model = create_model("buifd", depth=3, features=64, level_depth=3)

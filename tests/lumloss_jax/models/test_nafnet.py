@@ -64,8 +64,21 @@ def part(file, prefix):
     }
 
 
+# Fast are those that the repository keeps.
+SLOW = (
+    "w4_e112_m2_d121",
+    "w5_dark",
+    "w5_e111_m1_d111_odd",
+    "w5_local18x26_one_axis",
+    "w5_unclipped",
+)
+
+
 @pytest.mark.parametrize(
-    "name", of_files([f"{FOLDER}/{name}" for name in FILES], slow=(f"{FOLDER}/nafnet_w5_dark",))
+    "name",
+    of_files(
+        [f"{FOLDER}/{name}" for name in FILES], slow=[f"{FOLDER}/nafnet_{name}" for name in SLOW]
+    ),
 )
 def test_matches_the_authors_code(name, reference, jit):
     file = reference(name)

@@ -51,7 +51,7 @@ def multiplications(jaxpr):
     return total
 
 
-@slow_for("name", PRESETS, ["nafnet_w64"])
+@slow_for("name", PRESETS, ["nafnet_w64", "retinexformer"])
 def test_costs_in_the_table(name):
     preset, model = PRESETS[name], create_model(name)
     variables = variable_shapes(model)
@@ -67,6 +67,8 @@ def test_costs_in_the_table(name):
 # The slow ones take a step in other tests too: of parity with PyTorch, and of their gradients.
 _STEPS_ELSEWHERE = [
     "cidnet",
+    "dncnn_kair",
+    "drunet",
     "nafnet",
     "nafnet_w64",
     "retinexformer",
@@ -176,7 +178,7 @@ def test_half_precision_is_near_and_equal_shapes_are_traced_once(small, random_v
     apply(create_model(name, **config), variables, 1 - images)
 
 
-@slow_for("name", PRESETS, ["cidnet", "nafnet_w64", "unet", "unet_scico", "unet_dpir", "buifd"])
+@slow_for("name", PRESETS, [name for name in PRESETS if name not in ("dncnn", "drunet", "nafnet")])
 def test_rematerialisation_is_in_the_gradient(name):
     config = SMALL[name]
     model, plain = create_model(name, **config, remat=True), create_model(name, **config)

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 from lumloss_jax.models import PRESETS, ReceptiveField, create_model
+from tests.slow_cases import slow_for
 from tests.small_networks import SMALL_NETWORKS, network_for_tiles
 
-each_network = pytest.mark.parametrize(
+each_network = slow_for(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == "deeper retinexformer" else ())
-        for name in SMALL_NETWORKS
-        if name != "cidnet"
-    ],
+    [name for name in SMALL_NETWORKS if name != "cidnet"],
+    [name for name in SMALL_NETWORKS if name.startswith("deeper ") and name != "deeper dncnn"],
 )
 
 

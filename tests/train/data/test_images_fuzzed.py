@@ -2,10 +2,10 @@ import io
 
 import hypothesis
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.slow_cases import slow_for
 from train.data.images import decode_image
 from train.errors import InputError
 
@@ -22,10 +22,11 @@ def _encoded(kind: str) -> bytes:
 
 
 KINDS = {kind: _encoded(kind) for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")}
+each_kind = slow_for("kind", KINDS, ["BMP", "TIFF", "WEBP"])
 WHOLE = {kind: decode_image(content, kind) for kind, content in KINDS.items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_kind
 @hypothesis.given(data=st.data())
 @hypothesis.settings(max_examples=100)
 def test_a_truncated_photograph_is_refused_or_whole(kind: str, data: st.DataObject) -> None:
@@ -37,7 +38,7 @@ def test_a_truncated_photograph_is_refused_or_whole(kind: str, data: st.DataObje
         assert str(error).startswith("cut ")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_kind
 @hypothesis.given(data=st.data())
 @hypothesis.settings(max_examples=200)
 def test_flipped_bits_give_pixels_or_a_sentence(kind: str, data: st.DataObject) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.slow_cases import slow_for
 from train.__main__ import main
 from train.data import sources
 from train.data.images import write_image
@@ -59,7 +60,7 @@ def _losses(run: Path) -> dict[int, float]:
     }
 
 
-@pytest.mark.parametrize("kind", ["photos", "folder", "pairs", "tfds"])
+@slow_for("kind", ["photos", "folder", "pairs", "tfds"], ["photos", "folder"])  # as clean as tfds
 def test_a_run_trains_evaluates_and_resumes_at_the_right_batch(
     kind: str,
     folder: Path,

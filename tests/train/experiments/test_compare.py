@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.slow_cases import slow_for
 from tests.train.experiments.interruption import interrupted_at_first_validation
 from train import loop
 from train.__main__ import main
@@ -139,7 +138,8 @@ def test_more_seeds_train_only_what_is_missing(finished, flags, tmp_path, monkey
 DIVERGING = 1e25  # a learning rate, whose second step is not finite
 
 
-@slow_for("population", ["loop", "vmap"], ["loop"])
+@pytest.mark.slow
+@pytest.mark.parametrize("population", ["loop", "vmap"])
 def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_path, capsys):
     rates = ["--learning-rates", "0.002", str(DIVERGING), "--max-skips=1", "--clip-norms"]
     out = ["--out", str(tmp_path / "run"), "--crops=0", "--seeds=1", f"--population={population}"]

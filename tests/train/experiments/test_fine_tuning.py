@@ -19,14 +19,20 @@ LOSSES = ("luminance_l1", "l1")
 
 
 @pytest.fixture(scope="module")
-def starts(small_fit, photographs, tmp_path_factory) -> list[Path]:
-    """Two networks that were trained with mse, the second one on the test photographs."""
-    folder = tmp_path_factory.mktemp("starts")
+def start(small_fit, tmp_path_factory) -> Path:
+    """A network that was trained with mse."""
+    out = tmp_path_factory.mktemp("start") / "7"
+    loop.fit(small_fit("--seed=7", "--loss=mse", f"--out={out}"), report=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def starts(start, small_fit, photographs, tmp_path_factory) -> list[Path]:
+    """That network, and one that was trained on the test photographs."""
+    out = tmp_path_factory.mktemp("starts") / "8"
     tested = f"--data=folder:{photographs / 'test'}"
-    for seed, more in ((7, ()), (8, (tested,))):
-        flags = (f"--seed={seed}", "--loss=mse", f"--out={folder / str(seed)}", *more)
-        loop.fit(small_fit(*flags), report=False)
-    return [folder / "7", folder / "8"]
+    loop.fit(small_fit("--seed=8", "--loss=mse", f"--out={out}", tested), report=False)
+    return [start, out]
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +41,10 @@ def flags(small_run) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def finished(flags, starts, tmp_path_factory) -> Path:
+def finished(flags, start, tmp_path_factory) -> Path:
     """A comparison from one start."""
     out = tmp_path_factory.mktemp("comparison") / "run"
-    command = ["compare", "smoke", *flags, f"--init-from={starts[0]}", f"--out={out}"]
+    command = ["compare", "smoke", *flags, f"--init-from={start}", f"--out={out}"]
     assert main(command) == 0
     return out
 
@@ -71,14 +77,14 @@ def test_the_unchanged_start_is_a_row_of_every_table(finished) -> None:
 
 
 def test_the_digest_of_the_start_is_kept_and_checked(
-    finished, flags, starts, tmp_path, capsys
+    finished, flags, start, tmp_path, capsys
 ) -> None:
     settings = json.loads((finished / "settings.json").read_text())
     assert len(settings["start_digests"]) == 1 and len(settings["start_digests"][0]) == 64
     out = shutil.copytree(finished, tmp_path / "run")
     settings["start_digests"] = ["0" * 64]
     (out / "settings.json").write_text(json.dumps(settings))
-    command = ["compare", "smoke", *flags, f"--init-from={starts[0]}", f"--out={out}"]
+    command = ["compare", "smoke", *flags, f"--init-from={start}", f"--out={out}"]
     assert main(command) == 2
     assert "different settings (start-digests)" in capsys.readouterr().err
 
@@ -125,11 +131,12 @@ def test_a_start_that_was_trained_on_test_photographs_is_reported(
     assert "different settings (starts, start-digests)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_start_without_a_record_of_its_photographs_is_reported(
-    flags, starts, tmp_path, capsys
+    flags, start, tmp_path, capsys
 ) -> None:
     """A checkpoint that was copied out of its run says which loss it was trained with."""
-    copied = shutil.copytree(starts[0] / "checkpoints" / "4", tmp_path / "copied")
+    copied = shutil.copytree(start / "checkpoints" / "4", tmp_path / "copied")
     out = ["--seeds=1", f"--out={tmp_path / 'run'}"]
     assert main(["compare", "smoke", *flags, f"--init-from={copied}", *out]) == 0
     said = capsys.readouterr().out

@@ -22,6 +22,7 @@ LEAK = (
 )
 
 
+@pytest.mark.slow
 def test_a_comparison_says_which_photographs_were_trained_on_too(
     leaking: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,7 +68,7 @@ def judged(monkeypatch):
     "config",
     [
         TuneConfig(trials=14),
-        TuneConfig(trials=26, batch=4),
+        pytest.param(TuneConfig(trials=26, batch=4), marks=pytest.mark.slow),
         TuneConfig(trials=20, batch=2, pareto=True),
     ],
     ids=["one at a time", "batches", "front"],
@@ -213,7 +213,7 @@ def trained(monkeypatch):
     return killed_after
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_kill_in_the_middle_of_a_training_changes_no_trial(batch, trained, tmp_path):
     """Kills come before and after each validation, its line, its checkpoint and its report."""
     fit = FitConfig(optimizer=OptimizerConfig(steps=4))

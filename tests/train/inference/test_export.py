@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 from lumloss_jax.models import from_torch_state_dict
+from tests.slow_cases import slow_for
 from train.__main__ import main
 from train.checkpoints.checkpoint import Network, load_network
 from train.errors import InputError
@@ -65,21 +66,21 @@ def test_an_artefact_restores_the_same_pixels_elsewhere(
         assert np.abs(found - image).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        "dncnn(depth=3, features=4)",
-        "dncnn_scico(depth=3, features=4)",
-        "unet(features=(2, 4))",
-        "unet_scico(depth=2, features=2, block_depth=1)",
-        "unet_dpir(features=(2, 4), blocks=1)",
-        "buifd(depth=3, features=4, level_depth=2, level_features=4, fusion_features=4)",
-        pytest.param(
-            "retinexformer(features=4, levels=1, num_blocks=(1, 1))", marks=pytest.mark.slow
-        ),
-        "retinexformer(features=4, levels=1, num_blocks=(0, 1), stages=2)",
-    ],
-)
+QUICK = [
+    "dncnn(depth=3, features=4)",
+    "unet(features=(2, 4))",
+    "retinexformer(features=4, levels=1, num_blocks=(0, 1), stages=2)",
+]
+OTHERS = [
+    "dncnn_scico(depth=3, features=4)",
+    "unet_scico(depth=2, features=2, block_depth=1)",
+    "unet_dpir(features=(2, 4), blocks=1)",
+    "buifd(depth=3, features=4, level_depth=2, level_features=4, fusion_features=4)",
+    "retinexformer(features=4, levels=1, num_blocks=(1, 1))",
+]
+
+
+@slow_for("spec", [*QUICK, *OTHERS], OTHERS)
 def test_every_kind_of_network_restores_the_same_when_reloaded(checkpoint: Make, spec: str) -> None:
     network = load_network(checkpoint(spec))
     program = jax.export.deserialize(bytearray(stablehlo.to_stablehlo(network)))

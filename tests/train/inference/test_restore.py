@@ -299,6 +299,7 @@ def test_fast_is_for_networks_that_attend(checkpoint: Make, tmp_path: Path, caps
     )
 
 
+@pytest.mark.slow
 def test_the_size_of_a_tile_matters_only_with_fast(
     checkpoint: Make, tmp_path: Path, capsys
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from benchmarks.study_coverage import coverage_of_correlation
+from tests.slow_cases import slow_for
 from train.study.metric_ranks import rank_metrics, signed_ranks
 
 PAIRS = [("a", "b"), ("a", "c"), ("b", "c")]
@@ -89,9 +90,10 @@ def test_the_better_metric_is_found():
     assert [rank.may_be_best for rank in ranks.metrics] == [True, False]
 
 
-@pytest.mark.parametrize(("observers", "noise"), [(3, 1.5), (10, 0.2)])
-def test_intervals_contain_the_truth(observers, noise):
+@slow_for("study", [(3, 1.5), (10, 0.2)], [(10, 0.2)])
+def test_intervals_contain_the_truth(study):
     """92 % minus the luck of 40 studies."""
+    observers, noise = study
     found = coverage_of_correlation(40, observers, 20, noise=noise, draws=400)
     assert found >= 0.92 - 2 * (0.92 * 0.08 / 40) ** 0.5
 

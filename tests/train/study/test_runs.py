@@ -107,6 +107,7 @@ def test_other_photographs_get_the_noise_of_the_runs(runs, tmp_path, capsys):
     np.testing.assert_array_equal(pixels, wanted)
 
 
+@pytest.mark.slow
 def test_degraded_photographs_are_restored_as_they_are(runs, tmp_path):
     named = ("--a", runs / "one", "--b", runs / "two", "--input", runs / "test")
     assert create(tmp_path / "study", *named) == 0
@@ -121,6 +122,7 @@ def test_degraded_photographs_are_restored_as_they_are(runs, tmp_path):
         assert read_about(file, tmp_path).obvious == ("clean", "input")
 
 
+@pytest.mark.slow
 def test_a_run_against_a_folder_a_checkpoint_and_a_bundled_network(runs, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(runs / "test", results)
@@ -132,6 +134,7 @@ def test_a_run_against_a_folder_a_checkpoint_and_a_bundled_network(runs, tmp_pat
         assert read_about(file, tmp_path).names == ("30", "denoiser-2")
 
 
+@pytest.mark.slow
 def test_networks_that_need_a_noise_level_get_an_estimate(runs, tmp_path, monkeypatch):
     save_run(tmp_path / "told", 0, runs, spec="drunet(features=(4, 4, 4, 4), blocks=1)")
     told = []

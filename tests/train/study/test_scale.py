@@ -11,6 +11,7 @@ from benchmarks.study_coverage import (
     true_scale,
     wrong_verdicts,
 )
+from tests.slow_cases import slow_for
 from train.study.scale import make_scale
 from train.study.statistics import crossed_bootstrap, stepdown_intervals
 
@@ -94,9 +95,10 @@ def test_holms_method_by_hand():
     assert stepdown_intervals([]) == []
 
 
-@pytest.mark.parametrize(("observers", "observer_sd", "ties"), [(3, 1.0, 0.0), (5, 0.5, 0.6)])
-def test_places_contain_the_truth(observers, observer_sd, ties):
+@slow_for("study", [(3, 1.0, 0.0), (5, 0.5, 0.6)], [(3, 1.0, 0.0)])
+def test_places_contain_the_truth(study):
     """A short form of the simulation below; 92 % minus the luck of 40 studies of three places."""
+    observers, observer_sd, ties = study
     found = coverage_of_scale(40, observers, 20, ties=ties, observer_sd=observer_sd)
     assert found >= 0.92 - 2 * (0.92 * 0.08 / 40) ** 0.5
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.study_coverage import coverage, false_alarms, simulate
+from tests.slow_cases import slow_for
 from train.study.sequential import arrived, betting_sequence, excluded, suffices
 from train.study.statistics import (
     crossed_bootstrap,
@@ -98,7 +99,7 @@ def test_photographs_arrive_with_their_last_vote():
     assert arrived(planned, {**scores, 6: 1.0}) == [(8, 0.5), (9, 0.5), (7, 0.5)]
 
 
-@pytest.mark.parametrize("image_sd", [0.0, 0.8])
+@slow_for("image_sd", [0.0, 0.8], [0.0])
 def test_stopping_early_rarely_raises_a_false_alarm(image_sd):
     assert false_alarms(200, 40, image_sd=image_sd) <= 0.06
 
@@ -109,12 +110,13 @@ def test_stopping_early_rarely_raises_a_false_alarm_in_many_studies(image_sd):
     assert false_alarms(2000, 40, image_sd=image_sd) <= 0.06
 
 
-@pytest.mark.parametrize(
-    ("observers", "observer_sd", "preference", "ties"),
-    [(3, 1.0, 0.75, 0.0), (10, 0.5, 0.6, 0.2), (5, 0.0, 1.0, 0.0)],
-)
-def test_intervals_contain_the_truth(observers, observer_sd, preference, ties):
+SHORT = [(3, 1.0, 0.75, 0.0), (10, 0.5, 0.6, 0.2), (5, 0.0, 1.0, 0.0)]
+
+
+@slow_for("study", SHORT, SHORT[1:])
+def test_intervals_contain_the_truth(study):
     """A short form of the simulation below; 92 % minus the luck of 200 studies."""
+    observers, observer_sd, preference, ties = study
     found = coverage(200, observers, 20, preference=preference, ties=ties, observer_sd=observer_sd)
     assert found >= 0.92 - 2 * (0.92 * 0.08 / 200) ** 0.5
 

@@ -103,6 +103,7 @@ def test_networks_whose_steps_were_compiled_in_different_ways_are_not_trained_to
     assert [steps_of(config) for config in configs] == [[2, 4], [2, 4]]
 
 
+@pytest.mark.slow
 def test_the_first_network_that_still_trains_is_shown(configured):
     configs = configured("--max-skips=1", rates=(1e25, 1e-3))
     (diverged, well), printed = train(configs)

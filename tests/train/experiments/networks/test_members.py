@@ -161,7 +161,7 @@ def test_the_mark_of_a_trained_network_is_not_written_via_a_link(members, folder
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("population", ["loop", "vmap"])
+@pytest.mark.parametrize("population", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_a_signal_is_answered_with_how_to_resume_the_experiment(
     population, small_fit, tmp_path, monkeypatch, capsys
 ):

@@ -35,8 +35,8 @@ def exported(checkpoint: Path, folder: Path, *options: str) -> Path:
         ("dncnn_kair", False, "dncnn_kair"),
         ("dncnn_kair", True, "dncnn_kair_merged"),
         ("dncnn_kair_merged", False, "dncnn_kair_merged"),
-        ("drunet", False, "drunet"),
-        ("retinexformer", False, "retinexformer"),
+        pytest.param("drunet", False, "drunet", marks=pytest.mark.slow),
+        pytest.param("retinexformer", False, "retinexformer", marks=pytest.mark.slow),
     ],
 )
 def test_keys_and_shapes_are_those_of_spandrels_networks(

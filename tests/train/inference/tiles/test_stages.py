@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lumloss_jax.models import create_model, variable_shapes
+from tests.slow_cases import slow_for
 from tests.train.inference.stored_images import pixels, save
 from train.data.images import to_float
 from train.errors import InputError
@@ -31,7 +32,7 @@ def predictor(**options: Any) -> Predictor:
     return predictor_for(model, variables["params"], {}, **options)
 
 
-@pytest.mark.parametrize("shape", [(61, 90, 3), (69, 130, 3), (90, 61, 3)])
+@slow_for("shape", [(61, 90, 3), (69, 130, 3), (90, 61, 3)], [(61, 90, 3), (90, 61, 3)])
 def test_fast_stages_read_a_file_in_the_same_way_as_an_array(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:

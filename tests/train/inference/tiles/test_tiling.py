@@ -33,7 +33,7 @@ CUT_INTO_TILES = [name for name in SMALL_NETWORKS if not name.endswith(("nafnet"
 each_network = slow_for(
     "name",
     CUT_INTO_TILES,
-    [name for name in CUT_INTO_TILES if name.startswith("deeper ")],
+    [name for name in CUT_INTO_TILES if name.startswith(("deeper ", "unet_", "buifd"))],
 )
 
 
