@@ -29,7 +29,7 @@ FOLDERS = {
     "train.devices": "config console data.batch errors files state",
     "train.checkpoints": "config data.splits devices errors files monitoring network state",
     "train.compilation": "assembly bounds config console data.batch devices errors",
-    "train.environment": "bounds console data inference.exports",
+    "train.environment": "bounds console data files inference.exports",
     "train.pytorch": "bounds checkpoints console devices errors files inference.scoring network",
     "train.data": "console errors files",
     "train.data.formats": "",

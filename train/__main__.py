@@ -18,6 +18,14 @@ _OF_THE_SYSTEM = (
     errno.EIO,
     errno.EISDIR,
     errno.ENOTDIR,
+    errno.EEXIST,  # a folder that must be made where there is a file
+    errno.ENOTEMPTY,
+    errno.EBUSY,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENXIO,  # a socket or a pipe instead of a file
+    errno.ESTALE,
+    errno.ETIMEDOUT,
 )
 
 

@@ -41,8 +41,8 @@ def from_tree(kind: type[Any], tree: Any, where: str, *, key: str = "") -> Any:
       An instance of the dataclass.
 
     Raises:
-      InputError: a key is unknown, a value does not have the type of its field, or the dataclass
-        refuses it.
+      InputError: a key is unknown, a field without a default is missing, a value does not have the
+        type of its field, or the dataclass refuses it.
     """
     if not isinstance(tree, dict):
         place = f"{key} must be" if key else "the content must be"
@@ -66,10 +66,19 @@ def from_tree(kind: type[Any], tree: Any, where: str, *, key: str = "") -> Any:
         except _WrongError:
             accepted = _accepted(fields[name])
             raise InputError(f"{where}: {path} must be {accepted}; got {_shown(value)}.") from None
+    for field in dataclasses.fields(kind):
+        if field.name not in values and not _has_default(field):
+            path = f"{key}.{field.name}" if key else field.name
+            raise InputError(f"{where}: {path} is missing.")
     try:
         return kind(**values)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def _has_default(field: Any) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -129,9 +129,12 @@ def read_observers(file: sqlite3.Connection, about: Terms, votes: Sequence[Vote]
     )
     planned = dict(file.execute("SELECT place, count(*) FROM trials GROUP BY place"))
     rows = file.execute("SELECT place, conditions FROM observers ORDER BY place").fetchall()
+    by_observer: dict[int, list[Vote]] = {}
+    for vote in votes:
+        by_observer.setdefault(vote.observer, []).append(vote)
     observers = []
     for row in rows:
-        own = [vote for vote in votes if vote.observer == row["place"] + 1]
+        own = by_observer.get(row["place"] + 1, [])
         try:
             content = parse_json(str(row["conditions"]).encode())
         except UnreadableError:
@@ -205,11 +208,12 @@ def score_table(votes: Sequence[Vote], first: str, second: str) -> tuple[np.ndar
     """
     own = [vote for vote in votes if {vote.left, vote.right} == {first, second}]
     photographs = sorted({vote.photograph for vote in own})
-    observers = sorted({vote.observer for vote in own})
-    total = np.zeros((len(photographs), len(observers)))
+    rows = {name: i for i, name in enumerate(photographs)}
+    columns = {number: i for i, number in enumerate(sorted({vote.observer for vote in own}))}
+    total = np.zeros((len(rows), len(columns)))
     count = np.zeros_like(total)
     for vote in own:
-        cell = photographs.index(vote.photograph), observers.index(vote.observer)
+        cell = rows[vote.photograph], columns[vote.observer]
         total[cell] += vote.score_for(first)
         count[cell] += 1
     with np.errstate(invalid="ignore"):
@@ -233,12 +237,13 @@ def vote_table(
       The table, and the names of the photographs.
     """
     photographs = sorted({vote.photograph for vote in votes})
-    observers = sorted({vote.observer for vote in votes})
+    rows = {name: i for i, name in enumerate(photographs)}
+    columns = {number: i for i, number in enumerate(sorted({vote.observer for vote in votes}))}
     places = {frozenset(pair): i for i, pair in enumerate(pairs)}
-    table = np.zeros((len(photographs), len(observers), len(pairs), 3))
+    table = np.zeros((len(rows), len(columns), len(pairs), 3))
     for vote in votes:
         pair = places[frozenset((vote.left, vote.right))]
-        cell = photographs.index(vote.photograph), observers.index(vote.observer), pair
+        cell = rows[vote.photograph], columns[vote.observer], pair
         table[cell][round(2 - 2 * vote.score_for(pairs[pair][0]))] += 1
     return table / np.maximum(table.sum(axis=-1, keepdims=True), 1), photographs
 

@@ -25,6 +25,7 @@ from train.study.plan import Trial, plan_place
 from train.study.rules import (
     FEWEST_PHOTOGRAPHS,
     LETTERS,
+    MOST_PHOTOGRAPHS,
     PRACTICE,
     REST_EVERY,
     why_no_verdict,
@@ -69,6 +70,11 @@ def create(config: CreateConfig) -> None:
         raise InputError(
             f"A study needs at least {FEWEST_PHOTOGRAPHS} photographs, and 10 for a verdict; the "
             f"sets have {len(names)}."
+        )
+    if len(names) > MOST_PHOTOGRAPHS:
+        raise InputError(
+            f"A study has at most {MOST_PHOTOGRAPHS:,} photographs; the sets have {len(names):,}. "
+            "Use folders with fewer of them."
         )
     has_input = any(each.flag == "--input" for each in references)
     obvious = ("clean", "input") if has_input else ("a", "blurred")

@@ -8,12 +8,16 @@ import tyro
 
 from train.bounds import MOST_NOISE, MOST_SEED, between, check_name, hint
 from train.errors import InputError
-from train.study.rules import LETTERS, Stop, Task
+from train.study.rules import (
+    LETTERS,
+    LONGEST_QUESTION,
+    MOST_OBSERVERS,
+    MOST_VOTES,
+    Stop,
+    Task,
+)
 
-MOST_OBSERVERS = 200
-_MOST_VOTES = 20  # votes of an observer on one pair
 _SIDES = (64, 8192)  # pixels of a crop
-_LONGEST_QUESTION = 300  # characters
 QUESTIONS: dict[Task, str] = {
     "preference": "Which picture do you prefer?",
     "fidelity": "Which picture is closer to the original?",
@@ -106,13 +110,13 @@ class CreateConfig:
             )
         if self.sigma is not None:
             between("--sigma", self.sigma, 0, most=MOST_NOISE)
-        if len(self.question) > _LONGEST_QUESTION or not self.question.isprintable():
+        if len(self.question) > LONGEST_QUESTION or not self.question.isprintable():
             raise InputError(
-                f"--question must be one line of at most {_LONGEST_QUESTION} characters; got "
+                f"--question must be one line of at most {LONGEST_QUESTION} characters; got "
                 f"{len(self.question)} characters."
             )
         between("--observers", self.observers, 1, most=MOST_OBSERVERS)
-        between("--votes-per-pair", self.votes_per_pair, 1, most=_MOST_VOTES)
+        between("--votes-per-pair", self.votes_per_pair, 1, most=MOST_VOTES)
         if self.stop == "sequential" and self.observers > 1:
             raise InputError(
                 "--stop sequential is for one observer. Votes of several people are not "

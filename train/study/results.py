@@ -1,5 +1,6 @@
 """What the votes of a study say: comparisons, agreement, and what the control pairs show."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -186,6 +187,8 @@ def _compare(
     of_first = sum(vote.chosen == first for vote in own)
     ties = sum(vote.chosen is None for vote in own)
     firsts = _first_votes(own)
+    of_photograph = Counter(vote.photograph for vote in own)
+    of_observer = Counter(vote.observer for vote in own)
     return PairResult(
         first=first,
         second=second,
@@ -194,15 +197,11 @@ def _compare(
         interval=interval,
         confidence=confidence,
         photographs=tuple(
-            Mean(name, float(np.nanmean(row)), sum(vote.photograph == name for vote in own))
+            Mean(name, float(np.nanmean(row)), of_photograph[name])
             for name, row in zip(names, scores, strict=True)
         ),
         observers=tuple(
-            Mean(
-                f"observer {number}",
-                float(np.nanmean(column)),
-                sum(vote.observer == number for vote in own),
-            )
+            Mean(f"observer {number}", float(np.nanmean(column)), of_observer[number])
             for number, column in zip(numbers, scores.T, strict=True)
         ),
         choices=(of_first, ties, len(own) - of_first - ties),

@@ -9,7 +9,12 @@ Choice = Literal["left", "none", "right"]
 
 LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
 CHOICES: tuple[Choice, ...] = ("left", "none", "right")
+LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
+MOST_OBSERVERS = 200
+MOST_VOTES = 20  # votes of an observer on one pair
+LONGEST_QUESTION = 300  # characters
 FEWEST_PHOTOGRAPHS = 2  # with one, the same photograph would appear twice in a row
+MOST_PHOTOGRAPHS = 5000  # more than people vote on; the intervals need 300 MB of memory for them
 FEWEST_FOR_VERDICT = 10  # photographs; fewer say too little about the next one
 PRACTICE = 5  # pairs of the practice round; ITU-R BT.500 throws about five away
 REST_EVERY = 50  # pairs, after which a break is suggested: about ten minutes

@@ -15,7 +15,14 @@ from rich.console import Console
 from train.bounds import check_name
 from train.console import make_console
 from train.errors import InputError
-from train.files.outputs import write_json, write_rows, write_text
+from train.files.json_files import read_json
+from train.files.outputs import (
+    check_replaceable,
+    check_writable,
+    write_json,
+    write_rows,
+    write_text,
+)
 from train.inference.scoring.registry import METRICS
 from train.study import scale_sentences, score_console, sentences
 from train.study.ballots import Viewing, read_arrivals, read_observers, read_votes
@@ -27,6 +34,11 @@ from train.study.study_file import read_about, reading
 
 PAGE, TABLE, RECORD = "results.html", "votes.csv", "results.json"
 _LARGEST_PICTURES = 10_000_000  # bytes of all pictures in the page
+# How the files of this command begin, and keys of its record. Earlier versions wrote the same.
+_PAGE_STARTS = b'<!doctype html>\n<html lang="en">\n<head>\n'
+_TITLE = b"<title>What people saw</title>"
+_TABLE_STARTS = b"observer,number,kind,photograph,left,right,choice,"
+_KEYS = {"about", "observers", "pairs", "controls", "planned", "given"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class ScoreConfig:
     pictures. boosted: only the others. A verdict requires "all"."""
     end_early: bool = False
     """Give a verdict although votes are missing, and say that they are missing."""
+    overwrite: bool = False
+    """Replace files of these names even if `study score` did not write them."""
 
     def __post_init__(self) -> None:
         check_name("the folder of the study", self.study)
@@ -59,6 +73,8 @@ def score(config: ScoreConfig) -> StudyResults:
       InputError: if the study cannot be read, or has no vote that counts.
     """
     console = make_console(soft_wrap=True)
+    folder = config.output or config.study
+    _check_replaceable(folder, overwrite=config.overwrite)
     with reading(config.study) as file:
         votes = read_votes(file)
         results = read_results(
@@ -74,8 +90,7 @@ def score(config: ScoreConfig) -> StudyResults:
         most = _LARGEST_PICTURES // len(results.pairs)
         examples = [_examples(file, pair, most) for pair in results.pairs]
 
-    folder = config.output or config.study
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     write_rows(votes, folder / TABLE)
     write_json(as_record(results), folder / RECORD)
     write_text(_page(results, examples), folder / PAGE)
@@ -97,6 +112,25 @@ def score(config: ScoreConfig) -> StudyResults:
     for what, name in (("page", PAGE), ("votes", TABLE), ("results", RECORD)):
         console.print(f"{what:>8}  {folder / name}", highlight=False)
     return results
+
+
+def _check_replaceable(folder: Path, *, overwrite: bool) -> None:
+    """Raises an error if results would replace files that this command did not write."""
+
+    def is_page(path: Path) -> bool:
+        with path.open("rb") as file:
+            start = file.read(1000)
+        return start.startswith(_PAGE_STARTS) and _TITLE in start
+
+    def is_table(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(len(_TABLE_STARTS)) == _TABLE_STARTS
+
+    def is_record(path: Path) -> bool:
+        return read_json(path).keys() >= _KEYS
+
+    for name, is_ours in {PAGE: is_page, TABLE: is_table, RECORD: is_record}.items():
+        check_replaceable(folder / name, is_ours, option="--output", overwrite=overwrite)
 
 
 def read_results(
@@ -180,7 +214,8 @@ def _pictures(file: sqlite3.Connection, photograph: str, pair: PairResult) -> Ma
     query = (
         "SELECT png FROM trials JOIN photographs ON photographs.number = trials.photograph JOIN "
         "pictures ON pictures.number = CASE left_name WHEN ? THEN left_picture ELSE right_picture "
-        "END WHERE photographs.name = ? AND ? IN (left_name, right_name) AND kind = 'pair' LIMIT 1"
+        "END WHERE photographs.name = ? AND ? IN (left_name, right_name) AND kind IN ('pair', "
+        "'repeat') LIMIT 1"
     )
     pictures = {}
     for side in ("first", "second"):

@@ -71,12 +71,12 @@ def check_header(path: Path) -> None:
         )
 
 
-def check_beside(path: Path) -> None:
-    """Refuses links where SQLite keeps files of its own, because it would change what they lead to.
+def check_links(path: Path) -> None:
+    """Refuses links where SQLite writes, because it would change what they lead to.
 
-    It does not follow symbolic links, but it writes to hard ones.
+    Next to the file it does not follow symbolic links, but it writes to hard ones.
     """
-    for ending in ("-wal", "-shm", "-journal"):
+    for ending in ("", "-wal", "-shm", "-journal"):
         beside = path.with_name(path.name + ending)
         try:
             found = os.lstat(beside)

@@ -20,12 +20,22 @@ from train.errors import InputError, first_line
 from train.files.json_files import UnreadableError, parse_json
 from train.files.outputs import whole_or_none
 from train.files.typed_fields import from_tree
-from train.study.rules import FEWEST_FOR_SIDES, LETTERS, MOST_ON_ONE_SIDE, Stop, Task
+from train.study.rules import (
+    FEWEST_FOR_SIDES,
+    LETTERS,
+    LONGEST_QUESTION,
+    MOST_OBSERVERS,
+    MOST_ON_ONE_SIDE,
+    MOST_PHOTOGRAPHS,
+    MOST_VOTES,
+    Stop,
+    Task,
+)
 from train.study.study_checks import (
     APPLICATION,
     VERSION,
-    check_beside,
     check_header,
+    check_links,
     check_tables,
 )
 
@@ -51,6 +61,10 @@ _TABLES = (
     # A pair has one vote that counts, whatever several tabs and double clicks send.
     "CREATE UNIQUE INDEX one_vote ON votes (place, position) WHERE undone IS NULL",
     "CREATE INDEX tokens ON trials (place, token)",
+)
+# A vote is always on the next pair, so there are no gaps.
+_GAPS = (
+    "SELECT 1 FROM votes WHERE undone IS NULL GROUP BY place HAVING max(position) != count(*) - 1"
 )
 
 
@@ -176,7 +190,7 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     """
     path = folder / FILE_NAME
     check_header(path)
-    check_beside(path)
+    check_links(path)
     mode = "rw" if write else "ro"
     address = f"file:{quote(os.path.abspath(path))}?mode={mode}"
     try:
@@ -192,6 +206,8 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
         file.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
         check_tables(file, path, _TABLES)
         if write:
+            if file.execute(_GAPS).fetchone() is not None:
+                raise InputError(f"{path} lacks votes between others. Restore it from a copy.")
             file.execute("PRAGMA journal_mode=WAL")
             file.execute("PRAGMA synchronous=FULL")
             file.execute("PRAGMA busy_timeout=5000")
@@ -235,9 +251,23 @@ def read_about(file: sqlite3.Connection, folder: Path) -> Terms:
     # Cookies and files of votes are named after it.
     if re.fullmatch("[0-9a-f]{16}", about.id) is None:
         raise InputError(f"{where} cannot be read as a study: its name is not one of a study.")
+    if why := _beyond_limits(file, about):
+        raise InputError(f"{where} cannot be read as a study: {why}.")
     if not _fits(file, about):
         raise InputError(f"{where} cannot be read as a study: its pairs do not fit its sets.")
     return about
+
+
+def _beyond_limits(file: sqlite3.Connection, about: Terms) -> str:
+    """What is larger than `study create` makes it, with which scoring would not end; or ""."""
+    if not 1 <= about.observers <= MOST_OBSERVERS or not 1 <= about.votes_per_pair <= MOST_VOTES:
+        return f"it may have 1 to {MOST_OBSERVERS} observers, with 1 to {MOST_VOTES} votes per pair"
+    if len(about.question) > LONGEST_QUESTION or not about.question.isprintable():
+        return f"its question must be one line of at most {LONGEST_QUESTION} characters"
+    count, names = file.execute("SELECT count(*), count(DISTINCT name) FROM photographs").fetchone()
+    if count > MOST_PHOTOGRAPHS or names < count:
+        return f"it may have at most {MOST_PHOTOGRAPHS:,} photographs, with different names"
+    return ""
 
 
 def _fits(file: sqlite3.Connection, about: Terms) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from train.config import FitConfig, load_config
 from train.errors import InputError
+from train.files.typed_fields import from_tree
 
 
 def _written(folder: Path, key: str, value: Any) -> Path:
@@ -120,3 +121,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").symlink_to("/dev/zero")
     with pytest.raises(InputError, match="it is not a regular file"):
         load_config(tmp_path / "config.json")
+
+
+def test_a_field_without_a_default_must_be_there() -> None:
+    @dataclasses.dataclass
+    class Place:
+        row: int
+        column: int = 0
+
+    assert from_tree(Place, {"row": 3}, "a.json") == Place(3)
+    with pytest.raises(InputError, match=r"a\.json: row is missing"):
+        from_tree(Place, {"column": 3}, "a.json")

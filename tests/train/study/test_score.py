@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import os
 import sqlite3
 
 import pytest
@@ -258,3 +259,23 @@ def test_several_observers_cannot_stop_early(folders, tmp_path, capsys):
     flags = ["--a", str(folders / "a"), "--b", str(folders / "b"), "--observers", "2"]
     assert main(["study", "create", str(tmp_path / "s"), *flags, "--stop", "sequential"]) == 2
     assert "not independent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["results.html", "votes.csv", "results.json"])
+def test_files_of_the_user_are_not_replaced(robots, tmp_path, capsys, name):
+    robots.observe(honest)
+    (tmp_path / name).write_text("mine")
+    command = ["study", "score", str(robots.folder), "--output", str(tmp_path)]
+    assert main(command) == 2
+    assert f"{name} exists and was not written by this command" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert main(command) == 0  # All three are its own now.
+
+
+def test_results_need_a_folder(robots, tmp_path, capsys):
+    robots.observe(honest)
+    (tmp_path / "file").write_text("mine")
+    for folder in ("file", "file/below"):
+        assert main(["study", "score", str(robots.folder), "--output", str(tmp_path / folder)]) == 2
+        assert "--output must be a folder" in capsys.readouterr().err

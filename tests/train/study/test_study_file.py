@@ -47,6 +47,21 @@ def changed(study, *statements):
         (["UPDATE about SET content = '{'"], "not JSON"),
         (["UPDATE about SET content = json_set(content, '$.more', 1)"], "unknown key"),
         (["UPDATE about SET content = json_set(content, '$.names', json('[]'))"], "do not fit"),
+        (["UPDATE about SET content = '{}'"], "id is missing"),
+        (["UPDATE about SET content = json_set(content, '$.question', 'a\nb')"], "its question"),
+        (
+            ["UPDATE about SET content = json_set(content, '$.observers', 201)"],
+            "1 to 200 observers",
+        ),
+        (["UPDATE about SET content = json_set(content, '$.votes_per_pair', 0)"], "1 to 20 votes"),
+        (["UPDATE photographs SET name = 'p'"], "with different names"),
+        (
+            [
+                "WITH RECURSIVE n(i) AS (SELECT 12 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+                "INSERT INTO photographs SELECT i, i FROM n"
+            ],
+            "at most 5,000 photographs",
+        ),
         (["UPDATE about SET content = json_set(content, '$.sets[1]', 'a')"], "sets do not fit"),
         (["UPDATE about SET content = json_set(content, '$.id', 'a=b; c')"], "not one of a study"),
         (["UPDATE about SET content = json_set(content, '$.observers', 4)"], "pairs do not fit"),
@@ -86,6 +101,21 @@ def test_files_that_sqlite_would_write_to_are_no_links(study, tmp_path, ending, 
     with pytest.raises(InputError, match="is a link, or not a file"):
         open_study(study, write=True)
     assert victim.read_text() == "years of work " * 3000
+
+
+@pytest.mark.parametrize("make", [os.link, os.symlink])
+def test_votes_are_not_written_to_a_study_elsewhere(study, tmp_path, make):
+    make(study / FILE_NAME, tmp_path / FILE_NAME)
+    with pytest.raises(InputError, match="is a link, or not a file"):
+        open_study(tmp_path, write=True)
+
+
+def test_no_vote_is_added_after_a_gap(robots, capsys):
+    robots.observe(lambda kind, left, right, photograph: "left", most=8)
+    robots.votes.close()
+    changed(robots.folder, "DELETE FROM votes WHERE position = 3")
+    assert main(["study", "serve", str(robots.folder)]) == 2
+    assert "lacks votes between others" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
