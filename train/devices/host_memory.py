@@ -1,6 +1,7 @@
-"""Returns freed main memory to the system."""
+"""Returns freed main memory to the system, and says how much memory there is."""
 
 import ctypes
+import os
 import sys
 
 
@@ -15,3 +16,11 @@ def return_freed() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
             trim(0)
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory of this machine; None if the system does not say it, as on Windows."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -11,15 +11,17 @@ import tyro
 from train.bounds import check_name
 from train.checkpoints.checkpoint import Network, load_network
 from train.console import make_console
+from train.devices.host_memory import physical_memory
 from train.errors import InputError
 from train.files.outputs import check_replaceable, write_bytes
-from train.inference.exports.darktable import to_darktable
+from train.inference.exports.darktable import SIDE, to_darktable
 from train.inference.exports.existing import is_ours
 from train.inference.exports.function import restoring_function
-from train.inference.exports.onnx import Size, parse_size, to_onnx
+from train.inference.exports.onnx import SAMPLED, Size, parse_size, to_onnx
 from train.inference.exports.stablehlo import ARCHIVES, PROMISE, to_stablehlo
 from train.inference.exports.torch import to_torch
 from train.inference.predict import for_inference
+from train.inference.tiles.footprint import LARGEST_ARRAY, bytes_per_pixel
 
 _SUFFIXES = {
     "stablehlo": ".stablehlo",
@@ -27,6 +29,7 @@ _SUFFIXES = {
     "onnx": ".onnx",
     "darktable": ".dtmodel",
 }
+_ARRAYS = 3  # arrays of the largest size that exist at a time
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,22 @@ def _check(config: ExportConfig) -> Size | None:
     return None if config.size is None else parse_size(config.size)
 
 
+def _check_width(model: Any, spec: str, kind: str, size: Size | None) -> None:
+    """Refuses a network with which the comparison of the two programs would fill the memory."""
+    height, width = size or (SIDE, SIDE)
+    pixels = {"darktable": height * width, "onnx": 2 * height * width if size else SAMPLED}[kind]
+    needed = _ARRAYS * pixels * bytes_per_pixel(model)
+    # A user who chooses a size may use half of this machine.
+    most = max(_ARRAYS * LARGEST_ARRAY, (physical_memory() or 0) // 2 if size else 0)
+    if needed > most:
+        smaller = "" if size is None and kind == "onnx" else ", or a smaller --size"
+        raise InputError(
+            f"{spec} is so wide that about {needed / 1e9:.1f} GB of memory would be needed to "
+            "compare it with its exported form. Use --format torch, or a network with fewer "
+            f"features{smaller}."
+        )
+
+
 def _convert(
     network: Network, config: ExportConfig, size: Size | None
 ) -> tuple[bytes, Sequence[str]]:
@@ -117,6 +136,7 @@ def _convert(
     if config.format == "torch":
         return to_torch(network, kair=config.kair)
     model, variables = for_inference(network.model, network.params, network.batch_stats)
+    _check_width(model, network.spec, config.format, size)
     if config.format == "darktable":
         return to_darktable(model, variables, network.spec, name=config.output.stem, size=size)
     field = model.receptive_field

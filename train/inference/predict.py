@@ -20,6 +20,7 @@ from lumloss_jax.models import ReceptiveField, fold_batch_norm
 from train.devices.cpu_programs import inference_options
 from train.devices.sharding import BATCH_AXIS
 from train.inference.tiles.depthwise import quick_depthwise
+from train.inference.tiles.footprint import largest_tile
 from train.inference.tiles.tiles import (
     IDENTITY,
     TRANSFORMS,
@@ -73,12 +74,14 @@ class Predictor:
             times as long.
 
         Raises:
-          InputError: if a tile is smaller than the network's receptive field.
+          InputError: if a tile is smaller than the network's receptive field, or the network is too
+            wide for any tile.
         """
         self.model, self._variables = for_inference(model, params, batch_stats)
         self._field = self._field_of_tiles()
         if tile is None:
-            self.tile = default_tile(self._field, side=self.default_side)
+            most = largest_tile(self.model)
+            self.tile = default_tile(self._field, side=self.default_side, most=most)
         else:
             self.tile = check_tile(tile, self._field)
         self._transforms = TRANSFORMS if self_ensemble else (IDENTITY,)

@@ -263,3 +263,23 @@ def test_what_cannot_be_exported_or_written_is_an_error(
         InputError, match="MB of parameters, but a program holds at most 0 MB. Use --format torch"
     ):
         stablehlo.to_stablehlo(Network(*network))
+
+
+@pytest.mark.parametrize(
+    ("features", "flags", "smaller"),
+    [
+        (28_000, ["--format=onnx"], False),
+        (300, ["--format=darktable"], True),
+        (28_000, ["--format=onnx", "--size=4000x6000"], True),
+    ],
+)
+def test_networks_that_would_fill_the_memory_are_refused(
+    checkpoint: Make, tmp_path: Path, capsys, features: int, flags: list[str], smaller: bool
+) -> None:
+    network = checkpoint(f"dncnn(depth=2, features={features}, batch_norm=False)")
+    suffix = ".onnx" if "onnx" in flags[0] else ".dtmodel"
+    assert main(["export", str(network), *flags, f"--output={tmp_path / 'a'}{suffix}"]) == 2
+    said = capsys.readouterr().err
+    assert "is so wide that about" in said and "Use --format torch" in said
+    assert ("or a smaller --size" in said) == smaller
+    assert os.listdir(tmp_path) == []

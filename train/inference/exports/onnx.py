@@ -25,6 +25,7 @@ from train.inference.tiles.tiling import cut, round_up
 
 Size = tuple[int, int]  # height and width
 
+SAMPLED = 2 * 40 * 56  # pixels of the largest batch that open sizes are compared on
 _TOLERANCE = 1e-4  # largest difference of a pixel from the network, in image units
 _INSTALL = (
     'Run pip install -e ".[onnx]" and pip install --no-deps jax2onnx. (With dependencies, jax2onnx '

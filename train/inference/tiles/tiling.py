@@ -56,12 +56,35 @@ class Axis(NamedTuple):
         )
 
 
-def default_tile(field: ReceptiveField, *, side: int = DEFAULT_SIDE) -> int:
+def default_tile(
+    field: ReceptiveField, *, side: int = DEFAULT_SIDE, most: int | None = None
+) -> int:
     """The side of a tile in pixels: at least ``side``, or more if margins need it.
 
     It is a multiple of the stride.
+
+    Args:
+      field: the receptive field of the network.
+      side: the usual side.
+      most: a side above which memory may not suffice. A wide network gets smaller tiles.
+
+    Returns:
+      The side.
+
+    Raises:
+      InputError: if no tile is as small as ``most``.
     """
-    return round_up(max(side, round(_MARGINS_PER_SIDE * field.margin)), field.stride)
+    usual = round_up(max(side, round(_MARGINS_PER_SIDE * field.margin)), field.stride)
+    if most is None or usual <= most:
+        return usual
+    least = round_up(2 * field.margin + field.stride, field.stride)
+    if most < least:
+        raise InputError(
+            f"This network is so wide that more than 1.5 GB of memory would be needed for a tile "
+            f"of {least} pixels, the smallest one. Use a network with fewer features. On a machine "
+            f"with much memory, restore and evaluate accept --tile {least}."
+        )
+    return most // field.stride * field.stride
 
 
 def check_tile(side: int, field: ReceptiveField) -> int:
