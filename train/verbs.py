@@ -15,7 +15,7 @@ import tyro
 
 from train.bounds import check_name
 from train.config import FitConfig
-from train.console import make_console
+from train.console import complain, make_console
 from train.errors import InputError, did_you_mean, list_some, needs_extra
 from train.experiments.compare_config import CompareConfig
 from train.experiments.refused_flags import (
@@ -25,6 +25,7 @@ from train.experiments.refused_flags import (
     registry_without,
 )
 from train.experiments.tune_config import TuneConfig
+from train.files.trust import why_untrusted
 from train.presets import COMPARE_PRESETS, PRESETS, find_compare_preset, find_preset
 
 
@@ -152,6 +153,8 @@ def data(arguments: list[str]) -> int:
     return 0 if inspect.inspect(config) else 1
 
 
+# Programs that JAX has compiled
+_CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
 _PRESETS = "Presets. Flags override a preset's values:"
 # Flags that need two numbers, with examples
 _PAIRS = {"--low-light": "0.02 0.1", "--profile": "100 110", "--luminance-weights": "0 0.95"}
@@ -209,11 +212,17 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
 
 def run(arguments: list[str]) -> int:
     """Runs a verb and returns its exit status."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        # With the cache, a second run of the same preset compiles in a moment.
-        jax.config.update(
-            "jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
+    # With the cache, a second run of the same preset compiles in a moment.
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(_CACHE)
+    if "://" not in cache and (why := why_untrusted(cache)):
+        jax.config.update("jax_enable_compilation_cache", False)
+        complain(
+            f"warning: {cache}, the folder of compiled programs, {why}. Programs of somebody else "
+            "could run from there, so it is not used, and everything is compiled again. Set "
+            "JAX_COMPILATION_CACHE_DIR to a folder to which only you can write."
         )
+    else:
+        jax.config.update("jax_compilation_cache_dir", cache)
     if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         # JAX leaves out programs that compile in less than a second. Many small ones are needed
         # before the first step.

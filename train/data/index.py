@@ -24,6 +24,7 @@ from train.console import complain
 from train.data.entries import Entry, PixelFacts
 from train.data.folders import Listing
 from train.data.libvips import pyvips
+from train.files.trust import why_untrusted
 
 PATH = Path(__file__).resolve().parents[2] / ".cache" / "photographs.sqlite"
 
@@ -172,6 +173,9 @@ def _stamp(place: str, files: Iterable[Path]) -> Stamp | None:
 
 def _use(action: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
     """The result of ``action``, or ``otherwise`` if the index cannot be used: that is only slow."""
+    if why := why_untrusted(PATH.parent):
+        _warn_once(f"its folder {why}, and somebody else may have made it")
+        return otherwise
     try:
         PATH.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(PATH, timeout=_PATIENCE)) as index, index:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from train.bounds import check_name
 from train.console import make_console
+from train.files.trust import why_untrusted
 from train.inference.exports.stablehlo import examine_program
 
 _PACKAGE = "lumloss-jax"
@@ -245,6 +246,12 @@ def _folder(topic: str, folder: str, advice: str) -> Finding:
     except OSError as error:
         return Finding(topic, f"{folder} cannot be written to: {error.strerror}", advice)
     found = f"{folder} can be written to, {free / 1e9:.1f} GB free"
+    if topic == "cache" and (why := why_untrusted(folder)):
+        return Finding(
+            topic,
+            f"{folder} is not used, because it {why}",
+            "Set JAX_COMPILATION_CACHE_DIR to a folder to which only you can write.",
+        )
     if free < _LEAST_FREE:
         return Finding(topic, found, f"Free some space. {advice}")
     return Finding(topic, found)

@@ -203,3 +203,14 @@ def test_a_data_set_of_shards_is_known_by_them(lol: Path) -> None:
     for shard in (lol / "tfds/lol/1.0.0").glob("*.array_record*"):
         os.utime(shard, ns=(time.time_ns(), time.time_ns()))
     assert _open(spec)[1] == 6
+
+
+def test_an_index_that_others_could_write_is_not_believed(folder: Path, capsys) -> None:
+    index.PATH.parent.mkdir()
+    index.PATH.parent.chmod(0o777)
+    for _ in range(2):
+        _decoded.clear()
+        open_source(f"folder:{folder / 'high'}", "train")
+        assert len(_decoded) == 3
+    assert "its folder can be written to by other users" in capsys.readouterr().err
+    assert not index.PATH.exists()

@@ -1,3 +1,4 @@
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def test_a_folder_that_may_not_be_seen_does_not_end_the_report(tmp_path: Path, m
     cache = _found("cache", tmp_path)
     assert cache.found == f"{tmp_path} cannot be written to: Permission denied"
     assert "Set JAX_COMPILATION_CACHE_DIR" in cache.advice
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has other permissions")
+def test_a_cache_that_others_can_write_to_needs_attention(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    cache = _found("cache", tmp_path)
+    assert cache.found == f"{tmp_path} is not used, because it can be written to by other users"
+    assert "to which only you can write" in cache.advice
+    assert "can be written to, " in _found("runs", tmp_path).found
 
 
 def test_a_copy_that_is_not_installed_needs_attention(tmp_path: Path, monkeypatch) -> None:
