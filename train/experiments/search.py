@@ -24,7 +24,7 @@ from train.experiments.recorded_trials import BATCH, check_trials
 from train.experiments.tune_config import TuneConfig
 from train.files.json_files import UnreadableError, parse_json, read_bounded
 from train.files.locks import why_not_ours
-from train.files.outputs import whole_or_none
+from train.files.outputs import write_bytes
 from train.inference.scoring.registry import METRICS
 
 FILE_NAME = "trials.log"
@@ -198,8 +198,7 @@ def _clean(path: Path) -> None:
     lines = content.splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
         del lines[-1]
-        with whole_or_none(path) as temporary:
-            temporary.write_bytes(b"".join(lines))
+        write_bytes(b"".join(lines), path)
     for number, line in enumerate(lines, 1):
         if not _is_object(line):
             raise InputError(_damaged(path, f"line {number} is not a JSON object"))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from train.errors import InputError
 from train.files import locks
@@ -119,7 +119,8 @@ def write_bytes(content: bytes | memoryview, path: Path) -> None:
     with whole_or_none(path) as temporary:
         # Python repeats an incomplete write until everything is written or the system reports an
         # error.
-        temporary.write_bytes(content)
+        with open_hidden(temporary) as file:
+            file.write(content)
 
 
 @contextmanager
@@ -147,6 +148,23 @@ def sync(path: Path) -> None:
     """Waits until the content of a file is on disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def open_hidden(path: Path) -> BinaryIO:
+    """Opens a hidden file, which exists, to write it from its beginning.
+
+    It may have been made an hour ago, in a folder to which others may write. Somebody may have put
+    a link in its place since then, through which a file elsewhere would be overwritten.
+
+    Raises:
+      OSError: the file is gone, or something else has its name.
+    """
+    file = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    if locks.why_not_ours(os.fstat(file)):
+        os.close(file)
+        raise OSError(errno.ESTALE, "another process has replaced the file", str(path))
+    os.ftruncate(file, 0)
+    return os.fdopen(file, "wb")
 
 
 @contextmanager

@@ -159,6 +159,7 @@ def evaluate(config: EvaluateConfig) -> list[MetricsRow]:
     say(f"{LEGEND} Means over photographs; {protocol.summary}; no GT-mean.")
     if config.baselines:
         say(NOTE)
+    _check_replaceable(config, protocol)  # The folder may have changed in the meantime.
     with _written(config.output / _SCORES) as path:
         write_rows(scores, path)
     with _written(config.output / _SUMMARY) as path:

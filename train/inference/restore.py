@@ -150,6 +150,8 @@ def restore(config: RestoreConfig) -> int:
             clear_leftovers(folder)
         for job in jobs:
             try:
+                # Others may write to the folder too, and restoring may take hours.
+                check_links([job], config.output)
                 if config.preview:
                     _check_names(job)
                     said = write_preview(

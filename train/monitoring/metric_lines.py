@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from train.errors import InputError
 from train.files.json_files import UnreadableError, is_finite, parse_json
 from train.files.locks import why_not_ours
-from train.files.outputs import whole_or_none
+from train.files.outputs import open_hidden, whole_or_none
 
 FILE_NAME = "metrics.jsonl"
 _ASIDE = ".unreadable"  # ending of the name of the file that keeps unreadable lines
@@ -66,7 +66,7 @@ def cut_back(path: Path, start: int) -> str:
     unreadable = sum(line.row is None for line in read_lines(path))
     if unreadable:
         _keep_aside(path, aside)
-    with whole_or_none(path) as temporary, temporary.open("wb") as file:
+    with whole_or_none(path) as temporary, open_hidden(temporary) as file:
         for content, row in read_lines(path):
             if row is not None and row["step"] <= start:
                 file.write(content)

@@ -15,7 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from train.files.outputs import whole_or_none
+from train.files.outputs import open_hidden, whole_or_none
 
 _LONGEST = 64_000_000  # bytes in an event; a picture has a few million
 _ASIDE = "unreadable."  # beginning of the new name of an event file with other content
@@ -74,7 +74,7 @@ def cut_back(path: Path, start: int) -> None:
         return
     damaged = False
     with whole_or_none(path) as temporary:
-        with temporary.open("wb") as new:
+        with open_hidden(temporary) as new:
             for record, event in records(path):
                 if event is None:
                     damaged = True

@@ -16,6 +16,7 @@ from train.errors import InputError
 from train.files import outputs
 from train.files.outputs import (
     check_writable,
+    open_hidden,
     temporary_beside,
     whole_or_none,
     write_bytes,
@@ -180,3 +181,16 @@ def test_a_disk_without_room_is_said_before_any_work(tmp_path: Path) -> None:
         pytest.raises(InputError, match="--output .* cannot be written to: File too large"),
     ):
         check_writable(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_a_link_in_the_place_of_a_hidden_file_is_not_written_through(tmp_path: Path, link) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    with pytest.raises(OSError), whole_or_none(tmp_path / "a.png") as hidden:
+        hidden.unlink()
+        link(theirs, hidden)
+        open_hidden(hidden)
+    assert theirs.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["theirs"]

@@ -254,3 +254,43 @@ def test_a_folder_in_the_way_stays_and_gets_no_record(
         assert (tmp_path / "out" / "c.png").is_file()
     assert not (tmp_path / "out" / "b.png.lumloss.json").exists()
     assert not list((tmp_path / "out" / "b.png").iterdir())
+
+
+def test_files_elsewhere_are_not_written_through_links_that_appear_meanwhile(
+    command: list[str], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    theirs, encode = tmp_path / "theirs", image_files._encode
+    theirs.write_text("theirs")
+
+    def after_a_swap(pixels: Path, path: Path, like: image_files.Stored) -> None:
+        if like.path.name == "b.png":
+            path.unlink()
+            path.symlink_to(theirs)
+        encode(pixels, path, like)
+
+    monkeypatch.setattr(image_files, "_encode", after_a_swap)
+    assert main(command) == 1
+    assert "2 of 3 photographs are in" in capsys.readouterr().out
+    assert theirs.read_text() == "theirs"
+    assert not os.path.lexists(tmp_path / "out" / "b.png")
+
+
+def test_a_folder_that_becomes_a_link_is_not_written_through(
+    command: list[str], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    save(tmp_path / "in" / "below" / "d.png", pixels((8, 8, 3)))
+    theirs, restore_file = tmp_path / "theirs", restore.restore_file
+    theirs.mkdir()
+
+    def before_a_swap(predictor, job, *arguments, **options) -> str:
+        said = restore_file(predictor, job, *arguments, **options)
+        below = tmp_path / "out" / "below"
+        if not os.path.lexists(below):
+            below.symlink_to(theirs)
+        return said
+
+    monkeypatch.setattr(restore, "restore_file", before_a_swap)
+    assert main(command) == 1
+    out = capsys.readouterr().out
+    assert "leads out of --output" in out and "3 of 4 photographs are in" in out
+    assert os.listdir(theirs) == []

@@ -23,7 +23,7 @@ from train.data.libvips import last_line, pyvips, unreadable
 from train.data.photograph_file import PhotographFile, examine, notes_on, write_metadata
 from train.data.pixel_kinds import check_header
 from train.errors import InputError
-from train.files.outputs import LASTING, sync, temporary_beside, whole_or_none
+from train.files.outputs import LASTING, open_hidden, sync, temporary_beside, whole_or_none
 from train.inference.tiles.tiles import Rows, photograph_of
 
 _DTYPES: dict[str, np.dtype] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
@@ -128,7 +128,7 @@ def written(path: Path, like: Stored, strips: Iterable[np.ndarray]) -> Iterator[
     """
     with whole_or_none(path) as encoded:
         with temporary_beside(path, ".pixels") as pixels:
-            with pixels.open("wb") as file:
+            with open_hidden(pixels) as file:
                 for strip in strips:
                     file.write(np.ascontiguousarray(strip, like.dtype).data)
             _encode(pixels, encoded, like)
@@ -162,12 +162,12 @@ def _check_whole(path: Path, like: Stored) -> None:
 def _encode(pixels: Path, path: Path, like: Stored) -> None:
     shape = (like.height, like.width, like.bands + like.alpha)
     if like.photograph.kind == "BMP":
-        with path.open("wb") as target, like.path.open("rb") as source:
+        with open_hidden(path) as target, like.path.open("rb") as source:
             bmp.write(target, np.memmap(pixels, like.dtype, "r", shape=shape), source)
         return
     if like.photograph.kind == "WebP":
         content = _encode_by_pillow(np.memmap(pixels, like.dtype, "r", shape=shape), like)
-        with like.path.open("rb") as source, path.open("wb") as target:
+        with like.path.open("rb") as source, open_hidden(path) as target:
             write_metadata(like.photograph, source, content, target)
         return
     with temporary_beside(path, f".coded.{like.photograph.kind.lower()}") as coded:
@@ -179,7 +179,11 @@ def _encode(pixels: Path, path: Path, like: Stored) -> None:
             code = next((code for code in LASTING if os.strerror(code) in str(error)), None)
             reason = os.strerror(code) if code else f"libvips: {last_line(error)}"
             raise OSError(code, reason) from None
-        with like.path.open("rb") as source, coded.open("rb") as encoded, path.open("wb") as target:
+        with (
+            like.path.open("rb") as source,
+            coded.open("rb") as encoded,
+            open_hidden(path) as target,
+        ):
             write_metadata(like.photograph, source, encoded, target)
 
 
