@@ -4,8 +4,10 @@ The record of a search may come from somebody else. Optuna accepts any settings 
 and they would be drawn, trained and compared.
 """
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -13,10 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from train.bounds import MOST_SEEDS
 from train.experiments.tune_config import TuneConfig
-from train.files.json_files import is_finite, is_number
+from train.files.json_files import UnreadableError, is_finite, is_number, parse_json
 
 BATCH = "batch"  # attribute of the study: the batch's first trial, and its number of trials
 _ROUNDING = 1e-9
+# The attributes in which TPE keeps the settings of a trial that runs. Others, such as constraints,
+# decide which trials Optuna regards as the best.
+_DRAWN = re.compile(r"tpe:relative_params:\d{1,3}", re.ASCII)
 _STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -90,10 +95,10 @@ def _wrong(trial: FrozenTrial, space: dict[str, BaseDistribution], values: int) 
         value, allowed = trial.params[name], space[name]
         if drawn != allowed:
             return f"has a {name} that was drawn from something other than these settings"
-        if isinstance(allowed, FloatDistribution) and not (
-            is_number(value) and allowed.low - _ROUNDING <= value <= allowed.high + _ROUNDING
-        ):
+        if isinstance(allowed, FloatDistribution) and not _is_allowed(value, allowed):
             return f"has the {name} {str(value)[:50]}, outside {allowed.low} to {allowed.high}"
+    if why := _wrong_attributes(trial.system_attrs, space):
+        return why
     reported = trial.intermediate_values
     if not all(type(step) is int and is_number(value) for step, value in reported.items()):
         return "has reported something that is not a number"
@@ -102,3 +107,28 @@ def _wrong(trial: FrozenTrial, space: dict[str, BaseDistribution], values: int) 
         if len(found) != values or not all(is_finite(one) for one in found):
             return f"must have {values} finite values; it has {str(trial.values)[:100]}"
     return ""
+
+
+def _wrong_attributes(attributes: Mapping[str, Any], space: dict[str, BaseDistribution]) -> str:
+    """What is wrong with the attributes of a trial, which only Optuna writes; "" if nothing is."""
+    parts = {}
+    for name, value in attributes.items():
+        if not _DRAWN.fullmatch(name) or not isinstance(value, str):
+            return f"has the attribute {name[:50]}, which no search writes"
+        parts[int(name.rpartition(":")[2])] = value
+    whole = "".join(parts[number] for number in sorted(parts))
+    try:
+        drawn = parse_json(whole.encode(errors="replace")) if parts else {}
+    except UnreadableError:
+        drawn = None
+    if not isinstance(drawn, dict) or not drawn.keys() <= space.keys():
+        return "has attributes that are not settings"
+    if wrong := [name for name, value in drawn.items() if not _is_allowed(value, space[name])]:
+        return f"has a {wrong[0]} among its attributes that these settings do not allow"
+    return ""
+
+
+def _is_allowed(value: Any, allowed: BaseDistribution) -> bool:
+    if isinstance(allowed, FloatDistribution):
+        return is_number(value) and allowed.low - _ROUNDING <= value <= allowed.high + _ROUNDING
+    return isinstance(allowed, CategoricalDistribution) and value in allowed.choices

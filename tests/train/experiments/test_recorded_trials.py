@@ -14,6 +14,7 @@ from train.experiments import search, tune
 from train.experiments.tune_config import TuneConfig
 
 CONFIG = TuneConfig(trials=6, seeds=1, window_sizes=(1, 3))
+_DRAWN = "tpe:relative_params:0"
 Lines = list[dict[str, Any]]
 
 
@@ -76,6 +77,17 @@ def _with_many_running(lines: Lines) -> Lines:
     return lines + [begun] * 50
 
 
+def _attribute(trial: int, **attributes: Any) -> Callable[[Lines], Lines]:
+    """Gives a trial attributes of Optuna's own when it begins."""
+    added = {"op_code": 9, "worker_id": "x", "trial_id": trial, "system_attr": attributes}
+
+    def change(lines: Lines) -> Lines:
+        begun = [number for number, line in enumerate(lines, 1) if line["op_code"] == 4][trial]
+        return [*lines[:begun], added, *lines[begun:]]
+
+    return change
+
+
 def _change(folder: Path, change: Callable[[Lines], Lines]) -> bytes:
     path = folder / "trials.log"
     lines = change([json.loads(line) for line in path.read_text().splitlines()])
@@ -113,6 +125,14 @@ def _change(folder: Path, change: Callable[[Lines], Lines]) -> bytes:
         (_set(6, 1, values=[10**400]), "trial 1 must have 1 finite values"),
         (_set(7, 1, intermediate_value="abc"), "trial 1 has reported something that is not a n"),
         (_set(7, 1, step="zz"), "trial 1 has reported something that is not a number"),
+        (_attribute(1, constraints=["abc"]), "trial 1 has the attribute constraints, which no se"),
+        (_attribute(1, **{"constraints:0": 1.0}), "trial 1 has the attribute constraints:0"),
+        (_attribute(3, fixed_params={"penalty": "l1"}), "trial 3 has the attribute fixed_params"),
+        (_attribute(3, **{_DRAWN: 7}), "trial 3 has the attribute tpe:relative_params:0"),
+        (_attribute(3, **{_DRAWN: "[1]"}), "trial 3 has attributes that are not settings"),
+        (_attribute(3, **{_DRAWN: '{"evil": 1}'}), "trial 3 has attributes that are not settings"),
+        (_attribute(3, **{_DRAWN: '{"penalty": []}'}), "has a penalty among its attributes"),
+        (_attribute(3, **{_DRAWN: '{"luminance_weight": 7}'}), "has a luminance_weight among its"),
     ],
 )
 def test_what_these_settings_cannot_have_led_to_is_refused(
@@ -139,6 +159,14 @@ def test_what_a_search_wrote_is_read_again(config: TuneConfig, tmp_path: Path) -
         _try(tmp_path, config, 2)
     study = search.open_study(config, tmp_path)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "RUNNING"]
+
+
+def test_settings_that_optuna_keeps_for_running_trials_are_read_again(folder: Path) -> None:
+    whole = json.dumps({"luminance_weight": 0.35, "penalty": CONFIG.penalties[0]})
+    drawn = {_DRAWN: whole[:30], "tpe:relative_params:1": whole[30:]}
+    for name, part in drawn.items():
+        _change(folder, _attribute(3, **{name: part}))
+    assert search.open_study(CONFIG, folder).trials[3].system_attrs == drawn
 
 
 def test_a_lock_that_is_a_folder_is_refused(tmp_path: Path) -> None:

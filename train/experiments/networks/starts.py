@@ -10,6 +10,7 @@ import numpy as np
 from train.checkpoints.checkpoint import Network, load_weights
 from train.checkpoints.digests import digest_weights
 from train.checkpoints.origin import Origin, origin_of
+from train.console import complain
 from train.data.sources import Source
 from train.data.splits import describe_seen, seen_in
 from train.experiments.statistics.comparison_table import ComparisonRow, Restore
@@ -50,11 +51,16 @@ def open_starts(start_of_seed: Mapping[int, str], spec: str) -> list[Start]:
     starts = []
     for seed in seeds:
         path = Path(start_of_seed[seed])
-        weights = load_weights(path, model, spec)
+        weights = load_weights(path, model, spec, warn=_warn)
         network = Network(model, spec, weights["params"], weights["batch_stats"])
         digest = digest_weights(network.params, network.batch_stats)
         starts.append(Start(start_of_seed[seed], seed, digest, origin_of(path), network))
     return starts
+
+
+def _warn(line: str) -> None:
+    # The line may quote the files of somebody else. Python's own warnings do not escape anything.
+    complain(f"warning: {line}")
 
 
 def start_warnings(starts: Sequence[Start], test: Source) -> list[str]:
