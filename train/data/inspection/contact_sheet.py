@@ -12,6 +12,7 @@ _COLUMNS = 8
 # Thumbnails of one split. If there are more photographs, they are sampled evenly, but framed ones
 # are drawn first.
 _MOST = 48
+_MOST_SHOWN = 100  # characters of a name; a thumbnail has place for about twenty
 _GAP, _CAPTION, _HEADING = 8, 16, 30
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (220, 30, 30)
 
@@ -55,7 +56,10 @@ def _band(heading: str, thumbnails: Sequence[SheetItem]) -> Image.Image:
                 (x - 3, y - 3, x + pixels.shape[1] + 2, y + pixels.shape[0] + 2), fill=_FRAME
             )
         band.paste(Image.fromarray(pixels), (x, y))
-        # The end of a name says the most, so a long name loses its beginning.
+        # The end of a name says the most, so a long name loses its beginning. Measuring the length
+        # of a path of thousands of characters once for each of them would take minutes.
+        if len(name) > _MOST_SHOWN:
+            name = f"\u2026{name[-_MOST_SHOWN:]}"
         while font.getlength(name) > width - _GAP and len(name) > 1:
             name = "\u2026" + name[2:]
         draw.text((x, y + pixels.shape[0] + 3), name, fill=_INK, font=font)

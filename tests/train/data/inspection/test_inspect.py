@@ -8,10 +8,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage.data
+from PIL import ImageFont
 
 from train.__main__ import main
 from train.data.images import decode_image, is_made_by, read_image, write_image
 from train.data.inspection import inspect
+from train.data.inspection.contact_sheet import contact_sheet
 from train.data.inspection.pixel_inspection import Appearance
 from train.data.inspection.similarity import group_similar
 from train.data.inspection.survey import survey
@@ -322,3 +324,16 @@ def test_what_is_not_there_is_an_error_and_leaves_nothing(
     assert main(["data", "folder:nowhere"]) == 2
     assert "There is no folder nowhere" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_of_thousands_of_characters_is_measured_a_few_times_only(monkeypatch) -> None:
+    measure, measured = ImageFont.FreeTypeFont.getlength, []
+
+    def counting(font: ImageFont.FreeTypeFont, text: str) -> float:
+        measured.append(text)
+        return measure(font, text)
+
+    monkeypatch.setattr(ImageFont.FreeTypeFont, "getlength", counting)
+    pixels = np.zeros((12, 128, 3), np.uint8)
+    contact_sheet([("train: 1", [("folder/" * 560 + "image.png", pixels, False)])])
+    assert measured[-1].endswith("image.png") and sum(map(len, measured)) < 10_000
