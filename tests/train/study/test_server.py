@@ -1,11 +1,8 @@
 import json
 import subprocess
 import sys
-from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tests.train.study.conftest import Robots, side_of
@@ -256,50 +253,6 @@ def test_conditions_must_be_possible(client, votes, content):
     )
     assert answer.status_code == 422
     assert votes._file.execute("SELECT count(*) FROM observers").fetchone()[0] == 0
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
-FIELDS = st.sampled_from(
-    ["trial", "choice", "zoomed", "flickered", "milliseconds", "code", "distance", "gamut"]
-)
-
-
-@settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
-@given(
-    method=st.sampled_from(["GET", "POST", "PUT", "HEAD"]),
-    path=st.sampled_from(
-        ["/", "/pair", "/pause", "/enough", "/finish", "/begin", "/resume", "/vote", "/undo"]
-        + ["/enter/{}", "/files/{}", "/picture/{}", "/{}"]
-    ),
-    word=st.text(max_size=30),
-    content=st.dictionaries(FIELDS, JSON, max_size=5) | JSON,
-    raw=st.none() | st.binary(max_size=60),
-    query=st.text(max_size=10),
-    cookie=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=30),
-)
-def test_no_request_breaks_the_server(
-    client, method, path, word, content, raw, query, cookie, votes
-):
-    """Whatever is sent, the answer is a page or a refusal, and no vote appears."""
-    body = json.dumps(content).encode() if raw is None else raw
-    answer = client.request(
-        method,
-        path.format(quote(word, safe="/.%")),
-        content=body,
-        params={"q": query},
-        headers={
-            "Content-Type": "application/json",
-            "Cookie": f"observer_{votes.about.id}={cookie}".encode("latin-1"),
-        },
-    )
-    assert answer.status_code < 500
-    assert votes._file.execute("SELECT count(*) FROM votes").fetchone()[0] == 0
 
 
 def test_there_are_no_routes_beside_these(votes):
