@@ -270,6 +270,15 @@ def test_out_that_holds_a_run_is_not_touched(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_out_that_is_a_file_is_said_to_be_no_folder(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "photo.jpg").write_text("mine")
+    said = _fails(["fit", *flags, f"--out={file}"], capsys)
+    assert f"--out {file} is not a folder. Move or delete it, or choose another --out" in said
+    assert file.read_text() == "mine"
+
+
 def test_a_resume_does_not_change_what_is_learned(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -164,7 +164,9 @@ def _check_empty(folder: Path, config: FitConfig | None) -> None:
     ):
         return
     found = "is not empty, and does not contain a run to resume. Move or delete it"
-    if can_resume(folder):
+    if not folder.is_dir():
+        found = "is not a folder. Move or delete it"
+    elif can_resume(folder):
         command = f"python -m train fit --resume {shlex.quote(str(folder))}"
         found = f"contains a run. Resume it with {command}"
     raise InputError(f"--out {folder} {found}, or choose another --out.")
