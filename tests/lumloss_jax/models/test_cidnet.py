@@ -236,6 +236,7 @@ def test_a_hue_that_rounds_up_to_a_full_turn_is_not_black():
     assert restored[..., 0].min() > 0.8
 
 
+@pytest.mark.slow  # those of its colour space are finite in a fast test
 def test_flat_images_have_finite_gradients(random_variables, jit):
     """Black, grey and white, and what lies outside [0, 1], which is clipped."""
     fields = {"features": (4, 4, 4, 4), "heads": (1, 2, 1)}
@@ -287,6 +288,7 @@ def test_a_strip_is_resampled_as_in_the_whole_image():
     np.testing.assert_allclose(found[:, 2:-2], double(x, 1)[:, 8:16], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_names_are_the_published_ones(random_variables):
     """The authors' files hold the dictionary itself; the order is that of their module."""
     variables = random_variables(create_model("cidnet", **SMALLER))

@@ -95,6 +95,7 @@ def test_heads_double_with_each_level():
         assert params[f"{name}_block_0"]["attention"]["rescale"].shape == (heads, 1, 1)
 
 
+@pytest.mark.slow
 def test_starts_as_the_authors_code(jit):
     """PyTorch's uniform draws everywhere but in linear layers, layer norms and the rescaling."""
     model = create_model("retinexformer", features=16, num_blocks=(0, 0, 1))

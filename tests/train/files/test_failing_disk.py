@@ -26,10 +26,11 @@ def flags(tiny_flags: tuple[str, ...], tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("patched", "checkpoint", "then"),
     [
-        (
+        pytest.param(
             "train.monitoring.tensorboard.Board.scalars",
             "There is no earlier checkpoint",
             "give the same command again",
+            marks=pytest.mark.slow,
         ),
         (
             "train.monitoring.metric_writer.MetricWriter.write",
