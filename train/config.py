@@ -115,7 +115,7 @@ class ModelConfig:
     balance_every: int = 200
     """Number of steps over which dwa averages losses before it compares them."""
     level_weight: float = 0.0
-    """For buifd: weight in the loss of the error in the predicted noise level.
+    """For buifd: how much the error in the predicted noise level counts in the loss.
     BUIFD's published objective, up to a constant factor, is
     `fit --loss mse --level-weight 1 --blind`."""
     level_sigma: float = 75.0

@@ -105,7 +105,8 @@ class CompareConfig:
     --clip-norms replaces the flag --clip-norm of fit."""
     starts: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Runs, checkpoints or bundled networks to fine-tune: one for each seed, in the order of the
-    seeds. Use --init-from to start all seeds from the same network. Verdicts then hold for that
+    seeds. Needs --init-from None. Use --init-from to
+    start all seeds from the same network. Verdicts then hold for that
     network only."""
     settings_from: Path | None = None
     """Folder of an earlier comparison. Each loss uses the learning rate and the gradient clipping
@@ -116,9 +117,9 @@ class CompareConfig:
     --lengths replaces --steps."""
     plan: bool = False
     """Do not compare. Say how many seeds and photographs are needed to detect a difference of
-    --margin, and about how long the training takes here. How much the differences between losses
-    vary over photographs and seeds is taken from --settings-from or, without it, from a
-    measurement that comes with this program."""
+    --margin, and about how long the training takes here. The differences between losses vary over
+    photographs and seeds: how much is read from --settings-from. Without it, and only for
+    fine-tuning, it is taken from a measurement that comes with this program."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
     vmap: all at once on one device; mesh: all at once, divided over --devices."""

@@ -205,14 +205,17 @@ def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str
     edges = {min(config.rates), max(config.rates)}
     if len(edges) == 1:
         return []
+    where = dict.fromkeys(edges, "lies at the edge of the grid")
+    if len(set(config.rates)) == 2:  # then any rate is at an edge
+        where = {min(edges): "is the lower of only two", max(edges): "is the higher of only two"}
     losses: dict[float, list[str]] = {}
     for loss, values in tried.items():
         rate, _ = pick(loss, values)
         if rate in edges:
             losses.setdefault(rate, []).append(loss)
     return [
-        f"{', '.join(of_rate)}: the learning rate that was picked, {rate:g}, lies at the edge of "
-        "the grid. A wider range of --learning-rates may contain a better one."
+        f"{', '.join(of_rate)}: the learning rate that was picked, {rate:g}, "
+        f"{where[rate]}. A wider range of --learning-rates may contain a better one."
         for rate, of_rate in losses.items()
     ]
 

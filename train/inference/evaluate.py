@@ -58,7 +58,8 @@ class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, or of one of its checkpoints, or the name of a bundled network."""
     data: str
-    """Photographs that the network was not trained on: "photos" or "samples" (those for the test),
+    """Photographs that the network was not trained on: "photos" or "samples" (only their
+    test photographs are used),
     "folder:PATH", "pairs:LOW_DIR,HIGH_DIR", "pairs:DIR?input=GLOB&target=GLOB" or
     "tfds:NAME[/CONFIG]:SPLIT"."""
     protocol: str

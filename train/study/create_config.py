@@ -57,9 +57,9 @@ class CreateConfig:
     """Folder of the clean photographs. --task fidelity shows them. Unless --input is given, noise
     is added to them, and networks restore the noisy copies."""
     input: Path | None = None
-    """Folder of the photographs before restoration, which networks restore. One pair of a study has
-    an obvious answer, so that careless observers can be detected. With --clean, this pair shows the
-    input next to the clean photograph. Otherwise it shows a result next to a blurred copy."""
+    """Folder of the photographs before restoration, which networks restore. The pair that
+    detects careless observers has an obvious answer: with --input and --clean, it shows the input
+    next to the clean photograph, and otherwise a result next to a blurred copy of it."""
     sigma: float | None = None
     """Noise level (0 to 255) for networks: it is added to the photographs of --clean, and passed to
     networks that need one. None: the one that the networks were trained with, or an estimate for
@@ -76,9 +76,9 @@ class CreateConfig:
     """Side in pixels of the square that is shown: the part of each photograph in which the results
     differ most. None: the whole photograph."""
     stop: Stop = "fixed"
-    """How the study ends. fixed: after all votes. sequential: for one observer, the pages say when
-    the votes suffice for a verdict. The verdict then takes into account that the votes are checked
-    after each one."""
+    """How the study ends. fixed: after all votes. sequential (only with one observer): the pages
+    say when there are enough votes for a verdict. The verdict then takes into account that the
+    votes are checked after each one."""
     seed: int | None = None
     """Seed for the order and the sides of the pairs. None: a random one, which nobody can guess."""
 

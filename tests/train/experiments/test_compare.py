@@ -153,7 +153,7 @@ def test_diverged_networks_are_left_out_and_reported(small_run, population, tmp_
         and "; lower is better: CIE" in said
     )
     assert (
-        "note: l1, mse: the learning rate that was picked, 0.002, lies at the edge of the grid. A "
+        "note: l1, mse: the learning rate that was picked, 0.002, is the lower of only two. A "
         in said
     )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -173,7 +173,7 @@ def _verdict(comparison: Comparison) -> str:
         return (
             f"Equal to within {_margin(comparison)}{scope} (p = {comparison.equal_p:.2g}"
             f"{_corrected(comparison)}). Differences below this margin are assumed not to matter. "
-            f"The scores do not say which of the two is better by less than that ({p})."
+            f"Within this margin, the scores do not say which of the two is better ({p})."
         )
     if comparison.outcome == "cannot tell":
         undecided = f"Cannot tell which is better{scope} ({p})."
@@ -204,7 +204,10 @@ def _what_would_decide(comparison: Comparison) -> str:
         why += "."
     if needed := comparison.seeds_needed:
         return f"{why} About {needed} seeds would probably decide it."
-    return f"{why} The difference is too small for more seeds to settle it; more photographs might."
+    return (
+        f"{why} More seeds would not settle it, because the difference is too small; more "
+        "photographs might."
+    )
 
 
 def _corrected(comparison: Comparison) -> str:
