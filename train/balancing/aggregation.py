@@ -36,7 +36,7 @@ class Aggregation:
         return sum(scalars[1:], start=scalars[0])
 
     def weights(self, state: Any) -> Terms:
-        """Returns the weights of the last update. Gradients that do not conflict have 1."""
+        """Returns the weights of the last update: 1 with upgrad and pcgrad if nothing conflicts."""
         return state["weights"]
 
     def combine(self, gradients: Mapping[str, Any], key: jax.Array) -> tuple[Any, Terms]:
@@ -48,7 +48,7 @@ class Aggregation:
 
         Returns:
           The direction and the weight of each gradient. Means are multiplied by the number of
-          terms, so that terms which do not conflict train as with their sum.
+          terms. With upgrad and pcgrad, terms that do not conflict train as with their sum.
         """
         found = self._method(key)(gradients)
         factor = 1 if self.method == "pcgrad" else len(gradients)
