@@ -8,11 +8,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from lumloss_jax import metrics
 from tests.lumloss_jax.enlarged import enlarged
 from tests.lumloss_jax.property_tables import rows_holding
+from tests.slow_cases import slow_for
 
 SHAPE = (4, 24, 26, 3)
 C1 = 0.01**2
@@ -166,11 +166,18 @@ TABLE = {
         atol=1e-4,
     ),
 }
-every_metric = pytest.mark.parametrize("name", TABLE)
+# Their programs are the longest, and other files compare their values and gradients.
+LONGEST = ["nlpd", "s_cielab"]
+every_metric = slow_for("name", TABLE, LONGEST)
 # A program of these takes seconds to compile: they have what is tested by a program of its own
 # among the slow tests, if it is done by what all metrics share.
 LONG = ["flip", "nlpd", "s_cielab", "ms_ssim", "haarpsi", "ms_gmsd", "mdsi"]
-holding = functools.partial(rows_holding, TABLE)
+
+
+def holding(column, *, slow=()):
+    """Parametrizes a test over the metrics that have a property; the longest are slow."""
+    longest = [name for name in LONGEST if not isinstance(getattr(TABLE[name], column), str)]
+    return rows_holding(TABLE, column, slow=[*slow, *longest])
 
 
 TRACES = dict.fromkeys(TABLE, 0)
