@@ -166,8 +166,8 @@ TABLE = {
         atol=1e-4,
     ),
 }
-# Their programs are the longest, and other files compare their values and gradients.
-LONGEST = ["nlpd", "s_cielab"]
+# Its program is the longest, and fast tests compare its value and take its loss's gradient.
+LONGEST = ["nlpd"]
 every_metric = slow_for("name", TABLE, LONGEST)
 # A program of these takes seconds to compile: they have what is tested by a program of its own
 # among the slow tests, if it is done by what all metrics share.
