@@ -7,7 +7,6 @@ Task = Literal["preference", "fidelity"]
 Stop = Literal["fixed", "sequential"]
 Choice = Literal["left", "none", "right"]
 
-LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
 CHOICES: tuple[Choice, ...] = ("left", "none", "right")
 LETTERS = ("a", "b", "c", "d", "e", "f")  # sets of results, and the options that name them
 MOST_OBSERVERS = 200
