@@ -1,6 +1,7 @@
 """Checks of a study's file before anything in it is used: somebody else may have made it."""
 
 import os
+import re
 import sqlite3
 import stat
 import struct
@@ -12,7 +13,7 @@ from train.errors import InputError, first_line
 VERSION = 1  # version of the tables
 APPLICATION = 0x4C756D53  # SQLite's header says with it that a file belongs to this program
 _MOST_PIXELS = 2**26  # pixels of a picture
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG = re.compile(rb"\x89PNG\r\n\x1a\n....IHDR", re.DOTALL)
 _SHORTEST_PNG = 57  # bytes: signature, header, one empty chunk of pixels, end
 
 _SEQUENCE = "CREATE TABLE sqlite_sequence(name,seq)"  # SQLite makes it for AUTOINCREMENT
@@ -32,11 +33,15 @@ _WRONG_VALUES = (
     "SELECT 1 FROM votes LEFT JOIN observers USING (place) WHERE code IS NULL",
 )
 
+# A vote is always on the next pair, so there are no gaps.
+_GAPS = (
+    "SELECT 1 FROM votes WHERE undone IS NULL GROUP BY place HAVING max(position) != count(*) - 1"
+)
+
 
 def check_png(png: object) -> tuple[int, int]:
     """Width and height of a stored picture. InputError: it is not a PNG of a bounded size."""
-    whole = isinstance(png, bytes) and len(png) >= _SHORTEST_PNG
-    if not isinstance(png, bytes) or not whole or (png[:8], png[12:16]) != (_PNG, b"IHDR"):
+    if not isinstance(png, bytes) or len(png) < _SHORTEST_PNG or not _PNG.match(png):
         raise InputError("A picture of the study is not a PNG file. Restore it from a copy.")
     width, height = struct.unpack(">II", png[16:24])
     if not 0 < width * height <= _MOST_PIXELS:
@@ -58,10 +63,7 @@ def check_header(path: Path) -> None:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise InputError(f"{path} is not a file of a study. Restore it from a copy.")
-    version, application = (
-        struct.unpack(">I", header[60:64])[0],
-        struct.unpack(">I", header[68:72])[0],
-    )
+    version, application = struct.unpack(">I4xI", header[60:72])
     if application != APPLICATION:
         raise InputError(f"{path} was not written by `study create`.")
     if version != VERSION:
@@ -114,6 +116,12 @@ def check_tables(file: sqlite3.Connection, path: Path, tables: Sequence[str]) ->
     for query in (*_wrong_types(file), *_WRONG_VALUES):
         if file.execute(query).fetchone() is not None:
             raise InputError(f"{path} holds values that no study has. Restore it from a copy.")
+
+
+def check_gaps(file: sqlite3.Connection, path: Path) -> None:
+    """Refuses to add votes to a study that lacks some. InputError: it does."""
+    if file.execute(_GAPS).fetchone() is not None:
+        raise InputError(f"{path} lacks votes between others. Restore it from a copy.")
 
 
 def _wrong_types(file: sqlite3.Connection) -> Iterator[str]:

@@ -34,6 +34,7 @@ from train.study.rules import (
 from train.study.study_checks import (
     APPLICATION,
     VERSION,
+    check_gaps,
     check_header,
     check_links,
     check_tables,
@@ -61,10 +62,6 @@ _TABLES = (
     # A pair has one vote that counts, whatever several tabs and double clicks send.
     "CREATE UNIQUE INDEX one_vote ON votes (place, position) WHERE undone IS NULL",
     "CREATE INDEX tokens ON trials (place, token)",
-)
-# A vote is always on the next pair, so there are no gaps.
-_GAPS = (
-    "SELECT 1 FROM votes WHERE undone IS NULL GROUP BY place HAVING max(position) != count(*) - 1"
 )
 
 
@@ -206,8 +203,7 @@ def open_study(folder: Path, *, write: bool = False) -> sqlite3.Connection:
         file.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
         check_tables(file, path, _TABLES)
         if write:
-            if file.execute(_GAPS).fetchone() is not None:
-                raise InputError(f"{path} lacks votes between others. Restore it from a copy.")
+            check_gaps(file, path)
             file.execute("PRAGMA journal_mode=WAL")
             file.execute("PRAGMA synchronous=FULL")
             file.execute("PRAGMA busy_timeout=5000")
