@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.train.study.test_server import begin, client_of
+from train.study.rules import CHOICES
+from train.study.sent import GAMUTS
 
 
 @pytest.fixture
@@ -29,9 +31,17 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(
-    ["trial", "choice", "zoomed", "flickered", "milliseconds", "code", "distance", "gamut"]
-)
+# Often all fields but one are right, so that the wrong one is used if nothing refuses it.
+FIELDS = {
+    "trial": JSON,
+    "choice": st.sampled_from(CHOICES) | JSON,
+    "zoomed": st.booleans() | JSON,
+    "flickered": st.booleans() | JSON,
+    "milliseconds": st.integers(0, 1000) | JSON,
+    "code": JSON,
+    "distance": st.just(60) | JSON,
+    "gamut": st.sampled_from(GAMUTS) | JSON,
+}
 
 
 @settings(
@@ -44,7 +54,7 @@ FIELDS = st.sampled_from(
         + ["/enter/{}", "/files/{}", "/picture/{}", "/{}"]
     ),
     word=st.text(max_size=30),
-    content=st.dictionaries(FIELDS, JSON, max_size=5) | JSON,
+    content=st.fixed_dictionaries(FIELDS) | st.fixed_dictionaries({}, optional=FIELDS) | JSON,
     raw=st.none() | st.binary(max_size=60),
     query=st.text(max_size=10),
     cookie=st.none()
