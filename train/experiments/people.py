@@ -53,27 +53,23 @@ def ask_people(folder: Path, networks: Iterable[Path], *, photographs: int) -> P
 
 
 def _answers(results: StudyResults, study: Path) -> People:
-    scale = results.scale
-    measured = sentences.measurement if scale is None else scale_sentences.measurement
+    headlines = [sentences.headline(results, pair) for pair in results.pairs]
     said = [*sentences.notes(results), sentences.rules(results)]
-    if scale is not None:
+    if results.scale is None:
+        measured = [sentences.measurement(results, pair) for pair in results.pairs]
+        rows = []
+    else:
         # What the numbers mean is said once, not for each of up to fifteen pairs.
         said = [scale_sentences.explanation(results), *scale_sentences.notes(results), *said]
+        measured = [scale_sentences.measurement(pair) for pair in results.pairs]
+        rows = [
+            (sentences.label(results, placed.letter), *scale_sentences.cells(placed))
+            for placed in results.scale.sets
+        ]
     return People(
         question=results.about.question,
-        verdicts=[
-            (sentences.headline(results, pair), measured(results, pair)) for pair in results.pairs
-        ],
-        scale=[
-            (
-                sentences.label(results, placed.letter),
-                scale_sentences.signed(placed.jod.mean),
-                scale_sentences.ends(placed.jod),
-                sentences.percent(placed.preference.mean),
-                scale_sentences.ends(placed.preference, shares=True),
-            )
-            for placed in (() if scale is None else scale.sets)
-        ],
+        verdicts=list(zip(headlines, measured, strict=True)),
+        scale=rows,
         said=said,
         page=f"{_FOLDER}/{PAGE}" if (study / PAGE).exists() else "",
     )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from train.inference.scoring.registry import METRICS
 from train.study.metric_ranks import MetricRank, MetricRanks
 from train.study.results import PairResult, StudyResults
-from train.study.sentences import end, percent, whom
+from train.study.scale import Placed
+from train.study.sentences import choices, end, level, percent, whom
 from train.study.statistics import CONFIDENCE, Interval
 
 
@@ -21,19 +22,21 @@ def ends(interval: Interval, *, shares: bool = False) -> str:
     return f"{show(interval.low)} to {show(interval.high)}"
 
 
-def level(pair: PairResult) -> str:
-    """The confidence level of the interval of a pair."""
-    return f"{100 * pair.confidence:.3g} %"
+def cells(placed: Placed) -> tuple[str, str, str, str]:
+    """The place of a set, its interval, its score against the other sets, and that interval."""
+    return (
+        signed(placed.jod.mean),
+        ends(placed.jod),
+        percent(placed.preference.mean),
+        ends(placed.preference, shares=True),
+    )
 
 
-def measurement(results: StudyResults, pair: PairResult) -> str:
+def measurement(pair: PairResult) -> str:
     """What was measured for one of several pairs. The explanation says what it means."""
-    for_first, ties, for_second = pair.choices
     return (
         f"Score of {pair.first.upper()}: {percent(pair.interval.mean)}, {level(pair)} interval "
-        f"{ends(pair.interval, shares=True)}. {sum(pair.choices)} votes on {len(pair.photographs)} "
-        f"photographs: {for_first} for {pair.first.upper()}, {ties} for no difference, "
-        f"{for_second} for {pair.second.upper()}."
+        f"{ends(pair.interval, shares=True)}. {choices(pair)}"
     )
 
 

@@ -7,8 +7,8 @@ from train.console import printable
 from train.inference.scoring.registry import METRICS
 from train.study.metric_ranks import MetricRanks
 from train.study.results import StudyResults
-from train.study.scale_sentences import ends, level, signed
-from train.study.sentences import label, percent
+from train.study.scale_sentences import cells, ends, signed
+from train.study.sentences import label, level, percent
 
 
 def sets_table(results: StudyResults) -> Table:
@@ -18,10 +18,7 @@ def sets_table(results: StudyResults) -> Table:
     for placed in results.scale.sets:
         table.add_row(
             printable(label(results, placed.letter)),
-            signed(placed.jod.mean),
-            ends(placed.jod),
-            percent(placed.preference.mean),
-            ends(placed.preference, shares=True),
+            *cells(placed),
         )
     return table
 

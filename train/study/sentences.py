@@ -26,19 +26,28 @@ def headline(results: StudyResults, pair: PairResult) -> str:
 
 def measurement(results: StudyResults, pair: PairResult) -> str:
     """What was measured, with its interval and for whom it holds."""
-    mean, interval = pair.interval.mean, pair.interval
-    for_first, ties, for_second = pair.choices
-    votes = sum(pair.choices)
+    interval = pair.interval
     kind = "confidence sequence" if results.about.stop == "sequential" else "interval"
     said = (
-        f"Score of {label(results, pair.first)}: {percent(mean)}, {100 * pair.confidence:.3g} % "
-        f"{kind} {end(interval.low)} to {end(interval.high)}. 50 % "
-        "means that neither is ahead, and each "
-        f"“no difference” counts half. {votes} votes on {len(pair.photographs)} photographs: "
-        f"{for_first} for {pair.first.upper()}, {ties} for no difference, {for_second} for "
-        f"{pair.second.upper()}. {whom(pair)}"
+        f"Score of {label(results, pair.first)}: {percent(interval.mean)}, {level(pair)} {kind} "
+        f"{end(interval.low)} to {end(interval.high)}. 50 % means that neither is ahead, and each "
+        f"“no difference” counts half. {choices(pair)} {whom(pair)}"
     )
     return said.rstrip()
+
+
+def level(pair: PairResult) -> str:
+    """The confidence level of the interval of a pair."""
+    return f"{100 * pair.confidence:.3g} %"
+
+
+def choices(pair: PairResult) -> str:
+    """How many votes there are, and for what."""
+    for_first, ties, for_second = pair.choices
+    return (
+        f"{sum(pair.choices)} votes on {len(pair.photographs)} photographs: {for_first} for "
+        f"{pair.first.upper()}, {ties} for no difference, {for_second} for {pair.second.upper()}."
+    )
 
 
 def whom(pair: PairResult) -> str:
