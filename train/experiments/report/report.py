@@ -22,9 +22,9 @@ from train.experiments.report.page import script, write_page
 from train.experiments.report.wording import (
     better,
     describe_comparison,
-    describe_difference,
     describe_measurement,
     describe_other_metrics,
+    difference_and_interval,
     suggests_seeds,
 )
 from train.experiments.statistics.comparison_table import (
@@ -160,13 +160,11 @@ def _by_steps(at_lengths: Mapping[int, Sequence[Comparison]]) -> list[tuple[int,
 def _by_loss(
     changes: Sequence[Comparison], metrics: Iterable[str]
 ) -> dict[str, list[tuple[str, str]]]:
-    """Each loss with its change from the start in each metric, and the interval, in words."""
+    """Each loss with its change from the start in each metric, and the interval."""
     found: dict[str, list[tuple[str, str]]] = {}
     for change in changes:
         if change.metric in metrics:
-            words = describe_difference(change).removeprefix(METRICS[change.metric].label)
-            mean, _, interval = words.strip().partition(" [")
-            found.setdefault(change.candidate, []).append((mean, f"[{interval}"))
+            found.setdefault(change.candidate, []).append(difference_and_interval(change))
     return found
 
 

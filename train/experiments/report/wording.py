@@ -11,14 +11,19 @@ _UNDECIDED = ("cannot tell", "no verdict")
 
 
 def describe_difference(comparison: Comparison) -> str:
-    """The difference with its interval, with the sign that the metric itself has."""
+    """The metric, and the difference with its interval."""
+    return " ".join((METRICS[comparison.metric].label, *difference_and_interval(comparison)))
+
+
+def difference_and_interval(comparison: Comparison) -> tuple[str, str]:
+    """The difference and its interval, with the sign that the metric itself has."""
     metric, difference = METRICS[comparison.metric], comparison.difference
     sign = 1 if metric.higher_is_better else -1
     low, high = sorted((sign * difference.low, sign * difference.high))
     mean, low_end, high_end = (
         f"{value:+.{metric.digits}f}" for value in (sign * difference.mean, low, high)
     )
-    return f"{metric.label} {mean}{_unit(comparison)} [{low_end}, {high_end}]"
+    return f"{mean}{_unit(comparison)}", f"[{low_end}, {high_end}]"
 
 
 def describe_measurement(comparison: Comparison) -> str:
@@ -221,6 +226,7 @@ def _margins(comparison: Comparison) -> str:
         return ""
     candidate, margin = comparison.candidate, _margin(comparison)
     corrected = _corrected(comparison)
+    not_worse = f"(p = {not_worse_p:.2g}{corrected})"
     if comparison.within_margin:
         return (
             f" The difference is real, but smaller than {margin}, the margin below which "
@@ -228,11 +234,8 @@ def _margins(comparison: Comparison) -> str:
         )
     if not_worse_p < ALPHA:
         if comparison.outcome == "worse":
-            return (
-                f" {candidate} is worse by less than {margin} (p = {not_worse_p:.2g}{corrected})."
-            )
-        known = f"(p = {not_worse_p:.2g}{corrected})"
-        return f" {candidate} is not worse by {margin} or more {known}."
+            return f" {candidate} is worse by less than {margin} {not_worse}."
+        return f" {candidate} is not worse by {margin} or more {not_worse}."
     if comparison.outcome == "worse" and comparison.difference.high <= -comparison.margin:
         return ""  # The interval itself says that it is worse by more than the margin.
     return (
