@@ -105,9 +105,8 @@ class CompareConfig:
     --clip-norms replaces the flag --clip-norm of fit."""
     starts: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint=hint)] = ()
     """Runs, checkpoints or bundled networks to fine-tune: one for each seed, in the order of the
-    seeds. Needs --init-from None. Use --init-from to
-    start all seeds from the same network. Verdicts then hold for that
-    network only."""
+    seeds. Needs --init-from None. Use --init-from to start all seeds from the same network.
+    Verdicts then hold for that network only."""
     settings_from: Path | None = None
     """Folder of an earlier comparison. Each loss uses the learning rate and the gradient clipping
     that were picked for it there. None: they are picked from --learning-rates and --clip-norms."""
@@ -117,8 +116,8 @@ class CompareConfig:
     --lengths replaces --steps."""
     plan: bool = False
     """Do not compare. Say how many seeds and photographs are needed to detect a difference of
-    --margin, and about how long the training takes here. The differences between losses vary over
-    photographs and seeds: how much is read from --settings-from. Without it, and only for
+    --margin, and about how long the training takes here. How much the differences between losses
+    vary over photographs and seeds is read from --settings-from. Without it, and only for
     fine-tuning, it is taken from a measurement that comes with this program."""
     population: PopulationMode = "loop"
     """How networks are trained. loop: one after the other.
