@@ -207,9 +207,7 @@ def score_table(votes: Sequence[Vote], first: str, second: str) -> tuple[np.ndar
       The scores, NaN if there is no vote, and the names of the photographs.
     """
     own = [vote for vote in votes if {vote.left, vote.right} == {first, second}]
-    photographs = sorted({vote.photograph for vote in own})
-    rows = {name: i for i, name in enumerate(photographs)}
-    columns = {number: i for i, number in enumerate(sorted({vote.observer for vote in own}))}
+    rows, columns = _axes(own)
     total = np.zeros((len(rows), len(columns)))
     count = np.zeros_like(total)
     for vote in own:
@@ -217,7 +215,7 @@ def score_table(votes: Sequence[Vote], first: str, second: str) -> tuple[np.ndar
         total[cell] += vote.score_for(first)
         count[cell] += 1
     with np.errstate(invalid="ignore"):
-        return total / count, photographs
+        return total / count, list(rows)
 
 
 def vote_table(
@@ -236,16 +234,21 @@ def vote_table(
     Returns:
       The table, and the names of the photographs.
     """
-    photographs = sorted({vote.photograph for vote in votes})
-    rows = {name: i for i, name in enumerate(photographs)}
-    columns = {number: i for i, number in enumerate(sorted({vote.observer for vote in votes}))}
+    rows, columns = _axes(votes)
     places = {frozenset(pair): i for i, pair in enumerate(pairs)}
     table = np.zeros((len(rows), len(columns), len(pairs), 3))
     for vote in votes:
         pair = places[frozenset((vote.left, vote.right))]
         cell = rows[vote.photograph], columns[vote.observer], pair
         table[cell][round(2 - 2 * vote.score_for(pairs[pair][0]))] += 1
-    return table / np.maximum(table.sum(axis=-1, keepdims=True), 1), photographs
+    return table / np.maximum(table.sum(axis=-1, keepdims=True), 1), list(rows)
+
+
+def _axes(votes: Sequence[Vote]) -> tuple[dict[str, int], dict[int, int]]:
+    """The row of each photograph in a table of votes, and the column of each observer."""
+    rows = {name: i for i, name in enumerate(sorted({vote.photograph for vote in votes}))}
+    columns = {number: i for i, number in enumerate(sorted({vote.observer for vote in votes}))}
+    return rows, columns
 
 
 def read_arrivals(file: sqlite3.Connection, votes: Sequence[Vote], first: str) -> list[float]:

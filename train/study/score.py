@@ -28,6 +28,7 @@ from train.study import scale_sentences, score_console, sentences
 from train.study.ballots import Viewing, read_arrivals, read_observers, read_votes
 from train.study.picture_files import without_padding
 from train.study.results import PairResult, StudyResults, analyse
+from train.study.rules import COUNTED
 from train.study.score_tables import read_stored
 from train.study.study_checks import check_png
 from train.study.study_file import read_about, reading
@@ -214,13 +215,12 @@ def _pictures(file: sqlite3.Connection, photograph: str, pair: PairResult) -> Ma
     query = (
         "SELECT png FROM trials JOIN photographs ON photographs.number = trials.photograph JOIN "
         "pictures ON pictures.number = CASE left_name WHEN ? THEN left_picture ELSE right_picture "
-        "END WHERE photographs.name = ? AND ? IN (left_name, right_name) AND kind IN ('pair', "
-        "'repeat') LIMIT 1"
+        "END WHERE photographs.name = ? AND ? IN (left_name, right_name) AND kind IN (?, ?) LIMIT 1"
     )
     pictures = {}
     for side in ("first", "second"):
         letter = getattr(pair, side)
-        png = file.execute(query, [letter, photograph, letter]).fetchone()["png"]
+        png = file.execute(query, [letter, photograph, letter, *COUNTED]).fetchone()["png"]
         check_png(png)
         encoded = base64.b64encode(without_padding(png)).decode()
         pictures[side] = f"data:image/png;base64,{encoded}"
