@@ -3,41 +3,32 @@
 import shlex
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from tests.train.study.conftest import Robots, side_of
+from tests.train.study.untrained import untrained, write_photographs
 from train.__main__ import main
-from train.checkpoints.checkpoint import Network, load_network, save_network
+from train.checkpoints.checkpoint import load_network, save_network
 from train.checkpoints.digests import digest_weights
 from train.checkpoints.origin import recorded_digest
 from train.data.images import write_image
 from train.experiments.people import ask_people
-from train.network import build_model, init_variables
 from train.study.create_config import CreateConfig
 from train.study.score import PAGE
 from train.study.serve import ServeConfig
 from train.study.study_file import FILE_NAME
-
-SPEC = "dncnn(depth=2, features=4, batch_norm=False)"
 
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     """A folder with three networks, and a study of the first two on ten photographs."""
     root = tmp_path_factory.mktemp("comparison")
-    random = np.random.default_rng(0)
-    (root / "clean").mkdir()
-    for number in range(10):
-        image = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
-        write_image(root / "clean" / f"p{number}.png", image)
+    names = [f"p{number}" for number in range(10)]
+    write_photographs(root / "clean", names, np.random.default_rng(0))
     for number in range(3):
-        model = build_model(SPEC)
-        variables = init_variables(model, jax.random.key(number))
-        shifted = jax.tree.map(lambda x, by=number: x + 0.02 * (by + 1), variables)
-        network = Network(model, SPEC, shifted["params"], {})
-        save_network(root / "members" / f"m{number}" / "checkpoints" / "30", network, {})
+        folder = root / "members" / f"m{number}" / "checkpoints" / "30"
+        save_network(folder, untrained(number), {})
     named = ["--a", str(root / "members" / "m0"), "--b", str(root / "members" / "m1")]
     more = ["--clean", str(root / "clean"), "--sigma", "25", "--seed", "3"]
     assert main(["study", "create", str(root / "made"), *named, *more]) == 0
@@ -91,7 +82,8 @@ def test_the_answers_of_its_networks_are_shown(comparison, folder):
     found = people(comparison, folder, 0, 1, 2)
     ((verdict, measurement),) = found.verdicts
     assert verdict == "B (m1) is preferred to A (m0)."
-    assert "10 for B" in measurement or "for B" in measurement
+    # Ten photographs, and three of them again
+    assert "0 for A, 0 for no difference, 13 for B" in measurement
     assert found.question == "Which picture do you prefer?" and not found.commands
     assert found.page == ""  # nobody has scored it yet
     assert main(["study", "score", str(folder / "study")]) == 0
