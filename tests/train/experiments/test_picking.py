@@ -14,7 +14,13 @@ from train.experiments.compare import noise_warnings
 from train.experiments.compare_config import CompareConfig
 from train.experiments.networks import members, starts
 from train.experiments.networks.members import Member
-from train.experiments.picking import choice_rows, score_seeds, seed_warnings, try_settings
+from train.experiments.picking import (
+    choice_rows,
+    edge_warnings,
+    score_seeds,
+    seed_warnings,
+    try_settings,
+)
 from train.experiments.statistics.comparison_table import ComparisonRow
 
 
@@ -95,6 +101,24 @@ def test_a_note_says_that_the_first_seed_was_used_for_picking():
     assert note.startswith("settings were picked with seed 7, which is also one of the seeds")
     # There is nothing to pick.
     assert not seed_warnings(dataclasses.replace(config, learning_rates=(1e-3,), clip_norms=()))
+
+
+def test_a_note_says_that_a_rate_lies_at_the_edge_of_the_grid():
+    config = CompareConfig(fit=FitConfig(), learning_rates=(1e-3, 2e-3, 4e-3))
+    tried = {
+        loss: {(rate, None): float(rate == best) for rate in config.rates}
+        for loss, best in (("l1", 4e-3), ("mse", 2e-3), ("huber", 4e-3))
+    }
+    (note,) = edge_warnings(config, tried)
+    assert note.startswith("l1, huber: the learning rate that was picked, 0.004, lies at the edge")
+    # Of two rates, each is at an edge.
+    both = edge_warnings(dataclasses.replace(config, learning_rates=(2e-3, 4e-3)), tried)
+    assert (
+        "l1, huber: the learning rate that was picked, 0.004, is the higher of only two." in both[0]
+    )
+    assert "mse: the learning rate that was picked, 0.002, is the lower of only two." in both[1]
+    # There is nothing to pick.
+    assert not edge_warnings(dataclasses.replace(config, learning_rates=(4e-3,)), tried)
 
 
 def test_networks_get_the_noise_level_of_each_photograph(tmp_path, monkeypatch):

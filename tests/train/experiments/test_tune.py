@@ -36,6 +36,7 @@ def flags(small_run):
     )
 
 
+# Its only parameter makes every test that uses it slow: a fixture has no marks of its own.
 @pytest.fixture(scope="module", params=[pytest.param("whole", marks=pytest.mark.slow)])
 def found(flags, tmp_path_factory):
     """A search that was interrupted in the middle of its third trial, and then resumed."""
