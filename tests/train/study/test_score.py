@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import json
@@ -8,10 +9,11 @@ import pytest
 
 from tests.train.study.conftest import Robots, side_of
 from train.__main__ import main
+from train.study import scale_sentences, sentences
 from train.study.ballots import Vote, score_table, vote_table, why_excluded
+from train.study.score import read_results
 from train.study.sent import Ballot
-from train.study.sentences import end
-from train.study.study_file import FILE_NAME
+from train.study.study_file import FILE_NAME, reading
 
 VOTE = dict(observer=1, number=1, photograph="p", zoomed=False, flickered=False, milliseconds=1)
 
@@ -80,7 +82,17 @@ def test_conditions_that_no_browser_states_are_not_shown(robots):
     [(0.5, "50 %"), (0.4967, "49.7 %"), (0.50002, "50.002 %"), (0.494, "49 %"), (1.0, "100 %")],
 )
 def test_an_end_near_the_middle_shows_its_side(share, text):
-    assert end(share) == text
+    assert sentences.end(share) == text
+
+
+def test_measurements_show_on_which_side_of_the_middle_an_end_is(robots):
+    robots.observe(honest)
+    with reading(robots.folder) as file:
+        results = read_results(file, robots.folder)
+    interval = dataclasses.replace(results.pairs[0].interval, low=0.4967, high=0.5002)
+    pair = dataclasses.replace(results.pairs[0], interval=interval)
+    for said in (sentences.measurement(results, pair), scale_sentences.measurement(pair)):
+        assert "interval 49.7 % to 50.02 %" in said
 
 
 def test_one_observer_cannot_agree_with_anybody(robots, capsys):
@@ -121,6 +133,9 @@ def test_a_clear_preference_is_found_and_reported(robots, capsys):
     assert pair["outcome"] == "first"
     assert pair["interval"] == {"mean": 1, "low": 1, "high": 1, "over_observers": True}
     assert pair["choices"] == [45, 0, 0]  # 12 pairs and 3 repeats of each
+    assert [each["votes"] for each in pair["observers"]] == [15, 15, 15]
+    votes = [each["votes"] for each in pair["photographs"]]
+    assert len(votes) == 12 and min(votes) >= 3 and sum(votes) == 45
     assert pair["alpha"] is None and len(pair["agreed"]) == 4 and pair["split"] == []
     assert results["controls"] == {
         "same": 6,
@@ -171,7 +186,11 @@ def test_an_observer_who_always_says_left_is_excluded(make_study, capsys):
     def left_unless_obvious(kind, left, right, photograph):
         return side_of("a", left) if kind == "obvious" else "left"
 
-    robots = Robots(make_study("--observers", "2", "--votes-per-pair", "2"))
+    folder = make_study("--observers", "2", "--votes-per-pair", "2")
+    stricter = "json_set(content, '$.most_on_one_side', 0.8, '$.fewest_for_sides', 15)"
+    with contextlib.closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as file:
+        file.execute(f"UPDATE about SET content = {stricter}")
+    robots = Robots(folder)
     robots.observe(lambda kind, left, right, photograph: side_of("a", left))
     robots.observe(left_unless_obvious)
     robots.votes.close()
@@ -179,6 +198,7 @@ def test_an_observer_who_always_says_left_is_excluded(make_study, capsys):
     assert [each["name"] for each in pair["observers"]] == ["observer 1"]
     said = " ".join(capsys.readouterr().out.split())
     assert "Observer 2 was excluded: chose the left picture in" in said
+    assert "or for choosing the same side in over 80 % of at least 15 votes." in said
 
 
 def test_a_single_observer_is_never_excluded(make_study, capsys):
