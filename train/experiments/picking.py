@@ -202,16 +202,16 @@ def edge_warnings(config: CompareConfig, tried: Mapping[str, Tried]) -> list[str
     """Makes a sentence for each rate at the edge of the grid that was picked for some losses."""
     if config.settings_from is not None:
         return []
-    edges = {min(config.rates), max(config.rates)}
-    if len(edges) == 1:
+    grid = sorted(set(config.rates))
+    if len(grid) == 1:
         return []
-    where = dict.fromkeys(edges, "lies at the edge of the grid")
-    if len(set(config.rates)) == 2:  # then any rate is at an edge
-        where = {min(edges): "is the lower of only two", max(edges): "is the higher of only two"}
+    where = dict.fromkeys((grid[0], grid[-1]), "lies at the edge of the grid")
+    if len(grid) == 2:  # then any rate is at an edge
+        where = {grid[0]: "is the lower of only two", grid[1]: "is the higher of only two"}
     losses: dict[float, list[str]] = {}
     for loss, values in tried.items():
         rate, _ = pick(loss, values)
-        if rate in edges:
+        if rate in where:
             losses.setdefault(rate, []).append(loss)
     return [
         f"{', '.join(of_rate)}: the learning rate that was picked, {rate:g}, "
