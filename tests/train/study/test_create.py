@@ -147,3 +147,12 @@ def test_few_photographs_are_said_to_give_no_verdict(folders, tmp_path, capsys):
     (tmp_path / "b" / "p01.png").unlink()
     assert create(tmp_path / "one", "--a", tmp_path / "a", "--b", tmp_path / "b") == 2
     assert "at least 2 photographs" in capsys.readouterr().err
+
+
+def test_more_photographs_than_people_can_vote_on_are_refused(
+    folders, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("train.study.create.MOST_PHOTOGRAPHS", 11)
+    assert create(tmp_path / "study", "--a", folders / "a", "--b", folders / "b") == 2
+    assert "at most 11 photographs; the sets have 12" in capsys.readouterr().err
+    assert not (tmp_path / "study" / FILE_NAME).exists()
