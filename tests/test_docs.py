@@ -7,6 +7,7 @@ pages in no contents. Commands are in test_commands.py.
 import doctest
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -122,6 +123,17 @@ def test_pages_load_nothing_from_the_network_or_from_where_nothing_is(site):
             assert parts.scheme or (page.path.parent / unquote(parts.path)).is_file(), (
                 f"{page.path.name}: {loaded}"
             )
+
+
+def test_no_line_ends_within_a_name():
+    nodes = pytest.importorskip("docutils.nodes", reason="needs the extra docs")
+    extension = runpy.run_path(str(ROOT / "docs" / "_extensions" / "whole_names.py"))
+    code = [nodes.literal("", word) for word in ("--data", "--data folder:a", "a" * 31)]
+    page = nodes.paragraph("", "", nodes.Text("Of MS-SSIM and PSNR-HVS-M ↑, pre-trained"), *code)
+    extension["keep_whole"](None, page, "page")
+    whole = [node.astext() for node in page.findall(nodes.Element) if "whole" in node["classes"]]
+    assert whole == ["MS-SSIM", "PSNR-HVS-M", "--data"]
+    assert page.astext().startswith("Of MS-SSIM and PSNR-HVS-M\N{NO-BREAK SPACE}↑, pre-trained")
 
 
 @pytest.mark.slow

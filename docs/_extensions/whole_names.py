@@ -1,4 +1,4 @@
-"""Keeps names whole where lines are short: none ends within PSNR-Y or --data, or before an arrow.
+"""Keeps names whole on narrow pages: no line ends within PSNR-Y or --data, or before an arrow.
 
 A hyphen that does not break would do so too, but a reader who searches for the name would not find
 it. The reports of ``compare`` mark names in the same way.
